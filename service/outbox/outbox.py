@@ -1,0 +1,309 @@
+"""The durable queue as its users see it: states, values and ports. No SQL.
+
+::
+
+                        claim                settle: delivered
+    append ──> pending ───────> delivering ───────────────────> delivered ──(retention)──> gone
+                  ^                 │ │       settle: dead
+                  │ settle: again,  │ └─────────────────────────> dead
+                  │ lease expired   │                              │
+                  └─────────────────┘<──────────── replay ─────────┘
+
+Invariants, for every store:
+
+* `append` returns only after the event is durable (synced).
+* A claim is a token over a set of rows; every settle names it. A settle under a claim that is no
+  longer held changes nothing and is counted by its return value.
+* Only `discard` and `purge`, a person's commands, remove a row that is not delivered.
+* Callers pass durations, never instants: the store's own clock decides leases and due times.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from service.outbox.event import Event
+
+
+class State(enum.StrEnum):
+    """Where a row is."""
+
+    PENDING = "pending"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class Suspects(enum.StrEnum):
+    """What a claim does with rows that must be sent alone."""
+
+    FIRST = "first"
+    LAST = "last"
+    NONE = "none"
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """A caller's key with the digest (32 bytes) of what the key stands for."""
+
+    key: str
+    digest: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an append. `replayed` means that the key's first event is meant."""
+
+    event_id: str
+    replayed: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A claimed row.
+
+    `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
+    `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
+    left, None if never before this claim; `sends` counts claims before this one.
+    """
+
+    seq: int
+    event_id: str
+    accepted_at_ms: int
+    attempts: int
+    alone: bool
+    first_sent_at_ms: int | None
+    sends: int
+    trace: str | None
+    payload: bytes
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Rows under one claim, oldest first; `claim` is the token that a settle names."""
+
+    claim: str
+    entries: tuple[Entry, ...]
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """What a claim wants.
+
+    At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
+    of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
+    oldest. A row that must be sent alone is returned alone: before any other (`FIRST`), only when
+    nothing else is due (`LAST`), or not at all (`NONE`).
+    """
+
+    max_events: int
+    max_bytes: int
+    lease_seconds: float
+    fresh_share: float = 0.0
+    suspects: Suspects = Suspects.FIRST
+
+
+class Again(msgspec.Struct, frozen=True, gc=False):
+    """Back to pending, due after `delay_seconds`.
+
+    `attempts` is the new count. `note` goes into the row's history, None adds nothing.
+    """
+
+    seq: int
+    delay_seconds: float
+    attempts: int
+    alone: bool
+    note: str | None = None
+
+
+class Dead(msgspec.Struct, frozen=True, gc=False):
+    """To dead, for `reason` (a short code, such as `rejected`) with `detail` (words)."""
+
+    seq: int
+    attempts: int
+    reason: str
+    detail: str
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of the rows under `claim`. Rows that are not named stay claimed."""
+
+    claim: str
+    delivered: Sequence[int] = ()
+    again: Sequence[Again] = ()
+    dead: Sequence[Dead] = ()
+
+
+class LaneRecord(msgspec.Struct, frozen=True, gc=False):
+    """The delivery lane's state as the store keeps it.
+
+    `state` and `reason` are `service.relay.lane`'s; `window` is the batch it allows next,
+    `failures` the troubles in a row, `reopens_in_seconds` counted from now by the store's clock.
+    `revision` grows with every save, by any process. `paused_by` is the operator who paused
+    delivery, None when it is not paused. `rate` is events delivered per second, lately.
+    """
+
+    state: str
+    reason: str
+    window: int
+    failures: int
+    reopens_in_seconds: float
+    since_ms: int
+    rate: float = 0.0
+    paused_by: str | None = None
+    revision: int = 0
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One row for people: everything but the payload.
+
+    `history` is its notes, oldest first, each `{"at": ms, "note": text}`. `due_in_seconds` is
+    None unless it is pending, `lease_in_seconds` None unless it is delivering.
+    """
+
+    id: str
+    name: str
+    user_id: str
+    state: State
+    attempts: int
+    sends: int
+    alone: bool
+    accepted_at_ms: int
+    first_sent_at_ms: int | None
+    settled_at_ms: int | None
+    due_in_seconds: float | None
+    lease_in_seconds: float | None
+    reason: str | None
+    detail: str | None
+    history: tuple[dict[str, object], ...]
+    payload_bytes: int
+
+
+class Stats(msgspec.Struct, frozen=True, gc=False):
+    """The outbox in figures.
+
+    `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
+    `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
+    store has no such file.
+    """
+
+    pending: int
+    delivering: int
+    delivered: int
+    dead: int
+    oldest_pending_seconds: float | None
+    oldest_due_seconds: float | None
+    lane: LaneRecord | None
+    database_bytes: int | None
+    wal_bytes: int | None
+
+
+class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Which rows: every given field must match. `older_than_seconds` counts from acceptance."""
+
+    ids: tuple[str, ...] | None = None
+    state: State | None = None
+    user_id: str | None = None
+    name: str | None = None
+    reason: str | None = None
+    older_than_seconds: float | None = None
+    limit: int = 100
+
+
+class Intake(Protocol):
+    """Where requests put events."""
+
+    async def append(
+        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
+    ) -> Receipt:
+        """Make `event` durable, atomically with its key.
+
+        With a key that this user has used: the first receipt again (`replayed`) when the digest
+        is equal. Safe to repeat only with a key. Cancelled, the event may be stored or not, never
+        twice. Raises IdempotencyKeyReusedError for another digest, TooManyPendingError,
+        OutboxFullError, OutboxUnavailableError (nothing was stored, or it is not known).
+        """
+        ...
+
+    async def find(self, event_id: str) -> Row | None:
+        """The row of an event, None when there is none. Raises OutboxUnavailableError."""
+        ...
+
+
+class Queue(Protocol):
+    """Where the relay takes events from and says what became of them."""
+
+    async def claim(self, ask: Ask) -> Batch:
+        """Wait until rows are due, then claim some: never empty.
+
+        Repeated calls get other rows. Cancelled, it leaves no row claimed for longer than a
+        lease. Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle, atomically; returns how many rows were no longer under this claim.
+
+        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        """
+        ...
+
+    async def load_lane(self) -> LaneRecord | None:
+        """The lane as last saved by any process, None at first."""
+        ...
+
+    async def save_lane(self, record: LaneRecord) -> LaneRecord:
+        """Save the lane's own fields, keep `paused_by`; returns what now stands."""
+        ...
+
+
+class Operations(Protocol):
+    """What a person on call may ask and do. `actor` goes into the audit table."""
+
+    async def stats(self) -> Stats:
+        """The figures. Never blocks writers."""
+        ...
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Never blocks writers."""
+        ...
+
+    async def payload(self, event_id: str) -> bytes | None:
+        """The stored bytes of one event."""
+        ...
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Dead rows that match become pending with no attempts counted; returns their ids."""
+        ...
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Remove rows that match and are not under a claim; returns their ids."""
+        ...
+
+    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
+        """Remove delivered rows settled longer ago, in small pages; returns how many."""
+        ...
+
+    async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:
+        """Pause or resume delivery for every process; returns the lane."""
+        ...
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+        ...
+
+
+class Scopes(Protocol):
+    """Where the application settings of organizations and users are stored."""
+
+    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
+        """The settings of one scope (`organization` or `user`), None when never set."""
+        ...
+
+    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+        """Replace the settings of one scope; durable on return."""
+        ...
+
+    @property
+    def scope_revision(self) -> int:
+        """A number that grows when any process saves a scope; reading it costs nothing."""
+        ...
