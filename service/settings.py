@@ -25,6 +25,9 @@ from service.errors import ConfigurationError
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _MIN_SECRET_CHARS = 16
+_INNGEST_URL = re.compile(
+    r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
+)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -53,6 +56,10 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _strip(value: object) -> object:
+    return value.strip() or None if isinstance(value, str) else value
+
+
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -60,7 +67,7 @@ def _blank_is_none(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-Text = Annotated[str | None, BeforeValidator(_blank_is_none)]
+Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 
 
@@ -105,6 +112,7 @@ class Settings(BaseSettings):
     inngest_event_key_fallback: Secret = None
     inngest_dev: Text = None
     inngest_base_url: Text = None
+    inngest_api_base_url: Text = None
     inngest_event_api_base_url: Text = None
     inngest_env: Text = None
 
@@ -195,6 +203,22 @@ class Settings(BaseSettings):
         return self.host in _LOOPBACK
 
     @property
+    def inngest_dev_mode(self) -> bool:
+        """Whether events go to a dev server, which takes them without a key.
+
+        INNGEST_DEV decides; without it, development without an event key does so too.
+        """
+        if self.inngest_dev is None:
+            return not self.production and self.inngest_event_key is None
+        return self.inngest_dev.lower() not in ("0", "false")
+
+    @property
+    def inngest_dev_url(self) -> str | None:
+        """The dev server's address that INNGEST_DEV gives, None when it is a plain flag."""
+        value = self.inngest_dev or ""
+        return value if "." in value or ":" in value else None
+
+    @property
     def sqlite_path(self) -> str | None:
         """The file of an SQLite outbox, None for another store.
 
@@ -204,7 +228,12 @@ class Settings(BaseSettings):
         return self.outbox_url[len(prefix) :] if self.outbox_url.startswith(prefix) else None
 
     def _cross_faults(self) -> list[str]:
-        return [*self._store_faults(), *self._secret_faults(), *self._origin_faults()]
+        return [
+            *self._store_faults(),
+            *self._secret_faults(),
+            *self._inngest_faults(),
+            *self._origin_faults(),
+        ]
 
     def _store_faults(self) -> Iterator[str]:
         sqlite = self.sqlite_path is not None
@@ -231,10 +260,24 @@ class Settings(BaseSettings):
         if self.production:
             if not self.session_secret:
                 yield "SESSION_SECRET: required in production"
-            if not self.inngest_event_key and not self.inngest_dev:
-                yield "INNGEST_EVENT_KEY: required in production"
             if self.dev_login:
                 yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+    def _inngest_faults(self) -> Iterator[str]:
+        if not self.inngest_event_key and not self.inngest_dev_mode:
+            yield "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
+        for variable, url in (
+            ("INNGEST_DEV", self.inngest_dev_url),
+            ("INNGEST_BASE_URL", self.inngest_base_url),
+            ("INNGEST_API_BASE_URL", self.inngest_api_base_url),
+            ("INNGEST_EVENT_API_BASE_URL", self.inngest_event_api_base_url),
+        ):
+            # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
+            if url and not _INNGEST_URL.fullmatch(url):
+                yield (
+                    f"{variable}: write http://host:port or https://host; "
+                    "a host without a dot needs its port"
+                )
 
     def _origin_faults(self) -> Iterator[str]:
         for origin in self.allowed_origins:

@@ -1,0 +1,126 @@
+"""What the Inngest client becomes in each configuration."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.inngest_client import make_client
+from service.settings import Settings
+
+CLOUD = "https://inn.gs/"
+DEV = "http://127.0.0.1:8288/"
+SECRET = {"SESSION_SECRET": "s" * 32}
+
+
+@pytest.fixture(autouse=True)
+def _no_inngest_environment(monkeypatch):
+    for name in ("DEV", "BASE_URL", "API_BASE_URL", "EVENT_API_BASE_URL", "EVENT_KEY", "ENV"):
+        monkeypatch.delenv(f"INNGEST_{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "event_origin", "api_origin", "key"),
+    [
+        ({}, DEV, DEV, "NO_EVENT_KEY_SET"),
+        ({"INNGEST_DEV": "1"}, DEV, DEV, "NO_EVENT_KEY_SET"),
+        ({"INNGEST_DEV": "true", "INNGEST_EVENT_KEY": "k"}, DEV, DEV, "k"),
+        (
+            {"INNGEST_DEV": "http://dev:9999"},
+            "http://dev:9999",
+            "http://dev:9999",
+            "NO_EVENT_KEY_SET",
+        ),
+        ({"INNGEST_DEV": "dev:9999"}, "http://dev:9999", "http://dev:9999", "NO_EVENT_KEY_SET"),
+        ({"INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
+        ({"INNGEST_DEV": "0", "INNGEST_EVENT_KEY": "k"}, CLOUD, "https://api.inngest.com/", "k"),
+        (
+            {"INNGEST_BASE_URL": "http://own:8288"},
+            "http://own:8288",
+            "http://own:8288",
+            "NO_EVENT_KEY_SET",
+        ),
+        (
+            {"INNGEST_BASE_URL": "own:8288", "INNGEST_EVENT_KEY": "k"},
+            "https://own:8288",
+            "https://own:8288",
+            "k",
+        ),
+        (
+            {
+                "INNGEST_BASE_URL": "http://own:8288",
+                "INNGEST_EVENT_API_BASE_URL": "http://events.test",
+                "INNGEST_EVENT_KEY": "k",
+            },
+            "http://events.test",
+            "http://own:8288",
+            "k",
+        ),
+        (
+            {
+                "INNGEST_DEV": "http://dev:9999",
+                "INNGEST_BASE_URL": "http://own:8288",
+                "INNGEST_API_BASE_URL": "http://api.test",
+            },
+            "http://own:8288",
+            "http://api.test",
+            "NO_EVENT_KEY_SET",
+        ),
+    ],
+)
+def test_a_client_goes_where_the_configuration_says(environ, event_origin, api_origin, key):
+    client = make_client(Settings.load(environ))
+    assert client.event_api_origin == event_origin
+    assert client.api_origin == api_origin
+    assert client.event_key == key
+
+
+@pytest.mark.parametrize("environ", [{"INNGEST_ENV": "branch/a"}, {}])
+def test_the_environment_name_is_the_configured_one(environ):
+    client = make_client(Settings.load({**environ, "INNGEST_EVENT_KEY": "k"}))
+    assert client.env == environ.get("INNGEST_ENV")
+
+
+@pytest.mark.parametrize(
+    ("environ", "production"),
+    [({}, False), ({"INNGEST_EVENT_KEY": "k"}, True), ({"INNGEST_DEV": "1"}, False)],
+)
+def test_the_mode_is_cloud_only_with_a_key_and_without_a_dev_server(environ, production):
+    assert make_client(Settings.load(environ)).is_production is production
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"APP_ENV": "production", **SECRET},
+        {"APP_ENV": "production", "INNGEST_DEV": "0", **SECRET},
+        {"INNGEST_DEV": "false"},
+    ],
+)
+def test_the_cloud_needs_an_event_key(environ):
+    with pytest.raises(ConfigurationError, match="INNGEST_EVENT_KEY"):
+        Settings.load(environ)
+
+
+@pytest.mark.parametrize("name", ["DEV", "BASE_URL", "API_BASE_URL", "EVENT_API_BASE_URL"])
+@pytest.mark.parametrize("url", ["http://inngest", "ftp://a.b:1", "http://:80", "http://a:b@c:80"])
+def test_a_url_that_the_sdk_would_pass_over_is_a_fault(name, url):
+    with pytest.raises(ConfigurationError, match=f"INNGEST_{name}: ") as caught:
+        Settings.load({f"INNGEST_{name}": url})
+    assert url not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8288", "https://inngest.test", "localhost:8288", "http://own:1/base/ "]
+)
+def test_every_other_url_goes_to_the_sdk_unchanged(url):
+    client = make_client(Settings.load({"INNGEST_BASE_URL": url}))
+    assert client.event_api_origin.removeprefix("http://") == url.strip().removeprefix("http://")
+
+
+def test_the_library_that_would_log_the_event_key_is_quiet():
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    make_client(Settings.load({}))
+    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
