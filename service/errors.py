@@ -16,7 +16,8 @@
         ├── BodyTooLargeError           ├── NotFoundError
         ├── InvalidJsonError            ├── InvalidFieldError
         ├── DocumentNameRequiredError   ├── OperatorRequiredError
-        └── DocumentNameInvalidError    └── …
+        ├── DocumentNameInvalidError    ├── MetricsTokenRequiredError
+        └── …
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -98,6 +99,12 @@ class OperatorRequiredError(RefusedError):
     """Only an operator may do this."""
 
     code = "operator_required"
+
+
+class MetricsTokenRequiredError(RefusedError):
+    """The metrics are for this machine, or for who knows the metrics token."""
+
+    code = "metrics_token_required"
 
 
 class JsonRequiredError(RefusedError):

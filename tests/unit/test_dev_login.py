@@ -1,0 +1,133 @@
+"""The development sign-in: who may use it, and what it takes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+from aiohttp import web
+
+from service.errors import RefusedError
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.sessions import Sessions
+from service.web.sign_in import SignIn
+
+ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}
+
+
+@web.middleware
+async def refusals(request, handler):
+    try:
+        return await handler(request)
+    except RefusedError as refused:
+        return web.json_response({"code": refused.code}, status=400)
+
+
+@pytest.fixture
+def start(aiohttp_client):
+    async def start(**options):
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
+        app = web.Application(middlewares=[sessions.middleware(), refusals])
+        app.add_routes(SignIn(sessions, **options).routes())
+        return await aiohttp_client(app)
+
+    return start
+
+
+async def code(client, body=ADA, **options) -> str:
+    answer = await client.post("/auth/dev-login", json=body, **options)
+    return (await answer.json()).get("code", "signed in")
+
+
+async def test_a_developer_signs_in_is_known_and_signs_out(start):
+    client = await start(development=True)
+    known = {**ADA, "emailVerified": True}
+    assert await (await client.post("/auth/dev-login", json=ADA)).json() == {"user": known}
+    assert await (await client.get("/auth/session")).json() == {"user": known}
+    assert await (await client.post("/auth/logout")).json() == {"user": None}
+    assert await (await client.get("/auth/session")).json() == {"user": None}
+
+
+async def test_the_id_defaults_to_the_email_in_lower_case(start):
+    client = await start(development=True)
+    answer = await client.post("/auth/dev-login", json={"email": "Ada@example.com"})
+    assert (await answer.json())["user"]["id"] == "ada@example.com"
+
+
+async def test_production_has_no_development_sign_in_whatever_the_options(start):
+    for anywhere in (False, True):
+        client = await start(development=False, dev_login_anywhere=anywhere)
+        assert await code(client) == "not_found"
+
+
+class TestFromElsewhere:
+    elsewhere: ClassVar = [
+        {"Host": "outbox.example.com"},
+        {"Host": "rebound.example.com:3000"},
+        {"Host": "127.0.0.1.example.com"},
+        {"Host": "10.0.0.7"},
+        {"Host": "[::2]:3000"},
+        {"Host": "::1:bad]"},
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"X-Forwarded-Host": "localhost"},
+        {"Forwarded": "for=203.0.113.9"},
+        {"X-Real-IP": "203.0.113.9"},
+    ]
+
+    @pytest.mark.parametrize("headers", elsewhere)
+    async def test_it_is_not_there(self, start, headers):
+        assert await code(await start(development=True), headers=headers) == "not_found"
+
+    @pytest.mark.parametrize("headers", elsewhere)
+    async def test_it_is_there_when_the_configuration_says_so(self, start, headers):
+        client = await start(development=True, dev_login_anywhere=True)
+        assert await code(client, headers=headers) == "signed in"
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:1", "[::1]:3000"])
+async def test_every_name_of_this_machine_will_do(start, host):
+    assert await code(await start(development=True), headers={"Host": host}) == "signed in"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"email": ""},
+        {"email": "ada"},
+        {"email": "ada@example.com\n"},
+        {"email": "a b@example.com"},
+        {"email": 7},
+        {"email": "a@b", "id": ""},
+        {"email": "a@b", "id": "x" * 256},
+        {"email": "a@b", "name": "n" * 256},
+        {"email": "a@b", "name": ["n"]},
+    ],
+)
+async def test_a_body_of_the_wrong_shape_is_refused(start, body):
+    assert await code(await start(development=True), body) == "invalid_field"
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        (b"{", "application/json", "invalid_json"),
+        (b"", "application/json", "invalid_json"),
+        (b'{"email":"a@b\xff"}', "application/json", "invalid_json"),
+        (b'{"email":"a@b\\ud800"}', "application/json", "invalid_json"),
+        (b"[]", "application/json", "invalid_json"),
+        (b" null", "application/json", "invalid_json"),
+        (b'"ada@example.com"', "application/json", "invalid_json"),
+        (b'{"email":' + b"[" * 10_000, "application/json", "invalid_field"),
+        (b'{"more":' + b"[" * 60_000, "application/json", "invalid_json"),
+        (b'{"email":"a@b"}' + b" " * 65_536, "application/json", "body_too_large"),
+        (b'{"email":"a@b"}', "text/plain", "json_required"),
+        (b"email=a@b", "application/x-www-form-urlencoded", "json_required"),
+        (b'{"email":"a@b"}', "application/json; charset=utf-8", "signed in"),
+    ],
+)
+async def test_a_body_that_is_not_json_is_refused(start, data, content_type, expected):
+    client = await start(development=True)
+    answer = await client.post("/auth/dev-login", data=data, headers={"Content-Type": content_type})
+    assert (await answer.json()).get("code", "signed in") == expected
