@@ -1,0 +1,63 @@
+"""The ids that the Event API answers: ULIDs, counted up from a start.
+
+The same seed header and the same position give the same id, so a client that repeats a request
+with its seed gets the ids of the first time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_PAIR_BITS = 10
+_PAIR_COUNT = 1 << _PAIR_BITS
+_RANDOM_BITS = 80
+_ULID_BITS = 128
+_SEED_BYTES = 10
+_LAST_MS = (1 << 48) - 1
+
+
+def ulids(start: int, count: int) -> list[str]:
+    """The `count` ULIDs that follow the number `start`, itself included.
+
+    >>> ulids(31, 2)
+    ['0000000000000000000000000Z', '00000000000000000000000010']
+    """
+    ids: list[str] = []
+    while len(ids) < count:
+        low = start % _PAIR_COUNT
+        prefix = _encode(start)[:-2]
+        ids += [prefix + pair for pair in _PAIRS[low : low + count - len(ids)]]
+        start += _PAIR_COUNT - low
+    return ids
+
+
+def first_ulid(seed: str | None, now_ms: int) -> int:
+    """The number of a request's first ULID: from its seed header, else from the clock and chance.
+
+    A seed is `<ms>,<10 bytes in base64>`; one that can't be read counts as none.
+    """
+    seeded = _read_seed(seed) if seed else None
+    if seeded is not None:
+        return seeded
+    return (now_ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+
+
+def _read_seed(seed: str) -> int | None:
+    ms, _, entropy = seed.partition(",")
+    try:
+        raw = base64.b64decode(entropy, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if not (ms.isascii() and ms.isdigit()) or len(raw) != _SEED_BYTES or int(ms) > _LAST_MS:
+        return None
+    return (int(ms) << _RANDOM_BITS) | int.from_bytes(raw)
+
+
+def _encode(number: int) -> str:
+    return "".join(
+        _PAIRS[(number >> shift) % _PAIR_COUNT] for shift in range(_ULID_BITS - 8, -1, -_PAIR_BITS)
+    )
