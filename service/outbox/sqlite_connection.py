@@ -1,0 +1,132 @@
+"""One SQLite connection on one thread: how it is opened, used and given up.
+
+Durability rests on two lines here: WAL and synchronous=FULL, which sync the WAL at each commit.
+Only the writing connection writes and checkpoints: SQLite before 3.51.3 can lose a commit when two
+connections do so at the same instant (https://sqlite.org/wal.html#walresetbug).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import aiosqlite
+
+from service.errors import OutboxUnavailableError
+
+_BUSY_MS = 1000
+_WRITER = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA busy_timeout = {_BUSY_MS};
+PRAGMA wal_autocheckpoint = 2000;
+PRAGMA journal_size_limit = 16777216;
+PRAGMA cache_size = -32768;
+PRAGMA temp_store = MEMORY;
+"""
+_READER = f"""
+PRAGMA busy_timeout = {_BUSY_MS};
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA query_only = 1;
+"""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Hop = Callable[..., Awaitable[Any]]
+
+
+class SqliteConnection:
+    """A connection whose whole transactions run in one hop to its own thread."""
+
+    def __init__(self, thread: aiosqlite.Connection, raw: list[sqlite3.Connection]) -> None:
+        self._thread = thread
+        self._raw = raw
+
+    async def run(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`work(connection, …)` on the connection's thread; its result.
+
+        Cancelling does not stop work that has begun. Raises OutboxUnavailableError for SQLite's
+        errors, from it.
+        """
+        with unavailable_if_sqlite_fails():
+            # aiosqlite's public methods take one statement a hop; a transaction needs this door.
+            hop = cast("_Hop", self._thread._execute)  # noqa: SLF001
+            result: T = await hop(work, self._raw[0], *args, **kwargs)
+            return result
+
+    def interrupt(self) -> None:
+        """End the statement that is running, from any thread."""
+        self._raw[0].interrupt()
+
+
+@contextlib.asynccontextmanager
+async def open_writer(path: Path) -> AsyncIterator[SqliteConnection]:
+    """The one connection that writes. Raises OutboxUnavailableError."""
+    async with _open(str(path), _WRITER) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def open_reader(path: Path) -> AsyncIterator[SqliteConnection]:
+    """A connection that can't write and never checkpoints. Raises OutboxUnavailableError."""
+    async with _open(str(path), _READER) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def _open(path: str, pragmas: str) -> AsyncIterator[SqliteConnection]:
+    raw: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        # Statements are cached by their text; autocommit leaves BEGIN and COMMIT to us.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+        try:
+            connection.executescript(pragmas)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        raw.append(connection)
+        return connection
+
+    thread = aiosqlite.Connection(connect, iter_chunk_size=64)
+    with unavailable_if_sqlite_fails():
+        await thread
+    try:
+        yield SqliteConnection(thread, raw)
+    finally:
+        with unavailable_if_sqlite_fails():
+            await thread.close()
+
+
+@contextlib.contextmanager
+def unavailable_if_sqlite_fails() -> Iterator[None]:
+    """Turn SQLite's errors into OutboxUnavailableError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutboxUnavailableError(_sentence(error)) from error
+
+
+def _sentence(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    words = {
+        "SQLITE_FULL": "The disk of the outbox is full.",
+        "SQLITE_BUSY": "Another process holds the outbox's file.",
+        "SQLITE_LOCKED": "Another process holds the outbox's file.",
+        "SQLITE_READONLY": "The outbox's file can't be written.",
+        "SQLITE_CANTOPEN": "The outbox's file can't be opened.",
+        "SQLITE_CORRUPT": "The outbox's file is damaged.",
+        "SQLITE_NOTADB": "The outbox's file is not an SQLite database.",
+    }
+    for prefix, sentence in words.items():
+        if name.startswith(prefix):
+            return f"{sentence} ({name})"
+    return f"The outbox's file failed. ({name})"

@@ -1,0 +1,196 @@
+"""Appending to an SQLite outbox, and looking a row up.
+
+One statement inserts all events that wait at one moment. The invariant: an idempotency key and its
+event are in the same commit, so that two requests with one key can't both insert.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.outbox.event import Event
+from service.outbox.outbox import IdempotencyKey, Receipt
+
+# Inserts many rows in one step of SQLite: executemany would hand the interpreter lock back and
+# forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined.
+APPEND = """
+INSERT INTO outbox (id, name, user_id, accepted_at, trace, idempotency_key, digest, payload)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+       value ->> 6, substr(?2, value ->> 7, value ->> 8)
+FROM json_each(?1)
+"""
+
+# The earlier uses of (user, key) pairs: ?1 is a JSON array of [user, key].
+KEYS_USED = """
+SELECT user_id, idempotency_key, outbox.id, digest FROM outbox, json_each(?1)
+WHERE user_id = value ->> 0 AND idempotency_key = value ->> 1
+"""
+
+PENDING_BY_USER = "SELECT user_id, count(*) FROM outbox WHERE state = 0 GROUP BY user_id"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One event on its way in."""
+
+    event: Event
+    key: IdempotencyKey | None
+    trace: str | None
+
+
+class PendingCounts:
+    """How many rows are not settled, in all and by user, kept in memory.
+
+    Counts what happened since the start; `add_found` adds what was there before.
+    """
+
+    def __init__(self, max_pending: int, max_pending_per_user: int) -> None:
+        self._max_pending = max_pending
+        self._max_per_user = max_pending_per_user
+        self._by_user: Counter[str] = Counter()
+        self.total = 0
+
+    def add_found(self, found: dict[str, int]) -> None:
+        """Add the rows that an earlier process left."""
+        self._by_user.update(found)
+        self.total += sum(found.values())
+
+    def entered(self, user_id: str) -> None:
+        """One more row of `user_id` is pending."""
+        self._by_user[user_id] += 1
+        self.total += 1
+
+    def left(self, user_id: str, count: int = 1) -> None:
+        """`count` rows of `user_id` are settled or gone."""
+        remaining = self._by_user[user_id] - count
+        if remaining:
+            self._by_user[user_id] = remaining
+        else:
+            del self._by_user[user_id]
+        self.total -= count
+
+    def refuse_if_full(self, user_id: str, retry_after_seconds: int) -> None:
+        """Raises TooManyPendingError or OutboxFullError when there is no room."""
+        if self._by_user.get(user_id, 0) >= self._max_per_user:
+            raise TooManyPendingError(retry_after_seconds=retry_after_seconds)
+        if self.total >= self._max_pending:
+            raise OutboxFullError(retry_after_seconds=retry_after_seconds)
+
+
+class SqliteIntake:
+    """The kind of work that appends (see `Kind`)."""
+
+    def __init__(self, counts: PendingCounts) -> None:
+        self._counts = counts
+
+    def apply(self, connection: sqlite3.Connection, works: Sequence[Append]) -> Sequence[Any]:
+        """Insert all; a Receipt or IdempotencyKeyReusedError for each."""
+        keyed = [work for work in works if work.key]
+        if not keyed:
+            _insert(connection, works)
+            return [Receipt(work.event.id) for work in works]
+        return _insert_keyed(connection, works, _keys_used(connection, keyed))
+
+    def committed(
+        self, works: Sequence[Append], results: Sequence[Any], taken: Sequence[bool]
+    ) -> None:
+        """Give back the room of works that inserted nothing."""
+        del taken
+        for work, result in zip(works, results, strict=True):
+            if work.key and (isinstance(result, Exception) or result.replayed):
+                self._counts.left(work.event.user_id)
+
+    def failed(self, works: Sequence[Append]) -> None:
+        """Give all room back."""
+        for work in works:
+            self._counts.left(work.event.user_id)
+
+
+def used_receipt(connection: sqlite3.Connection, user_id: str, key: IdempotencyKey) -> Any:
+    """The receipt of an earlier use of `key`, IdempotencyKeyReusedError, or None if unused."""
+    rows = connection.execute(KEYS_USED, (_encode([(user_id, key.key)]).decode(),)).fetchall()
+    return _verdict(rows[0][2], rows[0][3], key) if rows else None
+
+
+def begin_snapshot(connection: sqlite3.Connection) -> None:
+    """Fix what later reads of this connection see to this moment."""
+    connection.execute("BEGIN")
+    connection.execute("SELECT one FROM lane").fetchall()
+
+
+def count_pending(connection: sqlite3.Connection) -> dict[str, int]:
+    """Pending rows by user, in the snapshot that was begun; ends it."""
+    try:
+        return dict(connection.execute(PENDING_BY_USER).fetchall())
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _keys_used(
+    connection: sqlite3.Connection, keyed: Sequence[Append]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    pairs = [(work.event.user_id, work.key.key) for work in keyed if work.key]
+    rows = connection.execute(KEYS_USED, (_encode(pairs).decode(),)).fetchall()
+    return {(user, key): (event_id, digest) for user, key, event_id, digest in rows}
+
+
+def _insert_keyed(
+    connection: sqlite3.Connection,
+    works: Sequence[Append],
+    used: dict[tuple[str, str], tuple[str, str]],
+) -> list[Any]:
+    results: list[Any] = []
+    fresh: list[Append] = []
+    for work in works:
+        if work.key is None:
+            fresh.append(work)
+            results.append(Receipt(work.event.id))
+            continue
+        first = used.setdefault(
+            (work.event.user_id, work.key.key), (work.event.id, work.key.digest.hex())
+        )
+        if first[0] == work.event.id:
+            fresh.append(work)
+            results.append(Receipt(work.event.id))
+        else:
+            results.append(_verdict(*first, work.key))
+    if fresh:
+        _insert(connection, fresh)
+    return results
+
+
+def _verdict(event_id: str, digest: str, key: IdempotencyKey) -> Any:
+    if digest == key.digest.hex():
+        return Receipt(event_id, replayed=True)
+    return IdempotencyKeyReusedError()
+
+
+def _insert(connection: sqlite3.Connection, works: Sequence[Append]) -> None:
+    meta: list[tuple[object, ...]] = []
+    start = 1
+    for work in works:
+        event, key = work.event, work.key
+        size = len(event.payload)
+        meta.append(
+            (
+                event.id,
+                event.name,
+                event.user_id,
+                event.accepted_at_ms,
+                work.trace,
+                key and key.key,
+                key and key.digest.hex(),
+                start,
+                size,
+            )
+        )
+        start += size
+    payloads = b"".join([work.event.payload for work in works])
+    connection.execute(APPEND, (_encode(meta).decode(), payloads))

@@ -1,0 +1,314 @@
+"""The outbox in one SQLite file: Intake, Queue, Operations and Scopes behind one object.
+
+Opens the file for one process (lock, migrations, recovery), holds the writer and the reader, and
+keeps the counts that refuse an append without asking the file. Statements live beside what they
+do: sqlite_intake, sqlite_queue, sqlite_reading, sqlite_repair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
+from service.outbox import sqlite_repair
+from service.outbox.event import Event
+from service.outbox.migrations import migrate
+from service.outbox.outbox import (
+    Ask,
+    Batch,
+    Filter,
+    IdempotencyKey,
+    LaneRecord,
+    Receipt,
+    Row,
+    Settlement,
+    Stats,
+)
+from service.outbox.sqlite_connection import open_reader
+from service.outbox.sqlite_intake import (
+    Append,
+    PendingCounts,
+    SqliteIntake,
+    begin_snapshot,
+    count_pending,
+    used_receipt,
+)
+from service.outbox.sqlite_lock import sole_writer
+from service.outbox.sqlite_queue import (
+    FORGET_DELAYS,
+    Clock,
+    SqliteClaims,
+    SqliteSettlements,
+    give_back,
+)
+from service.outbox.sqlite_reading import SqliteReading
+from service.outbox.sqlite_repair import SqliteWrites
+from service.outbox.sqlite_writer import SqliteWriter
+
+T = TypeVar("T")
+
+_FULL_RETRY_SECONDS = 5
+_DISK_CHECK_SECONDS = 0.25
+_HEADROOM_BYTES = 16 * 1024 * 1024
+_HEADROOM_SHARE = 0.05
+_PURGE_PAUSE_SECONDS = 0.05
+_VACUUM_PAGES = 1000
+
+
+class SqliteOutbox:
+    """See the ports in `service.outbox.outbox`; made by `open_sqlite_outbox`."""
+
+    def __init__(self, path: Path, *, max_pending: int, max_pending_per_user: int) -> None:
+        self._path = path
+        self._counts = PendingCounts(max_pending, max_pending_per_user)
+        self._clock = Clock()
+        self._intake = SqliteIntake(self._counts)
+        self._claims = SqliteClaims(self._clock, self._poke)
+        self._settlements = SqliteSettlements(self._clock, self._counts, self._claims)
+        self._writes = SqliteWrites()
+        self.writer = SqliteWriter(
+            path,
+            kinds=(self._settlements, self._writes, self._intake, self._claims),
+            standing=(self._claims,),
+        )
+        self._reading: SqliteReading | None = None
+        self._disk_checked_at = 0.0
+        self._disk_short = False
+        self._lane: LaneRecord
+        self.scope_revision = 0
+        self.recovered = 0
+
+    # Intake
+
+    async def append(
+        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
+    ) -> Receipt:
+        """See Intake.append."""
+        self.writer.refuse_if_failing()
+        try:
+            self._counts.refuse_if_full(event.user_id, _FULL_RETRY_SECONDS)
+        except (TooManyPendingError, OutboxFullError):
+            if key and (first := await self._first_receipt(event.user_id, key)):
+                return first
+            raise
+        if self._disk_is_short():
+            raise OutboxUnavailableError("The disk of the outbox is nearly full.")
+        self._counts.entered(event.user_id)
+        return await self.writer.submit(self._intake, Append(event, key, trace))
+
+    async def find(self, event_id: str) -> Row | None:
+        """See Intake.find."""
+        return await self.reading.find(event_id)
+
+    # Queue
+
+    async def claim(self, ask: Ask) -> Batch:
+        """See Queue.claim."""
+        future = self.writer.submit(self._claims, ask)
+        self.writer.poke()
+        batch: Batch = await future
+        return batch
+
+    async def settle(self, settlement: Settlement) -> int:
+        """See Queue.settle."""
+        return await self.writer.submit(self._settlements, settlement)
+
+    async def load_lane(self) -> LaneRecord | None:
+        """See Queue.load_lane."""
+        return self._lane
+
+    async def save_lane(self, record: LaneRecord) -> LaneRecord:
+        """See Queue.save_lane."""
+        self._lane = saved = await self._write(sqlite_repair.save_lane(record))
+        return saved
+
+    # Operations
+
+    async def stats(self) -> Stats:
+        """See Operations.stats."""
+        return await self.reading.stats()
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """See Operations.rows."""
+        return await self.reading.rows(wanted)
+
+    async def payload(self, event_id: str) -> bytes | None:
+        """See Operations.payload."""
+        return await self.reading.payload(event_id)
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """See Operations.audit."""
+        return await self.reading.audit(limit)
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """See Operations.replay."""
+        changed = await self._write(sqlite_repair.replay(wanted, actor))
+        self._counts.add_found(changed.pending_by_user)
+        self.writer.poke()
+        return changed.ids
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """See Operations.discard."""
+        changed = await self._write(sqlite_repair.discard(wanted, actor))
+        for user_id, count in changed.pending_by_user.items():
+            self._counts.left(user_id, count)
+        return changed.ids
+
+    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
+        """See Operations.purge. Pages leave the writer to requests in between."""
+        gone = 0
+        after: int | None = 0
+        while after is not None:
+            after, removed = await self._write(sqlite_repair.purge_page(after, older_than_seconds))
+            gone += removed
+            await asyncio.sleep(_PURGE_PAUSE_SECONDS if removed else 0)
+        if gone:
+            await self._write(sqlite_repair.audited(actor, "purge", f"{gone} delivered rows"))
+            await self._give_space_back()
+        return gone
+
+    async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:
+        """See Operations.set_paused."""
+        self._lane = record = await self._write(sqlite_repair.set_paused(actor, paused=paused))
+        return record
+
+    # Scopes
+
+    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
+        """See Scopes.load_scope."""
+        return await self.reading.load_scope(scope, scope_id)
+
+    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+        """See Scopes.save_scope."""
+        await self._write(sqlite_repair.save_scope(scope, scope_id, settings))
+        self.scope_revision += 1
+
+    # Health
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        if not self.writer.alive:
+            return "The outbox's writer has ended."
+        if self.writer.failure:
+            return str(self.writer.failure)
+        return "The disk of the outbox is nearly full." if self._disk_is_short() else None
+
+    @property
+    def undelivered(self) -> int:
+        """How many rows are pending or delivering, from memory."""
+        return self._counts.total
+
+    @property
+    def leases_lost(self) -> int:
+        """How many rows' leases ended before they were settled."""
+        return self._claims.leases_lost
+
+    @property
+    def reading(self) -> SqliteReading:
+        """The reading half."""
+        if self._reading is None:
+            raise OutboxUnavailableError("The outbox is not open.")
+        return self._reading
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[SqliteOutbox]:
+        """Recover what an earlier process left, then serve; closes the file at the end."""
+        await self.writer.start()
+        try:
+            self.recovered, self._lane = await self._write(self._recover)
+            async with open_reader(self._path) as reader, self._counting_earlier_rows():
+                self._reading = SqliteReading(reader, self._path)
+                yield self
+        finally:
+            self._reading = None
+            await self.writer.stop()
+
+    def _recover(self, connection: sqlite3.Connection) -> tuple[int, LaneRecord]:
+        connection.execute(FORGET_DELAYS)
+        return len(give_back(connection)), sqlite_repair.load_lane(connection)
+
+    @contextlib.asynccontextmanager
+    async def _counting_earlier_rows(self) -> AsyncIterator[None]:
+        """Count beside the first requests; the snapshot is from before any of them."""
+        async with open_reader(self._path) as reader:
+            await reader.run(begin_snapshot)
+            counting = asyncio.create_task(reader.run(count_pending), name="outbox-count")
+            counting.add_done_callback(self._add_earlier_rows)
+            try:
+                yield
+            finally:
+                reader.interrupt()
+                await asyncio.wait([counting])
+
+    def _add_earlier_rows(self, counting: asyncio.Task[dict[str, int]]) -> None:
+        if not counting.cancelled() and not counting.exception():
+            self._counts.add_found(counting.result())
+
+    def _poke(self) -> None:
+        self.writer.poke()
+
+    async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self.writer.submit(self._writes, job)
+        return result
+
+    async def _first_receipt(self, user_id: str, key: IdempotencyKey) -> Receipt | None:
+        first = await self._write(lambda c: (used_receipt(c, user_id, key),))
+        if isinstance(first[0], Exception):
+            raise first[0]
+        receipt: Receipt | None = first[0]
+        return receipt
+
+    async def _give_space_back(self) -> None:
+        more = True
+        while more:
+            more = await self.writer.outside(_vacuum_some)
+            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+
+    def _disk_is_short(self) -> bool:
+        """Whether the disk has too little room left for what must still be written."""
+        now = time.monotonic()
+        if now - self._disk_checked_at >= _DISK_CHECK_SECONDS:
+            self._disk_checked_at = now
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(self._path.parent)
+                headroom = min(_HEADROOM_BYTES, disk.f_blocks * disk.f_frsize * _HEADROOM_SHARE)
+                self._disk_short = disk.f_bavail * disk.f_frsize < headroom
+        return self._disk_short
+
+
+@contextlib.asynccontextmanager
+async def open_sqlite_outbox(
+    path: Path, *, max_pending: int, max_pending_per_user: int, socket: str | None = None
+) -> AsyncIterator[SqliteOutbox]:
+    """The outbox at `path`, made when it is not there, with this process as its only writer.
+
+    `socket` is where operator commands reach this process. Raises OutboxBusyError,
+    SchemaTooNewError or OutboxUnavailableError.
+    """
+    with sole_writer(path, socket=socket):
+        await asyncio.to_thread(migrate, f"sqlite:///{path}")
+        outbox = SqliteOutbox(
+            path, max_pending=max_pending, max_pending_per_user=max_pending_per_user
+        )
+        async with outbox.opened():
+            yield outbox
+
+
+def _vacuum_some(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the file system; whether more are worth it.
+
+    `executescript` runs the pragma to its end; `execute` would free one page.
+    """
+    [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
+    if free < _VACUUM_PAGES:
+        return False
+    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+    return True

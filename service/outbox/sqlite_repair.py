@@ -1,0 +1,221 @@
+"""Changing an SQLite outbox by a person's command, the lane's record and the settings scopes.
+
+`SqliteWrites` runs single jobs inside the writer's group transactions. The invariant: nothing here
+touches a row under a claim, and every operator action leaves an audit row in its own commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.outbox.outbox import Filter, LaneRecord
+from service.outbox.sqlite_reading import LANE, MATCHING, lane_record, matching
+
+REPLAY = """
+UPDATE outbox SET state = 0, attempts = 0, alone = 0, due_at = 0, settled_at = NULL,
+       reason = NULL, detail = NULL,
+       history = json_insert(history, '$[#]', json_object('at', :now, 'note', :note))
+WHERE state = 2 AND seq IN (SELECT value FROM json_each(:seqs))
+"""
+DISCARD = """
+DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(:seqs))
+   AND NOT EXISTS (SELECT 1 FROM claims WHERE claims.seq = outbox.seq)
+"""
+
+# Rows come in the order of their acceptance, so a page ends the pass when it reaches rows that
+# were accepted after the limit.
+PAGE = """
+SELECT max(seq), max(accepted_at) FROM (
+    SELECT seq, accepted_at FROM outbox WHERE seq > :after ORDER BY seq LIMIT 500)
+"""
+PURGE_PAGE = """
+DELETE FROM outbox WHERE seq > :after AND seq <= :upto AND state = 1 AND settled_at <= :before
+"""
+
+SAVE_LANE = """
+UPDATE lane SET state = :state, reason = :reason, window = :window, failures = :failures,
+       reopens_at = :reopens_at, since = :since, rate = :rate, revision = revision + 1
+"""
+SET_PAUSED = "UPDATE lane SET paused_by = :paused_by, revision = revision + 1"
+SAVE_SCOPE = """
+INSERT INTO scopes (scope, scope_id, settings, saved_at)
+VALUES (:scope, :scope_id, :settings, :now)
+ON CONFLICT (scope, scope_id)
+DO UPDATE SET settings = excluded.settings, saved_at = excluded.saved_at
+"""
+AUDIT = "INSERT INTO audit (at, actor, action, detail) VALUES (:now, :actor, :action, :detail)"
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+
+
+class SqliteWrites:
+    """The kind of work that runs one job inside the group's transaction (see `Kind`)."""
+
+    def apply(self, connection: sqlite3.Connection, works: Sequence[Job[Any]]) -> list[Any]:
+        """The result of each job. A job returns something that is not None."""
+        return [job(connection) for job in works]
+
+    def committed(
+        self, works: Sequence[Job[Any]], results: Sequence[Any], taken: Sequence[bool]
+    ) -> None:
+        """Nothing to do."""
+
+    def failed(self, works: Sequence[Job[Any]]) -> None:
+        """Nothing to undo."""
+
+
+class Removed(msgspec.Struct, frozen=True, gc=False):
+    """Rows that a command changed: their ids, and how many rows of each user became undelivered."""
+
+    ids: list[str]
+    pending_by_user: dict[str, int]
+
+
+def replay(wanted: Filter, actor: str) -> Job[Removed]:
+    """Dead rows that match become pending."""
+
+    def job(connection: sqlite3.Connection) -> Removed:
+        rows = [row for row in _matching(connection, wanted) if row[4] == "dead"]
+        connection.execute(
+            REPLAY, {"seqs": _seqs(rows), "now": _now_ms(), "note": f"replayed by {actor}"}
+        )
+        _audit(connection, actor, "replay", rows)
+        return _removed(rows)
+
+    return job
+
+
+def discard(wanted: Filter, actor: str) -> Job[Removed]:
+    """Rows that match and are not under a claim go for good."""
+
+    def job(connection: sqlite3.Connection) -> Removed:
+        rows = [row for row in _matching(connection, wanted) if row[4] != "delivering"]
+        connection.execute(DISCARD, {"seqs": _seqs(rows)})
+        _audit(connection, actor, "discard", rows)
+        return _removed([row for row in rows if row[4] == "pending"], rows)
+
+    return job
+
+
+def purge_page(after: int, older_than_seconds: float) -> Job[tuple[int | None, int]]:
+    """One page of delivered rows: (where the next page starts or None at the end, rows gone)."""
+
+    def job(connection: sqlite3.Connection) -> tuple[int | None, int]:
+        before = _now_ms() - int(older_than_seconds * 1000)
+        [(upto, accepted_at)] = connection.execute(PAGE, {"after": after}).fetchall()
+        if upto is None:
+            return None, 0
+        gone = connection.execute(
+            PURGE_PAGE, {"after": after, "upto": upto, "before": before}
+        ).rowcount
+        return (None if accepted_at > before else upto), gone
+
+    return job
+
+
+def audited(actor: str, action: str, detail: str) -> Job[bool]:
+    """One audit row."""
+
+    def job(connection: sqlite3.Connection) -> bool:
+        _write_audit(connection, actor, action, detail)
+        return True
+
+    return job
+
+
+def save_lane(record: LaneRecord) -> Job[LaneRecord]:
+    """The lane's own fields; the record that then stands."""
+
+    def job(connection: sqlite3.Connection) -> LaneRecord:
+        now = _now_ms()
+        connection.execute(
+            SAVE_LANE,
+            {
+                "state": record.state,
+                "reason": record.reason,
+                "window": record.window,
+                "failures": record.failures,
+                "reopens_at": now + int(record.reopens_in_seconds * 1000),
+                "since": record.since_ms,
+                "rate": record.rate,
+            },
+        )
+        return load_lane(connection)
+
+    return job
+
+
+def set_paused(actor: str, *, paused: bool) -> Job[LaneRecord]:
+    """Pause or resume; the record that then stands."""
+
+    def job(connection: sqlite3.Connection) -> LaneRecord:
+        connection.execute(SET_PAUSED, {"paused_by": actor if paused else None})
+        _write_audit(connection, actor, "pause" if paused else "resume", "")
+        return load_lane(connection)
+
+    return job
+
+
+def save_scope(scope: str, scope_id: str, settings: dict[str, object]) -> Job[bool]:
+    """Replace one scope's settings."""
+
+    def job(connection: sqlite3.Connection) -> bool:
+        connection.execute(
+            SAVE_SCOPE,
+            {
+                "scope": scope,
+                "scope_id": scope_id,
+                "settings": msgspec.json.encode(settings).decode(),
+                "now": _now_ms(),
+            },
+        )
+        return True
+
+    return job
+
+
+def load_lane(connection: sqlite3.Connection) -> LaneRecord:
+    """The lane as it stands."""
+    [row] = connection.execute(LANE).fetchall()
+    return lane_record(row, _now_ms())
+
+
+def _matching(connection: sqlite3.Connection, wanted: Filter) -> list[tuple[Any, ...]]:
+    return connection.execute(MATCHING, matching(wanted, _now_ms())).fetchall()
+
+
+def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:
+    return msgspec.json.encode([row[0] for row in rows]).decode()
+
+
+def _removed(
+    pending: Sequence[tuple[Any, ...]], rows: Sequence[tuple[Any, ...]] | None = None
+) -> Removed:
+    by_user: dict[str, int] = {}
+    for row in pending:
+        by_user[row[3]] = by_user.get(row[3], 0) + 1
+    return Removed([row[1] for row in (pending if rows is None else rows)], by_user)
+
+
+def _audit(
+    connection: sqlite3.Connection, actor: str, action: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    shown = ", ".join(row[1] for row in rows[:20])
+    more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""  # noqa: PLR2004
+    _write_audit(connection, actor, action, f"{len(rows)} rows: {shown}{more}")
+
+
+def _write_audit(connection: sqlite3.Connection, actor: str, action: str, detail: str) -> None:
+    connection.execute(
+        AUDIT, {"now": _now_ms(), "actor": actor, "action": action, "detail": detail}
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
