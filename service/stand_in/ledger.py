@@ -2,7 +2,7 @@
 
 Every accepted event is an arrival; a run is an arrival whose id started none in the 24 h before,
 as the server schedules it. The invariant: bodies are bounded (the oldest go first), ids are not
-(about 130 bytes each), so a million events fit while none is forgotten.
+(about 100 bytes each), so a million events fit while none is forgotten.
 """
 
 from __future__ import annotations

@@ -1,0 +1,306 @@
+"""The stand-in misbehaves on the wire as its script says, and tells what arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.stand_in.event_api import EventApi
+from service.stand_in.faults import (
+    Answer,
+    Cut,
+    Drip,
+    Hang,
+    Match,
+    Partial,
+    Poison,
+    Reset,
+    Slow,
+    TooLarge,
+)
+
+EVENTS = [{"id": f"e{n}", "name": "a", "data": {"documentName": f"d{n}"}} for n in range(3)]
+POISONED = {"id": "bad", "name": "a", "data": {"documentName": "poison apple"}}
+BAD_EVENTS = (
+    {},
+    {"name": ""},
+    {"name": "inngest/x"},
+    {"name": "a", "ts": 1},
+    {"name": "a", "id": 1},
+)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def post(http, api, events=EVENTS, seconds=5.0):
+    limit = aiohttp.ClientTimeout(total=seconds)
+    async with http.post(
+        f"{api.url}/e/key", json=events, timeout=limit, allow_redirects=False
+    ) as response:
+        return response.status, await response.text(), response.headers
+
+
+async def ids_of(http, api, events=EVENTS):
+    return json.loads((await post(http, api, events))[1])["ids"]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(flags=st.lists(st.booleans(), max_size=12), bad=st.sampled_from(BAD_EVENTS))
+async def test_the_answered_ids_are_the_leading_good_events_and_these_are_stored(
+    inngest_api, flags, bad
+):
+    inngest_api.ledger.clear()
+    events = [{"id": str(n), "name": "a"} if good else bad for n, good in enumerate(flags)]
+    async with aiohttp.ClientSession() as http:
+        status, text, _ = await post(http, inngest_api, events)
+    leading = flags.index(False) if False in flags else len(flags)
+    kept = inngest_api.ledger.kept()
+    assert status == (200 if all(flags) else 400)
+    assert json.loads(text)["ids"] == ([arrival.server_id for arrival in kept] or [""])
+    assert [arrival.id for arrival in kept] == [str(n) for n in range(leading)]
+
+
+async def test_a_scripted_answer_replaces_so_many_true_ones(inngest_api, http):
+    inngest_api.faults.add(Answer(429, retry_after=7), times=2)
+    for _ in range(2):
+        status, text, headers = await post(http, inngest_api)
+        assert (status, headers["Retry-After"]) == (429, "7")
+        assert json.loads(text) == {"error": "Too Many Requests", "status": 429}
+    assert inngest_api.ledger.arrivals == 0
+    assert (await post(http, inngest_api))[0] == 200
+    assert [request.fault for request in inngest_api.ledger.requests] == ["answer", "answer", None]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(502, "<h1>Bad gateway</h1>", "text/html"),
+        Answer(200, "<html>", "text/html"),
+        Answer(200, '{"ids":["01'),
+        Answer(200, ""),
+        Answer(308, "", headers={"Location": "https://elsewhere.invalid/"}),
+    ],
+)
+async def test_an_answer_may_be_anything(inngest_api, http, answer):
+    inngest_api.faults.add(answer)
+    status, text, headers = await post(http, inngest_api)
+    assert (status, text) == (answer.status, answer.body)
+    assert headers["Content-Type"].startswith(answer.content_type)
+    assert headers.get("Location") == answer.headers.get("Location")
+
+
+@pytest.mark.parametrize(("when", "stored"), [("unread", 0), ("read", 0), ("stored", 3)])
+async def test_a_reset_loses_the_answer_but_only_a_late_one_keeps_the_events(
+    inngest_api, when, stored
+):
+    inngest_api.faults.add(Reset(when))
+    reader, writer = await asyncio.open_connection(*inngest_api.url[7:].split(":"))
+    body = json.dumps(EVENTS).encode()
+    head = f"POST /e/key HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+    assert inngest_api.ledger.arrivals == stored
+    assert inngest_api.ledger.request_count == 1
+
+
+@pytest.mark.parametrize(("store", "stored"), [(False, 0), (True, 3)])
+async def test_a_hanging_request_is_reset_when_the_faults_are_cleared(
+    inngest_api, http, store, stored
+):
+    inngest_api.faults.add(Hang(store=store), times=None)
+    hanging = asyncio.create_task(post(http, inngest_api))
+    await inngest_api.ledger.wait_for_requests(1)
+    inngest_api.faults.clear()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await hanging
+    assert inngest_api.ledger.arrivals == stored
+    assert (await post(http, inngest_api))[0] == 200
+
+
+async def test_closing_does_not_wait_for_a_hanging_request(http):
+    async with EventApi() as api:
+        api.faults.add(Hang())
+        hanging = asyncio.create_task(post(http, api))
+        await api.ledger.wait_for_requests(1)
+        await api.close()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await hanging
+
+
+async def test_a_slow_answer_is_lost_on_a_client_that_does_not_wait(inngest_api, http):
+    inngest_api.faults.add(Slow(60))
+    with pytest.raises(TimeoutError):
+        await post(http, inngest_api, seconds=0.05)
+    await inngest_api.ledger.wait_for_arrivals(3)
+
+
+async def test_a_slow_answer_is_the_true_one(inngest_api, http):
+    inngest_api.faults.add(Slow(0.01))
+    assert len(await ids_of(http, inngest_api)) == 3
+
+
+async def test_a_dripping_answer_is_the_true_one(inngest_api, http):
+    inngest_api.faults.add(Drip(0.0001))
+    ids = await ids_of(http, inngest_api)
+    assert ids == [arrival.server_id for arrival in inngest_api.ledger.kept()]
+
+
+async def test_a_cut_answer_breaks_off_after_its_events_were_stored(inngest_api, http):
+    inngest_api.faults.add(Cut(10))
+    with pytest.raises(aiohttp.ClientError):
+        await post(http, inngest_api)
+    assert inngest_api.ledger.arrivals == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "blanks", "stored"),
+    [
+        (Partial(1), 0, 2),
+        (Partial(1, blank=True), 1, 2),
+        (Partial(9, blank=True), 3, 0),
+        (Partial(9), 1, 0),
+    ],
+)
+async def test_events_left_out_of_a_success_are_not_stored(
+    inngest_api, http, fault, blanks, stored
+):
+    inngest_api.faults.add(fault)
+    ids = await ids_of(http, inngest_api)
+    kept = [arrival.server_id for arrival in inngest_api.ledger.kept()]
+    assert ids == kept + [""] * blanks
+    assert len(kept) == stored
+
+
+@pytest.mark.parametrize("limit", [TooLarge(max_events=2), TooLarge(max_bytes=150)])
+async def test_only_a_request_over_the_limit_is_too_large(inngest_api, http, limit):
+    inngest_api.faults.add(limit, times=None)
+    assert (await post(http, inngest_api))[0] == 413
+    assert (await post(http, inngest_api, EVENTS[:2]))[0] == 200
+    assert inngest_api.ledger.arrivals == 2
+
+
+async def test_a_poisoned_event_stops_the_reading_with_words(inngest_api, http):
+    inngest_api.faults.add(Poison("no such bucket"), times=None)
+    status, text, _ = await post(http, inngest_api, [EVENTS[0], POISONED, EVENTS[1]])
+    answer = json.loads(text)
+    assert (status, answer["error"], len(answer["ids"])) == (400, "no such bucket", 1)
+    assert list(inngest_api.ledger.ids) == ["e0"]
+    assert (await post(http, inngest_api, [EVENTS[1]]))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "healthy", [EVENTS, [{"name": "a"}], [{"name": "a", "data": {"documentName": 1}}]]
+)
+async def test_an_event_that_matches_makes_its_request_fail_and_no_other(
+    inngest_api, http, healthy
+):
+    inngest_api.faults.add(Answer(500), times=None, match=Match(prefix="poison"))
+    assert (await post(http, inngest_api, healthy))[0] == 200
+    assert (await post(http, inngest_api, [*healthy, POISONED]))[0] == 500
+    assert inngest_api.ledger.times("bad") == 0
+
+
+async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):
+    url = f"{inngest_api.url}/stand-in/faults"
+    fault = {"action": {"kind": "answer", "status": 503}, "times": None}
+    async with http.post(url, json=fault) as response:
+        assert response.status == 201
+        assert (await response.json())[0]["action"]["status"] == 503
+    assert (await post(http, inngest_api))[0] == 503
+    async with http.get(url) as response:
+        assert len(await response.json()) == 1
+    async with http.delete(url) as response:
+        assert response.status == 204
+    assert (await post(http, inngest_api))[0] == 200
+
+
+async def test_poison_scripted_over_http_matches_without_being_told_how(inngest_api, http):
+    async with http.post(
+        f"{inngest_api.url}/stand-in/faults", json={"action": {"kind": "poison"}}
+    ) as response:
+        assert response.status == 201
+    assert (await post(http, inngest_api, [POISONED]))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        b"",
+        b"[]",
+        b'{"action":{"kind":"explode"}}',
+        b'{"action":{"kind":"answer","status":1}}',
+        b'{"action":{"kind":"hang"},"times":0}',
+        b'{"action":{"kind":"hang"},"for":1}',
+    ],
+)
+async def test_a_fault_that_is_not_one_is_refused(inngest_api, http, fault):
+    async with http.post(f"{inngest_api.url}/stand-in/faults", data=fault) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]
+    assert not inngest_api.faults.left
+
+
+async def test_what_arrived_is_shown_newest_last_and_can_be_forgotten(inngest_api, http):
+    await post(http, inngest_api)
+    await post(http, inngest_api, EVENTS[2:])
+    url = f"{inngest_api.url}/stand-in"
+    async with http.get(f"{url}/events?limit=2") as response:
+        shown = await response.json()
+    assert [(entry["id"], entry["times"]) for entry in shown] == [("e2", 2), ("e2", 2)]
+    assert shown[-1]["event"] == EVENTS[2]
+    async with http.get(f"{url}/events?id=e1") as response:
+        assert [entry["event"] for entry in await response.json()] == [EVENTS[1]]
+    async with http.get(f"{url}/stats") as response:
+        assert await response.json() == {"requests": 2, "arrivals": 4, "ids": 3, "runs": 3}
+    async with http.delete(f"{url}/events") as response:
+        assert response.status == 204
+    async with http.get(f"{url}/events") as response:
+        assert await response.json() == []
+
+
+async def test_a_limit_that_is_no_number_is_refused(inngest_api, http):
+    async with http.get(f"{inngest_api.url}/stand-in/events?limit=x") as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.stand_in", "--port", "0", "--keys", "good,better"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    url = line.split()[-1]
+    async with http.post(f"{url}/e/better", json=EVENTS) as response:
+        assert response.status == 200
+    async with http.post(f"{url}/e/other", json=EVENTS) as response:
+        assert response.status == 401
+    process.send_signal(number)
+    await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+
+
+async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.stand_in", "--port", inngest_api.url.split(":")[-1]),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, words = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert b"can't listen" in words
+    assert b"Traceback" not in words

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.stand_in.events import WireEvent
+from service.stand_in.ledger import RUN_ONCE_SECONDS, Ledger, Request
+from service.stand_in.ulids import first_ulid, ulids
+
+REQUEST = Request("key", 1, 1, 1, None)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def event(event_id: str, raw: bytes = b"{}") -> WireEvent:
+    return WireEvent(event_id, "a", 0, b"null", raw)
+
+
+def test_an_id_runs_again_only_after_a_day_from_its_run():
+    clock = Clock()
+    ledger = Ledger(clock=clock)
+    runs = []
+    for seconds in (0, RUN_ONCE_SECONDS - 1, RUN_ONCE_SECONDS, RUN_ONCE_SECONDS + 1):
+        clock.seconds = 1_000 + seconds
+        ledger.store([event("one")], ["s"])
+        runs.append(ledger.runs)
+    assert runs == [1, 1, 2, 2]
+    assert ledger.times("one") == ledger.arrivals == 4
+
+
+def test_an_event_without_id_is_known_by_the_id_that_the_server_gave():
+    ledger = Ledger()
+    ledger.store([event(""), event("")], ["s1", "s2"])
+    assert list(ledger.ids) == ["s1", "s2"]
+
+
+def test_an_event_without_ts_has_the_receive_time():
+    ledger = Ledger(clock=Clock())
+    ledger.store([event("one")], ["s"])
+    assert ledger.kept()[0].ts == 1_000_000
+
+
+@pytest.mark.parametrize("bounds", [{"max_bodies": 2}, {"max_body_bytes": 20}])
+def test_old_bodies_are_forgotten_but_no_id_is(bounds):
+    ledger = Ledger(**bounds)
+    for n in range(5):
+        ledger.store([event(f"e{n}", b"0123456789")], ["s"])
+    assert [arrival.id for arrival in ledger.kept()] == ["e3", "e4"]
+    assert ledger.stats.ids == 5
+    assert [ledger.times(name) for name in ("e0", "e4", "e9")] == [1, 1, 0]
+
+
+def test_the_latest_are_shown_first_come_first():
+    ledger = Ledger()
+    ledger.store([event("a"), event("b"), event("c")], ["1", "2", "3"])
+    assert [arrival.id for arrival in ledger.kept(limit=2)] == ["b", "c"]
+    assert ledger.kept(limit=0) == []
+    assert [arrival.id for arrival in ledger.kept(event_id="a", limit=9)] == ["a"]
+
+
+async def test_a_wait_ends_with_the_request_that_brings_the_id():
+    ledger = Ledger()
+    waiting = asyncio.create_task(ledger.wait_for_id("two"))
+    for name in ("one", "two"):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        ledger.store([event(name)], ["s"])
+        ledger.record(REQUEST)
+    arrival = await waiting
+    assert arrival is not None
+    assert arrival.id == "two"
+
+
+async def test_a_wait_for_what_is_there_returns_at_once():
+    ledger = Ledger(max_bodies=0)
+    ledger.store([event("one"), event("one")], ["s", "t"])
+    ledger.record(REQUEST)
+    assert await ledger.wait_for_id("one") is None
+    await ledger.wait_for_arrivals(2)
+    await ledger.wait_for_ids(1)
+    await ledger.wait_for_requests(1)
+
+
+async def test_a_wait_in_vain_says_what_arrived():
+    ledger = Ledger()
+    ledger.store([event("one")], ["s"])
+    with pytest.raises(TimeoutError, match="arrivals=1"):
+        await ledger.wait_for_ids(2, timeout_seconds=0.01)
+
+
+def test_ulids_count_up_over_the_edges_of_their_last_characters():
+    start = (1 << 80) - 1_500
+    ids = ulids(start, 3_000)
+    assert len(set(ids)) == 3_000
+    assert ids == sorted(ids)
+    assert ids[1_500:1_502] == ["00000000010000000000000000", "00000000010000000000000001"]
+
+
+@pytest.mark.parametrize(
+    "seed", [None, "", "x,AAECAwQFBgcICQ==", "1,AA==", "1,*", "1", f"{1 << 48},"]
+)
+def test_a_seed_that_can_not_be_read_counts_as_none(seed):
+    first, second = (first_ulid(seed, 5) for _ in range(2))
+    assert first != second
+    assert first >> 80 == second >> 80 == 5
+
+
+def test_a_seed_decides_the_first_id():
+    assert first_ulid("7,AAAAAAAAAAAAAQ==", 5) == (7 << 80) + 1
