@@ -67,7 +67,7 @@ def _view(arrival: Arrival, ledger: Ledger) -> dict[str, object]:
         "ts": arrival.ts,
         "receivedAt": arrival.received_at_ms,
         "times": ledger.times(arrival.id),
-        "event": msgspec.Raw(arrival.event),
+        "event": msgspec.Raw(arrival.event.decode(errors="replace").encode()),
     }
 
 

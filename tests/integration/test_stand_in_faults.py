@@ -272,6 +272,15 @@ async def test_what_arrived_is_shown_newest_last_and_can_be_forgotten(inngest_ap
         assert await response.json() == []
 
 
+async def test_an_event_that_is_not_utf_8_is_shown_with_replacements(inngest_api, http):
+    await (
+        await http.post(f"{inngest_api.url}/e/k", data=b'{"name":"a","data":{"x":"\xff"}}')
+    ).read()
+    async with http.get(f"{inngest_api.url}/stand-in/events") as response:
+        [shown] = await response.json()
+    assert shown["event"]["data"] == {"x": "\ufffd"}
+
+
 async def test_a_limit_that_is_no_number_is_refused(inngest_api, http):
     async with http.get(f"{inngest_api.url}/stand-in/events?limit=x") as response:
         assert response.status == 400
