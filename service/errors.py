@@ -143,6 +143,21 @@ class DocumentNameInvalidError(RefusedError):
     code = "document_name_invalid"
 
 
+class DocumentNotFoundError(RefusedError):
+    """There is no such document in the bucket: upload it first."""
+
+    code = "document_not_found"
+
+
+class StorageUnavailableError(RefusedError):
+    """The document storage can't be asked right now. Try again shortly."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+
+
 class IdempotencyKeyInvalidError(RefusedError):
     """An Idempotency-Key is 1 to 255 visible ASCII characters."""
 

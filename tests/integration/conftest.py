@@ -1,0 +1,88 @@
+"""Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+
+import boto3
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+from service.documents.bucket import Bucket
+
+REGION = "eu-west-1"
+
+
+@pytest.fixture(scope="session")
+def s3_url():
+    """The address of an S3 API that runs for the whole session."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_url, monkeypatch):
+    """The environment that boto reads, pointing at that S3 API."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_url)
+    return monkeypatch
+
+
+@pytest.fixture
+def s3(s3_environment):
+    """A plain synchronous client, as an independent second opinion."""
+    client = boto3.client("s3", region_name=REGION)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket_name(s3):
+    """The name of a new, empty bucket."""
+    name = f"documents-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return name
+
+
+@pytest.fixture
+async def bucket(bucket_name):
+    """The service's client for that bucket, open."""
+    async with Bucket(bucket_name, REGION) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def misbehaving():
+    """Start a server that reads a request's head, answers fixed bytes, and closes or hangs."""
+    servers = []
+
+    async def start(answer, *, close):
+        async def serve(reader, writer):
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while not writer.is_closing():
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(answer)
+                    await writer.drain()
+                    if close:
+                        break
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()

@@ -1,0 +1,159 @@
+"""The bucket over a real S3 API: there, refusing, slow, away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import pytest
+
+from service.documents.bucket import Bucket, DocumentObject
+from service.errors import DocumentNotFoundError, StorageUnavailableError
+
+REGION = "eu-west-1"
+AWKWARD_KEYS = ["a", "/a", "a//b", "a b+c%2Fd?e=f#g", "Übersicht/\U0001f600.pdf", "a" * 1024]
+
+
+def discard(_chunk):
+    pass
+
+
+@pytest.mark.parametrize("key", AWKWARD_KEYS)
+async def test_head_tells_what_s3_knows(bucket, s3, key):
+    s3.put_object(Bucket=bucket.name, Key=key, Body=b"abc", ContentType="text/plain")
+    assert await bucket.head(key) == DocumentObject(
+        3, hashlib.md5(b"abc").hexdigest(), "text/plain", None
+    )
+
+
+async def test_head_tells_the_version_in_a_bucket_with_versions(bucket, s3):
+    s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    put = s3.put_object(Bucket=bucket.name, Key="a", Body=b"abc")
+    found = await bucket.head("a")
+    assert found.version_id == put["VersionId"]
+
+
+async def test_head_of_what_is_not_there_is_none(bucket):
+    assert await bucket.head("nothing") is None
+
+
+async def test_head_in_a_missing_bucket_is_not_taken_for_a_missing_document(s3_environment):
+    async with Bucket("no-such-bucket", REGION) as bucket:
+        with pytest.raises(StorageUnavailableError, match="does not exist"):
+            await bucket.head("a")
+
+
+async def test_download_gives_every_byte_in_order(bucket, s3):
+    content = bytes(range(256)) * 4096
+    s3.put_object(Bucket=bucket.name, Key="a", Body=content, ContentType="text/plain")
+    got = bytearray()
+    found = await bucket.download("a", got.extend)
+    assert got == content
+    assert found.size_bytes == len(content)
+
+
+async def test_download_of_what_is_not_there_says_so(bucket):
+    with pytest.raises(DocumentNotFoundError):
+        await bucket.download("nothing", discard)
+
+
+async def test_download_from_a_missing_bucket_is_storage_trouble(s3_environment):
+    async with Bucket("no-such-bucket", REGION) as bucket:
+        with pytest.raises(StorageUnavailableError, match="does not exist"):
+            await bucket.download("a", discard)
+
+
+async def test_a_download_that_breaks_off_is_storage_trouble(s3_environment, misbehaving):
+    url = await misbehaving(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", close=True)
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
+    async with Bucket("documents", REGION) as bucket:
+        with pytest.raises(StorageUnavailableError, match="can't be reached"):
+            await bucket.download("a", discard)
+
+
+async def test_probe_is_silent_when_all_is_well(bucket):
+    assert await bucket.probe() is None
+
+
+async def test_probe_names_a_missing_bucket(s3_environment):
+    async with Bucket("no-such-bucket", REGION) as bucket:
+        assert await bucket.probe() == "The bucket named by AWS_S3_BUCKET does not exist."
+
+
+async def test_probe_names_missing_credentials(s3_environment):
+    s3_environment.delenv("AWS_ACCESS_KEY_ID")
+    s3_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    async with Bucket("documents", REGION) as bucket:
+        assert await bucket.probe() == "No usable AWS credentials were found."
+
+
+async def test_credentials_that_come_later_are_found(s3_environment, bucket_name):
+    s3_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    async with Bucket(bucket_name, REGION) as bucket:
+        assert "No usable AWS credentials" in await bucket.probe()
+        s3_environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        assert "No usable AWS credentials" in await bucket.probe()
+        bucket._reopen_at = 0.0
+        assert await bucket.probe() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "refuses the credentials"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "check the credentials"),
+        (b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", "error of its own"),
+        (b"", "can't be reached"),
+        (b"not HTTP\r\n\r\n", "can't be reached"),
+    ],
+    ids=["403", "400", "503", "closed", "nonsense"],
+)
+async def test_an_s3_that_refuses_can_not_be_asked(s3_environment, misbehaving, answer, sentence):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(answer, close=True))
+    async with Bucket("documents", REGION) as bucket:
+        assert sentence in await bucket.probe()
+        with pytest.raises(StorageUnavailableError, match=sentence):
+            await bucket.head("a")
+
+
+async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, misbehaving):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
+    async with Bucket("documents", REGION) as bucket:
+        with pytest.raises(StorageUnavailableError, match="in time"):
+            async with asyncio.timeout(10):
+                await bucket.head("a")
+
+
+async def test_an_s3_that_is_away_is_said_to_be_away(s3_environment, unused_tcp_port):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{unused_tcp_port}")
+    async with Bucket("documents", REGION) as bucket:
+        assert await bucket.probe() == "S3 can't be reached."
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_S3 is not a URL."),
+        ("AWS_PROFILE", "The S3 client's configuration is faulty."),
+    ],
+)
+async def test_a_faulty_environment_is_a_sentence_and_never_a_crash(
+    s3_environment, variable, sentence
+):
+    s3_environment.setenv(variable, "no such thing")
+    async with Bucket("documents", REGION) as bucket:
+        assert await bucket.probe() == sentence
+
+
+@pytest.mark.parametrize(("name", "region"), [("no bucket!", REGION), ("documents", "no region")])
+async def test_a_faulty_name_is_a_sentence_and_never_a_crash(s3_environment, name, region):
+    async with Bucket(name, region) as bucket:
+        assert "configuration is faulty" in await bucket.probe()
+
+
+async def test_opening_asks_nobody_and_closing_twice_is_harmless(s3_environment, misbehaving):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
+    bucket = Bucket("documents", REGION)
+    async with bucket:
+        pass
+    await bucket.__aexit__(None, None, None)

@@ -1,0 +1,156 @@
+"""POST /api/uploads and what a plain HTTP client does with its answer."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service.documents.bucket import Bucket
+from service.errors import (
+    RefusedError,
+    SessionRequiredError,
+    StorageNotConfiguredError,
+    StorageUnavailableError,
+)
+from service.identity.user import User
+from service.web.uploads import Uploads
+from tests.integration.post_policy_gate import gate
+
+REGION = "eu-west-1"
+CONTENT = b"%PDF-1.7 synced before answered"
+NAME = "Übersicht 100% +ready/q3.pdf"
+WANTED = {"documentName": NAME, "contentType": "application/pdf", "size": len(CONTENT)}
+
+
+@web.middleware
+async def codes(request, handler):
+    """Stands for the service's own middleware, which has its own tests."""
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        return web.json_response({"code": error.code}, status=400)
+
+
+@pytest.fixture
+def serve(aiohttp_client):
+    """Serve the uploads of one user over a given storage."""
+
+    async def _serve(storage, user="u-1"):
+        async def user_of(request):
+            if user is None:
+                raise SessionRequiredError
+            return User(user)
+
+        app = web.Application(middlewares=[codes])
+        app.add_routes(Uploads(storage=storage, user_of=user_of).routes())
+        return await aiohttp_client(app)
+
+    return _serve
+
+
+@pytest.fixture
+async def signed(serve, bucket):
+    """The answer to a good request."""
+    client = await serve(lambda: bucket)
+    async with client.post("/api/uploads", json=WANTED) as answer:
+        assert answer.status == 200
+        assert answer.headers["Cache-Control"] == "no-store"
+        return await answer.json()
+
+
+@pytest.fixture
+async def strict(aiohttp_server, s3_url):
+    """An S3 API that enforces upload policies; its address."""
+    return str((await aiohttp_server(gate(s3_url, "testing"))).make_url("")).rstrip("/")
+
+
+async def post_form(url, fields, content):
+    form = aiohttp.FormData()
+    for name, value in fields.items():
+        form.add_field(name, value)
+    form.add_field("file", content, filename="any.bin", content_type="application/octet-stream")
+    async with aiohttp.ClientSession() as http, http.post(url, data=form) as answer:
+        return answer.status
+
+
+async def test_a_plain_http_client_uploads_with_the_answer(signed, bucket, s3):
+    assert signed["status"] == "ok"
+    assert signed["expiresInSeconds"] == 900
+    assert signed["upload"]["method"] == "POST"
+    assert await post_form(signed["upload"]["url"], signed["upload"]["fields"], CONTENT) == 204
+    stored = s3.get_object(Bucket=bucket.name, Key=signed["documentName"])
+    assert stored["Body"].read() == CONTENT
+    assert stored["ContentType"] == "application/pdf"
+
+
+async def test_the_upload_holds_before_an_s3_that_enforces_policies(signed, bucket, s3, strict):
+    url = f"{strict}/{bucket.name}"
+    assert await post_form(url, signed["upload"]["fields"], CONTENT) == 204
+    assert s3.get_object(Bucket=bucket.name, Key=signed["documentName"])["Body"].read() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ({"key": "users/another/q3.pdf"}, CONTENT),
+        ({"Content-Type": "text/html"}, CONTENT),
+        ({}, CONTENT + b"x"),
+        ({}, CONTENT[:-1]),
+        ({"acl": "public-read"}, CONTENT),
+        ({"success_action_redirect": "https://elsewhere.test"}, CONTENT),
+    ],
+    ids=["another key", "another type", "larger", "smaller", "an acl", "a redirect"],
+)
+async def test_an_upload_other_than_the_signed_one_is_refused(signed, bucket, s3, strict, other):
+    changed, content = other
+    fields = {**signed["upload"]["fields"], **changed}
+    assert await post_form(f"{strict}/{bucket.name}", fields, content) == 403
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket.name)
+
+
+async def test_two_users_get_different_keys_for_one_name(serve, bucket):
+    keys = set()
+    for user in ("u-1", "u-2"):
+        client = await serve(lambda: bucket, user)
+        async with client.post("/api/uploads", json=WANTED) as answer:
+            keys.add((await answer.json())["documentName"])
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"documentName": None}, "document_name_required"),
+        ({"documentName": "../a"}, "document_name_invalid"),
+        ({"contentType": "pdf"}, "invalid_field"),
+        ({"size": 0}, "invalid_field"),
+        ({"size": 5 * 1024**3 + 1}, "invalid_field"),
+    ],
+)
+async def test_a_faulty_field_is_refused_by_its_code(serve, bucket, changed, code):
+    client = await serve(lambda: bucket)
+    async with client.post("/api/uploads", json={**WANTED, **changed}) as answer:
+        assert (await answer.json())["code"] == code
+
+
+async def test_storage_comes_before_the_session_and_the_session_before_the_body(serve, bucket):
+    def not_configured():
+        raise StorageNotConfiguredError
+
+    for storage, code in (
+        (not_configured, "storage_not_configured"),
+        (lambda: bucket, "session_required"),
+    ):
+        client = await serve(storage, None)
+        async with client.post("/api/uploads", data=b"{") as answer:
+            assert (await answer.json())["code"] == code
+
+
+async def test_without_credentials_an_upload_is_storage_trouble(serve, bucket_name, s3_environment):
+    s3_environment.delenv("AWS_ACCESS_KEY_ID")
+    s3_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    async with Bucket(bucket_name, REGION) as bucket:
+        client = await serve(lambda: bucket)
+        async with client.post("/api/uploads", json=WANTED) as answer:
+            assert (await answer.json())["code"] == StorageUnavailableError.code

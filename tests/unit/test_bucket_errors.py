@@ -1,0 +1,83 @@
+"""Every error of botocore becomes one of ours."""
+
+from __future__ import annotations
+
+import inspect
+
+import aiohttp
+import botocore.exceptions
+import pytest
+
+from service.documents.bucket import s3_errors
+from service.errors import DocumentNotFoundError, StorageUnavailableError
+
+# Faults in botocore's own model of a service, and warnings: nothing that S3 or a network causes.
+NOT_STORAGE = {
+    "MissingServiceIdError",
+    "UndefinedModelAttributeError",
+    "UnsupportedTLSVersionWarning",
+    "ImminentRemovalWarning",
+}
+EXCEPTIONS = [
+    kind
+    for name, kind in inspect.getmembers(botocore.exceptions, inspect.isclass)
+    if issubclass(kind, Exception) and name not in NOT_STORAGE
+]
+
+
+def make(kind):
+    if issubclass(kind, botocore.exceptions.ClientError):
+        return kind({"Error": {"Code": "Teapot"}}, "HeadObject")
+    return kind.__new__(kind)
+
+
+def client_error(status, code):
+    return botocore.exceptions.ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
+    )
+
+
+@pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
+def test_an_error_of_botocore_becomes_one_of_ours_and_stays_its_cause(kind):
+    error = make(kind)
+    with pytest.raises(StorageUnavailableError) as caught, s3_errors():
+        raise error
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (client_error(403, "403"), "credentials"),
+        (client_error(403, "SignatureDoesNotMatch"), "credentials"),
+        (client_error(403, "InvalidAccessKeyId"), "credentials"),
+        (client_error(404, "NoSuchBucket"), "does not exist"),
+        (client_error(404, "404"), "does not exist"),
+        (client_error(301, "301"), "another region"),
+        (client_error(400, "AuthorizationHeaderMalformed"), "another region"),
+        (client_error(400, "400"), "check the credentials"),
+        (client_error(503, "SlowDown"), "error of its own"),
+        (client_error(500, "InternalError"), "error of its own"),
+        (botocore.exceptions.NoCredentialsError(), "No usable AWS credentials"),
+        (botocore.exceptions.ProfileNotFound(profile="p"), "configuration is faulty"),
+        (botocore.exceptions.ParamValidationError(report="r"), "configuration is faulty"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="u"), "can't be reached"),
+        (botocore.exceptions.ConnectTimeoutError(endpoint_url="u"), "in time"),
+        (TimeoutError(), "in time"),
+        (aiohttp.ClientPayloadError(), "can't be reached"),
+        (ConnectionResetError(), "can't be reached"),
+    ],
+)
+def test_the_sentence_says_what_a_person_can_do_about_it(error, sentence):
+    with pytest.raises(StorageUnavailableError, match=sentence), s3_errors():
+        raise error
+
+
+def test_a_key_that_s3_does_not_have_is_not_storage_trouble():
+    with pytest.raises(DocumentNotFoundError), s3_errors():
+        raise client_error(404, "NoSuchKey")
+
+
+def test_a_mistake_of_ours_passes_unchanged():
+    with pytest.raises(KeyError), s3_errors():
+        raise KeyError

@@ -1,0 +1,99 @@
+"""The key under which a user's upload is stored."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.documents.document_name import check_document_name
+from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
+from service.identity.user import User
+from service.web.uploads import _check_content_type, _check_size, upload_key, upload_prefix
+
+user_ids = st.text(st.characters(), max_size=300)
+
+
+@given(user_ids, st.text(st.characters(), max_size=1024))
+def test_every_key_is_a_document_name_under_the_users_own_prefix(user_id, name):
+    try:
+        key = upload_key(User(user_id), name)
+    except RefusedError:
+        return
+    assert check_document_name(key) == key == upload_prefix(User(user_id)) + name
+
+
+@given(user_ids, user_ids)
+def test_two_users_never_share_a_prefix(one, other):
+    prefixes = upload_prefix(User(one)), upload_prefix(User(other))
+    assert (prefixes[0] == prefixes[1]) == (one == other)
+    assert one == other or not prefixes[0].startswith(prefixes[1])
+
+
+def test_a_name_that_fits_only_without_the_prefix_is_refused():
+    room = 1024 - len(upload_prefix(User("u-1")))
+    assert len(upload_key(User("u-1"), "a" * room)) == 1024
+    with pytest.raises(DocumentNameInvalidError):
+        upload_key(User("u-1"), "a" * (room + 1))
+
+
+def test_a_name_that_s3_would_complete_is_refused():
+    with pytest.raises(DocumentNameInvalidError):
+        upload_key(User("u-1"), "a/${filename}")
+
+
+def test_a_name_that_is_missing_is_required():
+    with pytest.raises(DocumentNameRequiredError):
+        upload_key(User("u-1"), None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/pdf",
+        "image/svg+xml",
+        "text/plain; charset=utf-8",
+        "text/plain;charset=utf-8;format=flowed",
+        'multipart/mixed; boundary="a b"',
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ],
+)
+def test_a_media_type_is_taken_unchanged(value):
+    assert _check_content_type(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "pdf",
+        "application/",
+        "/pdf",
+        "*/*",
+        "image/*",
+        "a/b/c",
+        "text/plain;",
+        "text/plain; charset",
+        "text/plain\r\nx: y",
+        "text/plain\n",
+        "téxt/plain",
+        "a/" + "b" * 300,
+        5,
+        ["text/plain"],
+    ],
+)
+def test_what_is_no_media_type_is_refused(value):
+    with pytest.raises(RefusedError, match="contentType"):
+        _check_content_type(value)
+
+
+@pytest.mark.parametrize("value", [1, 5 * 1024**3])
+def test_a_size_within_the_limits_is_taken(value):
+    assert _check_size(value) == value
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 5 * 1024**3 + 1, 1.0, "1", True, 1e400])
+def test_a_size_outside_the_limits_or_of_another_type_is_refused(value):
+    with pytest.raises(RefusedError, match="size"):
+        _check_size(value)
