@@ -117,7 +117,12 @@ class Bucket:
                     ],
                     ExpiresIn=UPLOAD_SECONDS,
                 )
-        return PresignedUpload(form["url"], form["fields"])
+        # boto names the global endpoint, which redirects to other regions; browsers don't follow
+        # a redirect of a form from another origin. The signature does not cover the host.
+        regional = f"s3.{self.region}.amazonaws.com/"
+        return PresignedUpload(
+            form["url"].replace("s3.amazonaws.com/", regional, 1), form["fields"]
+        )
 
     async def head(self, key: str) -> DocumentObject | None:
         """What S3 says about `key`, None when it says that there is nothing.
