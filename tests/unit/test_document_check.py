@@ -1,0 +1,135 @@
+"""What a check adds to an event, and how often it asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.documents import document_check
+from service.documents.bucket import DocumentObject
+from service.documents.document_check import DocumentCheck
+from service.errors import DocumentNotFoundError, StorageUnavailableError
+
+FOUND = DocumentObject(3, "e1", "text/plain", None)
+EXTRA = {"object": {"size": 3, "etag": "e1", "contentType": "text/plain", "versionId": None}}
+
+
+class Shelf:
+    """Documents in memory; `answers` maps a name to what is found, or to an error."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+        self.asked = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def head(self, key):
+        self.asked.append(key)
+        await self.open.wait()
+        answer = self.answers.get(key)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_off_adds_nothing_and_asks_nothing():
+    shelf = Shelf(a=FOUND)
+    assert await DocumentCheck("off", shelf)("a") == {}
+    assert shelf.asked == []
+
+
+@pytest.mark.parametrize("mode", ["enrich", "require"])
+async def test_a_document_that_is_there_is_described(mode):
+    assert await DocumentCheck(mode, Shelf(a=FOUND))("a") == EXTRA
+
+
+async def test_enrich_adds_nothing_for_a_document_that_is_not_there():
+    assert await DocumentCheck("enrich", Shelf())("a") == {}
+
+
+async def test_require_refuses_a_document_that_is_not_there():
+    with pytest.raises(DocumentNotFoundError):
+        await DocumentCheck("require", Shelf())("a")
+
+
+async def test_enrich_adds_nothing_when_nobody_can_be_asked():
+    assert await DocumentCheck("enrich", Shelf(a=StorageUnavailableError()))("a") == {}
+
+
+async def test_require_accepts_and_marks_what_it_could_not_ask_about():
+    check = DocumentCheck("require", Shelf(a=StorageUnavailableError()))
+    assert await check("a") == {"unchecked": True}
+
+
+async def test_a_document_that_was_found_is_not_asked_about_again():
+    shelf = Shelf(a=FOUND)
+    check = DocumentCheck("enrich", shelf)
+    assert await check("a") == await check("a") == EXTRA
+    assert shelf.asked == ["a"]
+
+
+async def test_what_was_found_is_forgotten_after_a_while(monkeypatch):
+    monkeypatch.setattr(document_check, "_KNOWN_SECONDS", 0.0)
+    shelf = Shelf(a=FOUND)
+    check = DocumentCheck("enrich", shelf)
+    await check("a")
+    del shelf.answers["a"]
+    assert await check("a") == {}
+
+
+async def test_a_document_that_is_uploaded_after_a_refusal_is_found_at_once():
+    shelf = Shelf()
+    check = DocumentCheck("require", shelf)
+    with pytest.raises(DocumentNotFoundError):
+        await check("a")
+    shelf.answers["a"] = FOUND
+    assert await check("a") == EXTRA
+
+
+async def test_an_s3_that_is_back_is_asked_at_once():
+    shelf = Shelf(a=StorageUnavailableError())
+    check = DocumentCheck("require", shelf)
+    await check("a")
+    shelf.answers["a"] = FOUND
+    assert await check("a") == EXTRA
+
+
+async def test_what_is_kept_is_bounded(monkeypatch):
+    monkeypatch.setattr(document_check, "_MAX_KNOWN", 3)
+    shelf = Shelf(**dict.fromkeys("abcd", FOUND))
+    check = DocumentCheck("enrich", shelf)
+    for name in "abcd":
+        await check(name)
+    assert len(check._known) == 3
+    shelf.asked.clear()
+    for name in "bcda":
+        await check(name)
+    assert shelf.asked == ["a"]
+
+
+@pytest.mark.parametrize("answer", [FOUND, None, StorageUnavailableError()])
+async def test_simultaneous_calls_for_one_name_ask_once(answer):
+    shelf = Shelf(a=answer)
+    shelf.open.clear()
+    check = DocumentCheck("enrich", shelf)
+    calls = [asyncio.create_task(check("a")) for _ in range(20)]
+    await asyncio.sleep(0)
+    shelf.open.set()
+    answers = await asyncio.gather(*calls)
+    assert len({str(found) for found in answers}) == 1
+    assert shelf.asked == ["a"]
+    assert not check._asking
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_the_others():
+    shelf = Shelf(a=FOUND)
+    shelf.open.clear()
+    check = DocumentCheck("enrich", shelf)
+    first, second = asyncio.create_task(check("a")), asyncio.create_task(check("a"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    shelf.open.set()
+    assert await second == EXTRA
+    assert first.cancelled()
