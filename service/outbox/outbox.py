@@ -290,20 +290,3 @@ class Operations(Protocol):
     async def audit(self, limit: int) -> list[dict[str, object]]:
         """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
         ...
-
-
-class Scopes(Protocol):
-    """Where the application settings of organizations and users are stored."""
-
-    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
-        """The settings of one scope (`organization` or `user`), None when never set."""
-        ...
-
-    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
-        """Replace the settings of one scope; durable on return."""
-        ...
-
-    @property
-    def scope_revision(self) -> int:
-        """A number that grows when any process saves a scope; reading it costs nothing."""
-        ...

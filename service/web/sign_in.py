@@ -15,6 +15,7 @@ from msgspec import Meta
 from service.errors import NotFoundError
 from service.identity.sessions import Sessions
 from service.identity.user import User
+from service.web.cross_site import CrossSite
 from service.web.json_body import read_json
 from service.web.peer import is_for_loopback, is_local
 
@@ -58,9 +59,15 @@ class SignIn:
     """
 
     def __init__(
-        self, sessions: Sessions, *, development: bool, dev_login_anywhere: bool = False
+        self,
+        sessions: Sessions,
+        cross_site: CrossSite,
+        *,
+        development: bool,
+        dev_login_anywhere: bool = False,
     ) -> None:
         self._sessions = sessions
+        self._cross_site = cross_site
         self._development = development
         self._dev_login_anywhere = dev_login_anywhere
 
@@ -76,6 +83,7 @@ class SignIn:
         """Sign in as whoever the body names. The e-mail counts as verified."""
         if not self._dev_login_allowed(request):
             raise NotFoundError
+        self._cross_site.check(request)
         body = await read_json(request, _dev_login)
         user = User(
             id=body.id or body.email.lower(),
@@ -89,6 +97,7 @@ class SignIn:
 
     async def logout(self, request: web.Request) -> web.Response:
         """Sign out: every session cookie that the request brought is removed."""
+        self._cross_site.check(request)
         await self._sessions.sign_out(request)
         return _answer(None)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
+from service.web.cross_site import CrossSite
 from service.web.sign_in import SignIn
 
 ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}
@@ -28,7 +29,7 @@ def start(aiohttp_client):
     async def start(**options):
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
         app = web.Application(middlewares=[sessions.middleware(), refusals])
-        app.add_routes(SignIn(sessions, **options).routes())
+        app.add_routes(SignIn(sessions, CrossSite([]), **options).routes())
         return await aiohttp_client(app)
 
     return start
@@ -88,6 +89,14 @@ class TestFromElsewhere:
 @pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:1", "[::1]:3000"])
 async def test_every_name_of_this_machine_will_do(start, host):
     assert await code(await start(development=True), headers={"Host": host}) == "signed in"
+
+
+@pytest.mark.parametrize("path", ["/auth/dev-login", "/auth/logout"])
+async def test_another_site_signs_nobody_in_or_out(start, path):
+    client = await start(development=True)
+    answer = await client.post(path, json=ADA, headers={"Origin": "https://evil.example"})
+    assert (await answer.json())["code"] == "cross_site_request"
+    assert "Set-Cookie" not in answer.headers
 
 
 @pytest.mark.parametrize(

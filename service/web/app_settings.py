@@ -1,0 +1,84 @@
+"""Application settings over HTTP: one's own, and an organization's for operators."""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+
+from service.app_settings import MAX_SETTINGS_BYTES, AppSettings, Tree, parse_settings
+from service.errors import InvalidFieldError, SessionRequiredError
+from service.identity.operators import Operators
+from service.identity.sessions import Sessions
+from service.identity.user import User
+from service.web.cross_site import CrossSite
+from service.web.json_body import read_json_bytes
+
+_MAX_ID_CHARS = 255
+
+_log = structlog.get_logger(__name__)
+
+
+class AppSettingsResource:
+    """The handlers under /api/settings."""
+
+    def __init__(
+        self,
+        app_settings: AppSettings,
+        sessions: Sessions,
+        operators: Operators,
+        cross_site: CrossSite,
+    ) -> None:
+        self._app_settings = app_settings
+        self._sessions = sessions
+        self._operators = operators
+        self._cross_site = cross_site
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get("/api/settings", self.show),
+            web.put("/api/settings", self.replace_own),
+            web.put("/api/settings/organization/{id}", self.replace_organization),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The effective settings of who asks."""
+        return await self._effective(await self._user(request))
+
+    async def replace_own(self, request: web.Request) -> web.Response:
+        """Replace one's own settings; answers the settings that are now effective."""
+        user = await self._user(request)
+        settings = await self._body(request)
+        await self._app_settings.replace_user(user.id, settings)
+        return await self._effective(user)
+
+    async def replace_organization(self, request: web.Request) -> web.Response:
+        """Replace an organization's settings, for operators; answers what is now stored."""
+        user = await self._user(request)
+        self._operators.require(user)
+        organization_id = request.match_info["id"]
+        if len(organization_id) > _MAX_ID_CHARS or not organization_id.isprintable():
+            raise InvalidFieldError("An organization's id is 1 to 255 printable characters.")
+        settings = await self._body(request)
+        await self._app_settings.replace_organization(organization_id, settings)
+        _log.info(
+            "operator_action",
+            action="replace_organization_settings",
+            actor=user.id,
+            organization_id=organization_id,
+        )
+        return web.json_response(settings)
+
+    async def _user(self, request: web.Request) -> User:
+        user = await self._sessions.user(request)
+        if user is None:
+            raise SessionRequiredError
+        self._cross_site.check(request)
+        return user
+
+    async def _body(self, request: web.Request) -> Tree:
+        return parse_settings(await read_json_bytes(request, max_bytes=MAX_SETTINGS_BYTES))
+
+    async def _effective(self, user: User) -> web.Response:
+        encoded = await self._app_settings.effective(user)
+        return web.Response(body=bytes(encoded), content_type="application/json")

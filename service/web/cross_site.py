@@ -1,0 +1,84 @@
+"""Other sites: which requests of theirs are refused, and which origins may read our answers.
+
+Browsers alone send `Origin` and `Sec-Fetch-Site`, and no page can change either; so a request
+without them is no browser's and passes. Own is what the Host header names, or X-Forwarded-Host
+behind a proxy that rewrites Host: a page elsewhere can't set that either without a preflight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from service.errors import CrossSiteRequestError
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITES = frozenset({None, "same-origin", "none"})
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+_PREFLIGHT = {
+    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, Idempotency-Key, traceparent",
+    hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+}
+_EXPOSED = "Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+
+
+class CrossSite:
+    """The rule for requests from other sites. `allowed_origins` are trusted like our own."""
+
+    def __init__(self, allowed_origins: Iterable[str]) -> None:
+        self._allowed = frozenset(allowed_origins)
+
+    def install(self, app: web.Application) -> None:
+        """Answer preflights and let the allowed origins read answers; nothing without any.
+
+        Preflights of others are refused with CrossSiteRequestError, so the middleware that turns
+        errors into answers must be installed before.
+        """
+        if self._allowed:
+            app.middlewares.append(self._preflight)
+            app.on_response_prepare.append(self._share)
+
+    def check(self, request: web.Request) -> None:
+        """Raise CrossSiteRequestError for a state-changing request that another site caused."""
+        if request.method in _SAFE_METHODS:
+            return
+        headers = request.headers
+        origin = headers.get(hdrs.ORIGIN)
+        if origin in self._allowed:
+            return
+        if headers.get("Sec-Fetch-Site") not in _OWN_SITES:
+            raise CrossSiteRequestError
+        if origin is not None and not _is_own(origin, request):
+            raise CrossSiteRequestError
+
+    @web.middleware
+    async def _preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        asks = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+        if request.method != hdrs.METH_OPTIONS or not asks:
+            return await handler(request)
+        if request.headers.get(hdrs.ORIGIN) not in self._allowed:
+            raise CrossSiteRequestError
+        return web.Response(status=204, headers=_PREFLIGHT)
+
+    async def _share(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin in self._allowed and origin is not None:
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
+
+
+def _is_own(origin: str, request: web.Request) -> bool:
+    scheme, _, host = origin.lower().partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    if port is None or not host:
+        return False
+    headers = request.headers
+    own = f"{headers.get(hdrs.HOST, '')},{headers.get(hdrs.X_FORWARDED_HOST, '')}".lower()
+    return host.removesuffix(port) in [
+        name.strip().removesuffix(port) for name in own.split(",") if name
+    ]

@@ -1,0 +1,204 @@
+"""The users' settings: how they merge, when they are read again, and the packaged defaults."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.app_settings import AppSettings, load_defaults, merge, parse_settings
+from service.errors import ConfigurationError, InvalidJsonError
+from service.identity.user import User
+
+ADA = User("ada", organization_id="org")
+BOB = User("bob")
+
+
+class MemoryScopes:
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], dict[str, object]] = {}
+        self.scope_revision = 0
+        self.loads = 0
+
+    async def load_scope(self, scope, scope_id):
+        self.loads += 1
+        return self.stored.get((scope, scope_id))
+
+    async def save_scope(self, scope, scope_id, settings):
+        self.stored[scope, scope_id] = settings
+        self.scope_revision += 1
+
+
+@pytest.fixture
+def scopes() -> MemoryScopes:
+    return MemoryScopes()
+
+
+async def effective(app_settings, user):
+    return json.loads(bytes(await app_settings.effective(user)))
+
+
+def merged(*trees):
+    total = {}
+    for tree in trees:
+        total = merge(total, tree)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "expected"),
+    [
+        ({}, {}, {}),
+        ({"a": 1}, {}, {"a": 1}),
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"a": {"b": 1}}, {"a": {"c": 2}}, {"a": {"b": 1, "c": 2}}),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"d": 2}}}, {"a": {"b": {"c": 1, "d": 2}}}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": [{"b": 1}]}, {"a": [{"c": 1}]}, {"a": [{"c": 1}]}),
+        ({"a": 1}, {"a": None}, {"a": None}),
+        ({"a": {"b": 1}}, {"a": None}, {"a": None}),
+        ({"a": None}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": {}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
+        ({"a": 2}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": True}, {"a": False}, {"a": False}),
+    ],
+    ids=str,
+)
+def test_objects_merge_key_by_key_and_everything_else_replaces(below, above, expected):
+    before = json.dumps([below, above])
+    assert merge(below, above) == expected
+    assert json.dumps([below, above]) == before
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=10,
+).filter(lambda tree: isinstance(tree, dict))
+
+
+@given(TREES, TREES)
+def test_a_later_tree_always_wins(below, above):
+    result = merge(below, above)
+    assert merge(result, above) == result
+    assert result.keys() == below.keys() | above.keys()
+    assert merge(below, {}) == below
+    assert merge({}, above) == above
+
+
+async def test_the_system_the_organization_and_the_user_are_merged_in_that_order(scopes):
+    settings = AppSettings(scopes, {"a": 1, "b": 1, "c": {"x": 1}})
+    await settings.replace_organization("org", {"b": 2, "c": {"y": 2}})
+    await settings.replace_user("ada", {"c": {"x": 3}, "b": None})
+    await settings.replace_user("bob", {"a": 4})
+    assert await effective(settings, ADA) == {"a": 1, "b": None, "c": {"x": 3, "y": 2}}
+    assert await effective(settings, BOB) == {"a": 4, "b": 1, "c": {"x": 1}}
+
+
+async def test_unchanged_settings_are_read_once(scopes):
+    settings = AppSettings(scopes, {})
+    for _ in range(3):
+        await settings.effective(ADA)
+    assert scopes.loads == 2
+
+
+async def test_a_change_by_this_or_another_process_shows_at_once(scopes):
+    settings = AppSettings(scopes, {"a": 1})
+    assert await effective(settings, ADA) == {"a": 1}
+    await settings.replace_user("ada", {"a": 2})
+    assert await effective(settings, ADA) == {"a": 2}
+    await scopes.save_scope("organization", "org", {"b": 3})
+    assert await effective(settings, ADA) == {"a": 2, "b": 3}
+
+
+async def test_a_change_during_the_reading_is_not_overlooked(scopes):
+    settings = AppSettings(scopes, {})
+    load = scopes.load_scope
+
+    async def load_and_change(scope, scope_id):
+        found = await load(scope, scope_id)
+        scopes.load_scope = load
+        await scopes.save_scope("user", "bob", {"changed": True})
+        return found
+
+    scopes.load_scope = load_and_change
+    assert await effective(settings, BOB) == {}
+    assert await effective(settings, BOB) == {"changed": True}
+
+
+async def test_one_user_in_two_organizations_has_each_ones_settings(scopes):
+    settings = AppSettings(scopes, {})
+    await settings.replace_organization("one", {"who": 1})
+    await settings.replace_organization("two", {"who": 2})
+    for organization, who in (("one", 1), ("two", 2), ("one", 1)):
+        user = User("ada", organization_id=organization)
+        assert (await effective(settings, user))["who"] == who
+
+
+async def test_what_is_remembered_is_bounded(scopes):
+    settings = AppSettings(scopes, {"a": 1}, max_remembered=2)
+    for name in ("a", "b", "c"):
+        await settings.effective(User(name))
+    assert [user_id for _, user_id in settings._remembered] == ["b", "c"]
+    assert settings._remembered_bytes == 2 * len('{"a":1}')
+
+
+async def test_the_result_goes_into_an_event_as_it_is(scopes):
+    raw = await AppSettings(scopes, {"a": {"b": [1]}}).effective(BOB)
+    assert msgspec.json.encode({"appSettings": raw}) == b'{"appSettings":{"a":{"b":[1]}}}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{",
+        b'{"a":NaN}',
+        b'{"a":1}x',
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":1e999}',
+        b"\xef\xbb\xbf{}",
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b'{"a":' + b"[" * 30_000,
+        b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_settings_that_are_no_sound_object_are_refused(body):
+    with pytest.raises(InvalidJsonError):
+        parse_settings(body)
+
+
+def test_settings_may_be_nested_64_deep():
+    assert parse_settings(b'{"a":' * 64 + b"1" + b"}" * 64)
+
+
+def test_the_packaged_defaults_are_an_object():
+    assert load_defaults(None)["indexing"]
+
+
+def test_a_file_of_defaults_takes_the_place_of_the_packaged_ones(tmp_path):
+    (tmp_path / "defaults.json").write_text('{"a": 1}')
+    assert load_defaults(str(tmp_path / "defaults.json")) == {"a": 1}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
+def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content):
+    path = tmp_path / "defaults.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
+        load_defaults(str(path))
+
+
+def test_a_folder_of_defaults_is_a_fault_of_the_configuration(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
+        load_defaults(str(tmp_path))

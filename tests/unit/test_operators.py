@@ -1,0 +1,33 @@
+"""Who counts as an operator."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import OperatorRequiredError
+from service.identity.operators import Operators
+from service.identity.user import User
+
+OPERATORS = Operators(["Kim@Example.com"])
+
+
+@pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
+def test_a_verified_email_of_the_list_is_an_operators(email):
+    OPERATORS.require(User("u-1", email, email_verified=True))
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        User("u-1", "kim@example.com"),
+        User("kim@example.com", None, email_verified=True),
+        User("u-1", "", email_verified=True),
+        User("u-1", "\u212aim@example.com", email_verified=True),
+        User("u-1", "kim@example.com ", email_verified=True),
+        User("u-1", "ada@example.com", email_verified=True),
+    ],
+)
+def test_anyone_else_is_not(user):
+    assert OPERATORS.includes(user) is False
+    with pytest.raises(OperatorRequiredError):
+        OPERATORS.require(user)

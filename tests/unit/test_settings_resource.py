@@ -1,0 +1,126 @@
+"""Application settings over HTTP, on a small application."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.app_settings import AppSettings
+from service.errors import RefusedError
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.operators import Operators
+from service.identity.sessions import Sessions
+from service.identity.user import User
+from service.web.app_settings import AppSettingsResource
+from service.web.cross_site import CrossSite
+
+ADA = User("ada", "ada@example.com", organization_id="org", email_verified=True)
+KIM = User("kim", "kim@example.com", email_verified=True)
+FAKE_KIM = User("fake", "kim@example.com")
+
+
+class MemoryScopes:
+    def __init__(self) -> None:
+        self.stored = {}
+        self.scope_revision = 0
+
+    async def load_scope(self, scope, scope_id):
+        return self.stored.get((scope, scope_id))
+
+    async def save_scope(self, scope, scope_id, settings):
+        self.stored[scope, scope_id] = settings
+        self.scope_revision += 1
+
+
+@web.middleware
+async def refusals(request, handler):
+    try:
+        return await handler(request)
+    except RefusedError as refused:
+        return web.json_response({"code": refused.code}, status=400)
+
+
+@pytest.fixture
+async def ask(aiohttp_client):
+    own = CookieSessionStorage(["secret"], secure=False)
+    sessions = Sessions(own)
+    app = web.Application(middlewares=[sessions.middleware(), refusals])
+    scopes = MemoryScopes()
+    resource = AppSettingsResource(
+        AppSettings(scopes, {"a": 1, "b": {"c": 1}}),
+        sessions,
+        Operators(["kim@example.com"]),
+        CrossSite([]),
+    )
+    app.add_routes(resource.routes())
+    client = await aiohttp_client(app)
+
+    async def ask(method, path, user=None, headers=None, **body):
+        cookie = {"Cookie": f"{own.cookie_name}={own.seal(user)}"} if user else {}
+        answer = await client.request(method, path, headers={**cookie, **(headers or {})}, **body)
+        return await answer.json()
+
+    ask.scopes = scopes
+    return ask
+
+
+async def test_a_user_sees_and_replaces_their_own(ask):
+    assert await ask("GET", "/api/settings", ADA) == {"a": 1, "b": {"c": 1}}
+    changed = {"a": 2, "b": {"c": 1}}
+    assert await ask("PUT", "/api/settings", ADA, json={"a": 2}) == changed
+    assert await ask("GET", "/api/settings", ADA) == changed
+    assert await ask("GET", "/api/settings", KIM) == {"a": 1, "b": {"c": 1}}
+
+
+async def test_an_operator_replaces_an_organizations_and_it_is_told_to_the_log(ask):
+    path = "/api/settings/organization/org"
+    with capture_logs() as logs:
+        assert await ask("PUT", path, KIM, json={"b": {"d": 2}}) == {"b": {"d": 2}}
+    assert [(line["action"], line["actor"], line["organization_id"]) for line in logs] == [
+        ("replace_organization_settings", "kim", "org")
+    ]
+    assert await ask("GET", "/api/settings", ADA) == {"a": 1, "b": {"c": 1, "d": 2}}
+
+
+@pytest.mark.parametrize("user", [ADA, FAKE_KIM])
+async def test_nobody_else_replaces_an_organizations(ask, user):
+    answer = await ask("PUT", "/api/settings/organization/org", user, json={"b": 2})
+    assert answer == {"code": "operator_required"}
+    assert not ask.scopes.stored
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/settings"),
+        ("PUT", "/api/settings"),
+        ("PUT", "/api/settings/organization/org"),
+    ],
+)
+async def test_without_a_session_there_is_nothing(ask, method, path):
+    assert await ask(method, path, json={"a": 2}) == {"code": "session_required"}
+    assert not ask.scopes.stored
+
+
+@pytest.mark.parametrize("path", ["/api/settings", "/api/settings/organization/org"])
+@pytest.mark.parametrize(
+    ("headers", "body", "code"),
+    [
+        ({"Origin": "https://evil.example"}, b"{}", "cross_site_request"),
+        ({"Content-Type": "text/plain"}, b"{}", "json_required"),
+        ({}, b"{}" + b" " * 65_536, "body_too_large"),
+        ({}, b"[]", "invalid_json"),
+        ({}, b"", "invalid_json"),
+    ],
+)
+async def test_a_faulty_replacement_changes_nothing(ask, path, headers, body, code):
+    headers = {"Content-Type": "application/json", **headers}
+    assert await ask("PUT", path, KIM, headers, data=body) == {"code": code}
+    assert not ask.scopes.stored
+
+
+@pytest.mark.parametrize("organization", ["a%00b", "%0a", "x" * 256])
+async def test_an_organization_of_an_odd_name_is_refused(ask, organization):
+    answer = await ask("PUT", f"/api/settings/organization/{organization}", KIM, json={})
+    assert answer == {"code": "invalid_field"}
