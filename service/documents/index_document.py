@@ -1,0 +1,74 @@
+"""The Inngest function that processes an uploaded document: the one to copy for your own work.
+
+What may fail for a while is a step, and a step may run twice: it changes nothing outside. What
+can't get better is a NonRetriableError. The event at the end is a step of its own, and its id comes
+from the id of the event that asked for the work, so that a repeat announces nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import inngest
+
+from service.documents.bucket import Bucket
+from service.documents.document_name import check_document_name
+from service.errors import (
+    DocumentNameInvalidError,
+    DocumentNameRequiredError,
+    DocumentNotFoundError,
+)
+
+INDEX = "documents/aws.index"
+INDEXED = "documents/aws.indexed"
+_CONCURRENT_RUNS = 4
+_RETRIES = 5
+
+Facts = dict[str, str | int]
+
+
+def index_function(client: inngest.Inngest, bucket: Bucket) -> inngest.Function[Facts]:
+    """The function that runs on INDEX: reads the document once and announces it as INDEXED.
+
+    The document is streamed and never held. One that is not there, or is in another bucket, fails
+    the run at once; an S3 that can't be asked is tried again.
+    """
+
+    async def read(name: str) -> Facts:
+        digest = hashlib.sha256()
+        try:
+            found = await bucket.download(name, digest.update)
+        except DocumentNotFoundError as error:
+            raise inngest.NonRetriableError(str(error)) from error
+        return {
+            "size": found.size_bytes,
+            "sha256": digest.hexdigest(),
+            "contentType": found.content_type,
+        }
+
+    @client.create_function(
+        fn_id="index-document",
+        trigger=inngest.TriggerEvent(event=INDEX),
+        concurrency=[inngest.Concurrency(limit=_CONCURRENT_RUNS)],
+        retries=_RETRIES,
+    )
+    async def index_document(ctx: inngest.Context) -> Facts:
+        name = _document_name(ctx.event.data, bucket)
+        content = await ctx.step.run("read", read, name)
+        facts: Facts = {"documentName": name, "bucket": bucket.name, "region": bucket.region}
+        facts |= content
+        event = inngest.Event(name=INDEXED, id=f"{ctx.event.id}-indexed", data=facts)
+        await ctx.step.send_event("announce", event)
+        return facts
+
+    return index_document
+
+
+def _document_name(data: Mapping[str, object], bucket: Bucket) -> str:
+    if data.get("bucket", bucket.name) != bucket.name:
+        raise inngest.NonRetriableError("the document is in another bucket than this worker's")
+    try:
+        return check_document_name(data.get("documentName"))
+    except (DocumentNameRequiredError, DocumentNameInvalidError) as error:
+        raise inngest.NonRetriableError(str(error)) from error
