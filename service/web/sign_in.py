@@ -19,7 +19,9 @@ from service.web.cross_site import CrossSite
 from service.web.json_body import read_json
 from service.web.peer import is_for_loopback, is_local
 
-_Short = Annotated[str, Meta(min_length=1, max_length=255)]
+# One line of text that is not blank, in a pattern that Python and JSON Schema read alike.
+_LINE = r"^(?!\s*(?![\s\S]))[^\x00-\x1f\x7f]+(?![\s\S])"
+_Short = Annotated[str, Meta(pattern=_LINE, max_length=255)]
 _encode = msgspec.json.Encoder().encode
 
 
