@@ -17,6 +17,7 @@
         ├── InvalidJsonError            ├── InvalidFieldError
         ├── DocumentNameRequiredError   ├── OperatorRequiredError
         ├── DocumentNameInvalidError    ├── MetricsTokenRequiredError
+        ├── SignInFailedError           ├── ProviderUnavailableError
         └── …
 
 A message is for a person, never holds input, and defaults to the class docstring.
@@ -93,6 +94,18 @@ class CrossSiteRequestError(RefusedError):
     """Requests from other sites are not accepted."""
 
     code = "cross_site_request"
+
+
+class SignInFailedError(RefusedError):
+    """The sign-in did not succeed. Start again."""
+
+    code = "sign_in_failed"
+
+
+class ProviderUnavailableError(RefusedError):
+    """The identity provider can't be reached right now. Try again shortly."""
+
+    code = "provider_unavailable"
 
 
 class OperatorRequiredError(RefusedError):

@@ -1,0 +1,143 @@
+"""Signing in through OpenID Connect: the code flow with PKCE, from its beginning to a user.
+
+Whatever comes back counts only with the state, the nonce and the code verifier of the attempt that
+this browser began, and with an ID token that the provider signed for us alone. Signatures are
+public-key ones only; a token without one, or under a shared secret, is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from authlib.oauth2 import OAuth2Client
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet
+
+from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.oidc_provider import Metadata, OidcProvider
+from service.identity.sign_in_attempt import SignInAttempt
+from service.identity.user import User, user_from_claims
+
+_SCOPE = "openid email profile"
+_TOLERANCE_SECONDS = 60
+_TIMEOUT_SECONDS = 10.0
+_MAX_TOKEN_CHARS = 64 * 1024
+_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+
+class OidcSignIn:
+    """Begins and finishes sign-ins at one provider."""
+
+    def __init__(self, provider: OidcProvider, *, clock: Callable[[], float] = time.time) -> None:
+        self._provider = provider
+        self._clock = clock
+
+    async def begin(self, attempt: SignInAttempt) -> str:
+        """The provider's address where the browser signs in. Raises ProviderUnavailableError."""
+        metadata = await self._provider.metadata()
+        client = OAuth2Client(
+            session=None,
+            client_id=self._provider.client_id,
+            redirect_uri=attempt.redirect_uri,
+            scope=_SCOPE,
+            code_challenge_method="S256",
+        )
+        url, _ = client.create_authorization_url(
+            metadata.authorization_endpoint,
+            state=attempt.state,
+            code_verifier=attempt.code_verifier,
+            nonce=attempt.nonce,
+        )
+        return str(url)
+
+    async def finish(self, attempt: SignInAttempt, answer: Mapping[str, str]) -> User:
+        """The user that the provider names in its `answer`, the query of the callback.
+
+        Raises SignInFailedError for anything that does not fit the attempt, and
+        ProviderUnavailableError.
+        """
+        state = answer.get("state", "").encode(errors="replace")
+        if not hmac.compare_digest(state, attempt.state.encode()):
+            raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
+        metadata = await self._provider.metadata()
+        if answer.get("iss", metadata.issuer) != metadata.issuer:
+            raise SignInFailedError
+        if metadata.authorization_response_iss_parameter_supported and "iss" not in answer:
+            raise SignInFailedError
+        if "error" in answer or not answer.get("code"):
+            raise SignInFailedError("The identity provider did not sign you in.")
+        return await self._exchange(attempt, answer["code"], metadata)
+
+    async def _exchange(self, attempt: SignInAttempt, code: str, metadata: Metadata) -> User:
+        tokens = await self._provider.exchange(code, attempt.code_verifier, attempt.redirect_uri)
+        claims = await self._verify(tokens.id_token, attempt.nonce, metadata)
+        if "email" not in claims and tokens.access_token:
+            more = await self._provider.userinfo(tokens.access_token)
+            if more and more.get("sub") != claims["sub"]:
+                raise SignInFailedError
+            claims = {**more, **claims}
+        user = user_from_claims(claims, id_claims=("sub",))
+        if user is None:
+            raise SignInFailedError("The identity provider did not say who you are.")
+        return user
+
+    async def _verify(self, id_token: str, nonce: str, metadata: Metadata) -> dict[str, Any]:
+        if len(id_token) > _MAX_TOKEN_CHARS:
+            raise SignInFailedError
+        algorithms = sorted(_ALGORITHMS & {*metadata.id_token_signing_alg_values_supported})
+        if not algorithms:  # joserfc reads an empty list as its own default
+            raise ProviderUnavailableError("The identity provider signs in no way that is taken.")
+        try:
+            claims = await self._decode(id_token, algorithms)
+            self._registry(metadata.issuer, nonce).validate(claims)
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise SignInFailedError from exc
+        azp, several = claims.get("azp"), isinstance(claims["aud"], list) and claims["aud"][1:]
+        if azp != self._provider.client_id and (azp is not None or several):
+            raise SignInFailedError
+        return claims
+
+    async def _decode(self, id_token: str, algorithms: list[str]) -> dict[str, Any]:
+        keys = await self._provider.keys()
+        try:
+            return _decode(id_token, keys, algorithms)
+        except (InvalidKeyIdError, BadSignatureError):
+            newer = await self._provider.newer_keys()
+            if newer is None:
+                raise
+        return _decode(id_token, newer, algorithms)
+
+    def _registry(self, issuer: str, nonce: str) -> jwt.JWTClaimsRegistry:
+        return jwt.JWTClaimsRegistry(
+            now=lambda: int(self._clock()),
+            leeway=_TOLERANCE_SECONDS,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": self._provider.client_id},
+            nonce={"essential": True, "value": nonce},
+            sub={"essential": True},
+            exp={"essential": True},
+            iat={"essential": True},
+        )
+
+
+@asynccontextmanager
+async def open_oidc(
+    issuer: str, client_id: str, client_secret: str | None
+) -> AsyncIterator[OidcSignIn]:
+    """A sign-in at the provider `issuer`, which is not asked before somebody signs in."""
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+    no_cookies = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=no_cookies) as http:
+        yield OidcSignIn(OidcProvider(issuer, client_id, client_secret, http))
+
+
+def _decode(id_token: str, keys: KeySet, algorithms: list[str]) -> dict[str, Any]:
+    return jwt.decode(id_token, keys, algorithms=algorithms).claims

@@ -1,0 +1,212 @@
+"""The OpenID provider as this service talks to it: discovery, keys, and the exchange of codes.
+
+What the provider publishes is read again after an hour; its keys also when a token names one that
+is not known, though not more often than every ten seconds. Nothing here judges a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import structlog
+from aiohttp import hdrs
+from authlib.oauth2 import ClientAuth
+from authlib.oauth2.rfc6749.parameters import prepare_token_request
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from yarl import URL
+
+from service.errors import ProviderUnavailableError, SignInFailedError
+
+_FRESH_SECONDS = 3600.0
+_REFETCH_SECONDS = 10.0
+_MAX_ANSWER_BYTES = 1024 * 1024
+# What a provider answers when the code or the token, not the provider, is at fault.
+_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
+_KEY_TYPES = ("RSA", "EC", "OKP")
+_FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
+
+_Kind = TypeVar("_Kind")
+
+_log = structlog.get_logger(__name__)
+
+
+class Metadata(msgspec.Struct, frozen=True, gc=False):
+    """What the provider says of itself (OpenID Connect Discovery)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str | None = None
+    id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    authorization_response_iss_parameter_supported: bool = False
+
+
+class Tokens(msgspec.Struct, frozen=True, gc=False):
+    """The token endpoint's answer."""
+
+    id_token: str
+    access_token: str | None = None
+
+
+class OidcProvider:
+    """One provider and our client there. A `client_secret` of None is a public client."""
+
+    def __init__(
+        self,
+        issuer: str,
+        client_id: str,
+        client_secret: str | None,
+        http: aiohttp.ClientSession,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client_id = client_id
+        self._issuer = issuer
+        self._client_secret = client_secret
+        self._http = http
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._metadata: Metadata | None = None
+        self._metadata_at = 0.0
+        self._keys: KeySet | None = None
+        self._keys_at = 0.0
+        self._refetched_at = float("-inf")
+
+    async def metadata(self) -> Metadata:
+        """What the provider says of itself. Raises ProviderUnavailableError."""
+        async with self._lock:
+            return await self._fresh_metadata()
+
+    async def keys(self) -> KeySet:
+        """The provider's public signature keys. Raises ProviderUnavailableError."""
+        async with self._lock:
+            if self._keys is None or self._clock() - self._keys_at > _FRESH_SECONDS:
+                await self._fetch_keys()
+            return self._keys or KeySet([])
+
+    async def newer_keys(self) -> KeySet | None:
+        """The keys read anew, None when that was done in the last ten seconds.
+
+        Raises ProviderUnavailableError.
+        """
+        async with self._lock:
+            if self._clock() - self._refetched_at < _REFETCH_SECONDS:
+                return None
+            self._refetched_at = self._clock()
+            await self._fetch_keys()
+            return self._keys
+
+    async def exchange(self, code: str, code_verifier: str, redirect_uri: str) -> Tokens:
+        """The tokens for a code. A code works once.
+
+        Raises SignInFailedError when the provider refuses, and ProviderUnavailableError.
+        """
+        metadata = await self.metadata()
+        body = prepare_token_request(
+            "authorization_code", redirect_uri=redirect_uri, code=code, code_verifier=code_verifier
+        )
+        auth = ClientAuth(self.client_id, self._client_secret, self._auth_method(metadata))
+        url, headers, body = auth.prepare("POST", metadata.token_endpoint, dict(_FORM), body)
+        answer = await self._ask("POST", url, headers=headers, data=body)
+        return _decode(answer, Tokens)
+
+    async def userinfo(self, access_token: str) -> dict[str, Any]:
+        """The claims of the userinfo endpoint; none where the provider has no such endpoint.
+
+        Raises SignInFailedError, ProviderUnavailableError.
+        """
+        metadata = await self.metadata()
+        if metadata.userinfo_endpoint is None:
+            return {}
+        headers = {hdrs.AUTHORIZATION: f"Bearer {access_token}", hdrs.ACCEPT: "application/json"}
+        answer = await self._ask("GET", metadata.userinfo_endpoint, headers=headers)
+        return _decode(answer, dict[str, Any])
+
+    def _auth_method(self, metadata: Metadata) -> str:
+        if self._client_secret is None:
+            return "none"
+        supported = metadata.token_endpoint_auth_methods_supported
+        basic = "client_secret_basic"
+        return basic if basic in supported else "client_secret_post"
+
+    async def _fresh_metadata(self) -> Metadata:
+        if self._metadata is None or self._clock() - self._metadata_at > _FRESH_SECONDS:
+            url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+            metadata = _decode(await self._fetch(url), Metadata)
+            self._check_metadata(metadata)
+            self._metadata, self._metadata_at = metadata, self._clock()
+        return self._metadata
+
+    def _check_metadata(self, metadata: Metadata) -> None:
+        if metadata.issuer.rstrip("/") != self._issuer.rstrip("/"):
+            raise ProviderUnavailableError("The identity provider says it is another one.")
+        for endpoint in (
+            metadata.authorization_endpoint,
+            metadata.token_endpoint,
+            metadata.jwks_uri,
+            metadata.userinfo_endpoint or metadata.jwks_uri,
+        ):
+            allowed = {"https", urlsplit(self._issuer).scheme}
+            if urlsplit(endpoint).scheme not in allowed:
+                raise ProviderUnavailableError("The identity provider has an insecure endpoint.")
+
+    async def _fetch_keys(self) -> None:
+        metadata = await self._fresh_metadata()
+        published = _decode(await self._fetch(metadata.jwks_uri), dict[str, list[dict[str, Any]]])
+        usable = [key for key in published.get("keys", ()) if _verifies(key)]
+        try:
+            self._keys = KeySet.import_key_set({"keys": usable})
+        except (JoseError, ValueError, TypeError, KeyError) as exc:
+            raise ProviderUnavailableError("The identity provider has no usable keys.") from exc
+        self._keys_at = self._clock()
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            return await self._ask("GET", url, headers={hdrs.ACCEPT: "application/json"})
+        except SignInFailedError as exc:
+            raise ProviderUnavailableError from exc
+
+    async def _ask(self, method: str, url: str, **request: Any) -> bytes:
+        try:
+            async with self._http.request(
+                method, URL(url, encoded=True), allow_redirects=False, **request
+            ) as answer:
+                body = await _read(answer)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            raise ProviderUnavailableError from exc
+        if answer.status == HTTPStatus.OK:
+            return body
+        _log.warning("oidc_provider_refused", path=answer.url.path, status=answer.status)
+        if answer.status in _REFUSALS:
+            raise SignInFailedError
+        raise ProviderUnavailableError
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ProviderUnavailableError("The identity provider's answer is too large.")
+    return bytes(body)
+
+
+def _decode(answer: bytes, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise ProviderUnavailableError("The identity provider's answer makes no sense.") from exc
+
+
+def _verifies(key: dict[str, Any]) -> bool:
+    return key.get("kty") in _KEY_TYPES and key.get("use", "sig") == "sig"

@@ -1,0 +1,94 @@
+"""A sign-in that a browser has begun at the identity provider and not yet finished.
+
+It lives in the browser alone, in an encrypted cookie of ten minutes, so that only the browser that
+began can finish. Beginning again replaces it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from aiohttp import web
+from cryptography.fernet import InvalidToken
+
+from service.identity.cookie_session import derive_fernets, host_cookie_name
+
+_MAX_AGE_SECONDS = 600
+_MAX_COOKIE_CHARS = 4096
+_MAX_RETURN_CHARS = 1024
+# Printable ASCII after one slash. Browsers read // and /\ as another host.
+_RETURN_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+
+
+class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
+    """What the browser must bring back, and where it goes then: always a path of our own."""
+
+    state: str
+    nonce: str
+    code_verifier: str
+    redirect_uri: str
+    return_to: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(SignInAttempt)
+
+
+def begin_attempt(redirect_uri: str, return_to: str) -> SignInAttempt:
+    """A new attempt with secrets of its own; a `return_to` that is no path of ours becomes `/`."""
+    own = len(return_to) <= _MAX_RETURN_CHARS and _RETURN_PATH.fullmatch(return_to)
+    return SignInAttempt(
+        state=secrets.token_urlsafe(32),
+        nonce=secrets.token_urlsafe(32),
+        code_verifier=secrets.token_urlsafe(48),
+        redirect_uri=redirect_uri,
+        return_to=return_to if own else "/",
+    )
+
+
+class AttemptCookie:
+    """The cookie that holds an attempt, under the secrets of the session cookie."""
+
+    def __init__(
+        self, secrets: Sequence[str], *, secure: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._fernets = derive_fernets(secrets, "sign-in attempt")
+        self._name = host_cookie_name("outbox_sign_in", secure=secure)
+        self._secure = secure
+        self._clock = clock
+
+    def save(self, response: web.StreamResponse, attempt: SignInAttempt) -> None:
+        """Give the attempt to the browser."""
+        sealed = self._fernets[0].encrypt_at_time(_encode(attempt), int(self._clock()))
+        response.set_cookie(
+            self._name,
+            sealed.decode(),
+            max_age=_MAX_AGE_SECONDS,
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def load(self, request: web.Request) -> SignInAttempt | None:
+        """The browser's attempt, None without an authentic one of the last ten minutes."""
+        cookie = request.cookies.get(self._name, "")
+        if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
+            return None
+        for fernet in self._fernets:
+            try:
+                opened = fernet.decrypt_at_time(cookie, _MAX_AGE_SECONDS, int(self._clock()))
+                return _decoder.decode(opened)
+            except (InvalidToken, msgspec.MsgspecError, ValueError):
+                continue
+        return None
+
+    def clear(self, response: web.StreamResponse) -> None:
+        """Remove the attempt from the browser."""
+        response.del_cookie(
+            self._name, path="/", secure=self._secure, httponly=True, samesite="Lax"
+        )

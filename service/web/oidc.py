@@ -1,0 +1,61 @@
+"""Signing in through the OpenID provider over HTTP: off to it, and back from it."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from service.errors import SignInFailedError
+from service.identity.oidc import OidcSignIn
+from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
+
+_CALLBACK = "/auth/callback"
+
+
+class OidcResource:
+    """The handlers of the OpenID Connect sign-in.
+
+    The provider must know `<origin>/auth/callback`; the origin is what the browser sees, https
+    wherever `secure`.
+    """
+
+    def __init__(
+        self, oidc: OidcSignIn, sessions: Sessions, cookie: AttemptCookie, *, secure: bool
+    ) -> None:
+        self._oidc = oidc
+        self._sessions = sessions
+        self._cookie = cookie
+        self._secure = secure
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.get("/auth/login", self.login), web.get(_CALLBACK, self.callback)]
+
+    async def login(self, request: web.Request) -> web.Response:
+        """Send the browser to the provider; `returnTo` is a path of ours to come back to."""
+        redirect_uri = f"{self._origin(request)}{_CALLBACK}"
+        attempt = begin_attempt(redirect_uri, request.query.get("returnTo", "/"))
+        answer = _redirect(await self._oidc.begin(attempt))
+        self._cookie.save(answer, attempt)
+        return answer
+
+    async def callback(self, request: web.Request) -> web.Response:
+        """Finish what this browser began, in a new session, and send it where it wanted."""
+        attempt = self._cookie.load(request)
+        if attempt is None:
+            raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
+        user = await self._oidc.finish(attempt, request.query)
+        await self._sessions.sign_in(request, user)
+        answer = _redirect(attempt.return_to)
+        self._cookie.clear(answer)
+        return answer
+
+    def _origin(self, request: web.Request) -> str:
+        headers = request.headers
+        host = headers.get(hdrs.X_FORWARDED_HOST, request.host).split(",")[0].strip()
+        scheme = headers.get(hdrs.X_FORWARDED_PROTO, request.scheme).split(",")[0].strip()
+        return f"{'https' if self._secure else scheme}://{host}"
+
+
+def _redirect(location: str) -> web.Response:
+    return web.Response(status=302, headers={hdrs.LOCATION: location})
