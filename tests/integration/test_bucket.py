@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tracemalloc
 
 import pytest
 
 from service.documents.bucket import Bucket, DocumentObject
 from service.errors import DocumentNotFoundError, StorageUnavailableError
+from tests.integration.large_object import LargeObject
 
 REGION = "eu-west-1"
 AWKWARD_KEYS = ["a", "/a", "a//b", "a b+c%2Fd?e=f#g", "Übersicht/\U0001f600.pdf", "a" * 1024]
@@ -157,3 +159,22 @@ async def test_opening_asks_nobody_and_closing_twice_is_harmless(s3_environment,
     async with bucket:
         pass
     await bucket.__aexit__(None, None, None)
+
+
+async def test_a_download_holds_a_small_part_of_a_large_object(s3_environment, aiohttp_server):
+    large = LargeObject(64 * 1024**2)
+    large.released.set()
+    server = await aiohttp_server(large.app())
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", str(server.make_url("")).rstrip("/"))
+    digest = hashlib.sha256()
+    async with Bucket("documents", REGION) as bucket:
+        await bucket.probe()
+        tracemalloc.start()
+        try:
+            found = await bucket.download("a", digest.update)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert found.size_bytes == large.size_bytes
+    assert digest.hexdigest() == large.sha256()
+    assert peak_bytes < 8 * 1024**2
