@@ -94,9 +94,10 @@ class Bucket:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if self._opening and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+        opening, self._opening = self._opening, None
+        if opening and not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
         await self._stack.aclose()
 
     async def presign_upload(self, key: str, content_type: str, size_bytes: int) -> PresignedUpload:
