@@ -9,16 +9,17 @@
     │   ├── OutboxBusyError         another process serves this file
     │   └── SchemaTooNewError       the schema is from a later version
     └── RefusedError                a request is refused; carries its code
-        ├── StorageNotConfiguredError   ├── IdempotencyKeyInvalidError
-        ├── SessionRequiredError        ├── IdempotencyKeyReusedError
-        ├── CrossSiteRequestError       ├── TooManyPendingError
-        ├── JsonRequiredError           ├── OutboxFullError
-        ├── BodyTooLargeError           ├── NotFoundError
-        ├── InvalidJsonError            ├── InvalidFieldError
-        ├── DocumentNameRequiredError   ├── OperatorRequiredError
-        ├── DocumentNameInvalidError    ├── MetricsTokenRequiredError
-        ├── SignInFailedError           ├── ProviderUnavailableError
-        └── …
+        ├── StorageNotConfiguredError   ├── InvalidFieldError
+        ├── SessionRequiredError        ├── DocumentNameRequiredError
+        ├── CrossSiteRequestError       ├── DocumentNameInvalidError
+        ├── SignInFailedError           ├── DocumentNotFoundError
+        ├── ProviderUnavailableError    ├── StorageUnavailableError
+        ├── OperatorRequiredError       ├── IdempotencyKeyInvalidError
+        ├── MetricsTokenRequiredError   ├── IdempotencyKeyReusedError
+        ├── JsonRequiredError           ├── TooManyPendingError
+        ├── BodyTooLargeError           ├── OutboxFullError
+        ├── BodyTimeoutError            ├── NotFoundError
+        └── InvalidJsonError            └── MethodNotAllowedError
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -130,6 +131,12 @@ class BodyTooLargeError(RefusedError):
     """The body is larger than is accepted here."""
 
     code = "body_too_large"
+
+
+class BodyTimeoutError(RefusedError):
+    """The body did not arrive in time."""
+
+    code = "body_timeout"
 
 
 class InvalidJsonError(RefusedError):

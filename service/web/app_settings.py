@@ -6,12 +6,19 @@ import structlog
 from aiohttp import web
 
 from service.app_settings import MAX_SETTINGS_BYTES, AppSettings, Tree, parse_settings
-from service.errors import InvalidFieldError, SessionRequiredError
+from service.errors import (
+    InvalidFieldError,
+    OperatorRequiredError,
+    OutboxUnavailableError,
+    SessionRequiredError,
+)
 from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
-from service.web.json_body import read_json_bytes
+from service.web.gate import SIGNED_IN_REFUSALS
+from service.web.json_body import JSON_REFUSALS, read_json_bytes
+from service.web.openapi import Operation
 
 _MAX_ID_CHARS = 255
 
@@ -39,6 +46,39 @@ class AppSettingsResource:
             web.get("/api/settings", self.show),
             web.put("/api/settings", self.replace_own),
             web.put("/api/settings/organization/{id}", self.replace_organization),
+        ]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "GET",
+                "/api/settings",
+                "The effective application settings",
+                answer=Tree,
+                refusals=(*SIGNED_IN_REFUSALS, OutboxUnavailableError),
+            ),
+            Operation(
+                "PUT",
+                "/api/settings",
+                "Replace one's own application settings",
+                body=Tree,
+                answer=Tree,
+                refusals=(*SIGNED_IN_REFUSALS, *JSON_REFUSALS, OutboxUnavailableError),
+            ),
+            Operation(
+                "PUT",
+                "/api/settings/organization/{id}",
+                "Replace an organization's application settings, for operators",
+                body=Tree,
+                answer=Tree,
+                refusals=(
+                    *SIGNED_IN_REFUSALS,
+                    *JSON_REFUSALS,
+                    OperatorRequiredError,
+                    OutboxUnavailableError,
+                ),
+            ),
         ]
 
     async def show(self, request: web.Request) -> web.Response:

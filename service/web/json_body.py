@@ -15,6 +15,7 @@ from service.errors import (
 )
 
 MAX_BODY_BYTES = 64 * 1024
+JSON_REFUSALS = (JsonRequiredError, BodyTooLargeError, InvalidJsonError, InvalidFieldError)
 
 _Body = TypeVar("_Body")
 

@@ -16,7 +16,8 @@ from service.errors import NotFoundError
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
-from service.web.json_body import read_json
+from service.web.json_body import JSON_REFUSALS, read_json
+from service.web.openapi import Operation
 from service.web.peer import is_for_loopback, is_local
 
 # One line of text that is not blank, in a pattern that Python and JSON Schema read alike.
@@ -79,6 +80,21 @@ class SignIn:
             web.post("/auth/dev-login", self.dev_login),
             web.post("/auth/logout", self.logout),
             web.get("/auth/session", self.session),
+        ]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "POST",
+                "/auth/dev-login",
+                "Sign in as anybody, in development only",
+                body=DevLogin,
+                answer=SessionAnswer,
+                refusals=(NotFoundError, *JSON_REFUSALS),
+            ),
+            Operation("POST", "/auth/logout", "Sign out", answer=SessionAnswer),
+            Operation("GET", "/auth/session", "Who am I", answer=SessionAnswer),
         ]
 
     async def dev_login(self, request: web.Request) -> web.Response:

@@ -17,9 +17,16 @@ from aiohttp import web
 
 from service.documents.bucket import UPLOAD_SECONDS, Bucket
 from service.documents.document_name import MAX_NAME_BYTES, check_document_name
-from service.errors import DocumentNameInvalidError, InvalidFieldError
+from service.errors import (
+    DocumentNameInvalidError,
+    DocumentNameRequiredError,
+    InvalidFieldError,
+    StorageNotConfiguredError,
+)
 from service.identity.user import User
-from service.web.json_body import read_json
+from service.web.gate import SIGNED_IN_REFUSALS
+from service.web.json_body import JSON_REFUSALS, read_json
+from service.web.openapi import Operation
 
 MAX_UPLOAD_BYTES = 5 * 1024**3  # what S3 takes in a single POST
 _MAX_TYPE_CHARS = 255
@@ -78,6 +85,25 @@ class Uploads:
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
         return [web.post("/api/uploads", self.create)]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "POST",
+                "/api/uploads",
+                "A signed form for uploading a document straight to S3",
+                body=UploadBody,
+                answer=UploadAnswer,
+                refusals=(
+                    StorageNotConfiguredError,
+                    *SIGNED_IN_REFUSALS,
+                    *JSON_REFUSALS,
+                    DocumentNameRequiredError,
+                    DocumentNameInvalidError,
+                ),
+            )
+        ]
 
     async def create(self, request: web.Request) -> web.Response:
         """Sign an upload of exactly the named key, content type and size."""

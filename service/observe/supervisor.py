@@ -1,0 +1,118 @@
+"""Background tasks that can't die or hang unseen.
+
+A `Supervisor` runs named tasks. One that ends although nobody stopped it is an incident: it is
+logged with its traceback, counted, and started again with backoff. One whose `beat` is late counts
+as hung. `faults` is what readiness shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from service.observe.recorder import Recorder
+
+_FIRST_RESTART_SECONDS = 0.1
+_MAX_RESTART_SECONDS = 5.0
+_HEALTHY_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Watched:
+    name: str
+    run: Callable[[], Awaitable[object]]
+    hung_after_seconds: float | None
+    down: bool = False
+    beat_at: float = 0.0
+    restarts: int = 0
+
+
+class Supervisor:
+    """Runs tasks until it is closed; restarts those that end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._watched: dict[str, _Watched] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def watch(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[object]],
+        *,
+        hung_after_seconds: float | None = None,
+    ) -> None:
+        """Start `run` as a task called `name`.
+
+        With `hung_after_seconds` it must call `beat(name)` more often than that.
+        """
+        watched = _Watched(name, run, hung_after_seconds, beat_at=time.monotonic())
+        self._watched[name] = watched
+        self._tasks[name] = asyncio.create_task(self._keep(watched), name=name)
+
+    def beat(self, name: str) -> None:
+        """`name` is still at work."""
+        self._watched[name].beat_at = time.monotonic()
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the tasks now, a sentence each."""
+        now = time.monotonic()
+        return [
+            f"{task.name} has ended and is being restarted"
+            if task.down
+            else f"{task.name} does not answer"
+            for task in self._watched.values()
+            if task.down
+            or (task.hung_after_seconds and now - task.beat_at > task.hung_after_seconds)
+        ]
+
+    async def stop(self, name: str) -> None:
+        """End one task for good."""
+        self._watched.pop(name, None)
+        task = self._tasks.pop(name, None)
+        if task:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def close(self) -> None:
+        """End all tasks, last started first."""
+        for name in reversed(list(self._tasks)):
+            await self.stop(name)
+
+    async def _keep(self, watched: _Watched) -> None:
+        delay = _FIRST_RESTART_SECONDS
+        while True:
+            began = time.monotonic()
+            try:
+                await watched.run()
+                log.error("task_ended", task=watched.name)
+            except Exception:
+                log.exception("task_failed", task=watched.name)
+            watched.down = True
+            watched.restarts += 1
+            self._recorder.count("task_restarts", task=watched.name)
+            if time.monotonic() - began > _HEALTHY_SECONDS:
+                delay = _FIRST_RESTART_SECONDS
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_RESTART_SECONDS)
+            watched.beat_at = time.monotonic()
+            watched.down = delay >= _MAX_RESTART_SECONDS
+
+
+@contextlib.asynccontextmanager
+async def supervising(recorder: Recorder) -> AsyncIterator[Supervisor]:
+    """A supervisor whose tasks end with the context."""
+    supervisor = Supervisor(recorder)
+    try:
+        yield supervisor
+    finally:
+        await supervisor.close()

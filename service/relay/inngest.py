@@ -1,0 +1,131 @@
+"""Sending a batch to Inngest's Event API: one POST of bytes that are encoded already.
+
+The invariant: nothing raised or returned here holds the URL, since the event key is part of it.
+Answers and faults come back as values; `service.relay.outcome` judges them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import io
+import time
+from collections.abc import Sequence
+
+import aiohttp
+import msgspec
+
+from service.relay.outcome import Answer
+
+_MAX_ANSWER_BYTES = 1024 * 1024
+_LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
+_KEY_REFUSED = frozenset({401, 403})
+_WORDS = 500
+
+
+class _Body(msgspec.Struct):
+    ids: tuple[str, ...] | None = None
+    error: str | None = None
+
+
+class InngestSender:
+    """The `Sender` over `POST {origin}/e/{key}`.
+
+    `fallback_key` is used while the first key is refused, and kept as long as it works.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        origin: str,
+        key: str,
+        fallback_key: str | None,
+        environment: str | None,
+        timeout_seconds: float,
+    ) -> None:
+        self._session = session
+        self._urls = [f"{origin.rstrip('/')}/e/{one}" for one in (key, fallback_key) if one]
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._headers = {"Content-Type": "application/json"}
+        if environment:
+            self._headers["X-Inngest-Env"] = environment
+
+    async def send(self, payloads: Sequence[bytes]) -> Answer:
+        """Post the events; never raises for what the network or the server does."""
+        body = b"".join((b"[", b",".join(payloads), b"]"))
+        answer = await self._post(self._urls[0], body)
+        if answer.status in _KEY_REFUSED and len(self._urls) > 1:
+            second = await self._post(self._urls[1], body)
+            if second.status not in _KEY_REFUSED:
+                self._urls.reverse()
+            return second
+        return answer
+
+    async def _post(self, url: str, body: bytes) -> Answer:
+        try:
+            async with self._session.post(
+                url,
+                data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,  # a redirected POST would become an empty GET
+            ) as response:
+                text = await response.content.read(_MAX_ANSWER_BYTES)
+                while not response.content.at_eof() and len(text) < _MAX_ANSWER_BYTES:
+                    text += await response.content.read(_MAX_ANSWER_BYTES)
+                return _answer(response, text)
+        except TimeoutError:
+            return Answer(None, words="timeout")
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
+            return Answer(None, words=_fault(error))
+
+
+def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
+    try:
+        body = msgspec.json.decode(text, type=_Body)
+    except (msgspec.DecodeError, RecursionError):
+        body = None
+    if body is None:
+        kind = response.content_type
+        words, ids = f"an answer that is not the API's ({kind}, {len(text)} bytes)", None
+    else:
+        words, ids = (body.error or "")[:_WORDS], body.ids
+    return Answer(
+        response.status,
+        ids,
+        words,
+        _seconds(response.headers.get("Retry-After")),
+        _skew(response.headers.get("Date")),
+    )
+
+
+def _fault(error: Exception) -> str:
+    """The fault in words that hold no address."""
+    cause = error.__cause__ or error
+    reason = getattr(cause, "strerror", None)
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+def _seconds(header: str | None) -> float | None:
+    """A Retry-After in seconds, from either of its forms; None when there is none."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        moment = _moment(header)
+        return None if moment is None else max(0.0, moment - time.time())
+
+
+def _skew(header: str | None) -> float | None:
+    """How far our wall clock is ahead of the server's, in seconds."""
+    moment = _moment(header) if header else None
+    return None if moment is None else time.time() - moment
+
+
+def _moment(header: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return None

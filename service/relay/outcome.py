@@ -1,0 +1,167 @@
+"""What an answer says about the events that were sent: pure functions, no clock, no store.
+
+The table is contract section 8; Inngest's ways are those of its Event API (pkg/api/api.go, v1.43):
+a batch is taken in order up to the first event that is refused, and `ids` tells how many.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.outbox.outbox import Again, Batch, Dead, Entry, Settlement
+from service.relay.lane import Signal
+
+REFUSAL_DELAYS_SECONDS = (1.0, 3.0)
+MAX_TROUBLES = 10
+SUSPECT_DELAY_SECONDS = 0.5
+MAX_SUSPECT_DELAY_SECONDS = 5.0
+_WORDS = 500
+
+_CONFIGURATION_STATUSES = frozenset({401, 403, 404, 405})
+_BATCH_TOO_LARGE = 413
+_OK = 200
+_BAD_REQUEST = 400
+_UNAVAILABLE = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one send.
+
+    `status` is None when there was no HTTP answer, `ids` None when the body was not the API's.
+    `words` is the server's error or the fault's name, never a URL.
+    """
+
+    status: int | None
+    ids: tuple[str, ...] | None = None
+    words: str = ""
+    retry_after_seconds: float | None = None
+    skew_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to write into the rows, and what to tell the lane."""
+
+    settlement: Settlement
+    signal: Signal
+    reason: str = ""
+
+
+def outcome(
+    answer: Answer, batch: Batch, *, blame: bool = False, convicted: bool = False
+) -> Outcome:
+    """Each entry of `batch` ends in exactly one place of the settlement.
+
+    `blame`: trouble with this event alone may be its own (others passed just before).
+    `convicted`: its last trouble alone was its own (others passed before and after).
+    """
+    signal = classify(answer, len(batch.entries))
+    if signal is Signal.PASSED:
+        return _passed(answer, batch)
+    if signal is Signal.REFUSED:
+        return _refused(answer, batch)
+    if signal is Signal.TOO_LARGE:
+        return _too_large(answer, batch)
+    reason = _reason(answer)
+    if signal is Signal.TROUBLE and len(batch.entries) == 1:
+        return _trouble_alone(batch, reason, blame=blame, convicted=convicted)
+    return Outcome(Settlement(batch.claim, again=_unjudged(batch.entries)), signal, reason)
+
+
+def classify(answer: Answer, sent: int) -> Signal:
+    """What the answer says about Inngest."""
+    status = answer.status
+    if status is None:
+        return Signal.TROUBLE
+    if status == _OK and answer.ids is not None:
+        return Signal.PASSED if any(answer.ids[:sent]) else Signal.TROUBLE
+    if status == _BAD_REQUEST and answer.ids is not None:
+        return Signal.REFUSED if _leading(answer.ids, sent) < sent else Signal.PASSED
+    if status == _BATCH_TOO_LARGE:
+        return Signal.TOO_LARGE
+    redirect = 300 <= status < 400  # noqa: PLR2004
+    keyless = status == _UNAVAILABLE and "event key" in answer.words.lower()
+    if status in _CONFIGURATION_STATUSES or redirect or keyless:
+        return Signal.MISCONFIGURED
+    return Signal.TROUBLE
+
+
+def _passed(answer: Answer, batch: Batch) -> Outcome:
+    ids = answer.ids or ()
+    taken = list(itertools.zip_longest(batch.entries, ids[: len(batch.entries)]))
+    return Outcome(
+        Settlement(
+            batch.claim,
+            delivered=[entry.seq for entry, given in taken if given],
+            again=_unjudged([entry for entry, given in taken if not given]),
+        ),
+        Signal.PASSED,
+    )
+
+
+def _refused(answer: Answer, batch: Batch) -> Outcome:
+    """400: the leading events were taken, the next one is suspected, the rest go on."""
+    taken = _leading(answer.ids or (), len(batch.entries))
+    suspect, rest = batch.entries[taken], batch.entries[taken + 1 :]
+    delivered = [entry.seq for entry in batch.entries[:taken]]
+    words = answer.words[:_WORDS]
+    if len(batch.entries) == 1:
+        settlement = _verdict(batch.claim, suspect, words)
+    else:
+        note = f"suspected: {words}"
+        accused = Again(suspect.seq, 0.0, suspect.attempts, alone=True, note=note)
+        again = [accused, *_unjudged(rest)]
+        settlement = Settlement(batch.claim, delivered=delivered, again=again)
+    return Outcome(settlement, Signal.PASSED if delivered else Signal.REFUSED, words)
+
+
+def _verdict(claim: str, entry: Entry, words: str) -> Settlement:
+    """An event sent alone was refused: again at 1 s and 3 s, then dead."""
+    attempts = entry.attempts + 1
+    if attempts > len(REFUSAL_DELAYS_SECONDS):
+        return Settlement(claim, dead=[Dead(entry.seq, attempts, "rejected", words)])
+    delay = REFUSAL_DELAYS_SECONDS[attempts - 1]
+    again = Again(entry.seq, delay, attempts, alone=True, note=f"refused: {words}")
+    return Settlement(claim, again=[again])
+
+
+def _too_large(answer: Answer, batch: Batch) -> Outcome:
+    if len(batch.entries) > 1:
+        settlement = Settlement(batch.claim, again=_unjudged(batch.entries))
+        return Outcome(settlement, Signal.TOO_LARGE, "413")
+    entry = batch.entries[0]
+    words = answer.words[:_WORDS] or "Inngest takes no event of this size."
+    dead = Dead(entry.seq, entry.attempts + 1, "too_large", words)
+    return Outcome(Settlement(batch.claim, dead=[dead]), Signal.PASSED, "413")
+
+
+def _trouble_alone(batch: Batch, reason: str, *, blame: bool, convicted: bool) -> Outcome:
+    """Trouble with one event: it asks alone from now on, and pays only for its own trouble."""
+    entry = batch.entries[0]
+    attempts = entry.attempts + convicted
+    if attempts >= MAX_TROUBLES:
+        dead = Dead(entry.seq, attempts, "undeliverable", reason)
+        return Outcome(Settlement(batch.claim, dead=[dead]), Signal.TROUBLE, reason)
+    delay = min(SUSPECT_DELAY_SECONDS * 2**attempts, MAX_SUSPECT_DELAY_SECONDS)
+    note = f"trouble: {reason}" if blame or convicted else None
+    again = Again(entry.seq, delay, attempts, alone=True, note=note)
+    return Outcome(Settlement(batch.claim, again=[again]), Signal.TROUBLE, reason)
+
+
+def _unjudged(entries: Sequence[Entry]) -> list[Again]:
+    """Due again at once, with nothing held against them."""
+    return [Again(entry.seq, 0.0, entry.attempts, entry.alone) for entry in entries]
+
+
+def _leading(ids: Sequence[str], sent: int) -> int:
+    """How many leading events were taken."""
+    return sum(1 for _ in itertools.takewhile(bool, ids[:sent]))
+
+
+def _reason(answer: Answer) -> str:
+    if answer.status is None:
+        return answer.words
+    return f"{answer.status} {answer.words[:_WORDS]}".strip()

@@ -1,0 +1,80 @@
+"""The outermost middleware: every request gets a request id, an answer in the one form, a log line.
+
+The invariant: whatever a handler raises, the client gets a JSON answer with `X-Request-Id`, and the
+log has a line with that id. Nothing of the body, the cookies or the query is logged.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import structlog
+import uuid_utils
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from service.errors import OutboxUnavailableError, RefusedError
+from service.observe.recorder import Recorder
+from service.web.errors import error_response, http_error_response, internal_error_response
+
+REQUEST_ID = "X-Request-Id"
+request_id_key = web.RequestKey("request_id", str)
+event_id_key = web.RequestKey("event_id", str)
+_is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
+_SERVER_ERROR = 500
+
+log = structlog.get_logger("service.web")
+
+
+def answering(recorder: Recorder) -> Middleware:
+    """The middleware. A client's own request id is kept when it is a plain token."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        given = request.headers.get(REQUEST_ID)
+        request_id = given if given and _is_request_id(given) else str(uuid_utils.uuid7())
+        request[request_id_key] = request_id
+        code = None
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except (RefusedError, OutboxUnavailableError) as error:
+            code = error.code
+            response = error_response(error)
+            recorder.count("refused", code=code)
+        except web.HTTPException as error:
+            if error.status < web.HTTPBadRequest.status_code:
+                raise
+            response = http_error_response(error)
+        except Exception:
+            log.exception("request_failed", request_id=request_id)
+            response = internal_error_response()
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+        _log_line(request, response, request_id, code, time.perf_counter() - began)
+        return response
+
+    return answer
+
+
+def _log_line(
+    request: web.Request,
+    response: web.StreamResponse,
+    request_id: str,
+    code: str | None,
+    seconds: float,
+) -> None:
+    resource = request.match_info.route.resource
+    level = log.error if response.status >= _SERVER_ERROR and code is None else log.info
+    level(
+        "request",
+        request_id=request_id,
+        method=request.method,
+        route=resource.canonical if resource else None,
+        status=response.status,
+        code=code,
+        event_id=request.get(event_id_key),
+        ms=round(seconds * 1000, 2),
+    )

@@ -1,0 +1,53 @@
+"""The web application: which resources it has, and what stands before them.
+
+Order of what a request passes: answering (request id, errors, log line), preflights of allowed
+origins, sessions, the handler. The table of operations is the API's description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+from service.identity.sessions import Sessions
+from service.observe.recorder import Recorder
+from service.web.answering import answering
+from service.web.cross_site import CrossSite
+from service.web.event_route import MAX_BODY_BYTES
+from service.web.openapi import OpenApi, Operation
+from service.web.security_headers import install_security_headers
+
+
+class Resource(Protocol):
+    """A group of handlers."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        ...
+
+    def operations(self) -> Iterable[Operation]:
+        """What the API's description says of them."""
+        ...
+
+
+def build_app(
+    resources: Sequence[Resource],
+    *,
+    sessions: Sessions,
+    cross_site: CrossSite,
+    recorder: Recorder,
+    secure: bool,
+) -> web.Application:
+    """The application with `resources` and the API's description mounted."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.middlewares.append(answering(recorder))
+    cross_site.install(app)
+    app.middlewares.append(sessions.middleware())
+    install_security_headers(app, secure=secure)
+    for resource in resources:
+        app.router.add_routes(resource.routes())
+    described = OpenApi(one for resource in resources for one in resource.operations())
+    app.router.add_routes(described.routes())
+    return app

@@ -1,0 +1,85 @@
+"""From an error to an answer: the one place where HTTP status codes stand beside errors.
+
+Every failure has one form, `{"status": "error", "code": …, "error": …}`. The invariant: no answer
+holds input, a stack trace or a cause.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import hdrs, web
+
+from service import errors
+
+STATUS: dict[type[errors.ServiceError], int] = {
+    errors.InvalidJsonError: 400,
+    errors.InvalidFieldError: 400,
+    errors.DocumentNameRequiredError: 400,
+    errors.DocumentNameInvalidError: 400,
+    errors.IdempotencyKeyInvalidError: 400,
+    errors.SignInFailedError: 400,
+    errors.SessionRequiredError: 401,
+    errors.MetricsTokenRequiredError: 401,
+    errors.CrossSiteRequestError: 403,
+    errors.OperatorRequiredError: 403,
+    errors.NotFoundError: 404,
+    errors.DocumentNotFoundError: 404,
+    errors.MethodNotAllowedError: 405,
+    errors.BodyTimeoutError: 408,
+    errors.BodyTooLargeError: 413,
+    errors.JsonRequiredError: 415,
+    errors.IdempotencyKeyReusedError: 422,
+    errors.TooManyPendingError: 429,
+    errors.StorageNotConfiguredError: 503,
+    errors.StorageUnavailableError: 503,
+    errors.ProviderUnavailableError: 503,
+    errors.OutboxFullError: 503,
+    errors.OutboxUnavailableError: 503,
+}
+INTERNAL_ERROR = "internal_error"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The form of every failure."""
+
+    status: str
+    code: str
+    error: str
+
+
+def error_response(error: errors.RefusedError | errors.OutboxUnavailableError) -> web.Response:
+    """The answer to a refused request."""
+    response = _response(STATUS[type(error)], error.code, str(error))
+    if error.retry_after_seconds is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
+    return response
+
+
+def http_error_response(error: web.HTTPException) -> web.Response:
+    """The answer to what aiohttp itself refuses (an unknown path, a wrong method, …)."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response = error_response(errors.MethodNotAllowedError())
+        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+        return response
+    if isinstance(error, web.HTTPNotFound):
+        return error_response(errors.NotFoundError())
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return error_response(errors.BodyTooLargeError())
+    code = (error.reason or "error").lower().replace(" ", "_")
+    return _response(error.status, code, "The request can't be handled.")
+
+
+def internal_error_response() -> web.Response:
+    """The answer to a fault of ours."""
+    sentence = "Something failed here. The request id tells us what."
+    return _response(500, INTERNAL_ERROR, sentence)
+
+
+def _response(status: int, code: str, sentence: str) -> web.Response:
+    return web.Response(
+        status=status,
+        body=_encode(ErrorAnswer("error", code, sentence)),
+        content_type="application/json",
+    )
