@@ -23,8 +23,9 @@ LIMIT_SECONDS = 20
 
 
 @pytest.fixture
-def gateway():
-    return InngestGateway()
+def gateway(request):
+    """Inngest's side, which refuses as many connections first as a test asks for."""
+    return InngestGateway(refusals=getattr(request, "param", 0))
 
 
 @pytest.fixture
@@ -85,9 +86,9 @@ async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_na
     assert not outcome.no_retry
 
 
+@pytest.mark.parametrize("gateway", [2], indirect=True)
 async def test_a_refused_connection_is_tried_again(gateway, working, monkeypatch, bucket_name):
     monkeypatch.setattr(worker, "_RECONNECT_SECONDS", 0.01)
-    gateway.refusals = 2
     run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
     await asyncio.wait_for(run, LIMIT_SECONDS)
     assert gateway.refusals == 0
