@@ -1,13 +1,50 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 
+from service.outbox.migrations import migrate
 from service.stand_in.event_api import EventApi
+from tests.postgres_server import PostgresServer, running_postgres
+
+EMPTY_OUTBOX = """
+DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
+DELETE FROM outbox_notes; DELETE FROM outbox_scopes; DELETE FROM outbox_audit;
+DELETE FROM outbox_lane; INSERT INTO outbox_lane DEFAULT VALUES;
+UPDATE outbox_scope_revision SET revision = 0;
+"""
 
 
 @pytest.fixture
 async def inngest_api() -> AsyncIterator[EventApi]:
     async with EventApi() as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for everything but crashes."""
+    with running_postgres() as server:
+        if server is None and os.environ.get("CI"):
+            pytest.fail("CI needs PostgreSQL")
+        if server is None:
+            pytest.skip("no PostgreSQL on this machine")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_outbox_url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database("outbox") as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_outbox_url: str) -> str:
+    """An empty outbox; emptying one is much faster than making one."""
+    with psycopg.connect(postgres_outbox_url, autocommit=True) as connection:
+        connection.execute(EMPTY_OUTBOX)
+    return postgres_outbox_url

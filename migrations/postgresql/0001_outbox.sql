@@ -36,7 +36,7 @@ CREATE TABLE outbox_ready (
 );
 
 CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT alone;
-CREATE INDEX outbox_ready_alone ON outbox_ready (due_at, seq) WHERE alone;
+CREATE INDEX outbox_ready_alone ON outbox_ready (due_at NULLS FIRST, seq) WHERE alone;
 
 -- One row a batch: the arrays run in step, one element an event.
 CREATE TABLE outbox_claims (
@@ -78,16 +78,18 @@ CREATE INDEX outbox_notes_seq ON outbox_notes (seq);
 
 CREATE TABLE outbox_lane (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    state text NOT NULL,
-    reason text NOT NULL,
-    batch_window integer NOT NULL,
-    failures integer NOT NULL,
-    reopens_at timestamptz NOT NULL,
-    since_ms bigint NOT NULL,
-    rate double precision NOT NULL,
+    state text NOT NULL DEFAULT 'open',
+    reason text NOT NULL DEFAULT '',
+    batch_window integer NOT NULL DEFAULT 1,
+    failures integer NOT NULL DEFAULT 0,
+    reopens_at timestamptz NOT NULL DEFAULT now(),
+    since_ms bigint NOT NULL DEFAULT 0,
+    rate double precision NOT NULL DEFAULT 0,
     paused_by text,
-    revision bigint NOT NULL
+    revision bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+INSERT INTO outbox_lane DEFAULT VALUES;
 
 CREATE TABLE outbox_scopes (
     scope text NOT NULL,

@@ -46,13 +46,16 @@ SELECT json_group_array(json_array(seq, id, accepted_at, attempts, alone, first_
 FROM (SELECT outbox.* FROM json_each(?1) JOIN outbox ON outbox.seq = value ORDER BY value)
 """
 
+# When the next delayed row is due or the next lease ends.
 NEXT_DUE = """
 SELECT min(due_at) FROM (
     SELECT * FROM (SELECT due_at FROM outbox WHERE state = 0 AND alone = 0 AND due_at > ?1
                    ORDER BY due_at LIMIT 1)
     UNION ALL
     SELECT * FROM (SELECT due_at FROM outbox WHERE state = 0 AND alone = 1 AND due_at > ?1
-                   ORDER BY due_at LIMIT 1))
+                   ORDER BY due_at LIMIT 1)
+    UNION ALL
+    SELECT min(lease_until) FROM claims)
 """
 
 # ?1 is a JSON array of seqs, ?2 the claim, ?3 now.
@@ -147,6 +150,7 @@ class SqliteClaims:
         self._next_due_ms = None
         if None in batches:
             [(self._next_due_ms,)] = connection.execute(NEXT_DUE, (now,)).fetchall()
+            self._give_back_at_ms = min(self._give_back_at_ms, self._next_due_ms or now + 1000)
         return batches
 
     def committed(

