@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -16,6 +17,11 @@ DELETE FROM outbox_notes; DELETE FROM outbox_scopes; DELETE FROM outbox_audit;
 DELETE FROM outbox_lane; INSERT INTO outbox_lane DEFAULT VALUES;
 UPDATE outbox_scope_revision SET revision = 0;
 """
+
+
+# Machines are noisy: no example fails for being slow.
+hypothesis.settings.register_profile("outbox", deadline=None)
+hypothesis.settings.load_profile("outbox")
 
 
 @pytest.fixture
