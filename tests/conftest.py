@@ -18,7 +18,6 @@ DELETE FROM outbox_lane; INSERT INTO outbox_lane DEFAULT VALUES;
 UPDATE outbox_scope_revision SET revision = 0;
 """
 
-
 # Machines are noisy: no example fails for being slow.
 hypothesis.settings.register_profile("outbox", deadline=None)
 hypothesis.settings.load_profile("outbox")
