@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         return value if "." in value or ":" in value else None
 
     @property
+    def missing_storage(self) -> list[str]:
+        """The variables without which no document can be handed over."""
+        needed = {"AWS_S3_REGION": self.s3_region, "AWS_S3_BUCKET": self.s3_bucket}
+        return [variable for variable, value in needed.items() if not value]
+
+    @property
     def sqlite_path(self) -> str | None:
         """The file of an SQLite outbox, None for another store.
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from service.bootstrap import serving
+from service.bootstrap.service import serving
 from service.inngest_client import make_client
 from service.observe.logs import LogStream
 from service.settings import Settings

@@ -10,13 +10,10 @@ from service.errors import (
     InvalidFieldError,
     OperatorRequiredError,
     OutboxUnavailableError,
-    SessionRequiredError,
 )
 from service.identity.operators import Operators
-from service.identity.sessions import Sessions
 from service.identity.user import User
-from service.web.cross_site import CrossSite
-from service.web.gate import SIGNED_IN_REFUSALS
+from service.web.gate import SIGNED_IN_REFUSALS, Gate
 from service.web.json_body import JSON_REFUSALS, read_json_bytes
 from service.web.openapi import Operation
 
@@ -31,14 +28,12 @@ class AppSettingsResource:
     def __init__(
         self,
         app_settings: AppSettings,
-        sessions: Sessions,
+        gate: Gate,
         operators: Operators,
-        cross_site: CrossSite,
     ) -> None:
         self._app_settings = app_settings
-        self._sessions = sessions
+        self._gate = gate
         self._operators = operators
-        self._cross_site = cross_site
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -83,18 +78,18 @@ class AppSettingsResource:
 
     async def show(self, request: web.Request) -> web.Response:
         """The effective settings of who asks."""
-        return await self._effective(await self._user(request))
+        return await self._effective(await self._gate.user(request))
 
     async def replace_own(self, request: web.Request) -> web.Response:
         """Replace one's own settings; answers the settings that are now effective."""
-        user = await self._user(request)
+        user = await self._gate.user(request)
         settings = await self._body(request)
         await self._app_settings.replace_user(user.id, settings)
         return await self._effective(user)
 
     async def replace_organization(self, request: web.Request) -> web.Response:
         """Replace an organization's settings, for operators; answers what is now stored."""
-        user = await self._user(request)
+        user = await self._gate.user(request)
         self._operators.require(user)
         organization_id = request.match_info["id"]
         if len(organization_id) > _MAX_ID_CHARS or not organization_id.isprintable():
@@ -108,13 +103,6 @@ class AppSettingsResource:
             organization_id=organization_id,
         )
         return web.json_response(settings)
-
-    async def _user(self, request: web.Request) -> User:
-        user = await self._sessions.user(request)
-        if user is None:
-            raise SessionRequiredError
-        self._cross_site.check(request)
-        return user
 
     async def _body(self, request: web.Request) -> Tree:
         return parse_settings(await read_json_bytes(request, max_bytes=MAX_SETTINGS_BYTES))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from service.errors import SignInFailedError
+from service.errors import ProviderUnavailableError, SignInFailedError
 from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
+from service.web.openapi import Operation
 
 _CALLBACK = "/auth/callback"
 
@@ -30,6 +31,25 @@ class OidcResource:
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
         return [web.get("/auth/login", self.login), web.get(_CALLBACK, self.callback)]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "GET",
+                "/auth/login",
+                "Sign in at the identity provider; `returnTo` is a path of ours to come back to",
+                status=302,
+                refusals=(ProviderUnavailableError,),
+            ),
+            Operation(
+                "GET",
+                _CALLBACK,
+                "Come back from the identity provider",
+                status=302,
+                refusals=(SignInFailedError, ProviderUnavailableError),
+            ),
+        ]
 
     async def login(self, request: web.Request) -> web.Response:
         """Send the browser to the provider; `returnTo` is a path of ours to come back to."""

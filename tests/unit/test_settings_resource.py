@@ -14,6 +14,7 @@ from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.app_settings import AppSettingsResource
 from service.web.cross_site import CrossSite
+from service.web.gate import Gate
 
 ADA = User("ada", "ada@example.com", organization_id="org", email_verified=True)
 KIM = User("kim", "kim@example.com", email_verified=True)
@@ -49,9 +50,8 @@ async def ask(aiohttp_client):
     scopes = MemoryScopes()
     resource = AppSettingsResource(
         AppSettings(scopes, {"a": 1, "b": {"c": 1}}),
-        sessions,
+        Gate(sessions, CrossSite([])),
         Operators(["kim@example.com"]),
-        CrossSite([]),
     )
     app.add_routes(resource.routes())
     client = await aiohttp_client(app)

@@ -1,0 +1,85 @@
+"""Who may sign in, and how: sessions and the identity provider from the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets as random_secrets
+from pathlib import Path
+
+import aiohttp
+from pydantic import SecretStr
+
+from service.errors import ConfigurationError
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
+from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
+from service.settings import Settings
+from service.web.oidc import OidcResource
+
+_SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
+
+
+def session_secrets(settings: Settings) -> list[str]:
+    """The secrets of the service's own cookies, the signing one first.
+
+    In development one is made when none is set. Raises ConfigurationError when that fails.
+    """
+    given = [secret.get_secret_value() for secret in settings.session_secret]
+    return given or [_development_secret(settings)]
+
+
+def make_sessions(settings: Settings, secrets: list[str]) -> Sessions:
+    """All kinds of session that the settings allow, in their fixed order."""
+    return Sessions(CookieSessionStorage(secrets, secure=settings.production), _readers(settings))
+
+
+def oidc_resource(
+    settings: Settings, secrets: list[str], sessions: Sessions, http: aiohttp.ClientSession
+) -> OidcResource | None:
+    """The sign-in at the identity provider, None when there is none."""
+    if not settings.oidc_issuer or not settings.oidc_client_id:
+        return None
+    secure = settings.production
+    provider = OidcProvider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        plain(settings.oidc_client_secret),
+        http,
+    )
+    cookie = AttemptCookie(secrets, secure=secure)
+    return OidcResource(OidcSignIn(provider), sessions, cookie, secure=secure)
+
+
+def plain(secret: SecretStr | None) -> str | None:
+    """The text of a secret."""
+    return secret.get_secret_value() if secret else None
+
+
+def _readers(settings: Settings) -> list[NextAuthReader]:
+    """next-auth takes NEXTAUTH_SECRET before AUTH_SECRET, Auth.js the other way round."""
+    newest_first = (settings.auth_secret_3, settings.auth_secret_2, settings.auth_secret_1)
+    auth_js = [plain(one) for one in (*newest_first, *settings.auth_secrets) if one]
+    next_auth = plain(settings.nextauth_secret)
+    first = [next_auth] if next_auth else auth_js
+    second = auth_js or [next_auth]
+    return [
+        NextAuthReader(flavour, [secret for secret in secrets if secret])
+        for flavour, secrets in ((NEXT_AUTH_4, first), (AUTH_JS_5, second))
+        if any(secrets)
+    ]
+
+
+def _development_secret(settings: Settings) -> str:
+    """A secret made once for this folder, so that a restart signs nobody out."""
+    path = Path(settings.sqlite_path or "data/outbox.db").with_name(_SECRET_FILE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(random_secrets.token_urlsafe(32), encoding="ascii")
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError([f"SESSION_SECRET: none is set, and {path}: {error}"]) from error

@@ -1,0 +1,47 @@
+"""Which store OUTBOX_URL names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from service.app_settings import Scopes
+from service.outbox.outbox import Intake, Operations, Queue
+from service.outbox.postgres_outbox import open_postgres_outbox
+from service.outbox.sqlite_outbox import open_sqlite_outbox
+from service.settings import Settings
+
+
+class Outbox(Intake, Queue, Operations, Scopes, Protocol):
+    """All ports of one store, and how it is."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """How many rows are pending or delivering, lately; reading it costs nothing."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def open_outbox(settings: Settings, *, socket: str | None = None) -> AsyncIterator[Outbox]:
+    """The outbox of this process; of SQLite its only writer, which `socket` reaches.
+
+    Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
+    """
+    limits = {
+        "max_pending": settings.max_pending,
+        "max_pending_per_user": settings.max_pending_per_user,
+    }
+    path = settings.sqlite_path
+    if path is None:
+        async with open_postgres_outbox(settings.outbox_url, **limits) as postgres:
+            yield postgres
+    else:
+        async with open_sqlite_outbox(Path(path), **limits, socket=socket) as sqlite:
+            yield sqlite

@@ -1,0 +1,126 @@
+"""The composition root: from Settings to everything that runs, as context managers.
+
+With its neighbours in this folder the only place that names concrete classes. `serving` starts what
+a `serve` process needs, in the order of its lines; leaving it stops the same in reverse, after the
+requests have finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+from service.app_settings import AppSettings, load_defaults
+from service.bootstrap.identity import plain
+from service.bootstrap.outboxes import Outbox, open_outbox
+from service.bootstrap.web import make_app
+from service.documents.bucket import Bucket
+from service.inngest_client import make_client
+from service.observe.metrics import PrometheusRecorder
+from service.observe.recorder import Recorder
+from service.observe.supervisor import Supervisor, supervising
+from service.relay.inngest import InngestSender
+from service.relay.relay import Relay
+from service.settings import Settings
+
+_HUNG_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a running `serve` process is made of. `relay` is None where others deliver."""
+
+    app: web.Application
+    outbox: Outbox
+    relay: Relay | None
+    supervisor: Supervisor
+    recorder: PrometheusRecorder
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterator[Service]:
+    """A whole service but for the listening socket.
+
+    Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
+    """
+    recorder = PrometheusRecorder()
+    defaults = load_defaults(settings.app_settings_file)
+    async with contextlib.AsyncExitStack() as stack:
+        outbox = await stack.enter_async_context(open_outbox(settings))
+        supervisor = await stack.enter_async_context(supervising(recorder))
+        relay = None
+        if with_relay:
+            relay = await stack.enter_async_context(
+                relaying(settings, outbox, recorder, supervisor)
+            )
+        http = await stack.enter_async_context(_http(limit=20))
+        bucket = await stack.enter_async_context(_bucket(settings))
+        app = make_app(
+            settings,
+            outbox=outbox,
+            relay=relay,
+            supervisor=supervisor,
+            recorder=recorder,
+            bucket=bucket,
+            http=http,
+            app_settings=AppSettings(outbox, defaults),
+        )
+        yield Service(app, outbox, relay, supervisor, recorder)
+
+
+@contextlib.asynccontextmanager
+async def relaying(
+    settings: Settings, outbox: Outbox, recorder: Recorder, supervisor: Supervisor
+) -> AsyncIterator[Relay]:
+    """A relay at work; leaving it lets sends under way settle."""
+    client = make_client(settings)
+    async with _http(limit=settings.senders * 2) as http:
+        sender = InngestSender(
+            http,
+            origin=client.event_api_origin,
+            key=client.event_key or "",
+            fallback_key=plain(settings.inngest_event_key_fallback),
+            environment=client.env,
+            timeout_seconds=settings.send_timeout_seconds,
+        )
+        relay = Relay(
+            outbox,
+            sender,
+            recorder,
+            max_events=settings.batch_events,
+            max_bytes=settings.batch_bytes,
+            senders=settings.senders,
+            send_timeout_seconds=settings.send_timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+            beat=lambda: supervisor.beat("relay"),
+        )
+        supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
+        supervisor.watch("lane", relay.keep_lane)
+        try:
+            yield relay
+        finally:
+            await supervisor.stop("relay")
+            await relay.stop()
+            await supervisor.stop("lane")
+
+
+def _http(*, limit: int) -> aiohttp.ClientSession:
+    """A client of its own; proxies named in the environment are not for these neighbours."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _bucket(settings: Settings) -> AsyncIterator[Bucket | None]:
+    if not settings.s3_bucket or not settings.s3_region:
+        yield None
+        return
+    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
+        yield bucket

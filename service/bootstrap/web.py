@@ -1,0 +1,111 @@
+"""The web application of a service: its resources, made from the parts that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp import web
+
+from service.app_settings import AppSettings
+from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
+from service.bootstrap.outboxes import Outbox
+from service.documents.bucket import Bucket
+from service.documents.document_check import DocumentCheck
+from service.errors import StorageNotConfiguredError
+from service.identity.operators import Operators
+from service.observe.metrics import PrometheusRecorder
+from service.observe.supervisor import Supervisor
+from service.relay.relay import Relay
+from service.settings import Settings
+from service.web.app import Resource, build_app
+from service.web.app_settings import AppSettingsResource
+from service.web.cross_site import CrossSite
+from service.web.documents import documents_event
+from service.web.event_route import EventRoute
+from service.web.events import Events
+from service.web.gate import Gate
+from service.web.health import Health
+from service.web.sign_in import SignIn
+from service.web.uploads import Uploads
+
+
+def make_app(
+    settings: Settings,
+    *,
+    outbox: Outbox,
+    relay: Relay | None,
+    supervisor: Supervisor,
+    recorder: PrometheusRecorder,
+    bucket: Bucket | None,
+    http: aiohttp.ClientSession,
+    app_settings: AppSettings,
+) -> web.Application:
+    """The application. `relay` is None where another process delivers."""
+    secrets = session_secrets(settings)
+    sessions = make_sessions(settings, secrets)
+    cross_site = CrossSite(settings.allowed_origins)
+    operators = Operators(settings.operator_emails)
+    gate = Gate(sessions, cross_site)
+    sign_in = SignIn(
+        sessions,
+        cross_site,
+        development=not settings.production,
+        dev_login_anywhere=settings.dev_login,
+    )
+    oidc = oidc_resource(settings, secrets, sessions, http)
+    documents = documents_event(
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        app_settings=app_settings,
+        look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
+    )
+    health = Health(
+        faults=lambda: _faults(settings, outbox, supervisor),
+        detail=lambda: _detail(relay, outbox),
+        render_metrics=recorder.render,
+        metrics_token=plain(settings.metrics_token),
+    )
+    resources: list[Resource] = [
+        EventRoute(documents, outbox, gate.user),
+        Events(outbox, gate.user, operators.includes),
+        AppSettingsResource(app_settings, gate, operators),
+        Uploads(storage=lambda: _configured(bucket), user_of=gate.user),
+        sign_in,
+        *([oidc] if oidc else []),
+        health,
+    ]
+    return build_app(
+        resources,
+        sessions=sessions,
+        cross_site=cross_site,
+        recorder=recorder,
+        secure=settings.production,
+    )
+
+
+def _configured(bucket: Bucket | None) -> Bucket:
+    if bucket is None:
+        raise StorageNotConfiguredError
+    return bucket
+
+
+def _faults(settings: Settings, outbox: Outbox, supervisor: Supervisor) -> list[str]:
+    missing = settings.missing_storage
+    faults = [f"not configured: {', '.join(missing)}"] if missing else []
+    return [*faults, *([outbox.failure] if outbox.failure else []), *supervisor.faults]
+
+
+def _detail(relay: Relay | None, outbox: Outbox) -> dict[str, object]:
+    detail: dict[str, object] = {"undelivered": outbox.undelivered}
+    if relay:
+        lane = relay.lane
+        detail["lane"] = "paused" if lane.paused else lane.state.value
+        detail["laneReason"] = lane.reason or None
+        detail["deliveredPerSecond"] = round(relay.rate, 1)
+    return detail
+
+
+async def _nothing(document_name: str) -> Mapping[str, object]:
+    del document_name
+    return {}
