@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -16,7 +17,7 @@ import uvloop
 from dotenv import load_dotenv
 from pydantic import SecretStr
 
-from service.cli.serve import serve
+from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
 from service.documents.worker import run_worker
 from service.errors import ConfigurationError, OutboxError, ServiceError
 from service.inngest_client import make_client
@@ -35,12 +36,37 @@ app = typer.Typer(
 
 
 @app.command("serve")
-def serve_command() -> None:
+def serve_command(
+    *,
+    relay: Annotated[bool, typer.Option(help="Deliver too, not only accept.")] = True,
+    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
     with _faults_end_the_process():
         settings = _load()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        uvloop.run(serve(settings, logs))
+        if listen_fd is not None and lifeline_fd is not None:
+            uvloop.run(
+                serve_as_worker(
+                    settings, logs, relay=relay, listen_fd=listen_fd, lifeline_fd=lifeline_fd
+                )
+            )
+        elif settings.web_concurrency > 1:
+            own = [sys.executable, "-m", "service", "serve", "--relay" if relay else "--no-relay"]
+            if code := uvloop.run(serve_with_workers(settings, logs, own)):
+                raise typer.Exit(code)
+        else:
+            uvloop.run(serve(settings, logs, relay=relay))
+
+
+@app.command("relay")
+def relay_command() -> None:
+    """Deliver without accepting posts, until SIGTERM or SIGINT."""
+    with _faults_end_the_process():
+        settings = _load()
+        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        uvloop.run(relay_only(settings, logs))
 
 
 @app.command("worker")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service.app_settings import Scopes
+from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.outbox import Intake, Operations, Queue
 from service.outbox.postgres_outbox import open_postgres_outbox
 from service.outbox.sqlite_outbox import open_sqlite_outbox
@@ -29,7 +30,9 @@ class Outbox(Intake, Queue, Operations, Scopes, Protocol):
 
 
 @contextlib.asynccontextmanager
-async def open_outbox(settings: Settings, *, socket: str | None = None) -> AsyncIterator[Outbox]:
+async def open_outbox(
+    settings: Settings, *, recorder: Recorder | None = None, socket: str | None = None
+) -> AsyncIterator[Outbox]:
     """The outbox of this process; of SQLite its only writer, which `socket` reaches.
 
     Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
@@ -40,7 +43,9 @@ async def open_outbox(settings: Settings, *, socket: str | None = None) -> Async
     }
     path = settings.sqlite_path
     if path is None:
-        async with open_postgres_outbox(settings.outbox_url, **limits) as postgres:
+        async with open_postgres_outbox(
+            settings.outbox_url, **limits, recorder=recorder or NullRecorder()
+        ) as postgres:
             yield postgres
     else:
         async with open_sqlite_outbox(Path(path), **limits, socket=socket) as sqlite:

@@ -19,6 +19,7 @@ from service.bootstrap.identity import plain
 from service.bootstrap.outboxes import Outbox, open_outbox
 from service.bootstrap.web import make_app
 from service.documents.bucket import Bucket
+from service.errors import ConfigurationError
 from service.inngest_client import make_client
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
@@ -28,6 +29,10 @@ from service.relay.relay import Relay
 from service.settings import Settings
 
 _HUNG_SECONDS = 30.0
+_ONE_PROCESS = (
+    "OUTBOX_URL: an SQLite outbox has exactly one process, which delivers too; "
+    "use PostgreSQL to serve without a relay"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
 
     Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
     """
+    if settings.sqlite_path and not with_relay:
+        raise ConfigurationError([_ONE_PROCESS])
     recorder = PrometheusRecorder()
     defaults = load_defaults(settings.app_settings_file)
     async with contextlib.AsyncExitStack() as stack:
-        outbox = await stack.enter_async_context(open_outbox(settings))
+        outbox = await stack.enter_async_context(open_outbox(settings, recorder=recorder))
         supervisor = await stack.enter_async_context(supervising(recorder))
         relay = None
         if with_relay:
@@ -70,6 +77,18 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
             app_settings=AppSettings(outbox, defaults),
         )
         yield Service(app, outbox, relay, supervisor, recorder)
+
+
+@contextlib.asynccontextmanager
+async def delivering(settings: Settings) -> AsyncIterator[Supervisor]:
+    """Delivery without intake; raises what `serving` raises."""
+    recorder = PrometheusRecorder()
+    async with (
+        open_outbox(settings, recorder=recorder) as outbox,
+        supervising(recorder) as supervisor,
+        relaying(settings, outbox, recorder, supervisor),
+    ):
+        yield supervisor
 
 
 @contextlib.asynccontextmanager

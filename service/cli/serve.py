@@ -11,33 +11,33 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from service.bootstrap.service import serving
+from service.bootstrap.service import delivering, serving
+from service.cli.workers import Workers, lifeline
 from service.inngest_client import make_client
 from service.observe.logs import LogStream
 from service.settings import Settings
 from service.stand_in.event_api import EventApi
 
 MAX_HEADER_BYTES = 32 * 1024
+BACKLOG = 1024
 REQUEST_SECONDS = 15.0
 _SECOND_SIGNAL_EXIT = 130
 
 
-async def serve(settings: Settings, logs: LogStream) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT; `relay` says whether this process delivers too.
 
     Raises ConfigurationError, OutboxError, and OSError when the address can't be listened on.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, logs)
-    async with _stand_in_if_needed(settings), serving(settings) as service:
+    stop = _stop_on_signals(logs)
+    async with _stand_in_if_needed(settings), serving(settings, with_relay=relay) as service:
         service.supervisor.watch("log-flush", logs.keep_flushing)
         async with _listening(service.app, settings.host, settings.port) as url:
             _quiet_garbage_collector()
@@ -47,8 +47,70 @@ async def serve(settings: Settings, logs: LogStream) -> None:
     logs.flush()
 
 
-def _on_signal(stop: asyncio.Event, logs: LogStream) -> None:
+async def serve_as_worker(
+    settings: Settings, logs: LogStream, *, relay: bool, listen_fd: int, lifeline_fd: int
+) -> None:
+    """Serve on the parent's socket until SIGTERM, or until the parent is gone."""
+    stop = _stop_on_signals(logs)
+    with lifeline(lifeline_fd, stop.set) as hello:
+        async with serving(settings, with_relay=relay) as service:
+            service.supervisor.watch("log-flush", logs.keep_flushing)
+            async with _running(service.app) as runner:
+                shared = socket.socket(fileno=listen_fd)
+                await web.SockSite(runner, shared, backlog=BACKLOG).start()
+                _quiet_garbage_collector()
+                hello()
+                await stop.wait()
+    logs.flush()
+
+
+async def serve_with_workers(settings: Settings, logs: LogStream, command: Sequence[str]) -> int:
+    """Serve by WEB_CONCURRENCY processes of `command`; returns the exit status."""
+    with _shared_socket(settings.host, settings.port) as listening:
+        workers = Workers(command, listening, count=settings.web_concurrency, say=_say)
+        stop = _stop_on_signals(logs, then=workers.kill)
+        async with _stand_in_if_needed(settings):
+            running = asyncio.create_task(workers.run(), name="workers")
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            accepting = asyncio.create_task(workers.accept(), name="accept")
+            ended = {running, stopping}
+            await asyncio.wait({*ended, accepting}, return_when=asyncio.FIRST_COMPLETED)
+            if accepting.done():
+                url = _url(settings.host, listening.getsockname()[1])
+                _say(f"Listening on {url} with {settings.web_concurrency} processes")
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            accepting.cancel()
+            stopping.cancel()
+            _say("Stopping: the processes finish requests and sends under way.")
+            workers.stop()
+            return await running
+
+
+async def relay_only(settings: Settings, logs: LogStream) -> None:
+    """Deliver without accepting, until SIGTERM or SIGINT; raises what `serve` raises."""
+    stop = _stop_on_signals(logs)
+    async with _stand_in_if_needed(settings), delivering(settings) as supervisor:
+        supervisor.watch("log-flush", logs.keep_flushing)
+        _quiet_garbage_collector()
+        _say("Delivering")
+        await stop.wait()
+        _say("Stopping: finishing sends under way.")
+    logs.flush()
+
+
+def _stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
+    """An event that the first signal sets; a second one ends the process, after `then`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop, logs, then)
+    return stop
+
+
+def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | None) -> None:
     if stop.is_set():
+        if then:
+            then()
         logs.flush()
         os._exit(_SECOND_SIGNAL_EXIT)
     stop.set()
@@ -56,6 +118,13 @@ def _on_signal(stop: asyncio.Event, logs: LogStream) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    async with _running(app) as runner:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        yield _url(host, runner.addresses[0][1])
+
+
+@contextlib.asynccontextmanager
+async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     # Chunked session cookies need more header room than aiohttp's default of 8 KiB.
     runner = web.AppRunner(
         app,
@@ -65,12 +134,25 @@ async def _listening(app: web.Application, host: str, port: int) -> AsyncIterato
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, backlog=1024)
-        await site.start()
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        yield runner
     finally:
         await runner.cleanup()
+
+
+@contextlib.contextmanager
+def _shared_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket for the workers to inherit, on IPv4 where `host` has both."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    with socket.socket(family, kind, protocol) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+        yield bound
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from service.errors import (
     RefusedError,
     ServiceError,
 )
+from service.observe.recorder import Recorder
 from service.outbox.event import Event
 from service.outbox.outbox import IdempotencyKey, Receipt
 from service.outbox.postgres_pool import STATEMENT_SECONDS, PostgresPool
@@ -77,8 +78,15 @@ class _Item(msgspec.Struct, frozen=True, eq=False):
 class PostgresIntake:
     """The `append` of the port; an async context manager that flushes what waits on its way out."""
 
-    def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup, quota: PostgresQuota) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        wakeup: PostgresWakeup,
+        quota: PostgresQuota,
+        recorder: Recorder,
+    ) -> None:
         self._pool = pool
+        self._recorder = recorder
         self._wakeup = wakeup
         self._quota = quota
         self._waiting: deque[_Item] = deque()
@@ -174,6 +182,7 @@ class PostgresIntake:
     async def _flush(self, batch: list[_Item]) -> None:
         if not batch:
             return
+        began = time.monotonic()
         try:
             receipts = await self._store(batch)
         except InvalidFieldError as exc:
@@ -186,6 +195,8 @@ class PostgresIntake:
         else:
             _resolve(batch, receipts)
             self._wakeup.rows_are_due()
+            self._recorder.observe("group_events", len(batch))
+            self._recorder.observe("commit_seconds", time.monotonic() - began)
 
     async def _isolate(self, batch: list[_Item], error: InvalidFieldError) -> None:
         """One event of the batch can't be stored, which one is not known: halve until it is."""

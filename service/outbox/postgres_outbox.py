@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from service.observe.recorder import Recorder
 from service.outbox.event import Event
 from service.outbox.migrations import migrate
 from service.outbox.outbox import (
@@ -38,12 +39,14 @@ from service.outbox.postgres_wakeup import PostgresWakeup
 class PostgresOutbox:
     """See the ports in `service.outbox.outbox`; made by `open_postgres_outbox`."""
 
-    def __init__(self, url: str, *, max_pending: int, max_pending_per_user: int) -> None:
+    def __init__(
+        self, url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
+    ) -> None:
         self.pool = PostgresPool(url)
         self._scopes = PostgresScopes(self.pool)
-        self._wakeup = PostgresWakeup(url, self.pool, self._scopes.changed_elsewhere)
+        self._wakeup = PostgresWakeup(url, self.pool, recorder, self._scopes.changed_elsewhere)
         self._quota = PostgresQuota(self.pool, max_pending, max_pending_per_user)
-        self._intake = PostgresIntake(self.pool, self._wakeup, self._quota)
+        self._intake = PostgresIntake(self.pool, self._wakeup, self._quota, recorder)
         self._queue = PostgresQueue(self.pool, self._wakeup)
         self._lane = PostgresLane(self.pool)
         self._operations = PostgresOperations(self.pool, self._wakeup, self._lane)
@@ -164,13 +167,18 @@ class PostgresOutbox:
 
 @contextlib.asynccontextmanager
 async def open_postgres_outbox(
-    url: str, *, max_pending: int, max_pending_per_user: int
+    url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
 ) -> AsyncIterator[PostgresOutbox]:
     """The outbox at `url`, brought to the schema that this code knows.
 
     Raises SchemaTooNewError, and OutboxUnavailableError when the database can't be reached.
     """
     await asyncio.to_thread(migrate, url)
-    outbox = PostgresOutbox(url, max_pending=max_pending, max_pending_per_user=max_pending_per_user)
+    outbox = PostgresOutbox(
+        url,
+        max_pending=max_pending,
+        max_pending_per_user=max_pending_per_user,
+        recorder=recorder,
+    )
     async with outbox.opened():
         yield outbox

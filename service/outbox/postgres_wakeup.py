@@ -18,6 +18,7 @@ from typing import Any, Self
 import psycopg
 
 from service.errors import OutboxUnavailableError
+from service.observe.recorder import Recorder
 from service.outbox.postgres_pool import PostgresPool, connection_string
 
 # One NOTIFY in a transaction of its own; payloads are `<sender> <what>`.
@@ -40,8 +41,15 @@ class PostgresWakeup:
     `scopes_changed` is called when any other process saved a scope.
     """
 
-    def __init__(self, url: str, pool: PostgresPool, scopes_changed: Callable[[], None]) -> None:
-        self.notify_ok = False
+    def __init__(
+        self,
+        url: str,
+        pool: PostgresPool,
+        recorder: Recorder,
+        scopes_changed: Callable[[], None],
+    ) -> None:
+        self._recorder = recorder
+        self._set_notify_ok(ok=False)
         self.generation = 0
         self.old_rows = 0
         self._pool = pool
@@ -93,6 +101,10 @@ class PostgresWakeup:
                 async with asyncio.timeout(timeout_seconds):
                     await woken.wait()
 
+    def _set_notify_ok(self, *, ok: bool) -> None:
+        self.notify_ok = ok
+        self._recorder.gauge("notify_ok", float(ok))
+
     def _wake(self) -> None:
         self.generation += 1
         self._woken.set()
@@ -128,7 +140,7 @@ class PostgresWakeup:
                     await self._hear(connection)
             except (psycopg.Error, OSError):
                 delay = _FIRST_RETRY_SECONDS if self.notify_ok else delay
-            self.notify_ok = False
+            self._set_notify_ok(ok=False)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
@@ -143,7 +155,7 @@ class PostgresWakeup:
                 if time.monotonic() >= until:
                     return
                 await self._take(connection, until - time.monotonic(), stop_after=1)
-            self.notify_ok = True
+            self._set_notify_ok(ok=True)
             await self._take(connection, _SELF_TEST_EVERY_SECONDS)
 
     async def _take(

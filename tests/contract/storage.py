@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import uuid_utils
 
 from service.app_settings import Scopes
+from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.outbox import Ask, Batch, Intake, Operations, Queue, Settlement
 from service.outbox.postgres_outbox import open_postgres_outbox
@@ -54,7 +55,10 @@ class PostgresStorage:
         self, *, max_pending: int = 10_000, max_pending_per_user: int = 10_000
     ) -> AsyncIterator[Outbox]:
         async with open_postgres_outbox(
-            self.url, max_pending=max_pending, max_pending_per_user=max_pending_per_user
+            self.url,
+            max_pending=max_pending,
+            max_pending_per_user=max_pending_per_user,
+            recorder=NullRecorder(),
         ) as outbox:
             yield outbox
 

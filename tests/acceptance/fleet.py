@@ -1,0 +1,154 @@
+"""Service processes on one PostgreSQL outbox: started, posted to, killed by their id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+_OURS = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_", "WEB_")
+
+
+class Process:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.url = ""
+        self._said = asyncio.Event()
+
+    async def said(self, pattern: str) -> re.Match[str]:
+        """The first line that matches, once it is printed."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                for line in self.lines:
+                    if found := re.search(pattern, line):
+                        return found
+                assert self.process.returncode is None, "".join(self.lines)
+                self._said.clear()
+                await self._said.wait()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+    async def stop(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode())
+            self._said.set()
+        await self.process.wait()
+        self._said.set()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *command: str, environment: Mapping[str, str], ready: str = r"Listening on (http://\S+)"
+) -> AsyncIterator[Process]:
+    """`python -m service <command>` until the block ends; killed if it does not stop."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    process = Process(
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "service",
+            *command,
+            cwd=ROOT,
+            env={**plain, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    )
+    reading = asyncio.create_task(process.read())
+    try:
+        found = await process.said(ready)
+        process.url = found.group(1) if found.re.groups else ""
+        yield process
+    finally:
+        if process.process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await process.stop()
+        if process.process.returncode is None:
+            process.kill()
+            await process.ended()
+        await reading
+
+
+def environment(outbox_url: str, inngest_url: str, **changes: str) -> dict[str, str]:
+    return {
+        "PORT": "0",
+        "OUTBOX_URL": outbox_url,
+        "AWS_S3_REGION": "eu-west-1",
+        "AWS_S3_BUCKET": "documents",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "SESSION_SECRET": "a-secret-of-the-tests-only",
+        "INNGEST_DEV": inngest_url,
+        "OUTBOX_SEND_TIMEOUT": "2s",
+        "OUTBOX_DRAIN_SECONDS": "2s",
+        "LOG_LEVEL": "warning",
+        **changes,
+    }
+
+
+class Client:
+    """Posts to several processes and remembers what was accepted."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self.accepted: list[str] = []
+        self.refused: list[int] = []
+        self.broken = 0
+
+    async def sign_in(self, url: str) -> None:
+        async with self._session.post(
+            f"{url}/auth/dev-login", json={"email": "ada@example.com", "id": "u-1"}
+        ) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def post(self, url: str) -> int:
+        """One post; 0 when the connection broke."""
+        try:
+            async with self._session.post(
+                f"{url}/api/route", json={"documentName": "example"}
+            ) as answer:
+                body = await answer.json()
+                if answer.status == 200:
+                    self.accepted.append(body["eventId"])
+                else:
+                    self.refused.append(answer.status)
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError):
+            self.broken += 1
+            return 0
+
+    async def readiness(self, url: str) -> tuple[int, dict[str, object]]:
+        async with self._session.get(f"{url}/readyz") as answer:
+            return answer.status, await answer.json()
+
+
+@contextlib.asynccontextmanager
+async def client() -> AsyncIterator[Client]:
+    # One secret signs for all ports of this host, so one cookie serves every process.
+    jar = aiohttp.CookieJar(unsafe=True)
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session:
+        yield Client(session)
