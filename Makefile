@@ -29,6 +29,9 @@ check: $(READY) ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(READY) ## measure the service beside what it replaces (a few minutes)
+	$(BIN)/python -m tests.bench
+
 lock: ## resolve the dependencies anew into requirements.lock
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --all-extras -o requirements.lock pyproject.toml
 

@@ -1,0 +1,170 @@
+"""The processes of a benchmark: started, found by the address they print, stopped by their id.
+
+Each is a process of its own, as in production; nothing that is measured shares an interpreter with
+what drives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_USER = {"email": "ada@example.com", "name": "Ada", "id": "u-1"}
+
+
+@dataclass
+class Server:
+    """A running process that answers HTTP at `url`."""
+
+    process: subprocess.Popen[bytes]
+    url: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_mib(self) -> float:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] = {}
+    ) -> tuple[int, Any, http.client.HTTPMessage]:
+        """One request; the status, the decoded JSON (None without any) and the headers."""
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        with contextlib.closing(connection):
+            data = None if body is None else json.dumps(body)
+            sent = {**({"Content-Type": "application/json"} if body is not None else {}), **headers}
+            connection.request(method, path, data, sent)
+            answer = connection.getresponse()
+            raw = answer.read()
+            return answer.status, json.loads(raw) if raw else None, answer.headers
+
+    def cookie(self, path: str) -> str:
+        """The Cookie header of a new session."""
+        status, _, headers = self.call("POST", path, _USER)
+        assert status == 200, (path, status)
+        return headers["Set-Cookie"].partition(";")[0]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str] = {}, *, cwd: Path | None = None
+) -> Iterator[Server]:
+    """Run `command` until the block ends; ready once it has printed where it listens."""
+    root = Path(__file__).parents[2]
+    with tempfile.NamedTemporaryFile("a") as output:
+        process = subprocess.Popen(
+            command,
+            env={**_plain_environment(), "PYTHONPATH": str(root), **environment},
+            cwd=cwd or root,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        server = Server(process)
+        try:
+            server.url = _printed_url(process, Path(output.name))
+            yield server
+        finally:
+            server.stop()
+
+
+def sink() -> contextlib.AbstractContextManager[Server]:
+    """The stand-in that only counts and answers."""
+    return started([sys.executable, "-m", "service.stand_in", "--port", "0", "--sink"])
+
+
+def stand_in(port: int = 0) -> contextlib.AbstractContextManager[Server]:
+    """The stand-in with its ledger and its faults."""
+    return started([sys.executable, "-m", "service.stand_in", "--port", str(port)])
+
+
+def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
+    return started([sys.executable, "-m", "tests.bench.handlers", "--sink", sink_url])
+
+
+def service(
+    inngest_url: str, folder: Path, *, wrapper: Sequence[str] = ()
+) -> contextlib.AbstractContextManager[Server]:
+    """The real service on an SQLite outbox in `folder`, delivering to `inngest_url`."""
+    command = [*wrapper, sys.executable, "-m", "service", "serve"]
+    return started(command, service_environment(inngest_url, folder), cwd=folder)
+
+
+def service_environment(inngest_url: str, folder: Path) -> dict[str, str]:
+    return {
+        "PORT": "0",
+        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+        "AWS_S3_REGION": "eu-west-1",
+        "AWS_S3_BUCKET": "documents",
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "SESSION_SECRET": "a-secret-of-the-benchmark-only",
+        "INNGEST_DEV": inngest_url,
+        "OUTBOX_MAX_PENDING": "10000000",
+        "OUTBOX_MAX_PENDING_PER_USER": "10000000",
+        "LOG_FORMAT": "json",
+    }
+
+
+def undelivered(server: Server) -> int:
+    """How many events the service still has to deliver."""
+    return server.call("GET", "/readyz")[1]["detail"]["undelivered"]
+
+
+def wait_until_delivered(server: Server, seconds: float = 60.0) -> None:
+    """So that one measurement's rest does not run beside the next one."""
+    deadline = time.monotonic() + seconds
+    while undelivered(server):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{undelivered(server)} events are still undelivered")
+        time.sleep(0.05)
+
+
+def _plain_environment() -> dict[str, str]:
+    """This environment without what would configure the service or the SDK."""
+    ours = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def _printed_url(process: subprocess.Popen[bytes], output: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        printed = output.read_text()
+        if found := re.search(r"(?i)listen\w* on (http://\S+)\s", printed):
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.005)
+    raise RuntimeError(f"did not start:\n{printed}")
