@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import subprocess
 import uuid
+from pathlib import Path
 
 import boto3
 import pytest
@@ -13,6 +17,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from service.documents.bucket import Bucket
 
 REGION = "eu-west-1"
+NODE_PACKAGES = ("next-auth@4.24.15", "@auth/core@0.41.3", "oidc-provider@9.13.3")
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +91,29 @@ async def misbehaving():
     for server in servers:
         server.close()
         await server.wait_closed()
+
+
+@pytest.fixture(scope="session")
+def node_packages(tmp_path_factory):
+    """A folder with the real sign-in packages of npm; skipped where there is no Node or registry.
+
+    Node finds packages from where a script lies, so the scripts of ./node are copied there.
+    """
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("Node and npm are not installed")
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copytree(Path(__file__).parent / "node", folder, dirs_exist_ok=True)
+    quiet = ("--no-audit", "--no-fund", "--no-save", "--legacy-peer-deps", "--ignore-scripts")
+    installed = subprocess.run(
+        [npm, "install", *quiet, *NODE_PACKAGES],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    if installed.returncode:
+        reason = f"npm can't install the sign-in packages: {installed.stderr[-500:]}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return folder

@@ -1,0 +1,195 @@
+"""Signing in at the real `oidc-provider` package, with a browser that fills in its forms."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from aiohttp import ClientSession, CookieJar, web
+from aiohttp.test_utils import TestServer, unused_port
+from yarl import URL
+
+from service.errors import RefusedError
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.oidc import open_oidc
+from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
+from service.web.cross_site import CrossSite
+from service.web.oidc import OidcResource
+from service.web.sign_in import SignIn
+
+SECRET = "the-clients-secret"
+ADDRESS = re.compile(r'action="([^"]+)"')
+PROMPT = re.compile(r'name="prompt" value="(\w+)"')
+
+
+@web.middleware
+async def refusals(request, handler):
+    try:
+        return await handler(request)
+    except RefusedError as refused:
+        return web.json_response({"code": refused.code}, status=400)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return unused_port()
+
+
+@pytest.fixture(scope="module")
+def issuer(node_packages, port):
+    base = {
+        "redirect_uris": [f"http://127.0.0.1:{port}/auth/callback"],
+        "response_types": ["code"],
+        "grant_types": ["authorization_code"],
+    }
+    clients = [
+        {**base, "client_id": "with-secret", "client_secret": SECRET},
+        {**base, "client_id": "public", "token_endpoint_auth_method": "none"},
+    ]
+    command = [shutil.which("node"), "oidc_provider.mjs", json.dumps(clients)]
+    with subprocess.Popen(
+        command, cwd=node_packages, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as provider:
+        yield provider.stdout.readline().decode().strip()
+        provider.kill()
+
+
+class Browser:
+    """A browser that signs in as ada wherever it is asked to."""
+
+    def __init__(self, service: URL) -> None:
+        self.service = service
+        self.http = ClientSession(cookie_jar=CookieJar(unsafe=True))
+
+    async def get(self, url: URL | str):
+        target = url if isinstance(url, URL) else self.service.join(URL(url))
+        return await self.http.get(target, allow_redirects=False)
+
+    async def begin(self, path: str = "/auth/login") -> URL:
+        return URL((await self.get(path)).headers["Location"])
+
+    async def fill_in(self, url: URL) -> URL:
+        """Go on until the provider sends the browser back; returns where to, not yet visited."""
+        while url.origin() != self.service.origin():
+            answer = await self.get(url)
+            page = await answer.text()
+            if answer.status == 200:
+                fields = {"prompt": PROMPT.search(page)[1], "login": "ada", "password": "any"}
+                answer = await self.http.post(
+                    ADDRESS.search(page)[1], data=fields, allow_redirects=False
+                )
+            url = url.join(URL(answer.headers["Location"]))
+        return url
+
+    async def user(self):
+        return (await (await self.get("/auth/session")).json())["user"]
+
+
+@pytest.fixture
+async def open_browser(issuer, port):
+    """Starts the service as one client of the provider, and browsers in front of it."""
+    closing = []
+
+    async def open_browser(client_id: str = "with-secret", secret: str | None = SECRET):
+        opening = open_oidc(issuer, client_id, secret)
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
+        cookie = AttemptCookie(["secret"], secure=False)
+        oidc = OidcResource(await opening.__aenter__(), sessions, cookie, secure=False)
+        app = web.Application(middlewares=[sessions.middleware(), refusals])
+        app.add_routes(oidc.routes())
+        app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
+        server = TestServer(app, port=port)
+        await server.start_server()
+        browser = Browser(server.make_url("/"))
+        closing.extend([opening, server, browser.http])
+        return browser
+
+    yield open_browser
+    for found in reversed(closing):
+        await found.__aexit__(None, None, None)
+
+
+async def refused(browser, answer) -> None:
+    assert await answer.json() == {"code": "sign_in_failed"}
+    assert await browser.user() is None
+
+
+@pytest.mark.parametrize(("client_id", "secret"), [("with-secret", SECRET), ("public", None)])
+async def test_a_user_signs_in_and_comes_back(open_browser, client_id, secret):
+    browser = await open_browser(client_id, secret)
+    back = await browser.fill_in(await browser.begin("/auth/login?returnTo=/documents"))
+    answer = await browser.get(back)
+    assert (answer.status, answer.headers["Location"]) == (302, "/documents")
+    assert await browser.user() == {
+        "id": "ada",
+        "email": "ada@example.com",
+        "name": "Ada",
+        "organizationId": None,
+        "emailVerified": True,
+    }
+    await browser.http.post(browser.service / "auth/logout")
+    assert await browser.user() is None
+
+
+async def test_a_callback_works_once(open_browser):
+    browser = await open_browser()
+    back = await browser.fill_in(await browser.begin())
+    kept = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
+    assert (await browser.get(back)).status == 302
+    browser.http.cookie_jar.clear()
+    browser.http.cookie_jar.update_cookies({"outbox_sign_in": kept["outbox_sign_in"]})
+    await refused(browser, await browser.get(back))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"state": "wrong"}, {"code": "wrong"}, {"iss": "https://evil.example"}],
+    ids=str,
+)
+async def test_a_changed_callback_is_refused(open_browser, changed):
+    browser = await open_browser()
+    back = await browser.fill_in(await browser.begin())
+    await refused(browser, await browser.get(back.update_query(changed)))
+
+
+async def test_a_callback_without_its_issuer_is_refused(open_browser):
+    browser = await open_browser()
+    back = await browser.fill_in(await browser.begin())
+    await refused(browser, await browser.get(back.without_query_params("iss")))
+
+
+async def test_another_nonce_or_challenge_than_the_browser_began_with_is_refused(open_browser):
+    browser = await open_browser()
+    for changed in ({"nonce": "wrong"}, {"code_challenge": "A" * 43}):
+        asked = (await browser.begin()).update_query(changed)
+        await refused(browser, await browser.get(await browser.fill_in(asked)))
+
+
+async def test_a_sign_in_that_the_user_gives_up_is_refused(open_browser):
+    browser = await open_browser()
+    form = await browser.http.get(await browser.begin())
+    abort = await browser.get(form.url / "abort")
+    back = await browser.fill_in(URL(abort.headers["Location"]))
+    assert back.query["error"] == "access_denied"
+    await refused(browser, await browser.get(back))
+
+
+async def test_a_token_of_another_client_is_refused(open_browser):
+    """The code of one client, brought back to the service as another."""
+    browser = await open_browser("public", None)
+    asked = (await browser.begin()).update_query(client_id="with-secret")
+    await refused(browser, await browser.get(await browser.fill_in(asked)))
+
+
+async def test_a_new_key_of_the_provider_is_found(open_browser, issuer):
+    browser = await open_browser()
+    assert (await browser.get(await browser.fill_in(await browser.begin()))).status == 302
+    await browser.http.get(f"{issuer}/rotate")
+    await browser.http.post(browser.service / "auth/logout")
+    back = await browser.fill_in(await browser.begin())
+    assert (await browser.get(back)).status == 302
+    assert (await browser.user())["id"] == "ada"
