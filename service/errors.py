@@ -7,6 +7,7 @@
     ├── OutboxError                 the durable queue
     │   ├── OutboxUnavailableError  can't write now; says when to try again
     │   ├── OutboxBusyError         another process serves this file
+    │   ├── OutboxNotFoundError     there is no outbox at this address
     │   └── SchemaTooNewError       the schema is from a later version
     └── RefusedError                a request is refused; carries its code
         ├── StorageNotConfiguredError   ├── InvalidFieldError
@@ -61,6 +62,10 @@ class OutboxUnavailableError(OutboxError):
 
 class OutboxBusyError(OutboxError):
     """Another process serves this outbox; an SQLite outbox has exactly one writing process."""
+
+
+class OutboxNotFoundError(OutboxError):
+    """There is no outbox at this address."""
 
 
 class SchemaTooNewError(OutboxError):

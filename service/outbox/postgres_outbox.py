@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.observe.recorder import Recorder
+from service.errors import OutboxUnavailableError
+from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.event import Event
-from service.outbox.migrations import migrate
+from service.outbox.migrations import migrate, pending
 from service.outbox.outbox import (
     Ask,
     Batch,
@@ -164,6 +165,12 @@ class PostgresOutbox:
                 await stack.enter_async_context(part)
             yield self
 
+    @contextlib.asynccontextmanager
+    async def operating(self) -> AsyncIterator[PostgresOutbox]:
+        """Only Operations, until the end: nothing is claimed, nobody is waited for."""
+        async with self.pool, self._wakeup:
+            yield self
+
 
 @contextlib.asynccontextmanager
 async def open_postgres_outbox(
@@ -181,4 +188,21 @@ async def open_postgres_outbox(
         recorder=recorder,
     )
     async with outbox.opened():
+        yield outbox
+
+
+@contextlib.asynccontextmanager
+async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
+    """The outbox at `url` for a person's command: only its Operations may be used.
+
+    Changes no schema. Raises SchemaTooNewError, and OutboxUnavailableError when the database can't
+    be reached or its schema is older.
+    """
+    if await asyncio.to_thread(pending, url):
+        raise OutboxUnavailableError(
+            "The outbox's schema is missing or older than this program; start the service or run "
+            "`python -m service migrate`."
+        )
+    outbox = PostgresOutbox(url, max_pending=1, max_pending_per_user=1, recorder=NullRecorder())
+    async with outbox.operating():
         yield outbox

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from urllib.parse import quote
 
 import aiosqlite
 
@@ -82,12 +83,24 @@ async def open_reader(path: Path) -> AsyncIterator[SqliteConnection]:
 
 
 @contextlib.asynccontextmanager
-async def _open(path: str, pragmas: str) -> AsyncIterator[SqliteConnection]:
+async def open_onlooker(path: Path, *, immutable: bool = False) -> AsyncIterator[SqliteConnection]:
+    """A connection for another process than the writer's: the file is opened for reading only.
+
+    So it can't checkpoint either, not even as the last to close. `immutable` reads a copy in a
+    folder that takes no files, and promises that nobody writes it. Raises OutboxUnavailableError.
+    """
+    mode = "immutable=1" if immutable else "mode=ro"
+    async with _open(f"file:{quote(str(path))}?{mode}", _READER, uri=True) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[SqliteConnection]:
     raw: list[sqlite3.Connection] = []
 
     def connect() -> sqlite3.Connection:
         # Statements are cached by their text; autocommit leaves BEGIN and COMMIT to us.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000, uri=uri)
         try:
             connection.executescript(pragmas)
         except sqlite3.Error:

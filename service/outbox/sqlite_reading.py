@@ -98,6 +98,11 @@ class SqliteReading:
             wal_bytes=_size(self._path.with_name(self._path.name + "-wal")),
         )
 
+    async def load_lane(self) -> LaneRecord:
+        """See Queue.load_lane."""
+        [lane] = await self._connection.run(_fetch, LANE, {})
+        return lane_record(lane, _now_ms())
+
     async def payload(self, event_id: str) -> bytes | None:
         """See Operations.payload."""
         rows = await self._connection.run(_fetch, PAYLOAD, {"id": event_id})

@@ -1,0 +1,124 @@
+"""From OUTBOX_URL to what the `outbox` commands ask: for looking only.
+
+Looking opens an SQLite file for reading only, so that a command can neither hold up nor checkpoint
+a running service's outbox; it works on a copy and without any service. Every way in which an
+address can be wrong ends in an OutboxError with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from service.errors import OutboxNotFoundError, OutboxUnavailableError, SchemaTooNewError
+from service.outbox import migrations
+from service.outbox.outbox import Filter, LaneRecord, Row, Stats
+from service.outbox.postgres_outbox import open_postgres_operations
+from service.outbox.sqlite_connection import open_onlooker
+from service.outbox.sqlite_lock import writer_of
+from service.outbox.sqlite_reading import SqliteReading
+
+_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'lane')"
+_APPLIED = "SELECT migration_id FROM _yoyo_migration"
+_TABLE_COUNT = 3
+
+
+class Looking(Protocol):
+    """What can be asked of an outbox without changing it; see Operations."""
+
+    async def stats(self) -> Stats:
+        """The figures."""
+        ...
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first."""
+        ...
+
+    async def payload(self, event_id: str) -> bytes | None:
+        """The stored bytes of one event."""
+        ...
+
+    async def load_lane(self) -> LaneRecord | None:
+        """The lane as last saved."""
+        ...
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """The latest operator actions, newest first."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def looking(url: str) -> AsyncIterator[Looking]:
+    """The outbox at `url`, for reading. Raises OutboxError."""
+    path = sqlite_path(url)
+    if path is None:
+        async with open_postgres_operations(url) as operations:
+            yield operations
+        return
+    _check_readable(path)
+    async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
+        await connection.run(_check_schema)
+        yield SqliteReading(connection, path)
+
+
+def is_served(url: str) -> bool | None:
+    """Whether a service holds the SQLite outbox at `url`; None where that can't be known."""
+    path = sqlite_path(url)
+    return None if path is None else writer_of(path) is not None
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that `url` names, None for PostgreSQL.
+
+    Raises OutboxNotFoundError for an address that is neither.
+    """
+    if url.startswith(migrations.SQLITE_PREFIX) and len(url) > len(migrations.SQLITE_PREFIX):
+        return Path(url.removeprefix(migrations.SQLITE_PREFIX))
+    if urlsplit(url).scheme in ("postgresql", "postgres"):
+        return None
+    raise OutboxNotFoundError(
+        "The outbox's address is sqlite:///path/to/file or postgresql://host/database "
+        "(OUTBOX_URL or --url)."
+    )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        there = path.is_file()
+    except PermissionError:
+        there = False
+    if not there:
+        raise OutboxNotFoundError(
+            f"There is no outbox file {path} that can be seen from here (OUTBOX_URL or --url)."
+        )
+    if not os.access(path, os.R_OK):
+        raise OutboxUnavailableError(f"No permission to read {path}.")
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Whether nobody writes the file and all of it is in the file: then no -shm is needed.
+
+    A reader that makes one leaves it behind, perhaps as another user than the service's.
+    """
+    log = path.with_name(path.name + "-wal")
+    return writer_of(path) is None and (not log.exists() or log.stat().st_size == 0)
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    [(tables,)] = connection.execute(_TABLES).fetchall()
+    if tables != _TABLE_COUNT:
+        raise OutboxNotFoundError("The file is an SQLite database, but not an outbox.")
+    applied = {one for (one,) in connection.execute(_APPLIED).fetchall()}
+    known = set(migrations.known_ids(migrations.SQLITE_PREFIX))
+    if applied - known:
+        raise SchemaTooNewError
+    if known - applied:
+        raise OutboxUnavailableError(
+            "The outbox's schema is older than this program; start the service or run "
+            "`python -m service migrate`."
+        )

@@ -1,0 +1,125 @@
+"""The `outbox` commands that look: stats, list, show, audit. They change nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.cli import outbox_tables as tables
+from service.cli.outbox_access import is_served, looking
+from service.cli.outbox_options import (
+    DEFAULT_URL,
+    EventId,
+    Json,
+    Limit,
+    OfName,
+    OfReason,
+    OfState,
+    OfUser,
+    OlderThan,
+    Url,
+    absent,
+    filter_of,
+    run,
+)
+from service.outbox.explanation import explain, spoken_time
+from service.outbox.outbox import Filter, LaneRecord, Row, Stats
+from service.outbox.views import row_view, stats_view
+
+Payload = Annotated[bool, typer.Option("--payload", help="Show the payload too: it is personal.")]
+
+
+def stats(*, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Show the outbox in figures: rows by state, ages, the lane, the rate, sizes."""
+    view = stats_view(run(_stats(url)), serving=is_served(url))
+    if json:
+        tables.print_json(view)
+    else:
+        tables.console().print(tables.stats_table(view))
+
+
+def list_rows(
+    *,
+    state: OfState = None,
+    user: OfUser = None,
+    name: OfName = None,
+    reason: OfReason = None,
+    older_than: OlderThan = None,
+    limit: Limit = 20,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """List rows, newest first. Every given filter must match."""
+    wanted = filter_of(
+        state=state, user=user, name=name, reason=reason, older_than=older_than, limit=limit
+    )
+    views = [row_view(row) for row in run(_rows(url, wanted))]
+    if json:
+        tables.print_json(views)
+    elif views:
+        tables.console().print(tables.rows_table(views, _now_ms()))
+    else:
+        typer.echo("No rows match.", err=True)
+
+
+def show(
+    event_id: EventId, *, payload: Payload = False, url: Url = DEFAULT_URL, json: Json = False
+) -> None:
+    """Show one event: its row, its history, why it is where it is and what happens next."""
+    row, lane, stored = run(_one(url, event_id, with_payload=payload))
+    if row is None:
+        raise absent(event_id)
+    why = explain(row, lane, now_ms=_now_ms(), serving=is_served(url))
+    view = row_view(row)
+    if json:
+        fields = {**msgspec.to_builtins(view), "explanation": why}
+        shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
+        tables.print_json({**fields, **shown})
+        return
+    tables.console().print(tables.row_table(view, why))
+    if stored is not None:
+        typer.echo(msgspec.json.format(stored, indent=2))
+
+
+def audit(*, limit: Limit = 20, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Show what operators did, newest first."""
+    actions = run(_audit(url, limit))
+    if json:
+        tables.print_json(actions)
+        return
+    for action in actions:
+        at = action["at"]
+        when = spoken_time(at) if isinstance(at, int) else ""
+        words = f"{when}  {action['actor']}  {action['action']}  {action['detail']}"
+        tables.console().print(tables.plain(words))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def _stats(url: str) -> Stats:
+    async with looking(url) as outbox:
+        return await outbox.stats()
+
+
+async def _rows(url: str, wanted: Filter) -> list[Row]:
+    async with looking(url) as outbox:
+        return await outbox.rows(wanted)
+
+
+async def _one(
+    url: str, event_id: str, *, with_payload: bool
+) -> tuple[Row | None, LaneRecord | None, bytes | None]:
+    async with looking(url) as outbox:
+        rows = await outbox.rows(Filter(ids=(event_id,), limit=1))
+        stored = await outbox.payload(event_id) if with_payload else None
+        return (rows[0] if rows else None), await outbox.load_lane(), stored
+
+
+async def _audit(url: str, limit: int) -> list[dict[str, object]]:
+    async with looking(url) as outbox:
+        return await outbox.audit(limit)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.outbox import app
+from service.outbox.outbox import Again, Ask, Dead, Settlement
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from tests.contract.storage import append_all, claim, event
+
+ASK = Ask(100, 1_000_000, 30.0)
+
+
+async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, str]:
+    url = path if isinstance(path, str) else f"sqlite:///{path}"
+    # A command has a loop of its own, and the outbox under test goes on meanwhile.
+    result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", url])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        yield outbox
+
+
+async def one_of_each(outbox: SqliteOutbox) -> dict[str, str]:
+    """Rows in every state; returns their ids by state."""
+    dead, alone, delivered = await append_all(outbox, 3, "u-1")
+    batch = await claim(outbox)
+    seqs = [entry.seq for entry in batch.entries]
+    await outbox.settle(
+        Settlement(
+            batch.claim,
+            dead=[Dead(seqs[0], 3, "rejected", "the name is missing")],
+            again=[Again(seqs[1], 60.0, 1, alone=True, note="refused: no")],
+            delivered=[seqs[2]],
+        )
+    )
+    [held] = await append_all(outbox, 1, "u-2")
+    await claim(outbox)
+    return {
+        "dead": dead.id,
+        "pending": alone.id,
+        "delivered": delivered.id,
+        "delivering": held.id,
+    }
+
+
+async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path: Path) -> None:
+    await one_of_each(live)
+    code, out, _ = await outbox_command(path, "stats", "--json")
+    assert code == 0
+    stats = json.loads(out)
+    states = ("pending", "delivering", "delivered", "dead")
+    assert [stats[state] for state in states] == [1, 1, 1, 1]
+    assert 0 <= stats["oldestPendingSeconds"] < 60
+    assert stats["lane"] == "open"
+    assert stats["serving"] is True
+    assert stats["databaseBytes"] > 0
+    assert set(stats) >= {"laneReason", "rate", "etaSeconds", "oldestDueSeconds", "walBytes"}
+    code, out, _ = await outbox_command(path, "stats")
+    assert code == 0
+    assert "delivered" in out
+    assert "\x1b" not in out
+
+
+async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Path) -> None:
+    ids = await one_of_each(live)
+    _, out, _ = await outbox_command(path, "list", "--json")
+    rows = json.loads(out)
+    assert [row["id"] for row in rows] == sorted(ids.values(), reverse=True)
+    assert all({"id", "name", "state", "attempts"} <= set(row) for row in rows)
+    for state, event_id in ids.items():
+        _, out, _ = await outbox_command(path, "list", "--state", state, "--json")
+        assert [row["id"] for row in json.loads(out)] == [event_id]
+    _, out, _ = await outbox_command(path, "list", "--user", "u-2", "--limit", "5", "--json")
+    assert [row["id"] for row in json.loads(out)] == [ids["delivering"]]
+    _, out, _ = await outbox_command(path, "list", "--older-than", "1h", "--json")
+    assert json.loads(out) == []
+    _, out, _ = await outbox_command(path, "list", "--reason", "rejected")
+    assert ids["dead"] in out
+    assert ids["pending"] not in out
+
+
+async def test_show_tells_why_and_keeps_the_payload_to_itself(
+    live: SqliteOutbox, path: Path
+) -> None:
+    ids = await one_of_each(live)
+    code, out, _ = await outbox_command(path, "show", ids["dead"], "--json")
+    row = json.loads(out)
+    assert code == 0
+    assert (row["state"], row["reason"], row["attempts"]) == ("dead", "rejected", 3)
+    assert "the name is missing" in row["explanation"]
+    assert "payload" not in row
+    _, out, _ = await outbox_command(path, "show", ids["pending"])
+    assert "refused: no" in out
+    assert "pad" not in out
+    _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload", "--json")
+    assert json.loads(out)["payload"]["id"] == ids["dead"]
+    _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload")
+    assert '"pad"' in out
+
+
+async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: Path) -> None:
+    code, out, err = await outbox_command(path, "show", "nothing")
+    assert (code, out) == (1, "")
+    assert "no event nothing" in err
+
+
+async def test_words_from_elsewhere_can_not_steer_the_terminal(
+    live: SqliteOutbox, path: Path
+) -> None:
+    await live.append(event("u-\x1b[31m[bold]", name="a\x1b]0;b"))
+    _, out, _ = await outbox_command(path, "list")
+    assert "\x1b" not in out
+    assert "[bold]" in out
+
+
+async def test_check_says_ok_alarm_and_can_not_tell(live: SqliteOutbox, path: Path) -> None:
+    code, out, _ = await outbox_command(path, "check", "--max-age", "5m")
+    assert code == 0
+    assert out.startswith("OUTBOX OK - ")
+    assert "| pending=0 " in out
+    old = event()
+    await live.append(msgspec.structs.replace(old, accepted_at_ms=old.accepted_at_ms - 600_000))
+    code, out, _ = await outbox_command(path, "check", "--max-age", "5m")
+    assert code == 1
+    assert out.startswith("OUTBOX WARNING - the oldest pending row is 10 min old")
+    assert (await outbox_command(path, "check", "--max-age", "20m"))[0] == 0
+    await one_of_each(live)
+    code, out, _ = await outbox_command(path, "check", "--max-age", "20m")
+    assert code == 1
+    assert "1 dead" in out
+    code, out, _ = await outbox_command(path.with_name("none"), "check")
+    assert code == 2
+    assert out.startswith("OUTBOX CRITICAL - ")
+
+
+async def test_looking_leaves_no_file_beside_an_outbox_at_rest(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await outbox.append(event())
+    before = sorted(one.name for one in path.parent.iterdir())
+    code, out, _ = await outbox_command(path, "stats", "--json")
+    assert code == 0
+    assert json.loads(out)["pending"] == 1
+    assert json.loads(out)["serving"] is False
+    assert sorted(one.name for one in path.parent.iterdir()) == before
+
+
+async def test_a_copy_with_its_log_is_read_whole(live: SqliteOutbox, path: Path) -> None:
+    await append_all(live, 3)
+    folder = path.parent / "copy"
+    folder.mkdir()
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copy(path.with_name(name), folder / name)
+    _, out, _ = await outbox_command(folder / path.name, "stats", "--json")
+    assert json.loads(out)["pending"] == 3
+
+
+async def test_each_wrong_address_gets_its_own_sentence(tmp_path: Path) -> None:
+    assert "sqlite:///path" in (await outbox_command("mysql://x", "stats"))[2]
+    assert "no outbox file" in (await outbox_command(tmp_path / "none.db", "stats"))[2]
+    text = tmp_path / "text.db"
+    text.write_text("this is not a database, not at all, whatever its name says" * 20)
+    assert "not an SQLite database" in (await outbox_command(text, "stats"))[2]
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    code, out, err = await outbox_command(other, "stats")
+    assert (code, out) == (2, "")
+    assert "not an outbox" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_a_file_without_permission_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    path.touch(mode=0)
+    assert "permission" in (await outbox_command(path, "stats"))[2]
+
+
+async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999_later')"
+        )
+    connection.close()
+    code, _, err = await outbox_command(path, "stats")
+    assert code == 2
+    assert "newer version" in err
+
+
+async def test_postgresql_is_read_through_the_same_commands(postgres_url: str) -> None:
+    code, out, _ = await outbox_command(postgres_url, "stats", "--json")
+    assert code == 0
+    assert json.loads(out)["pending"] == 0
+    assert json.loads(out)["serving"] is None
+    code, out, _ = await outbox_command(postgres_url, "list", "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert (await outbox_command(postgres_url, "show", "x"))[0] == 1
+
+
+async def test_a_database_that_is_away_is_said() -> None:
+    code, _, err = await outbox_command("postgresql://127.0.0.1:1/none", "stats")
+    assert code == 2
+    assert err.startswith("outbox: ")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from service.outbox.explanation import explain
+from service.outbox.outbox import LaneRecord, Row, State
+
+NOW = 1_795_559_419_447
+HOUR_MS = 3_600_000
+OPEN = LaneRecord("open", "", 500, 0, 0.0, 0)
+CLOSED = LaneRecord("closed", "503 busy", 1, 4, 2.1, 0)
+
+
+def row(state: State = State.PENDING, **changes: object) -> Row:
+    plain = Row(
+        id="e-1",
+        name="documents/aws.index",
+        user_id="u-1",
+        state=state,
+        attempts=0,
+        sends=0,
+        alone=False,
+        accepted_at_ms=NOW - 5000,
+        first_sent_at_ms=None,
+        settled_at_ms=None,
+        due_in_seconds=0.0 if state is State.PENDING else None,
+        lease_in_seconds=None,
+        reason=None,
+        detail=None,
+        history=(),
+        payload_bytes=400,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "lane", "words"),
+    [
+        (row(), OPEN, ["next batch"]),
+        (row(), None, ["next batch"]),
+        (row(), CLOSED, ["503 busy", "2.1 s", "one event asks again"]),
+        (
+            row(),
+            msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found"),
+            ["our configuration", "401 not found"],
+        ),
+        (
+            row(),
+            msgspec.structs.replace(CLOSED, state="recovering", window=8),
+            ["recovers", "8 at a time"],
+        ),
+        (
+            row(),
+            msgspec.structs.replace(CLOSED, paused_by="ada"),
+            ["paused by ada", "outbox resume"],
+        ),
+        (
+            row(due_in_seconds=2.5, alone=True, history=({"at": 1, "note": "refused: no"},)),
+            OPEN,
+            ["in 2.5 s", "alone", "refused: no"],
+        ),
+        (row(alone=True), OPEN, ["alone", "its turn"]),
+        (
+            row(State.DELIVERING, lease_in_seconds=31.0),
+            OPEN,
+            ["being sent", "due again in 31 s"],
+        ),
+        (
+            row(State.DELIVERED, settled_at_ms=NOW, sends=2),
+            OPEN,
+            ["took it", "5 s after", "send 2"],
+        ),
+        (
+            row(
+                State.DEAD, settled_at_ms=NOW, attempts=3, reason="rejected", detail="name missing"
+            ),
+            OPEN,
+            ["refused it", "name missing", "after 3 attempts", "outbox replay e-1", "discard"],
+        ),
+        (
+            row(State.DEAD, settled_at_ms=NOW, attempts=1, reason="too_large", detail="413"),
+            OPEN,
+            ["of this size", "its only attempt"],
+        ),
+    ],
+)
+def test_a_row_says_why_it_is_where_it_is(
+    given: Row, lane: LaneRecord | None, words: list[str]
+) -> None:
+    sentence = explain(given, lane, now_ms=NOW, serving=True)
+    assert sentence.startswith(f"{given.state}: ")
+    assert sentence.endswith(".")
+    for expected in words:
+        assert expected in sentence
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.DELIVERING])
+def test_without_a_service_a_row_waits_for_one(state: State) -> None:
+    sentence = explain(row(state), CLOSED, now_ms=NOW, serving=False)
+    assert "service" in sentence
+    assert "starts" in sentence
+    assert "503" not in sentence
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.DELIVERING, State.DEAD])
+def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(state: State) -> None:
+    old = row(state, first_sent_at_ms=NOW - 26 * HOUR_MS)
+    assert "second time" not in explain(row(state), OPEN, now_ms=NOW)
+    sentence = explain(old, OPEN, now_ms=NOW)
+    assert "1.1 d ago" in sentence
+    assert "second time" in sentence
+
+
+def test_a_row_that_left_within_the_day_says_nothing_of_it() -> None:
+    fresh = row(State.DEAD, first_sent_at_ms=NOW - 23 * HOUR_MS)
+    assert "second time" not in explain(fresh, OPEN, now_ms=NOW)
