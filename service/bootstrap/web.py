@@ -11,6 +11,7 @@ from service.app_settings import AppSettings
 from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
 from service.bootstrap.outboxes import Outbox
 from service.documents.bucket import Bucket
+from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
 from service.identity.operators import Operators
@@ -60,9 +61,10 @@ def make_app(
         app_settings=app_settings,
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
+    storage = BucketHealth(bucket) if bucket else None
     health = Health(
         faults=lambda: _faults(settings, outbox, supervisor),
-        detail=lambda: _detail(relay, outbox),
+        detail=lambda: _detail(relay, outbox, storage),
         render_metrics=recorder.render,
         metrics_token=plain(settings.metrics_token),
     )
@@ -96,8 +98,10 @@ def _faults(settings: Settings, outbox: Outbox, supervisor: Supervisor) -> list[
     return [*faults, *([outbox.failure] if outbox.failure else []), *supervisor.faults]
 
 
-def _detail(relay: Relay | None, outbox: Outbox) -> dict[str, object]:
+def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -> dict[str, object]:
     detail: dict[str, object] = {"undelivered": outbox.undelivered}
+    if storage:
+        detail["storage"] = storage.tell()
     if relay:
         lane = relay.lane
         detail["lane"] = "paused" if lane.paused else lane.state.value

@@ -30,7 +30,8 @@ async def run_worker(settings: Settings, client: inngest.Inngest) -> None:
     gives what is left to another worker. Raises ConfigurationError without a bucket.
     """
     if settings.s3_bucket is None or settings.s3_region is None:
-        raise ConfigurationError(["AWS_S3_BUCKET, AWS_S3_REGION: required by the worker"])
+        missing = settings.missing_storage
+        raise ConfigurationError([f"{name}: required by the worker" for name in missing])
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -118,5 +118,9 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
 
 async def test_a_worker_without_a_bucket_says_what_to_set():
     settings = Settings.load({})
-    with pytest.raises(ConfigurationError, match="AWS_S3_BUCKET, AWS_S3_REGION"):
+    with pytest.raises(ConfigurationError) as caught:
         await worker.run_worker(settings, make_client(settings))
+    assert set(caught.value.faults) == {
+        "AWS_S3_BUCKET: required by the worker",
+        "AWS_S3_REGION: required by the worker",
+    }

@@ -1,0 +1,43 @@
+"""How every command starts, and how it ends on a fault: with a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dotenv import load_dotenv
+
+from service.errors import ConfigurationError, ServiceError
+from service.settings import Settings
+
+FAULTY = 2
+
+
+def load_settings() -> Settings:
+    """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
+
+    Raises ConfigurationError.
+    """
+    load_dotenv(".env")
+    return Settings.load(os.environ)
+
+
+@contextmanager
+def faults_end_the_process() -> Iterator[None]:
+    """Exit with 2 on a faulty configuration or another error of ours, with 1 on the machine's."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _end(FAULTY, *(f"configuration: {fault}" for fault in error.faults))
+    except ServiceError as error:
+        _end(FAULTY, str(error))
+    except OSError as error:
+        _end(1, f"can't start: {error}")
+
+
+def _end(code: int, *sentences: str) -> None:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    sys.exit(code)

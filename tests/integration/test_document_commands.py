@@ -1,0 +1,88 @@
+"""`python -m service worker` and `check`, as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LEAN = """
+import sys
+
+import service.cli.worker
+print(*(name for name in sys.modules if name.startswith(("service.bootstrap", "service.web",
+      "service.outbox", "typer", "psycopg", "authlib", "yoyo", "prometheus_client"))))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run Python in a bare environment, in an empty folder."""
+
+    def _run(*arguments, **environ):
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "INNGEST_"))
+        }
+        environ = {
+            **kept,
+            "PYTHONPATH": str(Path.cwd()),
+            "AWS_EC2_METADATA_DISABLED": "1",
+            **environ,
+        }
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return _run
+
+
+def test_a_worker_process_imports_nothing_that_only_the_server_needs(run):
+    assert run("-c", LEAN).stdout.strip() == ""
+
+
+def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(run):
+    done = run("-m", "service", "worker")
+    assert done.returncode == 2
+    assert "configuration: AWS_S3_BUCKET: required by the worker" in done.stderr
+    assert "configuration: AWS_S3_REGION: required by the worker" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_tells_that_the_storage_is_well(run, s3_url, bucket_name):
+    done = run(
+        *("-m", "service", "check"),
+        AWS_S3_BUCKET=bucket_name,
+        AWS_S3_REGION="eu-west-1",
+        AWS_ENDPOINT_URL_S3=s3_url,
+        AWS_ACCESS_KEY_ID="testing",
+        AWS_SECRET_ACCESS_KEY="testing",
+    )
+    assert done.returncode == 0
+    assert done.stderr.strip() == "storage: ok"
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({}, "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET"),
+        (
+            {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"},
+            "storage: No usable AWS credentials were found.",
+        ),
+    ],
+)
+def test_check_tells_of_storage_in_trouble_and_calls_it_no_fault(run, environ, sentence):
+    done = run("-m", "service", "check", **environ)
+    assert done.returncode == 0
+    assert done.stderr.strip() == sentence
