@@ -21,7 +21,7 @@ from aiohttp import web
 from service.bootstrap.service import delivering, serving
 from service.cli.workers import Workers, lifeline
 from service.inngest_client import make_client
-from service.observe.logs import LogStream
+from service.observe.log_stream import LogStream
 from service.settings import Settings
 from service.stand_in.event_api import EventApi
 
@@ -37,14 +37,16 @@ async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> N
     Raises ConfigurationError, OutboxError, and OSError when the address can't be listened on.
     """
     stop = _stop_on_signals(logs)
-    async with _stand_in_if_needed(settings), serving(settings, with_relay=relay) as service:
-        service.supervisor.watch("log-flush", logs.keep_flushing)
-        async with _listening(service.app, settings.host, settings.port) as url:
-            _quiet_garbage_collector()
-            _say(f"Listening on {url}")
-            await stop.wait()
-            _say("Stopping: finishing requests and sends under way.")
-    logs.flush()
+    async with (
+        _stand_in_if_needed(settings),
+        serving(settings, with_relay=relay) as service,
+        _listening(service.app, settings.host, settings.port) as url,
+    ):
+        _quiet_garbage_collector()
+        _say(f"Listening on {url}")
+        await stop.wait()
+        _say("Stopping: finishing requests and sends under way.")
+    logs.close()
 
 
 async def serve_as_worker(
@@ -53,15 +55,16 @@ async def serve_as_worker(
     """Serve on the parent's socket until SIGTERM, or until the parent is gone."""
     stop = _stop_on_signals(logs)
     with lifeline(lifeline_fd, stop.set) as hello:
-        async with serving(settings, with_relay=relay) as service:
-            service.supervisor.watch("log-flush", logs.keep_flushing)
-            async with _running(service.app) as runner:
-                shared = socket.socket(fileno=listen_fd)
-                await web.SockSite(runner, shared, backlog=BACKLOG).start()
-                _quiet_garbage_collector()
-                hello()
-                await stop.wait()
-    logs.flush()
+        async with (
+            serving(settings, with_relay=relay) as service,
+            _running(service.app) as runner,
+        ):
+            shared = socket.socket(fileno=listen_fd)
+            await web.SockSite(runner, shared, backlog=BACKLOG).start()
+            _quiet_garbage_collector()
+            hello()
+            await stop.wait()
+    logs.close()
 
 
 async def serve_with_workers(settings: Settings, logs: LogStream, command: Sequence[str]) -> int:
@@ -89,13 +92,12 @@ async def serve_with_workers(settings: Settings, logs: LogStream, command: Seque
 async def relay_only(settings: Settings, logs: LogStream) -> None:
     """Deliver without accepting, until SIGTERM or SIGINT; raises what `serve` raises."""
     stop = _stop_on_signals(logs)
-    async with _stand_in_if_needed(settings), delivering(settings) as supervisor:
-        supervisor.watch("log-flush", logs.keep_flushing)
+    async with _stand_in_if_needed(settings), delivering(settings):
         _quiet_garbage_collector()
         _say("Delivering")
         await stop.wait()
         _say("Stopping: finishing sends under way.")
-    logs.flush()
+    logs.close()
 
 
 def _stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
@@ -111,7 +113,7 @@ def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | 
     if stop.is_set():
         if then:
             then()
-        logs.flush()
+        logs.close()
         os._exit(_SECOND_SIGNAL_EXIT)
     stop.set()
 

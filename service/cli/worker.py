@@ -18,4 +18,4 @@ def main() -> None:
         try:
             uvloop.run(run_worker(settings, make_client(settings)))
         finally:
-            logs.flush()
+            logs.close()

@@ -1,79 +1,95 @@
 """Logs: one line an event, JSON or console, the same for our own code and for libraries.
 
-Lines are written to a buffer that is flushed several times a second and at once for warnings, so
-that a busy service does not pay a system call for each. What must never be logged (payloads, keys,
-cookies, e-mails) is kept out where it arises; nothing here tries to recognise it.
+What must never be logged (payloads, keys, cookies, e-mails) is kept out where it arises; nothing
+here tries to recognise it. The one line of the hot path, a request's, is a struct that is encoded
+directly: through structlog it cost 15 µs of a request of 95 µs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
 import logging
 import sys
-from typing import Any, TextIO
+import time
+from collections.abc import Callable
+from typing import TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-FLUSH_SECONDS = 0.2
-_BUFFER_BYTES = 64 * 1024
+from service.observe.log_stream import LogStream
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class LogStream:
-    """A buffered text stream over a file descriptor."""
+class RequestLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One request and its answer. `ms` is how long it took."""
 
-    def __init__(self, descriptor: int) -> None:
-        raw = io.FileIO(descriptor, "w", closefd=False)
-        self._text = io.TextIOWrapper(
-            io.BufferedWriter(raw, _BUFFER_BYTES), encoding="utf-8", errors="backslashreplace"
-        )
+    event: str
+    level: str
+    timestamp: str
+    request_id: str
+    method: str
+    route: str | None
+    status: int
+    ms: float
+    code: str | None = None
+    event_id: str | None = None
 
-    def write(self, text: str) -> int:
-        """Add text to the buffer."""
-        return self._text.write(text)
 
-    def flush(self) -> None:
-        """Hand the buffer to the system; a reader that is gone or a full disk loses lines."""
-        try:
-            self._text.flush()
-        except (OSError, ValueError):
-            return
+class RequestLog:
+    """Writes the requests' lines to a stream, or nowhere before logs are configured."""
 
-    async def keep_flushing(self) -> None:
-        """Flush regularly, until cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            self.flush()
+    def __init__(self) -> None:
+        self.enabled = False
+        self._write: Callable[[RequestLine], None] = lambda _: None
+
+    def point_at(self, stream: LogStream, *, enabled: bool, console: bool) -> None:
+        """Write to `stream` from now on; for people through structlog's renderer."""
+        self.enabled = enabled
+        self._write = _to_structlog if console else lambda line: _to_stream(stream, line)
+
+    def write(self, line: RequestLine) -> None:
+        """Write one line."""
+        self._write(line)
+
+
+request_log = RequestLog()
+
+
+def timestamp() -> str:
+    """Now, as ISO 8601 in UTC with milliseconds."""
+    now = time.time()
+    return f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
 
 
 def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None) -> LogStream:
     """Send structlog's and the standard library's logs to `stream` (default: standard error).
 
     `format_name` is `json`, `console` or `auto` (console on a terminal). Returns the buffer, to
-    be flushed.
+    be closed at the end.
     """
     target = stream or sys.stderr
     buffer = LogStream(target.fileno())
     console = format_name == "console" or (format_name == "auto" and target.isatty())
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=target.isatty()) if console else _render_json
-    )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
     ]
     if not console:
         shared.append(structlog.processors.format_exc_info)
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=target.isatty()) if console else _render_json
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, _Flusher(buffer), renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=buffer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+    request_log.point_at(buffer, enabled=number <= logging.INFO, console=console)
     handler = logging.StreamHandler(buffer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -86,7 +102,7 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
 
 
 class _Flusher:
-    """Marks the buffer for an immediate flush after a warning or worse."""
+    """Has the buffer written soon after a warning or worse."""
 
     def __init__(self, buffer: LogStream) -> None:
         self._buffer = buffer
@@ -94,15 +110,36 @@ class _Flusher:
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         del logger
         if method not in ("debug", "info"):
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                return event
-            loop.call_soon(self._buffer.flush)
+            self._buffer.flush()
         return event
+
+
+_last_second = (0, "")
+
+
+def _second(now: int) -> str:
+    global _last_second  # noqa: PLW0603  (formatting a second once instead of for each line)
+    if _last_second[0] != now:
+        _last_second = (now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)))
+    return _last_second[1]
+
+
+def _stamp(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    del logger, method
+    event["timestamp"] = timestamp()
+    return event
+
+
+def _to_stream(stream: LogStream, line: RequestLine) -> None:
+    stream.write_line(_encode(line) + b"\n")
+
+
+def _to_structlog(line: RequestLine) -> None:
+    fields = msgspec.to_builtins(line)
+    event, _, _ = fields.pop("event"), fields.pop("level"), fields.pop("timestamp")
+    structlog.get_logger().info(event, **fields)
 
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     del logger, method
-    known: dict[str, Any] = {key: value for key, value in event.items() if value is not None}
-    return _encode(known).decode()
+    return _encode({key: value for key, value in event.items() if value is not None}).decode()

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.errors import OutboxUnavailableError, RefusedError
+from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.errors import error_response, http_error_response, internal_error_response
 
@@ -22,7 +23,6 @@ REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)
 event_id_key = web.RequestKey("event_id", str)
 _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
-_SERVER_ERROR = 500
 
 log = structlog.get_logger("service.web")
 
@@ -53,7 +53,8 @@ def answering(recorder: Recorder) -> Middleware:
             response = internal_error_response()
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
-        _log_line(request, response, request_id, code, time.perf_counter() - began)
+        if request_log.enabled:
+            _log_line(request, response, request_id, code, time.perf_counter() - began)
         return response
 
     return answer
@@ -67,14 +68,17 @@ def _log_line(
     seconds: float,
 ) -> None:
     resource = request.match_info.route.resource
-    level = log.error if response.status >= _SERVER_ERROR and code is None else log.info
-    level(
-        "request",
-        request_id=request_id,
-        method=request.method,
-        route=resource.canonical if resource else None,
-        status=response.status,
-        code=code,
-        event_id=request.get(event_id_key),
-        ms=round(seconds * 1000, 2),
+    request_log.write(
+        RequestLine(
+            "request",
+            "info",
+            timestamp(),
+            request_id,
+            request.method,
+            resource.canonical if resource else None,
+            response.status,
+            round(seconds * 1000, 2),
+            code,
+            request.get(event_id_key),
+        )
     )
