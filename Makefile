@@ -17,7 +17,10 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $(READY)
 
-run: $(READY) ## all set-up, then the service on its embedded defaults
+.env:
+	cp .env.example .env
+
+run: $(READY) .env ## all set-up, then the service on its embedded defaults
 	$(BIN)/python -m service serve
 
 test: $(READY) ## all set-up, then every test
