@@ -32,6 +32,8 @@ def run(tmp_path):
             **kept,
             "PYTHONPATH": str(Path.cwd()),
             "AWS_EC2_METADATA_DISABLED": "1",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+            "AWS_CONFIG_FILE": "/nonexistent",
             **environ,
         }
         return subprocess.run(
