@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets as random_secrets
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 
 from service.errors import ConfigurationError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader
+from service.identity.nextauth import NextAuthReader, next_auth_readers
 from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
@@ -58,18 +60,10 @@ def plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-def _readers(settings: Settings) -> list[NextAuthReader]:
-    """next-auth takes NEXTAUTH_SECRET before AUTH_SECRET, Auth.js the other way round."""
+def _readers(settings: Settings) -> Sequence[NextAuthReader]:
     newest_first = (settings.auth_secret_3, settings.auth_secret_2, settings.auth_secret_1)
-    auth_js = [plain(one) for one in (*newest_first, *settings.auth_secrets) if one]
-    next_auth = plain(settings.nextauth_secret)
-    first = [next_auth] if next_auth else auth_js
-    second = auth_js or [next_auth]
-    return [
-        NextAuthReader(flavour, [secret for secret in secrets if secret])
-        for flavour, secrets in ((NEXT_AUTH_4, first), (AUTH_JS_5, second))
-        if any(secrets)
-    ]
+    auth_js = [one.get_secret_value() for one in (*newest_first, *settings.auth_secrets) if one]
+    return next_auth_readers(nextauth_secret=plain(settings.nextauth_secret), auth_secrets=auth_js)
 
 
 def _development_secret(settings: Settings) -> str:
@@ -77,9 +71,13 @@ def _development_secret(settings: Settings) -> str:
     path = Path(settings.sqlite_path or "data/outbox.db").with_name(_SECRET_FILE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_text(random_secrets.token_urlsafe(32), encoding="ascii")
+        if not path.exists():
+            # Linked when whole: another process never reads a part of it.
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as made:
+                made.write(random_secrets.token_urlsafe(32))
+                made.flush()
+                with contextlib.suppress(FileExistsError):
+                    path.hardlink_to(made.name)
         return path.read_text(encoding="ascii")
     except OSError as error:
         raise ConfigurationError([f"SESSION_SECRET: none is set, and {path}: {error}"]) from error

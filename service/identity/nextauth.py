@@ -166,12 +166,11 @@ def next_auth_readers(
 ) -> tuple[NextAuthReader, ...]:
     """A reader of each flavour in the fixed order; none without a secret.
 
-    `auth_secrets` are AUTH_SECRET_3, _2, _1, then AUTH_SECRET's. Each flavour tries its own
-    variable's secrets first, then the other's, as the front ends themselves do.
+    `auth_secrets` are AUTH_SECRET_3, _2, _1, then AUTH_SECRET's. As in the front ends themselves,
+    next-auth 4 prefers NEXTAUTH_SECRET, Auth.js 5 prefers AUTH_SECRET, and the other one stands in.
     """
-    own = [nextauth_secret] if nextauth_secret else []
-    v4 = tuple(dict.fromkeys([*own, *auth_secrets]))
-    v5 = tuple(dict.fromkeys([*auth_secrets, *own]))
+    own = (nextauth_secret,) if nextauth_secret else ()
+    v4, v5 = own or tuple(auth_secrets), tuple(auth_secrets) or own
     return (NextAuthReader(NEXT_AUTH_4, v4), NextAuthReader(AUTH_JS_5, v5)) if v4 else ()
 
 

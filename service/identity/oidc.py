@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
 from authlib.oauth2 import OAuth2Client
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
@@ -26,7 +24,6 @@ from service.identity.user import User, user_from_claims
 
 _SCOPE = "openid email profile"
 _TOLERANCE_SECONDS = 60
-_TIMEOUT_SECONDS = 10.0
 _MAX_TOKEN_CHARS = 64 * 1024
 _ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -126,17 +123,6 @@ class OidcSignIn:
             exp={"essential": True},
             iat={"essential": True},
         )
-
-
-@asynccontextmanager
-async def open_oidc(
-    issuer: str, client_id: str, client_secret: str | None
-) -> AsyncIterator[OidcSignIn]:
-    """A sign-in at the provider `issuer`, which is not asked before somebody signs in."""
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-    no_cookies = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=no_cookies) as http:
-        yield OidcSignIn(OidcProvider(issuer, client_id, client_secret, http))
 
 
 def _decode(id_token: str, keys: KeySet, algorithms: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from service.errors import ProviderUnavailableError, SignInFailedError
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 _MAX_ANSWER_BYTES = 1024 * 1024
 # What a provider answers when the code or the token, not the provider, is at fault.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
@@ -59,7 +60,10 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
 
 class OidcProvider:
-    """One provider and our client there. A `client_secret` of None is a public client."""
+    """One provider and our client there. A `client_secret` of None is a public client.
+
+    An answer that takes longer than `timeout_seconds` is none.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,14 @@ class OidcProvider:
         client_secret: str | None,
         http: aiohttp.ClientSession,
         *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client_id = client_id
         self._issuer = issuer
         self._client_secret = client_secret
         self._http = http
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._clock = clock
         self._lock = asyncio.Lock()
         self._metadata: Metadata | None = None
@@ -179,7 +185,11 @@ class OidcProvider:
     async def _ask(self, method: str, url: str, **request: Any) -> bytes:
         try:
             async with self._http.request(
-                method, URL(url, encoded=True), allow_redirects=False, **request
+                method,
+                URL(url, encoded=True),
+                allow_redirects=False,
+                timeout=self._timeout,
+                **request,
             ) as answer:
                 body = await _read(answer)
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:

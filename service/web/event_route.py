@@ -38,10 +38,10 @@ from service.identity.user import User
 from service.outbox.event import encode_event
 from service.outbox.outbox import IdempotencyKey, Intake
 from service.web.answering import event_id_key
+from service.web.json_body import BODY_SECONDS
 from service.web.openapi import Operation
 
 MAX_BODY_BYTES = 1024 * 1024
-BODY_SECONDS = 30.0
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _JSON = "application/json"
 _is_visible_ascii = re.compile(r"[!-~]{1,255}").fullmatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from service.errors import NotFoundError, OutboxUnavailableError, SessionRequiredError
@@ -13,6 +14,7 @@ from service.outbox.outbox import Intake, State
 from service.web.openapi import Operation
 
 _encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
 
 
 class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -56,6 +58,8 @@ class Events:
         row = await self._intake.find(request.match_info["id"])
         if row is None or (row.user_id != user.id and not self._is_operator(user)):
             raise NotFoundError("There is no such event.")
+        if row.user_id != user.id:
+            _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
         delivered = row.settled_at_ms if row.state is State.DELIVERED else None
         view = EventView(
             row.id,

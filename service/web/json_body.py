@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from service.errors import (
+    BodyTimeoutError,
     BodyTooLargeError,
     InvalidFieldError,
     InvalidJsonError,
@@ -15,7 +17,14 @@ from service.errors import (
 )
 
 MAX_BODY_BYTES = 64 * 1024
-JSON_REFUSALS = (JsonRequiredError, BodyTooLargeError, InvalidJsonError, InvalidFieldError)
+BODY_SECONDS = 30.0
+JSON_REFUSALS = (
+    JsonRequiredError,
+    BodyTooLargeError,
+    BodyTimeoutError,
+    InvalidJsonError,
+    InvalidFieldError,
+)
 
 _Body = TypeVar("_Body")
 
@@ -40,13 +49,17 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
 async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:
     """The bytes of a body that says it is JSON and has at most `max_bytes`.
 
-    Raises JsonRequiredError, BodyTooLargeError.
+    Raises JsonRequiredError, BodyTooLargeError, and BodyTimeoutError after 30 s.
     """
     if request.content_type != "application/json":
         raise JsonRequiredError
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > max_bytes:
-            raise BodyTooLargeError
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise BodyTooLargeError
+    except TimeoutError as exc:
+        raise BodyTimeoutError from exc
     return bytes(body)

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from service.errors import NotFoundError
+from service.errors import CrossSiteRequestError, NotFoundError
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
@@ -91,9 +91,15 @@ class SignIn:
                 "Sign in as anybody, in development only",
                 body=DevLogin,
                 answer=SessionAnswer,
-                refusals=(NotFoundError, *JSON_REFUSALS),
+                refusals=(NotFoundError, CrossSiteRequestError, *JSON_REFUSALS),
             ),
-            Operation("POST", "/auth/logout", "Sign out", answer=SessionAnswer),
+            Operation(
+                "POST",
+                "/auth/logout",
+                "Sign out",
+                answer=SessionAnswer,
+                refusals=(CrossSiteRequestError,),
+            ),
             Operation("GET", "/auth/session", "Who am I", answer=SessionAnswer),
         ]
 

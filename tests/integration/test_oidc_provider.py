@@ -14,7 +14,8 @@ from yarl import URL
 
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.oidc import open_oidc
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
@@ -95,17 +96,18 @@ async def open_browser(issuer, port):
     closing = []
 
     async def open_browser(client_id: str = "with-secret", secret: str | None = SECRET):
-        opening = open_oidc(issuer, client_id, secret)
+        http = ClientSession()
+        signing_in = OidcSignIn(OidcProvider(issuer, client_id, secret, http))
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
         cookie = AttemptCookie(["secret"], secure=False)
-        oidc = OidcResource(await opening.__aenter__(), sessions, cookie, secure=False)
+        oidc = OidcResource(signing_in, sessions, cookie, secure=False)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(oidc.routes())
         app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
         server = TestServer(app, port=port)
         await server.start_server()
         browser = Browser(server.make_url("/"))
-        closing.extend([opening, server, browser.http])
+        closing.extend([http, server, browser.http])
         return browser
 
     yield open_browser

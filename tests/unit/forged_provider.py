@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -43,6 +44,7 @@ class ForgedProvider:
         self.claims: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
         self.userinfo: dict[str, Any] = {}
+        self.hangs = False
         self.token_status = 200
         self.token_body: bytes | None = None
         self.codes: dict[str, dict[str, str]] = {}
@@ -83,6 +85,8 @@ class ForgedProvider:
 
     async def _discovery(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
+        if self.hangs:
+            await asyncio.Event().wait()
         return web.json_response(
             {
                 "issuer": self.issuer,

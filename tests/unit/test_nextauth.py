@@ -263,13 +263,21 @@ def test_every_secret_of_the_list_opens(version):
         assert user(reader(version, secrets).load(request)).id == "user-123"
 
 
-def test_readers_stand_in_their_order_with_every_secret():
+def test_each_reader_prefers_the_secret_of_its_own_front_end():
     assert next_auth_readers(nextauth_secret=None, auth_secrets=()) == ()
-    for nextauth, auth in ((SECRET, ()), (None, (SECRET,)), ("first", ("second", SECRET))):
+    for nextauth, auth, known in (
+        (SECRET, (), (True, True)),
+        (None, ("other", SECRET), (True, True)),
+        (SECRET, ("other",), (True, False)),
+        ("other", ("another", SECRET), (False, True)),
+    ):
         v4, v5 = next_auth_readers(nextauth_secret=nextauth, auth_secrets=auth)
         v4._clock = v5._clock = clock
-        assert user(v4.load(request_with({NEXT_AUTH_4.cookie: made("v4")}))).id == "user-123"
-        assert user(v5.load(request_with({AUTH_JS_5.cookie: made("v5")}))).id == "user-123"
+        found = (
+            v4.load(request_with({NEXT_AUTH_4.cookie: made("v4")})),
+            v5.load(request_with({AUTH_JS_5.cookie: made("v5")})),
+        )
+        assert tuple(one is not None for one in found) == known
 
 
 async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_client):

@@ -17,9 +17,10 @@ from forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider, rsa_key, s
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from service.errors import RefusedError
+from service.errors import ProviderUnavailableError, RefusedError
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.oidc import open_oidc
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
@@ -62,9 +63,9 @@ async def start(aiohttp_server, clock):
     opened = []
 
     async def start(issuer: str, secret: str | None = CLIENT_SECRET):
-        opening = open_oidc(issuer, CLIENT_ID, secret)
-        oidc = await opening.__aenter__()
-        opened.append(opening)
+        http = ClientSession()
+        opened.append(http)
+        oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http))
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
         cookie = AttemptCookie(["secret"], secure=False, clock=clock)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
@@ -73,8 +74,8 @@ async def start(aiohttp_server, clock):
         return await aiohttp_server(app)
 
     yield start
-    for opening in opened:
-        await opening.__aexit__(None, None, None)
+    for http in opened:
+        await http.close()
 
 
 class Browser:
@@ -452,6 +453,13 @@ class TestTheProvider:
         await refused(browser, await browser.get("/auth/login"), "provider_unavailable")
         await browser.http.close()
 
+    async def test_a_provider_that_hangs_is_a_clear_answer(self):
+        async with ForgedProvider() as provider, ClientSession() as http:
+            provider.hangs = True
+            asking = OidcProvider(provider.issuer, CLIENT_ID, None, http, timeout_seconds=0.1)
+            with pytest.raises(ProviderUnavailableError):
+                await asking.metadata()
+
     async def test_a_wrong_client_secret_is_our_fault_not_the_users(self, start, provider):
         browser = Browser(await start(provider.issuer, "wrong"))
         answer = await browser.finish(provider, await browser.begin())
@@ -475,7 +483,8 @@ class TestTheProvider:
 async def test_the_way_back_is_the_origin_that_the_browser_sees(
     aiohttp_client, provider, headers, secure, expected
 ):
-    async with open_oidc(provider.issuer, CLIENT_ID, CLIENT_SECRET) as oidc:
+    async with ClientSession() as http:
+        oidc = OidcSignIn(OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http))
         sessions = Sessions(CookieSessionStorage(["secret"], secure=secure))
         cookie = AttemptCookie(["secret"], secure=secure)
         app = web.Application()
