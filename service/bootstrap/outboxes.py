@@ -13,6 +13,8 @@ from service.outbox.outbox import Intake, Operations, Queue
 from service.outbox.postgres_outbox import open_postgres_outbox
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.settings import Settings
+from service.web.control import control_address, controlling
+from service.web.operator_actions import OperatorActions
 
 
 class Outbox(Intake, Queue, Operations, Scopes, Protocol):
@@ -50,3 +52,24 @@ async def open_outbox(
     else:
         async with open_sqlite_outbox(Path(path), **limits, socket=socket) as sqlite:
             yield sqlite
+
+
+@contextlib.asynccontextmanager
+async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIterator[Outbox]:
+    """The outbox of a process that serves: operators' commands reach it while it is open.
+
+    Raises what `open_outbox` raises.
+    """
+    if settings.sqlite_path is None:
+        async with open_outbox(settings, recorder=recorder) as outbox:
+            yield outbox
+        return
+    with control_address() as address:
+        async with contextlib.AsyncExitStack() as stack:
+            outbox = await stack.enter_async_context(
+                open_outbox(settings, recorder=recorder, socket=address)
+            )
+            if address:
+                actions = OperatorActions(outbox, recorder)
+                await stack.enter_async_context(controlling(address, actions))
+            yield outbox

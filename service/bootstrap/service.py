@@ -16,7 +16,7 @@ from aiohttp import web
 
 from service.app_settings import AppSettings, load_defaults
 from service.bootstrap.identity import plain
-from service.bootstrap.outboxes import Outbox, open_outbox
+from service.bootstrap.outboxes import Outbox, open_served_outbox
 from service.bootstrap.web import make_app
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
@@ -57,7 +57,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
     recorder = PrometheusRecorder()
     defaults = load_defaults(settings.app_settings_file)
     async with contextlib.AsyncExitStack() as stack:
-        outbox = await stack.enter_async_context(open_outbox(settings, recorder=recorder))
+        outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
         supervisor = await stack.enter_async_context(supervising(recorder))
         relay = None
         if with_relay:
@@ -84,7 +84,7 @@ async def delivering(settings: Settings) -> AsyncIterator[Supervisor]:
     """Delivery without intake; raises what `serving` raises."""
     recorder = PrometheusRecorder()
     async with (
-        open_outbox(settings, recorder=recorder) as outbox,
+        open_served_outbox(settings, recorder) as outbox,
         supervising(recorder) as supervisor,
         relaying(settings, outbox, recorder, supervisor),
     ):

@@ -8,12 +8,16 @@ from __future__ import annotations
 import typer
 from dotenv import load_dotenv
 
+from service.cli.outbox_changing import discard, purge, replay
 from service.cli.outbox_check import check
+from service.cli.outbox_pausing import pause, resume
 from service.cli.outbox_reading import audit, list_rows, show, stats
 
 _HELP = """See, explain and repair the outbox.
 
-Works on a live outbox, without a service, and on a copy. Nothing is changed without --yes.
+Looking works on a live outbox, without a service, and on a copy, and never holds the service up.
+Changes go through the running service, or are made directly when none runs; each leaves an audit
+row. `replay`, `discard` and `purge` only say what they would do until told --yes.
 
 Examples:
 
@@ -22,6 +26,8 @@ Examples:
 * `outbox list --state dead --reason rejected`
 
 * `outbox show 019e…`
+
+* `outbox replay --reason rejected`
 
 * `outbox check --max-age 5m`
 """
@@ -38,6 +44,11 @@ app.command("list")(list_rows)
 app.command("show")(show)
 app.command("audit")(audit)
 app.command("check")(check)
+app.command("replay")(replay)
+app.command("discard")(discard)
+app.command("purge")(purge)
+app.command("pause")(pause)
+app.command("resume")(resume)
 
 
 def main() -> None:

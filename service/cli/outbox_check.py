@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.outbox_access import is_served, looking
+from service.bootstrap.operations import is_served, looking
 from service.cli.outbox_options import DEFAULT_URL, UNKNOWN, Json, Url, duration
 from service.cli.outbox_tables import print_json
 from service.errors import ServiceError

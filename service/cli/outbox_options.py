@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
+import os
+import platform
 from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
@@ -57,6 +60,22 @@ OlderThan = Annotated[
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, only say what would.")]
+Actor = Annotated[
+    str | None,
+    typer.Option("--actor", help="Who is named in the audit.", show_default="you on this machine"),
+]
+
+
+def actor_name(given: str | None) -> str:
+    """Who the audit names: `given`, else the user of this process with the machine's name."""
+    if given:
+        return given
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{platform.node()}"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

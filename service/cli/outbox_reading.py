@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from service.bootstrap.operations import is_served, looking
 from service.cli import outbox_tables as tables
-from service.cli.outbox_access import is_served, looking
 from service.cli.outbox_options import (
     DEFAULT_URL,
     EventId,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -10,22 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from typer.testing import CliRunner
 
-from service.cli.outbox import app
-from service.outbox.outbox import Again, Ask, Dead, Settlement
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from tests.contract.storage import append_all, claim, event
-
-ASK = Ask(100, 1_000_000, 30.0)
-
-
-async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, str]:
-    url = path if isinstance(path, str) else f"sqlite:///{path}"
-    # A command has a loop of its own, and the outbox under test goes on meanwhile.
-    result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", url])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
+from tests.contract.storage import append_all, event
+from tests.integration.outbox_command import one_of_each, outbox_command
 
 
 @pytest.fixture
@@ -37,29 +24,6 @@ def path(tmp_path: Path) -> Path:
 async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
     async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
         yield outbox
-
-
-async def one_of_each(outbox: SqliteOutbox) -> dict[str, str]:
-    """Rows in every state; returns their ids by state."""
-    dead, alone, delivered = await append_all(outbox, 3, "u-1")
-    batch = await claim(outbox)
-    seqs = [entry.seq for entry in batch.entries]
-    await outbox.settle(
-        Settlement(
-            batch.claim,
-            dead=[Dead(seqs[0], 3, "rejected", "the name is missing")],
-            again=[Again(seqs[1], 60.0, 1, alone=True, note="refused: no")],
-            delivered=[seqs[2]],
-        )
-    )
-    [held] = await append_all(outbox, 1, "u-2")
-    await claim(outbox)
-    return {
-        "dead": dead.id,
-        "pending": alone.id,
-        "delivered": delivered.id,
-        "delivering": held.id,
-    }
 
 
 async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path: Path) -> None:

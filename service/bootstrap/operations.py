@@ -1,8 +1,9 @@
-"""From OUTBOX_URL to what the `outbox` commands ask: for looking only.
+"""From OUTBOX_URL to what the `outbox` commands ask and do.
 
 Looking opens an SQLite file for reading only, so that a command can neither hold up nor checkpoint
-a running service's outbox; it works on a copy and without any service. Every way in which an
-address can be wrong ends in an OutboxError with a sentence.
+a running service's outbox; it works on a copy and without any service. Changing goes through the
+process that holds the file, or takes its place. Every way in which an address can be wrong ends in
+an OutboxError with a sentence.
 """
 
 from __future__ import annotations
@@ -10,18 +11,27 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from service.errors import OutboxNotFoundError, OutboxUnavailableError, SchemaTooNewError
+from service.errors import (
+    OutboxBusyError,
+    OutboxNotFoundError,
+    OutboxUnavailableError,
+    SchemaTooNewError,
+)
 from service.outbox import migrations
 from service.outbox.outbox import Filter, LaneRecord, Row, Stats
 from service.outbox.postgres_outbox import open_postgres_operations
 from service.outbox.sqlite_connection import open_onlooker
 from service.outbox.sqlite_lock import writer_of
+from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.outbox.sqlite_reading import SqliteReading
+from service.web.control import Changes
+from service.web.control_client import control_client
 
 _TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'lane')"
 _APPLIED = "SELECT migration_id FROM _yoyo_migration"
@@ -66,6 +76,20 @@ async def looking(url: str) -> AsyncIterator[Looking]:
         yield SqliteReading(connection, path)
 
 
+@contextlib.asynccontextmanager
+async def changing(url: str) -> AsyncIterator[Changes]:
+    """The outbox at `url`, for a person's changes. Raises OutboxError."""
+    async with looking(url):
+        pass  # a wrong address or an older schema is said before anything is opened for writing
+    path = sqlite_path(url)
+    if path is None:
+        async with open_postgres_operations(url) as operations:
+            yield operations
+        return
+    async with _writer(path) as changes:
+        yield changes
+
+
 def is_served(url: str) -> bool | None:
     """Whether a service holds the SQLite outbox at `url`; None where that can't be known."""
     path = sqlite_path(url)
@@ -85,6 +109,25 @@ def sqlite_path(url: str) -> Path | None:
         "The outbox's address is sqlite:///path/to/file or postgresql://host/database "
         "(OUTBOX_URL or --url)."
     )
+
+
+@contextlib.asynccontextmanager
+async def _writer(path: Path) -> AsyncIterator[Changes]:
+    """Through the process that holds the file, else as that process."""
+    holder = writer_of(path)
+    if holder is None:
+        async with open_sqlite_outbox(
+            path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
+        ) as outbox:
+            yield outbox
+        return
+    socket = holder.get("socket")
+    if not isinstance(socket, str):
+        raise OutboxBusyError(
+            f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
+        )
+    async with control_client(socket) as client:
+        yield client
 
 
 def _check_readable(path: Path) -> None:

@@ -1,0 +1,67 @@
+"""The `outbox` script beside a running service, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from service.stand_in.event_api import EventApi
+from tests.acceptance.fleet import ROOT, client, environment, running
+from tests.contract.storage import eventually
+
+
+async def outbox(url: str, *arguments: str) -> Any:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "service.cli.outbox",
+        *arguments,
+        "--url",
+        url,
+        "--json",
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return json.loads(out)
+
+
+async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
+    tmp_path: Path, inngest_api: EventApi
+) -> None:
+    url = f"sqlite:///{tmp_path}/outbox.db"
+    settings = environment(url, inngest_api.url)
+
+    async def lane_is_paused() -> bool:
+        _, ready = await poster.readiness(service.url)
+        detail = ready["detail"]
+        assert isinstance(detail, dict)
+        return bool(detail["lane"] == "paused")
+
+    async with running("serve", environment=settings) as service, client() as poster:
+        await poster.sign_in(service.url)
+        await outbox(url, "pause")
+        await eventually(lane_is_paused)
+        assert [await poster.post(service.url) for _ in range(3)] == [200] * 3
+        stats = await outbox(url, "stats")
+        assert stats["pending"] + stats["delivering"] == 3
+        assert await service.stop() == 0
+    async with running("serve", environment=settings) as service, client() as poster:
+        await poster.sign_in(service.url)
+        assert await lane_is_paused()
+        assert await poster.post(service.url) == 200
+        assert (await outbox(url, "stats"))["lane"] == "paused"
+        assert inngest_api.ledger.stats.arrivals == 0
+        await outbox(url, "resume")
+
+        async def all_delivered() -> bool:
+            return inngest_api.ledger.stats.ids == 4
+
+        await eventually(all_delivered)
+        assert await service.stop() == 0
+    assert "operator_action" in "".join(service.lines)

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from service.bootstrap.outboxes import Outbox, open_served_outbox
+from service.observe.recorder import NullRecorder
+from service.outbox.event import Event
+from service.outbox.outbox import Ask, Dead, Settlement, State
+from service.outbox.sqlite_lock import writer_of
+from service.outbox.sqlite_outbox import open_sqlite_outbox
+from service.settings import Settings
+from tests.contract.storage import append_all, claim, event
+from tests.integration.outbox_command import one_of_each, outbox_command, outbox_json
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def served(path: Path) -> AsyncIterator[Outbox]:
+    """An outbox held by a process that takes commands, as `serve` does."""
+    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
+    async with open_served_outbox(settings, NullRecorder()) as outbox:
+        yield outbox
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the service logs; it shares this process with the commands."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+async def states(path: Path) -> dict[str, str]:
+    return {row["id"]: row["state"] for row in await outbox_json(path, "list", "--limit", "2000")}
+
+
+async def bury(outbox: Outbox, *events: Event, reason: str = "rejected") -> None:
+    for each in events:
+        await outbox.append(each)
+    batch = await claim(outbox)
+    await outbox.settle(
+        Settlement(batch.claim, dead=[Dead(e.seq, 3, reason, "no") for e in batch.entries])
+    )
+
+
+async def test_nothing_changes_without_yes(served: Outbox, path: Path) -> None:
+    ids = await one_of_each(served)
+    before = await states(path)
+    for command in (
+        ("replay", "--all"),
+        ("replay", ids["dead"]),
+        ("discard", ids["pending"]),
+        ("discard", "--state", "dead"),
+        ("purge", "--older-than", "0s"),
+    ):
+        code, out, _ = await outbox_command(path, *command)
+        assert code == 0
+        assert "Nothing was changed" in out
+        assert (await outbox_json(path, *command))["done"] is False
+    assert await states(path) == before
+    assert await outbox_json(path, "audit") == []
+
+
+async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, path: Path) -> None:
+    ids = await one_of_each(served)
+    answer = await outbox_json(path, "replay", ids["dead"], "--yes", "--actor", "ada")
+    assert answer == {"action": "replay", "done": True, "ids": [ids["dead"]]}
+    row = await served.find(ids["dead"])
+    assert row is not None
+    assert (row.state, row.attempts) == (State.PENDING, 0)
+    batch = await claim(served, Ask(10, 1000, 30.0))
+    assert [entry.event_id for entry in batch.entries] == [ids["dead"]]
+    [audit] = await outbox_json(path, "audit")
+    assert (audit["actor"], audit["action"]) == ("ada", "replay")
+    assert ids["dead"] in audit["detail"]
+
+
+async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -> None:
+    mine, theirs = event("u-1"), event("u-2")
+    await bury(served, mine, theirs)
+    assert (await outbox_json(path, "replay", "--user", "u-2", "--yes"))["ids"] == [theirs.id]
+    assert (await served.stats()).dead == 1
+    code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
+    assert (code, out) == (0, "Replayed 0 rows.\n")
+
+
+async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Path) -> None:
+    await asyncio.gather(*(served.append(event(f"u-{n}")) for n in range(1100)))
+    batch = await claim(served, Ask(2000, 10_000_000, 30.0))
+    await served.settle(
+        Settlement(batch.claim, dead=[Dead(e.seq, 1, "rejected", "no") for e in batch.entries])
+    )
+    code, out, _ = await outbox_command(path, "replay", "--all", "--yes")
+    assert (code, out) == (0, "Replayed 1100 rows.\n")
+    assert (await served.stats()).dead == 0
+
+
+async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await bury(outbox, event())
+        await outbox.writer.outside(
+            lambda c: c.execute(f"UPDATE outbox SET first_sent_at = first_sent_at - {2 * DAY_MS}")
+        )
+    _, _, err = await outbox_command(path, "replay", "--all")
+    assert "1 of them may first have left more than 24 h ago" in err
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+async def test_rows_must_be_chosen(served: Outbox, path: Path, command: str) -> None:
+    code, out, err = await outbox_command(path, command, "--yes")
+    assert (code, out) == (2, "")
+    assert "say which rows" in err
+
+
+async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Path) -> None:
+    ids = await one_of_each(served)
+    code, _, err = await outbox_command(
+        path, "replay", ids["dead"], ids["delivered"], "nothing", "--yes"
+    )
+    assert code == 1
+    assert f"{ids['delivered']}: it is delivered" in err
+    assert "nothing: there is no such event" in err
+    assert (await served.stats()).dead == 1
+
+
+async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, path: Path) -> None:
+    ids = await one_of_each(served)
+    _, _, err = await outbox_command(path, "discard", ids["pending"])
+    assert "never reached Inngest" in err
+    _, out, _ = await outbox_command(path, "discard", "--all")
+    assert "1 rows" in out
+    answer = await outbox_json(path, "discard", ids["pending"], ids["dead"], "--yes")
+    assert sorted(answer["ids"]) == sorted([ids["pending"], ids["dead"]])
+    assert sorted((await states(path)).values()) == ["delivered", "delivering"]
+    # Under a claim it stays, whoever asks.
+    assert (await outbox_json(path, "discard", ids["delivering"], "--yes"))["ids"] == []
+    assert (await served.stats()).delivering == 1
+
+
+async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> None:
+    await one_of_each(served)
+    _, out, _ = await outbox_command(path, "purge", "--older-than", "1h")
+    assert "remove 0 rows" in out
+    assert (await outbox_json(path, "purge", "--older-than", "0s", "--yes"))["rows"] == 1
+    assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
+
+
+async def test_pause_and_resume_reach_the_lane_the_audit_and_the_log(
+    served: Outbox, path: Path, logged: list[MutableMapping[str, Any]]
+) -> None:
+    code, out, _ = await outbox_command(path, "pause", "--actor", "ada")
+    assert (code, out) == (0, "Delivery is paused by ada. Posts are still accepted.\n")
+    lane = await served.load_lane()
+    assert lane is not None
+    assert lane.paused_by == "ada"
+    stats = await outbox_json(path, "stats")
+    assert (stats["lane"], stats["laneReason"]) == ("paused", "paused by ada")
+    await append_all(served, 1)
+    [row] = await outbox_json(path, "list")
+    assert "paused by ada" in (await outbox_json(path, "show", row["id"]))["explanation"]
+    assert (await outbox_json(path, "resume", "--yes")) == {"paused": False, "pausedBy": None}
+    assert (await outbox_json(path, "stats"))["lane"] == "open"
+    assert [one["action"] for one in await outbox_json(path, "audit")] == ["resume", "pause"]
+    assert [(line["action"], line["log_level"]) for line in logged] == [
+        ("pause", "warning"),
+        ("resume", "warning"),
+    ]
+    assert logged[0]["actor"] == "ada"
+
+
+async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await bury(outbox, event())
+    assert (await outbox_json(path, "replay", "--all", "--yes"))["done"] is True
+    await outbox_json(path, "pause")
+    stats = await outbox_json(path, "stats")
+    assert (stats["pending"], stats["dead"], stats["lane"]) == (1, 0, "paused")
+    assert writer_of(path) is None
+
+
+async def test_a_change_makes_no_outbox_where_there_is_none(path: Path) -> None:
+    code, _, err = await outbox_command(path, "pause")
+    assert code == 2
+    assert "no outbox file" in err
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_only_this_user_reaches_the_socket_and_it_goes_with_the_service(path: Path) -> None:
+    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
+    async with open_served_outbox(settings, NullRecorder()):
+        socket = Path(str((writer_of(path) or {})["socket"]))
+        modes = [stat.S_IMODE(os.stat(one).st_mode) for one in (socket, socket.parent)]  # noqa: PTH116
+        assert modes == [0o600, 0o700]
+    assert not os.path.exists(socket.parent)  # noqa: ASYNC240, PTH110
+
+
+async def test_a_holder_that_takes_no_commands_is_said(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
+        code, _, err = await outbox_command(path, "pause")
+    assert code == 2
+    assert f"pid {os.getpid()}" in err
+    gone = str(path.parent / "gone")
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9, socket=gone):
+        code, _, err = await outbox_command(path, "resume")
+    assert code == 2
+    assert "does not answer" in err
+
+
+async def test_a_path_too_long_for_a_socket_leaves_the_service_without(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = path.parent / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})
+    async with open_served_outbox(settings, NullRecorder()):
+        assert (writer_of(path) or {})["socket"] is None
+
+
+async def test_postgresql_is_changed_through_the_same_commands(postgres_url: str) -> None:
+    settings = Settings.load({"OUTBOX_URL": postgres_url})
+    async with open_served_outbox(settings, NullRecorder()) as outbox:
+        dead = event()
+        await bury(outbox, dead)
+        assert (await outbox_json(postgres_url, "replay", "--all", "--yes"))["ids"] == [dead.id]
+        assert (await outbox_json(postgres_url, "pause"))["paused"] is True
+        assert (await outbox_json(postgres_url, "stats"))["lane"] == "paused"
+        await outbox_json(postgres_url, "discard", dead.id, "--yes")
+        actions = [one["action"] for one in await outbox_json(postgres_url, "audit")]
+        assert actions == ["discard", "pause", "replay"]
+
+
+async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Path) -> None:
+    old = msgspec.structs.replace(event(), accepted_at_ms=1_700_000_000_000)
+    await served.append(old)
+    code, out, _ = await outbox_command(path, "discard", old.id, "--json")
+    assert code == 0
+    assert json.loads(out)["ids"] == [old.id]
