@@ -12,9 +12,9 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from service.documents.bucket import Bucket
+from tests.s3_server import running_s3
 
 REGION = "eu-west-1"
 NODE_PACKAGES = ("next-auth@4.24.15", "@auth/core@0.41.3", "oidc-provider@9.13.3")
@@ -23,11 +23,8 @@ NODE_PACKAGES = ("next-auth@4.24.15", "@auth/core@0.41.3", "oidc-provider@9.13.3
 @pytest.fixture(scope="session")
 def s3_url():
     """The address of an S3 API that runs for the whole session."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_s3() as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""From an upload to the event that Inngest gets, through the running service alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import boto3
+import pytest
+
+from service.stand_in.event_api import EventApi
+from tests.acceptance.fleet import environment, running
+from tests.contract.storage import eventually
+from tests.s3_server import running_s3
+
+CONTENT = b"%PDF-1.7 synced before answered"
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """An S3 API with the bucket `documents`."""
+    with running_s3() as url:
+        own = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        s3 = boto3.client("s3", region_name="eu-west-1", endpoint_url=url, **own)
+        s3.create_bucket(
+            Bucket="documents", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        s3.close()
+        yield url
+
+
+@dataclass
+class Browser:
+    """A signed-in user of the service."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def post(self, path: str, body: dict[str, object]) -> tuple[int, dict]:
+        async with self.http.post(f"{self.url}{path}", json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def storage(self) -> str:
+        async with self.http.get(f"{self.url}/readyz") as answer:
+            return (await answer.json())["detail"]["storage"]
+
+    async def upload(self) -> str:
+        """Upload CONTENT; the name under which it is known."""
+        status, signed = await self.post(
+            "/api/uploads",
+            {"documentName": "q3.pdf", "contentType": "application/pdf", "size": len(CONTENT)},
+        )
+        assert status == 200, signed
+        form = aiohttp.FormData()
+        for name, value in signed["upload"]["fields"].items():
+            form.add_field(name, value)
+        form.add_field("file", CONTENT, filename="q3.pdf")
+        async with self.http.post(signed["upload"]["url"], data=form) as answer:
+            assert answer.status == 204
+        return signed["documentName"]
+
+
+@pytest.fixture
+async def browser(
+    tmp_path: Path, inngest_api: EventApi, s3_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Browser]:
+    """A user of a service that requires documents; `request.param` changes its environment."""
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}",
+        inngest_api.url,
+        DOCUMENT_CHECK="require",
+        **{"AWS_ENDPOINT_URL_S3": s3_url, **getattr(request, "param", {})},
+    )
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        running("serve", environment=settings) as service,
+        aiohttp.ClientSession(cookie_jar=jar) as http,
+    ):
+        user = Browser(service.url, http)
+        status, _ = await user.post("/auth/dev-login", {"email": "ada@example.com"})
+        assert status == 200
+        yield user
+
+
+async def test_an_uploaded_document_arrives_at_inngest_with_what_s3_knows_of_it(
+    browser: Browser, inngest_api: EventApi
+) -> None:
+    name = await browser.upload()
+    status, accepted = await browser.post("/api/route", {"documentName": name})
+    assert status == 200, accepted
+    arrival = await inngest_api.ledger.wait_for_id(accepted["eventId"])
+    assert arrival is not None
+    data = json.loads(arrival.event)["data"]
+    assert data["documentName"] == name
+    assert data["object"] == {
+        "size": len(CONTENT),
+        "etag": hashlib.md5(CONTENT).hexdigest(),
+        "contentType": "application/pdf",
+        "versionId": None,
+    }
+    assert await eventually(browser.storage, lambda said: said == "ok")
+
+
+async def test_a_document_that_was_not_uploaded_is_refused_when_it_is_required(
+    browser: Browser,
+) -> None:
+    status, refusal = await browser.post("/api/route", {"documentName": "nothing"})
+    assert (status, refusal["code"]) == (404, "document_not_found")
+
+
+@pytest.mark.parametrize("browser", [{"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}], indirect=True)
+async def test_an_s3_that_is_away_refuses_no_event(browser: Browser, inngest_api: EventApi) -> None:
+    status, accepted = await browser.post("/api/route", {"documentName": "nothing"})
+    assert status == 200, accepted
+    arrival = await inngest_api.ledger.wait_for_id(accepted["eventId"])
+    assert arrival is not None
+    assert json.loads(arrival.event)["data"]["unchecked"] is True
+    said = await eventually(browser.storage, lambda said: said != "not asked yet")
+    assert said == "S3 can't be reached."
