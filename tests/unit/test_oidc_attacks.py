@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from aiohttp import ClientSession, CookieJar, web
-from forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider, rsa_key, sign
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
@@ -26,6 +25,7 @@ from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
 from service.web.oidc import OidcResource
 from service.web.sign_in import SignIn
+from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider, rsa_key, sign
 
 STATUS = {"sign_in_failed": 400, "provider_unavailable": 503}
 
