@@ -92,7 +92,7 @@ WITH picked AS (
       AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
     ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
 ), taken AS (
-    DELETE FROM outbox_done WHERE seq IN (SELECT seq FROM picked)
+    DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, sends, first_sent_at_ms
 ), put AS (
     INSERT INTO outbox_ready (seq, first_sent_at_ms, sends, payload_bytes, user_id)
@@ -124,10 +124,10 @@ WITH waiting AS (
 ), picked AS (
     SELECT * FROM (TABLE waiting UNION ALL TABLE settled) AS found
     ORDER BY seq DESC LIMIT %(limit)s
-), not_waiting AS (DELETE FROM outbox_ready WHERE seq IN (SELECT seq FROM picked)
-), not_done AS (DELETE FROM outbox_done WHERE seq IN (SELECT seq FROM picked)
-), no_notes AS (DELETE FROM outbox_notes WHERE seq IN (SELECT seq FROM picked)
-), gone AS (DELETE FROM outbox WHERE seq IN (SELECT seq FROM picked)
+), not_waiting AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), not_done AS (DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), audited AS (
     INSERT INTO outbox_audit (at_ms, actor, action, detail)
     SELECT {_NOW_MS}, %(actor)s, 'discard', count(*) || ' rows: ' || coalesce(string_agg(
@@ -144,8 +144,8 @@ WITH picked AS (
         WHERE NOT dead AND settled_at_ms <= {_NOW_MS} - %(older_than_ms)s::bigint
         ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED
     ) RETURNING seq
-), no_notes AS (DELETE FROM outbox_notes WHERE seq IN (SELECT seq FROM picked)
-), gone AS (DELETE FROM outbox WHERE seq IN (SELECT seq FROM picked)
+), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 )
 SELECT count(*) FROM picked
 """
@@ -203,14 +203,14 @@ class PostgresOperations:
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
         """See the port."""
         given = {**_values(wanted), "actor": actor}
-        rows = await self._pool.run(REPLAY, given, within_seconds=_READ_SECONDS)
+        rows = await self._pool.run(REPLAY, given, within_seconds=_READ_SECONDS, repeatable=False)
         self._wakeup.rows_are_due(old=True)
         return [row[0] for row in rows]
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
         """See the port."""
         given = {**_values(wanted), "actor": actor}
-        rows = await self._pool.run(DISCARD, given, within_seconds=_READ_SECONDS)
+        rows = await self._pool.run(DISCARD, given, within_seconds=_READ_SECONDS, repeatable=False)
         return [row[0] for row in rows]
 
     async def purge(self, *, older_than_seconds: float, actor: str) -> int:

@@ -1,9 +1,9 @@
 """Connections to PostgreSQL: one statement at a time, within a deadline, or OutboxUnavailableError.
 
-Every statement of the outbox is a transaction of its own and safe to repeat, so a statement whose
-connection breaks is run again on another one while its deadline lasts. No session state is kept on
-a connection, so a pooler in transaction mode may stand between. While the database is away callers
-fail at once and one task looks for its return.
+Every statement of the outbox is a transaction of its own, and most are safe to repeat: when the
+connection of one breaks it is run again on another while its deadline lasts. No session state is
+kept on a connection, so a pooler in transaction mode may stand between. While the database is away
+callers fail at once and one task looks for its return.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -26,6 +25,7 @@ from service.errors import InvalidFieldError, OutboxUnavailableError
 STATEMENT_SECONDS = 2.0
 MAX_CONNECTIONS = 8
 _GRACE_SECONDS = 0.5
+_CONNECTION_WAIT_SECONDS = 1.0
 _PROBE_SECONDS = 1.0
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
 
@@ -81,7 +81,6 @@ class PostgresPool:
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=1,
             max_size=max_connections,
-            check=_check_idle,
             reconnect_timeout=0.5,
             max_lifetime=1800,
             open=False,
@@ -109,10 +108,12 @@ class PostgresPool:
         given: Mapping[str, object] | None = None,
         *,
         within_seconds: float = STATEMENT_SECONDS,
+        repeatable: bool = True,
     ) -> list[tuple[Any, ...]]:
-        """Run one statement that is safe to repeat; returns its rows.
+        """Run one statement; returns its rows.
 
-        Raises OutboxUnavailableError within `within_seconds` (it may have run all the same), and
+        A connection that breaks is forgiven while the statement is `repeatable`. Raises
+        OutboxUnavailableError within `within_seconds` (it may have run all the same), and
         InvalidFieldError for a value that PostgreSQL can't store.
         """
         deadline = time.monotonic() + within_seconds
@@ -122,7 +123,7 @@ class PostgresPool:
                 return await self._attempt(statement, given, deadline)
             except _LostError as exc:
                 self._lose()
-                if time.monotonic() >= deadline:
+                if not repeatable or time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc.__cause__
             except _REPEAT as exc:
                 if time.monotonic() >= deadline:
@@ -144,29 +145,23 @@ class PostgresPool:
         self, statement: LiteralString, given: Mapping[str, object] | None, deadline: float
     ) -> list[tuple[Any, ...]]:
         async with self._connection(deadline) as connection:
+            self.statements += 1
             with _cut_off_at(deadline, connection):
-                async with connection.cursor(binary=True) as cursor:
-                    self.statements += 1
-                    await cursor.execute(statement, given, prepare=False)
-                    return await cursor.fetchall() if cursor.description else []
+                work = asyncio.ensure_future(_execute(connection, statement, given))
+                try:
+                    return await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    _shut(connection)
+                    await asyncio.gather(work, return_exceptions=True)
+                    raise
 
     @contextlib.asynccontextmanager
     async def _connection(self, deadline: float) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        timeout = max(0.01, min(_CONNECTION_WAIT_SECONDS, deadline - time.monotonic()))
         connection = None
-        try:
-            timeout = max(0.01, deadline - time.monotonic())
+        with _errors_mapped(lambda: connection is None or connection.closed):
             async with self._pool.connection(timeout=timeout) as connection:
                 yield connection
-        except _REPEAT:
-            raise
-        except _LOST as exc:
-            raise _LostError from exc
-        except (psycopg.DataError, UnicodeEncodeError) as exc:
-            raise InvalidFieldError("a text holds a character that can't be stored") from exc
-        except psycopg.Error as exc:
-            if connection is None or connection.closed:
-                raise _LostError from exc
-            raise OutboxUnavailableError from exc
 
     def _lose(self) -> None:
         if self._lost_at is None and not self._closed:
@@ -193,10 +188,37 @@ class PostgresPool:
 
 
 @contextlib.contextmanager
+def _errors_mapped(broken: Callable[[], bool]) -> Iterator[None]:
+    """The driver's errors as ours; `broken` tells whether the connection is of no more use."""
+    try:
+        yield
+    except _REPEAT:
+        raise
+    except _LOST as exc:
+        raise _LostError from exc
+    except (psycopg.DataError, UnicodeEncodeError) as exc:
+        raise InvalidFieldError("a text holds a character that can't be stored") from exc
+    except psycopg.Error as exc:
+        if broken():
+            raise _LostError from exc
+        raise OutboxUnavailableError from exc
+
+
+async def _execute(
+    connection: psycopg.AsyncConnection[Any],
+    statement: LiteralString,
+    given: Mapping[str, object] | None,
+) -> list[tuple[Any, ...]]:
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(statement, given, prepare=False)
+        return await cursor.fetchall() if cursor.description else []
+
+
+@contextlib.contextmanager
 def _cut_off_at(deadline: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
     """Shut the socket at the deadline.
 
-    Cancelling would ask the server to stop and wait for its answer, which a black hole never
+    Cancelling psycopg asks the server to stop and waits for its answer, which a black hole never
     gives; a shut socket ends the wait at once.
     """
     loop = asyncio.get_running_loop()
@@ -212,12 +234,3 @@ def _shut(connection: psycopg.AsyncConnection[Any]) -> None:
         handle = socket.socket(fileno=os.dup(connection.fileno()))
         with contextlib.closing(handle):
             handle.shutdown(socket.SHUT_RDWR)
-
-
-async def _check_idle(connection: psycopg.AsyncConnection[Any]) -> None:
-    """An idle connection with something to read has been closed by the server; no round trip."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        await connection.close()
-        raise psycopg.OperationalError("closed while idle")

@@ -99,8 +99,12 @@ class PostgresQueue:
             await self._raise_floor()
             claim = f"{self._holder}:{uuid.uuid4().hex}"
             try:
+                # Repeated, it could find nothing because it had taken everything before.
                 rows = await self._pool.run(
-                    CLAIM, _claim_values(ask, claim, self._floor), within_seconds=_CLAIM_SECONDS
+                    CLAIM,
+                    _claim_values(ask, claim, self._floor),
+                    within_seconds=_CLAIM_SECONDS,
+                    repeatable=False,
                 )
             except OutboxUnavailableError:
                 self._orphans.add(claim)

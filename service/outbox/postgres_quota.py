@@ -20,14 +20,14 @@ COUNT = """
 SELECT user_id, count(*) FROM outbox_ready GROUP BY user_id
 UNION ALL
 SELECT user_id, count(*) FROM outbox
-WHERE seq IN (SELECT unnest(seqs) FROM outbox_claims) GROUP BY user_id
+WHERE seq = ANY(ARRAY(SELECT unnest(seqs) FROM outbox_claims)) GROUP BY user_id
 """
 
 _EVERY_SECONDS = 1.0
 _AT_MOST_EVERY_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.05
 _COST_FACTOR = 10
-_COUNT_WITHIN_SECONDS = 30.0
+_COUNT_WITHIN_SECONDS = 10.0
 _RETRY_AFTER_SECONDS = 5
 
 

@@ -2,7 +2,8 @@
 
 Each is one statement and so one transaction. An event's `seq` is in exactly one of `outbox_ready`,
 `outbox_claims` and `outbox_done`; a statement that takes it from one puts it into another. The
-clock is `clock_timestamp()`, the database's own.
+clock is `clock_timestamp()`, the database's own. `= ANY(ARRAY(...))` and `LATERAL ... OFFSET 0`
+stand where a join would let the planner read a whole table when its figures are old.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ WITH first_suspect AS MATERIALIZED (
     ) AS n WHERE running <= %(newest_bytes)s
               OR running = payload_bytes AND NOT EXISTS (SELECT FROM oldest)
 ), taken AS (
-    DELETE FROM outbox_ready WHERE seq IN (SELECT seq FROM picked)
+    DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, attempts, sends, alone, first_sent_at_ms
 ), held AS (
     INSERT INTO outbox_claims
@@ -68,8 +69,9 @@ WITH first_suspect AS MATERIALIZED (
            array_agg(first_sent_at_ms)
     FROM taken HAVING count(*) > 0
 )
-SELECT seq, event_id, accepted_at_ms, attempts, alone, first_sent_at_ms, sends, trace, payload
-FROM taken JOIN outbox USING (seq) ORDER BY seq
+SELECT t.seq, event_id, accepted_at_ms, attempts, alone, first_sent_at_ms, sends, trace, payload
+FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFSET 0) AS o
+ORDER BY t.seq
 """
 
 # Settles rows of one claim, whatever becomes of each; rows that are not named stay under it.
@@ -111,7 +113,8 @@ WITH held AS MATERIALIZED (
            CASE WHEN delay_seconds > 0 THEN at + make_interval(secs => delay_seconds) END,
            m.first_sent_at_ms, again.attempts, m.sends, octet_length(o.payload), again.alone,
            o.user_id
-    FROM member m JOIN again USING (seq) JOIN outbox o USING (seq), now
+    FROM member m JOIN again USING (seq)
+    CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = m.seq OFFSET 0) AS o, now
 ), put_notes AS (
     INSERT INTO outbox_notes (seq, at_ms, note)
     SELECT seq, at_ms, note FROM member JOIN again USING (seq), now WHERE note IS NOT NULL
@@ -154,7 +157,7 @@ WITH gone AS (
            octet_length(o.payload), u.alone, o.user_id
     FROM gone, unnest(seqs, attempts, sends, alone, first_sent_at_ms)
         AS u(seq, attempts, sends, alone, first_sent_at_ms)
-    JOIN outbox o ON o.seq = u.seq
+    CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = u.seq OFFSET 0) AS o
     RETURNING 1
 )
 SELECT count(*) FROM back

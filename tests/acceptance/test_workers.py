@@ -42,6 +42,7 @@ async def test_several_processes_share_one_address_and_one_that_is_killed_comes_
         first, second = workers_of(parent.process.pid)
         statuses = await asyncio.gather(*(poster.post(parent.url) for _ in range(60)))
         assert set(statuses) == {200}
+        await delivered(inngest_api, poster.accepted)
         first.kill()
         await parent.said("starting it again")
 

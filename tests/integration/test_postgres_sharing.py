@@ -1,0 +1,262 @@
+"""Several processes on one PostgreSQL outbox, each a store of its own here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from service.errors import IdempotencyKeyReusedError, SchemaTooNewError, TooManyPendingError
+from service.outbox.migrations import migrate, pending
+from service.outbox.outbox import Again, IdempotencyKey, LaneRecord, Receipt, Settlement
+from tests.contract.storage import (
+    Outbox,
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
+from tests.postgres_server import PostgresServer
+
+KEY = IdempotencyKey("k-1", b"1" * 32)
+
+
+@pytest.fixture
+async def pair(postgres_url: str) -> AsyncIterator[tuple[Outbox, Outbox]]:
+    storage = PostgresStorage(postgres_url)
+    async with storage.open() as one, storage.open() as two:
+        yield one, two
+
+
+async def test_a_claim_that_waits_in_one_process_wakes_for_another_ones_event(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    one, two = pair
+
+    async def hears() -> bool:
+        return one.notify_ok and two.notify_ok
+
+    await eventually(hears)
+    waiting = asyncio.create_task(claim(one))
+    [sent] = await append_all(two, 1)
+    assert ids(await waiting) == [sent.id]
+
+
+async def test_one_key_at_one_instant_in_two_processes_stores_one_event(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    for number in range(20):
+        key = IdempotencyKey(f"k-{number}", b"1" * 32)
+        receipts = await asyncio.gather(*(each.append(event(), key=key) for each in pair))
+        assert len({receipt.event_id for receipt in receipts}) == 1
+        assert sorted(receipt.replayed for receipt in receipts) == [False, True]
+
+
+async def test_two_bodies_under_one_key_in_two_processes_store_one_event(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    other = IdempotencyKey("k-1", b"2" * 32)
+    answers = await asyncio.gather(
+        pair[0].append(event(), key=KEY),
+        pair[1].append(event(), key=other),
+        return_exceptions=True,
+    )
+    assert {type(answer) for answer in answers} == {Receipt, IdempotencyKeyReusedError}
+
+
+async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    async with (
+        storage.open() as one,
+        storage.open() as two,
+        storage.open() as three,
+        storage.open() as four,
+    ):
+        stores = (one, two, three, four)
+        wanted = 1200
+        sending: Counter[str] = Counter()
+        sent: Counter[str] = Counter()
+
+        async def post(outbox: Outbox) -> None:
+            for _ in range(wanted // 4 // 50):
+                await asyncio.gather(*(outbox.append(event()) for _ in range(50)))
+
+        async def send(outbox: Outbox) -> None:
+            while True:
+                batch = await outbox.claim(ask(17))
+                sending.update(ids(batch))
+                assert all(sending[each] == 1 for each in ids(batch))
+                await asyncio.sleep(0)
+                assert await deliver(outbox, batch) == 0
+                sending.subtract(ids(batch))
+                sent.update(ids(batch))
+
+        senders = [asyncio.create_task(send(store)) for store in stores for _ in range(2)]
+        try:
+            await asyncio.gather(*(post(store) for store in stores))
+            await eventually(one.stats, lambda stats: stats.delivered == wanted)
+
+            async def all_sent() -> bool:
+                return len(sent) == wanted
+
+            await eventually(all_sent)
+            assert not [sender for sender in senders if sender.done()]
+        finally:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+        assert set(sent.values()) == {1}
+
+
+async def test_a_process_that_is_gone_gives_its_rows_back_after_the_lease(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    gone, other = pair
+    events = await append_all(gone, 3)
+    batch = await claim(gone, ask(lease_seconds=0.5))
+    assert ids(await claim(other)) == [each.id for each in events]
+    seqs = [entry.seq for entry in batch.entries]
+    assert await gone.settle(Settlement(batch.claim, delivered=seqs)) == 3
+
+
+async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    async with storage.open() as one:
+        await append_all(one, 2)
+        batch = await claim(one, ask(lease_seconds=600))
+        async with storage.open():
+            pass
+        assert await deliver(one, batch) == 0
+
+
+async def test_a_pause_is_for_every_process(pair: tuple[Outbox, Outbox]) -> None:
+    one, two = pair
+    await one.set_paused(paused=True, actor="ada")
+    record = await two.load_lane()
+    assert record is not None
+    assert record.paused_by == "ada"
+
+
+async def test_trouble_that_one_process_saves_is_loaded_by_the_others(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    one, two = pair
+    saved = await one.save_lane(LaneRecord("closed", "HTTP 503", 1, 2, 5.0, 0))
+    record = await two.load_lane()
+    assert record is not None
+    assert (record.state, record.reason, record.revision) == (
+        "closed",
+        "HTTP 503",
+        saved.revision,
+    )
+    assert (await two.save_lane(record)).revision == saved.revision + 1
+
+
+async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
+    one, two = pair
+    before = two.scope_revision
+    await one.save_scope("user", "u-1", {"a": 1})
+
+    async def noticed() -> bool:
+        return two.scope_revision > before
+
+    await eventually(noticed)
+    assert await two.load_scope("user", "u-1") == {"a": 1}
+
+
+async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    async with (
+        storage.open(max_pending_per_user=4) as one,
+        storage.open(max_pending_per_user=4) as two,
+    ):
+        await append_all(one, 4)
+
+        async def refused() -> bool:
+            try:
+                await two.append(event())
+            except TooManyPendingError:
+                return True
+            return False
+
+        await eventually(refused)
+
+
+def test_migrations_apply_once_and_refuse_a_later_schema(postgres: PostgresServer) -> None:
+    with postgres.database("migrated") as url:
+        wanted = pending(url)
+        assert wanted
+        assert migrate(url) == wanted
+        assert migrate(url) == []
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("INSERT INTO _yoyo_migration VALUES ('x', '9999_later', now())")
+        with pytest.raises(SchemaTooNewError):
+            migrate(url)
+
+
+async def test_migrations_at_one_instant_apply_once(postgres: PostgresServer) -> None:
+    with postgres.database("migrated") as url:
+        applied = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(4)))
+        assert sorted(map(len, applied)) == [0, 0, 0, len(max(applied, key=len))]
+
+
+def test_the_lock_of_a_killed_migration_holds_up_nobody(postgres: PostgresServer) -> None:
+    with postgres.database("migrated") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE TABLE yoyo_lock (locked INT DEFAULT 1, ctime TIMESTAMP, pid INT NOT NULL, "
+                "PRIMARY KEY (locked))"
+            )
+            connection.execute("INSERT INTO yoyo_lock VALUES (1, now(), 1)")
+        assert migrate(url)
+
+
+async def test_claims_and_settles_use_their_indexes(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    """Of the tables that grow, none is read from end to end."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO outbox (event_id, name, user_id, accepted_at_ms, payload) "
+            "SELECT n, 'n', 'u', 0, '\\x00' FROM generate_series(1, 20000) AS n"
+        )
+        connection.execute(
+            "INSERT INTO outbox_ready (seq, payload_bytes, user_id) "
+            "SELECT seq, 1, user_id FROM outbox"
+        )
+        connection.execute("ANALYZE outbox; ANALYZE outbox_ready; ANALYZE outbox_claims")
+
+    def scans() -> dict[str, int]:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            rows = connection.execute(
+                "SELECT relname, seq_tup_read FROM pg_stat_user_tables "
+                "WHERE relname IN ('outbox', 'outbox_ready', 'outbox_done')"
+            ).fetchall()
+        return dict(rows)
+
+    storage = PostgresStorage(postgres_url)
+    async with storage.open(max_pending=10**9, max_pending_per_user=10**9) as outbox:
+        await outbox.append(event())
+        before = scans()
+        for _ in range(5):
+            await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))
+        late = await claim(outbox, ask(500, lease_seconds=0.001))
+        batch = await claim(outbox)
+        again = [Again(entry.seq, 0, 1, alone=True) for entry in batch.entries[:3]]
+        await outbox.settle(Settlement(batch.claim, again=again))
+        await claim(outbox)
+        [sent] = await append_all(outbox, 1)
+        assert await outbox.find(sent.id)
+        assert await outbox.find("19000")
+        assert await outbox.purge(older_than_seconds=-1, actor="test")
+        assert late
+        counts = scans()
+    # A count for the limits reads outbox_ready, at most once a second.
+    assert (counts["outbox"], counts["outbox_done"]) == (before["outbox"], before["outbox_done"])
