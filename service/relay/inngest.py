@@ -11,6 +11,7 @@ import email.utils
 import io
 import time
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -20,6 +21,7 @@ from service.relay.outcome import Answer
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
 _KEY_REFUSED = frozenset({401, 403})
+_KEY_TAKEN = frozenset({200, 400})
 _WORDS = 500
 
 
@@ -45,7 +47,8 @@ class InngestSender:
         timeout_seconds: float,
     ) -> None:
         self._session = session
-        self._urls = [f"{origin.rstrip('/')}/e/{one}" for one in (key, fallback_key) if one]
+        base = f"{origin.rstrip('/')}/e/"
+        self._urls = tuple(base + quote(one, safe="") for one in (key, fallback_key) if one)
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Content-Type": "application/json"}
         if environment:
@@ -54,12 +57,14 @@ class InngestSender:
     async def send(self, payloads: Sequence[bytes]) -> Answer:
         """Post the events; never raises for what the network or the server does."""
         body = b"".join((b"[", b",".join(payloads), b"]"))
-        answer = await self._post(self._urls[0], body)
-        if answer.status in _KEY_REFUSED and len(self._urls) > 1:
-            second = await self._post(self._urls[1], body)
-            if second.status not in _KEY_REFUSED:
-                self._urls.reverse()
-            return second
+        # Other sends may swap the keys while this one waits.
+        first, *other = self._urls
+        answer = await self._post(first, body)
+        if answer.status not in _KEY_REFUSED or not other:
+            return answer
+        answer = await self._post(other[0], body)
+        if answer.status in _KEY_TAKEN:
+            self._urls = (other[0], first)
         return answer
 
     async def _post(self, url: str, body: bytes) -> Answer:
@@ -75,6 +80,8 @@ class InngestSender:
                 while not response.content.at_eof() and len(text) < _MAX_ANSWER_BYTES:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
                 return _answer(response, text)
+        except aiohttp.ClientConnectorError as error:
+            return Answer(None, words=_fault(error), reached=False)
         except TimeoutError:
             return Answer(None, words="timeout")
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:

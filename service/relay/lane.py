@@ -11,8 +11,9 @@
      └── (through recovering) ── misconfigured: like closed, every 5 s
 
 The lane judges Inngest, never an event. Only answers to sends that began after the last trouble
-move it (`epoch`), so that four sends which fail together are one trouble. Times are seconds of one
-monotonic clock, given by the caller.
+move it (`epoch`), so that four sends which fail together are one trouble. Trouble with a suspect
+alone, while others pass, closes nothing. Times are seconds of one monotonic clock, given by the
+caller.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MIN_BACKOFF_SECONDS = 0.02
 MAX_RETRY_AFTER_SECONDS = 300.0
 MISCONFIGURED_SECONDS = 5.0
 FRESH_SHARE = 0.2
-REFUSALS_IN_A_ROW = 8
+IN_A_ROW = 8
 RELAX_AFTER_SENDS = 200
 _STEADY_FAILURES = 3
 
@@ -42,43 +43,66 @@ class LaneState(enum.StrEnum):
     MISCONFIGURED = "misconfigured"
 
 
+_WAITING = frozenset({LaneState.CLOSED, LaneState.MISCONFIGURED})
+
+
 class Signal(enum.StrEnum):
-    """What one answer says about Inngest itself."""
+    """What one answer says about Inngest itself.
+
+    `BUSY` is trouble that can't be an event's own: not reached, or it asks for time.
+    """
 
     PASSED = "passed"
     REFUSED = "refused"
     TOO_LARGE = "too_large"
     TROUBLE = "trouble"
+    BUSY = "busy"
     MISCONFIGURED = "misconfigured"
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send one batch of at most `max_events`, begun in `epoch`."""
+    """Leave to send one batch of at most `max_events` and `max_bytes`, begun in `epoch`.
+
+    `fresh_share` of it are the newest events.
+    """
 
     max_events: int
+    max_bytes: int
     suspects: Suspects
+    fresh_share: float
     epoch: int
     state: LaneState
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """How many sends are under way: of suspects, of others, and of each those of this epoch."""
+
+    suspects: int = 0
+    others: int = 0
+    suspects_now: int = 0
+    others_now: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """The lane's whole memory.
 
-    `window` is the batch size now allowed, `ceiling` the largest that was not too large,
-    `max_events` the configured one. `failures` are troubles in a row, `refused` the distinct
-    events refused since the last one that passed. `accused` is a suspect that met trouble while
-    others passed before; it is `convicted` when another passes after.
+    `window` is the batch size now allowed, `max_bytes` what was not too large for Inngest,
+    `max_events` and `all_bytes` the configured limits. `failures` are troubles in a row, `refused`
+    the events that were refused, nothing having passed since. `accused` are suspects that met
+    trouble while others passed before; they are `convicted` when another passes after.
     """
 
     max_events: int
+    all_bytes: int
     senders: int
     state: LaneState = LaneState.OPEN
     reason: str = ""
     window: int = 0
-    ceiling: int = 0
-    sends_at_ceiling: int = 0
+    max_bytes: int = 0
+    sends_below_limit: int = 0
     failures: int = 0
     reopens_at: float = 0.0
     epoch: int = 0
@@ -86,48 +110,57 @@ class Lane:
     suspect_turn: bool = True
     passing: bool = False
     refused: frozenset[int] = frozenset()
-    accused: int | None = None
+    accused: frozenset[int] = frozenset()
     convicted: frozenset[int] = frozenset()
 
     @classmethod
-    def fresh(cls, max_events: int, senders: int) -> Lane:
+    def fresh(cls, max_events: int, max_bytes: int, senders: int) -> Lane:
         """An open lane at full width."""
-        return cls(max_events, senders, window=max_events, ceiling=max_events)
+        return cls(max_events, max_bytes, senders, window=max_events, max_bytes=max_bytes)
 
-    def wait_seconds(self, now: float, in_flight: int, in_epoch: int) -> float | None:
+    def wait_seconds(self, now: float, sends: UnderWay) -> float | None:
         """How long until a permit can be had: 0 now, None not before an answer or a command.
 
-        `in_flight` are all sends under way, `in_epoch` those begun in this epoch.
+        A suspect takes no sender from the others, so that one which hangs holds back nobody.
         """
         if self.paused:
             return None
         if self.state is LaneState.OPEN:
-            return 0.0 if in_flight < self.senders else None
-        if in_epoch:
+            return 0.0 if sends.others < self.senders else None
+        if self.state is LaneState.RECOVERING:
+            return None if sends.others_now else 0.0
+        if sends.others_now or sends.suspects_now:
             return None
-        return 0.0 if self.state is LaneState.RECOVERING else max(0.0, self.reopens_at - now)
+        return max(0.0, self.reopens_at - now)
 
-    def permit(self, suspects_in_flight: int) -> Permit:
-        """The permit that is due. A suspect is under way at most once."""
-        return Permit(self._width(), self._suspects(suspects_in_flight), self.epoch, self.state)
+    def permit(self, sends: UnderWay) -> Permit:
+        """The permit that is due."""
+        window, fresh_share = self.window, FRESH_SHARE
+        if self.state in _WAITING:
+            # Every other time the newest asks: what came before it may be the cause.
+            window, fresh_share = 1, 0.0 if self.failures % 2 else 1.0
+        suspects = self._suspects(sends)
+        return Permit(window, self.max_bytes, suspects, fresh_share, self.epoch, self.state)
+
+    def holds(self, permit: Permit) -> bool:
+        """Whether a send may still begin under `permit`."""
+        return permit.epoch == self.epoch and not self.paused
 
     def began(self, *, alone: bool) -> Lane:
         """A send has begun; suspects and other events take turns."""
         return replace(self, suspect_turn=not alone)
 
-    def _width(self) -> int:
-        waiting = self.state in (LaneState.CLOSED, LaneState.MISCONFIGURED)
-        return 1 if waiting else min(self.window, self.ceiling)
-
-    def _suspects(self, in_flight: int) -> Suspects:
-        if in_flight:
+    def _suspects(self, sends: UnderWay) -> Suspects:
+        if self.state in _WAITING:
+            # In a long outage the same few events ask again, so that no others become suspects,
+            # and every other time an event that is none, since the suspects may be the cause.
+            steady = self.failures >= _STEADY_FAILURES and not self.refused
+            return Suspects.FIRST if steady and self.failures % 2 else Suspects.LAST
+        at_once = 1 if self.accused or self.state is LaneState.RECOVERING else self.senders
+        if sends.suspects >= at_once:
             return Suspects.NONE
-        if self.state is LaneState.OPEN:
-            return Suspects.FIRST if self.suspect_turn else Suspects.LAST
-        # In a long outage the same few events ask again, so that no others become suspects; when
-        # everything is refused, an event that was never refused asks.
-        steady = self.failures >= _STEADY_FAILURES and not self.refused
-        return Suspects.FIRST if steady else Suspects.LAST
+        first = self.state is LaneState.OPEN and self.suspect_turn
+        return Suspects.FIRST if first else Suspects.LAST
 
     def after(
         self,
@@ -137,38 +170,52 @@ class Lane:
         now: float,
         jitter: float,
         reason: str = "",
-        sent: int = 1,
+        sent_bytes: int = 1,
         retry_after_seconds: float | None = None,
         suspect: int | None = None,
+        newly_refused: int | None = None,
     ) -> Lane:
-        """The lane after an answer to `sent` events under `permit`.
+        """The lane after an answer to a send under `permit`.
 
-        `suspect` is the seq of an event that was sent alone, `jitter` is in [0, 1).
+        `suspect` is the seq of a known suspect that was sent alone, `newly_refused` that of an
+        event which became one; `jitter` is in [0, 1).
         """
         if signal is Signal.TOO_LARGE:
-            ceiling = max(1, sent // 2)
-            return replace(
-                self, ceiling=ceiling, window=min(self.window, ceiling), sends_at_ceiling=0
-            )
+            return replace(self, max_bytes=max(1, sent_bytes // 2), sends_below_limit=0)
         if signal is Signal.PASSED:
             return self._passed(permit, suspect)
+        asked = min(retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
         if permit.epoch != self.epoch:
-            return self
+            late = self.state is LaneState.CLOSED and signal is Signal.BUSY
+            return replace(self, reopens_at=max(self.reopens_at, now + asked)) if late else self
+        if suspect is not None and self.may_blame(signal, suspect, permit):
+            return replace(self, passing=False, accused=self.accused | {suspect})
+        backoff = self._backoff(self.failures, jitter)
         if signal is Signal.REFUSED:
-            return self._refused(suspect, now, jitter)
-        if signal is Signal.TROUBLE and self.may_blame(suspect, permit):
-            return replace(self, passing=False, accused=suspect)
-        wait = self._backoff(self.failures, jitter)
-        if retry_after_seconds is not None:
-            wait = max(wait, min(retry_after_seconds, MAX_RETRY_AFTER_SECONDS))
-        state = LaneState.CLOSED
+            return self._refused(newly_refused, now + backoff)
+        state, wait = LaneState.CLOSED, max(backoff, asked)
         if signal is Signal.MISCONFIGURED:
             state, wait = LaneState.MISCONFIGURED, MISCONFIGURED_SECONDS
         return self._close(state, reason, now + wait)
 
-    def may_blame(self, suspect: int | None, permit: Permit) -> bool:
-        """Whether trouble with `suspect` alone may be its own: others passed just before."""
-        return suspect is not None and self.passing and permit.state is LaneState.OPEN
+    def may_blame(self, signal: Signal, suspect: int | None, permit: Permit) -> bool:
+        """Whether trouble with `suspect` alone may be its own: others passed before.
+
+        So many suspects in trouble, and nothing that passed in between, are Inngest's trouble.
+        """
+        return (
+            signal is Signal.TROUBLE
+            and suspect is not None
+            and permit.epoch == self.epoch
+            and permit.state not in _WAITING
+            and (self.passing or bool(self.accused))
+            and len(self.accused | {suspect}) < IN_A_ROW
+        )
+
+    @property
+    def refusing(self) -> bool:
+        """Whether Inngest refuses everything, so that a first refusal is no verdict."""
+        return len(self.refused) >= IN_A_ROW
 
     def resumed(self, state: LaneState, *, reason: str, reopens_at: float) -> Lane:
         """The lane after a restart in trouble: it asks with one event, not before `reopens_at`."""
@@ -184,22 +231,20 @@ class Lane:
         return replace(self, convicted=self.convicted - {seq})
 
     def _passed(self, permit: Permit, suspect: int | None) -> Lane:
-        convicted = self.convicted
-        if self.accused is not None and self.accused != suspect:
-            convicted |= {self.accused}
-        relaxed = self._relaxed()
         lane = replace(
-            relaxed, passing=True, refused=frozenset(), accused=None, convicted=convicted
+            self._relaxed(),
+            passing=True,
+            refused=frozenset(),
+            accused=frozenset(),
+            convicted=self.convicted | (self.accused - {suspect}),
         )
         if permit.epoch != self.epoch:
             return lane
-        waiting = self.state in (LaneState.CLOSED, LaneState.MISCONFIGURED)
-        window = min(2 if waiting else self.window * 2, self.max_events)
-        done = min(window, lane.ceiling) >= min(self.max_events, lane.ceiling)
-        state = LaneState.OPEN if done else LaneState.RECOVERING
+        window = min(2 if self.state in _WAITING else self.window * 2, self.max_events)
+        done = window >= self.max_events
         return replace(
             lane,
-            state=state,
+            state=LaneState.OPEN if done else LaneState.RECOVERING,
             window=window,
             failures=0,
             reason="" if done else self.reason,
@@ -207,19 +252,20 @@ class Lane:
         )
 
     def _relaxed(self) -> Lane:
-        if self.ceiling >= self.max_events:
+        if self.max_bytes >= self.all_bytes:
             return self
-        if self.sends_at_ceiling < RELAX_AFTER_SENDS:
-            return replace(self, sends_at_ceiling=self.sends_at_ceiling + 1)
-        return replace(self, ceiling=min(self.max_events, self.ceiling * 2), sends_at_ceiling=0)
+        if self.sends_below_limit < RELAX_AFTER_SENDS:
+            return replace(self, sends_below_limit=self.sends_below_limit + 1)
+        wider = min(self.all_bytes, self.max_bytes * 2)
+        return replace(self, max_bytes=wider, sends_below_limit=0)
 
-    def _refused(self, suspect: int | None, now: float, jitter: float) -> Lane:
-        refused = self.refused if suspect is None else self.refused | {suspect}
-        if len(refused) < REFUSALS_IN_A_ROW:
-            return replace(self, refused=refused)
-        wait = self._backoff(self.failures, jitter)
-        lane = self._close(LaneState.CLOSED, "every event is refused", now + wait)
-        return replace(lane, refused=refused)
+    def _refused(self, newly_refused: int | None, reopens_at: float) -> Lane:
+        if newly_refused is None:  # a suspect, of which that is known
+            return self
+        lane = replace(self, refused=self.refused | {newly_refused})
+        if not lane.refusing:
+            return lane
+        return lane._close(LaneState.CLOSED, "every event is refused", reopens_at)  # noqa: SLF001
 
     def _close(self, state: LaneState, reason: str, reopens_at: float) -> Lane:
         return replace(
@@ -231,7 +277,7 @@ class Lane:
             reopens_at=reopens_at,
             epoch=self.epoch + 1,
             passing=False,
-            accused=None,
+            accused=frozenset(),
         )
 
     @staticmethod

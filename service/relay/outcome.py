@@ -20,6 +20,7 @@ MAX_SUSPECT_DELAY_SECONDS = 5.0
 _WORDS = 500
 
 _CONFIGURATION_STATUSES = frozenset({401, 403, 404, 405})
+_BUSY_STATUSES = frozenset({408, 425, 429})
 _BATCH_TOO_LARGE = 413
 _OK = 200
 _BAD_REQUEST = 400
@@ -30,8 +31,9 @@ _UNAVAILABLE = 503
 class Answer:
     """What came back from one send.
 
-    `status` is None when there was no HTTP answer, `ids` None when the body was not the API's.
-    `words` is the server's error or the fault's name, never a URL.
+    `status` is None when there was no HTTP answer, `ids` None when the body was not the API's,
+    `reached` false when no connection could be made. `words` is the server's error or the fault's
+    name, never a URL.
     """
 
     status: int | None
@@ -39,6 +41,7 @@ class Answer:
     words: str = ""
     retry_after_seconds: float | None = None
     skew_seconds: float | None = None
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +53,43 @@ class Outcome:
     reason: str = ""
 
 
-def outcome(
-    answer: Answer, batch: Batch, *, blame: bool = False, convicted: bool = False
-) -> Outcome:
-    """Each entry of `batch` ends in exactly one place of the settlement.
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the lane knew when the answer came.
 
-    `blame`: trouble with this event alone may be its own (others passed just before).
-    `convicted`: its last trouble alone was its own (others passed before and after).
+    `convicted`: this event's last trouble alone was its own (others passed before and after).
+    `refusing`: everything is refused. `recovering`: smaller batches have just passed.
     """
+
+    convicted: bool = False
+    refusing: bool = False
+    recovering: bool = False
+
+
+def outcome(answer: Answer, batch: Batch, known: Circumstances) -> Outcome:
+    """Each entry of `batch` ends in exactly one place of the settlement."""
     signal = classify(answer, len(batch.entries))
     if signal is Signal.PASSED:
         return _passed(answer, batch)
     if signal is Signal.REFUSED:
-        return _refused(answer, batch)
+        return _refused(answer, batch, known)
     if signal is Signal.TOO_LARGE:
         return _too_large(answer, batch)
     reason = _reason(answer)
-    if signal is Signal.TROUBLE and len(batch.entries) == 1:
-        return _trouble_alone(batch, reason, blame=blame, convicted=convicted)
-    return Outcome(Settlement(batch.claim, again=_unjudged(batch.entries)), signal, reason)
+    again = _unjudged(batch.entries)
+    if signal is Signal.TROUBLE:
+        if len(batch.entries) == 1:
+            return _trouble_alone(batch, reason, known)
+        if known.recovering:
+            again = [*again[:-1], _suspected(batch.entries[-1])]
+    return Outcome(Settlement(batch.claim, again=again), signal, reason)
 
 
 def classify(answer: Answer, sent: int) -> Signal:
     """What the answer says about Inngest."""
     status = answer.status
     if status is None:
-        return Signal.TROUBLE
+        return Signal.TROUBLE if answer.reached else Signal.BUSY
     if status == _OK and answer.ids is not None:
         return Signal.PASSED if any(answer.ids[:sent]) else Signal.TROUBLE
     if status == _BAD_REQUEST and answer.ids is not None:
@@ -86,7 +100,8 @@ def classify(answer: Answer, sent: int) -> Signal:
     keyless = status == _UNAVAILABLE and "event key" in answer.words.lower()
     if status in _CONFIGURATION_STATUSES or redirect or keyless:
         return Signal.MISCONFIGURED
-    return Signal.TROUBLE
+    busy = status in _BUSY_STATUSES or answer.retry_after_seconds is not None
+    return Signal.BUSY if busy else Signal.TROUBLE
 
 
 def _passed(answer: Answer, batch: Batch) -> Outcome:
@@ -102,13 +117,13 @@ def _passed(answer: Answer, batch: Batch) -> Outcome:
     )
 
 
-def _refused(answer: Answer, batch: Batch) -> Outcome:
+def _refused(answer: Answer, batch: Batch, known: Circumstances) -> Outcome:
     """400: the leading events were taken, the next one is suspected, the rest go on."""
     taken = _leading(answer.ids or (), len(batch.entries))
     suspect, rest = batch.entries[taken], batch.entries[taken + 1 :]
     delivered = [entry.seq for entry in batch.entries[:taken]]
     words = answer.words[:_WORDS]
-    if len(batch.entries) == 1:
+    if len(batch.entries) == 1 and (suspect.alone or not known.refusing):
         settlement = _verdict(batch.claim, suspect, words)
     else:
         note = f"suspected: {words}"
@@ -138,17 +153,25 @@ def _too_large(answer: Answer, batch: Batch) -> Outcome:
     return Outcome(Settlement(batch.claim, dead=[dead]), Signal.PASSED, "413")
 
 
-def _trouble_alone(batch: Batch, reason: str, *, blame: bool, convicted: bool) -> Outcome:
+def _trouble_alone(batch: Batch, reason: str, known: Circumstances) -> Outcome:
     """Trouble with one event: it asks alone from now on, and pays only for its own trouble."""
     entry = batch.entries[0]
-    attempts = entry.attempts + convicted
+    attempts = entry.attempts + known.convicted
     if attempts >= MAX_TROUBLES:
         dead = Dead(entry.seq, attempts, "undeliverable", reason)
         return Outcome(Settlement(batch.claim, dead=[dead]), Signal.TROUBLE, reason)
     delay = min(SUSPECT_DELAY_SECONDS * 2**attempts, MAX_SUSPECT_DELAY_SECONDS)
-    note = f"trouble: {reason}" if blame or convicted else None
+    note = f"trouble: {reason}" if known.convicted else None
     again = Again(entry.seq, delay, attempts, alone=True, note=note)
     return Outcome(Settlement(batch.claim, again=[again]), Signal.TROUBLE, reason)
+
+
+def _suspected(entry: Entry) -> Again:
+    """The newest of a batch that failed after smaller ones passed.
+
+    The oldest asks alone next in any case; the two ends close in on an event that fails its batch.
+    """
+    return Again(entry.seq, 0.0, entry.attempts, alone=True)
 
 
 def _unjudged(entries: Sequence[Entry]) -> list[Again]:

@@ -1,0 +1,112 @@
+"""What is counted and logged of a send.
+
+The invariant: nothing of a payload is logged; events are named by their ids.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from service.observe.recorder import Recorder
+from service.outbox.outbox import Batch
+from service.relay.outcome import Answer, Outcome
+
+HORIZON_MS = 24 * 3600 * 1000
+_FUTURE_TS_MS = 1000
+_SKEW_SECONDS = 5.0
+_SKEW_LOG_SECONDS = 60.0
+_SHOWN = 20
+
+log = structlog.get_logger(__name__)
+
+
+class Report:
+    """Reports sends to `recorder` and to the log."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._skew_logged_at = -_SKEW_LOG_SECONDS
+
+    def begins(self, batch: Batch) -> None:
+        """Count what Inngest may have forgotten since its first send, and what it will hold back.
+
+        Inngest drops repeats of an id for 24 h, and runs an event no earlier than its ts.
+        """
+        now_ms = int(time.time() * 1000)
+        late = [
+            entry.event_id
+            for entry in batch.entries
+            if entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > HORIZON_MS
+        ]
+        if late:
+            self._recorder.count("sent_past_dedupe_window", len(late))
+            log.warning("sent_past_dedupe_window", events=late[:_SHOWN], count=len(late))
+        early = sum(entry.accepted_at_ms > now_ms + _FUTURE_TS_MS for entry in batch.entries)
+        if early:
+            self._recorder.count("sent_with_future_ts", early)
+            log.warning("sent_with_future_ts", claim=batch.claim, count=early)
+
+    def ended(self, batch: Batch, answer: Answer, verdict: Outcome, seconds: float) -> None:
+        """A send was answered, and its settlement is written."""
+        settlement = verdict.settlement
+        self._recorder.count("sends", outcome=verdict.signal.value)
+        self._recorder.count("delivered", len(settlement.delivered))
+        self._recorder.observe("send_seconds", seconds)
+        self._recorder.observe("send_events", len(batch.entries))
+        if settlement.delivered:
+            oldest = min(entry.accepted_at_ms for entry in batch.entries)
+            age_ms = max(0, int(time.time() * 1000) - oldest)
+            self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
+        self._note_skew(answer.skew_seconds)
+        self._note_dead(batch, verdict)
+        log.info(
+            "send",
+            claim=batch.claim,
+            events=len(batch.entries),
+            first=batch.entries[0].event_id,
+            outcome=verdict.signal.value,
+            status=answer.status,
+            delivered=len(settlement.delivered),
+            again=len(settlement.again),
+            dead=len(settlement.dead) or None,
+            reason=verdict.reason or None,
+            ms=round(seconds * 1000, 1),
+        )
+
+    def lease_lost(self, claim: str, rows: int) -> None:
+        """An answer came after the lease: the rows belong to another claim by now."""
+        self._recorder.count("lease_lost", rows)
+        log.error("lease_lost", claim=claim, rows=rows)
+
+    def failed(self, error: BaseException) -> None:
+        """A send ended in a fault of ours."""
+        self._recorder.count("task_restarts", task="send")
+        log.error("send_failed", exc_info=error)
+
+    def overrun(self, sends: int) -> None:
+        """A stop had to cancel sends under way."""
+        self._recorder.count("relay_drain_overruns")
+        log.warning("drain_overrun", sends=sends)
+
+    def _note_dead(self, batch: Batch, verdict: Outcome) -> None:
+        ids = {entry.seq: entry.event_id for entry in batch.entries}
+        for dead in verdict.settlement.dead:
+            self._recorder.count("dead", reason=dead.reason)
+            log.error(
+                "dead",
+                event_id=ids[dead.seq],
+                reason=dead.reason,
+                detail=dead.detail,
+                attempts=dead.attempts,
+            )
+
+    def _note_skew(self, skew_seconds: float | None) -> None:
+        if skew_seconds is None:
+            return
+        self._recorder.gauge("clock_skew_seconds", skew_seconds)
+        now = time.monotonic()
+        if abs(skew_seconds) > _SKEW_SECONDS and now - self._skew_logged_at > _SKEW_LOG_SECONDS:
+            self._skew_logged_at = now
+            log.warning("clock_skew", seconds=round(skew_seconds, 1))
