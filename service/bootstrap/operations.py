@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from service.errors import (
     OutboxUnavailableError,
     SchemaTooNewError,
 )
-from service.outbox import migrations
+from service.outbox import migrations, sqlite_backup
 from service.outbox.outbox import Filter, LaneRecord, Row, Stats
 from service.outbox.postgres_outbox import open_postgres_operations
 from service.outbox.sqlite_connection import open_onlooker
@@ -88,6 +88,18 @@ async def changing(url: str) -> AsyncIterator[Changes]:
         return
     async with _writer(path) as changes:
         yield changes
+
+
+def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:
+    """Copy the SQLite outbox at `url` to the new file `target`; returns its size in bytes.
+
+    `progress` is told pages copied and pages in all. Raises OutboxError.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        raise OutboxUnavailableError("PostgreSQL has its own backups, such as pg_dump.")
+    _check_readable(path)
+    return sqlite_backup.back_up(path, target, progress)
 
 
 def is_served(url: str) -> bool | None:

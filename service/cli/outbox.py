@@ -8,10 +8,12 @@ from __future__ import annotations
 import typer
 from dotenv import load_dotenv
 
+from service.cli.outbox_backup import backup
 from service.cli.outbox_changing import discard, purge, replay
 from service.cli.outbox_check import check
 from service.cli.outbox_pausing import pause, resume
 from service.cli.outbox_reading import audit, list_rows, show, stats
+from service.cli.outbox_watch import watch
 
 _HELP = """See, explain and repair the outbox.
 
@@ -29,6 +31,8 @@ Examples:
 
 * `outbox replay --reason rejected`
 
+* `outbox backup /backups/outbox.db`
+
 * `outbox check --max-age 5m`
 """
 
@@ -43,12 +47,14 @@ app.command("stats")(stats)
 app.command("list")(list_rows)
 app.command("show")(show)
 app.command("audit")(audit)
+app.command("watch")(watch)
 app.command("check")(check)
 app.command("replay")(replay)
 app.command("discard")(discard)
 app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("resume")(resume)
+app.command("backup")(backup)
 
 
 def main() -> None:

@@ -1,0 +1,144 @@
+"""`outbox watch`: the figures as they move, with a bar while the outbox drains.
+
+On a terminal a picture that is drawn over, elsewhere a line at each look. Ends with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from service.bootstrap.operations import is_served, looking
+from service.cli.outbox_options import DEFAULT_URL, Url, duration, faults_end_the_command
+from service.cli.outbox_tables import console, lane_text, stats_table
+from service.errors import OutboxUnavailableError
+from service.outbox.explanation import spoken_duration
+from service.outbox.views import StatsView, stats_view
+
+Interval = Annotated[
+    float,
+    typer.Option("--interval", parser=duration, metavar="DURATION", help="Between two looks."),
+]
+Count = Annotated[int, typer.Option("--count", min=0, help="End after so many looks; 0: never.")]
+_LEAST_SECONDS = 0.1
+_BAR_COLUMNS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Two looks in a row: the later figures, and what moved between them, in events per second.
+
+    `peak` is the most that has waited since the watch began or since nothing waited.
+    """
+
+    view: StatsView
+    accepted_rate: float
+    delivered_rate: float
+    peak: int
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not settled."""
+        return self.view.pending + self.view.delivering
+
+
+def watch(*, interval: Interval = "1s", count: Count = 0, url: Url = DEFAULT_URL) -> None:  # type: ignore[assignment]
+    """Watch the outbox live: rows by state, rates, the lane, a bar while it drains.
+
+    Example: `outbox watch --interval 500ms`
+    """
+    with faults_end_the_command():
+        try:
+            asyncio.run(_watch(url, max(interval, _LEAST_SECONDS), count))
+        except KeyboardInterrupt:
+            return
+
+
+def moved(before: Moving | None, view: StatsView, seconds: float) -> Moving:
+    """What moved since `before`. Purged rows don't count backwards."""
+    waiting = view.pending + view.delivering
+    if before is None or seconds <= 0:
+        return Moving(view, 0.0, 0.0, waiting)
+    old = before.view
+    settled = view.delivered + view.dead - old.delivered - old.dead
+    delivered = max(0, view.delivered - old.delivered)
+    accepted = max(0, settled + waiting - before.waiting)
+    peak = max(before.peak, waiting) if before.waiting else waiting
+    return Moving(view, accepted / seconds, delivered / seconds, peak)
+
+
+async def _watch(url: str, interval_seconds: float, count: int) -> None:
+    if not sys.stdout.isatty():
+        async for moving in _looks(url, interval_seconds, count):
+            sys.stdout.write(f"{_line(moving)}\n")
+            sys.stdout.flush()
+        return
+    with Live(console=console(), auto_refresh=False, transient=False) as live:
+        async for moving in _looks(url, interval_seconds, count):
+            live.update(_picture(moving), refresh=True)
+
+
+async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator[Moving]:
+    moving: Moving | None = None
+    looked_at = 0.0
+    seen = 0
+    while True:
+        try:
+            async with looking(url) as outbox:
+                stats = await outbox.stats()
+        except OutboxUnavailableError:
+            if moving is None:
+                raise
+        else:
+            now = time.monotonic()
+            view = stats_view(stats, serving=is_served(url))
+            moving = moved(moving, view, now - looked_at)
+            looked_at = now
+            yield moving
+        seen += 1
+        if count and seen >= count:
+            return
+        await asyncio.sleep(interval_seconds)
+
+
+def _line(moving: Moving) -> str:
+    view = moving.view
+    lane = f"{view.lane} ({view.lane_reason})" if view.lane_reason else view.lane
+    return (
+        f"pending={view.pending} delivering={view.delivering} delivered={view.delivered} "
+        f"dead={view.dead} accepted/s={moving.accepted_rate:.0f} "
+        f"delivered/s={moving.delivered_rate:.0f} lane={lane}"
+    )
+
+
+def _picture(moving: Moving) -> RenderableType:
+    view = moving.view
+    rates = Table.grid(padding=(0, 2))
+    rates.add_row("accepted", Text(f"{moving.accepted_rate:,.0f}/s", style="cyan"))
+    rates.add_row("delivered", Text(f"{moving.delivered_rate:,.0f}/s", style="green"))
+    parts: list[RenderableType] = [stats_table(view), Text(), rates]
+    if moving.waiting:
+        done = moving.peak - moving.waiting
+        bar = ProgressBar(total=max(1, moving.peak), completed=done, width=_BAR_COLUMNS)
+        left = _time_left(moving)
+        parts += [Text(), bar, Text(f"{moving.waiting:,} waiting, {left}"), lane_text(view)]
+    parts.append(Text("Ctrl-C ends this.", style="dim"))
+    return Group(*parts)
+
+
+def _time_left(moving: Moving) -> str:
+    gain = moving.delivered_rate - moving.accepted_rate
+    if gain <= 0:
+        return "not draining"
+    return f"drained in about {spoken_duration(moving.waiting / gain)}"

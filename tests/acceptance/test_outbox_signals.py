@@ -1,0 +1,78 @@
+"""The `outbox` script as shells use it: pipes that close, Ctrl-C, completion, help."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.outbox.sqlite_outbox import open_sqlite_outbox
+from tests.acceptance.fleet import ROOT
+from tests.contract.storage import append_all
+
+SCRIPT = (sys.executable, "-m", "service.cli.outbox")
+
+
+async def start(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *SCRIPT,
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> str:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as outbox:
+        await append_all(outbox, 300)
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize("form", [["list"], ["list", "--json"]])
+async def test_a_reader_that_goes_away_ends_it_quietly(url: str, form: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = await asyncio.create_subprocess_exec(
+        *SCRIPT,
+        *form,
+        "--limit",
+        "1000",
+        "--url",
+        url,
+        cwd=ROOT,
+        stdout=write,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(write)
+    _, err = await process.communicate()
+    assert err == b""
+
+
+async def test_ctrl_c_ends_a_watch_without_a_word(url: str) -> None:
+    process = await start("watch", "--url", url)
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).startswith(b"pending=300 ")
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_the_address_is_taken_from_the_environment(url: str) -> None:
+    process = await start("stats", "--json", OUTBOX_URL=url)
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b'"pending": 300' in out
+
+
+async def test_shells_can_complete_it() -> None:
+    process = await start(_OUTBOX_COMPLETE="complete_bash", COMP_WORDS="outbox st", COMP_CWORD="1")
+    out, _ = await process.communicate()
+    assert b"stats" in out

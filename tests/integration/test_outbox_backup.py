@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.outbox.outbox import State
+from service.outbox.sqlite_backup import back_up
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from tests.contract.storage import append_all, claim, event, ids
+from tests.integration.outbox_command import one_of_each, outbox_command, outbox_json
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
+    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as outbox:
+        yield outbox
+
+
+async def test_a_backup_of_a_live_outbox_holds_every_row(live: SqliteOutbox, path: Path) -> None:
+    written = await one_of_each(live)
+    copy = path.with_name("copy.db")
+    answer = await outbox_json(path, "backup", str(copy))
+    assert answer["bytes"] > 0
+    rows = {row["id"]: row["state"] for row in await outbox_json(copy, "list")}
+    assert rows == {event_id: state for state, event_id in written.items()}
+    assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600  # noqa: PTH116
+    names = {one.name for one in path.parent.iterdir()}
+    assert {name for name in names if name.startswith("copy")} == {"copy.db"}
+
+
+async def test_a_backup_under_writes_is_one_moment_and_holds_nobody_up(
+    live: SqliteOutbox, path: Path
+) -> None:
+    """Every event before it is in it, whole; those that follow are in it from the first on."""
+    before = await append_all(live, 50)
+    copy = path.with_name("copy.db")
+    copying = asyncio.create_task(outbox_command(path, "backup", str(copy)))
+    during = []
+    while not copying.done():
+        during += await append_all(live, 1)
+    assert (await copying)[0] == 0
+    assert during
+    rows = await outbox_json(copy, "list", "--limit", "9999")
+    stored = [row["id"] for row in reversed(rows)]
+    written = [each.id for each in (*before, *during)]
+    assert stored == written[: len(stored)]
+    assert len(stored) >= 50
+    assert (await live.stats()).pending == len(written)
+
+
+async def test_a_restored_copy_delivers_what_it_holds(live: SqliteOutbox, path: Path) -> None:
+    written = await one_of_each(live)
+    copy = path.with_name("restored.db")
+    await outbox_json(path, "backup", str(copy))
+    async with open_sqlite_outbox(copy, max_pending=99, max_pending_per_user=99) as restored:
+        # What was being sent is due at once, and known to have left; so is the one that waited.
+        assert restored.recovered == 1
+        found = {*ids(await claim(restored)), *ids(await claim(restored))}
+        assert found == {written["delivering"], written["pending"]}
+        row = await restored.find(written["delivering"])
+        assert row is not None
+        assert row.first_sent_at_ms is not None
+        await restored.append(event())
+        dead = await restored.find(written["dead"])
+        assert dead is not None
+        assert dead.state is State.DEAD
+
+
+async def test_a_backup_works_without_a_service(path: Path) -> None:
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        await append_all(outbox, 2)
+    copy = path.with_name("copy.db")
+    code, out, _ = await outbox_command(path, "backup", str(copy))
+    assert code == 0
+    assert out.startswith("Copied ")
+    assert (await outbox_json(copy, "stats"))["pending"] == 2
+
+
+async def test_a_backup_replaces_nothing_and_says_what_is_wrong(
+    live: SqliteOutbox, path: Path
+) -> None:
+    there = path.with_name("there.db")
+    there.write_text("precious")
+    code, _, err = await outbox_command(path, "backup", str(there))
+    assert code == 2
+    assert "there already" in err
+    assert there.read_text() == "precious"
+    assert (await outbox_command(path, "backup", str(path.parent / "no" / "folder.db")))[0] == 2
+    code, _, err = await outbox_command("postgresql://h/d", "backup", str(path.with_name("x")))
+    assert code == 2
+    assert "pg_dump" in err
+
+
+async def test_progress_is_told_to_its_end(live: SqliteOutbox, path: Path) -> None:
+    await append_all(live, 200)
+    told: list[tuple[int, int]] = []
+    await asyncio.to_thread(
+        back_up, path, path.with_name("copy.db"), lambda done, total: told.append((done, total))
+    )
+    assert told[-1][0] == told[-1][1] > 0
+
+
+async def test_watch_prints_a_line_at_each_look_where_there_is_no_terminal(
+    live: SqliteOutbox, path: Path
+) -> None:
+    await one_of_each(live)
+    code, out, _ = await outbox_command(path, "watch", "--count", "2", "--interval", "100ms")
+    first, second = out.splitlines()
+    assert code == 0
+    assert first.startswith("pending=1 delivering=1 delivered=1 dead=1 ")
+    assert "lane=open" in second
