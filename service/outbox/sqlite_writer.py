@@ -75,6 +75,7 @@ class SqliteWriter:
         self._waiting: dict[Kind[Any, Any], _Waiting[Any]] = {kind: _Waiting() for kind in kinds}
         self._standing = frozenset(map(id, standing))
         self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
         self._poked = False
         self._stack = contextlib.AsyncExitStack()
         self._connection: SqliteConnection | None = None
@@ -120,7 +121,7 @@ class SqliteWriter:
 
         Cancelling the future does not take the work back.
         """
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = self._loop.create_future()
         waiting = self._waiting[kind]
         waiting.works.append(work)
         waiting.futures.append(future)
@@ -203,7 +204,7 @@ class SqliteWriter:
         assert self._connection is not None  # noqa: S101
         began = time.perf_counter()
         self._in_hop = group
-        watch = asyncio.get_running_loop().call_later(STUCK_SECONDS, self._stuck)
+        watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
         try:
             return await self._connection.run(_transact, works)
         finally:

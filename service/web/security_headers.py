@@ -39,12 +39,16 @@ def page_policy(*inline: str) -> str:
 
 def install_security_headers(app: web.Application, *, secure: bool) -> None:
     """Put the headers on every answer of `app`, errors included."""
-    headers = tuple(security_headers(secure=secure).items())
+    headers = security_headers(secure=secure)
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         del request
-        for name, value in headers:
-            response.headers.setdefault(name, value)
+        own = response.headers
+        if hdrs.CACHE_CONTROL in own or _CSP in own:
+            for name, value in headers.items():
+                own.setdefault(name, value)
+        else:
+            own.extend(headers)  # one call in C instead of one for each header
 
     app.on_response_prepare.append(add)
 
