@@ -1,22 +1,130 @@
-"""`python -m tests.bench`: measure the service beside what it replaces."""
+"""`python -m tests.bench`: measure the service beside what it replaces, and judge it by the goals.
+
+Prints the table of the goals. A whole run also writes `results.json` and the pictures of the
+README beside this file; `--quick` takes a minute and writes nothing. `--only` takes some parts:
+posts, syncs, curve, outage, picture, backlog, idle, crowd, start.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import shutil
 import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
-from tests.bench import load, posts
+from tests.bench import backlog, crowd, goals, idle, load, outage, pictures, posts, processes
+from tests.bench.generator import allow_many_files
+from tests.bench.processes import Server
+from tests.bench.rounds import Run
+
+HERE = Path(__file__).parent
+_BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--only", help="parts, comma-separated")
-    options = parser.parse_args()
+    options = _options()
     if not load.WRK:
         print(load.HOW_TO_GET_WRK)
-    posts.run(quick=options.quick)
+    allow_many_files()
+    folder = Path(tempfile.mkdtemp(dir=processes.ROOT, prefix=".bench-"))
+    run = Run(options.quick, folder)
+    run.details["machine"] = _machine()
+    try:
+        for name in _wanted(options):
+            print(name, flush=True)
+            PARTS[name](run)
+    finally:
+        shutil.rmtree(folder)
+    print(goals.table(run.figures))
+    if not options.quick and not options.only:
+        _write(run)
     return 0
+
+
+def _posts(run: Run) -> None:
+    _with_both(run, posts.beside_handlers)
+
+
+def _curve(run: Run) -> None:
+    _with_both(run, posts.over_connections)
+
+
+def _with_both(run: Run, measure: Callable[[Run, Server, Server], None]) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir=run.folder) as name,
+        processes.sink() as sink,
+        processes.handlers(sink.url) as handlers,
+        processes.service(sink.url, Path(name)) as service,
+    ):
+        measure(run, service, handlers)
+
+
+def _with_sink(measure: Callable[[Run, Server], None]) -> Callable[[Run], None]:
+    def part(run: Run) -> None:
+        with processes.sink() as sink:
+            measure(run, sink)
+
+    return part
+
+
+PARTS: dict[str, Callable[[Run], None]] = {
+    "posts": _posts,
+    "syncs": _with_sink(posts.syncs),
+    "curve": _curve,
+    "outage": outage.latencies,
+    "picture": outage.picture,
+    "backlog": backlog.measure,
+    "idle": idle.measure,
+    "crowd": _with_sink(crowd.at_once),
+    "start": _with_sink(crowd.start),
+}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("--quick", action="store_true", help="one minute, and nothing is written")
+    parser.add_argument("--only", help=f"some of: {','.join(PARTS)}")
+    return parser.parse_args()
+
+
+def _wanted(options: argparse.Namespace) -> tuple[str, ...]:
+    if not options.only:
+        return _BRIEF if options.quick else tuple(PARTS)
+    wanted = tuple(options.only.split(","))
+    if unknown := set(wanted) - set(PARTS):
+        sys.exit(f"there is no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    return wanted
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "load": [round(one, 2) for one in os.getloadavg()],
+        "generator": "wrk" if load.WRK else "tests.bench.generator",
+    }
+
+
+def _write(run: Run) -> None:
+    verdicts = {
+        goal.key: {
+            "goal": goal.limit_shown,
+            "figure": round(run.figures[goal.key], 4),
+            "met": goal.met_by(run.figures[goal.key]),
+        }
+        for goal in goals.GOALS
+        if goal.key in run.figures
+    }
+    results = {"goals": verdicts, **run.details}
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in results.items()]
+    (HERE / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    pictures.draw(run.details, HERE)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@ figures. Of one run, only compare what the same generator measured.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 BODY = '{"documentName": "example"}'
+ROOT = Path(__file__).parents[2]
 WRK = shutil.which("wrk")
 HOW_TO_GET_WRK = (
     "wrk is not installed (Debian, Ubuntu: apt-get install wrk; macOS: brew install wrk).\n"
@@ -53,7 +55,14 @@ class Load:
 
     @property
     def per_second(self) -> float:
+        """Good answers per second."""
         return (self.requests - self.refused) / self.seconds
+
+    def all_good(self) -> Load:
+        """Itself, or an error when any request failed: a ratio of errors says nothing."""
+        if self.errors or self.refused or not self.requests:
+            raise RuntimeError(f"not every request was answered well: {self}")
+        return self
 
 
 def post(
@@ -62,12 +71,22 @@ def post(
     """POST the body to `url` on `connections` for `seconds`."""
     if WRK:
         return _wrk(url, cookie, connections, seconds)
-    return _own(url, cookie, connections, seconds)
+    return _generate("closed", url, cookie, connections, seconds)
 
 
-def median_of(rounds: int, measure: Callable[[], float]) -> float:
-    """The median of an odd number of `rounds`."""
-    return sorted(measure() for _ in range(rounds))[rounds // 2]
+def burst(url: str, *, cookie: str, connections: int) -> Load:
+    """One request on each of `connections`, all sent before the first is answered."""
+    return _generate("burst", url, cookie, connections, 0)
+
+
+@contextlib.contextmanager
+def paced(
+    url: str, *, cookie: str, connections: int, seconds: float, rate: float
+) -> Iterator[Callable[[], Load]]:
+    """`rate` requests a second beside the block; call what it gives for what was seen."""
+    command = [*_generator("paced", url, cookie, connections, seconds), "--rate", str(rate)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        yield lambda: _result(command, process.communicate()[0])
 
 
 def _wrk(url: str, cookie: str | None, connections: int, seconds: float) -> Load:
@@ -76,18 +95,27 @@ def _wrk(url: str, cookie: str | None, connections: int, seconds: float) -> Load
         script = Path(folder) / "post.lua"
         script.write_text(_SCRIPT.format(body=BODY, cookie=line))
         command = [WRK, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s"]
-        return _result([*command, "-s", str(script), url])
+        return _run([*command, "-s", str(script), url])
 
 
-def _own(url: str, cookie: str | None, connections: int, seconds: float) -> Load:
-    command = [sys.executable, "-m", "tests.bench.generator", url, str(connections), str(seconds)]
-    return _result([*command, *([cookie] if cookie else [])])
+def _generate(way: str, url: str, cookie: str | None, connections: int, seconds: float) -> Load:
+    return _run(_generator(way, url, cookie, connections, seconds))
 
 
-def _result(command: list[str]) -> Load:
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
-    for line in done.stdout.splitlines():
+def _generator(
+    way: str, url: str, cookie: str | None, connections: int, seconds: float
+) -> list[str]:
+    command = [sys.executable, "-m", "tests.bench.generator", way, url]
+    return [*command, str(connections), str(seconds), *([cookie] if cookie else [])]
+
+
+def _run(command: list[str]) -> Load:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return _result(command, done.stdout + done.stderr)
+
+
+def _result(command: list[str], printed: str) -> Load:
+    for line in printed.splitlines():
         if line.startswith("RESULT "):
             return Load(**json.loads(line.removeprefix("RESULT ")))
-    raise RuntimeError(f"{command[0]} gave no result:\n{done.stdout}{done.stderr}")
+    raise RuntimeError(f"{command[0]} gave no result:\n{printed}")

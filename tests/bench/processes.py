@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
+ROOT = Path(__file__).parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _USER = {"email": "ada@example.com", "name": "Ada", "id": "u-1"}
 
@@ -39,14 +41,27 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port
+
     def cpu_seconds(self) -> float:
         """User and system time of all its threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def resident_mib(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        return self._status_kib("VmRSS") / 1024
+
+    def peak_resident_mib(self) -> float:
+        return self._status_kib("VmHWM") / 1024
+
+    def hold(self) -> None:
+        """Stop it where it stands: its connections stay, nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] = {}
@@ -62,6 +77,10 @@ class Server:
             raw = answer.read()
             return answer.status, json.loads(raw) if raw else None, answer.headers
 
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
+            return answer.read().decode()
+
     def cookie(self, path: str) -> str:
         """The Cookie header of a new session."""
         status, _, headers = self.call("POST", path, _USER)
@@ -70,6 +89,7 @@ class Server:
 
     def stop(self) -> None:
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(STOP_SECONDS)
@@ -77,18 +97,21 @@ class Server:
                 self.process.kill()
                 self.process.wait()
 
+    def _status_kib(self, name: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"{name}:\s+(\d+)", status)[1])
+
 
 @contextlib.contextmanager
 def started(
     command: Sequence[str], environment: Mapping[str, str] = {}, *, cwd: Path | None = None
 ) -> Iterator[Server]:
     """Run `command` until the block ends; ready once it has printed where it listens."""
-    root = Path(__file__).parents[2]
     with tempfile.NamedTemporaryFile("a") as output:
         process = subprocess.Popen(
             command,
-            env={**_plain_environment(), "PYTHONPATH": str(root), **environment},
-            cwd=cwd or root,
+            env={**plain_environment(), **environment},
+            cwd=cwd or ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -100,14 +123,9 @@ def started(
             server.stop()
 
 
-def sink() -> contextlib.AbstractContextManager[Server]:
+def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
     """The stand-in that only counts and answers."""
-    return started([sys.executable, "-m", "service.stand_in", "--port", "0", "--sink"])
-
-
-def stand_in(port: int = 0) -> contextlib.AbstractContextManager[Server]:
-    """The stand-in with its ledger and its faults."""
-    return started([sys.executable, "-m", "service.stand_in", "--port", str(port)])
+    return started([sys.executable, "-m", "service.stand_in", "--port", str(port), "--sink"])
 
 
 def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
@@ -115,16 +133,20 @@ def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
 
 
 def service(
-    inngest_url: str, folder: Path, *, wrapper: Sequence[str] = ()
+    inngest_url: str, folder: Path, *, send_timeout: float = 10, port: int = 0
 ) -> contextlib.AbstractContextManager[Server]:
     """The real service on an SQLite outbox in `folder`, delivering to `inngest_url`."""
-    command = [*wrapper, sys.executable, "-m", "service", "serve"]
-    return started(command, service_environment(inngest_url, folder), cwd=folder)
+    command = [sys.executable, "-m", "service", "serve"]
+    environment = {
+        **service_environment(inngest_url, folder),
+        "OUTBOX_SEND_TIMEOUT": str(send_timeout),
+        "PORT": str(port),
+    }
+    return started(command, environment, cwd=folder)
 
 
 def service_environment(inngest_url: str, folder: Path) -> dict[str, str]:
     return {
-        "PORT": "0",
         "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
         "AWS_S3_REGION": "eu-west-1",
         "AWS_S3_BUCKET": "documents",
@@ -136,6 +158,28 @@ def service_environment(inngest_url: str, folder: Path) -> dict[str, str]:
         "OUTBOX_MAX_PENDING_PER_USER": "10000000",
         "LOG_FORMAT": "json",
     }
+
+
+def plain_environment() -> dict[str, str]:
+    """This environment without what would configure the service or the SDK."""
+    ours = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def arrivals(sink: Server) -> int:
+    """How many events came to the stand-in."""
+    return sink.call("GET", "/stand-in/stats")[1]["arrivals"]
+
+
+def wait_for_arrivals(sink: Server, count: int, seconds: float = 60.0) -> float:
+    """Wait until `count` events came; the monotonic time of seeing them."""
+    deadline = time.monotonic() + seconds
+    while arrivals(sink) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{arrivals(sink)} of {count} events came in {seconds:g} s")
+        time.sleep(0.005)
+    return time.monotonic()
 
 
 def undelivered(server: Server) -> int:
@@ -150,12 +194,6 @@ def wait_until_delivered(server: Server, seconds: float = 60.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{undelivered(server)} events are still undelivered")
         time.sleep(0.05)
-
-
-def _plain_environment() -> dict[str, str]:
-    """This environment without what would configure the service or the SDK."""
-    ours = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def _printed_url(process: subprocess.Popen[bytes], output: Path) -> str:

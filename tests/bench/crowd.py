@@ -1,0 +1,59 @@
+"""Many at once: 1,000 connections, 10,000 requests in flight, and the start."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench import load, processes
+from tests.bench.generator import allow_many_files
+from tests.bench.processes import Server
+from tests.bench.rounds import Run
+
+CONNECTIONS = 1000
+IN_FLIGHT = 10_000
+_SPARE_FILES = 500
+
+
+def at_once(run: Run, sink: Server) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir=run.folder) as name,
+        processes.service(sink.url, Path(name)) as service,
+    ):
+        idle = service.resident_mib()
+        cookie = service.cookie("/auth/dev-login")
+        url = f"{service.url}/api/route"
+        seen = load.post(url, cookie=cookie, connections=CONNECTIONS, seconds=max(2, run.seconds))
+        run.say(f"x {CONNECTIONS}: {seen.per_second:,.0f}/s  p99 {seen.p99:.0f} ms")
+        run.found("crowd_errors", seen.errors + seen.refused)
+        run.found("crowd_longest", seen.longest / 1e3)
+        processes.wait_until_delivered(service)
+        if allow_many_files() < IN_FLIGHT + _SPARE_FILES:
+            run.say(f"ulimit -n is below {IN_FLIGHT + _SPARE_FILES}: not measured")
+            return
+        burst = load.burst(url, cookie=cookie, connections=IN_FLIGHT).all_good()
+        run.found("memory_flight", service.peak_resident_mib() - idle)
+        run.details["in_flight"] = {
+            "requests": burst.requests,
+            "seconds": round(burst.seconds, 2),
+            "longest_ms": round(burst.longest),
+            "idle_mib": round(idle),
+            "peak_mib": round(service.peak_resident_mib()),
+        }
+        run.say(f"{IN_FLIGHT:,} in flight: answered in {burst.seconds:.2f} s")
+
+
+def start(run: Run, sink: Server) -> None:
+    """From the start of the process to the first answer to a request."""
+    seconds, processor_seconds = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory(dir=run.folder) as name:
+            began = time.perf_counter()
+            with processes.service(sink.url, Path(name)) as service:
+                service.call("GET", "/readyz")
+                seconds.append(time.perf_counter() - began)
+                processor_seconds.append(service.cpu_seconds())
+    run.details["start_processor_seconds"] = statistics.median(processor_seconds)
+    run.found("start", statistics.median(seconds))

@@ -1,0 +1,78 @@
+"""The goals, and what a run found beside them.
+
+All but times, syncs and memory are ratios of figures that were taken in turns in one run, so that
+another machine, or a busy one, moves both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`key` names the figure; it is met when the figure is at least or at most `limit`."""
+
+    key: str
+    what: str
+    limit: float
+    unit: str
+    digits: int
+    at_most: bool
+
+    def met_by(self, figure: float) -> bool:
+        return figure <= self.limit if self.at_most else figure >= self.limit
+
+    def shown(self, figure: float) -> str:
+        return f"{figure:.{self.digits}f}{self.unit}"
+
+    @property
+    def limit_shown(self) -> str:
+        return f"{'<=' if self.at_most else '>='} {self.limit:g}{self.unit}"
+
+
+def at_least(key: str, limit: float, what: str, unit: str = "", digits: int = 2) -> Goal:
+    return Goal(key, what, limit, unit, digits, at_most=False)
+
+
+def at_most(key: str, limit: float, what: str, unit: str = "", digits: int = 2) -> Goal:
+    return Goal(key, what, limit, unit, digits, at_most=True)
+
+
+GOALS = (
+    at_least(
+        "posts_to_parse", 0.45, "durable signed-in posts/s, beside a handler that only parses"
+    ),
+    at_least("posts_to_sdk", 20, "the same, beside a handler that awaits the SDK's send", digits=1),
+    at_most("p99_away", 1.2, "p99 of posts while Inngest is away, beside good times"),
+    at_most("p99_hanging", 1.2, "p99 of posts while Inngest hangs, beside good times"),
+    at_least("drain_to_sdk", 2, "events/s drained from 100,000, beside the SDK's batches of 500"),
+    at_least("posts_draining", 0.8, "posts/s while a backlog drains, beside nothing to drain"),
+    at_most("cpu_to_parse", 3, "processor time per event, accepted to delivered, beside a parse"),
+    at_most("idle_to_direct", 2, "idle: post to arrival, median, beside a direct send"),
+    at_most("syncs_per_post", 1 / 16, "syncs per accepted post at 64 connections", digits=4),
+    at_least("posts_million", 0.9, "posts/s with 1,000,000 rows waiting, beside an empty outbox"),
+    at_least("drain_million", 0.9, "drained events/s with 1,000,000 rows, beside 100,000"),
+    at_most("memory_million", 150, "memory with 1,000,000 rows waiting, above idle", " MiB", 0),
+    at_most("memory_flight", 150, "memory with 10,000 requests in flight, above idle", " MiB", 0),
+    at_most("crowd_errors", 0, "1,000 connections at once: errors", digits=0),
+    at_most("crowd_longest", 5, "1,000 connections at once: the longest answer", " s"),
+    at_most("start", 1, "start to first answer", " s"),
+    at_most("stats_million", 0.5, "`outbox stats` with 1,000,000 rows", " s"),
+)
+
+
+def table(figures: dict[str, float]) -> str:
+    """The goals as a Markdown table; a goal without a figure was not measured."""
+    lines = ["| what | goal | figure | verdict |", "|---|---|---|---|"]
+    for goal in GOALS:
+        figure = figures.get(goal.key)
+        shown = "-" if figure is None else goal.shown(figure)
+        lines.append(f"| {goal.what} | {goal.limit_shown} | {shown} | {verdict(goal, figure)} |")
+    return "\n".join(lines)
+
+
+def verdict(goal: Goal, figure: float | None) -> str:
+    if figure is None:
+        return "not measured"
+    return "met" if goal.met_by(figure) else "**missed**"
