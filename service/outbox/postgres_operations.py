@@ -22,21 +22,22 @@ _PLACES = """
 SELECT seq, 'pending' AS state, attempts, sends, alone, first_sent_at_ms,
        NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
        NULL AS reason, NULL AS detail
-FROM outbox_ready WHERE coalesce(%(state)s::text, 'pending') = 'pending'
+FROM outbox_ready WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {of_one}
 UNION ALL
 SELECT u.seq, 'delivering', u.attempts, u.sends, u.alone,
        coalesce(u.first_sent_at_ms, c.claimed_at_ms), NULL, NULL, c.lease_until, NULL, NULL
 FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.alone, c.first_sent_at_ms)
     AS u(seq, attempts, sends, alone, first_sent_at_ms)
-WHERE coalesce(%(state)s::text, 'delivering') = 'delivering'
+WHERE coalesce(%(state)s::text, 'delivering') = 'delivering' AND {of_one}
 UNION ALL
 SELECT seq, 'delivered', attempts, sends, alone, first_sent_at_ms, settled_at_ms, NULL, NULL,
        NULL, NULL
-FROM outbox_done WHERE NOT dead AND coalesce(%(state)s::text, 'delivered') = 'delivered'
+FROM outbox_done
+WHERE NOT dead AND coalesce(%(state)s::text, 'delivered') = 'delivered' AND {of_one}
 UNION ALL
 SELECT seq, 'dead', attempts, sends, alone, first_sent_at_ms, settled_at_ms, NULL, NULL,
        reason, detail
-FROM outbox_done WHERE dead AND coalesce(%(state)s::text, 'dead') = 'dead'
+FROM outbox_done WHERE dead AND coalesce(%(state)s::text, 'dead') = 'dead' AND {of_one}
 """
 
 # A condition whose parameter is null is dropped when planning.
@@ -48,7 +49,7 @@ AND (%(older_than_ms)s::bigint IS NULL
      OR o.accepted_at_ms <= {_NOW_MS} - %(older_than_ms)s::bigint)
 """
 
-ROWS = f"""
+_ROWS = f"""
 SELECT o.event_id, o.name, o.user_id, p.state, p.attempts, p.sends, p.alone, o.accepted_at_ms,
        p.first_sent_at_ms, p.settled_at_ms,
        CASE p.state WHEN 'pending' THEN
@@ -59,10 +60,24 @@ SELECT o.event_id, o.name, o.user_id, p.state, p.attempts, p.sends, p.alone, o.a
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        octet_length(o.payload)
-FROM outbox o JOIN ({_PLACES}) AS p ON p.seq = o.seq
+FROM {{source}}
 WHERE {_WANTED} AND (%(reason)s::text IS NULL OR p.reason = %(reason)s)
-ORDER BY o.seq DESC LIMIT %(limit)s
+ORDER BY {{order}} DESC LIMIT %(limit)s
 """
+
+# From the events to their places: the newest of all, or the named ones. OFFSET 0 keeps the planner
+# from reading the places from end to end.
+ROWS = _ROWS.format(
+    source=f"outbox o CROSS JOIN LATERAL ({_PLACES.format(of_one='seq = o.seq')} OFFSET 0) AS p",
+    order="o.seq",
+)
+
+# From the places of one state to their events.
+ROWS_IN_STATE = _ROWS.format(
+    source=f"({_PLACES.format(of_one='true')}) AS p CROSS JOIN LATERAL "
+    "(SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o",
+    order="p.seq",
+)
 
 # Delivered rows are counted as the rest: all done rows less the few dead ones.
 STATS = f"""
@@ -192,7 +207,10 @@ class PostgresOperations:
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """See the port."""
-        found = await self._pool.run(ROWS, _values(wanted), within_seconds=_READ_SECONDS)
+        given = _values(wanted)
+        by_state = given["state"] and wanted.ids is None
+        statement = ROWS_IN_STATE if by_state else ROWS
+        found = await self._pool.run(statement, given, within_seconds=_READ_SECONDS)
         return [_row(row) for row in found]
 
     async def payload(self, event_id: str) -> bytes | None:
@@ -235,11 +253,12 @@ class PostgresOperations:
 
 
 def _values(wanted: Filter) -> dict[str, Any]:
-    """The parameters of a filter. PostgreSQL takes no NUL, and no stored id holds one."""
+    """The parameters of a filter. Only dead rows have a reason; no stored id holds a NUL."""
     older = wanted.older_than_seconds
+    state = State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
     return {
         "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
-        "state": wanted.state and wanted.state.value,
+        "state": state and state.value,
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
