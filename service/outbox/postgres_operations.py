@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from service.outbox.outbox import Filter, Row, State, Stats
 from service.outbox.postgres_lane import PostgresLane
 from service.outbox.postgres_pool import PostgresPool
 from service.outbox.postgres_wakeup import PostgresWakeup
 
+_RATE_SECONDS = 5
 _NOW_MS = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 # Where each event is, for people. A branch whose state is not wanted is dropped when planning.
@@ -79,7 +82,8 @@ ROWS_IN_STATE = _ROWS.format(
     order="p.seq",
 )
 
-# Delivered rows are counted as the rest: all done rows less the few dead ones.
+# Delivered rows are counted as the rest: all done rows less the few dead ones. The rate is that of
+# all processes together.
 STATS = f"""
 WITH held AS (SELECT unnest(seqs) AS seq FROM outbox_claims)
 SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM held),
@@ -91,7 +95,9 @@ SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM held),
             (SELECT min(seq) FROM outbox_ready WHERE due_at <= clock_timestamp()))),
        pg_total_relation_size('outbox') + pg_total_relation_size('outbox_ready')
        + pg_total_relation_size('outbox_claims') + pg_total_relation_size('outbox_done')
-       + pg_total_relation_size('outbox_notes')
+       + pg_total_relation_size('outbox_notes'),
+       (SELECT count(*) FROM outbox_done
+        WHERE NOT dead AND settled_at_ms > {_NOW_MS} - {_RATE_SECONDS} * 1000)
 """
 
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = %(id)s"
@@ -192,7 +198,8 @@ class PostgresOperations:
     async def stats(self) -> Stats:
         """See the port."""
         rows = await self._pool.run(STATS, within_seconds=_READ_SECONDS)
-        pending, delivering, done, dead, oldest, oldest_due, size = rows[0]
+        pending, delivering, done, dead, oldest, oldest_due, size, lately = rows[0]
+        lane = await self._lane.load()
         return Stats(
             pending=pending,
             delivering=delivering,
@@ -200,7 +207,7 @@ class PostgresOperations:
             dead=dead,
             oldest_pending_seconds=_seconds(oldest),
             oldest_due_seconds=_seconds(oldest_due),
-            lane=await self._lane.load(),
+            lane=msgspec.structs.replace(lane, rate=lately / _RATE_SECONDS),
             database_bytes=size,
             wal_bytes=None,
         )

@@ -222,6 +222,10 @@ class Lane:
         waiting = LaneState.CLOSED if state is LaneState.RECOVERING else state
         return replace(self, state=waiting, reason=reason, window=1, reopens_at=reopens_at)
 
+    def asking_at(self, at: float) -> Lane:
+        """A lane that waits asks not later than `at`: another process's events pass."""
+        return replace(self, reopens_at=min(self.reopens_at, at))
+
     def with_paused(self, *, paused: bool) -> Lane:
         """Paused by an operator, or not; what is known of Inngest stays."""
         return replace(self, paused=paused)

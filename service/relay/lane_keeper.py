@@ -1,7 +1,9 @@
 """The lane's keeper: the lane as it stands in this process, and its record in the store.
 
-The record is for restarts, for people and for other processes; only its pause comes back from it.
-The invariant: what this process has seen of Inngest is never overwritten by the record.
+The record is for restarts, for people and for other processes. Another process's trouble makes a
+process that has no news of its own ask with one event before it sends more, and another's recovery
+lets one that waits ask at once. The invariant: what this process is seeing of Inngest itself is
+never overwritten by the record.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from service.relay.lane import MAX_RETRY_AFTER_SECONDS, Lane, LaneState
 
 LANE_POLL_SECONDS = 1.0
 _RATE_WEIGHT = 0.3
+_TROUBLE = frozenset({LaneState.CLOSED, LaneState.MISCONFIGURED})
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +35,8 @@ class LaneKeeper:
         self._since_ms = int(time.time() * 1000)
         self._restored = False
         self._delivered = 0
+        self._seen = 0
+        self._told: tuple[tuple[str, str, int], float] | None = None
         self.lane = lane
         self.rate = 0.0
 
@@ -56,20 +61,27 @@ class LaneKeeper:
                 reopens_at=asyncio.get_running_loop().time() + wait,
             )
             self._since_ms = record.since_ms
-        self._adopt(record)
+        self._seen = record.revision
+        self._pause(record)
 
     async def keep(self) -> None:
         """Exchange the lane with the store, until cancelled."""
         while True:
             await asyncio.sleep(LANE_POLL_SECONDS)
+            with contextlib.suppress(OutboxUnavailableError):
+                await self._exchange()
             self.rate += (self._delivered / LANE_POLL_SECONDS - self.rate) * _RATE_WEIGHT
             self._delivered = 0
-            with contextlib.suppress(OutboxUnavailableError):
-                record = await self._queue.load_lane()
-                if record:
-                    self._adopt(record)
-                if record is None or self._is_news(record):
-                    await self.save()
+
+    async def _exchange(self) -> None:
+        record = await self._queue.load_lane()
+        if record:
+            self._pause(record)
+            if record.revision > self._seen:
+                self._seen = record.revision
+                self._heed(record)
+        if record is None or self._is_news(record):
+            await self.save()
 
     def move(self, lane: Lane) -> None:
         """Replace the lane; a change of its state is logged."""
@@ -88,7 +100,8 @@ class LaneKeeper:
     async def save(self) -> None:
         """Write the record. Raises OutboxUnavailableError."""
         lane = self.lane
-        await self._queue.save_lane(
+        self._told = _told(lane), self.rate
+        saved = await self._queue.save_lane(
             LaneRecord(
                 state=lane.state.value,
                 reason=lane.reason,
@@ -99,15 +112,33 @@ class LaneKeeper:
                 rate=round(self.rate, 1),
             )
         )
+        if saved.revision == self._seen + 1:
+            self._seen = saved.revision
 
-    def _adopt(self, record: LaneRecord) -> None:
+    def _pause(self, record: LaneRecord) -> None:
         paused = record.paused_by is not None
         if paused != self.lane.paused:
             self.lane = self.lane.with_paused(paused=paused)
             self._changed()
 
+    def _heed(self, record: LaneRecord) -> None:
+        """What another process has seen since this one looked last."""
+        now = asyncio.get_running_loop().time()
+        troubled = record.state in _TROUBLE
+        if troubled and self.lane.state is LaneState.OPEN and not self._delivered:
+            wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
+            state = LaneState(record.state)
+            self.move(self.lane.resumed(state, reason=record.reason, reopens_at=now + wait))
+            self._told = _told(self.lane), self.rate
+        elif not troubled and self.lane.state in _TROUBLE and self.lane.reopens_at > now:
+            self.lane = self.lane.asking_at(now)
+            self._changed()
+
     def _is_news(self, record: LaneRecord) -> bool:
-        lane = self.lane
-        known = (record.state, record.reason, record.failures)
-        moved = abs(record.rate - self.rate) > max(1.0, record.rate * 0.1)
-        return moved or known != (lane.state.value, lane.reason, lane.failures)
+        """Whether this lane has changed since it was told, or was never told and is another."""
+        state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)
+        return _told(self.lane) != state or abs(rate - self.rate) > max(1.0, rate * 0.1)
+
+
+def _told(lane: Lane) -> tuple[str, str, int]:
+    return lane.state.value, lane.reason, lane.failures
