@@ -1,0 +1,63 @@
+"""The README's example of another event type, run as it stands there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from service.errors import InvalidFieldError
+from service.identity.user import User
+from service.outbox.outbox import Ask
+from service.outbox.sqlite_outbox import open_sqlite_outbox
+from service.web.event_route import EventRoute, EventType
+
+IMPORTS = """
+from typing import Annotated
+import msgspec
+from msgspec import Meta
+from service.identity.user import User
+from service.web.event_route import EventType
+"""
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventType:
+    [code] = re.findall(r"```python\n(class Greet.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "greetings.py").write_text(IMPORTS + code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "greetings", raising=False)
+    return importlib.import_module("greetings").GREETED
+
+
+async def ada(request: web.Request) -> User:
+    return User("u-1", name="Ada")
+
+
+async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
+    declared, aiohttp_client, tmp_path
+):
+    limits = {"max_pending": 10, "max_pending_per_user": 10}
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
+        app = web.Application()
+        app.add_routes(EventRoute(declared, outbox, ada).routes())
+        client = await aiohttp_client(app)
+        answer = await client.post("/api/greet", json={"greeting": "Hello"})
+        assert answer.status == 200
+        batch = await outbox.claim(Ask(10, 10_000, 30))
+    event = msgspec.json.decode(batch.entries[0].payload)
+    assert event["name"] == "people/greeted"
+    assert event["data"] == {"text": "Hello, Ada"}
+
+
+@pytest.mark.parametrize("body", [b'{"greeting": ""}', b'{"greeting": 1}', b"{}"])
+async def test_what_its_body_does_not_allow_is_refused(declared, body):
+    route = EventRoute(declared, None, ada)
+    with pytest.raises(InvalidFieldError):
+        route._parse(body)
