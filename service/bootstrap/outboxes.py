@@ -50,7 +50,9 @@ async def open_outbox(
         ) as postgres:
             yield postgres
     else:
-        async with open_sqlite_outbox(Path(path), **limits, socket=socket) as sqlite:
+        async with open_sqlite_outbox(
+            Path(path), **limits, socket=socket, recorder=recorder
+        ) as sqlite:
             yield sqlite
 
 
@@ -64,6 +66,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
         async with open_outbox(settings, recorder=recorder) as outbox:
             yield outbox
         return
+    recorder.gauge("notify_ok", 1.0)  # one process has nobody to notify
     with control_address() as address:
         async with contextlib.AsyncExitStack() as stack:
             outbox = await stack.enter_async_context(

@@ -24,6 +24,7 @@ from service.inngest_client import make_client
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
 from service.observe.supervisor import Supervisor, supervising
+from service.outbox.sampler import Sampler
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.settings import Settings
@@ -59,6 +60,9 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
         supervisor = await stack.enter_async_context(supervising(recorder))
+        sampler = Sampler(outbox, recorder)
+        supervisor.watch("sampler", sampler.run)
+        supervisor.watch("event-loop-lag", sampler.keep_lag)
         relay = None
         if with_relay:
             relay = await stack.enter_async_context(

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -24,7 +23,8 @@ from service.cli.outbox_options import DEFAULT_URL, Url, duration, faults_end_th
 from service.cli.outbox_tables import console, lane_text, stats_table
 from service.errors import OutboxUnavailableError
 from service.outbox.explanation import spoken_duration
-from service.outbox.views import StatsView, stats_view
+from service.outbox.movement import Movement, moved
+from service.outbox.views import stats_view
 
 Interval = Annotated[
     float,
@@ -33,24 +33,6 @@ Interval = Annotated[
 Count = Annotated[int, typer.Option("--count", min=0, help="End after so many looks; 0: never.")]
 _LEAST_SECONDS = 0.1
 _BAR_COLUMNS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Moving:
-    """Two looks in a row: the later figures, and what moved between them, in events per second.
-
-    `peak` is the most that has waited since the watch began or since nothing waited.
-    """
-
-    view: StatsView
-    accepted_rate: float
-    delivered_rate: float
-    peak: int
-
-    @property
-    def waiting(self) -> int:
-        """Rows that are not settled."""
-        return self.view.pending + self.view.delivering
 
 
 def watch(*, interval: Interval = "1s", count: Count = 0, url: Url = DEFAULT_URL) -> None:  # type: ignore[assignment]
@@ -65,19 +47,6 @@ def watch(*, interval: Interval = "1s", count: Count = 0, url: Url = DEFAULT_URL
             return
 
 
-def moved(before: Moving | None, view: StatsView, seconds: float) -> Moving:
-    """What moved since `before`. Purged rows don't count backwards."""
-    waiting = view.pending + view.delivering
-    if before is None or seconds <= 0:
-        return Moving(view, 0.0, 0.0, waiting)
-    old = before.view
-    settled = view.delivered + view.dead - old.delivered - old.dead
-    delivered = max(0, view.delivered - old.delivered)
-    accepted = max(0, settled + waiting - before.waiting)
-    peak = max(before.peak, waiting) if before.waiting else waiting
-    return Moving(view, accepted / seconds, delivered / seconds, peak)
-
-
 async def _watch(url: str, interval_seconds: float, count: int) -> None:
     if not sys.stdout.isatty():
         async for moving in _looks(url, interval_seconds, count):
@@ -89,8 +58,8 @@ async def _watch(url: str, interval_seconds: float, count: int) -> None:
             live.update(_picture(moving), refresh=True)
 
 
-async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator[Moving]:
-    moving: Moving | None = None
+async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator[Movement]:
+    moving: Movement | None = None
     looked_at = 0.0
     seen = 0
     while True:
@@ -112,7 +81,7 @@ async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator
         await asyncio.sleep(interval_seconds)
 
 
-def _line(moving: Moving) -> str:
+def _line(moving: Movement) -> str:
     view = moving.view
     lane = f"{view.lane} ({view.lane_reason})" if view.lane_reason else view.lane
     return (
@@ -122,7 +91,7 @@ def _line(moving: Moving) -> str:
     )
 
 
-def _picture(moving: Moving) -> RenderableType:
+def _picture(moving: Movement) -> RenderableType:
     view = moving.view
     rates = Table.grid(padding=(0, 2))
     rates.add_row("accepted", Text(f"{moving.accepted_rate:,.0f}/s", style="cyan"))
@@ -137,7 +106,7 @@ def _picture(moving: Moving) -> RenderableType:
     return Group(*parts)
 
 
-def _time_left(moving: Moving) -> str:
+def _time_left(moving: Movement) -> str:
     gain = moving.delivered_rate - moving.accepted_rate
     if gain <= 0:
         return "not draining"

@@ -49,17 +49,25 @@ VOCABULARY = {
     "delivery_latency_seconds": Metric(
         Histogram, "From acceptance to delivery, oldest event of each batch.", (), _LATENCY
     ),
-    "group_events": Metric(Histogram, "Works that shared one commit.", (), _SIZES),
+    "group_events": Metric(Histogram, "Events that shared one commit.", (), _SIZES),
     "commit_seconds": Metric(Histogram, "Time of a commit with its sync.", (), _SHORT),
     "clock_skew_seconds": Metric(Gauge, "How far our clock is ahead of Inngest's."),
+    "sampled_timestamp_seconds": Metric(
+        Gauge, "When the outbox was last looked at for these gauges, in seconds since 1970."
+    ),
+    "oldest_pending_seconds": Metric(
+        Gauge, "Age of the oldest row that is not settled, 0 without one."
+    ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",)),
     "oldest_due_seconds": Metric(Gauge, "Age of the oldest row that is due, 0 without one."),
     "lane_state": Metric(Gauge, "1 for the lane's state, 0 for the others.", ("state",)),
-    "drain_eta_seconds": Metric(Gauge, "Estimate until the backlog is gone, 0 without one."),
+    "drain_eta_seconds": Metric(
+        Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."
+    ),
     "event_loop_lag_seconds": Metric(Gauge, "How late the event loop woke up, at worst, lately."),
     "database_bytes": Metric(Gauge, "Size of the outbox's database."),
     "wal_bytes": Metric(Gauge, "Size of its write-ahead log."),
-    "notify_ok": Metric(Gauge, "1 while PostgreSQL's notifications arrive."),
+    "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive, or none are needed."),
 }
 
 _Child = Counter | Gauge | Histogram

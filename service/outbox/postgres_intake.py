@@ -195,6 +195,8 @@ class PostgresIntake:
         else:
             _resolve(batch, receipts)
             self._wakeup.rows_are_due()
+            stored = sum(isinstance(one, Receipt) and not one.replayed for one in receipts)
+            self._recorder.count("accepted", stored)
             self._recorder.observe("group_events", len(batch))
             self._recorder.observe("commit_seconds", time.monotonic() - began)
 

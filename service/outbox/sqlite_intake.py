@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.observe.recorder import Recorder
 from service.outbox.event import Event
 from service.outbox.outbox import IdempotencyKey, Receipt
 
@@ -87,8 +88,9 @@ class PendingCounts:
 class SqliteIntake:
     """The kind of work that appends (see `Kind`)."""
 
-    def __init__(self, counts: PendingCounts) -> None:
+    def __init__(self, counts: PendingCounts, recorder: Recorder) -> None:
         self._counts = counts
+        self._recorder = recorder
 
     def apply(self, connection: sqlite3.Connection, works: Sequence[Append]) -> Sequence[Any]:
         """Insert all; a Receipt or IdempotencyKeyReusedError for each."""
@@ -101,11 +103,15 @@ class SqliteIntake:
     def committed(
         self, works: Sequence[Append], results: Sequence[Any], taken: Sequence[bool]
     ) -> None:
-        """Give back the room of works that inserted nothing."""
+        """Count what was accepted; give back the room of works that inserted nothing."""
         del taken
+        stored = len(works)
         for work, result in zip(works, results, strict=True):
             if work.key and (isinstance(result, Exception) or result.replayed):
                 self._counts.left(work.event.user_id)
+                stored -= 1
+        self._recorder.count("accepted", stored)
+        self._recorder.observe("group_events", len(works))
 
     def failed(self, works: Sequence[Append]) -> None:
         """Give all room back."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
+from service.observe.recorder import NullRecorder, Recorder
 from service.outbox import sqlite_repair
 from service.outbox.event import Event
 from service.outbox.migrations import migrate
@@ -65,11 +66,13 @@ _VACUUM_PAGES = 1000
 class SqliteOutbox:
     """See the ports in `service.outbox.outbox`; made by `open_sqlite_outbox`."""
 
-    def __init__(self, path: Path, *, max_pending: int, max_pending_per_user: int) -> None:
+    def __init__(
+        self, path: Path, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
+    ) -> None:
         self._path = path
         self._counts = PendingCounts(max_pending, max_pending_per_user)
         self._clock = Clock()
-        self._intake = SqliteIntake(self._counts)
+        self._intake = SqliteIntake(self._counts, recorder)
         self._claims = SqliteClaims(self._clock, self._poke)
         self._settlements = SqliteSettlements(self._clock, self._counts, self._claims)
         self._writes = SqliteWrites()
@@ -77,6 +80,7 @@ class SqliteOutbox:
             path,
             kinds=(self._settlements, self._writes, self._intake, self._claims),
             standing=(self._claims,),
+            recorder=recorder,
         )
         self._reading: SqliteReading | None = None
         self._disk_checked_at = 0.0
@@ -286,7 +290,12 @@ class SqliteOutbox:
 
 @contextlib.asynccontextmanager
 async def open_sqlite_outbox(
-    path: Path, *, max_pending: int, max_pending_per_user: int, socket: str | None = None
+    path: Path,
+    *,
+    max_pending: int,
+    max_pending_per_user: int,
+    socket: str | None = None,
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[SqliteOutbox]:
     """The outbox at `path`, made when it is not there, with this process as its only writer.
 
@@ -296,7 +305,10 @@ async def open_sqlite_outbox(
     with sole_writer(path, socket=socket):
         await asyncio.to_thread(migrate, f"sqlite:///{path}")
         outbox = SqliteOutbox(
-            path, max_pending=max_pending, max_pending_per_user=max_pending_per_user
+            path,
+            max_pending=max_pending,
+            max_pending_per_user=max_pending_per_user,
+            recorder=recorder or NullRecorder(),
         )
         async with outbox.opened():
             yield outbox

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from service.errors import OutboxUnavailableError
+from service.observe.recorder import Recorder
 from service.outbox.sqlite_connection import SqliteConnection, open_writer
 
 W = TypeVar("W")
@@ -69,9 +70,14 @@ class SqliteWriter:
     """
 
     def __init__(
-        self, path: Path, kinds: Sequence[Kind[Any, Any]], standing: Sequence[Kind[Any, Any]]
+        self,
+        path: Path,
+        kinds: Sequence[Kind[Any, Any]],
+        standing: Sequence[Kind[Any, Any]],
+        recorder: Recorder,
     ) -> None:
         self._path = path
+        self._recorder = recorder
         self._waiting: dict[Kind[Any, Any], _Waiting[Any]] = {kind: _Waiting() for kind in kinds}
         self._standing = frozenset(map(id, standing))
         self._wake = asyncio.Event()
@@ -213,6 +219,7 @@ class SqliteWriter:
             self.groups += 1
             self.largest_group = max(self.largest_group, sum(len(w) for _, w in works))
             self.commit_seconds = time.perf_counter() - began
+            self._recorder.observe("commit_seconds", self.commit_seconds)
 
     def _stuck(self) -> None:
         """The disk does not answer: nobody waits for it longer than this."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.cli.outbox_watch import moved
+from service.outbox.movement import moved
 from service.outbox.outbox import Stats
 from service.outbox.views import StatsView, stats_view
 

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.errors import OutboxUnavailableError
+from service.observe.metrics import PrometheusRecorder
+from service.outbox.outbox import IdempotencyKey, LaneRecord, Stats
+from service.outbox.sampler import LANE_STATES, Sampler
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from service.relay.lane import LaneState
+from tests.contract.storage import PATIENCE_SECONDS, append_all, event, eventually
+from tests.integration.outbox_command import one_of_each
+
+
+@pytest.fixture
+def recorder() -> PrometheusRecorder:
+    return PrometheusRecorder()
+
+
+@pytest.fixture
+async def outbox(tmp_path: Path, recorder: PrometheusRecorder) -> AsyncIterator[SqliteOutbox]:
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=999, max_pending_per_user=999, recorder=recorder
+    ) as opened:
+        yield opened
+
+
+def values(recorder: PrometheusRecorder) -> dict[str, float]:
+    body, _ = recorder.render()
+    return {
+        sample.name + "".join(f":{value}" for value in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+async def test_rows_lane_sizes_and_ages_are_gauges(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    await one_of_each(outbox)
+    await outbox.save_lane(LaneRecord("closed", "503", 1, 2, 3.0, 0))
+    await Sampler(outbox, recorder).sample()
+    seen = values(recorder)
+    states = ("pending", "delivering", "delivered", "dead")
+    assert [seen[f"outbox_rows:{state}"] for state in states] == [1, 1, 1, 1]
+    lanes = {state: seen[f"outbox_lane_state:{state}"] for state in LANE_STATES}
+    assert lanes == {state: float(state == "closed") for state in LANE_STATES}
+    assert seen["outbox_drain_eta_seconds"] == float("inf")
+    assert seen["outbox_database_bytes"] > 0
+    assert seen["outbox_oldest_pending_seconds"] >= 0
+    assert seen["outbox_sampled_timestamp_seconds"] > 1.7e9
+
+
+def test_every_state_of_a_lane_has_its_gauge() -> None:
+    assert set(LANE_STATES) == {*LaneState, "paused"}
+
+
+async def test_accepted_counts_events_not_requests(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    key = IdempotencyKey("k", b"1" * 32)
+    await outbox.append(event(), key=key)
+    await outbox.append(event(), key=key)
+    await asyncio.gather(*(outbox.append(event()) for _ in range(10)))
+    seen = values(recorder)
+    assert seen["outbox_accepted_total"] == 11
+    assert seen["outbox_group_events_sum"] == 12
+    assert seen["outbox_commit_seconds_count"] >= 3
+
+
+async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = Sampler(outbox, recorder)
+    await append_all(outbox, 3)
+    await sampler.sample()
+    before = values(recorder)["outbox_sampled_timestamp_seconds"]
+
+    async def fails() -> Stats:
+        raise OutboxUnavailableError
+
+    monkeypatch.setattr(outbox, "stats", fails)
+    await sampler.sample()
+    seen = values(recorder)
+    assert seen["outbox_rows:pending"] == 3
+    assert seen["outbox_sampled_timestamp_seconds"] == before
+
+
+async def test_who_watches_sees_each_look(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    sampler = Sampler(outbox, recorder)
+    await sampler.sample()
+    async with contextlib.aclosing(sampler.watch()) as looks, asyncio.timeout(PATIENCE_SECONDS):
+        assert (await anext(looks)).view.pending == 0
+        await append_all(outbox, 2)
+        following = asyncio.ensure_future(anext(looks))
+        await asyncio.sleep(0)
+        await sampler.sample()
+        assert (await following).view.pending == 2
+    assert len(sampler.hour) == 1
+
+
+async def test_the_loop_lag_is_measured(outbox: SqliteOutbox, recorder: PrometheusRecorder) -> None:
+    sampler = Sampler(outbox, recorder)
+    measuring = asyncio.create_task(sampler.keep_lag())
+
+    async def measured() -> bool:
+        return values(recorder)["outbox_event_loop_lag_seconds"] > 0.0
+
+    await eventually(measured)
+    measuring.cancel()
