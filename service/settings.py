@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -243,7 +243,7 @@ class Settings(BaseSettings):
 
     def _store_faults(self) -> Iterator[str]:
         sqlite = self.sqlite_path is not None
-        if not sqlite and urlsplit(self.outbox_url).scheme not in ("postgresql", "postgres"):
+        if not sqlite and _split_url(self.outbox_url).scheme not in ("postgresql", "postgres"):
             yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
         if sqlite and not self.sqlite_path:
             yield "OUTBOX_URL: name a file after sqlite:///"
@@ -263,6 +263,9 @@ class Settings(BaseSettings):
         oidc = (self.oidc_issuer, self.oidc_client_id)
         if any(oidc) and not all(oidc):
             yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
+        issuer = _split_url(self.oidc_issuer or "https://")
+        if issuer.scheme != "https" and issuer.hostname not in _LOOPBACK:
+            yield "OIDC_ISSUER: write it as https://host or https://host/path"
         if self.production:
             if not self.session_secret:
                 yield "SESSION_SECRET: required in production"
@@ -287,13 +290,21 @@ class Settings(BaseSettings):
 
     def _origin_faults(self) -> Iterator[str]:
         for origin in self.allowed_origins:
-            parts = urlsplit(origin)
+            parts = _split_url(origin)
             if (
                 parts.scheme not in ("http", "https")
                 or origin != f"{parts.scheme}://{parts.netloc}"
             ):
                 yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
                 return
+
+
+def _split_url(url: str) -> SplitResult:
+    """The parts of a URL, all of them empty when it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

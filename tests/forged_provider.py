@@ -46,6 +46,7 @@ class ForgedProvider:
         self.userinfo: dict[str, Any] = {}
         self.hangs = False
         self.token_status = 200
+        self.token_location = ""
         self.token_body: bytes | None = None
         self.codes: dict[str, dict[str, str]] = {}
         self.requests: list[str] = []
@@ -78,6 +79,7 @@ class ForgedProvider:
                 web.get("/.well-known/openid-configuration", self._discovery),
                 web.get("/jwks", self._jwks),
                 web.post("/token", self._token),
+                web.post("/elsewhere", self._token),
                 web.get("/userinfo", self._userinfo),
             ]
         )
@@ -113,7 +115,9 @@ class ForgedProvider:
     async def _token(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
         if self.token_body is not None or self.token_status != 200:
-            return web.Response(body=self.token_body or b"", status=self.token_status)
+            headers = {"Location": self.token_location} if self.token_location else {}
+            body = self.token_body or b""
+            return web.Response(body=body, status=self.token_status, headers=headers)
         form = await request.post()
         basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         if request.headers.get("Authorization") != f"Basic {basic}":

@@ -127,8 +127,6 @@ class Sessions:
         session.invalidate()
 
     def _remember(self, cookie: str, user: User, good_until: float) -> None:
-        if good_until <= self._clock():
-            return
         self._forget(cookie)
         self._remembered[cookie] = (user, good_until)
         self._remembered_chars += len(cookie)

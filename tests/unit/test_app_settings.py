@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgspec
@@ -127,6 +128,28 @@ async def test_a_change_during_the_reading_is_not_overlooked(scopes):
 
     scopes.load_scope = load_and_change
     assert await effective(settings, BOB) == {}
+    assert await effective(settings, BOB) == {"changed": True}
+
+
+async def test_a_slow_reading_from_before_a_change_is_not_remembered_after_it(scopes):
+    """Another request notices the change while the first one still reads."""
+    settings = AppSettings(scopes, {})
+    load, reading, change = scopes.load_scope, asyncio.Event(), asyncio.Event()
+
+    async def slow_load(scope, scope_id):
+        found = await load(scope, scope_id)
+        reading.set()
+        await change.wait()
+        return found
+
+    scopes.load_scope = slow_load
+    slow = asyncio.create_task(effective(settings, BOB))
+    await reading.wait()
+    scopes.load_scope = load
+    await settings.replace_user("bob", {"changed": True})
+    await settings.effective(ADA)
+    change.set()
+    assert await slow == {}
     assert await effective(settings, BOB) == {"changed": True}
 
 

@@ -121,6 +121,12 @@ async def test_a_body_of_the_wrong_shape_is_refused(start, body):
     assert await code(await start(development=True), body) == "invalid_field"
 
 
+async def test_a_user_that_no_cookie_can_hold_is_refused(start):
+    long = "\U0001f600" * 255
+    body = {"email": "a@b", "id": long, "name": long, "organizationId": long}
+    assert await code(await start(development=True), body) == "invalid_field"
+
+
 @pytest.mark.parametrize(
     ("data", "content_type", "expected"),
     [

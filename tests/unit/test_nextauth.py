@@ -188,6 +188,7 @@ class TestClaims:
             {"exp": 10**400},
             {"nbf": NOW + 16},
             {"nbf": "soon"},
+            {"nbf": True},
         ],
         ids=str,
     )
@@ -303,6 +304,23 @@ async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_cl
             seen.append(await answer.json())
         del cookies[next(iter(cookies))]
     assert seen == ["own", "own", "four", "four", "five", "five"]
+
+
+async def test_a_bearer_token_is_not_remembered_for_the_cookie_beside_it(aiohttp_client):
+    own = CookieSessionStorage(["own-secret"], secure=False, clock=clock)
+    sessions = Sessions(own, [reader("v4")], clock=clock)
+
+    async def who(request):
+        user = await sessions.user(request)
+        return web.json_response(user and user.id)
+
+    app = web.Application(middlewares=[sessions.middleware()])
+    app.router.add_get("/", who)
+    client = await aiohttp_client(app)
+    cookie = {"Cookie": "theme=dark"}
+    bearer = {"Authorization": f"Bearer {made('v4')}"}
+    assert await (await client.get("/", headers={**cookie, **bearer})).json() == "user-123"
+    assert await (await client.get("/", headers=cookie)).json() is None
 
 
 async def test_a_remembered_session_still_expires(aiohttp_client):

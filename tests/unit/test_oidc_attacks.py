@@ -307,6 +307,7 @@ class TestTheToken:
             {"iat": ...},
             {"nbf": 4_000_000_000},
             {"sub": ...},
+            {"sub": ..., "email": ...},
             {"sub": ""},
             {"sub": 7},
             {"sub": "line\nbreak"},
@@ -417,7 +418,7 @@ class TestTheProvider:
             (200, b"{}", "provider_unavailable"),
             (200, b'{"id_token": 7}', "provider_unavailable"),
             (200, b"[" * 100_000, "provider_unavailable"),
-            (200, b" " * 1_100_000, "provider_unavailable"),
+            (200, b'{"id_token":"x"}' + b" " * 1_100_000, "provider_unavailable"),
             (400, b'{"error":"invalid_grant"}', "sign_in_failed"),
         ],
     )
@@ -426,6 +427,12 @@ class TestTheProvider:
     ):
         provider.token_status, provider.token_body = status, body
         await refused(browser, await browser.finish(provider, await browser.begin()), code)
+
+    async def test_a_code_follows_no_redirection(self, browser, provider):
+        provider.token_status, provider.token_location = 307, "/elsewhere"
+        answer = await browser.finish(provider, await browser.begin())
+        await refused(browser, answer, "provider_unavailable")
+        assert "/elsewhere" not in provider.requests
 
     @pytest.mark.parametrize(
         "metadata",
