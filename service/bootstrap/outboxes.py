@@ -11,13 +11,14 @@ from service.app_settings import Scopes
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.outbox import Intake, Operations, Queue
 from service.outbox.postgres_outbox import open_postgres_outbox
+from service.outbox.retention import Tidied
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.settings import Settings
 from service.web.control import control_address, controlling
 from service.web.operator_actions import OperatorActions
 
 
-class Outbox(Intake, Queue, Operations, Scopes, Protocol):
+class Outbox(Intake, Queue, Operations, Scopes, Tidied, Protocol):
     """All ports of one store, and how it is."""
 
     @property

@@ -24,6 +24,7 @@ from service.inngest_client import make_client
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
 from service.observe.supervisor import Supervisor, supervising
+from service.outbox.retention import keep_tidy
 from service.outbox.sampler import Sampler
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
@@ -123,9 +124,11 @@ async def relaying(
         )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("lane", relay.keep_lane)
+        supervisor.watch("upkeep", lambda: keep_tidy(outbox, settings.retention_seconds))
         try:
             yield relay
         finally:
+            await supervisor.stop("upkeep")
             await supervisor.stop("relay")
             await relay.stop()
             await supervisor.stop("lane")

@@ -279,8 +279,11 @@ class Operations(Protocol):
         """Remove rows that match and are not under a claim; returns their ids."""
         ...
 
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
-        """Remove delivered rows settled longer ago, in small pages; returns how many."""
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago, in small pages; returns how many.
+
+        `actor` None is the retention, which leaves no audit row.
+        """
         ...
 
     async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:

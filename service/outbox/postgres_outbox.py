@@ -104,7 +104,7 @@ class PostgresOutbox:
         """See Operations.discard."""
         return await self._operations.discard(wanted, actor=actor)
 
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """See Operations.purge."""
         return await self._operations.purge(older_than_seconds=older_than_seconds, actor=actor)
 
@@ -143,6 +143,9 @@ class PostgresOutbox:
     def undelivered(self) -> int:
         """How many rows are pending or delivering, by the last count and what came since."""
         return self._quota.pending
+
+    async def tidy(self) -> None:
+        """Nothing: PostgreSQL looks after its files itself."""
 
     @property
     def leases_lost(self) -> int:

@@ -8,6 +8,7 @@ connections do so at the same instant (https://sqlite.org/wal.html#walresetbug).
 from __future__ import annotations
 
 import contextlib
+import enum
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -34,9 +35,36 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA query_only = 1;
 """
 
+_EVERYTHING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_ONE_KIND = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM})
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _Hop = Callable[..., Awaitable[Any]]
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite can lose a commit when two connections write at the same instant.
+
+    >>> [has_wal_reset_bug(one) for one in ((3, 46, 1), (3, 50, 7), (3, 51, 2), (3, 51, 3))]
+    [True, False, True, False]
+    """
+    if version >= (3, 51, 3):
+        return False
+    major, minor, release = version
+    fixed = {(3, 44): 6, (3, 50): 7}  # in these lines, from this release on
+    return release < fixed.get((major, minor), release + 1)
 
 
 class SqliteConnection:
@@ -45,6 +73,7 @@ class SqliteConnection:
     def __init__(self, thread: aiosqlite.Connection, raw: list[sqlite3.Connection]) -> None:
         self._thread = thread
         self._raw = raw
+        self.closed = False
 
     async def run(
         self,
@@ -55,8 +84,10 @@ class SqliteConnection:
         """`work(connection, …)` on the connection's thread; its result.
 
         Cancelling does not stop work that has begun. Raises OutboxUnavailableError for SQLite's
-        errors, from it.
+        errors, from it, and when the connection was closed.
         """
+        if self.closed:
+            raise OutboxUnavailableError
         with unavailable_if_sqlite_fails():
             # aiosqlite's public methods take one statement a hop; a transaction needs this door.
             hop = cast("_Hop", self._thread._execute)  # noqa: SLF001
@@ -112,9 +143,11 @@ async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[
     thread = aiosqlite.Connection(connect, iter_chunk_size=64)
     with unavailable_if_sqlite_fails():
         await thread
+    connection = SqliteConnection(thread, raw)
     try:
-        yield SqliteConnection(thread, raw)
+        yield connection
     finally:
+        connection.closed = True
         with unavailable_if_sqlite_fails():
             await thread.close()
 
@@ -126,6 +159,25 @@ def unavailable_if_sqlite_fails() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise OutboxUnavailableError(_sentence(error)) from error
+
+
+class Reach(enum.Enum):
+    """What a failed transaction says about other work."""
+
+    EVERYTHING = "nothing can be written now"
+    KIND = "the same kind of work fails, another may pass"
+    WORK = "something is wrong with this work"
+
+
+def reach_of(error: Exception) -> Reach:
+    """How far the cause of `error` reaches."""
+    cause = error.__cause__ if isinstance(error, OutboxUnavailableError) else error
+    if isinstance(error, OutboxUnavailableError) and cause is None:
+        return Reach.EVERYTHING
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _EVERYTHING:
+        return Reach.EVERYTHING
+    return Reach.KIND if code in _ONE_KIND else Reach.WORK
 
 
 def _sentence(error: sqlite3.Error) -> str:

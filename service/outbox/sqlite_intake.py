@@ -119,10 +119,17 @@ class SqliteIntake:
             self._counts.left(work.event.user_id)
 
 
-def used_receipt(connection: sqlite3.Connection, user_id: str, key: IdempotencyKey) -> Any:
-    """The receipt of an earlier use of `key`, IdempotencyKeyReusedError, or None if unused."""
+def used_receipt(
+    connection: sqlite3.Connection, user_id: str, key: IdempotencyKey
+) -> Receipt | None:
+    """The receipt of an earlier use of `key`, None if unused. Raises IdempotencyKeyReusedError."""
     rows = connection.execute(KEYS_USED, (_encode([(user_id, key.key)]).decode(),)).fetchall()
-    return _verdict(rows[0][2], rows[0][3], key) if rows else None
+    if not rows:
+        return None
+    verdict = _verdict(rows[0][2], rows[0][3], key)
+    if isinstance(verdict, Exception):
+        raise verdict
+    return verdict
 
 
 def begin_snapshot(connection: sqlite3.Connection) -> None:
@@ -172,7 +179,9 @@ def _insert_keyed(
     return results
 
 
-def _verdict(event_id: str, digest: str, key: IdempotencyKey) -> Any:
+def _verdict(
+    event_id: str, digest: str, key: IdempotencyKey
+) -> Receipt | IdempotencyKeyReusedError:
     if digest == key.digest.hex():
         return Receipt(event_id, replayed=True)
     return IdempotencyKeyReusedError()

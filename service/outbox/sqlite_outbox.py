@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox import sqlite_repair
+from service.outbox.disk import Disk
 from service.outbox.event import Event
 from service.outbox.migrations import migrate
 from service.outbox.outbox import (
@@ -32,14 +33,13 @@ from service.outbox.outbox import (
     Settlement,
     Stats,
 )
-from service.outbox.sqlite_connection import open_reader
+from service.outbox.sqlite_connection import has_wal_reset_bug, open_reader
 from service.outbox.sqlite_intake import (
     Append,
     PendingCounts,
     SqliteIntake,
     begin_snapshot,
     count_pending,
-    used_receipt,
 )
 from service.outbox.sqlite_lock import sole_writer
 from service.outbox.sqlite_queue import (
@@ -48,19 +48,19 @@ from service.outbox.sqlite_queue import (
     SqliteClaims,
     SqliteSettlements,
     give_back,
+    release,
 )
 from service.outbox.sqlite_reading import SqliteReading
 from service.outbox.sqlite_repair import SqliteWrites
+from service.outbox.sqlite_upkeep import SqliteUpkeep
 from service.outbox.sqlite_writer import SqliteWriter
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 _FULL_RETRY_SECONDS = 5
-_DISK_CHECK_SECONDS = 0.25
-_HEADROOM_BYTES = 16 * 1024 * 1024
-_HEADROOM_SHARE = 0.05
-_PURGE_PAUSE_SECONDS = 0.05
-_VACUUM_PAGES = 1000
+_DISK_SHORT = "The disk of the outbox is nearly full."
 
 
 class SqliteOutbox:
@@ -73,7 +73,7 @@ class SqliteOutbox:
         self._counts = PendingCounts(max_pending, max_pending_per_user)
         self._clock = Clock()
         self._intake = SqliteIntake(self._counts, recorder)
-        self._claims = SqliteClaims(self._clock, self._poke)
+        self._claims = SqliteClaims(self._clock, poke=self._poke, release=self._release)
         self._settlements = SqliteSettlements(self._clock, self._counts, self._claims)
         self._writes = SqliteWrites()
         self.writer = SqliteWriter(
@@ -83,8 +83,8 @@ class SqliteOutbox:
             recorder=recorder,
         )
         self._reading: SqliteReading | None = None
-        self._disk_checked_at = 0.0
-        self._disk_short = False
+        self._disk = Disk(path.parent)
+        self._upkeep = SqliteUpkeep(path, self.writer, self._write)
         self._lane: LaneRecord
         self.scope_revision = 0
         self.recovered = 0
@@ -95,15 +95,12 @@ class SqliteOutbox:
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
         """See Intake.append."""
-        self.writer.refuse_if_failing()
         try:
-            self._counts.refuse_if_full(event.user_id, _FULL_RETRY_SECONDS)
-        except (TooManyPendingError, OutboxFullError):
-            if key and (first := await self._first_receipt(event.user_id, key)):
+            self._refuse_if_no_room(event.user_id)
+        except (TooManyPendingError, OutboxFullError, OutboxUnavailableError):
+            if key and (first := await self.reading.receipt(event.user_id, key)):
                 return first
             raise
-        if self._disk_is_short():
-            raise OutboxUnavailableError("The disk of the outbox is nearly full.")
         self._counts.entered(event.user_id)
         return await self.writer.submit(self._intake, Append(event, key, trace))
 
@@ -115,10 +112,15 @@ class SqliteOutbox:
 
     async def claim(self, ask: Ask) -> Batch:
         """See Queue.claim."""
-        future = self.writer.submit(self._claims, ask)
+        future: asyncio.Future[Batch] = self.writer.submit(self._claims, ask)
         self.writer.poke()
-        batch: Batch = await future
-        return batch
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The batch may have come in the moment of the cancelling.
+            if future.done() and not future.cancelled() and not future.exception():
+                self._claims.untaken(future.result())
+            raise
 
     async def settle(self, settlement: Settlement) -> int:
         """See Queue.settle."""
@@ -165,18 +167,9 @@ class SqliteOutbox:
             self._counts.left(user_id, count)
         return changed.ids
 
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
-        """See Operations.purge. Pages leave the writer to requests in between."""
-        gone = 0
-        after: int | None = 0
-        while after is not None:
-            after, removed = await self._write(sqlite_repair.purge_page(after, older_than_seconds))
-            gone += removed
-            await asyncio.sleep(_PURGE_PAUSE_SECONDS if removed else 0)
-        if gone:
-            await self._write(sqlite_repair.audited(actor, "purge", f"{gone} delivered rows"))
-            await self._give_space_back()
-        return gone
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """See Operations.purge. Gives the space back to the file system."""
+        return await self._upkeep.purge(older_than_seconds=older_than_seconds, actor=actor)
 
     async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:
         """See Operations.set_paused."""
@@ -203,12 +196,16 @@ class SqliteOutbox:
             return "The outbox's writer has ended."
         if self.writer.failure:
             return str(self.writer.failure)
-        return "The disk of the outbox is nearly full." if self._disk_is_short() else None
+        return _DISK_SHORT if self._disk.is_short() else None
 
     @property
     def undelivered(self) -> int:
         """How many rows are pending or delivering, from memory."""
         return self._counts.total
+
+    async def tidy(self) -> None:
+        """Keep the write-ahead log small; called every few seconds."""
+        await self._upkeep.tidy()
 
     @property
     def leases_lost(self) -> int:
@@ -259,33 +256,24 @@ class SqliteOutbox:
     def _poke(self) -> None:
         self.writer.poke()
 
+    def _release(self, claim: str) -> None:
+        """Free a claim's rows soon; if that fails, its lease does so later."""
+        released = self.writer.submit(self._writes, lambda c: release(c, claim))
+        released.add_done_callback(self._released)
+
+    def _released(self, released: asyncio.Future[bool]) -> None:
+        if not released.cancelled() and not released.exception():
+            self.writer.poke()
+
     async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self.writer.submit(self._writes, job)
         return result
 
-    async def _first_receipt(self, user_id: str, key: IdempotencyKey) -> Receipt | None:
-        first = await self._write(lambda c: (used_receipt(c, user_id, key),))
-        if isinstance(first[0], Exception):
-            raise first[0]
-        receipt: Receipt | None = first[0]
-        return receipt
-
-    async def _give_space_back(self) -> None:
-        more = True
-        while more:
-            more = await self.writer.outside(_vacuum_some)
-            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
-
-    def _disk_is_short(self) -> bool:
-        """Whether the disk has too little room left for what must still be written."""
-        now = time.monotonic()
-        if now - self._disk_checked_at >= _DISK_CHECK_SECONDS:
-            self._disk_checked_at = now
-            with contextlib.suppress(OSError):
-                disk = os.statvfs(self._path.parent)
-                headroom = min(_HEADROOM_BYTES, disk.f_blocks * disk.f_frsize * _HEADROOM_SHARE)
-                self._disk_short = disk.f_bavail * disk.f_frsize < headroom
-        return self._disk_short
+    def _refuse_if_no_room(self, user_id: str) -> None:
+        self._counts.refuse_if_full(user_id, _FULL_RETRY_SECONDS)
+        self.writer.refuse_if_failing()
+        if self._disk.is_short():
+            raise OutboxUnavailableError(_DISK_SHORT)
 
 
 @contextlib.asynccontextmanager
@@ -302,6 +290,9 @@ async def open_sqlite_outbox(
     `socket` is where operator commands reach this process. Raises OutboxBusyError,
     SchemaTooNewError or OutboxUnavailableError.
     """
+    if has_wal_reset_bug(sqlite3.sqlite_version_info):
+        # One connection of one process writes here, so only others could meet the bug.
+        log.warning("sqlite_has_wal_reset_bug", version=sqlite3.sqlite_version, fixed_in="3.51.3")
     with sole_writer(path, socket=socket):
         await asyncio.to_thread(migrate, f"sqlite:///{path}")
         outbox = SqliteOutbox(
@@ -312,15 +303,3 @@ async def open_sqlite_outbox(
         )
         async with outbox.opened():
             yield outbox
-
-
-def _vacuum_some(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system; whether more are worth it.
-
-    `executescript` runs the pragma to its end; `execute` would free one page.
-    """
-    [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
-    if free < _VACUUM_PAGES:
-        return False
-    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-    return True

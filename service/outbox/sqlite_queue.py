@@ -118,6 +118,12 @@ class Clock:
         return int((self._base + time.monotonic()) * 1000)
 
 
+def release(connection: sqlite3.Connection, claim: str) -> bool:
+    """Free the rows of a claim that nobody took; they count as not sent."""
+    connection.execute(RELEASE, (claim,))
+    return True
+
+
 def give_back(connection: sqlite3.Connection, until_ms: int = _END_OF_TIME_MS) -> list[str]:
     """Free the rows whose lease ended by `until_ms` (default: all); a claim for each row."""
     connection.execute(_GIVE_BACK_ROWS, (until_ms,))
@@ -125,15 +131,21 @@ def give_back(connection: sqlite3.Connection, until_ms: int = _END_OF_TIME_MS) -
 
 
 class SqliteClaims:
-    """The standing kind of work that claims: Ask in, Batch out (see `Kind`)."""
+    """The standing kind of work that claims: Ask in, Batch out (see `Kind`).
 
-    def __init__(self, clock: Clock, poke: Callable[[], None]) -> None:
+    `poke` tries standing work again, `release` frees the rows of a claim that nobody took.
+    """
+
+    def __init__(
+        self, clock: Clock, *, poke: Callable[[], None], release: Callable[[str], None]
+    ) -> None:
         self._clock = clock
         self._poke = poke
+        self._release = release
         self._give_back_at_ms = 0
         self._next_due_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._untaken: list[str] = []
+        self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self.held: dict[str, dict[int, str]] = {}
         self.leases_lost = 0
@@ -141,8 +153,7 @@ class SqliteClaims:
     def apply(self, connection: sqlite3.Connection, works: Sequence[Ask]) -> list[Batch | None]:
         """A Batch for each that finds rows, None for the others."""
         now = self._clock.now_ms()
-        for claim in self._untaken:
-            connection.execute(RELEASE, (claim,))
+        self._made, self._expired = {}, []
         if now >= self._give_back_at_ms:
             self._give_back_at_ms = now + 1000
             self._expired = give_back(connection, now)
@@ -158,15 +169,13 @@ class SqliteClaims:
     ) -> None:
         """Release what nobody took; wake again when a delayed row becomes due."""
         del works
-        self._untaken = [
-            batch.claim for batch, waits in zip(results, taken, strict=True) if batch and not waits
-        ]
+        self.held |= self._made
         self.leases_lost += len(self._expired)
-        for claim in {*self._untaken, *self._expired}:
+        for claim in set(self._expired):
             self.held.pop(claim, None)
-        self._expired = []
-        if self._untaken:
-            self._poke()
+        for batch, waits in zip(results, taken, strict=True):
+            if batch and not waits:
+                self.untaken(batch)
         if self._timer:
             self._timer.cancel()
         if self._next_due_ms is not None:
@@ -174,7 +183,14 @@ class SqliteClaims:
             self._timer = asyncio.get_running_loop().call_later(delay, self._poke)
 
     def failed(self, works: Sequence[Ask]) -> None:
-        """Nothing to undo."""
+        """Leases that ended are looked for again."""
+        del works
+        self._give_back_at_ms = 0
+
+    def untaken(self, batch: Batch) -> None:
+        """Nobody took this batch: its bytes never left."""
+        self.held.pop(batch.claim, None)
+        self._release(batch.claim)
 
     def _claim(self, connection: sqlite3.Connection, ask: Ask, now: int) -> Batch | None:
         seqs = _pick(connection, ask, now)
@@ -185,7 +201,7 @@ class SqliteClaims:
         connection.execute(HOLD, (wanted, claim, now, now + int(ask.lease_seconds * 1000)))
         [(meta, payloads)] = connection.execute(READ, (wanted,)).fetchall()
         entries, users = _entries(_decode(meta), payloads)
-        self.held[claim] = users
+        self._made[claim] = users
         return Batch(claim, entries)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from service.outbox.outbox import Filter, LaneRecord, Row, State, Stats
+from service.outbox.outbox import Filter, IdempotencyKey, LaneRecord, Receipt, Row, State, Stats
 from service.outbox.sqlite_connection import SqliteConnection
+from service.outbox.sqlite_intake import used_receipt
 
 # The one definition of a row's state for people: `delivering` lives in the claims table.
 _ROWS = """
@@ -75,6 +76,13 @@ class SqliteReading:
         """See Intake.find."""
         rows = await self._connection.run(_fetch, FIND, {"id": event_id})
         return _row(rows[0], _now_ms()) if rows else None
+
+    async def receipt(self, user_id: str, key: IdempotencyKey) -> Receipt | None:
+        """The receipt of an earlier use of `key`, None if unused.
+
+        Raises IdempotencyKeyReusedError.
+        """
+        return await self._connection.run(used_receipt, user_id, key)
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """See Operations.rows."""

@@ -11,55 +11,26 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
+
+import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.outbox.sqlite_connection import SqliteConnection, open_writer
+from service.outbox.sqlite_connection import Reach, SqliteConnection, open_writer, reach_of
+from service.outbox.sqlite_work import Kind, Waiting
 
 W = TypeVar("W")
-W_contra = TypeVar("W_contra", contravariant=True)
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 STUCK_SECONDS = 3.0
 PROBE_SECONDS = 0.5
 _GATHER_TURNS = 8
 
-
-class Kind(Protocol[W_contra, R_co]):
-    """A kind of work. `apply` runs on the database thread, the others on the event loop."""
-
-    def apply(
-        self, connection: sqlite3.Connection, works: Sequence[W_contra]
-    ) -> Sequence[R_co | None]:
-        """Do the works inside the open transaction; a result each, in order.
-
-        A result that is an exception is raised to that work's submitter. None leaves the work
-        waiting for a later group (a standing work).
-        """
-        ...
-
-    def committed(
-        self, works: Sequence[W_contra], results: Sequence[Any], taken: Sequence[bool]
-    ) -> None:
-        """After the commit; `taken` says whether the submitter still waits."""
-        ...
-
-    def failed(self, works: Sequence[W_contra]) -> None:
-        """After a rollback: none of the works has left a trace."""
-        ...
-
-
-class _Waiting(Generic[W]):
-    __slots__ = ("futures", "works")
-
-    def __init__(self) -> None:
-        self.works: list[W] = []
-        self.futures: list[asyncio.Future[Any]] = []
+log = structlog.get_logger(__name__)
 
 
 class SqliteWriter:
@@ -78,7 +49,7 @@ class SqliteWriter:
     ) -> None:
         self._path = path
         self._recorder = recorder
-        self._waiting: dict[Kind[Any, Any], _Waiting[Any]] = {kind: _Waiting() for kind in kinds}
+        self._waiting: dict[Kind[Any, Any], Waiting[Any]] = {kind: Waiting() for kind in kinds}
         self._standing = frozenset(map(id, standing))
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
@@ -87,7 +58,10 @@ class SqliteWriter:
         self._connection: SqliteConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._failure: OutboxUnavailableError | None = None
-        self._in_hop: dict[Kind[Any, Any], _Waiting[Any]] = {}
+        self._failed_kind: Kind[Any, Any] | None = None
+        self._probe_at = 0.0
+        self._stopping = False
+        self._in_hop: dict[Kind[Any, Any], Waiting[Any]] = {}
         self.groups = 0
         self.largest_group = 0
         self.commit_seconds = 0.0
@@ -103,19 +77,19 @@ class SqliteWriter:
         self._task = asyncio.create_task(self._run(), name="outbox-writer")
 
     async def stop(self) -> None:
-        """Write what waits, then close. Standing work is cancelled."""
+        """Write what waits, then close. Standing work is cancelled; a disk that hangs is left."""
+        self._stopping = True
+        self._wake.set()
         if self._task:
-            while self._has_work() and not self._failure and not self._task.done():
-                self._wake.set()
-                await asyncio.sleep(0.001)
+            await asyncio.wait([self._task], timeout=STUCK_SECONDS)
+            left = [*self._in_hop.values(), *self._waiting.values()]
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for waiting in self._waiting.values():
-            for future in waiting.futures:
+            await asyncio.wait([self._task])
+            for future in (future for waiting in left for future in waiting.futures):
                 future.cancel()
-        with contextlib.suppress(OutboxUnavailableError):
-            await self._stack.aclose()
+        with contextlib.suppress(OutboxUnavailableError, TimeoutError):
+            async with asyncio.timeout(STUCK_SECONDS):
+                await self._stack.aclose()
 
     @property
     def alive(self) -> bool:
@@ -151,18 +125,31 @@ class SqliteWriter:
         self._wake.set()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping or self._has_work():
+            await self._woken()
             try:
-                async with asyncio.timeout(PROBE_SECONDS if self._failure else None):
-                    await self._wake.wait()
-            except TimeoutError:
+                await self._work()
+            except Exception as error:
+                log.exception("writer_failed")
+                self._failure = OutboxUnavailableError(f"A fault of ours: {type(error).__name__}")
+
+    async def _work(self) -> None:
+        if self._failure and self._loop.time() >= self._probe_at:
+            with self._watched({}):
                 await self._probe()
-                continue
-            self._wake.clear()
-            await self._gather()
-            group = self._take()
-            if group:
-                await self._commit(group)
+        await self._gather()
+        if group := self._take():
+            await self._commit(group)
+
+    async def _woken(self) -> None:
+        """Wait for work; not for long while failing, and not at all at the end."""
+        if self._failure and not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._wake.wait()
+        elif not self._stopping:
+            await self._wake.wait()
+        self._wake.clear()
 
     async def _gather(self) -> None:
         """Let the requests that have already arrived join the group."""
@@ -177,68 +164,87 @@ class SqliteWriter:
     def _has_work(self) -> bool:
         return any(w.works for kind, w in self._waiting.items() if id(kind) not in self._standing)
 
-    def _take(self) -> dict[Kind[Any, Any], _Waiting[Any]]:
+    def _take(self) -> dict[Kind[Any, Any], Waiting[Any]]:
         poked, self._poked = self._poked, False
         if not poked and not self._has_work():
             return {}
+        for kind, waiting in self._waiting.items():
+            if id(kind) in self._standing:
+                waiting.forget_cancelled()
         group = {kind: waiting for kind, waiting in self._waiting.items() if waiting.works}
         for kind in group:
-            self._waiting[kind] = _Waiting()
+            self._waiting[kind] = Waiting()
         return group
 
-    async def _commit(self, group: dict[Kind[Any, Any], _Waiting[Any]]) -> None:
+    async def _commit(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> None:
         try:
             results = await self._hop(group)
-        except OutboxUnavailableError as error:
-            if len(group) == 1:
-                [(kind, waiting)] = group.items()
-                self._fail(kind, waiting, error)
-                return
-            # One kind must not take the others down with it: completions commit beside a full disk.
-            for kind, waiting in group.items():
-                await self._commit({kind: waiting})
+        except Exception as error:  # noqa: BLE001  (whatever it is, every work gets its answer)
+            await self._divide(group, error)
             return
-        self._failure = None
+        if self._failed_kind is None or self._failed_kind in group:
+            self._failure = self._failed_kind = None
         for (kind, waiting), outcome in zip(group.items(), results, strict=True):
             self._hand_out(kind, waiting, outcome)
 
-    async def _hop(self, group: dict[Kind[Any, Any], _Waiting[Any]]) -> Sequence[Sequence[Any]]:
-        """One transaction in one hop to the thread, watched: a stuck disk fails who waits."""
+    async def _divide(self, group: dict[Kind[Any, Any], Waiting[Any]], error: Exception) -> None:
+        """Commit apart what the fault leaves whole: completions beside a full disk, say."""
+        reach = reach_of(error)
+        if reach is not Reach.EVERYTHING and len(group) > 1:
+            for kind, waiting in group.items():
+                await self._commit({kind: waiting})
+        elif reach is Reach.WORK and any(len(waiting.works) > 1 for waiting in group.values()):
+            [(kind, waiting)] = group.items()
+            for work, future in zip(waiting.works, waiting.futures, strict=True):
+                await self._commit({kind: Waiting([work], [future])})
+        else:
+            if isinstance(error, OutboxUnavailableError) and reach is not Reach.WORK:
+                self._failure = error
+                self._failed_kind = next(iter(group)) if reach is Reach.KIND else None
+            for kind, waiting in group.items():
+                waiting.fail(error)
+                kind.failed(waiting.works)
+
+    async def _hop(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> Sequence[Sequence[Any]]:
+        """One transaction in one hop to the thread."""
         works = [(kind, waiting.works) for kind, waiting in group.items()]
-        if self._connection is None:
-            await self._connect()
-        assert self._connection is not None  # noqa: S101
         began = time.perf_counter()
-        self._in_hop = group
-        watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
         try:
-            return await self._connection.run(_transact, works)
+            with self._watched(group):
+                if self._connection is None:
+                    await self._connect()
+                assert self._connection is not None  # noqa: S101
+                return await self._connection.run(_transact, works)
         finally:
-            watch.cancel()
-            self._in_hop = {}
             self.groups += 1
             self.largest_group = max(self.largest_group, sum(len(w) for _, w in works))
             self.commit_seconds = time.perf_counter() - began
             self._recorder.observe("commit_seconds", self.commit_seconds)
 
+    @contextlib.contextmanager
+    def _watched(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> Iterator[None]:
+        """While inside, nobody waits for the disk longer than `STUCK_SECONDS`."""
+        self._in_hop = group
+        self._watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
+        try:
+            yield
+        finally:
+            self._watch.cancel()
+            self._in_hop = {}
+
     def _stuck(self) -> None:
-        """The disk does not answer: nobody waits for it longer than this."""
+        """The disk does not answer: who waits is told so, whatever becomes of the hop."""
+        self._watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
         self._failure = OutboxUnavailableError("The outbox's disk does not answer.")
         for waiting in self._in_hop.values():
-            _fail_futures(waiting, self._failure)
+            waiting.fail(self._failure)
         for kind, waiting in self._waiting.items():
-            self._waiting[kind] = _Waiting()
-            self._fail(kind, waiting, self._failure)
-
-    def _fail(
-        self, kind: Kind[Any, Any], waiting: _Waiting[Any], error: OutboxUnavailableError
-    ) -> None:
-        self._failure = error
-        _fail_futures(waiting, error)
-        kind.failed(waiting.works)
+            self._waiting[kind] = Waiting()
+            waiting.fail(self._failure)
+            kind.failed(waiting.works)
 
     def _hand_out(
-        self, kind: Kind[Any, Any], waiting: _Waiting[Any], results: Sequence[Any]
+        self, kind: Kind[Any, Any], waiting: Waiting[Any], results: Sequence[Any]
     ) -> None:
         taken = []
         for work, future, result in zip(waiting.works, waiting.futures, results, strict=True):
@@ -261,11 +267,12 @@ class SqliteWriter:
             await self._disconnect()
             await self._connect()
             await self._connection.run(_write_something)  # type: ignore[union-attr]
+            self._failure = self._failed_kind = None
+            self.poke()
         except OutboxUnavailableError as error:
             self._failure = error
-            return
-        self._failure = None
-        self.poke()
+        finally:
+            self._probe_at = self._loop.time() + PROBE_SECONDS
 
     async def _connect(self) -> None:
         self._connection = await self._stack.enter_async_context(open_writer(self._path))
@@ -274,12 +281,6 @@ class SqliteWriter:
         self._connection = None
         with contextlib.suppress(OutboxUnavailableError):
             await self._stack.aclose()
-
-
-def _fail_futures(waiting: _Waiting[Any], error: OutboxUnavailableError) -> None:
-    for future in waiting.futures:
-        if not future.done():
-            future.set_exception(OutboxUnavailableError(str(error)))
 
 
 def _transact(
@@ -297,4 +298,6 @@ def _transact(
 
 
 def _write_something(connection: sqlite3.Connection) -> None:
+    # A checkpoint makes room in a log that filled the disk.
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     connection.execute("UPDATE lane SET since = since WHERE one = 1")

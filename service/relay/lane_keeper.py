@@ -100,7 +100,7 @@ class LaneKeeper:
     async def save(self) -> None:
         """Write the record. Raises OutboxUnavailableError."""
         lane = self.lane
-        self._told = _told(lane), self.rate
+        told = _told(lane), self.rate
         saved = await self._queue.save_lane(
             LaneRecord(
                 state=lane.state.value,
@@ -112,6 +112,7 @@ class LaneKeeper:
                 rate=round(self.rate, 1),
             )
         )
+        self._told = told
         if saved.revision == self._seen + 1:
             self._seen = saved.revision
 

@@ -1,0 +1,35 @@
+"""Whether the disk still has the room that must not be given to new events.
+
+What was accepted still has to be claimed, settled and purged, and each of that writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+HEADROOM_BYTES = 16 * 1024 * 1024
+_HEADROOM_SHARE = 0.05
+_CHECK_SECONDS = 0.25
+
+
+class Disk:
+    """The file system that holds `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checked_at = -_CHECK_SECONDS
+        self._short = False
+
+    def is_short(self) -> bool:
+        """Whether less than 16 MiB, or 5 % of a small disk, is left; up to 0.25 s old."""
+        now = time.monotonic()
+        if now - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = now
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(self._folder)
+                headroom = min(HEADROOM_BYTES, disk.f_blocks * disk.f_frsize * _HEADROOM_SHARE)
+                self._short = disk.f_bavail * disk.f_frsize < headroom
+        return self._short

@@ -1,0 +1,100 @@
+"""Keeping an SQLite outbox small: old rows, free pages, the write-ahead log.
+
+Each step is short and leaves the writer to requests before the next. The invariant: nothing here
+removes a row that is not delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service.outbox.sqlite_repair import audited, purge_page
+from service.outbox.sqlite_writer import SqliteWriter
+
+LARGE_LOG_BYTES = 64 * 1024 * 1024
+_PAUSE_SECONDS = 0.05
+_VACUUM_PAGES = 1000
+_WARN_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class SqliteUpkeep:
+    """`write` runs one job in a transaction of `writer`, which writes the file at `path`."""
+
+    def __init__(
+        self, path: Path, writer: SqliteWriter, write: Callable[[Any], Awaitable[Any]]
+    ) -> None:
+        self._log_path = path.with_name(path.name + "-wal")
+        self._writer = writer
+        self._write = write
+        self._groups_seen = 0
+        self._warned_at = -_WARN_SECONDS
+
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago, and give the space back; returns how many."""
+        gone = 0
+        after: int | None = 0
+        while after is not None:
+            after, removed = await self._write(purge_page(after, older_than_seconds))
+            gone += removed
+            await asyncio.sleep(_PAUSE_SECONDS if removed else 0)
+        if gone and actor is not None:
+            await self._write(audited(actor, "purge", f"{gone} delivered rows"))
+        more = gone > 0
+        while more:
+            more = await self._writer.outside(_vacuum_some)
+            await asyncio.sleep(_PAUSE_SECONDS if more else 0)
+        return gone
+
+    async def tidy(self) -> None:
+        """Empty the write-ahead log when nothing was written since the last call.
+
+        Under load the writer's own checkpoints reuse it; beside a reader that holds a transaction
+        open it can only grow, which is logged.
+        """
+        size = self._log_bytes()
+        idle = self._writer.groups == self._groups_seen
+        self._groups_seen = self._writer.groups
+        if size and idle:
+            await self._writer.outside(_truncate_log)
+            size = self._log_bytes()
+        now = time.monotonic()
+        if size > LARGE_LOG_BYTES and now - self._warned_at > _WARN_SECONDS:
+            self._warned_at = now
+            log.warning("write_ahead_log_is_large", bytes=size, cause="a long reader, or the disk")
+
+    def _log_bytes(self) -> int:
+        try:
+            return self._log_path.stat().st_size
+        except OSError:
+            return 0
+
+
+def _vacuum_some(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the file system; whether more are worth it.
+
+    `executescript` runs the pragma to its end; `execute` would free one page.
+    """
+    [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
+    if free < _VACUUM_PAGES:
+        return False
+    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+    return True
+
+
+def _truncate_log(connection: sqlite3.Connection) -> None:
+    """Not beside a reader: the writer must not wait for it."""
+    [(patience,)] = connection.execute("PRAGMA busy_timeout").fetchall()
+    connection.execute("PRAGMA busy_timeout = 0").fetchall()
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}").fetchall()
