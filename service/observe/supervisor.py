@@ -20,6 +20,7 @@ from service.observe.recorder import Recorder
 _FIRST_RESTART_SECONDS = 0.1
 _MAX_RESTART_SECONDS = 5.0
 _HEALTHY_SECONDS = 10.0
+_FAILING = 3
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +30,10 @@ class _Watched:
     name: str
     run: Callable[[], Awaitable[object]]
     hung_after_seconds: float | None
+    beat_at: float
+    began_at: float
     down: bool = False
-    beat_at: float = 0.0
-    restarts: int = 0
+    failures: int = 0
 
 
 class Supervisor:
@@ -53,25 +55,24 @@ class Supervisor:
 
         With `hung_after_seconds` it must call `beat(name)` more often than that.
         """
-        watched = _Watched(name, run, hung_after_seconds, beat_at=time.monotonic())
+        now = time.monotonic()
+        watched = _Watched(name, run, hung_after_seconds, beat_at=now, began_at=now)
         self._watched[name] = watched
         self._tasks[name] = asyncio.create_task(self._keep(watched), name=name)
 
     def beat(self, name: str) -> None:
         """`name` is still at work."""
-        self._watched[name].beat_at = time.monotonic()
+        if watched := self._watched.get(name):
+            watched.beat_at = time.monotonic()
 
     @property
     def faults(self) -> list[str]:
         """What is wrong with the tasks now, a sentence each."""
         now = time.monotonic()
         return [
-            f"{task.name} has ended and is being restarted"
-            if task.down
-            else f"{task.name} does not answer"
+            sentence
             for task in self._watched.values()
-            if task.down
-            or (task.hung_after_seconds and now - task.beat_at > task.hung_after_seconds)
+            if (sentence := _fault(task, now)) is not None
         ]
 
     async def stop(self, name: str) -> None:
@@ -89,23 +90,40 @@ class Supervisor:
             await self.stop(name)
 
     async def _keep(self, watched: _Watched) -> None:
-        delay = _FIRST_RESTART_SECONDS
         while True:
-            began = time.monotonic()
+            watched.began_at = watched.beat_at = time.monotonic()
+            watched.down = False
             try:
                 await watched.run()
                 log.error("task_ended", task=watched.name)
+            except asyncio.CancelledError:
+                if _is_being_cancelled():
+                    raise
+                log.exception("task_failed", task=watched.name)
             except Exception:
                 log.exception("task_failed", task=watched.name)
             watched.down = True
-            watched.restarts += 1
+            healthy = time.monotonic() - watched.began_at > _HEALTHY_SECONDS
+            watched.failures = 1 if healthy else watched.failures + 1
             self._recorder.count("task_restarts", task=watched.name)
-            if time.monotonic() - began > _HEALTHY_SECONDS:
-                delay = _FIRST_RESTART_SECONDS
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_RESTART_SECONDS)
-            watched.beat_at = time.monotonic()
-            watched.down = delay >= _MAX_RESTART_SECONDS
+            delay = _FIRST_RESTART_SECONDS * 2.0 ** min(watched.failures - 1, 10)
+            await asyncio.sleep(min(delay, _MAX_RESTART_SECONDS))
+
+
+def _fault(task: _Watched, now: float) -> str | None:
+    if task.down:
+        return f"{task.name} has ended and is being restarted"
+    if task.failures >= _FAILING and now - task.began_at < _HEALTHY_SECONDS:
+        return f"{task.name} fails again and again"
+    if task.hung_after_seconds and now - task.beat_at > task.hung_after_seconds:
+        return f"{task.name} does not answer"
+    return None
+
+
+def _is_being_cancelled() -> bool:
+    """Whether this task itself is cancelled, not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @contextlib.asynccontextmanager

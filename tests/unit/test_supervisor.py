@@ -1,0 +1,113 @@
+"""Background tasks can't die or hang unseen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from service.observe.recorder import NullRecorder
+from service.observe.supervisor import Supervisor, supervising
+from tests.virtual_time import run_in_virtual_time
+
+
+class Counting(NullRecorder):
+    def __init__(self) -> None:
+        self.counted: list[tuple[str, str]] = []
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.counted.append((name, labels["task"]))
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not reached():
+            await asyncio.sleep(0.01)
+
+
+class Ends:
+    """A task that ends `times` times, in its own way, and then stays."""
+
+    def __init__(self, end: Callable[[], None], times: int = 1) -> None:
+        self._end = end
+        self._times = times
+        self.runs = 0
+
+    async def run(self) -> None:
+        self.runs += 1
+        if self.runs <= self._times:
+            self._end()
+            return
+        await asyncio.Event().wait()
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def end() -> None:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda: None, raises(ValueError("no")), raises(asyncio.CancelledError())],
+    ids=["returns", "raises", "is cancelled by something it waits for"],
+)
+async def test_a_task_that_ends_unasked_is_counted_and_started_again(
+    end: Callable[[], None],
+) -> None:
+    recorder, task = Counting(), Ends(end)
+    async with supervising(recorder) as supervisor:
+        supervisor.watch("work", task.run)
+        await until(lambda: bool(supervisor.faults))
+        assert supervisor.faults == ["work has ended and is being restarted"]
+        await until(lambda: task.runs == 2)
+        assert supervisor.faults == []
+    assert recorder.counted == [("task_restarts", "work")]
+
+
+async def test_a_task_that_keeps_failing_is_a_fault_even_while_it_runs() -> None:
+    task = Ends(raises(ValueError("no")), times=3)
+    async with supervising(NullRecorder()) as supervisor:
+        supervisor.watch("work", task.run)
+        await until(lambda: task.runs == 4)
+        assert supervisor.faults == ["work fails again and again"]
+        supervisor._watched["work"].began_at -= 11
+        assert supervisor.faults == []
+
+
+async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
+    async with supervising(NullRecorder()) as supervisor:
+        supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.05)
+        await until(lambda: supervisor.faults == ["work does not answer"])
+        supervisor.beat("work")
+        assert supervisor.faults == []
+
+
+async def test_a_stopped_task_is_cancelled_and_no_fault_and_may_beat() -> None:
+    async with supervising(NullRecorder()) as supervisor:
+        supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.01)
+        await supervisor.stop("work")
+        supervisor.beat("work")
+        assert supervisor.faults == []
+
+
+def test_closing_ends_the_last_started_first() -> None:
+    ended = []
+
+    async def work(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def main() -> None:
+        supervisor = Supervisor(NullRecorder())
+        for name in ("one", "two"):
+            supervisor.watch(name, lambda name=name: work(name))
+        await asyncio.sleep(1)
+        await supervisor.close()
+
+    run_in_virtual_time(main())
+    assert ended == ["two", "one"]
