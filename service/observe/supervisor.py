@@ -69,11 +69,8 @@ class Supervisor:
     def faults(self) -> list[str]:
         """What is wrong with the tasks now, a sentence each."""
         now = time.monotonic()
-        return [
-            sentence
-            for task in self._watched.values()
-            if (sentence := _fault(task, now)) is not None
-        ]
+        found = (_fault(task, now) for task in self._watched.values())
+        return [sentence for sentence in found if sentence]
 
     async def stop(self, name: str) -> None:
         """End one task for good."""
