@@ -8,7 +8,8 @@
     │   ├── OutboxUnavailableError  can't write now; says when to try again
     │   ├── OutboxBusyError         another process serves this file
     │   ├── OutboxNotFoundError     there is no outbox at this address
-    │   └── SchemaTooNewError       the schema is from a later version
+    │   ├── SchemaTooNewError       the schema is from a later version
+    │   └── OutboxMoveError         an outbox can't be moved there
     └── RefusedError                a request is refused; carries its code
         ├── StorageNotConfiguredError   ├── InvalidFieldError
         ├── SessionRequiredError        ├── DocumentNameRequiredError
@@ -70,6 +71,10 @@ class OutboxNotFoundError(OutboxError):
 
 class SchemaTooNewError(OutboxError):
     """The outbox was made by a newer version of this service; upgrade the service."""
+
+
+class OutboxMoveError(OutboxError):
+    """The outbox can't be moved there."""
 
 
 class RefusedError(ServiceError):

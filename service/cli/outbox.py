@@ -11,6 +11,7 @@ from dotenv import load_dotenv
 from service.cli.outbox_backup import backup
 from service.cli.outbox_changing import discard, purge, replay
 from service.cli.outbox_check import check
+from service.cli.outbox_move import move
 from service.cli.outbox_pausing import pause, resume
 from service.cli.outbox_reading import audit, list_rows, show, stats
 from service.cli.outbox_watch import watch
@@ -55,6 +56,7 @@ app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("backup")(backup)
+app.command("move")(move)
 
 
 def main() -> None:

@@ -1,0 +1,213 @@
+"""`outbox move`: a whole outbox from SQLite to PostgreSQL, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from service.bootstrap.moving import move_outbox
+from service.cli.outbox import app
+from service.errors import OutboxMoveError, OutboxUnavailableError
+from service.outbox.migrations import migrate
+from service.outbox.move import Moved
+from service.outbox.outbox import Again, Dead, Filter, IdempotencyKey, Row, Settlement
+from tests.contract.storage import (
+    Outbox,
+    PostgresStorage,
+    SqliteStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    ids,
+)
+from tests.postgres_server import PostgresServer
+
+KEY = IdempotencyKey("k-1", b"1" * 32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def target(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database("moved") as url:
+        yield url
+
+
+async def fill(outbox: Outbox) -> None:
+    """Rows in every state, with keys, notes and settings."""
+    for note in ("HTTP 500: nul \x00", "HTTP 500: ü"):
+        if note.endswith("ü"):
+            batch = await claim(outbox)
+        else:
+            await append_all(outbox, 3)
+            batch = await claim(outbox)
+        again = [Again(entry.seq, 0, 1, alone=False, note=note) for entry in batch.entries]
+        await outbox.settle(Settlement(batch.claim, again=again))
+    batch = await claim(outbox)
+    dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
+    rest = [entry.seq for entry in batch.entries[1:]]
+    await outbox.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
+    await outbox.append(event("ü-2", size=100_000), key=KEY, trace="00-trace")
+    await append_all(outbox, 700, "u-3")
+    await claim(outbox, ask(5))
+    await outbox.save_scope("user", "u-1", {"a": [1, None]})
+    await outbox.set_paused(paused=True, actor="ada")
+
+
+def kept(row: Row) -> Row:
+    """What of a row a move keeps: all but the running clocks."""
+    return msgspec.structs.replace(row, due_in_seconds=None, lease_in_seconds=None)
+
+
+async def everything(outbox: Outbox) -> list[Row]:
+    return [kept(row) for row in await outbox.rows(Filter(limit=10_000))]
+
+
+async def move(source: str, target: str) -> Moved:
+    return await asyncio.to_thread(
+        move_outbox, source, target, actor="ada", progress=lambda done: None
+    )
+
+
+async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
+    path: Path, target: str, tmp_path: Path
+) -> None:
+    source, back = f"sqlite:///{path}", f"sqlite:///{tmp_path / 'back.db'}"
+    async with SqliteStorage(path).open() as outbox:
+        await fill(outbox)
+    async with SqliteStorage(path).open() as outbox:
+        before = await everything(outbox)
+        large = await outbox.payload(before[-4].id)
+
+    there = await move(source, target)
+    assert there.finished
+    assert (there.written, there.removed, there.total.rows) == (704, 0, 704)
+    async with PostgresStorage(target).open() as outbox:
+        clean = [
+            msgspec.structs.replace(
+                row,
+                detail=row.detail and row.detail.replace("\x00", "\ufffd"),
+                history=tuple(
+                    {**note, "note": str(note["note"]).replace("\x00", "\ufffd")}
+                    for note in row.history
+                ),
+            )
+            for row in before
+        ]
+        assert await everything(outbox) == clean
+        assert await outbox.payload(before[-4].id) == large
+        assert (await outbox.append(event("ü-2"), key=KEY)).replayed
+        assert await outbox.load_scope("user", "u-1") == {"a": [1, None]}
+        lane = await outbox.load_lane()
+        assert lane is not None
+        assert lane.paused_by == "ada"
+        actions = [entry["action"] for entry in await outbox.audit(10)]
+        assert actions == ["move", "pause", "move"]
+
+    again = await move(target, back)
+    assert again.finished
+    assert again.total == there.total
+    async with SqliteStorage(tmp_path / "back.db").open() as outbox:
+        assert await everything(outbox) == clean
+        batch = await claim(outbox, ask(1000, max_bytes=10**8))
+        assert ids(batch) == [row.id for row in reversed(before) if row.state == "pending"]
+
+
+async def test_a_served_outbox_is_copied_ahead_and_finished_when_it_is_stopped(
+    path: Path, target: str
+) -> None:
+    source = f"sqlite:///{path}"
+    async with SqliteStorage(path).open() as outbox:
+        first = await append_all(outbox, 3)
+        ahead = await move(source, target)
+        assert not ahead.finished
+        assert ahead.written == 3
+        batch = await claim(outbox, ask(1))
+        await deliver(outbox, batch)
+        await append_all(outbox, 2)
+        await outbox.discard(Filter(ids=(first[2].id,)), actor="ada")
+    last = await move(source, target)
+    assert last.finished
+    assert (last.written, last.removed) == (3, 1)
+    assert (last.total.pending, last.total.delivered) == (3, 1)
+
+
+async def test_a_finished_move_repeated_is_refused(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 2)
+    await move(f"sqlite:///{path}", target)
+    with pytest.raises(OutboxMoveError):
+        await move(f"sqlite:///{path}", target)
+
+
+async def test_an_interrupted_move_goes_on_where_it_was(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 1100)
+
+    def interrupted(done: int) -> None:
+        if done > 500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        move_outbox(f"sqlite:///{path}", target, actor="ada", progress=interrupted)
+    rest = await move(f"sqlite:///{path}", target)
+    assert rest.finished
+    assert rest.written == 100
+    assert rest.total.rows == 1100
+
+
+async def test_an_outbox_with_events_of_its_own_is_not_overwritten(path: Path, target: str) -> None:
+    migrate(target)
+    async with PostgresStorage(target).open() as outbox:
+        [own] = await append_all(outbox, 1)
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 1)
+    with pytest.raises(OutboxMoveError, match="events of its own"):
+        await move(f"sqlite:///{path}", target)
+    async with PostgresStorage(target).open() as outbox:
+        assert await outbox.find(own.id)
+
+
+async def test_a_target_that_is_served_is_refused(path: Path, target: str) -> None:
+    migrate(target)
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 1)
+    async with PostgresStorage(target).open():
+        with pytest.raises(OutboxMoveError, match="served"):
+            await move(f"sqlite:///{path}", target)
+
+
+async def test_there_has_to_be_a_source(tmp_path: Path, target: str) -> None:
+    with pytest.raises(OutboxUnavailableError):
+        await move(f"sqlite:///{tmp_path / 'none.db'}", target)
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(OutboxMoveError):
+        await move(target, target)
+
+
+def test_the_command_says_what_it_did_and_what_is_left(path: Path, target: str) -> None:
+    async def served() -> int:
+        async with SqliteStorage(path).open() as outbox:
+            await append_all(outbox, 2)
+            return (await asyncio.to_thread(command)).exit_code
+
+    def command(*more: str) -> object:
+        arguments = ["move", "--url", f"sqlite:///{path}", "--to", target, *more]
+        return CliRunner().invoke(app, arguments)
+
+    assert asyncio.run(served()) == 1
+    result = command("--json")
+    assert result.exit_code == 0
+    said = msgspec.json.decode(result.stdout)
+    assert said["finished"] is True
+    assert said["total"]["pending"] == 2
