@@ -1,0 +1,20 @@
+"""An event costs what `tests/bench/baseline.json` says: no statement, sync, hop or call more."""
+
+from __future__ import annotations
+
+import json
+
+from tests.bench.costs import BASELINE, differences, measure
+
+
+async def test_a_fixed_load_costs_what_the_committed_baseline_says():
+    changed = differences(json.loads(BASELINE.read_text()), await measure())
+
+    assert changed == [], "where this is meant: python -m tests.bench.costs"
+
+
+async def test_appends_of_64_requests_at_a_time_share_one_statement_and_one_sync():
+    accept = json.loads(BASELINE.read_text())["accept"]
+
+    statements = sum(accept.values()) - accept["hops"]
+    assert (accept["COMMIT"], accept["hops"], statements) == (50, 50, 150)
