@@ -27,7 +27,7 @@ _WARM_UP = 5
 
 
 def measure(run: Run) -> None:
-    uvloop.run(_measure(run, 40 if run.quick else 150))
+    uvloop.run(_measure(run, 40 if run.quick else 100))
 
 
 async def _measure(run: Run, events: int) -> None:
