@@ -80,6 +80,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
             bucket=bucket,
             http=http,
             app_settings=AppSettings(outbox, defaults),
+            sampler=sampler,
         )
         yield Service(app, outbox, relay, supervisor, recorder)
 

@@ -17,6 +17,7 @@ from service.errors import StorageNotConfiguredError
 from service.identity.operators import Operators
 from service.observe.metrics import PrometheusRecorder
 from service.observe.supervisor import Supervisor
+from service.outbox.sampler import Sampler
 from service.relay.relay import Relay
 from service.settings import Settings
 from service.web.app import Resource, build_app
@@ -27,6 +28,8 @@ from service.web.event_route import EventRoute
 from service.web.events import Events
 from service.web.gate import Gate
 from service.web.health import Health
+from service.web.operator_actions import OperatorActions
+from service.web.operator_page import OperatorPage
 from service.web.sign_in import SignIn
 from service.web.uploads import Uploads
 
@@ -41,6 +44,7 @@ def make_app(
     bucket: Bucket | None,
     http: aiohttp.ClientSession,
     app_settings: AppSettings,
+    sampler: Sampler,
 ) -> web.Application:
     """The application. `relay` is None where another process delivers."""
     secrets = session_secrets(settings)
@@ -68,6 +72,13 @@ def make_app(
         render_metrics=recorder.render,
         metrics_token=plain(settings.metrics_token),
     )
+    page = OperatorPage(
+        outbox,
+        OperatorActions(outbox, recorder),
+        sampler,
+        user_of=gate.user,
+        operators=operators,
+    )
     resources: list[Resource] = [
         EventRoute(documents, outbox, gate.user),
         Events(outbox, gate.user, operators.includes),
@@ -76,14 +87,17 @@ def make_app(
         sign_in,
         *([oidc] if oidc else []),
         health,
+        page,
     ]
-    return build_app(
+    app = build_app(
         resources,
         sessions=sessions,
         cross_site=cross_site,
         recorder=recorder,
         secure=settings.production,
     )
+    app.on_shutdown.append(page.close)
+    return app
 
 
 def _configured(bucket: Bucket | None) -> Bucket:

@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
@@ -97,7 +97,7 @@ class Sampler:
         sampled, self._sampled = self._sampled, asyncio.Event()
         sampled.set()
 
-    async def watch(self) -> AsyncIterator[Movement]:
+    async def watch(self) -> AsyncGenerator[Movement, None]:
         """The latest look, then each new one, for as long as it is asked for."""
         self._watchers += 1
         try:

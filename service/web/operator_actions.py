@@ -47,4 +47,14 @@ class OperatorActions:
 
     def _report(self, action: str, actor: str, rows: int | None) -> None:
         self._recorder.count("operator_actions", action=action)
-        log.warning("operator_action", action=action, actor=actor, rows=rows)
+        log.warning("operator_action", action=action, actor=_masked(actor), rows=rows)
+
+
+def _masked(actor: str) -> str:
+    """No e-mail is logged in clear; the audit has the whole name.
+
+    >>> _masked("ada@example.com"), _masked("ada")
+    ('a***@example.com', 'ada')
+    """
+    name, at, host = actor.partition("@")
+    return f"{name[:1]}***@{host}" if at else actor

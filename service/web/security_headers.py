@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 _CSP = "Content-Security-Policy"
 _LOCKED = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_OWN_FORMS = _LOCKED.replace("form-action 'none'", "form-action 'self'")
 _HEADERS = {
     _CSP: f"default-src 'none'; {_LOCKED}",
     "X-Content-Type-Options": "nosniff",
@@ -28,12 +29,15 @@ def security_headers(*, secure: bool) -> dict[str, str]:
     return _HTTPS_HEADERS if secure else _HEADERS
 
 
-def page_policy(*inline: str) -> str:
-    """The Content-Security-Policy of a page of ours with these inline scripts and styles."""
+def page_policy(*inline: str, forms: bool = False) -> str:
+    """The Content-Security-Policy of a page of ours with these inline scripts and styles.
+
+    With `forms` it may post forms to us.
+    """
     digests = " ".join(f"'sha256-{_digest(text)}'" for text in inline) or "'none'"
     return (
         f"default-src 'none'; script-src {digests}; style-src {digests}; "
-        f"connect-src 'self'; img-src 'self' data:; {_LOCKED}"
+        f"connect-src 'self'; img-src 'self' data:; {_OWN_FORMS if forms else _LOCKED}"
     )
 
 
