@@ -104,8 +104,13 @@ async def deliver(outbox: Outbox, batch: Batch) -> int:
     return await outbox.settle(Settlement(batch.claim, delivered=seqs))
 
 
-async def eventually(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool] = bool) -> T:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+async def eventually(
+    look: Callable[[], Awaitable[T]],
+    wanted: Callable[[T], bool] = bool,
+    *,
+    within_seconds: float = PATIENCE_SECONDS,
+) -> T:
+    deadline = time.monotonic() + within_seconds
     while True:
         seen = await look()
         if wanted(seen):
