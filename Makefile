@@ -26,6 +26,9 @@ run: $(READY) .env ## all set-up, then the service on its embedded defaults
 test: $(READY) ## all set-up, then every test
 	$(BIN)/python -m pytest
 
+soak: $(READY) ## longer, bounded runs under faults, each with a printed result
+	$(BIN)/python -m pytest -m soak -s
+
 check: $(READY) ## lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
