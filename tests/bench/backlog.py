@@ -72,6 +72,7 @@ def _drains(run: Run, held: Server) -> None:
         {
             "outbox": lambda: _drain_of_its_own(run),
             "sdk": lambda: _sdk_drain(run),
+            "sdk_events_made_before": lambda: _sdk_drain(run, "--made"),
             "million": lambda: _drain_some(run, held),
         },
     )
@@ -159,11 +160,11 @@ def _drain_some(run: Run, sink: Server) -> Figures:
     return {"per_second": BACKLOG / seconds}
 
 
-def _sdk_drain(run: Run) -> Figures:
+def _sdk_drain(run: Run, *how: str) -> Figures:
     with processes.sink() as sink:
         command = [sys.executable, "-m", "tests.bench.sdk_drain", sink.url]
         with subprocess.Popen(
-            [*command, str(BACKLOG), str(BATCH)],
+            [*command, str(BACKLOG), str(BATCH), *how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -175,7 +176,7 @@ def _sdk_drain(run: Run) -> Figures:
             process.stdin.write("go\n")
             process.stdin.flush()
             seconds = processes.wait_for_arrivals(sink, BACKLOG) - began
-    run.say(f"the SDK sent   100,000: {BACKLOG / seconds:8,.0f}/s")
+    run.say(f"the SDK sent   100,000: {BACKLOG / seconds:8,.0f}/s {' '.join(how)}")
     return {"per_second": BACKLOG / seconds}
 
 

@@ -1,11 +1,13 @@
-"""What a drain is measured beside: the Inngest SDK sends events that it holds in memory.
+"""What a drain is measured beside: the Inngest SDK sends what an application holds in memory.
 
 `python -m tests.bench.sdk_drain SINK COUNT BATCH` prints `ready`, and begins at a line on its
 standard input. One client, one batch after the other: each is sent when the one before is answered.
+Its events are made as they are sent; with `--made`, all were made before.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import time
@@ -34,17 +36,25 @@ def _event(number: int, now_ms: int) -> _Event:
     )
 
 
-async def _main(sink: str, count: int, size: int) -> None:
+async def _main(options: argparse.Namespace) -> None:
     client = inngest.Inngest(
-        app_id="bench", event_key="key", event_api_base_url=sink, is_production=True
+        app_id="bench", event_key="key", event_api_base_url=options.sink, is_production=True
     )
     now = int(time.time() * 1000)
-    events = [_event(number, now) for number in range(1, count + 1)]
+    numbers = range(1, options.count + 1)
+    made = [_event(number, now) for number in numbers] if options.made else None
     print("ready", flush=True)
     sys.stdin.readline()
-    for first in range(0, count, size):
-        await client.send(events[first : first + size])
+    for first in range(0, options.count, options.batch):
+        here = slice(first, first + options.batch)
+        events = made[here] if made else [_event(number, now) for number in numbers[here]]
+        await client.send(events)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sink")
+    parser.add_argument("count", type=int)
+    parser.add_argument("batch", type=int)
+    parser.add_argument("--made", action="store_true")
+    asyncio.run(_main(parser.parse_args()))
