@@ -56,4 +56,5 @@ def start(run: Run, sink: Server) -> None:
                 seconds.append(time.perf_counter() - began)
                 processor_seconds.append(service.cpu_seconds())
     run.details["start_processor_seconds"] = statistics.median(processor_seconds)
+    run.say(f"of it {statistics.median(processor_seconds):.2f} s of processor time")
     run.found("start", statistics.median(seconds))
