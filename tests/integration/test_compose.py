@@ -1,0 +1,160 @@
+"""The local stack, as far as it can be checked without a container engine.
+
+Not tried here, for want of an engine: that the images exist under these tags and start, that the
+image builds, that the neighbours find each other by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from service.cli import commands
+from service.observe.metrics import VOCABULARY, PrometheusRecorder
+from service.outbox.sampler import LANE_STATES
+from service.settings import Settings, parse_duration
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "service" / "observe" / "monitoring"
+PROFILES = ("", "metrics", "postgres")
+# Read by boto, by Docker's other images, or by Python; the rest must be ours.
+KNOWN = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|ENDPOINT_URL_S3)|PYTHON\w+|PATH")
+REQUEST_SECONDS = 15.0
+SERVE_SECONDS = REQUEST_SECONDS + 5
+
+
+def config(profile: str) -> dict[str, Any]:
+    program = shutil.which("docker-compose")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs docker-compose")
+        pytest.skip("no docker-compose on this machine")
+    chosen = ["--profile", profile] if profile else []
+    done = subprocess.run(
+        [program, *chosen, "config", "--format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    parsed: dict[str, Any] = json.loads(done.stdout)
+    return parsed
+
+
+@pytest.fixture(scope="module", params=PROFILES, ids=["default", "metrics", "postgres"])
+def services(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = config(request.param)["services"]
+    return found
+
+
+def ours(services: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in services.items() if "build" in one}
+
+
+def seconds(text: str) -> float:
+    """Compose writes 1m30s."""
+    parts = re.findall(r"[\d.]+(?:ms|[smh])", text)
+    return sum(float(parse_duration(part)) for part in parts)  # type: ignore[arg-type]
+
+
+def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
+    assert {"service", "worker", "inngest", "s3"} <= set(services)
+    for name, one in services.items():
+        if name not in ours(services):
+            assert re.search(r":v?\d+\.\d+", one["image"]), f"{name} is not pinned"
+        for port in one.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1"
+        for neighbour, wanted in one.get("depends_on", {}).items():
+            healthy = wanted["condition"] == "service_healthy"
+            assert not healthy or "healthcheck" in services[neighbour], f"{neighbour} for {name}"
+
+
+def test_each_variable_means_something_and_the_configuration_is_whole(
+    services: dict[str, Any],
+) -> None:
+    for name, one in ours(services).items():
+        given = one["environment"]
+        unknown = {key for key in given if key not in Settings.variables()}
+        assert all(KNOWN.fullmatch(key) for key in unknown), f"{name}: {unknown}"
+        settings = Settings.load({key: str(value) for key, value in given.items()})
+        assert settings.missing_storage == []
+        assert one["stop_grace_period"]
+        assert seconds(one["stop_grace_period"]) > settings.drain_seconds + SERVE_SECONDS
+
+
+def test_each_command_exists(services: dict[str, Any]) -> None:
+    known = set(get_command(commands.app).commands)  # type: ignore[attr-defined]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    default = json.loads(dockerfile.split("\nCMD ")[1])
+    for one in ours(services).values():
+        command = one.get("command") or default
+        assert command[:3] == ["python", "-m", "service"]
+        assert command[3] in known
+        assert CliRunner().invoke(commands.app, [*command[3:], "--help"]).exit_code == 0
+
+
+def test_only_the_outbox_of_one_process_lies_on_the_volume(services: dict[str, Any]) -> None:
+    mounted = [
+        name
+        for name, one in ours(services).items()
+        if any(volume["source"] == "outbox" for volume in one.get("volumes", []))
+    ]
+    assert mounted == ["service"]
+    for name, one in ours(services).items():
+        replicas = one.get("deploy", {}).get("replicas", 1)
+        assert replicas == 1 or one["environment"]["OUTBOX_URL"].startswith("postgresql://"), name
+
+
+def test_the_image_runs_as_nobody_special_and_holds_no_build_tools() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    final = text.split("\nFROM ")[-1]
+    assert re.search(r"^USER outbox$", final, re.MULTILINE)
+    assert "HEALTHCHECK" in final
+    assert "apt-get" not in text
+    assert "--require-hashes" in text
+    copied = re.findall(r"^COPY (?:--from=\S+ )?(.+) \S+$", text, re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    for source in " ".join(copied).split():
+        assert source.startswith("/") or f"!{source.removeprefix('./')}" in ignored
+
+
+def test_alerts_and_dashboard_name_only_metrics_that_are_exposed() -> None:
+    recorder = PrometheusRecorder()
+    exposed = set(re.findall(r"^# HELP (\S+)", recorder.render()[0].decode(), re.MULTILINE))
+    for name in VOCABULARY:
+        if f"outbox_{name}" in exposed and VOCABULARY[name].buckets:
+            exposed |= {f"outbox_{name}_{end}" for end in ("bucket", "sum", "count")}
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
+    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    expressions += [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    for expression in expressions:
+        named = re.findall(r"\b(?:outbox|process)_[a-z_]+", re.sub('"[^"]*"', "", expression))
+        assert set(named) <= exposed, expression
+        lanes = re.findall(r'outbox_lane_state\{state="(\w+)"', expression)
+        assert set(lanes) <= set(LANE_STATES)
+
+
+def test_each_alert_has_its_runbook() -> None:
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    headings = {found.lower() for found in re.findall(r"^#+ (Outbox\w+)$", readme, re.MULTILINE)}
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    for rule in alerts:
+        assert rule["annotations"]["runbook"] == f"README.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket")
+    if not headings:
+        pytest.skip("README.md has no runbook")
+    assert {rule["alert"].lower() for rule in alerts} == headings
