@@ -4,8 +4,8 @@
 
                trouble                      time is up, one event
     open ───────────────────> closed  <──────────────────────────┐
-     ^  ^                       │ the event passes               │ trouble
-     │  │ window full again     v                                │
+     ^  ^ window full again,    │ the event passes               │ trouble
+     │  │ or nothing more due   v                                │
      │  └─────────────────── recovering ─────────────────────────┘
      │
      └── (through recovering) ── misconfigured: like closed, every 5 s
@@ -171,6 +171,7 @@ class Lane:
         jitter: float,
         reason: str = "",
         sent_bytes: int = 1,
+        drained: bool = False,
         retry_after_seconds: float | None = None,
         suspect: int | None = None,
         newly_refused: int | None = None,
@@ -178,12 +179,12 @@ class Lane:
         """The lane after an answer to a send under `permit`.
 
         `suspect` is the seq of a known suspect that was sent alone, `newly_refused` that of an
-        event which became one; `jitter` is in [0, 1).
+        event which became one. `drained`: the send took all that was due. `jitter` is in [0, 1).
         """
         if signal is Signal.TOO_LARGE:
             return replace(self, max_bytes=max(1, sent_bytes // 2), sends_below_limit=0)
         if signal is Signal.PASSED:
-            return self._passed(permit, suspect)
+            return self._passed(permit, suspect, drained=drained)
         asked = min(retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
         if permit.epoch != self.epoch:
             late = self.state is LaneState.CLOSED and signal is Signal.BUSY
@@ -234,7 +235,7 @@ class Lane:
         """A convicted event's trouble has been counted against it."""
         return replace(self, convicted=self.convicted - {seq})
 
-    def _passed(self, permit: Permit, suspect: int | None) -> Lane:
+    def _passed(self, permit: Permit, suspect: int | None, *, drained: bool) -> Lane:
         lane = replace(
             self._relaxed(),
             passing=True,
@@ -245,6 +246,8 @@ class Lane:
         if permit.epoch != self.epoch:
             return lane
         window = min(2 if self.state in _WAITING else self.window * 2, self.max_events)
+        if drained:  # there is no backlog that could flatten Inngest
+            window = self.max_events
         done = window >= self.max_events
         return replace(
             lane,

@@ -245,7 +245,8 @@ class Relay:
             now=_now(),
             jitter=random.random(),  # noqa: S311
             reason=verdict.reason,
-            sent_bytes=sum(len(entry.payload) for entry in batch.entries),
+            sent_bytes=_size(batch),
+            drained=_drained(permit, batch),
             retry_after_seconds=answer.retry_after_seconds,
             suspect=lone if first.alone else None,
             newly_refused=None if first.alone else first.seq,
@@ -273,6 +274,16 @@ class Relay:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _size(batch: Batch) -> int:
+    return sum(len(entry.payload) for entry in batch.entries)
+
+
+def _drained(permit: Permit, batch: Batch) -> bool:
+    """Whether nothing more was due: the batch had room for more."""
+    room = len(batch.entries) < permit.max_events and _size(batch) < permit.max_bytes / 2
+    return room and not _is_alone(batch)
 
 
 def _is_alone(batch: Batch) -> bool:
