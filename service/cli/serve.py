@@ -24,8 +24,8 @@ from service.inngest_client import make_client
 from service.observe.log_stream import LogStream
 from service.settings import Settings
 from service.stand_in.event_api import EventApi
+from service.web.http_server import HttpServer
 
-MAX_HEADER_BYTES = 32 * 1024
 BACKLOG = 1024
 REQUEST_SECONDS = 15.0
 _SECOND_SIGNAL_EXIT = 130
@@ -127,13 +127,7 @@ async def _listening(app: web.Application, host: str, port: int) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
-    # Chunked session cookies need more header room than aiohttp's default of 8 KiB.
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        max_field_size=MAX_HEADER_BYTES,
-        shutdown_timeout=REQUEST_SECONDS,
-    )
+    runner = HttpServer(app, shutdown_seconds=REQUEST_SECONDS)
     await runner.setup()
     try:
         yield runner

@@ -14,7 +14,12 @@ import uuid_utils
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from service.errors import OutboxUnavailableError, RefusedError
+from service.errors import (
+    BodyTimeoutError,
+    InvalidJsonError,
+    OutboxUnavailableError,
+    RefusedError,
+)
 from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.errors import error_response, http_error_response, internal_error_response
@@ -48,9 +53,16 @@ def answering(recorder: Recorder) -> Middleware:
             if error.status < web.HTTPBadRequest.status_code:
                 raise
             response = http_error_response(error)
-        except Exception:
-            log.exception("request_failed", request_id=request_id)
-            response = internal_error_response()
+        except web.RequestPayloadError:
+            code = InvalidJsonError.code
+            response = error_response(InvalidJsonError())
+        except Exception as error:
+            if isinstance(error, ConnectionError) and request.transport is None:
+                code = BodyTimeoutError.code  # the client has gone in the middle of its body
+                response = error_response(BodyTimeoutError())
+            else:
+                log.exception("request_failed", request_id=request_id)
+                response = internal_error_response()
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
         if request_log.enabled:

@@ -71,6 +71,21 @@ def http_error_response(error: web.HTTPException) -> web.Response:
     return _response(error.status, code, "The request can't be handled.")
 
 
+def malformed_response(*, too_large: bool) -> web.Response:
+    """The answer to what is no HTTP request, or one with a line that is `too_large`."""
+    if too_large:
+        sentence = "A line of the request's head is larger than is accepted here."
+        return _response(431, "headers_too_large", sentence)
+    return _response(400, "bad_request", "This is no HTTP request that can be read.")
+
+
+def unknown_method_response() -> web.Response:
+    """The answer to a method that HTTP servers do not know, whatever the path."""
+    response = error_response(errors.MethodNotAllowedError())
+    response.headers[hdrs.ALLOW] = "GET, HEAD, POST, PUT"
+    return response
+
+
 def internal_error_response() -> web.Response:
     """The answer to a fault of ours."""
     sentence = "Something failed here. The request id tells us what."

@@ -38,7 +38,7 @@ from service.identity.user import User
 from service.outbox.event import encode_event
 from service.outbox.outbox import IdempotencyKey, Intake
 from service.web.answering import event_id_key
-from service.web.json_body import BODY_SECONDS
+from service.web.json_body import BODY_SECONDS, check_utf8
 from service.web.openapi import Operation
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -145,6 +145,7 @@ class EventRoute(Generic[Body]):
         return web.Response(body=answer, content_type=_JSON, headers=headers)
 
     def _parse(self, raw: bytes) -> Body:
+        check_utf8(raw)
         try:
             return self._decode(raw)
         except msgspec.ValidationError as error:

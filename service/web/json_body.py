@@ -36,6 +36,7 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
     InvalidFieldError for an object that is not of the type.
     """
     body = await read_json_bytes(request, max_bytes=MAX_BODY_BYTES)
+    check_utf8(body)
     if not body.lstrip(b" \t\r\n").startswith(b"{"):
         raise InvalidJsonError
     try:
@@ -43,6 +44,16 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
     except msgspec.ValidationError as exc:
         raise InvalidFieldError from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidJsonError from exc
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise InvalidJsonError for what is not UTF-8; decoders look only at what they need."""
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
         raise InvalidJsonError from exc
 
 

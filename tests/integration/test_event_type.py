@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from service.errors import InvalidFieldError
+from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
 from service.outbox.outbox import Ask
 from service.outbox.sqlite_outbox import open_sqlite_outbox
@@ -60,4 +60,13 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
 async def test_what_its_body_does_not_allow_is_refused(declared, body):
     route = EventRoute(declared, None, ada)
     with pytest.raises(InvalidFieldError):
+        route._parse(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"greeting": "Hi", "other": "\xff"}', b'{"greeting": "Hi", "\xed\xa0\x80": 1}']
+)
+async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_it(declared, body):
+    route = EventRoute(declared, None, ada)
+    with pytest.raises(InvalidJsonError):
         route._parse(body)

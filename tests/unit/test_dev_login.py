@@ -149,3 +149,11 @@ async def test_a_body_that_is_not_json_is_refused(start, data, content_type, exp
     client = await start(development=True)
     answer = await client.post("/auth/dev-login", data=data, headers={"Content-Type": content_type})
     assert (await answer.json()).get("code", "signed in") == expected
+
+
+async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_it(start):
+    client = await start(development=True)
+    headers = {"Content-Type": "application/json"}
+    body = b'{"email": "ada@example.com", "other": "\xff"}'
+    answer = await client.post("/auth/dev-login", data=body, headers=headers)
+    assert (await answer.json())["code"] == "invalid_json"

@@ -1,0 +1,98 @@
+"""The HTTP server under the application: what is no HTTP request is answered in the one form too.
+
+aiohttp answers such requests before any middleware, in plain text, and both its answer and its log
+line quote what came, a piece of a session cookie as well. The invariant: neither holds input here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+import uuid_utils
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+
+from service.web.answering import REQUEST_ID
+from service.web.errors import (
+    http_error_response,
+    internal_error_response,
+    malformed_response,
+    unknown_method_response,
+)
+from service.web.security_headers import security_headers
+
+MAX_HEADER_BYTES = 32 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class HttpServer(web.AppRunner):
+    """Runs an application; a header may have 32 KiB, which chunked session cookies need."""
+
+    def __init__(self, app: web.Application, *, shutdown_seconds: float) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            max_field_size=MAX_HEADER_BYTES,
+            shutdown_timeout=shutdown_seconds,
+        )
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, made.request_factory, **self._kwargs)
+
+
+class _Server(web.Server):
+    """Makes a protocol for each connection."""
+
+    def __init__(self, handler: Any, request_factory: Any, **options: Any) -> None:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await handler(request)  # type: ignore[no-any-return]
+            except web.HTTPException as error:
+                # Raised outside of every middleware, for an Expect that is not known.
+                return _marked(http_error_response(error))
+
+        super().__init__(handle, request_factory=request_factory, **options)
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what failed outside of the application; it closes the connection."""
+        del message  # quotes the request
+        response = _answer_to(status, exc)
+        _marked(response).headers.update(security_headers(secure=False))
+        request_id = response.headers[REQUEST_ID]
+        if status >= web.HTTPInternalServerError.status_code:
+            log.error("request_failed", request_id=request_id, exc_info=exc)
+        else:
+            log.info("malformed_request", request_id=request_id, reason=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer was begun already.")
+        response.force_close()
+        return response
+
+
+def _answer_to(status: int, exc: BaseException | None) -> web.Response:
+    if status >= web.HTTPInternalServerError.status_code:
+        return internal_error_response()
+    if isinstance(exc, BadHttpMethod):
+        return unknown_method_response()
+    return malformed_response(too_large=isinstance(exc, LineTooLong))
+
+
+def _marked(response: web.Response) -> web.Response:
+    response.headers[REQUEST_ID] = str(uuid_utils.uuid7())
+    return response

@@ -1,0 +1,125 @@
+"""What is no HTTP request, or no whole one, on the server that `serve` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.errors import NotFoundError
+from service.observe.recorder import NullRecorder
+from service.web.answering import answering
+from service.web.http_server import MAX_HEADER_BYTES, HttpServer
+
+SECRET = "tell-nobody"
+FORM = {"status", "code", "error"}
+
+
+@pytest.fixture
+def read_ended() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def port(read_ended):
+    async def read(request: web.Request) -> web.Response:
+        try:
+            return web.Response(body=await request.read())
+        finally:
+            read_ended.set()
+
+    async def refuse(request: web.Request) -> web.Response:
+        raise NotFoundError
+
+    app = web.Application(middlewares=[answering(NullRecorder())])
+    app.add_routes([web.post("/read", read), web.get("/refuse", refuse)])
+    server = HttpServer(app, shutdown_seconds=1)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield server.addresses[0][1]
+    await server.cleanup()
+
+
+async def send(port: int, raw: bytes) -> tuple[int, dict[str, str], bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(raw)
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
+
+
+MALFORMED = {
+    "no HTTP": (b"\x16\x03\x01 tell-nobody\r\n\r\n", 405, "method_not_allowed"),
+    "method": (b"TELL-NOBODY /read HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    "version": (b"GET /tell-nobody HTTP/9.9\r\nHost: a\r\n\r\n", 400, "bad_request"),
+    "header": (b"GET / HTTP/1.1\r\nHost: a\r\ntell-nobody\r\n\r\n", 400, "bad_request"),
+    "no host": (b"GET / HTTP/1.1\r\nX: tell-nobody\r\n\r\n", 400, "bad_request"),
+    "length": (
+        b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: tell-nobody\r\n\r\n",
+        400,
+        "bad_request",
+    ),
+    "size": (
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: tell-nobody" + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "expect": (
+        b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: tell-nobody\r\nConnection: close\r\n\r\n",
+        417,
+        "expectation_failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_a_malformed_request_is_answered_in_the_one_form_and_quoted_nowhere(
+    port, case, caplog
+):
+    raw, status, code = MALFORMED[case]
+    with capture_logs() as logs, caplog.at_level(logging.DEBUG):
+        answered, headers, body = await send(port, raw)
+    assert answered == status
+    assert set(json.loads(body)) == FORM
+    assert json.loads(body)["code"] == code
+    assert headers["X-Request-Id"]
+    assert ("Allow" in headers) == (status == 405)
+    assert SECRET not in f"{headers}{body!r}{logs}{caplog.text}".lower()
+
+
+async def test_the_log_has_the_request_id_of_a_malformed_request(port):
+    with capture_logs() as logs:
+        _, headers, _ = await send(port, b"GET / HTTP/9.9\r\n\r\n")
+    [line] = logs
+    assert line["request_id"] == headers["X-Request-Id"]
+
+
+async def test_a_header_of_32_kib_is_read(port):
+    head = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: "
+    status, _, _ = await send(port, head + b"x" * (MAX_HEADER_BYTES - 100) + b"\r\n\r\n")
+    assert status == 404
+
+
+async def test_a_body_that_is_not_in_the_encoding_it_names_is_the_callers_fault(port):
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+    status, _, body = await send(port, head + b"Content-Length: 9\r\n\r\nnot gzip.")
+    assert (status, json.loads(body)["code"]) == (400, "invalid_json")
+
+
+async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, read_ended):
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    with capture_logs() as logs:
+        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(10):
+            await read_ended.wait()
+    assert [line for line in logs if line["log_level"] == "error"] == []
