@@ -7,6 +7,7 @@ connections do so at the same instant (https://sqlite.org/wal.html#walresetbug).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import sqlite3
@@ -20,6 +21,7 @@ import aiosqlite
 from service.errors import OutboxUnavailableError
 
 _BUSY_MS = 1000
+_CLOSE_SECONDS = 3.0
 _WRITER = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -148,8 +150,18 @@ async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[
         yield connection
     finally:
         connection.closed = True
-        with unavailable_if_sqlite_fails():
-            await thread.close()
+        await _close(thread)
+
+
+async def _close(thread: aiosqlite.Connection) -> None:
+    """Close, or leave a disk that hangs behind. Raises OutboxUnavailableError."""
+    closing = asyncio.ensure_future(thread.close())
+    done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+    if not done:
+        closing.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise OutboxUnavailableError("The outbox's disk does not answer.")
+    with unavailable_if_sqlite_fails():
+        closing.result()
 
 
 @contextlib.contextmanager

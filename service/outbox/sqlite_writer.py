@@ -87,9 +87,7 @@ class SqliteWriter:
             await asyncio.wait([self._task])
             for future in (future for waiting in left for future in waiting.futures):
                 future.cancel()
-        with contextlib.suppress(OutboxUnavailableError, TimeoutError):
-            async with asyncio.timeout(STUCK_SECONDS):
-                await self._stack.aclose()
+        await self._disconnect()
 
     @property
     def alive(self) -> bool:
