@@ -76,7 +76,8 @@ def load_defaults(path: str | None) -> Tree:
             return parse_settings(packaged.read_bytes())
         return parse_settings(Path(path).read_bytes())
     except (OSError, InvalidJsonError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
+        nothing = f"it holds no JSON object in UTF-8, at most {_MAX_DEPTH} deep"
+        reason = exc.strerror if isinstance(exc, OSError) else nothing
         raise ConfigurationError([f"APP_SETTINGS_FILE: {reason}"]) from exc
 
 

@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import Annotated
 
@@ -21,6 +22,10 @@ from service.documents.bucket import Bucket
 from service.observe.logs import configure_logs
 from service.outbox import migrations
 from service.settings import Settings
+
+_HIDDEN = "********"
+# The one in user:password@host, and the one among an address's parameters.
+_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)|(?<=[?&]password=)[^&\s]*")
 
 app = typer.Typer(
     add_completion=False,
@@ -103,10 +108,10 @@ async def _storage(settings: Settings) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
-        return "********"
+        return _HIDDEN
     if isinstance(value, tuple):
         return ",".join(_shown(one) for one in value)
-    return "" if value is None else str(value)
+    return "" if value is None else _PASSWORD.sub(_HIDDEN, str(value))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from dotenv import load_dotenv
 
+from service.app_settings import load_defaults
 from service.errors import ConfigurationError, ServiceError
 from service.settings import Settings
 
@@ -18,10 +19,21 @@ FAULTY = 2
 def load_settings() -> Settings:
     """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError with every fault, those of the file that APP_SETTINGS_FILE names too.
     """
     load_dotenv(".env")
-    return Settings.load(os.environ)
+    faults: list[str] = []
+    try:
+        settings = Settings.load(os.environ)
+    except ConfigurationError as error:
+        faults += error.faults
+    try:
+        load_defaults(os.environ.get("APP_SETTINGS_FILE", "").strip() or None)
+    except ConfigurationError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
 
 
 @contextmanager

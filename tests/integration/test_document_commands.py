@@ -88,3 +88,28 @@ def test_check_tells_of_storage_in_trouble_and_calls_it_no_fault(run, environ, s
     done = run("-m", "service", "check", **environ)
     assert done.returncode == 0
     assert done.stderr.strip() == sentence
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:tell-nobody@h/x",
+        "postgresql://u:tell/@nobody@h",
+        "postgresql:///x?password=tell-nobody",
+    ],
+)
+def test_check_hides_the_password_in_an_address(run, address):
+    done = run("-m", "service", "check", OUTBOX_URL=address)
+    assert "OUTBOX_URL=postgresql://" in done.stdout
+    assert "********" in done.stdout
+    assert "tell" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "migrate"])
+def test_a_faulty_settings_file_is_told_with_every_other_fault(run, tmp_path, command):
+    faulty = tmp_path / "settings.json"
+    faulty.write_text("[]")
+    done = run("-m", "service", command, PORT="x", APP_SETTINGS_FILE=str(faulty))
+    assert done.returncode == 2
+    assert "configuration: PORT: " in done.stderr
+    assert "configuration: APP_SETTINGS_FILE: it holds no JSON object" in done.stderr
