@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.bootstrap.operations import is_served, looking
-from service.cli.outbox_options import DEFAULT_URL, Url, duration, faults_end_the_command
+from service.cli.outbox_options import DEFAULT_URL, Json, Url, duration, faults_end_the_command
 from service.cli.outbox_tables import console, lane_text, stats_table
 from service.errors import OutboxUnavailableError
 from service.outbox.explanation import spoken_duration
@@ -35,22 +36,30 @@ _LEAST_SECONDS = 0.1
 _BAR_COLUMNS = 50
 
 
-def watch(*, interval: Interval = "1s", count: Count = 0, url: Url = DEFAULT_URL) -> None:  # type: ignore[assignment]
+def watch(
+    *,
+    interval: Interval = "1s",  # type: ignore[assignment]
+    count: Count = 0,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
     """Watch the outbox live: rows by state, rates, the lane, a bar while it drains.
+
+    With --json each look is one line.
 
     Example: `outbox watch --interval 500ms`
     """
     with faults_end_the_command():
         try:
-            asyncio.run(_watch(url, max(interval, _LEAST_SECONDS), count))
+            asyncio.run(_watch(url, max(interval, _LEAST_SECONDS), count, json=json))
         except KeyboardInterrupt:
             return
 
 
-async def _watch(url: str, interval_seconds: float, count: int) -> None:
-    if not sys.stdout.isatty():
+async def _watch(url: str, interval_seconds: float, count: int, *, json: bool) -> None:
+    if json or not sys.stdout.isatty():
         async for moving in _looks(url, interval_seconds, count):
-            sys.stdout.write(f"{_line(moving)}\n")
+            sys.stdout.write(f"{_json_line(moving) if json else _line(moving)}\n")
             sys.stdout.flush()
         return
     with Live(console=console(), auto_refresh=False, transient=False) as live:
@@ -79,6 +88,11 @@ async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator
         if count and seen >= count:
             return
         await asyncio.sleep(interval_seconds)
+
+
+def _json_line(moving: Movement) -> str:
+    rates = {"acceptedRate": moving.accepted_rate, "deliveredRate": moving.delivered_rate}
+    return msgspec.json.encode({**msgspec.to_builtins(moving.view), **rates}).decode()
 
 
 def _line(moving: Movement) -> str:

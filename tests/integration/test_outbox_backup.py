@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -119,3 +120,14 @@ async def test_watch_prints_a_line_at_each_look_where_there_is_no_terminal(
     assert code == 0
     assert first.startswith("pending=1 delivering=1 delivered=1 dead=1 ")
     assert "lane=open" in second
+
+
+async def test_watch_prints_an_object_a_line_with_json(path: Path, live: SqliteOutbox) -> None:
+    await append_all(live, 3)
+    code, out, _ = await outbox_command(
+        path, "watch", "--count", "2", "--interval", "100ms", "--json"
+    )
+    looks = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [look["pending"] for look in looks] == [3, 3]
+    assert {"acceptedRate", "deliveredRate", "lane"} <= looks[0].keys()
