@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, LiteralString, Self
 
 import psycopg
+import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -51,6 +52,9 @@ _LOST = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 _REPEAT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+log = structlog.get_logger(__name__)
 
 
 class _LostError(Exception):
@@ -122,7 +126,7 @@ class PostgresPool:
             try:
                 return await self._attempt(statement, given, deadline)
             except _LostError as exc:
-                self._lose()
+                self._lose(exc)
                 if not repeatable or time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc.__cause__
             except _REPEAT as exc:
@@ -163,17 +167,20 @@ class PostgresPool:
             async with self._pool.connection(timeout=timeout) as connection:
                 yield connection
 
-    def _lose(self) -> None:
+    def _lose(self, error: _LostError) -> None:
         if self._lost_at is None and not self._closed:
+            log.warning("database_lost", reason=str(error.__cause__).partition("\n")[0])
             self._lost_at = time.monotonic()
             self._back.clear()
             self._recovery = asyncio.create_task(self._recover(), name="outbox-recovery")
 
     async def _recover(self) -> None:
+        lost_at = time.monotonic()
         delay = _FIRST_RETRY_SECONDS
         while not await self._answers():
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
+        log.warning("database_back", after_seconds=round(time.monotonic() - lost_at, 3))
         self._lost_at = None
         self._back.set()
 

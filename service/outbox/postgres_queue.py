@@ -22,6 +22,7 @@ from service.outbox.postgres_wakeup import PostgresWakeup
 
 _GIVE_BACK_EVERY_SECONDS = 1.0
 _FLOOR_EVERY_SECONDS = 1.0
+_FLOOR_COST_FACTOR = 10
 _CLAIM_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
 _LEAST_WAIT_SECONDS = 0.005
@@ -147,9 +148,11 @@ class PostgresQueue:
         """
         old_rows = self._wakeup.old_rows
         if time.monotonic() >= self._floor_at or old_rows != self._old_rows:
-            self._floor_at = time.monotonic() + _FLOOR_EVERY_SECONDS
+            began = time.monotonic()
             rows = await self._pool.run(FLOOR)
             self._floor, self._old_rows = int(rows[0][0]), old_rows
+            cost_seconds = time.monotonic() - began
+            self._floor_at = began + max(_FLOOR_EVERY_SECONDS, cost_seconds * _FLOOR_COST_FACTOR)
 
     async def _wait_seconds(self, ask: Ask) -> float:
         """Until the next row is due by the database's clock, at most a poll."""
