@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -91,6 +92,8 @@ class PostgresPool:
         )
 
     async def __aenter__(self) -> Self:
+        # Each try of the pool would be a line; what matters is logged here.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         await self._pool.open()
         return self
 
