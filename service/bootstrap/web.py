@@ -83,7 +83,7 @@ def make_app(
         EventRoute(documents, outbox, gate.user),
         Events(outbox, gate.user, operators.includes),
         AppSettingsResource(app_settings, gate, operators),
-        Uploads(storage=lambda: _configured(bucket), user_of=gate.user),
+        Uploads(storage=lambda: _configured(bucket, settings), user_of=gate.user),
         sign_in,
         *([oidc] if oidc else []),
         health,
@@ -100,9 +100,10 @@ def make_app(
     return app
 
 
-def _configured(bucket: Bucket | None) -> Bucket:
+def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
     if bucket is None:
-        raise StorageNotConfiguredError
+        missing = ", ".join(settings.missing_storage)
+        raise StorageNotConfiguredError(f"Not configured: {missing}.")
     return bucket
 
 

@@ -1,7 +1,8 @@
 """Sending a batch to Inngest's Event API: one POST of bytes that are encoded already.
 
-The invariant: nothing raised or returned here holds the URL, since the event key is part of it.
-Answers and faults come back as values; `service.relay.outcome` judges them.
+The invariant: nothing raised or returned here holds the URL, since the event key is part of it; not
+even the words of a server that quotes its path. Answers and faults come
+back as values; `service.relay.outcome` judges them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import email.utils
 import io
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
 import aiohttp
@@ -23,6 +25,7 @@ _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only fr
 _KEY_REFUSED = frozenset({401, 403})
 _KEY_TAKEN = frozenset({200, 400})
 _WORDS = 500
+_HIDDEN = "********"
 
 
 class _Body(msgspec.Struct):
@@ -48,7 +51,9 @@ class InngestSender:
     ) -> None:
         self._session = session
         base = f"{origin.rstrip('/')}/e/"
-        self._urls = tuple(base + quote(one, safe="") for one in (key, fallback_key) if one)
+        keys = [one for one in (key, fallback_key) if one]
+        self._urls = tuple(base + quote(one, safe="") for one in keys)
+        self._secrets = {*keys, *(quote(one, safe="") for one in keys)}
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Content-Type": "application/json"}
         if environment:
@@ -79,13 +84,22 @@ class InngestSender:
                 text = await response.content.read(_MAX_ANSWER_BYTES)
                 while not response.content.at_eof() and len(text) < _MAX_ANSWER_BYTES:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
-                return _answer(response, text)
+                return self._presentable(_answer(response, text))
         except aiohttp.ClientConnectorError as error:
             return Answer(None, words=_fault(error), reached=False)
         except TimeoutError:
             return Answer(None, words="timeout")
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             return Answer(None, words=_fault(error))
+
+    def _presentable(self, answer: Answer) -> Answer:
+        """The answer with the server's words cut short, without the keys that they may quote."""
+        if not answer.words:
+            return answer
+        words = answer.words
+        for secret in self._secrets:
+            words = words.replace(secret, _HIDDEN)
+        return replace(answer, words=words[:_WORDS])
 
 
 def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
@@ -97,7 +111,7 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
         kind = response.content_type
         words, ids = f"an answer that is not the API's ({kind}, {len(text)} bytes)", None
     else:
-        words, ids = (body.error or "")[:_WORDS], body.ids
+        words, ids = body.error or "", body.ids
     return Answer(
         response.status,
         ids,

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
+from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
@@ -134,8 +135,8 @@ class OperatorPage:
         self, request: web.Request, action: str, change: Callable[..., Awaitable[list[str]]]
     ) -> web.Response:
         user = await self._operator(request)
-        form = await request.post()
-        event_id = str(form.get("id", ""))
+        form = dict(parse_qsl((await request.read()).decode(errors="replace")))
+        event_id = form.get("id", "")
         wanted = Filter(ids=(event_id,), state=State.DEAD, limit=1)
         rows: list[Row] = await self._operations.rows(wanted)
         if not rows:

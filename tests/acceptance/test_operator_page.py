@@ -207,3 +207,20 @@ async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
         await browser.shows(".notice", "Event discarded")
         with pytest.raises(BrowserError):
             await browser.text(f"form input[value='{dead_ids[1]}']")
+
+
+async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process) -> None:
+    forms = [
+        ("multipart/form-data", b"id=x"),
+        ("multipart/form-data; boundary=a", b"--b"),
+        ("application/x-www-form-urlencoded; charset=none", b"id=x"),
+        ("application/x-www-form-urlencoded", b"id=%ff%00"),
+        ("text/plain", b"\xff"),
+    ]
+    async with signed_in(service.url, OPERATOR) as session:
+        for content_type, body in forms:
+            headers = {"Content-Type": content_type}
+            place = f"{service.url}/outbox/discard"
+            async with session.post(place, data=body, headers=headers) as answer:
+                assert answer.status == 404
+                assert (await answer.json())["code"] == "not_found"
