@@ -2,16 +2,18 @@
 
 aiohttp answers such requests before any middleware, in plain text, and both its answer and its log
 line quote what came, a piece of a session cookie as well. The invariant: neither holds input here.
+A stop lets requests that have begun arrive whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import structlog
 import uuid_utils
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 
 from service.web.answering import REQUEST_ID
 from service.web.errors import (
@@ -62,6 +64,15 @@ class _Server(web.Server):
 
 class _Connection(web.RequestHandler):
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; while the server stops, the rest of a body under way too, which aiohttp drops."""
+        stopping = self._close or self._force_close
+        if stopping and self._request_in_progress and self._parser is not None:
+            with contextlib.suppress(HttpProcessingError):
+                self._parser.feed_data(data)
+            return
+        super().data_received(data)
 
     def handle_error(
         self,

@@ -80,7 +80,7 @@ class OperatorPage:
         """The routes to mount."""
         return [
             web.get("/outbox", self.show),
-            web.get("/outbox/live", self.live),
+            web.get("/outbox/live", self.live, allow_head=False),
             web.post("/outbox/replay", self.replay),
             web.post("/outbox/discard", self.discard),
         ]

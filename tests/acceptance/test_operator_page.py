@@ -224,3 +224,11 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process)
             async with session.post(place, data=body, headers=headers) as answer:
                 assert answer.status == 404
                 assert (await answer.json())["code"] == "not_found"
+
+
+async def test_a_head_of_the_live_figures_is_refused(service: Process) -> None:
+    async with (
+        signed_in(service.url, OPERATOR) as session,
+        session.head(f"{service.url}/outbox/live") as answer,
+    ):
+        assert answer.status == 405

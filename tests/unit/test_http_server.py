@@ -20,13 +20,19 @@ FORM = {"status", "code", "error"}
 
 
 @pytest.fixture
+def read_began() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
 def read_ended() -> asyncio.Event:
     return asyncio.Event()
 
 
 @pytest.fixture
-async def port(read_ended):
+async def server(read_began, read_ended):
     async def read(request: web.Request) -> web.Response:
+        read_began.set()
         try:
             return web.Response(body=await request.read())
         finally:
@@ -40,8 +46,13 @@ async def port(read_ended):
     server = HttpServer(app, shutdown_seconds=1)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
-    yield server.addresses[0][1]
+    yield server
     await server.cleanup()
+
+
+@pytest.fixture
+def port(server) -> int:
+    return server.addresses[0][1]
 
 
 async def send(port: int, raw: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -123,3 +134,21 @@ async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, rea
         async with asyncio.timeout(10):
             await read_ended.wait()
     assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+    async with asyncio.timeout(10):
+        await read_began.wait()
+        [connection] = server.server.connections
+        stopping = asyncio.create_task(server.cleanup())
+        while not connection._force_close:  # noqa: ASYNC110  (aiohttp tells nobody)
+            await asyncio.sleep(0)
+        writer.write(b" done")
+        answer = await reader.read()
+        await stopping
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"half done")
