@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench import load, processes
 from tests.bench.generator import allow_many_files
 from tests.bench.processes import Server
-from tests.bench.rounds import Run
+from tests.bench.rounds import Figures, Run
 
 CONNECTIONS = 1000
 IN_FLIGHT = 10_000
@@ -22,27 +22,47 @@ def at_once(run: Run, sink: Server) -> None:
         tempfile.TemporaryDirectory(dir=run.folder) as name,
         processes.service(sink.url, Path(name)) as service,
     ):
-        idle = service.resident_mib()
-        cookie = service.cookie("/auth/dev-login")
-        url = f"{service.url}/api/route"
-        seen = load.post(url, cookie=cookie, connections=CONNECTIONS, seconds=max(2, run.seconds))
+        seen = load.post(
+            f"{service.url}/api/route",
+            cookie=service.cookie("/auth/dev-login"),
+            connections=CONNECTIONS,
+            seconds=max(2, run.seconds),
+        )
         run.say(f"x {CONNECTIONS}: {seen.per_second:,.0f}/s  p99 {seen.p99:.0f} ms")
         run.found("crowd_errors", seen.errors + seen.refused)
         run.found("crowd_longest", seen.longest / 1e3)
-        processes.wait_until_delivered(service)
-        if allow_many_files() < IN_FLIGHT + _SPARE_FILES:
-            run.say(f"ulimit -n is below {IN_FLIGHT + _SPARE_FILES}: not measured")
-            return
-        burst = load.burst(url, cookie=cookie, connections=IN_FLIGHT).all_good()
-        run.found("memory_flight", service.peak_resident_mib() - idle)
+
+
+def in_flight(run: Run, sink: Server) -> None:
+    """10,000 posts at the same moment; beside it what the same costs a handler that only parses."""
+    if allow_many_files() < IN_FLIGHT + _SPARE_FILES:
+        run.say(f"ulimit -n is below {IN_FLIGHT + _SPARE_FILES}: not measured")
+        return
+    with (
+        tempfile.TemporaryDirectory(dir=run.folder) as name,
+        processes.service(sink.url, Path(name)) as service,
+        processes.handlers(sink.url) as handlers,
+    ):
+        cookie = service.cookie("/auth/dev-login")
+        ours = _burst(run, service, "/api/route", cookie)
+        run.found("memory_flight", ours["mib_above_idle"])
         run.details["in_flight"] = {
-            "requests": burst.requests,
-            "seconds": round(burst.seconds, 2),
-            "longest_ms": round(burst.longest),
-            "idle_mib": round(idle),
-            "peak_mib": round(service.peak_resident_mib()),
+            "outbox": ours,
+            "parse": _burst(run, handlers, "/parse", cookie),
         }
-        run.say(f"{IN_FLIGHT:,} in flight: answered in {burst.seconds:.2f} s")
+
+
+def _burst(run: Run, server: Server, path: str, cookie: str) -> Figures:
+    idle = server.resident_mib()
+    seen = load.burst(f"{server.url}{path}", cookie=cookie, connections=IN_FLIGHT).all_good()
+    above = server.peak_resident_mib() - idle
+    run.say(f"{path} x {IN_FLIGHT:,} in flight: {seen.seconds:.2f} s, {above:.0f} MiB above idle")
+    return {
+        "seconds": round(seen.seconds, 2),
+        "longest_ms": round(seen.longest),
+        "idle_mib": round(idle),
+        "mib_above_idle": round(above, 1),
+    }
 
 
 def start(run: Run, sink: Server) -> None:

@@ -7,6 +7,7 @@ another machine, or a busy one, moves both sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,15 @@ def table(figures: dict[str, float]) -> str:
         shown = "-" if figure is None else goal.shown(figure)
         lines.append(f"| {goal.what} | {goal.limit_shown} | {shown} | {verdict(goal, figure)} |")
     return "\n".join(lines)
+
+
+def put_into(readme: Path, figures: dict[str, float]) -> None:
+    """Put the table between the two marks of `readme`, where it has them."""
+    text = readme.read_text()
+    before, begin, rest = text.partition("<!-- bench: begin -->")
+    _, end, after = rest.partition("<!-- bench: end -->")
+    if begin and end:
+        readme.write_text(f"{before}{begin}\n{table(figures)}\n{end}{after}")
 
 
 def verdict(goal: Goal, figure: float | None) -> str:

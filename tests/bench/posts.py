@@ -82,7 +82,7 @@ def syncs(run: Run, sink: Server) -> None:
             ).all_good()
             processes.wait_until_delivered(service)
             _stop_child(service)
-        total = _syncs(counts.read_text())
+        total = count_syncs(counts.read_text())
     if total:
         run.details["syncs"] = {"syncs": total, "posts": posts.requests}
         run.found("syncs_per_post", total / posts.requests)
@@ -122,7 +122,7 @@ def _measured(
     }
 
 
-def _syncs(counts: str) -> int:
+def count_syncs(counts: str) -> int:
     """The calls of both kinds in strace's table: share, seconds, microseconds each, calls, name."""
     rows = [line.split() for line in counts.splitlines()]
     return sum(int(row[3]) for row in rows if row and row[-1] in {"fsync", "fdatasync"})
