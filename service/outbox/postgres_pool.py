@@ -158,7 +158,8 @@ class PostgresPool:
                 try:
                     return await asyncio.shield(work)
                 except asyncio.CancelledError:
-                    _shut(connection)
+                    if not work.done():
+                        _shut(connection)
                     await asyncio.gather(work, return_exceptions=True)
                     raise
 

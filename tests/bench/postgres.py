@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -18,7 +19,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from tests.postgres_server import PostgresServer, running_postgres
 
 CONCURRENCY = 64
 SENDERS = 4
+_IDLE_SECONDS = 1.0
 BASELINE = Path(__file__).with_name("baseline_postgres.json")
 _ROOT = Path(__file__).parents[2]
 _LIMITS = {"max_pending": 10**9, "max_pending_per_user": 10**9}
@@ -46,7 +47,7 @@ _KINDS = {
 }
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Any]:
     if url.startswith("sqlite"):
         async with open_sqlite_outbox(Path(url.removeprefix("sqlite:///")), **_LIMITS) as outbox:
@@ -69,28 +70,34 @@ async def take_in(outbox: Any, count: int) -> float:
     return time.perf_counter() - started
 
 
-async def drain(outbox: Any, count: int) -> float:
-    """The seconds that SENDERS take to claim and settle `count` events."""
+async def drain(outbox: Any, count: int | None) -> float:
+    """The seconds that SENDERS take to claim and settle `count` events, None for all there are."""
+    started = settled_at = time.perf_counter()
     done = 0
-    drained = asyncio.Event()
+    settled = asyncio.Event()
 
     async def send() -> None:
-        nonlocal done
-        while True:
+        nonlocal done, settled_at
+        while count is None or done < count:
             batch = await outbox.claim(_ASK)
             await outbox.settle(Settlement(batch.claim, [entry.seq for entry in batch.entries]))
             done += len(batch.entries)
-            if done >= count:
-                drained.set()
+            settled_at = time.perf_counter()
+            settled.set()
 
-    started = time.perf_counter()
     senders = [asyncio.create_task(send()) for _ in range(SENDERS)]
-    await drained.wait()
-    seconds = time.perf_counter() - started
+    if count is None:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                settled.clear()
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await settled.wait()
+    else:
+        await asyncio.wait(senders, return_when=asyncio.FIRST_COMPLETED)
     for sender in senders:
         sender.cancel()
     await asyncio.gather(*senders, return_exceptions=True)
-    return seconds
+    return settled_at - started
 
 
 async def costs(outbox: PostgresOutbox, bursts: int = 50) -> dict[str, dict[str, int]]:
@@ -155,7 +162,7 @@ async def as_worker(what: str, url: str, count: int) -> None:
     async with opened(url) as outbox:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        print(await (take_in if what == "in" else drain)(outbox, count), flush=True)
+        print(await (take_in(outbox, count) if what == "in" else drain(outbox, None)), flush=True)
 
 
 def peer(python: str, name: str, url: str, count: int) -> tuple[float, float]:
