@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         sqlite = self.sqlite_path is not None
         if not sqlite and _split_url(self.outbox_url).scheme not in ("postgresql", "postgres"):
             yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
-        if sqlite and not self.sqlite_path:
+        if self.sqlite_path in ("", ":memory:"):
             yield "OUTBOX_URL: name a file after sqlite:///"
         if sqlite and self.web_concurrency > 1:
             yield (

@@ -15,7 +15,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from service.errors import (
     OutboxBusyError,
@@ -115,7 +114,7 @@ def sqlite_path(url: str) -> Path | None:
     """
     if url.startswith(migrations.SQLITE_PREFIX) and len(url) > len(migrations.SQLITE_PREFIX):
         return Path(url.removeprefix(migrations.SQLITE_PREFIX))
-    if urlsplit(url).scheme in ("postgresql", "postgres"):
+    if url.startswith(("postgresql://", "postgres://")):
         return None
     raise OutboxNotFoundError(
         "The outbox's address is sqlite:///path/to/file or postgresql://host/database "

@@ -176,7 +176,9 @@ def _yoyo_url(url: str) -> str:
 def _errors_mapped() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, psycopg.Error, OSError) as exc:
+    except sqlite3.Error as exc:
+        raise OutboxUnavailableError(f"The outbox's database can't be used: {exc}") from exc
+    except (psycopg.Error, OSError) as exc:  # libpq may quote the address, password and all
         raise OutboxUnavailableError(
             f"The outbox's database can't be used: {type(exc).__name__}"
         ) from exc

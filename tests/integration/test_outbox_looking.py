@@ -186,3 +186,10 @@ async def test_a_database_that_is_away_is_said() -> None:
     code, _, err = await outbox_command("postgresql://127.0.0.1:1/none", "stats")
     assert code == 2
     assert err.startswith("outbox: ")
+
+
+@pytest.mark.parametrize("url", ["mysql://h/x", "postgresql://[::1/x", "sqlite://", "nothing"])
+async def test_check_cannot_tell_of_an_address_that_is_none(url: str) -> None:
+    code, out, _ = await outbox_command(url, "check")
+    assert code == 2
+    assert out.startswith("OUTBOX CRITICAL - ")

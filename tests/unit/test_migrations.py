@@ -90,7 +90,7 @@ def test_processes_that_start_at_once_apply_each_migration_once(path: Path) -> N
 
 def test_a_file_that_is_no_database_is_told_apart(path: Path) -> None:
     path.write_bytes(b"garbage " * 1000)
-    with pytest.raises(OutboxUnavailableError):
+    with pytest.raises(OutboxUnavailableError, match="file is not a database"):
         migrate(f"sqlite:///{path}")
 
 

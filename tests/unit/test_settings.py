@@ -1,0 +1,98 @@
+"""The configuration: defaults as documented, every fault at once, nothing silently passed over."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import Settings, parse_duration
+
+DEFAULTS = {
+    "app_env": "development",
+    "host": "127.0.0.1",
+    "port": 3000,
+    "outbox_url": "sqlite:///data/outbox.db",
+    "document_check": "off",
+    "dev_login": False,
+    "web_concurrency": 1,
+    "batch_events": 500,
+    "batch_bytes": 1024 * 1024,
+    "senders": 4,
+    "send_timeout_seconds": 10,
+    "drain_seconds": 10,
+    "max_pending": 1_000_000,
+    "max_pending_per_user": 100_000,
+    "retention_seconds": 7 * 86400,
+    "log_level": "info",
+    "log_format": "auto",
+}
+FAULTY = {
+    "APP_ENV": "staging",
+    "PORT": "abc",
+    "OUTBOX_URL": "mysql://host/x",
+    "OUTBOX_BATCH_EVENTS": "0",
+    "OUTBOX_BATCH_BYTES": "many",
+    "OUTBOX_SENDERS": "0",
+    "OUTBOX_SEND_TIMEOUT": "-1",
+    "OUTBOX_DRAIN_SECONDS": "soon",
+    "OUTBOX_MAX_PENDING": "-1",
+    "OUTBOX_MAX_PENDING_PER_USER": "0",
+    "OUTBOX_RETENTION": "7y",
+    "LOG_LEVEL": "loud",
+    "LOG_FORMAT": "xml",
+    "DOCUMENT_CHECK": "maybe",
+    "DEV_LOGIN": "perhaps",
+    "WEB_CONCURRENCY": "none",
+    "SESSION_SECRET": "short",
+    "OIDC_CLIENT_ID": "outbox",
+    "INNGEST_DEV": "http://inngest",
+    "ALLOWED_ORIGINS": "app.example.com",
+}
+
+
+def faults(**environ: str) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.load(environ)
+    return "\n".join(refused.value.faults)
+
+
+@pytest.mark.parametrize("environ", [{}, {"PORT": "", "OUTBOX_URL": "  ", "METRICS_TOKEN": ""}])
+def test_what_is_not_set_or_blank_has_its_documented_default(environ):
+    settings = Settings.load(environ)
+    assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_every_fault_is_told_at_once_under_its_variable():
+    told = faults(**FAULTY)
+    assert [name for name in FAULTY if name not in told] == []
+
+
+def test_no_fault_quotes_a_secret():
+    assert "shortest" not in faults(SESSION_SECRET="shortest", PORT="x", METRICS_TOKEN="shortest")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("250ms", 0.25), ("10", 10), ("10 s", 10), ("5m", 300), ("7D", 604_800)]
+)
+def test_a_duration_is_read_with_its_unit(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["1048576", "1 MiB", "1MiB"])
+def test_a_size_is_read_with_its_unit(text):
+    assert Settings.load({"OUTBOX_BATCH_BYTES": text}).batch_bytes == 1024 * 1024
+
+
+@pytest.mark.parametrize("address", ["sqlite:///", "sqlite:///:memory:", "sqlite://", "x.db"])
+def test_an_outbox_that_is_no_file_and_no_server_is_a_fault(address):
+    assert "OUTBOX_URL" in faults(OUTBOX_URL=address)
+
+
+def test_an_sqlite_outbox_has_one_process():
+    assert "WEB_CONCURRENCY" in faults(WEB_CONCURRENCY="2")
+
+
+def test_production_refuses_to_start_without_an_event_key():
+    secret = {"APP_ENV": "production", "SESSION_SECRET": "long enough for this"}
+    assert faults(**secret) == "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
+    assert Settings.load({**secret, "INNGEST_EVENT_KEY": "key"}).production
