@@ -23,6 +23,9 @@ $(READY): pyproject.toml requirements.lock
 run: $(READY) .env ## all set-up, then the service on its embedded defaults
 	$(BIN)/python -m service serve
 
+demo: $(READY) ## half a minute of trouble in the terminal; ends with the count of lost events
+	$(BIN)/python -m service demo
+
 test: $(READY) ## all set-up, then every test
 	$(BIN)/python -m pytest
 

@@ -16,6 +16,7 @@ import uvloop
 from pydantic import SecretStr
 
 from service.cli import worker
+from service.cli.demo import Pace, demo
 from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
 from service.cli.starting import faults_end_the_process, load_settings
 from service.documents.bucket import Bucket
@@ -73,6 +74,21 @@ def relay_command() -> None:
 def worker_command() -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
     worker.main()
+
+
+@app.command("demo")
+def demo_command(
+    *,
+    posts_per_second: Annotated[float, typer.Option(min=1, help="The pace of the posts.")] = 200,
+    quick: Annotated[bool, typer.Option(help="A third of the time.")] = False,
+) -> None:
+    """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
+    with faults_end_the_process():
+        pace = Pace(posts_per_second)
+        if quick:
+            pace = Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
+        if code := asyncio.run(demo(pace)):
+            raise typer.Exit(code)
 
 
 @app.command("migrate")

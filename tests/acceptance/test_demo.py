@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from service.cli.demo import _missing, _Stage
+from service.cli.demo_picture import DemoPicture
+from service.cli.demo_posts import DemoPosts
+from service.cli.demo_service import DemoService
+from service.stand_in.event_api import EventApi
+from tests.acceptance.fleet import ROOT
+
+
+async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "demo", "--quick", "--posts-per-second", "60"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    text = out.decode()
+    assert (process.returncode, err) == (0, b""), text
+    counts = re.search(r"^accepted (\d+), delivered (\d+), lost 0$", text, re.MULTILINE)
+    assert counts
+    assert counts.group(1) == counts.group(2) != "0"
+    assert "\x1b" not in text
+    for moment in ("goes away", "is back", "outbox replay", "SIGKILL", "started again"):
+        assert moment in text
+
+
+async def test_an_accepted_event_that_did_not_arrive_is_counted(tmp_path: Path) -> None:
+    api = EventApi()
+    posts = DemoPosts([], lambda: "")
+    posts.accepted = {"never-arrived"}
+    stage = _Stage(api, DemoService(tmp_path, ""), posts, DemoPicture(None))
+    assert _missing(stage) == {"never-arrived"}
