@@ -10,14 +10,15 @@ from typing import Self
 
 
 class TcpProxy:
-    """Passes bytes between clients and the unix socket `target`.
+    """Passes bytes between clients and `target`, a unix socket or a port of this machine.
 
     While `black_hole` is set nothing is passed on, in old connections and new ones; connections
     that were open then stay dead for good, as after a firewall forgot them.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path | int) -> None:
         self._target = target
+        self._answer_bytes: int | None = None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,9 +52,15 @@ class TcpProxy:
         """Pass on what clients say, but none of the answers, for good in open connections."""
         self._answers += 1
 
+    def truncate_answers(self, answer_bytes: int) -> None:
+        """Pass on so many bytes of what each new connection is answered, then reset it."""
+        self._answer_bytes = answer_bytes
+        self.cut()
+
     def heal(self) -> None:
         """Pass new connections' bytes on."""
         self._black_hole = False
+        self._answer_bytes = None
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -68,7 +75,7 @@ class TcpProxy:
         try:
             if self._black_hole:
                 await asyncio.Event().wait()
-            far_reader, far_writer = await asyncio.open_unix_connection(str(self._target))
+            far_reader, far_writer = await self._reach()
             self._writers.add(far_writer)
             generation, answers = self._generation, self._answers
             await asyncio.gather(
@@ -77,6 +84,7 @@ class TcpProxy:
                     far_reader,
                     writer,
                     lambda: (generation, answers) == (self._generation, self._answers),
+                    self._answer_bytes,
                 ),
             )
         except (OSError, asyncio.CancelledError):
@@ -86,16 +94,24 @@ class TcpProxy:
             self._writers.discard(writer)
             writer.transport.abort()
 
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, int):
+            return await asyncio.open_connection("127.0.0.1", self._target)
+        return await asyncio.open_unix_connection(str(self._target))
+
     async def _pass_on(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         passes: Callable[[], bool],
+        at_most: int | None = None,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if not passes():
                     await asyncio.Event().wait()
-                writer.write(data)
+                writer.write(data[:at_most])
                 await writer.drain()
+                if at_most is not None and (at_most := at_most - len(data)) <= 0:
+                    break
         writer.transport.abort()

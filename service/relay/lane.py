@@ -12,8 +12,7 @@
 
 The lane judges Inngest, never an event. Only answers to sends that began after the last trouble
 move it (`epoch`), so that four sends which fail together are one trouble. Trouble with a suspect
-alone, while others pass, closes nothing. Times are seconds of one monotonic clock, given by the
-caller.
+alone, while others pass, closes nothing. Times are seconds of one monotonic clock of the caller's.
 """
 
 from __future__ import annotations
@@ -137,8 +136,9 @@ class Lane:
         """The permit that is due."""
         window, fresh_share = self.window, FRESH_SHARE
         if self.state in _WAITING:
-            # Every other time the newest asks: what came before it may be the cause.
-            window, fresh_share = 1, 0.0 if self.failures % 2 else 1.0
+            # Every other time, and first after a run of refusals, the newest asks: what came
+            # before it may be the cause.
+            window, fresh_share = 1, float(self.failures % 2 == self.refusing)
         suspects = self._suspects(sends)
         return Permit(window, self.max_bytes, suspects, fresh_share, self.epoch, self.state)
 
@@ -193,7 +193,7 @@ class Lane:
             return replace(self, passing=False, accused=self.accused | {suspect})
         backoff = self._backoff(self.failures, jitter)
         if signal is Signal.REFUSED:
-            return self._refused(newly_refused, now + backoff)
+            return self._refused(newly_refused, now, backoff)
         state, wait = LaneState.CLOSED, max(backoff, asked)
         if signal is Signal.MISCONFIGURED:
             state, wait = LaneState.MISCONFIGURED, MISCONFIGURED_SECONDS
@@ -266,12 +266,14 @@ class Lane:
         wider = min(self.all_bytes, self.max_bytes * 2)
         return replace(self, max_bytes=wider, sends_below_limit=0)
 
-    def _refused(self, newly_refused: int | None, reopens_at: float) -> Lane:
+    def _refused(self, newly_refused: int | None, now: float, backoff: float) -> Lane:
         if newly_refused is None:  # a suspect, of which that is known
             return self
         lane = replace(self, refused=self.refused | {newly_refused})
         if not lane.refusing:
             return lane
+        # It may be a run of bad events, so another is tried at once.
+        reopens_at = now + backoff if self.failures else now
         return lane._close(LaneState.CLOSED, "every event is refused", reopens_at)  # noqa: SLF001
 
     def _close(self, state: LaneState, reason: str, reopens_at: float) -> Lane:

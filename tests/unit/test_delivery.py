@@ -209,6 +209,22 @@ def test_a_bad_event_that_is_the_newest_of_a_backlog_holds_back_nobody(
 
 
 @pytest.mark.parametrize("senders", [1, 4])
+def test_a_long_run_of_refused_events_holds_back_nobody(senders: int) -> None:
+    async def main() -> None:
+        world = World(senders=senders, max_events=500)
+        rows = world.add(*[HEALTHY] * 100, *[REFUSED] * 300, *[HEALTHY] * 100)
+        async with world.running():
+            await world.until([row for row in rows if row.kind == HEALTHY], 10)
+            rows += world.add(HEALTHY)
+            await world.until(rows[-1:], 1)
+            await world.until(rows, 60)
+        check(rows)
+
+    random.seed(1)
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("senders", [1, 4])
 @pytest.mark.parametrize("kind", [REFUSED, FAILING, HANGING])
 def test_bad_events_do_not_delay_a_trickle_of_good_ones(kind: str, senders: int) -> None:
     async def main() -> None:
