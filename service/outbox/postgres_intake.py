@@ -23,6 +23,7 @@ from service.errors import (
     ServiceError,
 )
 from service.observe.recorder import Recorder
+from service.observe.supervisor import Supervisor
 from service.outbox.event import Event
 from service.outbox.outbox import IdempotencyKey, Receipt
 from service.outbox.postgres_pool import STATEMENT_SECONDS, PostgresPool
@@ -84,7 +85,9 @@ class PostgresIntake:
         wakeup: PostgresWakeup,
         quota: PostgresQuota,
         recorder: Recorder,
+        supervisor: Supervisor,
     ) -> None:
+        self._supervisor = supervisor
         self._pool = pool
         self._recorder = recorder
         self._wakeup = wakeup
@@ -94,14 +97,15 @@ class PostgresIntake:
         self._slots = asyncio.Semaphore(_FLUSHES)
         self._flushes: set[asyncio.Task[None]] = set()
         self._progress = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
+        self._accepting = False
 
     async def __aenter__(self) -> Self:
-        self._writer = asyncio.create_task(self._write(), name="outbox-write")
+        self._accepting = True
+        self._supervisor.watch("outbox-write", self._write)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        writer, self._writer = self._writer, None
+        self._accepting = False
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 while self._waiting or self._flushes:
@@ -109,9 +113,7 @@ class PostgresIntake:
                     await self._progress.wait()
         except TimeoutError:
             _fail(list(self._waiting))
-        if writer:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+        await self._supervisor.stop("outbox-write")
 
     async def append(
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
@@ -138,7 +140,7 @@ class PostgresIntake:
     async def _enqueue(
         self, event: Event, key: IdempotencyKey | None, trace: str | None
     ) -> Receipt:
-        if self._writer is None:
+        if not self._accepting:
             raise OutboxUnavailableError
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + STATEMENT_SECONDS
@@ -177,6 +179,8 @@ class PostgresIntake:
             if not item.done.done():
                 batch.append(item)
                 size += len(item.event.payload)
+        # In one order in every process, so that two flushes never wait for each other's keys.
+        batch.sort(key=lambda item: (item.event.user_id, item.key.key) if item.key else ("", ""))
         return batch
 
     async def _flush(self, batch: list[_Item]) -> None:

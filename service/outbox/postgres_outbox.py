@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
+from service.observe.supervisor import Supervisor
 from service.outbox.event import Event
 from service.outbox.migrations import migrate, pending
 from service.outbox.outbox import (
@@ -44,10 +45,13 @@ class PostgresOutbox:
         self, url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
     ) -> None:
         self.pool = PostgresPool(url)
-        self._scopes = PostgresScopes(self.pool)
-        self._wakeup = PostgresWakeup(url, self.pool, recorder, self._scopes.changed_elsewhere)
-        self._quota = PostgresQuota(self.pool, max_pending, max_pending_per_user)
-        self._intake = PostgresIntake(self.pool, self._wakeup, self._quota, recorder)
+        self._supervisor = supervisor = Supervisor(recorder)
+        self._scopes = PostgresScopes(self.pool, supervisor)
+        self._wakeup = PostgresWakeup(
+            url, self.pool, recorder, supervisor, self._scopes.changed_elsewhere
+        )
+        self._quota = PostgresQuota(self.pool, supervisor, max_pending, max_pending_per_user)
+        self._intake = PostgresIntake(self.pool, self._wakeup, self._quota, recorder, supervisor)
         self._queue = PostgresQueue(self.pool, self._wakeup)
         self._lane = PostgresLane(self.pool)
         self._operations = PostgresOperations(self.pool, self._wakeup, self._lane)
@@ -137,7 +141,9 @@ class PostgresOutbox:
     @property
     def failure(self) -> str | None:
         """Why events can't be stored now, None while they can."""
-        return None if self.pool.available else "The outbox's database does not answer."
+        if not self.pool.available:
+            return "The outbox's database does not answer."
+        return "; ".join(self._supervisor.faults) or None
 
     @property
     def undelivered(self) -> int:

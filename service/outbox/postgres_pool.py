@@ -22,7 +22,7 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from service.errors import InvalidFieldError, OutboxUnavailableError
+from service.errors import InvalidFieldError, OutboxUnavailableError, ServiceError
 
 STATEMENT_SECONDS = 2.0
 MAX_CONNECTIONS = 8
@@ -193,7 +193,7 @@ class PostgresPool:
         try:
             await self._pool.drain()
             rows = await self._attempt(PROBE, None, time.monotonic() + _PROBE_SECONDS)
-        except (_LostError, OutboxUnavailableError):
+        except (_LostError, ServiceError):
             return False
         return bool(rows[0][0])
 

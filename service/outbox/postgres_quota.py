@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
+from service.observe.supervisor import Supervisor
 from service.outbox.postgres_pool import PostgresPool
 
 # Rows that are not settled, by user; the few under a claim come second.
@@ -34,8 +35,15 @@ _RETRY_AFTER_SECONDS = 5
 class PostgresQuota:
     """Admits posts while there is room; an async context manager."""
 
-    def __init__(self, pool: PostgresPool, max_pending: int, max_pending_per_user: int) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        supervisor: Supervisor,
+        max_pending: int,
+        max_pending_per_user: int,
+    ) -> None:
         self._pool = pool
+        self._supervisor = supervisor
         self._max_pending = max_pending
         self._max_pending_per_user = max_pending_per_user
         self._counted: Counter[str] = Counter()
@@ -44,16 +52,13 @@ class PostgresQuota:
         self._counted_total = self._put_total = self._entering_total = 0
         self._counted_at = self._next_count_at = 0.0
         self._counting = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._keep_counting(), name="outbox-count")
+        self._supervisor.watch("outbox-count", self._keep_counting)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._supervisor.stop("outbox-count")
 
     @property
     def pending(self) -> int:

@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 
 from service.errors import OutboxUnavailableError
+from service.observe.supervisor import Supervisor
 from service.outbox.postgres_pool import PostgresPool
 
 LOAD_SCOPE = (
@@ -34,26 +35,21 @@ _POLL_SECONDS = 2.0
 
 
 class PostgresScopes:
-    """`load_scope`, `save_scope` and `scope_revision` of the port; an async context manager.
+    """`load_scope`, `save_scope` and `scope_revision` of the port; an async context manager."""
 
-    `saved` is set when this process saved, for whoever tells the others.
-    """
-
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, supervisor: Supervisor) -> None:
         self.revision = 0
         self._pool = pool
+        self._supervisor = supervisor
         self._look = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._read()
-        self._watch = asyncio.create_task(self._keep_reading(), name="outbox-scopes")
+        self._supervisor.watch("outbox-scopes", self._keep_reading)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watch:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._supervisor.stop("outbox-scopes")
 
     def changed_elsewhere(self) -> None:
         """Read the revision soon."""

@@ -19,6 +19,7 @@ import psycopg
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.observe.supervisor import Supervisor
 from service.outbox.postgres_pool import PostgresPool, connection_string
 
 # One NOTIFY in a transaction of its own; payloads are `<sender> <what>`.
@@ -46,9 +47,11 @@ class PostgresWakeup:
         url: str,
         pool: PostgresPool,
         recorder: Recorder,
+        supervisor: Supervisor,
         scopes_changed: Callable[[], None],
     ) -> None:
         self._recorder = recorder
+        self._supervisor = supervisor
         self._set_notify_ok(ok=False)
         self.generation = 0
         self.old_rows = 0
@@ -61,19 +64,15 @@ class PostgresWakeup:
         self._to_say = asyncio.Event()
         self._nonce = ""
         self._heard = False
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._listen(), name="outbox-listen"),
-            asyncio.create_task(self._say(), name="outbox-notify"),
-        ]
+        self._supervisor.watch("outbox-listen", self._listen)
+        self._supervisor.watch("outbox-notify", self._say)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.stop("outbox-listen")
+        await self._supervisor.stop("outbox-notify")
 
     @property
     def poll_seconds(self) -> float:

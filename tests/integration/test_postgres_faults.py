@@ -271,8 +271,7 @@ async def test_without_notifications_rows_are_found_by_a_short_poll(
         PostgresStorage(postgres_url).open() as deaf,
         PostgresStorage(postgres_url).open() as other,
     ):
-        for task in deaf._wakeup._tasks:
-            task.cancel()
+        await deaf._supervisor.stop("outbox-listen")
         deaf._wakeup.notify_ok = False
         waiting = asyncio.create_task(claim(deaf))
         [sent] = await append_all(other, 1)

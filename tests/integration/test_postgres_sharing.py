@@ -71,6 +71,19 @@ async def test_two_bodies_under_one_key_in_two_processes_store_one_event(
     assert {type(answer) for answer in answers} == {Receipt, IdempotencyKeyReusedError}
 
 
+async def test_the_same_keys_in_opposite_orders_wait_for_nobody(
+    pair: tuple[Outbox, Outbox],
+) -> None:
+    keys = [IdempotencyKey(f"k-{number}", b"1" * 32) for number in range(100)]
+    one, two = pair
+    receipts = await asyncio.gather(
+        *(one.append(event(), key=key) for key in keys),
+        *(two.append(event(), key=key) for key in reversed(keys)),
+    )
+    assert len({receipt.event_id for receipt in receipts}) == 100
+    assert sum(receipt.replayed for receipt in receipts) == 100
+
+
 async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: str) -> None:
     storage = PostgresStorage(postgres_url)
     async with (
