@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     allowed_origins: Names = ()
     operator_emails: Names = ()
     metrics_token: Secret = None
+    otel_exporter_otlp_endpoint: Text = None
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         "info"

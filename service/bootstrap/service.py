@@ -17,6 +17,7 @@ from aiohttp import web
 from service.app_settings import AppSettings, load_defaults
 from service.bootstrap.identity import plain
 from service.bootstrap.outboxes import Outbox, open_served_outbox
+from service.bootstrap.traced import Tracing, traced
 from service.bootstrap.web import make_app
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
@@ -59,6 +60,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
     recorder = PrometheusRecorder()
     defaults = load_defaults(settings.app_settings_file)
     async with contextlib.AsyncExitStack() as stack:
+        tracing = stack.enter_context(traced(settings))
         outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
         supervisor = await stack.enter_async_context(supervising(recorder))
         sampler = Sampler(outbox, recorder)
@@ -67,7 +69,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
         relay = None
         if with_relay:
             relay = await stack.enter_async_context(
-                relaying(settings, outbox, recorder, supervisor)
+                relaying(settings, outbox, recorder, supervisor, tracing)
             )
         http = await stack.enter_async_context(_http(limit=20))
         bucket = await stack.enter_async_context(_bucket(settings))
@@ -81,6 +83,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
             http=http,
             app_settings=AppSettings(outbox, defaults),
             sampler=sampler,
+            tracing=tracing,
         )
         yield Service(app, outbox, relay, supervisor, recorder)
 
@@ -89,17 +92,22 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
 async def delivering(settings: Settings) -> AsyncIterator[Supervisor]:
     """Delivery without intake; raises what `serving` raises."""
     recorder = PrometheusRecorder()
-    async with (
-        open_served_outbox(settings, recorder) as outbox,
-        supervising(recorder) as supervisor,
-        relaying(settings, outbox, recorder, supervisor),
-    ):
-        yield supervisor
+    with traced(settings) as tracing:
+        async with (
+            open_served_outbox(settings, recorder) as outbox,
+            supervising(recorder) as supervisor,
+            relaying(settings, outbox, recorder, supervisor, tracing),
+        ):
+            yield supervisor
 
 
 @contextlib.asynccontextmanager
 async def relaying(
-    settings: Settings, outbox: Outbox, recorder: Recorder, supervisor: Supervisor
+    settings: Settings,
+    outbox: Outbox,
+    recorder: Recorder,
+    supervisor: Supervisor,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay at work; leaving it lets sends under way settle."""
     client = make_client(settings)
@@ -122,6 +130,7 @@ async def relaying(
             send_timeout_seconds=settings.send_timeout_seconds,
             drain_seconds=settings.drain_seconds,
             beat=lambda: supervisor.beat("relay"),
+            around_send=tracing.around_send if tracing else contextlib.nullcontext,
         )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("lane", relay.keep_lane)

@@ -10,6 +10,7 @@ from aiohttp import web
 from service.app_settings import AppSettings
 from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
 from service.bootstrap.outboxes import Outbox
+from service.bootstrap.traced import Tracing
 from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
@@ -45,6 +46,7 @@ def make_app(
     http: aiohttp.ClientSession,
     app_settings: AppSettings,
     sampler: Sampler,
+    tracing: Tracing | None,
 ) -> web.Application:
     """The application. `relay` is None where another process delivers."""
     secrets = session_secrets(settings)
@@ -80,7 +82,7 @@ def make_app(
         operators=operators,
     )
     resources: list[Resource] = [
-        EventRoute(documents, outbox, gate.user),
+        EventRoute(documents, tracing.intake(outbox) if tracing else outbox, gate.user),
         Events(outbox, gate.user, operators.includes),
         AppSettingsResource(app_settings, gate, operators),
         Uploads(storage=lambda: _configured(bucket, settings), user_of=gate.user),
@@ -96,6 +98,8 @@ def make_app(
         recorder=recorder,
         secure=settings.production,
     )
+    if tracing:
+        app.middlewares.insert(0, tracing.middleware)
     app.on_shutdown.append(page.close)
     return app
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,9 +67,11 @@ class Relay:
         send_timeout_seconds: float,
         drain_seconds: float,
         beat: Callable[[], None] = lambda: None,
+        around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self._queue = queue
         self._sender = sender
+        self._around_send = around_send
         self._report = Report(recorder)
         # A send may try two event keys.
         self._lease_seconds = send_timeout_seconds * 2 + LEASE_MARGIN_SECONDS
@@ -224,7 +227,8 @@ class Relay:
 
     async def _send(self, batch: Batch) -> Answer:
         try:
-            return await self._sender.send([entry.payload for entry in batch.entries])
+            with self._around_send(batch):
+                return await self._sender.send([entry.payload for entry in batch.entries])
         except Exception as error:  # noqa: BLE001  (a fault of ours must not hold the rows back)
             self._report.failed(error)
             return Answer(None, words=f"the sender failed: {type(error).__name__}", reached=False)

@@ -1,0 +1,58 @@
+"""Whether this process is traced; without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import structlog
+from aiohttp.typedefs import Middleware
+
+from service.outbox.outbox import Batch, Intake
+from service.settings import Settings
+
+_MODULE = "service.bootstrap.tracing"
+
+log = structlog.get_logger(__name__)
+
+
+class Tracing(Protocol):
+    """What is wrapped in spans; see service.bootstrap.tracing."""
+
+    @property
+    def middleware(self) -> Middleware:
+        """A span around each request."""
+        ...
+
+    def intake(self, intake: Intake) -> Intake:
+        """The same intake with a span around each append."""
+        ...
+
+    def around_send(self, batch: Batch) -> AbstractContextManager[object]:
+        """A span around a send."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left, for a few seconds at most."""
+        ...
+
+
+@contextlib.contextmanager
+def traced(settings: Settings) -> Iterator[Tracing | None]:
+    """The tracing of this process, None when it is off or its extra is not installed."""
+    if not settings.otel_exporter_otlp_endpoint:
+        yield None
+        return
+    try:
+        tracing: Tracing = importlib.import_module(_MODULE).Tracing()
+    except ImportError as error:
+        log.warning("not_traced", reason=f"install inngest-outbox[otel]: no {error.name}")
+        yield None
+        return
+    try:
+        yield tracing
+    finally:
+        tracing.close()

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from service.bootstrap import service as composition
+from service.bootstrap.traced import traced
+from service.bootstrap.tracing import Tracing
+from service.settings import Settings
+from service.stand_in.event_api import EventApi
+from tests.contract.storage import PATIENCE_SECONDS, eventually
+
+ROOT = Path(__file__).parents[2]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+class Traced:
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.tracing = Tracing(self.exporter)
+
+    async def spans(self, name: str, count: int) -> Sequence[ReadableSpan]:
+        provider = self.tracing._provider
+        assert isinstance(provider, TracerProvider)
+
+        async def found() -> list[ReadableSpan]:
+            await asyncio.to_thread(provider.force_flush)
+            return [one for one in self.exporter.get_finished_spans() if one.name == name]
+
+        return await eventually(found, lambda seen: len(seen) >= count)
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> Traced:
+    """Every service of this test is traced into memory."""
+    made = Traced()
+    module = sys.modules["service.bootstrap.tracing"]
+    monkeypatch.setattr(module, "Tracing", lambda: made.tracing)
+    return made
+
+
+def settings(tmp_path: Path, api: EventApi, **changes: str) -> Settings:
+    return Settings.load(
+        {
+            "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
+            "AWS_S3_REGION": "eu-west-1",
+            "AWS_S3_BUCKET": "documents",
+            "INNGEST_DEV": api.url,
+            "DEV_LOGIN": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+async def client(
+    tmp_path: Path, inngest_api: EventApi, traces: Traced, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
+    async with (
+        composition.serving(settings(tmp_path, inngest_api)) as service,
+        TestClient(TestServer(service.app)) as opened,
+    ):
+        answer = await opened.post("/auth/dev-login", json={"email": "ada@example.com"})
+        assert answer.status == 200
+        yield opened
+
+
+async def post(client: TestClient[web.Request, web.Application], headers: Mapping[str, str]) -> str:
+    answer = await client.post("/api/route", json={"documentName": "example"}, headers=headers)
+    assert answer.status == 200
+    return str((await answer.json())["eventId"])
+
+
+async def test_a_send_links_to_the_append_within_the_callers_trace(
+    client: TestClient[web.Request, web.Application], traces: Traced, inngest_api: EventApi
+) -> None:
+    event_id = await post(client, {"traceparent": PARENT})
+    [request] = await traces.spans("POST /api/route", 1)
+    [append] = await traces.spans("outbox append", 1)
+    [send] = await traces.spans("outbox send", 1)
+    assert request.context.trace_id == int(TRACE, 16)
+    assert request.attributes is not None
+    assert request.attributes["http.response.status_code"] == 200
+    assert append.parent is not None
+    assert append.parent.span_id == request.context.span_id
+    assert append.attributes is not None
+    assert append.attributes["messaging.message.id"] == event_id
+    assert [link.context.span_id for link in send.links] == [append.context.span_id]
+    assert [link.context.trace_id for link in send.links] == [int(TRACE, 16)]
+    assert send.parent is None
+    assert inngest_api.ledger.times(event_id) == 1
+
+
+async def test_no_span_holds_what_is_personal(
+    client: TestClient[web.Request, web.Application], traces: Traced
+) -> None:
+    await post(client, {"traceparent": "garbage"})
+    await traces.spans("outbox send", 1)
+    answer = await client.post("/api/route", data=b"{", headers={"Content-Type": "text/plain"})
+    assert answer.status == 415
+    await traces.spans("POST /api/route", 2)
+    text = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
+    assert "415" in text
+    for secret in ("ada@example.com", "example", "cookie"):
+        assert secret not in text
+
+
+async def test_a_link_holds_over_a_restart(
+    tmp_path: Path, inngest_api: EventApi, traces: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del traces
+    first, second = Traced(), Traced()
+    module = sys.modules["service.bootstrap.tracing"]
+    monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
+    monkeypatch.setattr(module, "Tracing", lambda: first.tracing)
+    await inngest_api.close()
+    async with (
+        composition.serving(settings(tmp_path, inngest_api)) as service,
+        TestClient(TestServer(service.app)) as client,
+    ):
+        await client.post("/auth/dev-login", json={"email": "ada@example.com"})
+        await post(client, {"traceparent": PARENT})
+        [append] = await first.spans("outbox append", 1)
+    await inngest_api.start()
+    monkeypatch.setattr(module, "Tracing", lambda: second.tracing)
+    async with composition.serving(settings(tmp_path, inngest_api)):
+        [send, *_] = await second.spans("outbox send", 1)
+    assert [link.context.span_id for link in send.links] == [append.context.span_id]
+
+
+def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
+    code = (
+        "import sys, service.cli.commands\n"
+        "from service.bootstrap.traced import traced\n"
+        "from service.settings import Settings\n"
+        "with traced(Settings.load({})) as tracing: assert tracing is None\n"
+        "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_an_endpoint_without_the_extra_is_said_and_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "service.bootstrap.tracing")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    configured = Settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+    with traced(configured) as tracing:
+        assert tracing is None
+    assert "inngest-outbox[otel]" in capsys.readouterr().out
+
+
+async def test_a_collector_that_is_away_does_not_hold_up_the_stop() -> None:
+    tracing = Tracing()
+    with tracing._tracer.start_as_current_span("anything"):
+        pass
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.to_thread(tracing.close)
