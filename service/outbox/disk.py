@@ -10,8 +10,8 @@ import os
 import time
 from pathlib import Path
 
-HEADROOM_BYTES = 16 * 1024 * 1024
-_HEADROOM_SHARE = 0.05
+HEADROOM_BYTES = 16 * 1024 * 1024  # a write-ahead log of 8 MiB, and what its checkpoint adds
+_HEADROOM_SHARE = 1 / 3
 _CHECK_SECONDS = 0.25
 
 
@@ -24,7 +24,7 @@ class Disk:
         self._short = False
 
     def is_short(self) -> bool:
-        """Whether less than 16 MiB, or 5 % of a small disk, is left; up to 0.25 s old."""
+        """Whether less than 16 MiB, or a third of a small disk, is left; up to 0.25 s old."""
         now = time.monotonic()
         if now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now

@@ -19,6 +19,7 @@ from service.outbox.sqlite_repair import audited, purge_page
 from service.outbox.sqlite_writer import SqliteWriter
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
+KEPT_LOG_BYTES = 4 * 1024 * 1024
 _PAUSE_SECONDS = 0.05
 _VACUUM_PAGES = 1000
 _WARN_SECONDS = 60.0
@@ -35,7 +36,7 @@ class SqliteUpkeep:
         self._log_path = path.with_name(path.name + "-wal")
         self._writer = writer
         self._write = write
-        self._groups_seen = 0
+        self._groups_seen = self._groups_moved = 0
         self._warned_at = -_WARN_SECONDS
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
@@ -55,17 +56,21 @@ class SqliteUpkeep:
         return gone
 
     async def tidy(self) -> None:
-        """Empty the write-ahead log when nothing was written since the last call.
+        """Move the write-ahead log into the file when nothing was written since the last call.
 
+        A large log is cut then. Some of it is kept: on a disk that others fill, claims and
+        completions still fit into it.
         Under load the writer's own checkpoints reuse it; beside a reader that holds a transaction
         open it can only grow, which is logged.
         """
         size = self._log_bytes()
         idle = self._writer.groups == self._groups_seen
         self._groups_seen = self._writer.groups
-        if size and idle:
-            await self._writer.outside(_truncate_log)
+        if idle and self._groups_moved != self._writer.groups:
+            await self._writer.outside(_cut_log if size > KEPT_LOG_BYTES else _move_log)
             size = self._log_bytes()
+            if size <= KEPT_LOG_BYTES:
+                self._groups_moved = self._writer.groups
         now = time.monotonic()
         if size > LARGE_LOG_BYTES and now - self._warned_at > _WARN_SECONDS:
             self._warned_at = now
@@ -90,7 +95,11 @@ def _vacuum_some(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _truncate_log(connection: sqlite3.Connection) -> None:
+def _move_log(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _cut_log(connection: sqlite3.Connection) -> None:
     """Not beside a reader: the writer must not wait for it."""
     [(patience,)] = connection.execute("PRAGMA busy_timeout").fetchall()
     connection.execute("PRAGMA busy_timeout = 0").fetchall()

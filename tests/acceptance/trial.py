@@ -55,6 +55,7 @@ class Load:
     broken: int = 0
     slowest_seconds: float = 0.0
     poison_share: float = 0.0
+    name: str = "example"
 
     @contextlib.asynccontextmanager
     async def running(self, posters: int = _POSTERS) -> AsyncIterator[None]:
@@ -85,7 +86,7 @@ class Load:
                 assert answer.status == 200
         began = time.monotonic()
         poisoned = random.random() < self.poison_share
-        name = f"{'poison' if poisoned else 'example'}-{number}-{len(self.accepted)}"
+        name = f"{'poison' if poisoned else self.name}-{number}-{len(self.accepted)}"
         async with http.post(f"{self.url}/api/route", json={"documentName": name}) as answer:
             body = await answer.json()
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)

@@ -20,6 +20,7 @@ from service.errors import (
 from service.outbox import sqlite_writer
 from service.outbox.outbox import Again, Dead, Filter, IdempotencyKey, Settlement, State
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite_upkeep import KEPT_LOG_BYTES
 from tests.contract.storage import append_all, ask, claim, deliver, event, eventually, ids
 
 
@@ -328,25 +329,29 @@ async def test_old_delivered_rows_go_and_their_space_comes_back(
     assert await outbox.audit(10) == []
 
 
-async def test_an_idle_outbox_empties_its_log_and_a_reader_only_delays_that(
+async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "outbox.db"
     log = path.with_name("outbox.db-wal")
-    await append_all(outbox, 10)
+    await append_all(outbox, 1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
-        await append_all(outbox, 10)
+        for _ in range(6):
+            await outbox.append(event(size=1_000_000))
         await outbox.tidy()
         began = time.monotonic()
         await outbox.tidy()
         assert time.monotonic() - began < 0.5
-        assert log.stat().st_size > 0
-        await append_all(outbox, 1)
-    await outbox.tidy()
+        assert log.stat().st_size > KEPT_LOG_BYTES
     await outbox.tidy()
     assert log.stat().st_size == 0
+    await append_all(outbox, 1)
+    small = log.stat().st_size
+    await outbox.tidy()
+    await outbox.tidy()
+    assert log.stat().st_size == small > 0
 
 
 async def test_the_log_stays_bounded_under_constant_load(
