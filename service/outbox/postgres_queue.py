@@ -60,6 +60,7 @@ class PostgresQueue:
         """See the port."""
         while True:
             generation = self._wakeup.generation
+            self._wakeup.claims_here()
             batch = await self._claim_uncancelled(ask)
             if batch:
                 return batch

@@ -1,9 +1,10 @@
 """Waking whoever waits for rows: in this process at once, in the others by NOTIFY.
 
 NOTIFY stays off the commit path (it takes a lock that all commits of a database share): a wake-up
-is remembered and one NOTIFY tells of all that came within a few milliseconds. A notification is
-only ever a hint. Whoever waits also polls, slowly while the listening connection hears its own
-nonce come back, quickly while it does not (a pooler in transaction mode, a half-open connection).
+is remembered and one NOTIFY tells of all that came within a few milliseconds, but not of what this
+process's own claims are about to take. A notification is only ever a hint. Whoever waits also
+polls, slowly while the listening connection hears its own nonce come back, quickly while it does
+not (a pooler in transaction mode, a half-open connection).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LISTEN = "LISTEN outbox"
 
 _ROWS, _OLD_ROWS, _SCOPES = "rows", "old-rows", "scopes"
 _COALESCE_SECONDS = 0.01
+_CLAIMS_HERE_SECONDS = 0.05
 _SELF_TEST_EVERY_SECONDS = 5.0
 _SELF_TEST_WITHIN_SECONDS = 2.0
 _POLL_SECONDS, _POLL_DEAF_SECONDS = 1.0, 0.2
@@ -60,6 +62,8 @@ class PostgresWakeup:
         self._conninfo = connection_string(url)
         self._sender = uuid.uuid4().hex
         self._woken = asyncio.Event()
+        self._waiting = 0
+        self._claimed_at = 0.0
         self._unsaid: set[str] = set()
         self._to_say = asyncio.Event()
         self._nonce = ""
@@ -79,14 +83,20 @@ class PostgresWakeup:
         """How long a wait may last before the database is asked again."""
         return _POLL_SECONDS if self.notify_ok else _POLL_DEAF_SECONDS
 
+    def claims_here(self) -> None:
+        """This process claims, so it takes by itself what it is told within the next moment."""
+        self._claimed_at = time.monotonic()
+
     def rows_are_due(self, *, old: bool = False) -> None:
-        """Wake this process's waiting claims, and the others' soon.
+        """Wake this process's waiting claims; without any, those of the others soon.
 
         `old` says that rows are among them that were in the outbox before.
         """
         self.old_rows += old
+        taken_here = self._waiting or time.monotonic() - self._claimed_at < _CLAIMS_HERE_SECONDS
         self._wake()
-        self._tell(_OLD_ROWS if old else _ROWS)
+        if not taken_here:
+            self._tell(_OLD_ROWS if old else _ROWS)
 
     def scope_was_saved(self) -> None:
         """Tell the other processes soon."""
@@ -96,9 +106,14 @@ class PostgresWakeup:
         """Return when something was told after `generation` was read, or at the timeout."""
         woken = self._woken
         if generation == self.generation:
-            with contextlib.suppress(TimeoutError):
+            self._waiting += 1
+            try:
                 async with asyncio.timeout(timeout_seconds):
                     await woken.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting -= 1
 
     def _set_notify_ok(self, *, ok: bool) -> None:
         self.notify_ok = ok

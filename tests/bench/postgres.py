@@ -30,6 +30,8 @@ from service.outbox.migrations import migrate
 from service.outbox.outbox import Ask, Settlement
 from service.outbox.postgres_outbox import PostgresOutbox, open_postgres_outbox
 from service.outbox.sqlite_outbox import open_sqlite_outbox
+from tests.bench.load import post
+from tests.bench.processes import service_environment, sink, started
 from tests.contract.storage import event
 from tests.postgres_server import PostgresServer, running_postgres
 
@@ -61,18 +63,18 @@ async def take_in(outbox: Any, count: int) -> float:
     """The seconds that `count` posts take, CONCURRENCY at a time."""
     left = iter([event(f"u-{n % 50}", size=400) for n in range(count)])
 
-    async def post() -> None:
+    async def append() -> None:
         for each in left:
             await outbox.append(each)
 
-    started = time.perf_counter()
-    await asyncio.gather(*(post() for _ in range(CONCURRENCY)))
-    return time.perf_counter() - started
+    began = time.perf_counter()
+    await asyncio.gather(*(append() for _ in range(CONCURRENCY)))
+    return time.perf_counter() - began
 
 
 async def drain(outbox: Any, count: int | None) -> float:
     """The seconds that SENDERS take to claim and settle `count` events, None for all there are."""
-    started = settled_at = time.perf_counter()
+    began = settled_at = time.perf_counter()
     done = 0
     settled = asyncio.Event()
 
@@ -97,7 +99,7 @@ async def drain(outbox: Any, count: int | None) -> float:
     for sender in senders:
         sender.cancel()
     await asyncio.gather(*senders, return_exceptions=True)
-    return settled_at - started
+    return settled_at - began
 
 
 async def costs(outbox: PostgresOutbox, bursts: int = 50) -> dict[str, dict[str, int]]:
@@ -136,7 +138,7 @@ def in_processes(url: str, count: int, processes: int) -> tuple[float, float]:
     rates = []
     for what in ("in", "out"):
         command = [sys.executable, "-m", "tests.bench.postgres", "--worker", what, url]
-        started = [
+        workers = [
             subprocess.Popen(
                 [*command, str(count // processes)],
                 cwd=_ROOT,
@@ -146,14 +148,14 @@ def in_processes(url: str, count: int, processes: int) -> tuple[float, float]:
             )
             for _ in range(processes)
         ]
-        for process in started:
+        for process in workers:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        for process in started:
+        for process in workers:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        seconds = [float(process.communicate(timeout=120)[0]) for process in started]
+        seconds = [float(process.communicate(timeout=120)[0]) for process in workers]
         rates.append(count / max(seconds))
     return rates[0], rates[1]
 
@@ -163,6 +165,32 @@ async def as_worker(what: str, url: str, count: int) -> None:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print(await (take_in(outbox, count) if what == "in" else drain(outbox, None)), flush=True)
+
+
+def over_http(url: str, processes: int = 1) -> float:
+    """Posts a second through the whole service, which delivers to a sink meanwhile."""
+    with sink() as inngest, tempfile.TemporaryDirectory() as folder:
+        changes = {"OUTBOX_URL": url, "WEB_CONCURRENCY": str(processes), "LOG_LEVEL": "warning"}
+        environment = {**service_environment(inngest.url, Path(folder)), **changes}
+        command = [sys.executable, "-m", "service", "serve"]
+        with started(command, environment, cwd=Path(folder)) as service:
+            cookie = service.cookie("/auth/dev-login")
+            address = f"{service.url}/api/route"
+            post(address, cookie=cookie, connections=CONCURRENCY, seconds=1)
+            return post(address, cookie=cookie, connections=CONCURRENCY, seconds=3).per_second
+
+
+def whole_services(server: PostgresServer, rounds: int) -> None:
+    seen: dict[str, list[float]] = {}
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            seen.setdefault("SQLite", []).append(over_http(f"sqlite:///{folder}/outbox.db"))
+        for processes in (1, 2):
+            with server.database(f"http{number}") as url:
+                name = f"PostgreSQL, {processes} process(es)"
+                seen.setdefault(name, []).append(over_http(url, processes))
+    for name, rates in seen.items():
+        print(f"{name:28}{statistics.median(rates):10,.0f} posts/s over HTTP")
 
 
 def peer(python: str, name: str, url: str, count: int) -> tuple[float, float]:
@@ -181,9 +209,9 @@ async def beside_an_idle_transaction(url: str, count: int, rounds: int) -> list[
     async with opened(url) as outbox:
 
         async def flow() -> float:
-            started = time.perf_counter()
+            began = time.perf_counter()
             await asyncio.gather(take_in(outbox, count), drain(outbox, count))
-            return count / (time.perf_counter() - started)
+            return count / (time.perf_counter() - began)
 
         await flow()
         rates.append(await flow())
@@ -252,6 +280,7 @@ def main() -> None:
         print(json.dumps(found))
         if options.write:
             BASELINE.write_text(json.dumps(found, indent=1) + "\n")
+        whole_services(server, options.rounds)
         report(rounds_of(server, options.count, options.rounds, options.peers))
         with server.database("idle") as url:
             migrate(url)
