@@ -32,6 +32,9 @@ test: $(READY) ## all set-up, then every test
 soak: $(READY) ## longer, bounded runs under faults, each with a printed result
 	$(BIN)/python -m pytest -m soak -s
 
+soak: $(READY) ## longer trials under faults and kills (about 8 minutes); prints what was lost
+	$(BIN)/python -m pytest -m soak -s -q tests/acceptance/test_soak.py
+
 check: $(READY) ## lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

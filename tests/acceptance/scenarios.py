@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -102,6 +102,39 @@ async def faults(path: Path, scale: float, names: list[str] | None = None) -> li
     return verdicts
 
 
+async def fault_sequence(path: Path, seconds: float) -> Verdict:
+    """Faults follow each other, of Inngest and of the network, without time to recover."""
+    dice = random.Random(7)
+    async with proxied(path) as (one, proxy), one.serving():
+        async with one.load.running():
+            loop = asyncio.get_running_loop()
+            end = loop.time() + seconds
+            while loop.time() < end:
+                if dice.random() < 0.7:
+                    one.inngest.faults.add(
+                        dice.choice(list(STAND_IN_FAULTS.values())), times=dice.randint(1, 10)
+                    )
+                else:
+                    dice.choice(list(PROXY_FAULTS.values()))(proxy)
+                await asyncio.sleep(dice.uniform(0.05, 1.5))
+                proxy.heal()
+            one.inngest.faults.clear()
+        recovery = await one.drained()
+        return await _end(one, "faults in sequence", recovery)
+
+
+async def outage(path: Path, seconds: float) -> Verdict:
+    """Inngest is away while posts go on."""
+    async with trial(path, OUTBOX_SEND_TIMEOUT="2s") as one, one.serving():
+        async with one.load.running():
+            await one.load.takes(5)
+            await one.inngest.close()
+            await asyncio.sleep(seconds)
+        await one.inngest.start()
+        recovery = await one.drained()
+        return await _end(one, f"outage of {seconds:g} s", recovery)
+
+
 async def proxy_faults(path: Path, scale: float) -> list[Verdict]:
     """Each of the proxy's faults, and the server gone, over one service under load."""
     verdicts = []
@@ -150,6 +183,3 @@ async def _end(one: Trial, name: str, recovery: float) -> Verdict:
     rows = one.rows()
     assert rows["pending"] == 0, rows
     return one.verdict(name, recovery, rows["dead"])
-
-
-Scenario = Callable[[Path], Awaitable[Verdict | list[Verdict]]]

@@ -26,7 +26,9 @@ async def test_what_was_accepted_survives_kills_while_inngest(
 async def test_faults_of_inngest_lose_nothing_kill_nothing_and_slow_no_post(
     tmp_path: Path,
 ) -> None:
-    for verdict in await scenarios.faults(tmp_path / "outbox.db", 0.3):
+    # What pauses the lane for 5 s is tested with the relay, and in the soak.
+    names = [name for name in scenarios.STAND_IN_FAULTS if name not in {"401", "308"}]
+    for verdict in await scenarios.faults(tmp_path / "outbox.db", 0.2, names):
         verdict.check()
         assert verdict.refused == 0
         assert verdict.slowest_post_seconds < 3
