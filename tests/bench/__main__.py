@@ -28,6 +28,8 @@ _BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
 
 def main() -> int:
     options = _options()
+    if not Path("/proc/self/stat").exists():
+        sys.exit("The bench reads processor time and memory from /proc: it needs Linux.")
     if not load.WRK:
         print(load.HOW_TO_GET_WRK)
     allow_many_files()
