@@ -23,6 +23,7 @@ from tests.bench.processes import Server
 from tests.bench.rounds import Run
 
 HERE = Path(__file__).parent
+_BUSY = 1.0
 _BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
 
 
@@ -32,6 +33,10 @@ def main() -> int:
         sys.exit("The bench reads processor time and memory from /proc: it needs Linux.")
     if not load.WRK:
         print(load.HOW_TO_GET_WRK)
+    if os.getloadavg()[0] > _BUSY:
+        print(
+            f"Others keep this machine busy (load {os.getloadavg()[0]:.1f}): repeat what is missed."
+        )
     allow_many_files()
     folder = Path(tempfile.mkdtemp(dir=processes.ROOT, prefix=".bench-"))
     run = Run(options.quick, folder)
