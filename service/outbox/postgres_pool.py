@@ -160,7 +160,8 @@ class PostgresPool:
                 except asyncio.CancelledError:
                     if not work.done():
                         _shut(connection)
-                    await asyncio.gather(work, return_exceptions=True)
+                        await asyncio.gather(work, return_exceptions=True)
+                        await connection.close()
                     raise
 
     @contextlib.asynccontextmanager
