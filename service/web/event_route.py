@@ -39,12 +39,13 @@ from service.outbox.event import encode_event
 from service.outbox.outbox import IdempotencyKey, Intake
 from service.web.answering import event_id_key
 from service.web.json_body import BODY_SECONDS, check_utf8
-from service.web.openapi import Operation
+from service.web.openapi import Header, Operation
 
 MAX_BODY_BYTES = 1024 * 1024
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _JSON = "application/json"
-_is_visible_ascii = re.compile(r"[!-~]{1,255}").fullmatch
+_KEY = "[!-~]{1,255}"
+_is_visible_ascii = re.compile(_KEY).fullmatch
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 _REFUSALS = (
@@ -122,7 +123,7 @@ class EventRoute(Generic[Body]):
                 body=self._kind.body,
                 answer=Accepted,
                 refusals=(*_REFUSALS, *self._kind.refusals),
-                headers={IDEMPOTENCY_KEY: "1 to 255 visible ASCII; a repeat is the same event."},
+                headers={IDEMPOTENCY_KEY: Header("A repeat is the same event.", f"^{_KEY}$")},
             )
         ]
 

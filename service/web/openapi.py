@@ -31,11 +31,19 @@ th { text-align: left }
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """A request header: what it is for, and the pattern of what it takes."""
+
+    text: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One endpoint: `body` and `answer` are the types that decode and encode, None without.
 
-    `refusals` are the errors that it may answer with, `headers` the optional request headers with
-    a sentence each, `produces` the content type of the answer.
+    `refusals` are the errors that it may answer with, `headers` the optional request headers,
+    `produces` the content type of the answer.
     """
 
     method: str
@@ -46,7 +54,7 @@ class Operation:
     refusals: Sequence[type[RefusedError | OutboxUnavailableError]] = ()
     status: int = 200
     produces: str = _JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Header] = field(default_factory=dict)
     also: Mapping[int, type | None] = field(default_factory=dict)
 
 
@@ -114,8 +122,13 @@ def _operation(one: Operation) -> dict[str, Any]:
         for name in names
     ]
     parameters += [
-        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-        for name, text in one.headers.items()
+        {
+            "name": name,
+            "in": "header",
+            "description": header.text,
+            "schema": {"type": "string", "pattern": header.pattern},
+        }
+        for name, header in one.headers.items()
     ]
     if parameters:
         described["parameters"] = parameters

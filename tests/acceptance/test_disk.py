@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.stand_in.event_api import EventApi
 from tests.acceptance import disks
 from tests.acceptance.fleet import environment, running
 from tests.acceptance.trial import trial
@@ -52,10 +53,10 @@ async def test_a_file_that_becomes_read_only_loses_nothing_and_is_used_again(
 
 
 async def test_a_folder_that_can_not_be_written_ends_the_start_with_2_and_a_sentence(
-    small: Path,
+    small: Path, inngest_api: EventApi
 ) -> None:
     assert disks.run("mount", "-o", "remount,ro", str(small))
-    settings = environment(f"sqlite:///{small / 'outbox.db'}", "http://127.0.0.1:1")
+    settings = environment(f"sqlite:///{small / 'outbox.db'}", inngest_api.url)
     async with running("serve", environment=settings, ready=r"Read-only|can't") as service:
         assert await service.ended() == 2
     assert "Traceback" not in "".join(service.lines)
