@@ -26,8 +26,8 @@ _WRITER = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA busy_timeout = {_BUSY_MS};
-PRAGMA wal_autocheckpoint = 2000;
-PRAGMA journal_size_limit = 16777216;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 33554432;
 PRAGMA cache_size = -32768;
 PRAGMA temp_store = MEMORY;
 """

@@ -7,16 +7,16 @@ event are in the same commit, so that two requests with one key can't both inser
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
-from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.event import Event
 from service.outbox.outbox import IdempotencyKey, Receipt
+from service.outbox.sqlite_counts import PendingCounts
 
 # Inserts many rows in one step of SQLite: executemany would hand the interpreter lock back and
 # forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined.
@@ -33,8 +33,6 @@ SELECT user_id, idempotency_key, outbox.id, digest FROM outbox, json_each(?1)
 WHERE user_id = value ->> 0 AND idempotency_key = value ->> 1
 """
 
-PENDING_BY_USER = "SELECT user_id, count(*) FROM outbox WHERE state = 0 GROUP BY user_id"
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,51 +44,15 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     trace: str | None
 
 
-class PendingCounts:
-    """How many rows are not settled, in all and by user, kept in memory.
-
-    Counts what happened since the start; `add_found` adds what was there before.
-    """
-
-    def __init__(self, max_pending: int, max_pending_per_user: int) -> None:
-        self._max_pending = max_pending
-        self._max_per_user = max_pending_per_user
-        self._by_user: Counter[str] = Counter()
-        self.total = 0
-
-    def add_found(self, found: dict[str, int]) -> None:
-        """Add the rows that an earlier process left."""
-        self._by_user.update(found)
-        self.total += sum(found.values())
-
-    def entered(self, user_id: str) -> None:
-        """One more row of `user_id` is pending."""
-        self._by_user[user_id] += 1
-        self.total += 1
-
-    def left(self, user_id: str, count: int = 1) -> None:
-        """`count` rows of `user_id` are settled or gone."""
-        remaining = self._by_user[user_id] - count
-        if remaining:
-            self._by_user[user_id] = remaining
-        else:
-            del self._by_user[user_id]
-        self.total -= count
-
-    def refuse_if_full(self, user_id: str, retry_after_seconds: int) -> None:
-        """Raises TooManyPendingError or OutboxFullError when there is no room."""
-        if self._by_user.get(user_id, 0) >= self._max_per_user:
-            raise TooManyPendingError(retry_after_seconds=retry_after_seconds)
-        if self.total >= self._max_pending:
-            raise OutboxFullError(retry_after_seconds=retry_after_seconds)
-
-
 class SqliteIntake:
     """The kind of work that appends (see `Kind`)."""
+
+    synced: ClassVar[bool] = True
 
     def __init__(self, counts: PendingCounts, recorder: Recorder) -> None:
         self._counts = counts
         self._recorder = recorder
+        self.appended = 0
 
     def apply(self, connection: sqlite3.Connection, works: Sequence[Append]) -> Sequence[Any]:
         """Insert all; a Receipt or IdempotencyKeyReusedError for each."""
@@ -110,6 +72,7 @@ class SqliteIntake:
             if work.key and (isinstance(result, Exception) or result.replayed):
                 self._counts.left(work.event.user_id)
                 stored -= 1
+        self.appended += stored
         self._recorder.count("accepted", stored)
         self._recorder.observe("group_events", len(works))
 
@@ -130,20 +93,6 @@ def used_receipt(
     if isinstance(verdict, Exception):
         raise verdict
     return verdict
-
-
-def begin_snapshot(connection: sqlite3.Connection) -> None:
-    """Fix what later reads of this connection see to this moment."""
-    connection.execute("BEGIN")
-    connection.execute("SELECT one FROM lane").fetchall()
-
-
-def count_pending(connection: sqlite3.Connection) -> dict[str, int]:
-    """Pending rows by user, in the snapshot that was begun; ends it."""
-    try:
-        return dict(connection.execute(PENDING_BY_USER).fetchall())
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def _keys_used(

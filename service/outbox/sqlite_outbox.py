@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -34,14 +35,13 @@ from service.outbox.outbox import (
     Stats,
 )
 from service.outbox.sqlite_connection import has_wal_reset_bug, open_reader
+from service.outbox.sqlite_counts import PendingCounts, counting_earlier_rows
 from service.outbox.sqlite_intake import (
     Append,
-    PendingCounts,
     SqliteIntake,
-    begin_snapshot,
-    count_pending,
 )
 from service.outbox.sqlite_lock import sole_writer
+from service.outbox.sqlite_pace import Pace
 from service.outbox.sqlite_queue import (
     FORGET_DELAYS,
     Clock,
@@ -85,6 +85,7 @@ class SqliteOutbox:
         self._reading: SqliteReading | None = None
         self._disk = Disk(path.parent)
         self._upkeep = SqliteUpkeep(path, self.writer, self._write)
+        self._pace = Pace(lambda: self._intake.appended, time.monotonic)
         self._lane: LaneRecord
         self.scope_revision = 0
         self.recovered = 0
@@ -112,6 +113,9 @@ class SqliteOutbox:
 
     async def claim(self, ask: Ask) -> Batch:
         """See Queue.claim."""
+        if pause := self._pace.pause_seconds():
+            await asyncio.sleep(pause)
+        self._pace.claimed()
         future: asyncio.Future[Batch] = self.writer.submit(self._claims, ask)
         self.writer.poke()
         try:
@@ -225,7 +229,10 @@ class SqliteOutbox:
         await self.writer.start()
         try:
             self.recovered, self._lane = await self._write(self._recover)
-            async with open_reader(self._path) as reader, self._counting_earlier_rows():
+            async with (
+                open_reader(self._path) as reader,
+                counting_earlier_rows(self._path, self._counts),
+            ):
                 self._reading = SqliteReading(reader, self._path)
                 yield self
         finally:
@@ -235,23 +242,6 @@ class SqliteOutbox:
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, LaneRecord]:
         connection.execute(FORGET_DELAYS)
         return len(give_back(connection)), sqlite_repair.load_lane(connection)
-
-    @contextlib.asynccontextmanager
-    async def _counting_earlier_rows(self) -> AsyncIterator[None]:
-        """Count beside the first requests; the snapshot is from before any of them."""
-        async with open_reader(self._path) as reader:
-            await reader.run(begin_snapshot)
-            counting = asyncio.create_task(reader.run(count_pending), name="outbox-count")
-            counting.add_done_callback(self._add_earlier_rows)
-            try:
-                yield
-            finally:
-                reader.interrupt()
-                await asyncio.wait([counting])
-
-    def _add_earlier_rows(self, counting: asyncio.Task[dict[str, int]]) -> None:
-        if not counting.cancelled() and not counting.exception():
-            self._counts.add_found(counting.result())
 
     def _poke(self) -> None:
         self.writer.poke()

@@ -13,13 +13,13 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import uuid_utils
 
 from service.outbox.outbox import Ask, Batch, Entry, Settlement, Suspects
-from service.outbox.sqlite_intake import PendingCounts
+from service.outbox.sqlite_counts import PendingCounts
 
 # The oldest due rows that nobody holds, with their sizes, in one step: a JSON array.
 _PICK = """
@@ -136,6 +136,8 @@ class SqliteClaims:
     `poke` tries standing work again, `release` frees the rows of a claim that nobody took.
     """
 
+    synced: ClassVar[bool] = False
+
     def __init__(
         self, clock: Clock, *, poke: Callable[[], None], release: Callable[[str], None]
     ) -> None:
@@ -207,6 +209,8 @@ class SqliteClaims:
 
 class SqliteSettlements:
     """The kind of work that settles: Settlement in, number of stale rows out (see `Kind`)."""
+
+    synced: ClassVar[bool] = False
 
     def __init__(self, clock: Clock, counts: PendingCounts, claims: SqliteClaims) -> None:
         self._clock = clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -56,6 +56,8 @@ Job = Callable[[sqlite3.Connection], T]
 
 class SqliteWrites:
     """The kind of work that runs one job inside the group's transaction (see `Kind`)."""
+
+    synced: ClassVar[bool] = True
 
     def apply(self, connection: sqlite3.Connection, works: Sequence[Job[Any]]) -> list[Any]:
         """The result of each job. A job returns something that is not None."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from service.errors import OutboxUnavailableError
 
@@ -21,7 +21,10 @@ class Kind(Protocol[W_contra, R_co]):
     """A kind of work. `apply` runs on the database thread, the others on the event loop.
 
     A transaction may fail after `apply`: what it remembers counts only when `committed` comes.
+    `synced` says whether its commits must be on disk before their results are handed out.
     """
+
+    synced: ClassVar[bool]
 
     def apply(
         self, connection: sqlite3.Connection, works: Sequence[W_contra]

@@ -1,0 +1,35 @@
+"""How soon one claim may follow another, so that a backlog's drain leaves the file to the posts.
+
+Claims and appends share one thread. While many events come in, claims of full batches wait for each
+other: at most 25,000 events a second are drained beside them, more than the posts bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+BUSY_APPENDS_PER_SECOND = 2000
+PAUSE_SECONDS = 0.02
+
+
+class Pace:
+    """The pace of claims. `appended` gives how many events were appended so far."""
+
+    def __init__(self, appended: Callable[[], int], clock: Callable[[], float]) -> None:
+        self._appended = appended
+        self._clock = clock
+        self._claimed_at = clock()
+        self._appended_then = appended()
+
+    def pause_seconds(self) -> float:
+        """How long the next claim should wait; 0 unless many events came in since the last."""
+        since = self._clock() - self._claimed_at
+        came = self._appended() - self._appended_then
+        if since >= PAUSE_SECONDS or came < since * BUSY_APPENDS_PER_SECOND or not came:
+            return 0.0
+        return PAUSE_SECONDS - since
+
+    def claimed(self) -> None:
+        """A claim goes out now."""
+        self._claimed_at = self._clock()
+        self._appended_then = self._appended()
