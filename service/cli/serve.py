@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from service.stand_in.event_api import EventApi
 from service.web.http_server import HttpServer
 
 BACKLOG = 1024
+MAX_HANDLES = 65_536
 REQUEST_SECONDS = 15.0
 _SECOND_SIGNAL_EXIT = 130
 
@@ -37,6 +39,7 @@ async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> N
     Raises ConfigurationError, OutboxError, and OSError when the address can't be listened on.
     """
     stop = _stop_on_signals(logs)
+    _allow_many_connections()
     async with (
         _stand_in_if_needed(settings),
         serving(settings, with_relay=relay) as service,
@@ -54,6 +57,7 @@ async def serve_as_worker(
 ) -> None:
     """Serve on the parent's socket until SIGTERM, or until the parent is gone."""
     stop = _stop_on_signals(logs)
+    _allow_many_connections()
     with lifeline(lifeline_fd, stop.set) as hello:
         async with (
             serving(settings, with_relay=relay) as service,
@@ -179,6 +183,14 @@ async def _answers(host: str, port: int) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+def _allow_many_connections() -> None:
+    """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, MAX_HANDLES)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _quiet_garbage_collector() -> None:

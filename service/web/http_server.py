@@ -25,6 +25,7 @@ from service.web.errors import (
 from service.web.security_headers import security_headers
 
 MAX_HEADER_BYTES = 32 * 1024
+KEEP_ALIVE_SECONDS = 75.0  # longer than proxies keep theirs; also what a request's head may take
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class HttpServer(web.AppRunner):
             app,
             access_log=None,
             max_field_size=MAX_HEADER_BYTES,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=shutdown_seconds,
         )
 

@@ -1,0 +1,137 @@
+"""A wall clock that jumps an hour either way stops no delivery, and a future ts is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from service.observe.recorder import NullRecorder
+from service.outbox.outbox import Again, Settlement, State
+from service.outbox.sqlite_outbox import open_sqlite_outbox
+from service.relay.lane import Signal
+from service.relay.outcome import Answer, Outcome
+from service.relay.report import HORIZON_MS, Report
+from service.stand_in.event_api import EventApi
+from tests.contract.storage import append_all, ask, claim, deliver, ids
+from tests.integration.test_relay import delivering
+
+HOUR = 3600.0
+
+
+class Counting(NullRecorder):
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+        self.gauges: dict[str, float] = {}
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.counted[name] += int(value)
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        self.gauges[name] = value
+
+
+class WallClock:
+    """Real time, moved by `jump` seconds."""
+
+    def __init__(self) -> None:
+        self.jump = 0.0
+        self._real = time.time
+
+    def time(self) -> float:
+        return self._real() + self.jump
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    clock = WallClock()
+    monkeypatch.setattr(time, "time", clock.time)
+    return clock
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_delays_and_leases_end_in_their_time(
+    tmp_path: Path, wall: WallClock, jump: float
+) -> None:
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
+    ) as outbox:
+        delayed, leased = [one.id for one in await append_all(outbox, 2)]
+        batch = await claim(outbox, ask(1))
+        again = Again(batch.entries[0].seq, 0.3, 0, alone=False)
+        await outbox.settle(Settlement(batch.claim, again=[again]))
+        assert ids(await claim(outbox, ask(1, lease_seconds=0.3))) == [leased]
+        wall.jump = jump
+        [fresh] = await append_all(outbox, 1)
+        assert ids(await claim(outbox)) == [fresh.id]
+        got = ids(await claim(outbox))
+        while len(got) < 2:
+            got += ids(await claim(outbox))
+        assert sorted(got) == sorted([delayed, leased])
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_after_a_restart_by_another_clock_everything_is_due(
+    tmp_path: Path, wall: WallClock, jump: float
+) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+        await append_all(outbox, 3)
+        batch = await claim(outbox, ask(1))
+        again = Again(batch.entries[0].seq, 60, 0, alone=True)
+        await outbox.settle(Settlement(batch.claim, again=[again]))
+        await claim(outbox, ask(1, lease_seconds=600))
+    wall.jump = jump
+    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+        for _ in range(2):
+            await deliver(outbox, await claim(outbox))
+        assert (await outbox.stats()).delivered == 3
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+async def test_delivery_goes_on_over_a_jump(
+    tmp_path: Path, inngest_api: EventApi, wall: WallClock, jump: float
+) -> None:
+    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+        await delivery.ends(await delivery.accept("before"))
+        wall.jump = jump
+        rows = await delivery.ends(await delivery.accept("after"))
+        assert rows[0].state is State.DELIVERED
+
+
+async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
+    tmp_path: Path, wall: WallClock
+) -> None:
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
+    ) as outbox:
+        wall.jump = HOUR
+        await append_all(outbox, 2)
+        wall.jump = 0
+        early = await claim(outbox)
+        recorder = Counting()
+        Report(recorder).begins(early)
+        assert recorder.counted == {"sent_with_future_ts": 2}
+        agains = [Again(entry.seq, 0, 0, alone=False) for entry in early.entries]
+        await outbox.settle(Settlement(early.claim, again=agains))
+        again = await claim(outbox)
+        wall.jump = HORIZON_MS / 1000 + 60
+        Report(recorder).begins(again)
+        assert recorder.counted["sent_past_dedupe_window"] == 2
+
+
+async def test_the_servers_clock_shows_ours_to_be_wrong(tmp_path: Path) -> None:
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
+    ) as outbox:
+        await append_all(outbox, 1)
+        batch = await claim(outbox)
+    recorder = Counting()
+    answer = Answer(200, ("01J",), skew_seconds=HOUR)
+    settlement = Settlement(batch.claim, delivered=[batch.entries[0].seq])
+    Report(recorder).ended(batch, answer, Outcome(settlement, Signal.PASSED), 0.1)
+    assert recorder.gauges["clock_skew_seconds"] == HOUR
+    await asyncio.sleep(0)
