@@ -22,7 +22,10 @@ Yes = Annotated[bool, typer.Option("--yes", hidden=True)]
 def pause(
     *, yes: Yes = False, actor: Actor = None, url: Url = DEFAULT_URL, json: Json = False
 ) -> None:
-    """Pause delivery: events are accepted and kept, nothing is sent until `outbox resume`."""
+    """Pause delivery: events are accepted and kept, nothing is sent until `outbox resume`.
+
+    Example: `outbox pause --actor ada`
+    """
     del yes
     _say(run(_set_paused(url, actor_name(actor), paused=True)), json=json)
 
@@ -30,7 +33,10 @@ def pause(
 def resume(
     *, yes: Yes = False, actor: Actor = None, url: Url = DEFAULT_URL, json: Json = False
 ) -> None:
-    """Resume delivery after `outbox pause`."""
+    """Resume delivery after `outbox pause`.
+
+    Example: `outbox resume`
+    """
     del yes
     _say(run(_set_paused(url, actor_name(actor), paused=False)), json=json)
 

@@ -33,7 +33,10 @@ Payload = Annotated[bool, typer.Option("--payload", help="Show the payload too: 
 
 
 def stats(*, url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Show the outbox in figures: rows by state, ages, the lane, the rate, sizes."""
+    """Show the outbox in figures: rows by state, ages, the lane, the rate, sizes.
+
+    Example: `outbox stats --json`
+    """
     view = stats_view(run(_stats(url)), serving=is_served(url))
     if json:
         tables.print_json(view)
@@ -52,7 +55,10 @@ def list_rows(
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
-    """List rows, newest first. Every given filter must match."""
+    """List rows, newest first. Every given filter must match.
+
+    Examples: `outbox list --state dead`, `outbox list --user u-1 --older-than 10m --json`
+    """
     wanted = filter_of(
         state=state, user=user, name=name, reason=reason, older_than=older_than, limit=limit
     )
@@ -68,7 +74,10 @@ def list_rows(
 def show(
     event_id: EventId, *, payload: Payload = False, url: Url = DEFAULT_URL, json: Json = False
 ) -> None:
-    """Show one event: its row, its history, why it is where it is and what happens next."""
+    """Show one event: its row, its history, why it is where it is and what happens next.
+
+    Example: `outbox show 019e…`
+    """
     row, lane, stored = run(_one(url, event_id, with_payload=payload))
     if row is None:
         raise absent(event_id)
@@ -85,7 +94,10 @@ def show(
 
 
 def audit(*, limit: Limit = 20, url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Show what operators did, newest first."""
+    """Show what operators did, newest first.
+
+    Example: `outbox audit --limit 50`
+    """
     actions = run(_audit(url, limit))
     if json:
         tables.print_json(actions)

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from service.cli.outbox import app
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from tests.acceptance.fleet import ROOT
 from tests.contract.storage import append_all
@@ -76,3 +80,11 @@ async def test_shells_can_complete_it() -> None:
     process = await start(_OUTBOX_COMPLETE="complete_bash", COMP_WORDS="outbox st", COMP_CWORD="1")
     out, _ = await process.communicate()
     assert b"stats" in out
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    for name, each in command.commands.items():
+        assert "Example" in (each.help or ""), name
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
