@@ -146,6 +146,17 @@ async def test_a_waiting_claim_wakes_when_a_delay_is_over(outbox: Outbox) -> Non
     assert ids(await claim(outbox)) == [sent.id]
 
 
+async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> None:
+    await append_all(outbox, 2)
+    batch = await claim(outbox)
+    one, two = (entry.seq for entry in batch.entries)
+    agains = [Again(one, 60, attempts=0, alone=False), Again(two, 60, attempts=1, alone=True)]
+    await outbox.settle(Settlement(batch.claim, again=agains))
+    [fresh] = await append_all(outbox, 1)
+    assert ids(await claim(outbox)) == [fresh.id]
+    assert await claims_nothing(outbox)
+
+
 async def test_waiting_claims_each_get_rows(outbox: Outbox) -> None:
     waiting = [asyncio.create_task(claim(outbox, ask(1))) for _ in range(4)]
     events = await append_all(outbox, 4)
