@@ -22,7 +22,7 @@ from service.relay.outcome import Answer
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
-_KEY_REFUSED = frozenset({401, 403})
+_KEY_REFUSED = frozenset({401, 403, 404})  # the cloud's 404 is of the key
 _KEY_TAKEN = frozenset({200, 400})
 _WORDS = 500
 _HIDDEN = "********"

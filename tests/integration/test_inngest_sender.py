@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import aiohttp
@@ -14,17 +15,13 @@ from service.stand_in.faults import Answer
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"
+EVENTS = [b'{"name":"a"}']
 
 
-@pytest.mark.parametrize("named", [KEY, quote(KEY, safe=""), FALLBACK])
-@pytest.mark.parametrize("before", ["", "x" * 490])
-async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without_it(
-    inngest_api: EventApi, named: str, before: str
-) -> None:
-    body = json.dumps({"error": f"{before}Cannot POST /e/{named}"})
-    inngest_api.faults.add(Answer(404, body=body, content_type="application/json"), times=1)
+@pytest.fixture
+async def sender(inngest_api: EventApi) -> AsyncIterator[InngestSender]:
     async with aiohttp.ClientSession() as session:
-        sender = InngestSender(
+        yield InngestSender(
             session,
             origin=inngest_api.url,
             key=KEY,
@@ -32,6 +29,25 @@ async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without
             environment=None,
             timeout_seconds=5,
         )
-        answer = await sender.send([b'{"name":"a"}'])
+
+
+@pytest.mark.parametrize("named", [KEY, quote(KEY, safe=""), FALLBACK])
+@pytest.mark.parametrize("before", ["", "x" * 490])
+async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without_it(
+    inngest_api: EventApi, sender: InngestSender, named: str, before: str
+) -> None:
+    body = json.dumps({"error": f"{before}Cannot POST /e/{named}"})
+    inngest_api.faults.add(Answer(404, body=body, content_type="application/json"), times=2)
+    answer = await sender.send(EVENTS)
     assert answer.status == 404
     assert answer.words == f"{before}Cannot POST /e/********"[:500]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes_first(
+    inngest_api: EventApi, sender: InngestSender, status: int
+) -> None:
+    inngest_api.faults.add(Answer(status), times=1)
+    assert (await sender.send(EVENTS)).status == 200
+    assert (await sender.send(EVENTS)).status == 200
+    assert [request.key for request in inngest_api.ledger.requests] == [KEY, FALLBACK, FALLBACK]
