@@ -23,6 +23,7 @@ from service.relay.outcome import Answer
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
 _KEY_REFUSED = frozenset({401, 403, 404})  # the cloud's 404 is of the key
+_UNAVAILABLE = 503
 _KEY_TAKEN = frozenset({200, 400})
 _WORDS = 500
 _HIDDEN = "********"
@@ -108,8 +109,7 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
     except (msgspec.DecodeError, RecursionError):
         body = None
     if body is None:
-        kind = response.content_type
-        words, ids = f"an answer that is not the API's ({kind}, {len(text)} bytes)", None
+        words, ids = _words_of_another(response, text), None
     else:
         words, ids = body.error or "", body.ids
     return Answer(
@@ -119,6 +119,13 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
         _seconds(response.headers.get("Retry-After")),
         _skew(response.headers.get("Date")),
     )
+
+
+def _words_of_another(response: aiohttp.ClientResponse, text: bytes) -> str:
+    """What to say of an answer that is not the API's JSON; its own words only where they count."""
+    if response.status == _UNAVAILABLE and b"event key" in text.lower():
+        return "event keys are required"
+    return f"an answer that is not the API's ({response.content_type}, {len(text)} bytes)"
 
 
 def _fault(error: Exception) -> str:

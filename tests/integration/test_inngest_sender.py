@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 
 from service.relay.inngest import InngestSender
+from service.relay.lane import Signal
+from service.relay.outcome import classify
 from service.stand_in.event_api import EventApi
 from service.stand_in.faults import Answer
 
@@ -51,3 +53,14 @@ async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes
     assert (await sender.send(EVENTS)).status == 200
     assert (await sender.send(EVENTS)).status == 200
     assert [request.key for request in inngest_api.ledger.requests] == [KEY, FALLBACK, FALLBACK]
+
+
+@pytest.mark.parametrize(
+    "body", ["event keys are required", '{"error": "Event keys are required"}']
+)
+async def test_a_server_without_keys_is_a_wrong_configuration_in_whatever_form_it_says_so(
+    inngest_api: EventApi, sender: InngestSender, body: str
+) -> None:
+    inngest_api.faults.add(Answer(503, body=body), times=1)
+    answer = await sender.send(EVENTS)
+    assert classify(answer, len(EVENTS)) is Signal.MISCONFIGURED
