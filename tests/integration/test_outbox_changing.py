@@ -181,7 +181,7 @@ async def test_pause_and_resume_reach_the_lane_the_audit_and_the_log(
         ("pause", "warning"),
         ("resume", "warning"),
     ]
-    assert logged[0]["actor"] == "ada"
+    assert actions[0]["actor"] == "ada"
 
 
 async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
