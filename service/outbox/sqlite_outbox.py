@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ import structlog
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox import sqlite_repair
+from service.outbox.clock import Clock
 from service.outbox.disk import Disk
 from service.outbox.event import Event
 from service.outbox.migrations import migrate
@@ -44,7 +45,6 @@ from service.outbox.sqlite_lock import sole_writer
 from service.outbox.sqlite_pace import Pace
 from service.outbox.sqlite_queue import (
     FORGET_DELAYS,
-    Clock,
     SqliteClaims,
     SqliteSettlements,
     give_back,
@@ -53,7 +53,7 @@ from service.outbox.sqlite_queue import (
 from service.outbox.sqlite_reading import SqliteReading
 from service.outbox.sqlite_repair import SqliteWrites
 from service.outbox.sqlite_upkeep import SqliteUpkeep
-from service.outbox.sqlite_writer import SqliteWriter
+from service.outbox.sqlite_writer import STUCK_SECONDS, SqliteWriter
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class SqliteOutbox:
         try:
             self._refuse_if_no_room(event.user_id)
         except (TooManyPendingError, OutboxFullError, OutboxUnavailableError):
-            if key and (first := await self.reading.receipt(event.user_id, key)):
+            if key and (first := await self._soon(self.reading.receipt(event.user_id, key))):
                 return first
             raise
         self._counts.entered(event.user_id)
@@ -107,7 +107,7 @@ class SqliteOutbox:
 
     async def find(self, event_id: str) -> Row | None:
         """See Intake.find."""
-        return await self.reading.find(event_id)
+        return await self._soon(self.reading.find(event_id))
 
     # Queue
 
@@ -184,7 +184,7 @@ class SqliteOutbox:
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """See Scopes.load_scope."""
-        return await self.reading.load_scope(scope, scope_id)
+        return await self._soon(self.reading.load_scope(scope, scope_id))
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """See Scopes.save_scope."""
@@ -210,11 +210,6 @@ class SqliteOutbox:
     async def tidy(self) -> None:
         """Keep the write-ahead log small; called every few seconds."""
         await self._upkeep.tidy()
-
-    @property
-    def leases_lost(self) -> int:
-        """How many rows' leases ended before they were settled."""
-        return self._claims.leases_lost
 
     @property
     def reading(self) -> SqliteReading:
@@ -258,6 +253,14 @@ class SqliteOutbox:
     async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self.writer.submit(self._writes, job)
         return result
+
+    async def _soon(self, read: Awaitable[T]) -> T:
+        """What a request reads; it does not wait for a disk that hangs."""
+        try:
+            async with asyncio.timeout(STUCK_SECONDS):
+                return await read
+        except TimeoutError as error:
+            raise OutboxUnavailableError("The outbox's disk does not answer.") from error
 
     def _refuse_if_no_room(self, user_id: str) -> None:
         self._counts.refuse_if_full(user_id, _FULL_RETRY_SECONDS)

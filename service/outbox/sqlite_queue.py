@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from typing import Any, ClassVar
 import msgspec
 import uuid_utils
 
+from service.outbox.clock import Clock
 from service.outbox.outbox import Ask, Batch, Entry, Settlement, Suspects
 from service.outbox.sqlite_counts import PendingCounts
 
@@ -105,17 +105,6 @@ FORGET_DELAYS = "UPDATE outbox SET due_at = 0 WHERE state = 0 AND alone IN (0, 1
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _END_OF_TIME_MS = 1 << 62
-
-
-class Clock:
-    """Milliseconds since 1970 that never jump: wall time at the start, then monotonic time."""
-
-    def __init__(self) -> None:
-        self._base = time.time() - time.monotonic()
-
-    def now_ms(self) -> int:
-        """Now, by this clock."""
-        return int((self._base + time.monotonic()) * 1000)
 
 
 def release(connection: sqlite3.Connection, claim: str) -> bool:
