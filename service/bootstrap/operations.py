@@ -52,7 +52,7 @@ class Looking(Protocol):
         """The stored bytes of one event."""
         ...
 
-    async def load_lane(self) -> LaneRecord | None:
+    async def load_lane(self) -> LaneRecord:
         """The lane as last saved."""
         ...
 

@@ -247,8 +247,8 @@ class Queue(Protocol):
         """
         ...
 
-    async def load_lane(self) -> LaneRecord | None:
-        """The lane as last saved by any process, None at first."""
+    async def load_lane(self) -> LaneRecord:
+        """The lane as last saved by any process, open at first."""
         ...
 
     async def save_lane(self, record: LaneRecord) -> LaneRecord:

@@ -78,7 +78,7 @@ class PostgresOutbox:
         """See Queue.settle."""
         return await self._queue.settle(settlement)
 
-    async def load_lane(self) -> LaneRecord | None:
+    async def load_lane(self) -> LaneRecord:
         """See Queue.load_lane."""
         return await self._lane.load()
 

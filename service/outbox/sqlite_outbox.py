@@ -130,7 +130,7 @@ class SqliteOutbox:
         """See Queue.settle."""
         return await self.writer.submit(self._settlements, settlement)
 
-    async def load_lane(self) -> LaneRecord | None:
+    async def load_lane(self) -> LaneRecord:
         """See Queue.load_lane."""
         return self._lane
 

@@ -49,8 +49,6 @@ class LaneKeeper:
             return
         record = await self._queue.load_lane()
         self._restored = True
-        if record is None:
-            return
         if record.state != LaneState.OPEN:
             wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
             if record.state == LaneState.MISCONFIGURED:
@@ -75,12 +73,11 @@ class LaneKeeper:
 
     async def _exchange(self) -> None:
         record = await self._queue.load_lane()
-        if record:
-            self._pause(record)
-            if record.revision > self._seen:
-                self._seen = record.revision
-                self._heed(record)
-        if record is None or self._is_news(record):
+        self._pause(record)
+        if record.revision > self._seen:
+            self._seen = record.revision
+            self._heed(record)
+        if self._is_news(record):
             await self.save()
 
     def move(self, lane: Lane) -> None:

@@ -21,6 +21,9 @@ TRIP_SECONDS = 0.02
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
 
 
+OPEN = LaneRecord("open", "", 1, 0, 0.0, 0)
+
+
 @dataclass
 class ModelRow:
     seq: int
@@ -43,7 +46,7 @@ class ModelRow:
 @dataclass
 class ModelQueue:
     rows: dict[int, ModelRow] = field(default_factory=dict)
-    record: LaneRecord | None = None
+    record: LaneRecord = OPEN
     stale: int = 0
 
     def __post_init__(self) -> None:
@@ -98,7 +101,7 @@ class ModelQueue:
         self._woken.set()
         return 0
 
-    async def load_lane(self) -> LaneRecord | None:
+    async def load_lane(self) -> LaneRecord:
         return self.record
 
     async def save_lane(self, record: LaneRecord) -> LaneRecord:
