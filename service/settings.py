@@ -12,18 +12,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from service.errors import ConfigurationError
+from service.setting_types import Names, Seconds, Secret, Secrets, Text, lower
 
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _MIN_SECRET_CHARS = 16
 _INNGEST_URL = re.compile(
     r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
@@ -31,54 +29,12 @@ _INNGEST_URL = re.compile(
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def parse_duration(value: object) -> object:
-    """Seconds of a duration such as `250ms`, `10 s`, `5m`, `7d`; a bare number is seconds.
-
-    >>> parse_duration("7d"), parse_duration("10"), parse_duration("1.5 m")
-    (604800.0, 10.0, 90.0)
-    """
-    if not isinstance(value, str):
-        return value
-    found = _DURATION.fullmatch(value.lower())
-    unit = (found and found.group(2)) or "s"
-    if not found or unit not in _UNIT_SECONDS:
-        raise ValueError("write a duration as a number with ms, s, m, h, d or w, such as 10s or 7d")
-    return float(found.group(1)) * _UNIT_SECONDS[unit]
-
-
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _strip(value: object) -> object:
-    return value.strip() or None if isinstance(value, str) else value
-
-
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-Text = Annotated[str | None, BeforeValidator(_strip)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
-
-
 class Settings(BaseSettings):
     """Everything that the environment decides. Durations are seconds, sizes bytes."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
-    app_env: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = (
-        "development"
-    )
+    app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
     host: str = "127.0.0.1"
     port: int = Field(default=3000, ge=0, le=65535)
     web_concurrency: int = Field(default=1, ge=1, le=64)
@@ -105,7 +61,7 @@ class Settings(BaseSettings):
 
     s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
     s3_bucket: Text = Field(default=None, validation_alias="AWS_S3_BUCKET")
-    document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(_lower)] = "off"
+    document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(lower)] = "off"
     app_settings_file: Text = None
 
     inngest_event_key: Secret = None
@@ -131,10 +87,10 @@ class Settings(BaseSettings):
     metrics_token: Secret = None
     otel_exporter_otlp_endpoint: Text = None
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = (
         "info"
     )
-    log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)] = "auto"
+    log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(lower)] = "auto"
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,8 @@ import typer
 
 from service.errors import ServiceError
 from service.outbox.outbox import Filter, State
-from service.settings import Settings, parse_duration
+from service.setting_types import parse_duration
+from service.settings import Settings
 
 ABSENT, UNKNOWN = 1, 2
 DEFAULT_URL: str = Settings.model_fields["outbox_url"].default

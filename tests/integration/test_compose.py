@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from service.cli import commands
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
 from service.outbox.sampler import LANE_STATES
-from service.settings import Settings, parse_duration
+from service.setting_types import parse_duration
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "service" / "observe" / "monitoring"

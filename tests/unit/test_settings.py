@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.errors import ConfigurationError
-from service.settings import Settings, parse_duration
+from service.setting_types import parse_duration
+from service.settings import Settings
 
 DEFAULTS = {
     "app_env": "development",

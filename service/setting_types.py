@@ -1,0 +1,53 @@
+"""The types of the settings' values: how each is written in an environment variable."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+
+
+def parse_duration(value: object) -> object:
+    """Seconds of a duration such as `250ms`, `10 s`, `5m`, `7d`; a bare number is seconds.
+
+    >>> parse_duration("7d"), parse_duration("10"), parse_duration("1.5 m")
+    (604800.0, 10.0, 90.0)
+    """
+    if not isinstance(value, str):
+        return value
+    found = _DURATION.fullmatch(value.lower())
+    unit = (found and found.group(2)) or "s"
+    if not found or unit not in _UNIT_SECONDS:
+        raise ValueError("write a duration as a number with ms, s, m, h, d or w, such as 10s or 7d")
+    return float(found.group(1)) * _UNIT_SECONDS[unit]
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def lower(value: object) -> object:
+    """A word of a fixed choice, in any case and with spaces around it."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _strip(value: object) -> object:
+    return value.strip() or None if isinstance(value, str) else value
+
+
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+Text = Annotated[str | None, BeforeValidator(_strip)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
