@@ -111,14 +111,14 @@ async def fault_sequence(path: Path, seconds: float) -> Verdict:
             end = loop.time() + seconds
             while loop.time() < end:
                 if dice.random() < 0.7:
-                    one.inngest.faults.add(
-                        dice.choice(list(STAND_IN_FAULTS.values())), times=dice.randint(1, 10)
-                    )
+                    action = dice.choice(list(STAND_IN_FAULTS.values()))
+                    one.inngest.faults.add(action, times=dice.choice((1, 2, 10, None)))
                 else:
                     dice.choice(list(PROXY_FAULTS.values()))(proxy)
                 await asyncio.sleep(dice.uniform(0.05, 1.5))
                 proxy.heal()
-            one.inngest.faults.clear()
+                one.inngest.faults.clear()
+                await asyncio.sleep(dice.choice((0, 0.05, 0.5)))
         recovery = await one.drained()
         return await _end(one, "faults in sequence", recovery)
 
