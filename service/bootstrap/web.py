@@ -28,7 +28,7 @@ from service.web.documents import documents_event
 from service.web.event_route import EventRoute
 from service.web.events import Events
 from service.web.gate import Gate
-from service.web.health import Health
+from service.web.health import WORDS, Health
 from service.web.operator_actions import OperatorActions
 from service.web.operator_page import OperatorPage
 from service.web.sign_in import SignIn
@@ -124,7 +124,7 @@ def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -
     if relay:
         lane = relay.lane
         detail["lane"] = "paused" if lane.paused else lane.state.value
-        detail["laneReason"] = lane.reason or None
+        detail[WORDS] = lane.reason or None
         detail["deliveredPerSecond"] = round(relay.rate, 1)
     return detail
 

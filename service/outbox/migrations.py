@@ -125,7 +125,11 @@ def _apply_one(backend: Any, migration: Any) -> None:
 
 
 def _prepare_file(path: Path) -> None:
-    """Both settings stay with the file; the first has no effect once a table exists."""
+    """Make the file its owner's alone: it holds payloads. SQLite gives its log the same mode.
+
+    Both settings stay with the file; the first has no effect once a table exists.
+    """
+    path.touch(mode=0o600, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")

@@ -18,7 +18,10 @@ _log = structlog.get_logger(__name__)
 
 
 class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An event as its owner sees it. Times are milliseconds since 1970, null until they happen."""
+    """An event as its owner sees it. Times are milliseconds since 1970, null until they happen.
+
+    `reason` is why it is dead: a code, then Inngest's words.
+    """
 
     id: str
     name: str
@@ -68,6 +71,6 @@ class Events:
             row.attempts,
             row.accepted_at_ms,
             delivered,
-            row.reason,
+            f"{row.reason}: {row.detail}" if row.reason and row.detail else row.reason,
         )
         return web.Response(body=_encode(view), content_type="application/json")

@@ -14,10 +14,11 @@ from aiohttp import web
 
 from service.errors import MetricsTokenRequiredError
 from service.web.openapi import Operation
-from service.web.peer import check_metrics_access
+from service.web.peer import check_metrics_access, is_local
 
 _encode = msgspec.json.Encoder().encode
 _UNAVAILABLE = 503
+WORDS = "laneReason"
 
 
 class Alive(msgspec.Struct, frozen=True, gc=False):
@@ -90,10 +91,14 @@ class Health:
         return _json(200, Alive("ok"))
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 when ready, 503 with the faults when not."""
-        del request
-        faults = self._faults()
-        ready = Readiness("unready" if faults else "ready", faults, dict(self._detail()))
+        """200 when ready, 503 with the faults when not.
+
+        Inngest's own words are for this machine only: they may quote what it was sent.
+        """
+        faults, detail = self._faults(), dict(self._detail())
+        if not is_local(request):
+            detail.pop(WORDS, None)
+        ready = Readiness("unready" if faults else "ready", faults, detail)
         return _json(_UNAVAILABLE if faults else 200, ready)
 
     async def metrics(self, request: web.Request) -> web.Response:
