@@ -186,5 +186,5 @@ def _leading(ids: Sequence[str], sent: int) -> int:
 
 def _reason(answer: Answer) -> str:
     if answer.status is None:
-        return answer.words
+        return answer.words[:_WORDS]
     return f"{answer.status} {answer.words[:_WORDS]}".strip()
