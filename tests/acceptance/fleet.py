@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -63,33 +64,43 @@ class Process:
 async def running(
     *command: str, environment: Mapping[str, str], ready: str = r"Listening on (http://\S+)"
 ) -> AsyncIterator[Process]:
-    """`python -m service <command>` until the block ends; killed if it does not stop."""
+    """`python -m service <command>` until the block ends; killed if it does not stop.
+
+    It runs in a folder of its own, where no `.env` of a developer's changes what is tested.
+    """
+    with tempfile.TemporaryDirectory(prefix="outbox-test-") as folder:
+        process = await _started(command, environment, folder)
+        reading = asyncio.create_task(process.read())
+        try:
+            found = await process.said(ready)
+            process.url = found.group(1) if found.re.groups else ""
+            yield process
+        finally:
+            if process.process.returncode is None:
+                with contextlib.suppress(TimeoutError):
+                    await process.stop()
+            if process.process.returncode is None:
+                process.kill()
+                await process.ended()
+            await reading
+
+
+async def _started(
+    command: tuple[str, ...], environment: Mapping[str, str], folder: str
+) -> Process:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    process = Process(
+    return Process(
         await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "service",
             *command,
-            cwd=ROOT,
-            env={**plain, **environment},
+            cwd=folder,
+            env={**plain, "PYTHONPATH": str(ROOT), **environment},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
     )
-    reading = asyncio.create_task(process.read())
-    try:
-        found = await process.said(ready)
-        process.url = found.group(1) if found.re.groups else ""
-        yield process
-    finally:
-        if process.process.returncode is None:
-            with contextlib.suppress(TimeoutError):
-                await process.stop()
-        if process.process.returncode is None:
-            process.kill()
-            await process.ended()
-        await reading
 
 
 def environment(outbox_url: str, inngest_url: str, **changes: str) -> dict[str, str]:
