@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -9,7 +8,7 @@ import pytest
 
 from service.outbox.migrations import migrate
 from service.stand_in.event_api import EventApi
-from tests.postgres_server import PostgresServer, running_postgres
+from tests.postgres_server import PostgresServer, needed_postgres
 
 EMPTY_OUTBOX = """
 DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
@@ -32,11 +31,7 @@ async def inngest_api() -> AsyncIterator[EventApi]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A server for everything but crashes."""
-    with running_postgres() as server:
-        if server is None and os.environ.get("CI"):
-            pytest.fail("CI needs PostgreSQL")
-        if server is None:
-            pytest.skip("no PostgreSQL on this machine")
+    with needed_postgres() as server:
         yield server
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 
 START_SECONDS = 30.0
 _SETTINGS = {
@@ -116,6 +117,17 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer | None
         with contextlib.suppress(OSError, ValueError):
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def needed_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """A server for tests: without PostgreSQL they skip at home and fail in CI."""
+    with running_postgres(durable=durable) as server:
+        if server is None and os.environ.get("CI"):
+            pytest.fail("CI needs PostgreSQL")
+        if server is None:
+            pytest.skip("no PostgreSQL on this machine")
+        yield server
 
 
 def find_binaries() -> Path | None:

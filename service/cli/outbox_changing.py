@@ -32,6 +32,7 @@ from service.cli.outbox_options import (
     run,
 )
 from service.cli.outbox_tables import console, print_json, rows_table
+from service.outbox.clock import wall_now_ms
 from service.outbox.explanation import past_horizon, spoken_duration
 from service.outbox.outbox import Filter, Row, State
 from service.outbox.views import row_view
@@ -184,7 +185,7 @@ def _chosen(url: str, wanted: Filter) -> list[Row]:
 
 
 def _warn_of_horizon(rows: Sequence[Row]) -> None:
-    now_ms = int(time.time() * 1000)
+    now_ms = wall_now_ms()
     late = sum(past_horizon(row, now_ms) for row in rows)
     if late:
         typer.echo(
@@ -208,7 +209,7 @@ def _report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: b
     if not rows:
         typer.echo("No rows match; there is nothing to do.")
         return
-    now_ms = int(time.time() * 1000)
+    now_ms = wall_now_ms()
     console().print(rows_table([row_view(row) for row in rows[:_SHOWN]], now_ms))
     more = f" ({len(rows) - _SHOWN} more than are shown)" if len(rows) > _SHOWN else ""
     typer.echo(f"Would {action} {len(rows)} rows{more}. Nothing was changed: say --yes to do it.")

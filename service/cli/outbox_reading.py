@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import msgspec
@@ -25,6 +24,7 @@ from service.cli.outbox_options import (
     filter_of,
     run,
 )
+from service.outbox.clock import wall_now_ms
 from service.outbox.explanation import explain, spoken_time
 from service.outbox.outbox import Filter, LaneRecord, Row, Stats
 from service.outbox.views import row_view, stats_view
@@ -66,7 +66,7 @@ def list_rows(
     if json:
         tables.print_json(views)
     elif views:
-        tables.console().print(tables.rows_table(views, _now_ms()))
+        tables.console().print(tables.rows_table(views, wall_now_ms()))
     else:
         typer.echo("No rows match.", err=True)
 
@@ -81,7 +81,7 @@ def show(
     row, lane, stored = run(_one(url, event_id, with_payload=payload))
     if row is None:
         raise absent(event_id)
-    why = explain(row, lane, now_ms=_now_ms(), serving=is_served(url))
+    why = explain(row, lane, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
         fields = {**msgspec.to_builtins(view), "explanation": why}
@@ -107,10 +107,6 @@ def audit(*, limit: Limit = 20, url: Url = DEFAULT_URL, json: Json = False) -> N
         when = spoken_time(at) if isinstance(at, int) else ""
         words = f"{when}  {action['actor']}  {action['action']}  {action['detail']}"
         tables.console().print(tables.plain(words))
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 async def _stats(url: str) -> Stats:

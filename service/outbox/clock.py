@@ -1,8 +1,13 @@
-"""The store's own clock, which decides leases and due times."""
+"""Time in milliseconds: the wall's, and the store's own, which decides leases and due times."""
 
 from __future__ import annotations
 
 import time
+
+
+def wall_now_ms() -> int:
+    """Now by the wall clock, in milliseconds since 1970; may jump."""
+    return int(time.time() * 1000)
 
 
 class Clock:

@@ -154,11 +154,6 @@ class PostgresOutbox:
         """Nothing: PostgreSQL looks after its files itself."""
 
     @property
-    def leases_lost(self) -> int:
-        """How many rows this process found whose leases had ended before they were settled."""
-        return self._queue.leases_lost
-
-    @property
     def notify_ok(self) -> bool:
         """Whether other processes' wake-ups are heard; without them rows wait for a short poll."""
         return self._wakeup.notify_ok

@@ -35,7 +35,6 @@ class PostgresQueue:
     """
 
     def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup) -> None:
-        self.leases_lost = 0
         self._pool = pool
         self._wakeup = wakeup
         self._holder = uuid.uuid4().hex
@@ -138,7 +137,6 @@ class PostgresQueue:
         given = {"claims": claims or [], "holder": holder, "expired": expired, "sent": sent}
         rows = await self._pool.run(GIVE_BACK, given)
         if rows[0][0]:
-            self.leases_lost += rows[0][0] if expired else 0
             self._wakeup.rows_are_due(old=True)
 
     async def _raise_floor(self) -> None:

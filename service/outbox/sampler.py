@@ -18,6 +18,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.movement import Movement, moved
 from service.outbox.outbox import Operations, State
 from service.outbox.views import PAUSED, StatsView, stats_view
@@ -119,7 +120,7 @@ class Sampler:
             await asyncio.sleep(min(left, WATCHED_SECONDS))
 
     def _remember(self, latest: Movement) -> None:
-        now = int(time.time() * 1000)
+        now = wall_now_ms()
         if self._hour and now - self._hour[-1].at < SAMPLE_SECONDS * 900:
             return
         self._hour.append(Point(now, latest.waiting, latest.accepted_rate, latest.delivered_rate))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.clock import wall_now_ms
 from service.outbox.move import AuditEntry, Copied, Scope
 from service.outbox.postgres_queue import storable
 from service.outbox.sqlite_lock import sole_writer
@@ -113,7 +113,7 @@ class SqliteLedger:
     def note_move(self, actor: str, detail: str) -> None:
         """See Ledger."""
         with self._transaction():
-            self._connection.execute(NOTE, (int(time.time() * 1000), actor, "move", detail))
+            self._connection.execute(NOTE, (wall_now_ms(), actor, "move", detail))
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:

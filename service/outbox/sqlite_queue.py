@@ -139,7 +139,6 @@ class SqliteClaims:
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self.held: dict[str, dict[int, str]] = {}
-        self.leases_lost = 0
 
     def apply(self, connection: sqlite3.Connection, works: Sequence[Ask]) -> list[Batch | None]:
         """A Batch for each that finds rows, None for the others."""
@@ -161,7 +160,6 @@ class SqliteClaims:
         """Release what nobody took; wake again when a delayed row becomes due."""
         del works
         self.held |= self._made
-        self.leases_lost += len(self._expired)
         for claim in set(self._expired):
             self.held.pop(claim, None)
         for batch, waits in zip(results, taken, strict=True):

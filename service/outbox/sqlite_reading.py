@@ -7,12 +7,12 @@ running service. Every statement is one short read transaction.
 from __future__ import annotations
 
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import Filter, IdempotencyKey, LaneRecord, Receipt, Row, State, Stats
 from service.outbox.sqlite_connection import SqliteConnection
 from service.outbox.sqlite_intake import used_receipt
@@ -75,7 +75,7 @@ class SqliteReading:
     async def find(self, event_id: str) -> Row | None:
         """See Intake.find."""
         rows = await self._connection.run(_fetch, FIND, {"id": event_id})
-        return _row(rows[0], _now_ms()) if rows else None
+        return _row(rows[0], wall_now_ms()) if rows else None
 
     async def receipt(self, user_id: str, key: IdempotencyKey) -> Receipt | None:
         """The receipt of an earlier use of `key`, None if unused.
@@ -86,13 +86,13 @@ class SqliteReading:
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """See Operations.rows."""
-        now = _now_ms()
+        now = wall_now_ms()
         found = await self._connection.run(_fetch, MATCHING, matching(wanted, now))
         return [_row(row, now) for row in found]
 
     async def stats(self) -> Stats:
         """See Operations.stats."""
-        now = _now_ms()
+        now = wall_now_ms()
         total, undelivered, dead, held, oldest, due, lane = await self._connection.run(_stats, now)
         return Stats(
             pending=undelivered - held,
@@ -109,7 +109,7 @@ class SqliteReading:
     async def load_lane(self) -> LaneRecord:
         """See Queue.load_lane."""
         [lane] = await self._connection.run(_fetch, LANE, {})
-        return lane_record(lane, _now_ms())
+        return lane_record(lane, wall_now_ms())
 
     async def payload(self, event_id: str) -> bytes | None:
         """See Operations.payload."""
@@ -209,7 +209,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -7,12 +7,12 @@ touches a row under a claim, and every operator action leaves an audit row in it
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import Filter, LaneRecord
 from service.outbox.sqlite_reading import LANE, MATCHING, lane_record, matching
 
@@ -85,7 +85,7 @@ def replay(wanted: Filter, actor: str) -> Job[Removed]:
     def job(connection: sqlite3.Connection) -> Removed:
         rows = [row for row in _matching(connection, wanted) if row[4] == "dead"]
         connection.execute(
-            REPLAY, {"seqs": _seqs(rows), "now": _now_ms(), "note": f"replayed by {actor}"}
+            REPLAY, {"seqs": _seqs(rows), "now": wall_now_ms(), "note": f"replayed by {actor}"}
         )
         _audit(connection, actor, "replay", rows)
         return _removed(rows)
@@ -109,7 +109,7 @@ def purge_page(after: int, older_than_seconds: float) -> Job[tuple[int | None, i
     """One page of delivered rows: (where the next page starts or None at the end, rows gone)."""
 
     def job(connection: sqlite3.Connection) -> tuple[int | None, int]:
-        before = _now_ms() - int(older_than_seconds * 1000)
+        before = wall_now_ms() - int(older_than_seconds * 1000)
         [(upto, accepted_at)] = connection.execute(PAGE, {"after": after}).fetchall()
         if upto is None:
             return None, 0
@@ -135,7 +135,7 @@ def save_lane(record: LaneRecord) -> Job[LaneRecord]:
     """The lane's own fields; the record that then stands."""
 
     def job(connection: sqlite3.Connection) -> LaneRecord:
-        now = _now_ms()
+        now = wall_now_ms()
         connection.execute(
             SAVE_LANE,
             {
@@ -174,7 +174,7 @@ def save_scope(scope: str, scope_id: str, settings: dict[str, object]) -> Job[bo
                 "scope": scope,
                 "scope_id": scope_id,
                 "settings": msgspec.json.encode(settings).decode(),
-                "now": _now_ms(),
+                "now": wall_now_ms(),
             },
         )
         return True
@@ -185,11 +185,11 @@ def save_scope(scope: str, scope_id: str, settings: dict[str, object]) -> Job[bo
 def load_lane(connection: sqlite3.Connection) -> LaneRecord:
     """The lane as it stands."""
     [row] = connection.execute(LANE).fetchall()
-    return lane_record(row, _now_ms())
+    return lane_record(row, wall_now_ms())
 
 
 def _matching(connection: sqlite3.Connection, wanted: Filter) -> list[tuple[Any, ...]]:
-    return connection.execute(MATCHING, matching(wanted, _now_ms())).fetchall()
+    return connection.execute(MATCHING, matching(wanted, wall_now_ms())).fetchall()
 
 
 def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:
@@ -215,9 +215,5 @@ def _audit(
 
 def _write_audit(connection: sqlite3.Connection, actor: str, action: str, detail: str) -> None:
     connection.execute(
-        AUDIT, {"now": _now_ms(), "actor": actor, "action": action, "detail": detail}
+        AUDIT, {"now": wall_now_ms(), "actor": actor, "action": action, "detail": detail}
     )
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 import structlog
 
 from service.errors import OutboxUnavailableError
+from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import LaneRecord, Queue
 from service.relay.lane import MAX_RETRY_AFTER_SECONDS, Lane, LaneState
 
@@ -32,7 +32,7 @@ class LaneKeeper:
     def __init__(self, queue: Queue, lane: Lane, changed: Callable[[], None]) -> None:
         self._queue = queue
         self._changed = changed
-        self._since_ms = int(time.time() * 1000)
+        self._since_ms = wall_now_ms()
         self._restored = False
         self._delivered = 0
         self._seen = 0
@@ -85,7 +85,7 @@ class LaneKeeper:
         before, self.lane = self.lane, lane
         if before.state is lane.state:
             return
-        self._since_ms = int(time.time() * 1000)
+        self._since_ms = wall_now_ms()
         self._changed()
         level = log.error if lane.state is LaneState.MISCONFIGURED else log.warning
         level("lane_changed", before=before.state, after=lane.state, reason=lane.reason or None)

@@ -10,6 +10,7 @@ import time
 import structlog
 
 from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import Batch
 from service.relay.outcome import Answer, Outcome
 
@@ -34,7 +35,7 @@ class Report:
 
         Inngest drops repeats of an id for 24 h, and runs an event no earlier than its ts.
         """
-        now_ms = int(time.time() * 1000)
+        now_ms = wall_now_ms()
         late = [
             entry.event_id
             for entry in batch.entries
@@ -57,7 +58,7 @@ class Report:
         self._recorder.observe("send_events", len(batch.entries))
         if settlement.delivered:
             oldest = min(entry.accepted_at_ms for entry in batch.entries)
-            age_ms = max(0, int(time.time() * 1000) - oldest)
+            age_ms = max(0, wall_now_ms() - oldest)
             self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
         self._note_skew(answer.skew_seconds)
         self._note_dead(batch, verdict)

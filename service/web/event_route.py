@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,6 +34,7 @@ from service.errors import (
     TooManyPendingError,
 )
 from service.identity.user import User
+from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.outbox import IdempotencyKey, Intake
 from service.web.answering import event_id_key
@@ -136,7 +136,7 @@ class EventRoute(Generic[Body]):
         kind.check(body)
         key = _idempotency_key(request, kind.name, body)
         data = await kind.data(body, user)
-        event = encode_event(kind.name, data, user, int(time.time() * 1000))
+        event = encode_event(kind.name, data, user, wall_now_ms())
         receipt = await self._intake.append(event, key=key)
         request[event_id_key] = receipt.event_id
         headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}

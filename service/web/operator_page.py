@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -19,6 +18,7 @@ from aiohttp import hdrs, web
 from service.errors import NotFoundError
 from service.identity.operators import Operators
 from service.identity.user import User
+from service.outbox.clock import wall_now_ms
 from service.outbox.movement import Movement
 from service.outbox.outbox import Filter, Operations, Row, State
 from service.outbox.sampler import Point
@@ -104,7 +104,7 @@ class OperatorPage:
             self._looks.latest,
             self._looks.hour,
             dead,
-            now_ms=_now_ms(),
+            now_ms=wall_now_ms(),
             notice=_DONE.get(request.query.get("done", ""), ""),
         )
         return self._html(text)
@@ -142,7 +142,7 @@ class OperatorPage:
         if not rows:
             raise NotFoundError("There is no such dead event.")
         if form.get("confirmed") != "yes":
-            return self._html(self._view.confirmation(action, rows[0], now_ms=_now_ms()))
+            return self._html(self._view.confirmation(action, rows[0], now_ms=wall_now_ms()))
         done = await change(wanted, actor=user.email or user.id)
         place = f"/outbox?done={f'{action}ed' if done else 'unchanged'}"
         return web.Response(status=303, headers={hdrs.LOCATION: place})
@@ -161,7 +161,7 @@ class OperatorPage:
 
     def _events(self, latest: Movement) -> str:
         events = (
-            ("figures", figures(latest, self._looks.hour, _now_ms())),
+            ("figures", figures(latest, self._looks.hour, wall_now_ms())),
             ("lane", lane_words(latest.view)),
             ("dead", str(latest.view.dead)),
         )
@@ -178,7 +178,3 @@ class OperatorPage:
 
 def _data(body: str) -> str:
     return "\n".join(f"data: {line}" for line in body.splitlines() or [""])
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -24,7 +23,7 @@ from tests.contract.storage import (
     eventually,
     ids,
 )
-from tests.postgres_server import PostgresServer, running_postgres
+from tests.postgres_server import PostgresServer, needed_postgres
 from tests.tcp_proxy import TcpProxy
 
 # An append fails within 2 s; a machine that is busy with other tests gets some more.
@@ -34,11 +33,7 @@ FAILS_WITHIN_SECONDS = 4.0
 @pytest.fixture(scope="module")
 def crashable() -> Iterator[PostgresServer]:
     """A server that syncs, for tests that stop it."""
-    with running_postgres(durable=True) as server:
-        if server is None and os.environ.get("CI"):
-            pytest.fail("CI needs PostgreSQL")
-        if server is None:
-            pytest.skip("no PostgreSQL on this machine")
+    with needed_postgres(durable=True) as server:
         yield server
 
 
