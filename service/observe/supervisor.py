@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,7 @@ from service.observe.recorder import Recorder
 
 _FIRST_RESTART_SECONDS = 0.1
 _MAX_RESTART_SECONDS = 5.0
+_CANCEL_AGAIN_SECONDS = 1.0
 _HEALTHY_SECONDS = 10.0
 _FAILING = 3
 
@@ -77,9 +79,7 @@ class Supervisor:
         self._watched.pop(name, None)
         task = self._tasks.pop(name, None)
         if task:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def close(self) -> None:
         """End all tasks, last started first."""
@@ -105,6 +105,17 @@ class Supervisor:
             self._recorder.count("task_restarts", task=watched.name)
             delay = _FIRST_RESTART_SECONDS * 2.0 ** min(watched.failures - 1, 10)
             await asyncio.sleep(min(delay, _MAX_RESTART_SECONDS))
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel `task` until it has ended.
+
+    Once may not be enough: before Python 3.12 `asyncio.wait_for`, which psycopg's pool waits with,
+    loses a cancellation that comes in the same turn of the loop as what it waits for.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def _fault(task: _Watched, now: float) -> str | None:

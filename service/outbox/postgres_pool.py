@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from service.errors import InvalidFieldError, OutboxUnavailableError, ServiceError
+from service.observe.supervisor import end
 
 STATEMENT_SECONDS = 2.0
 MAX_CONNECTIONS = 8
@@ -100,8 +101,7 @@ class PostgresPool:
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         if self._recovery:
-            self._recovery.cancel()
-            await asyncio.gather(self._recovery, return_exceptions=True)
+            await end(self._recovery)
         await self._pool.close(timeout=2.0)
 
     @property

@@ -23,6 +23,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.observe.supervisor import end
 from service.outbox.sqlite_connection import Reach, SqliteConnection, open_writer, reach_of
 from service.outbox.sqlite_transaction import transact, write_something
 from service.outbox.sqlite_work import Kind, Waiting
@@ -89,8 +90,7 @@ class SqliteWriter:
         if self._task:
             await asyncio.wait([self._task], timeout=STUCK_SECONDS)
             left = [*self._in_hop.values(), *self._waiting.values()]
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
             for future in (future for waiting in left for future in waiting.futures):
                 future.cancel()
         await self._disconnect()

@@ -19,6 +19,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.observe.supervisor import end
 from service.outbox.outbox import Again, Ask, Batch, Queue, Settlement
 from service.relay.lane import Lane, LaneState, Permit, UnderWay
 from service.relay.lane_keeper import LANE_POLL_SECONDS, LaneKeeper
@@ -126,11 +127,9 @@ class Relay:
         self._changed.set()
         if self._sends:
             _, late = await asyncio.wait(self._sends, timeout=self._drain_seconds)
-            for task in late:
-                task.cancel()
             if late:
                 self._report.overrun(len(late))
-                await asyncio.wait(late)
+                await asyncio.gather(*map(end, late))
         with contextlib.suppress(OutboxUnavailableError):
             await self._keeper.save()
 

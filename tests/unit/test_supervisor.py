@@ -113,3 +113,22 @@ def test_closing_ends_the_last_started_first() -> None:
 
     run_in_virtual_time(main())
     assert ended == ["two", "one"]
+
+
+async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
+    lost = asyncio.Event()
+
+    async def loses_the_first() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.set()
+        await asyncio.Event().wait()
+
+    async with supervising(NullRecorder()) as supervisor:
+        supervisor.watch("stubborn", loses_the_first)
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(supervisor.stop("stubborn"))
+        stopped, _ = await asyncio.wait([stopping], timeout=10)
+        assert lost.is_set()
+        assert stopped == {stopping}
