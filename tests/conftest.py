@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -16,6 +17,9 @@ DELETE FROM outbox_notes; DELETE FROM outbox_scopes; DELETE FROM outbox_audit;
 DELETE FROM outbox_lane; INSERT INTO outbox_lane DEFAULT VALUES;
 UPDATE outbox_scope_revision SET revision = 0;
 """
+
+# A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines are noisy: no example fails for being slow.
 hypothesis.settings.register_profile("outbox", deadline=None)
