@@ -16,7 +16,9 @@ from pathlib import Path
 from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.sqlite_connection import open_reader
 
-PENDING_BY_USER = "SELECT user_id, count(*) FROM outbox WHERE state = 0 GROUP BY user_id"
+PENDING_BY_USER = """
+SELECT user_id, count(*) FROM ready CROSS JOIN outbox USING (seq) GROUP BY user_id
+"""
 
 
 class PendingCounts:

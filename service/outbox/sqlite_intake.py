@@ -27,6 +27,10 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 FROM json_each(?1)
 """
 
+# The rows of one APPEND are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
+# Rows that one statement inserts are numbered without a gap, since nobody else writes.
+MAKE_READY = "INSERT INTO ready (seq, bytes) SELECT ?2 + key, value FROM json_each(?1)"
+
 # The earlier uses of (user, key) pairs: ?1 is a JSON array of [user, key].
 KEYS_USED = """
 SELECT user_id, idempotency_key, outbox.id, digest FROM outbox, json_each(?1)
@@ -138,6 +142,7 @@ def _verdict(
 
 def _insert(connection: sqlite3.Connection, works: Sequence[Append]) -> None:
     meta: list[tuple[object, ...]] = []
+    sizes: list[int] = []
     start = 1
     for work in works:
         event, key = work.event, work.key
@@ -155,6 +160,10 @@ def _insert(connection: sqlite3.Connection, works: Sequence[Append]) -> None:
                 size,
             )
         )
+        sizes.append(size)
         start += size
     payloads = b"".join([work.event.payload for work in works])
-    connection.execute(APPEND, (_encode(meta).decode(), payloads))
+    inserted = connection.execute(APPEND, (_encode(meta).decode(), payloads))
+    assert inserted.lastrowid is not None  # noqa: S101
+    first_seq = inserted.lastrowid - len(works) + 1
+    connection.execute(MAKE_READY, (_encode(sizes).decode(), first_seq))

@@ -22,29 +22,43 @@ from service.outbox.postgres_queue import storable
 from service.outbox.sqlite_lock import sole_writer
 
 _EVENTS = """
-SELECT outbox.seq, id, name, user_id, accepted_at,
-       CASE state WHEN 0 THEN 'pending' WHEN 1 THEN 'delivered' ELSE 'dead' END,
-       attempts, sends + (claims.seq IS NOT NULL), alone,
-       coalesce(first_sent_at, claims.claimed_at), settled_at, reason, detail, history, trace,
-       idempotency_key, digest, payload
-FROM outbox LEFT JOIN claims ON claims.seq = outbox.seq
+SELECT seq, outbox.id, name, user_id, accepted_at,
+       CASE WHEN done.seq IS NULL THEN 'pending' ELSE iif(dead, 'dead', 'delivered') END,
+       coalesce(ready.attempts, claims.attempts, done.attempts),
+       coalesce(ready.sends, claims.sends + 1, done.sends),
+       coalesce(ready.alone, claims.alone, done.alone),
+       coalesce(ready.first_sent_at, claims.first_sent_at, done.first_sent_at, claimed_at),
+       settled_at, reason, detail, coalesce(ready.history, claims.history, done.history, '[]'),
+       trace, idempotency_key, digest, payload
+FROM outbox LEFT JOIN ready USING (seq) LEFT JOIN claims USING (seq) LEFT JOIN done USING (seq)
 """
-EVENTS = f"{_EVENTS} WHERE outbox.seq > :after ORDER BY outbox.seq LIMIT :limit"
-NAMED = f"{_EVENTS} WHERE id IN (SELECT value FROM json_each(:ids))"
-PAYLOADS = "SELECT id, payload FROM outbox WHERE id IN (SELECT value FROM json_each(:ids))"
+EVENTS = f"{_EVENTS} WHERE seq > :after ORDER BY seq LIMIT :limit"
+_NAMED = "id IN (SELECT value FROM json_each(:ids))"
+NAMED = f"{_EVENTS} WHERE outbox.{_NAMED}"
+PAYLOADS = f"SELECT id, payload FROM outbox WHERE {_NAMED}"
 
 WRITE = """
-INSERT INTO outbox (id, name, user_id, accepted_at, state, attempts, sends, alone, first_sent_at,
-                    settled_at, reason, detail, history, trace, idempotency_key, digest, payload)
-VALUES (:id, :name, :user_id, :accepted_at, :state, :attempts, :sends, :alone, :first_sent_at,
-        :settled_at, :reason, :detail, :history, :trace, :key, :key_digest, :payload)
-ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state, attempts = excluded.attempts, sends = excluded.sends,
-    alone = excluded.alone, first_sent_at = excluded.first_sent_at, due_at = 0,
-    settled_at = excluded.settled_at, reason = excluded.reason, detail = excluded.detail,
-    history = excluded.history
+INSERT INTO outbox (id, name, user_id, accepted_at, trace, idempotency_key, digest, payload)
+VALUES (:id, :name, :user_id, :accepted_at, :trace, :key, :key_digest, :payload)
+ON CONFLICT (id) DO NOTHING
 """
-REMOVE = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(:ids))"
+MAKE_READY = """
+INSERT INTO ready (seq, bytes, alone, attempts, sends, first_sent_at, history)
+SELECT seq, length(payload), :alone, :attempts, :sends, :first_sent_at, :history
+FROM outbox WHERE id = :id
+"""
+MAKE_DONE = """
+INSERT INTO done (seq, dead, settled_at, alone, attempts, sends, first_sent_at, history, reason,
+                  detail)
+SELECT seq, :dead, :settled_at, :alone, :attempts, :sends, :first_sent_at, :history, :reason,
+       :detail
+FROM outbox WHERE id = :id
+"""
+DISPLACE = tuple(
+    f"DELETE FROM {place} WHERE seq IN (SELECT seq FROM outbox WHERE {_NAMED})"
+    for place in ("ready", "claims", "done")
+)
+REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 SCOPES = "SELECT scope, scope_id, settings FROM scopes ORDER BY scope, scope_id"
 AUDIT = "SELECT at, actor, action, detail FROM audit WHERE action <> 'move' ORDER BY seq"
@@ -53,7 +67,6 @@ MOVES = "SELECT detail FROM audit WHERE action = 'move' ORDER BY seq"
 NOTE = "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)"
 
 _ALONE = 8
-_STATES = {"pending": 0, "delivered": 1, "dead": 2}
 
 
 class SqliteLedger:
@@ -79,12 +92,17 @@ class SqliteLedger:
     def write(self, events: Sequence[Copied], payloads: Mapping[str, bytes]) -> None:
         """See Ledger."""
         with self._transaction():
+            self._displace([event.id for event in events])
             for event in events:
-                self._connection.execute(WRITE, _values(event, payloads[event.id]))
+                values = _values(event, payloads[event.id])
+                self._connection.execute(WRITE, values)
+                place = MAKE_READY if event.state == "pending" else MAKE_DONE
+                self._connection.execute(place, values)
 
     def remove(self, ids: Sequence[str]) -> None:
         """See Ledger."""
         with self._transaction():
+            self._displace(ids)
             self._connection.execute(REMOVE, {"ids": _json(ids)})
 
     def surroundings(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
@@ -126,6 +144,10 @@ class SqliteLedger:
                 ours = False
             yield ours
 
+    def _displace(self, ids: Sequence[str]) -> None:
+        for statement in DISPLACE:
+            self._connection.execute(statement, {"ids": _json(ids)})
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -162,7 +184,7 @@ def _values(event: Copied, payload: bytes) -> dict[str, object]:
         "name": event.name,
         "user_id": event.user_id,
         "accepted_at": event.accepted_at_ms,
-        "state": _STATES[event.state],
+        "dead": int(event.state == "dead"),
         "attempts": event.attempts,
         "sends": event.sends,
         "alone": int(event.alone),
@@ -170,7 +192,9 @@ def _values(event: Copied, payload: bytes) -> dict[str, object]:
         "settled_at": event.settled_at_ms,
         "reason": event.reason,
         "detail": event.detail,
-        "history": _json([{"at": at_ms, "note": note} for at_ms, note in event.history]),
+        "history": _json([{"at": at_ms, "note": note} for at_ms, note in event.history])
+        if event.history
+        else None,
         "trace": event.trace,
         "key": event.key,
         "key_digest": event.key_digest,

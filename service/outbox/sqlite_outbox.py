@@ -2,7 +2,7 @@
 
 Opens the file for one process (lock, migrations, recovery), holds the writer and the reader, and
 keeps the counts that refuse an append without asking the file. Statements live beside what they
-do: sqlite_intake, sqlite_queue, sqlite_reading, sqlite_repair.
+do: sqlite_intake, sqlite_reading, sqlite_repair, and sqlite_statements for sqlite_queue.
 """
 
 from __future__ import annotations
@@ -43,15 +43,10 @@ from service.outbox.sqlite_intake import (
 )
 from service.outbox.sqlite_lock import sole_writer
 from service.outbox.sqlite_pace import Pace
-from service.outbox.sqlite_queue import (
-    FORGET_DELAYS,
-    SqliteClaims,
-    SqliteSettlements,
-    give_back,
-    release,
-)
+from service.outbox.sqlite_queue import SqliteClaims, SqliteSettlements, give_back, release
 from service.outbox.sqlite_reading import SqliteReading
 from service.outbox.sqlite_repair import SqliteWrites
+from service.outbox.sqlite_statements import FORGET_DELAYS
 from service.outbox.sqlite_upkeep import SqliteUpkeep
 from service.outbox.sqlite_writer import STUCK_SECONDS, SqliteWriter
 

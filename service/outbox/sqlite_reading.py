@@ -17,52 +17,78 @@ from service.outbox.outbox import Filter, IdempotencyKey, LaneRecord, Receipt, R
 from service.outbox.sqlite_connection import SqliteConnection
 from service.outbox.sqlite_intake import used_receipt
 
-# The one definition of a row's state for people: `delivering` lives in the claims table.
+# The one definition of a row's state for people, over the places where its `seq` may be.
 _ROWS = """
-SELECT outbox.seq, id, name, user_id,
-       CASE state WHEN 1 THEN 'delivered' WHEN 2 THEN 'dead'
-            ELSE iif(claims.seq IS NULL, 'pending', 'delivering') END AS state_name,
-       attempts, sends, alone, accepted_at, coalesce(first_sent_at, claims.claimed_at) AS sent_at,
-       settled_at, due_at, lease_until, reason, detail, history, length(payload) AS bytes
-FROM outbox LEFT JOIN claims ON claims.seq = outbox.seq
+SELECT seq, outbox.id, name, user_id,
+       CASE WHEN claims.seq IS NOT NULL THEN 'delivering' WHEN done.seq IS NULL THEN 'pending'
+            ELSE iif(dead, 'dead', 'delivered') END,
+       coalesce(ready.attempts, claims.attempts, done.attempts),
+       coalesce(ready.sends, claims.sends, done.sends),
+       coalesce(ready.alone, claims.alone, done.alone), accepted_at,
+       coalesce(ready.first_sent_at, claims.first_sent_at, done.first_sent_at, claimed_at),
+       settled_at, due_at, lease_until, reason, detail,
+       coalesce(ready.history, claims.history, done.history, '[]'), length(payload)
+FROM {source} {places}
 """
-FIND = f"{_ROWS} WHERE id = :id"
+_PLACES = {name: f"LEFT JOIN {name} USING (seq)" for name in ("ready", "claims", "done")}
+
+# Where the rows of a state are, so that none of another is read.
+_SOURCES = {
+    State.PENDING: ("ready", "true"),
+    State.DELIVERING: ("claims", "true"),
+    State.DELIVERED: ("done", "dead = 0"),
+    State.DEAD: ("done", "dead = 1"),
+}
 
 # Each condition is switched off by a NULL parameter.
-MATCHING = f"""{_ROWS}
-WHERE (:state IS NULL OR state_name = :state)
-  AND (:stored IS NULL OR outbox.state = :stored)
-  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+_MATCHING = """
+WHERE {in_state}
+  AND (:ids IS NULL OR outbox.id IN (SELECT value FROM json_each(:ids)))
   AND (:user_id IS NULL OR user_id = :user_id)
   AND (:name IS NULL OR name = :name)
   AND (:reason IS NULL OR reason = :reason)
   AND (:accepted_before IS NULL OR accepted_at <= :accepted_before)
-ORDER BY outbox.seq DESC LIMIT :limit
+ORDER BY seq DESC LIMIT :limit
 """
 
-# Counting all rows and those that are not delivered, each by its own narrow index, is much
-# cheaper than counting delivered rows.
+
+def _rows_of(state: State | None) -> str:
+    if state is None:
+        return _ROWS.format(source="outbox", places=" ".join(_PLACES.values()))
+    place = _SOURCES[state][0]
+    others = [join for name, join in _PLACES.items() if name != place]
+    source = f"{place} CROSS JOIN outbox USING (seq)"
+    return _ROWS.format(source=source, places=" ".join(others))
+
+
+FIND = f"{_rows_of(None)} WHERE outbox.id = :id"
+MATCHING = {
+    state: _rows_of(state) + _MATCHING.format(in_state=_SOURCES[state][1] if state else "true")
+    for state in (None, *State)
+}
+
 COUNTS = """
-SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM outbox WHERE state = 0),
-       (SELECT count(*) FROM outbox WHERE state = 2), (SELECT count(*) FROM claims)
+SELECT (SELECT count(*) FROM ready), (SELECT count(*) FROM claims), (SELECT count(*) FROM done),
+       (SELECT count(*) FROM done WHERE dead = 1)
 """
+
+# Rows are numbered in the order of their acceptance.
 OLDEST_PENDING = """
-SELECT min(accepted_at) FROM (
-    SELECT * FROM (SELECT accepted_at FROM outbox WHERE state = 0 AND alone = 0
-                   ORDER BY due_at, seq LIMIT 1)
-    UNION ALL
-    SELECT * FROM (SELECT accepted_at FROM outbox WHERE state = 0 AND alone = 1
-                   ORDER BY due_at, seq LIMIT 1))
+SELECT accepted_at FROM outbox WHERE seq = (
+    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM ready
+                          UNION ALL SELECT min(seq) FROM claims))
 """
-OLDEST_DUE = OLDEST_PENDING.replace("state = 0 AND", "state = 0 AND due_at <= :now AND")
+OLDEST_DUE = """
+SELECT accepted_at FROM outbox WHERE seq = (
+    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM ready WHERE due_at <= :now
+                          UNION ALL SELECT min(seq) FROM claims))
+"""
 LANE = (
     "SELECT state, reason, window, failures, reopens_at, since, rate, paused_by, revision FROM lane"
 )
 PAYLOAD = "SELECT payload FROM outbox WHERE id = :id"
 AUDIT = "SELECT at, actor, action, detail FROM audit ORDER BY seq DESC LIMIT :limit"
 SCOPE = "SELECT settings FROM scopes WHERE scope = :scope AND scope_id = :scope_id"
-
-_STORED = {State.PENDING: 0, State.DELIVERING: 0, State.DELIVERED: 1, State.DEAD: 2}
 
 
 class SqliteReading:
@@ -87,17 +113,17 @@ class SqliteReading:
     async def rows(self, wanted: Filter) -> list[Row]:
         """See Operations.rows."""
         now = wall_now_ms()
-        found = await self._connection.run(_fetch, MATCHING, matching(wanted, now))
+        found = await self._connection.run(matching, wanted, now)
         return [_row(row, now) for row in found]
 
     async def stats(self) -> Stats:
         """See Operations.stats."""
         now = wall_now_ms()
-        total, undelivered, dead, held, oldest, due, lane = await self._connection.run(_stats, now)
+        ready, held, done, dead, oldest, due, lane = await self._connection.run(_stats, now)
         return Stats(
-            pending=undelivered - held,
+            pending=ready,
             delivering=held,
-            delivered=total - undelivered - dead,
+            delivered=done - dead,
             dead=dead,
             oldest_pending_seconds=_age(oldest, now),
             oldest_due_seconds=_age(due, now),
@@ -127,12 +153,10 @@ class SqliteReading:
         return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
 
 
-def matching(wanted: Filter, now_ms: int) -> dict[str, Any]:
-    """The parameters of MATCHING for a filter."""
+def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
+    """The rows that match, newest first: seq, id, name, user, state, and what else `_ROWS` has."""
     older = wanted.older_than_seconds
-    return {
-        "state": wanted.state and wanted.state.value,
-        "stored": None if wanted.state is None else _STORED[wanted.state],
+    values = {
         "ids": None if wanted.ids is None else msgspec.json.encode(wanted.ids).decode(),
         "user_id": wanted.user_id,
         "name": wanted.name,
@@ -140,6 +164,7 @@ def matching(wanted: Filter, now_ms: int) -> dict[str, Any]:
         "accepted_before": None if older is None else now_ms - int(older * 1000),
         "limit": wanted.limit,
     }
+    return _fetch(connection, MATCHING[wanted.state], values)
 
 
 def lane_record(row: tuple[Any, ...], now_ms: int) -> LaneRecord:
@@ -168,8 +193,8 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
     connection.execute("BEGIN")  # one snapshot, so that the figures agree with each other
     try:
         [counts] = connection.execute(COUNTS).fetchall()
-        [(oldest,)] = connection.execute(OLDEST_PENDING).fetchall()
-        [(due,)] = connection.execute(OLDEST_DUE, {"now": now}).fetchall()
+        oldest = connection.execute(OLDEST_PENDING).fetchall()
+        due = connection.execute(OLDEST_DUE, {"now": now}).fetchall()
         [lane] = connection.execute(LANE).fetchall()
     finally:
         connection.execute("ROLLBACK")
@@ -200,8 +225,8 @@ def _row(row: tuple[Any, ...], now: int) -> Row:
     )
 
 
-def _age(then_ms: int | None, now_ms: int) -> float | None:
-    return None if then_ms is None else max(0, now_ms - then_ms) / 1000
+def _age(accepted: list[tuple[int]], now_ms: int) -> float | None:
+    return max(0, now_ms - accepted[0][0]) / 1000 if accepted else None
 
 
 def _size(path: Path) -> int | None:

@@ -14,27 +14,30 @@ import msgspec
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import Filter, LaneRecord
-from service.outbox.sqlite_reading import LANE, MATCHING, lane_record, matching
+from service.outbox.sqlite_reading import LANE, lane_record, matching
 
+# A dead row is pending again, with no attempts counted.
 REPLAY = """
-UPDATE outbox SET state = 0, attempts = 0, alone = 0, due_at = 0, settled_at = NULL,
-       reason = NULL, detail = NULL,
-       history = json_insert(history, '$[#]', json_object('at', :now, 'note', :note))
-WHERE state = 2 AND seq IN (SELECT value FROM json_each(:seqs))
-"""
-DISCARD = """
-DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(:seqs))
-   AND NOT EXISTS (SELECT 1 FROM claims WHERE claims.seq = outbox.seq)
+INSERT INTO ready (seq, bytes, sends, first_sent_at, history)
+SELECT seq, length(payload), sends, first_sent_at,
+       json_insert(coalesce(history, '[]'), '$[#]', json_object('at', :now, 'note', :note))
+FROM json_each(:seqs) CROSS JOIN done ON seq = value CROSS JOIN outbox USING (seq)
 """
 
-# Rows come in the order of their acceptance, so a page ends the pass when it reaches rows that
-# were accepted after the limit.
+_NAMED = "WHERE seq IN (SELECT value FROM json_each(:seqs))"
+FORGET_READY = f"DELETE FROM ready {_NAMED}"
+FORGET_DONE = f"DELETE FROM done {_NAMED}"
+FORGET_ROW = f"DELETE FROM outbox {_NAMED}"
+
+# Settled rows come roughly in the order of their acceptance, so a page ends the pass when it
+# reaches rows that were accepted after the limit.
 PAGE = """
 SELECT max(seq), max(accepted_at) FROM (
-    SELECT seq, accepted_at FROM outbox WHERE seq > :after ORDER BY seq LIMIT 500)
+    SELECT seq FROM done WHERE seq > :after ORDER BY seq LIMIT 500) CROSS JOIN outbox USING (seq)
 """
-PURGE_PAGE = """
-DELETE FROM outbox WHERE seq > :after AND seq <= :upto AND state = 1 AND settled_at <= :before
+PURGEABLE = """
+SELECT json_group_array(seq) FROM done
+WHERE seq > :after AND seq <= :upto AND dead = 0 AND settled_at <= :before
 """
 
 SAVE_LANE = """
@@ -83,10 +86,11 @@ def replay(wanted: Filter, actor: str) -> Job[Removed]:
     """Dead rows that match become pending."""
 
     def job(connection: sqlite3.Connection) -> Removed:
-        rows = [row for row in _matching(connection, wanted) if row[4] == "dead"]
-        connection.execute(
-            REPLAY, {"seqs": _seqs(rows), "now": wall_now_ms(), "note": f"replayed by {actor}"}
-        )
+        now = wall_now_ms()
+        rows = [row for row in matching(connection, wanted, now) if row[4] == "dead"]
+        seqs = _seqs(rows)
+        connection.execute(REPLAY, {"seqs": seqs, "now": now, "note": f"replayed by {actor}"})
+        connection.execute(FORGET_DONE, {"seqs": seqs})
         _audit(connection, actor, "replay", rows)
         return _removed(rows)
 
@@ -97,8 +101,9 @@ def discard(wanted: Filter, actor: str) -> Job[Removed]:
     """Rows that match and are not under a claim go for good."""
 
     def job(connection: sqlite3.Connection) -> Removed:
-        rows = [row for row in _matching(connection, wanted) if row[4] != "delivering"]
-        connection.execute(DISCARD, {"seqs": _seqs(rows)})
+        found = matching(connection, wanted, wall_now_ms())
+        rows = [row for row in found if row[4] != "delivering"]
+        _forget(connection, _seqs(rows))
         _audit(connection, actor, "discard", rows)
         return _removed([row for row in rows if row[4] == "pending"], rows)
 
@@ -113,9 +118,9 @@ def purge_page(after: int, older_than_seconds: float) -> Job[tuple[int | None, i
         [(upto, accepted_at)] = connection.execute(PAGE, {"after": after}).fetchall()
         if upto is None:
             return None, 0
-        gone = connection.execute(
-            PURGE_PAGE, {"after": after, "upto": upto, "before": before}
-        ).rowcount
+        page = {"after": after, "upto": upto, "before": before}
+        [(seqs,)] = connection.execute(PURGEABLE, page).fetchall()
+        gone = _forget(connection, seqs)
         return (None if accepted_at > before else upto), gone
 
     return job
@@ -188,8 +193,11 @@ def load_lane(connection: sqlite3.Connection) -> LaneRecord:
     return lane_record(row, wall_now_ms())
 
 
-def _matching(connection: sqlite3.Connection, wanted: Filter) -> list[tuple[Any, ...]]:
-    return connection.execute(MATCHING, matching(wanted, wall_now_ms())).fetchall()
+def _forget(connection: sqlite3.Connection, seqs: str) -> int:
+    """Remove rows that are not under a claim; how many."""
+    for statement in (FORGET_READY, FORGET_DONE):
+        connection.execute(statement, {"seqs": seqs})
+    return connection.execute(FORGET_ROW, {"seqs": seqs}).rowcount
 
 
 def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:

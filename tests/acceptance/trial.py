@@ -158,19 +158,27 @@ class Trial:
         """How many rows are in each state, after a check that the file is whole."""
         with contextlib.closing(sqlite3.connect(self.path)) as file:
             assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            orphans = file.execute(
-                "SELECT count(*) FROM claims LEFT JOIN outbox USING (seq) "
-                "WHERE outbox.seq IS NULL OR outbox.state <> 0"
+            astray = file.execute(
+                "SELECT count(*) FROM outbox WHERE (seq IN (SELECT seq FROM ready))"
+                " + (seq IN (SELECT seq FROM claims)) + (seq IN (SELECT seq FROM done)) <> 1"
             ).fetchall()
-            assert orphans == [(0,)]
+            orphans = file.execute(
+                "SELECT count(*) FROM (SELECT seq FROM ready UNION ALL SELECT seq FROM claims"
+                " UNION ALL SELECT seq FROM done) WHERE seq NOT IN (SELECT seq FROM outbox)"
+            ).fetchall()
+            assert (astray, orphans) == ([(0,)], [(0,)])
             stored = {one for (one,) in file.execute("SELECT id FROM outbox")}
             assert set(self.load.accepted) <= stored
             wrong = file.execute(
                 "SELECT count(*) FROM outbox WHERE json_extract(payload, '$.id') <> id"
             ).fetchall()
             assert wrong == [(0,)]
-            counts = dict(file.execute("SELECT state, count(*) FROM outbox GROUP BY state"))
-        return {name: counts.get(n, 0) for n, name in enumerate(("pending", "delivered", "dead"))}
+            [counts] = file.execute(
+                "SELECT (SELECT count(*) FROM ready) + (SELECT count(*) FROM claims),"
+                " (SELECT count(*) FROM done WHERE dead = 0),"
+                " (SELECT count(*) FROM done WHERE dead = 1)"
+            ).fetchall()
+        return dict(zip(("pending", "delivered", "dead"), counts, strict=True))
 
 
 @contextlib.asynccontextmanager

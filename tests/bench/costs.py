@@ -88,7 +88,10 @@ class Meter:
 
     def counts(self) -> Costs:
         """What was counted; expired leases are looked for by the clock, so they are left out."""
-        housekeeping = ("UPDATE outbox SET sends =", "DELETE FROM claims WHERE lease_until")
+        housekeeping = (
+            "INSERT INTO ready (seq, bytes, alone,",
+            "DELETE FROM claims WHERE lease_until",
+        )
         return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}
 
 

@@ -22,6 +22,7 @@ SELECT id, 'documents/aws.index', who, :now, CAST(printf(
     || '"bucket":"documents","region":"eu-west-1","appSettings":{}}}', id, :now, who) AS BLOB)
 FROM named
 """
+_MAKE_READY = "INSERT INTO ready (seq, bytes) SELECT seq, length(payload) FROM outbox"
 
 
 def fill(path: Path, count: int) -> None:
@@ -32,4 +33,5 @@ def fill(path: Path, count: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         now = int(time.time() * 1000)
         connection.execute(_FILL, {"count": count, "users": _USERS, "now": now})
+        connection.execute(_MAKE_READY)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -13,8 +13,8 @@ async def test_a_fixed_load_costs_what_the_committed_baseline_says():
     assert changed == [], "where this is meant: python -m tests.bench.costs"
 
 
-async def test_appends_of_64_requests_at_a_time_share_one_statement_and_one_sync():
+async def test_appends_of_64_requests_at_a_time_share_two_statements_and_one_sync():
     accept = json.loads(BASELINE.read_text())["accept"]
 
     statements = sum(accept.values()) - accept["hops"]
-    assert (accept["COMMIT"], accept["hops"], statements) == (50, 50, 150)
+    assert (accept["COMMIT"], accept["hops"], statements) == (50, 50, 200)

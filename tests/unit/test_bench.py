@@ -77,12 +77,13 @@ def test_a_filled_backlog_holds_what_posts_leave(tmp_path):
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
         rows = connection.execute(
-            "SELECT id, user_id, accepted_at, payload, state FROM outbox ORDER BY seq"
+            "SELECT id, user_id, accepted_at, payload, bytes FROM outbox JOIN ready USING (seq)"
+            " ORDER BY seq"
         ).fetchall()
     assert len(rows) == 3
-    event_id, user_id, accepted_at, payload, state = rows[2]
+    event_id, user_id, accepted_at, payload, size = rows[2]
     user = User(user_id, "ada@example.com", "Ada")
     data = Data("example", "documents", "eu-west-1", {})
     made = encode_event("documents/aws.index", data, user, accepted_at)
     assert payload.replace(event_id.encode(), made.id.encode()) == made.payload
-    assert state == 0
+    assert size == len(payload)
