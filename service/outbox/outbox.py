@@ -60,8 +60,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     replayed: bool = False
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A claimed row.
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A claimed row without its bytes. The defaults are those of an event that was never sent.
 
     `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
     `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
@@ -71,19 +71,24 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     seq: int
     event_id: str
     accepted_at_ms: int
-    attempts: int
-    alone: bool
-    first_sent_at_ms: int | None
-    sends: int
-    trace: str | None
-    payload: bytes
+    user_id: str
+    trace: str | None = None
+    attempts: int = 0
+    alone: bool = False
+    first_sent_at_ms: int | None = None
+    sends: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Rows under one claim, oldest first; `claim` is the token that a settle names."""
+    """Rows under one claim, oldest first; `claim` is the token that a settle names.
+
+    `payloads` are the rows' bytes in the same order, joined by commas: what stands between the
+    brackets of a JSON array.
+    """
 
     claim: str
     entries: tuple[Entry, ...]
+    payloads: bytes
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):

@@ -110,7 +110,10 @@ class PostgresQueue:
             except OutboxUnavailableError:
                 self._orphans.add(claim)
                 raise
-        return Batch(claim, tuple(Entry(*row) for row in rows)) if rows else None
+        if not rows:
+            return None
+        entries = tuple(Entry(*row[:-1]) for row in rows)
+        return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
     async def _look_after_leases(self) -> None:
         await self._release_orphans()

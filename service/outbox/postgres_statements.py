@@ -69,7 +69,8 @@ WITH first_suspect AS MATERIALIZED (
            array_agg(first_sent_at_ms)
     FROM taken HAVING count(*) > 0
 )
-SELECT t.seq, event_id, accepted_at_ms, attempts, alone, first_sent_at_ms, sends, trace, payload
+SELECT t.seq, event_id, accepted_at_ms, user_id, trace, attempts, alone, first_sent_at_ms, sends,
+       payload
 FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFSET 0) AS o
 ORDER BY t.seq
 """

@@ -27,19 +27,8 @@ _encode = msgspec.json.Encoder().encode
 _END_OF_TIME_MS = 1 << 62
 
 
-class Picked(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A row of `ready` that is about to be claimed."""
-
-    seq: int
-    bytes: int
-    attempts: int
-    alone: int
-    first_sent_at_ms: int | None
-    sends: int
-
-
-_decode_picked = msgspec.json.Decoder(list[Picked]).decode
-_decode_wide = msgspec.json.Decoder(list[tuple[int, str, int, str | None, str]]).decode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
 
 
 def release(connection: sqlite3.Connection, claim: str) -> bool:
@@ -122,13 +111,14 @@ class SqliteClaims:
         if not picked:
             return None
         claim = str(uuid_utils.uuid7())
-        seqs = _encode([row.seq for row in picked]).decode()
+        seqs = _encode(picked).decode()
         lease_until = now + int(ask.lease_seconds * 1000)
         connection.execute(statements.HOLD, (seqs, claim, now, lease_until))
         connection.execute(statements.TAKE, (seqs,))
-        [(wide, payloads)] = connection.execute(statements.READ, (seqs,)).fetchall()
-        entries, self._made[claim] = _entries(picked, wide, payloads)
-        return Batch(claim, entries)
+        [(rows, payloads)] = connection.execute(statements.READ, (seqs,)).fetchall()
+        entries = _decode_entries(rows)
+        self._made[claim] = {entry.seq: entry.user_id for entry in entries}
+        return Batch(claim, entries, payloads)
 
 
 class SqliteSettlements:
@@ -166,61 +156,37 @@ class SqliteSettlements:
         """Nothing to undo."""
 
 
-def _pick(connection: sqlite3.Connection, ask: Ask, now: int) -> list[Picked]:
+def _pick(connection: sqlite3.Connection, ask: Ask, now: int) -> list[int]:
     """The rows to claim, in the order of their acceptance."""
     if ask.suspects is Suspects.FIRST:
-        suspect = _rows(connection, statements.PICK_SUSPECT, now, 1)
+        suspect, _ = _due(connection, statements.PICK_SUSPECT, now, 1)
         if suspect:
             return suspect
     fresh = int(ask.max_events * ask.fresh_share)
-    picked = _rows(connection, statements.PICK_OLDEST, now, ask.max_events - fresh)
+    picked, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events - fresh)
     if fresh and len(picked) == ask.max_events - fresh:
-        known = {row.seq for row in picked}
-        newest = _rows(connection, statements.PICK_NEWEST, now, fresh)
-        picked += [row for row in newest if row.seq not in known]
+        known = set(picked)
+        newest, more = _due(connection, statements.PICK_NEWEST, now, fresh)
+        picked += [seq for seq in newest if seq not in known]
+        size += more
     if not picked and ask.suspects is Suspects.LAST:
-        return _rows(connection, statements.PICK_SUSPECT, now, 1)
-    totals = itertools.accumulate(row.bytes for row in picked)
-    kept = [
-        row
-        for index, (row, total) in enumerate(zip(picked, totals, strict=True))
-        if index == 0 or total <= ask.max_bytes
-    ]
-    return sorted(kept, key=lambda row: row.seq)
+        picked, size = _due(connection, statements.PICK_SUSPECT, now, 1)
+    return sorted(picked if size <= ask.max_bytes else _fitting(connection, picked, ask.max_bytes))
 
 
-def _rows(connection: sqlite3.Connection, statement: str, now: int, limit: int) -> list[Picked]:
-    [(found,)] = connection.execute(statement, (now, limit)).fetchall()
-    return _decode_picked(found)
+def _due(
+    connection: sqlite3.Connection, statement: str, now: int, limit: int
+) -> tuple[list[int], float]:
+    [(seqs, size)] = connection.execute(statement, (now, limit)).fetchall()
+    return _decode_numbers(seqs), size
 
 
-def _entries(
-    picked: Sequence[Picked], wide: str, payloads: bytes
-) -> tuple[tuple[Entry, ...], dict[int, str]]:
-    """The claimed rows whole, and whose each is."""
-    entries: list[Entry] = []
-    users: dict[int, str] = {}
-    start = 0
-    for row, (seq, event_id, accepted_at, trace, user) in zip(
-        picked, _decode_wide(wide), strict=True
-    ):
-        payload = payloads[start : start + row.bytes]
-        start += row.bytes
-        users[seq] = user
-        entries.append(
-            Entry(
-                seq,
-                event_id,
-                accepted_at,
-                row.attempts,
-                bool(row.alone),
-                row.first_sent_at_ms,
-                row.sends,
-                trace,
-                payload,
-            )
-        )
-    return tuple(entries), users
+def _fitting(connection: sqlite3.Connection, picked: list[int], max_bytes: int) -> list[int]:
+    """As many of the first rows as the bytes allow, one at least."""
+    [(sizes,)] = connection.execute(statements.SIZES, (_encode(picked).decode(),)).fetchall()
+    totals = itertools.accumulate(_decode_numbers(sizes))
+    fitting = sum(1 for _ in itertools.takewhile(lambda total: total <= max_bytes, totals))
+    return picked[: max(1, fitting)]
 
 
 def _settle(connection: sqlite3.Connection, work: Settlement, now: int) -> int:

@@ -19,13 +19,16 @@ LIMIT ?2
 _NEWEST = "SELECT * FROM ready WHERE alone = 0 AND due_at = 0 ORDER BY seq DESC LIMIT ?2"
 _SUSPECT = "SELECT * FROM ready WHERE alone = 1 AND due_at <= ?1 ORDER BY due_at, seq LIMIT ?2"
 
-# ?1 is now, ?2 how many. A JSON array of what `sqlite_queue.Picked` holds.
-_PICK = """
-SELECT json_group_array(json_array(seq, bytes, attempts, alone, first_sent_at, sends)) FROM ({rows})
-"""
+# ?1 is now, ?2 how many: a JSON array of seqs, and the bytes of their payloads in all.
+_PICK = "SELECT json_group_array(seq), total(bytes) FROM ({rows})"
 PICK_OLDEST = _PICK.format(rows=_OLDEST)
 PICK_NEWEST = _PICK.format(rows=_NEWEST)
 PICK_SUSPECT = _PICK.format(rows=_SUSPECT)
+
+# ?1 is a JSON array of seqs: their sizes, in the same order.
+SIZES = """
+SELECT json_group_array(bytes) FROM json_each(?1) CROSS JOIN ready ON seq = value
+"""
 
 # ?1 is a JSON array of seqs, ?2 the claim, ?3 now, ?4 the end of the lease.
 HOLD = """
@@ -36,11 +39,15 @@ FROM json_each(?1) CROSS JOIN ready ON seq = value
 """
 TAKE = "DELETE FROM ready WHERE seq IN (SELECT value FROM json_each(?1))"
 
-# What the wide rows hold, in one step: a JSON array of metadata, and all payloads joined.
+# What a claim gives, in one step: a JSON array of entries, and their payloads joined by commas.
 READ = """
-SELECT json_group_array(json_array(seq, outbox.id, accepted_at, trace, user_id)),
-       CAST(group_concat(payload, '') AS BLOB)
-FROM json_each(?1) CROSS JOIN outbox ON seq = value
+SELECT json_group_array(
+           iif(sends = 0 AND attempts = 0 AND alone = 0 AND trace IS NULL,
+               json_array(seq, outbox.id, accepted_at, user_id),
+               json_array(seq, outbox.id, accepted_at, user_id, trace, attempts,
+                          json(iif(alone, 'true', 'false')), first_sent_at, sends))),
+       CAST(group_concat(payload, ',') AS BLOB)
+FROM json_each(?1) CROSS JOIN claims ON seq = value CROSS JOIN outbox USING (seq)
 """
 
 # When the next delayed row is due or the next lease ends.

@@ -11,7 +11,6 @@ import asyncio
 import email.utils
 import io
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -60,9 +59,9 @@ class InngestSender:
         if environment:
             self._headers["X-Inngest-Env"] = environment
 
-    async def send(self, payloads: Sequence[bytes]) -> Answer:
+    async def send(self, payloads: bytes) -> Answer:
         """Post the events; never raises for what the network or the server does."""
-        body = b"".join((b"[", b",".join(payloads), b"]"))
+        body = b"".join((b"[", payloads, b"]"))
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
         answer = await self._post(first, body)

@@ -105,8 +105,13 @@ def classify(answer: Answer, sent: int) -> Signal:
 
 
 def _passed(answer: Answer, batch: Batch) -> Outcome:
-    ids = answer.ids or ()
-    taken = list(itertools.zip_longest(batch.entries, ids[: len(batch.entries)]))
+    ids = (answer.ids or ())[: len(batch.entries)]
+    if len(ids) == len(batch.entries) and all(ids):
+        return Outcome(
+            Settlement(batch.claim, delivered=[entry.seq for entry in batch.entries]),
+            Signal.PASSED,
+        )
+    taken = list(itertools.zip_longest(batch.entries, ids))
     return Outcome(
         Settlement(
             batch.claim,

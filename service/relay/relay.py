@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,8 +36,11 @@ log = structlog.get_logger(__name__)
 class Sender(Protocol):
     """Where the relay sends batches."""
 
-    async def send(self, payloads: Sequence[bytes]) -> Answer:
-        """Send encoded events in one request; faults come back as an Answer."""
+    async def send(self, payloads: bytes) -> Answer:
+        """Send encoded events, joined by commas, in one request.
+
+        Faults come back as an Answer.
+        """
         ...
 
 
@@ -79,9 +82,8 @@ class Relay:
         self._drain_seconds = drain_seconds
         self._beat = beat
         self._changed = asyncio.Event()
-        self._keeper = LaneKeeper(
-            queue, Lane.fresh(max_events, max_bytes, senders), self._changed.set
-        )
+        self._claiming: asyncio.Timeout | None = None
+        self._keeper = LaneKeeper(queue, Lane.fresh(max_events, max_bytes, senders), self._change)
         self._sends: dict[asyncio.Task[None], _Send] = {}
         self._stopping = False
         self._claimed_at = 0.0
@@ -124,7 +126,7 @@ class Relay:
         May come early or twice. A send that is cancelled leaves its rows to their lease.
         """
         self._stopping = True
-        self._changed.set()
+        self._change()
         if self._sends:
             _, late = await asyncio.wait(self._sends, timeout=self._drain_seconds)
             if late:
@@ -139,6 +141,11 @@ class Relay:
         if _now() - oldest <= self._lease_seconds:
             self._beat()
 
+    def _beat_on(self) -> None:
+        """Beat now and until `_beats` is cancelled."""
+        self._beat_if_well()
+        self._beats = asyncio.get_running_loop().call_later(LANE_POLL_SECONDS, self._beat_on)
+
     def _under_way(self) -> UnderWay:
         sends = [(_is_alone(send.batch), send.permit.epoch) for send in self._sends.values()]
         epoch = self.lane.epoch
@@ -148,6 +155,12 @@ class Relay:
             suspects_now=sum(alone and begun == epoch for alone, begun in sends),
             others_now=sum(not alone and begun == epoch for alone, begun in sends),
         )
+
+    def _change(self) -> None:
+        """Something that was waited for, or that a claim was asked under, is otherwise."""
+        self._changed.set()
+        if self._claiming and not self._claiming.expired():
+            self._claiming.reschedule(_now())
 
     async def _wait_for_change(self, seconds: float | None) -> None:
         wait = LANE_POLL_SECONDS if seconds is None else min(seconds, LANE_POLL_SECONDS)
@@ -171,27 +184,20 @@ class Relay:
             permit.fresh_share,
             permit.suspects,
         )
-        claim = asyncio.ensure_future(self._queue.claim(ask))
-        changed = asyncio.ensure_future(self._changed.wait())
+        self._changed.clear()
+        self._beat_on()
         try:
-            while not claim.done():
-                await asyncio.wait(
-                    (claim, changed),
-                    timeout=LANE_POLL_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                self._beat_if_well()
-                if changed.done() and not claim.done():
-                    return None
-            return claim.result()
+            async with asyncio.timeout(None) as self._claiming:
+                return await self._queue.claim(ask)
+        except TimeoutError:
+            return None
         except OutboxUnavailableError as error:
             log.warning("claim_failed", reason=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
-            return None
         finally:
-            self._changed.clear()
-            changed.cancel()
-            claim.cancel()
+            self._claiming = None
+            self._beats.cancel()
+        await asyncio.sleep(_RETRY_SECONDS)
+        return None
 
     def _begin(self, permit: Permit, batch: Batch) -> None:
         full = len(batch.entries) >= permit.max_events
@@ -207,7 +213,7 @@ class Relay:
         lane = self.lane
         # A claim that waits was allowed what was allowed then: no more suspects, say.
         if lane.state is not LaneState.OPEN or _is_alone(batch) or others + 1 >= lane.senders:
-            self._changed.set()
+            self._change()
         if not task.cancelled() and (error := task.exception()):
             self._report.failed(error)
 
@@ -227,7 +233,7 @@ class Relay:
     async def _send(self, batch: Batch) -> Answer:
         try:
             with self._around_send(batch):
-                return await self._sender.send([entry.payload for entry in batch.entries])
+                return await self._sender.send(batch.payloads)
         except Exception as error:  # noqa: BLE001  (a fault of ours must not hold the rows back)
             self._report.failed(error)
             return Answer(None, words=f"the sender failed: {type(error).__name__}", reached=False)
@@ -248,7 +254,7 @@ class Relay:
             now=_now(),
             jitter=random.random(),  # noqa: S311
             reason=verdict.reason,
-            sent_bytes=_size(batch),
+            sent_bytes=len(batch.payloads),
             drained=_drained(permit, batch),
             retry_after_seconds=answer.retry_after_seconds,
             suspect=lone if first.alone else None,
@@ -279,13 +285,9 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _size(batch: Batch) -> int:
-    return sum(len(entry.payload) for entry in batch.entries)
-
-
 def _drained(permit: Permit, batch: Batch) -> bool:
     """Whether nothing more was due: the batch had room for more."""
-    room = len(batch.entries) < permit.max_events and _size(batch) < permit.max_bytes / 2
+    room = len(batch.entries) < permit.max_events and len(batch.payloads) < permit.max_bytes / 2
     return room and not _is_alone(batch)
 
 

@@ -92,6 +92,8 @@ class Report:
         log.warning("drain_overrun", sends=sends)
 
     def _note_dead(self, batch: Batch, verdict: Outcome) -> None:
+        if not verdict.settlement.dead:
+            return
         ids = {entry.seq: entry.event_id for entry in batch.entries}
         for dead in verdict.settlement.dead:
             self._recorder.count("dead", reason=dead.reason)

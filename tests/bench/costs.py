@@ -14,7 +14,7 @@ import logging
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -62,7 +62,7 @@ class _Unhurried:
         self._sender = sender
         self._outbox = outbox
 
-    async def send(self, payloads: Sequence[bytes]) -> Answer:
+    async def send(self, payloads: bytes) -> Answer:
         answer = await self._sender.send(payloads)
         await _until(lambda: _claim_waits(self._outbox))
         return answer

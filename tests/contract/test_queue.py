@@ -42,10 +42,12 @@ async def test_a_claim_gives_the_oldest_first_and_each_row_once(outbox: Outbox) 
 async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
     sent = event()
     await outbox.append(sent, trace="00-trace")
-    [entry] = (await claim(outbox)).entries
+    batch = await claim(outbox)
+    [entry] = batch.entries
     assert (entry.event_id, entry.accepted_at_ms) == (sent.id, sent.accepted_at_ms)
     assert (entry.attempts, entry.alone, entry.sends, entry.first_sent_at_ms) == (0, False, 0, None)
-    assert (entry.trace, entry.payload) == ("00-trace", sent.payload)
+    assert (entry.user_id, entry.trace) == (sent.user_id, "00-trace")
+    assert batch.payloads == sent.payload
 
 
 async def test_claims_at_one_moment_share_no_row(outbox: Outbox) -> None:

@@ -51,7 +51,7 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
         answer = await client.post("/api/greet", json={"greeting": "Hello"})
         assert answer.status == 200
         batch = await outbox.claim(Ask(10, 10_000, 30))
-    event = msgspec.json.decode(batch.entries[0].payload)
+    event = msgspec.json.decode(batch.payloads)
     assert event["name"] == "people/greeted"
     assert event["data"] == {"text": "Hello, Ada"}
 

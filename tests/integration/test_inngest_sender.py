@@ -17,7 +17,7 @@ from service.stand_in.faults import Answer
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"
-EVENTS = [b'{"name":"a"}']
+EVENT = b'{"name":"a"}'
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without
 ) -> None:
     body = json.dumps({"error": f"{before}Cannot POST /e/{named}"})
     inngest_api.faults.add(Answer(404, body=body, content_type="application/json"), times=2)
-    answer = await sender.send(EVENTS)
+    answer = await sender.send(EVENT)
     assert answer.status == 404
     assert answer.words == f"{before}Cannot POST /e/********"[:500]
 
@@ -50,8 +50,8 @@ async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes
     inngest_api: EventApi, sender: InngestSender, status: int
 ) -> None:
     inngest_api.faults.add(Answer(status), times=1)
-    assert (await sender.send(EVENTS)).status == 200
-    assert (await sender.send(EVENTS)).status == 200
+    assert (await sender.send(EVENT)).status == 200
+    assert (await sender.send(EVENT)).status == 200
     assert [request.key for request in inngest_api.ledger.requests] == [KEY, FALLBACK, FALLBACK]
 
 
@@ -62,5 +62,5 @@ async def test_a_server_without_keys_is_a_wrong_configuration_in_whatever_form_i
     inngest_api: EventApi, sender: InngestSender, body: str
 ) -> None:
     inngest_api.faults.add(Answer(503, body=body), times=1)
-    answer = await sender.send(EVENTS)
-    assert classify(answer, len(EVENTS)) is Signal.MISCONFIGURED
+    answer = await sender.send(EVENT)
+    assert classify(answer, 1) is Signal.MISCONFIGURED

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from service.errors import OutboxUnavailableError
 from service.outbox.outbox import Ask, Batch, Entry, LaneRecord, Settlement, Suspects
 from service.relay.outcome import Answer
 
@@ -48,6 +48,7 @@ class ModelQueue:
     rows: dict[int, ModelRow] = field(default_factory=dict)
     record: LaneRecord = OPEN
     stale: int = 0
+    failing: bool = False
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -60,6 +61,8 @@ class ModelQueue:
         return row
 
     async def claim(self, ask: Ask) -> Batch:
+        if self.failing:
+            raise OutboxUnavailableError
         while not (rows := self._pick(ask)):
             soon = _now() + _TICK_SECONDS
             wake = [row.due_at - _now() for row in self._free() if row.due_at > soon]
@@ -72,7 +75,9 @@ class ModelQueue:
         claim = f"c-{next(self._numbers)}"
         for row in rows:
             row.claim = claim
-        return Batch(claim, tuple(_entry(row) for row in rows))
+        return Batch(
+            claim, tuple(_entry(row) for row in rows), b",".join(row.payload for row in rows)
+        )
 
     async def settle(self, settlement: Settlement) -> int:
         await asyncio.sleep(0.001)
@@ -142,15 +147,16 @@ class ModelInngest:
         self.most_under_way = 0
         self.sent_at: list[tuple[float, int]] = []
 
-    async def send(self, payloads: Sequence[bytes]) -> Answer:
-        rows = [(int(seq), kind) for seq, kind in (p.decode().split(":") for p in payloads)]
+    async def send(self, payloads: bytes) -> Answer:
+        pairs = [one.split(":") for one in payloads.decode().split(",")]
+        rows = [(int(seq), kind) for seq, kind in pairs]
         if len(rows) == 1:
             self.sent_alone[rows[0][0]] += 1
         self.sent_at.append((_now(), len(rows)))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            return await self._answer(rows, sum(map(len, payloads)))
+            return await self._answer(rows, len(payloads))
         finally:
             self.under_way -= 1
 
@@ -205,12 +211,10 @@ def _entry(row: ModelRow) -> Entry:
         seq=row.seq,
         event_id=f"e-{row.seq}",
         accepted_at_ms=0,
+        user_id="u-1",
         attempts=row.attempts,
         alone=row.alone,
-        first_sent_at_ms=None,
         sends=row.sends,
-        trace=None,
-        payload=row.payload,
     )
 
 

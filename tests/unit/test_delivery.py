@@ -42,6 +42,7 @@ class World:
     def __init__(self, *, senders: int = 4, max_events: int = 50, max_bytes: int = 1 << 30) -> None:
         self.queue = ModelQueue()
         self.inngest = ModelInngest(max_bytes=max_bytes)
+        self.beats = 0
         self.relay = Relay(
             self.queue,
             self.inngest,
@@ -51,6 +52,7 @@ class World:
             senders=senders,
             send_timeout_seconds=10,
             drain_seconds=30,
+            beat=self._beat,
         )
 
     @contextlib.asynccontextmanager
@@ -64,6 +66,9 @@ class World:
             done = await asyncio.gather(*tasks, return_exceptions=True)
             await self.relay.stop()
             assert all(isinstance(one, asyncio.CancelledError) for one in done), done
+
+    def _beat(self) -> None:
+        self.beats += 1
 
     def add(self, *kinds: str) -> list[ModelRow]:
         return [self.queue.add(kind) for kind in kinds]
@@ -95,6 +100,40 @@ def _quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)
     yield
     structlog.reset_defaults()
+
+
+def test_a_relay_that_waits_for_rows_or_for_inngest_beats_all_the_time() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.running():
+            await asyncio.sleep(10)
+            assert world.beats >= 10
+            world.inngest.mode = "away"
+            world.add(HEALTHY)
+            await asyncio.sleep(5)
+            world.beats = 0
+            await asyncio.sleep(10)
+        assert world.beats >= 10
+
+    run_in_virtual_time(main())
+
+
+def test_a_store_that_fails_is_asked_again_and_a_stop_meanwhile_ends_the_relay() -> None:
+    async def main() -> None:
+        world = World()
+        world.queue.failing = True
+        running = asyncio.create_task(world.relay.run())
+        rows = world.add(HEALTHY)
+        await asyncio.sleep(0.3)
+        world.queue.failing = False
+        await world.until(rows, 1)
+        world.queue.failing = True
+        world.add(HEALTHY)
+        await asyncio.sleep(0.1)
+        await world.relay.stop()
+        await asyncio.wait_for(running, 1)
+
+    run_in_virtual_time(main())
 
 
 def test_a_batch_is_delivered_at_the_first_attempt() -> None:

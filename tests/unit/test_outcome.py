@@ -11,16 +11,20 @@ from service.relay.outcome import MAX_TROUBLES, Answer, Circumstances, classify,
 
 
 def entry(seq: int, attempts: int = 0, *, alone: bool = False) -> Entry:
-    return Entry(seq, f"e-{seq}", 0, attempts, alone, None, 0, None, b"{}")
+    return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, alone=alone)
+
+
+def batch(*entries: Entry) -> Batch:
+    return Batch("c", entries, b",".join(b"{}" for _ in entries))
 
 
 BATCHES = st.one_of(
     st.builds(
-        lambda attempts, alone: Batch("c", (entry(1, attempts, alone=alone),)),
+        lambda attempts, alone: batch(entry(1, attempts, alone=alone)),
         st.integers(0, 12),
         st.booleans(),
     ),
-    st.integers(2, 8).map(lambda count: Batch("c", tuple(map(entry, range(count))))),
+    st.integers(2, 8).map(lambda count: batch(*map(entry, range(count)))),
 )
 ANSWERS = st.builds(
     Answer,
