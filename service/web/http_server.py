@@ -2,17 +2,19 @@
 
 aiohttp answers such requests before any middleware, in plain text, and both its answer and its log
 line quote what came, a piece of a session cookie as well. The invariant: neither holds input here.
-A stop lets requests that have begun arrive whole.
+A stop lets requests that have begun arrive whole. Of a crowd of posts some are at work and the
+others wait in their order, so that each holds no more than what aiohttp has read of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
 import structlog
 import uuid_utils
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 
 from service.web.answering import REQUEST_ID
@@ -25,6 +27,7 @@ from service.web.errors import (
 from service.web.security_headers import security_headers
 
 MAX_HEADER_BYTES = 32 * 1024
+MAX_POSTS_AT_WORK = 512
 KEEP_ALIVE_SECONDS = 75.0  # longer than proxies keep theirs; also what a request's head may take
 
 log = structlog.get_logger(__name__)
@@ -51,9 +54,14 @@ class _Server(web.Server):
     """Makes a protocol for each connection."""
 
     def __init__(self, handler: Any, request_factory: Any, **options: Any) -> None:
+        at_work = asyncio.Semaphore(MAX_POSTS_AT_WORK)
+
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             try:
-                return await handler(request)  # type: ignore[no-any-return]
+                if not _is_whole_post(request):
+                    return await handler(request)  # type: ignore[no-any-return]
+                async with at_work:
+                    return await handler(request)  # type: ignore[no-any-return]
             except web.HTTPException as error:
                 # Raised outside of every middleware, for an Expect that is not known.
                 return _marked(http_error_response(error))
@@ -96,6 +104,11 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("An answer was begun already.")
         response.force_close()
         return response
+
+
+def _is_whole_post(request: web.BaseRequest) -> bool:
+    """Whether nothing of the post is still to come: a slow client keeps nobody waiting."""
+    return request.method == hdrs.METH_POST and request.content.is_eof()
 
 
 def _answer_to(status: int, exc: BaseException | None) -> web.Response:

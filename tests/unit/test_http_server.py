@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 
 import pytest
 from aiohttp import web
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from service.errors import NotFoundError
 from service.observe.recorder import NullRecorder
+from service.web import http_server
 from service.web.answering import answering
 from service.web.http_server import MAX_HEADER_BYTES, HttpServer
 
@@ -152,3 +154,40 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
     await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"half done")
+
+
+async def test_of_a_crowd_of_posts_some_are_at_work_and_slow_clients_hold_up_nobody(monkeypatch):
+    monkeypatch.setattr(http_server, "MAX_POSTS_AT_WORK", 2)
+    at_work, let_go = [], asyncio.Event()
+
+    async def work(request: web.Request) -> web.Response:
+        at_work.append(request.path)
+        if request.path != "/slow":
+            await let_go.wait()
+        return web.Response(body=await request.read())
+
+    app = web.Application()
+    app.add_routes([web.post("/{any}", work), web.get("/seen", work)])
+    server = HttpServer(app, shutdown_seconds=1)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    port = server.addresses[0][1]
+    head = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    for _, writer in slow:
+        writer.write(head % b"slow")
+    posts = [asyncio.create_task(send(port, head % b"whole" + b"ok")) for _ in range(5)]
+    seen = asyncio.create_task(
+        send(port, b"GET /seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    )
+    async with asyncio.timeout(5):
+        while len(at_work) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert Counter(at_work) == {"/slow": 3, "/whole": 2, "/seen": 1}
+        let_go.set()
+        assert [(await post)[0] for post in posts] == [200] * 5
+        assert (await seen)[0] == 200
+    for _, writer in slow:
+        writer.close()
+    await server.cleanup()
