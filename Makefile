@@ -29,11 +29,8 @@ demo: $(READY) ## half a minute of trouble in the terminal; ends with the count 
 test: $(READY) ## all set-up, then every test
 	$(BIN)/python -m pytest
 
-soak: $(READY) ## longer, bounded runs under faults, each with a printed result
-	$(BIN)/python -m pytest -m soak -s
-
 soak: $(READY) ## longer trials under faults and kills (about 8 minutes); prints what was lost
-	$(BIN)/python -m pytest -m soak -s -q tests/acceptance/test_soak.py
+	$(BIN)/python -m pytest -m soak -s -q
 
 check: $(READY) ## lint, types, layers
 	$(BIN)/ruff check .
