@@ -1,65 +1,41 @@
--- The outbox. A row of `outbox` is written once and never changed; where an event is, is which of
--- the other tables names its `seq`: exactly one of ready (pending), claims (delivering), done
--- (delivered or dead). What moves is narrow, so no payload is written a second time.
--- Times are milliseconds since 1970 by the store's clock.
+-- The outbox. Times are milliseconds since 1970 by the store's clock.
+-- state: 0 pending (under a claim: delivering), 1 delivered, 2 dead.
+-- due_at 0 means "due at once, by any clock"; only delayed rows carry a time.
 CREATE TABLE outbox (
     seq             INTEGER PRIMARY KEY,
     id              TEXT    NOT NULL UNIQUE,
     name            TEXT    NOT NULL,
     user_id         TEXT    NOT NULL,
     accepted_at     INTEGER NOT NULL,
+    state           INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2)),
+    alone           INTEGER NOT NULL DEFAULT 0,
+    due_at          INTEGER NOT NULL DEFAULT 0,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    sends           INTEGER NOT NULL DEFAULT 0,
+    first_sent_at   INTEGER,
+    settled_at      INTEGER,
+    reason          TEXT,
+    detail          TEXT,
+    history         TEXT    NOT NULL DEFAULT '[]',
     trace           TEXT,
     idempotency_key TEXT,
     digest          TEXT,
     payload         BLOB    NOT NULL
 ) STRICT;
 
+-- What a claim looks for, in the order in which it takes it. Rows leave it when they settle.
+CREATE INDEX outbox_due ON outbox (alone, due_at) WHERE state = 0;
+CREATE INDEX outbox_dead ON outbox (settled_at) WHERE state = 2;
 CREATE UNIQUE INDEX outbox_key ON outbox (user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- due_at 0 means "due at once, by any clock"; only delayed rows carry a time. The defaults are an
--- event's that was never sent. history is a JSON array of notes, null without one.
-CREATE TABLE ready (
-    seq           INTEGER PRIMARY KEY,
-    bytes         INTEGER NOT NULL,
-    due_at        INTEGER NOT NULL DEFAULT 0,
-    alone         INTEGER NOT NULL DEFAULT 0,
-    attempts      INTEGER NOT NULL DEFAULT 0,
-    sends         INTEGER NOT NULL DEFAULT 0,
-    first_sent_at INTEGER,
-    history       TEXT
-) STRICT;
-
-CREATE INDEX ready_delayed ON ready (due_at) WHERE due_at > 0 AND alone = 0;
-CREATE INDEX ready_alone ON ready (due_at) WHERE alone = 1;
-
+-- One small row for each claimed outbox row, so that claiming never rewrites a payload's page.
 CREATE TABLE claims (
-    seq           INTEGER PRIMARY KEY,
-    claim         TEXT    NOT NULL,
-    claimed_at    INTEGER NOT NULL,
-    lease_until   INTEGER NOT NULL,
-    bytes         INTEGER NOT NULL,
-    alone         INTEGER NOT NULL,
-    attempts      INTEGER NOT NULL,
-    sends         INTEGER NOT NULL,
-    first_sent_at INTEGER,
-    history       TEXT
+    seq         INTEGER PRIMARY KEY,
+    claim       TEXT    NOT NULL,
+    claimed_at  INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL
 ) STRICT;
-
-CREATE TABLE done (
-    seq           INTEGER PRIMARY KEY,
-    dead          INTEGER NOT NULL CHECK (dead IN (0, 1)),
-    settled_at    INTEGER NOT NULL,
-    alone         INTEGER NOT NULL,
-    attempts      INTEGER NOT NULL,
-    sends         INTEGER NOT NULL,
-    first_sent_at INTEGER,
-    history       TEXT,
-    reason        TEXT,
-    detail        TEXT
-) STRICT;
-
-CREATE INDEX done_dead ON done (seq) WHERE dead = 1;
 
 CREATE TABLE lane (
     one        INTEGER PRIMARY KEY CHECK (one = 1),

@@ -32,7 +32,7 @@ from service.outbox.sqlite_reading import SqliteReading
 from service.web.control import Changes
 from service.web.control_client import control_client
 
-_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'ready', 'lane')"
+_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'lane')"
 _APPLIED = "SELECT migration_id FROM _yoyo_migration"
 _TABLE_COUNT = 3
 
