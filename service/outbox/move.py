@@ -143,8 +143,9 @@ def move(
             raise OutboxMoveError("The target is being served; stop its service first.")
         _claim_target(target, actor)
         before = total(source)
-        written = _copy(source, target, progress)
+        # A key may have been used again since the last pass, by another event.
         removed = _remove_rest(source, target)
+        written = _copy(source, target, progress)
         target.surround(*source.surroundings())
         now, there = total(source), total(target)
         if source_is_ours and now == before and there != now:

@@ -44,7 +44,7 @@ class PostgresQueue:
         self._floor_at = 0.0
         self._give_back_at = 0.0
         self._old_rows = 0
-        self._attempts: set[asyncio.Task[Batch | None]] = set()
+        self._attempts: set[asyncio.Task[Batch | float]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -60,10 +60,10 @@ class PostgresQueue:
         while True:
             generation = self._wakeup.generation
             self._wakeup.claims_here()
-            batch = await self._claim_uncancelled(ask)
-            if batch:
-                return batch
-            await self._wakeup.wait(generation, await self._wait_seconds(ask))
+            found = await self._claim_uncancelled(ask)
+            if isinstance(found, Batch):
+                return found
+            await self._wakeup.wait(generation, found)
 
     async def settle(self, settlement: Settlement) -> int:
         """See the port."""
@@ -75,8 +75,11 @@ class PostgresQueue:
             self._wakeup.rows_are_due(old=True)
         return int(stale)
 
-    async def _claim_uncancelled(self, ask: Ask) -> Batch | None:
-        """One attempt; cancelled, its rows are given back when its answer comes."""
+    async def _claim_uncancelled(self, ask: Ask) -> Batch | float:
+        """One attempt; cancelled, its rows are given back when its answer comes.
+
+        The pool's own waits may lose a cancellation, so none reaches them.
+        """
         attempt = asyncio.create_task(self._attempt(ask), name="outbox-claim")
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
@@ -86,15 +89,16 @@ class PostgresQueue:
             attempt.add_done_callback(self._abandon)
             raise
 
-    def _abandon(self, attempt: asyncio.Task[Batch | None]) -> None:
-        batch = None if attempt.cancelled() or attempt.exception() else attempt.result()
-        if batch:
-            self._orphans.add(batch.claim)
+    def _abandon(self, attempt: asyncio.Task[Batch | float]) -> None:
+        found = None if attempt.cancelled() or attempt.exception() else attempt.result()
+        if isinstance(found, Batch):
+            self._orphans.add(found.claim)
             release = asyncio.create_task(self._release_orphans(), name="outbox-release")
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
 
-    async def _attempt(self, ask: Ask) -> Batch | None:
+    async def _attempt(self, ask: Ask) -> Batch | float:
+        """A batch, or how many seconds to wait for one."""
         async with self._claiming:
             await self._look_after_leases()
             await self._raise_floor()
@@ -111,7 +115,7 @@ class PostgresQueue:
                 self._orphans.add(claim)
                 raise
         if not rows:
-            return None
+            return await self._wait_seconds(ask)
         entries = tuple(Entry(*row[:-1]) for row in rows)
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 

@@ -163,30 +163,36 @@ def _pick(connection: sqlite3.Connection, ask: Ask, now: int) -> list[int]:
         if suspect:
             return suspect
     fresh = int(ask.max_events * ask.fresh_share)
-    picked, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events - fresh)
-    if fresh and len(picked) == ask.max_events - fresh:
+    fresh_bytes = int(ask.max_bytes * ask.fresh_share) if fresh else 0
+    due, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events - fresh)
+    picked = _fitting(connection, due, size, ask.max_bytes - fresh_bytes) or due[:1]
+    if fresh and (len(due) == ask.max_events - fresh or len(picked) < len(due)):
+        newest, size = _due(connection, statements.PICK_NEWEST, now, fresh)
         known = set(picked)
-        newest, more = _due(connection, statements.PICK_NEWEST, now, fresh)
-        picked += [seq for seq in newest if seq not in known]
-        size += more
+        newest = [seq for seq in newest if seq not in known]
+        picked += _fitting(connection, newest, size, fresh_bytes)
     if not picked and ask.suspects is Suspects.LAST:
-        picked, size = _due(connection, statements.PICK_SUSPECT, now, 1)
-    return sorted(picked if size <= ask.max_bytes else _fitting(connection, picked, ask.max_bytes))
+        picked, _ = _due(connection, statements.PICK_SUSPECT, now, 1)
+    return sorted(picked)
 
 
 def _due(
     connection: sqlite3.Connection, statement: str, now: int, limit: int
 ) -> tuple[list[int], float]:
+    """The rows that a PICK finds, and the size of their payloads in all."""
     [(seqs, size)] = connection.execute(statement, (now, limit)).fetchall()
     return _decode_numbers(seqs), size
 
 
-def _fitting(connection: sqlite3.Connection, picked: list[int], max_bytes: int) -> list[int]:
-    """As many of the first rows as the bytes allow, one at least."""
-    [(sizes,)] = connection.execute(statements.SIZES, (_encode(picked).decode(),)).fetchall()
+def _fitting(
+    connection: sqlite3.Connection, seqs: list[int], size: float, max_bytes: int
+) -> list[int]:
+    """As many of the first rows as the bytes allow; `size` is of all of them, or more."""
+    if size <= max_bytes:
+        return seqs
+    [(sizes,)] = connection.execute(statements.SIZES, (_encode(seqs).decode(),)).fetchall()
     totals = itertools.accumulate(_decode_numbers(sizes))
-    fitting = sum(1 for _ in itertools.takewhile(lambda total: total <= max_bytes, totals))
-    return picked[: max(1, fitting)]
+    return seqs[: sum(1 for _ in itertools.takewhile(lambda total: total <= max_bytes, totals))]
 
 
 def _settle(connection: sqlite3.Connection, work: Settlement, now: int) -> int:

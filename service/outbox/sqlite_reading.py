@@ -32,18 +32,17 @@ FROM {source} {places}
 """
 _PLACES = {name: f"LEFT JOIN {name} USING (seq)" for name in ("ready", "claims", "done")}
 
-# Where the rows of a state are, so that none of another is read.
-_SOURCES = {
-    State.PENDING: ("ready", "true"),
-    State.DELIVERING: ("claims", "true"),
+# Where the rows of a state are.
+_STATES = {
+    State.PENDING: ("ready", "ready.seq IS NOT NULL"),
+    State.DELIVERING: ("claims", "claims.seq IS NOT NULL"),
     State.DELIVERED: ("done", "dead = 0"),
     State.DEAD: ("done", "dead = 1"),
 }
 
-# Each condition is switched off by a NULL parameter.
+# Each condition but the first is switched off by a NULL parameter.
 _MATCHING = """
 WHERE {in_state}
-  AND (:ids IS NULL OR outbox.id IN (SELECT value FROM json_each(:ids)))
   AND (:user_id IS NULL OR user_id = :user_id)
   AND (:name IS NULL OR name = :name)
   AND (:reason IS NULL OR reason = :reason)
@@ -52,19 +51,26 @@ ORDER BY seq DESC LIMIT :limit
 """
 
 
-def _rows_of(state: State | None) -> str:
-    if state is None:
-        return _ROWS.format(source="outbox", places=" ".join(_PLACES.values()))
-    place = _SOURCES[state][0]
-    others = [join for name, join in _PLACES.items() if name != place]
-    source = f"{place} CROSS JOIN outbox USING (seq)"
-    return _ROWS.format(source=source, places=" ".join(others))
+_OUTBOX = _ROWS.format(source="outbox", places=" ".join(_PLACES.values()))
+FIND = f"{_OUTBOX} WHERE outbox.id = :id"
 
 
-FIND = f"{_rows_of(None)} WHERE outbox.id = :id"
+def _matching(state: State | None, *, by_ids: bool) -> str:
+    """The statement that reads no row but those of the ids, or else of the state."""
+    place, in_state = _STATES[state] if state else (None, "true")
+    source = "outbox"
+    if by_ids:
+        place, source = None, "json_each(:ids) CROSS JOIN outbox ON outbox.id = value"
+    elif place:
+        source = f"{place} CROSS JOIN outbox USING (seq)"
+    others = " ".join(join for name, join in _PLACES.items() if name != place)
+    return _ROWS.format(source=source, places=others) + _MATCHING.format(in_state=in_state)
+
+
 MATCHING = {
-    state: _rows_of(state) + _MATCHING.format(in_state=_SOURCES[state][1] if state else "true")
+    (state, by_ids): _matching(state, by_ids=by_ids)
     for state in (None, *State)
+    for by_ids in (False, True)
 }
 
 COUNTS = """
@@ -157,14 +163,16 @@ def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
     """The rows that match, newest first: seq, id, name, user, state, and what else `_ROWS` has."""
     older = wanted.older_than_seconds
     values = {
-        "ids": None if wanted.ids is None else msgspec.json.encode(wanted.ids).decode(),
+        "ids": None
+        if wanted.ids is None
+        else msgspec.json.encode(sorted(set(wanted.ids))).decode(),
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
         "accepted_before": None if older is None else now_ms - int(older * 1000),
         "limit": wanted.limit,
     }
-    return _fetch(connection, MATCHING[wanted.state], values)
+    return _fetch(connection, MATCHING[wanted.state, wanted.ids is not None], values)
 
 
 def lane_record(row: tuple[Any, ...], now_ms: int) -> LaneRecord:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from service.outbox.clock import wall_now_ms
-from service.outbox.outbox import Filter, LaneRecord
+from service.outbox.outbox import Filter, LaneRecord, State
 from service.outbox.sqlite_reading import LANE, lane_record, matching
 
 # A dead row is pending again, with no attempts counted.
@@ -84,10 +84,11 @@ class Removed(msgspec.Struct, frozen=True, gc=False):
 
 def replay(wanted: Filter, actor: str) -> Job[Removed]:
     """Dead rows that match become pending."""
+    dead = msgspec.structs.replace(wanted, state=State.DEAD)
 
     def job(connection: sqlite3.Connection) -> Removed:
         now = wall_now_ms()
-        rows = [row for row in matching(connection, wanted, now) if row[4] == "dead"]
+        rows = matching(connection, dead, now) if wanted.state in (None, State.DEAD) else []
         seqs = _seqs(rows)
         connection.execute(REPLAY, {"seqs": seqs, "now": now, "note": f"replayed by {actor}"})
         connection.execute(FORGET_DONE, {"seqs": seqs})
@@ -194,7 +195,7 @@ def load_lane(connection: sqlite3.Connection) -> LaneRecord:
 
 
 def _forget(connection: sqlite3.Connection, seqs: str) -> int:
-    """Remove rows that are not under a claim; how many."""
+    """Remove rows, which the caller knows to be under no claim; how many."""
     for statement in (FORGET_READY, FORGET_DONE):
         connection.execute(statement, {"seqs": seqs})
     return connection.execute(FORGET_ROW, {"seqs": seqs}).rowcount

@@ -100,8 +100,8 @@ RELEASE = "DELETE FROM claims WHERE claim = ?1"
 
 # Claims of a process or a sender that is gone: the rows are due again, and may have been sent.
 GIVE_BACK = """
-INSERT INTO ready (seq, bytes, alone, attempts, sends, first_sent_at, history)
-SELECT seq, bytes, alone, attempts, sends + 1, coalesce(first_sent_at, claimed_at), history
+INSERT INTO ready (seq, sends, first_sent_at, bytes, alone, attempts, history)
+SELECT seq, sends + 1, coalesce(first_sent_at, claimed_at), bytes, alone, attempts, history
 FROM claims WHERE lease_until <= ?1
 """
 EXPIRE = "DELETE FROM claims WHERE lease_until <= ?1 RETURNING claim"

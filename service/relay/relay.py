@@ -186,10 +186,13 @@ class Relay:
         )
         self._changed.clear()
         self._beat_on()
+        scope = self._claiming = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as self._claiming:
+            async with scope:
                 return await self._queue.claim(ask)
         except TimeoutError:
+            if not scope.expired():
+                raise
             return None
         except OutboxUnavailableError as error:
             log.warning("claim_failed", reason=str(error))

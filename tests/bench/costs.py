@@ -89,7 +89,7 @@ class Meter:
     def counts(self) -> Costs:
         """What was counted; expired leases are looked for by the clock, so they are left out."""
         housekeeping = (
-            "INSERT INTO ready (seq, bytes, alone,",
+            "INSERT INTO ready (seq, sends,",
             "DELETE FROM claims WHERE lease_until",
         )
         return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}

@@ -107,6 +107,7 @@ async def test_filters_are_met_together(outbox: Outbox) -> None:
         return [row.id for row in await outbox.rows(Filter(**wanted))]
 
     assert await listed(ids=(dead, waiting, "unknown")) == [waiting, dead]
+    assert await listed(ids=(dead, dead)) == [dead]
     assert await listed(ids=()) == []
     assert await listed(user_id="u-4") == [waiting]
     assert await listed(name="other/event") == [waiting]

@@ -91,6 +91,14 @@ async def test_a_share_of_a_claim_is_the_newest_rows(outbox: Outbox) -> None:
     assert ids(await claim(outbox, ask(4, fresh_share=0.25))) == [*events[6:9], events[17]]
 
 
+async def test_the_newest_rows_have_their_share_of_the_bytes_too(outbox: Outbox) -> None:
+    events = [event(size=1000) for _ in range(30)]
+    for each in events:
+        await outbox.append(each)
+    batch = await claim(outbox, ask(20, max_bytes=5000, fresh_share=0.4))
+    assert ids(batch) == [each.id for each in (*events[:3], *events[-2:])]
+
+
 async def test_a_share_never_leaves_out_what_there_is_room_for(outbox: Outbox) -> None:
     events = [each.id for each in await append_all(outbox, 3)]
     assert ids(await claim(outbox, ask(8, fresh_share=0.5))) == events

@@ -142,6 +142,20 @@ async def test_a_served_outbox_is_copied_ahead_and_finished_when_it_is_stopped(
     assert (last.total.pending, last.total.delivered) == (3, 1)
 
 
+async def test_a_key_that_was_freed_and_used_again_between_two_passes_is_moved(
+    path: Path, target: str
+) -> None:
+    source = f"sqlite:///{path}"
+    async with SqliteStorage(path).open() as outbox:
+        first, second = event(), event()
+        await outbox.append(first, key=KEY)
+        await move(source, target)
+        await outbox.discard(Filter(ids=(first.id,)), actor="ada")
+        await outbox.append(second, key=KEY)
+    last = await move(source, target)
+    assert (last.finished, last.written, last.removed) == (True, 1, 1)
+
+
 async def test_a_finished_move_repeated_is_refused(path: Path, target: str) -> None:
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 2)

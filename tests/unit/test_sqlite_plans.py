@@ -1,0 +1,72 @@
+"""What SQLite reads for each statement: never all payloads, however many rows wait."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.outbox import (
+    sqlite_counts,
+    sqlite_intake,
+    sqlite_ledger,
+    sqlite_reading,
+    sqlite_repair,
+    sqlite_statements,
+)
+from service.outbox.migrations import migrate
+from service.outbox.outbox import State
+
+_VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
+_MODULES = (
+    sqlite_counts,
+    sqlite_intake,
+    sqlite_ledger,
+    sqlite_reading,
+    sqlite_repair,
+    sqlite_statements,
+)
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    for module in _MODULES:
+        for name, value in vars(module).items():
+            public = name.isupper() and not name.startswith("_")
+            if public and isinstance(value, str) and _VERB.match(value):
+                yield f"{module.__name__.rpartition('.')[2]}.{name}", value
+    for (state, by_ids), statement in sqlite_reading.MATCHING.items():
+        if state or by_ids:
+            yield f"MATCHING {state} {by_ids}", statement
+    for number, statement in enumerate(sqlite_ledger.DISPLACE):
+        yield f"DISPLACE {number}", statement
+
+
+STATEMENTS = dict(statements())
+
+
+@pytest.fixture(scope="module")
+def outbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path: Path = tmp_path_factory.mktemp("plans") / "outbox.db"
+    migrate(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        yield connection
+
+
+def test_the_statements_are_found() -> None:
+    assert len(STATEMENTS) > 40
+    assert {"sqlite_statements.READ", f"MATCHING {State.DEAD} True"} <= set(STATEMENTS)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_reads_all_rows_of_the_outbox(outbox: sqlite3.Connection, name: str) -> None:
+    text = STATEMENTS[name]
+    named = dict.fromkeys(re.findall(r":(\w+)", text), 1)
+    numbered = max(map(int, re.findall(r"\?(\d)", text)), default=text.count("?"))
+    plan = [
+        step for *_, step in outbox.execute(f"EXPLAIN QUERY PLAN {text}", named or [1] * numbered)
+    ]
+    assert not [step for step in plan if step.startswith("SCAN outbox")], plan
