@@ -26,6 +26,7 @@ from service.web.errors import error_response, http_error_response, internal_err
 
 REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)
+arrived_at_key = web.RequestKey("arrived_at", float)
 event_id_key = web.RequestKey("event_id", str)
 _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 
@@ -37,7 +38,7 @@ def answering(recorder: Recorder) -> Middleware:
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = time.perf_counter()
+        began = request.get(arrived_at_key) or time.perf_counter()
         given = request.headers.get(REQUEST_ID)
         request_id = given if given and _is_request_id(given) else str(uuid_utils.uuid7())
         request[request_id_key] = request_id

@@ -3,13 +3,15 @@
 aiohttp answers such requests before any middleware, in plain text, and both its answer and its log
 line quote what came, a piece of a session cookie as well. The invariant: neither holds input here.
 A stop lets requests that have begun arrive whole. Of a crowd of posts some are at work and the
-others wait in their order, so that each holds no more than what aiohttp has read of it.
+others wait in their order, so that each holds no more than what aiohttp has read of it; but for a
+moment only, since those at work may be waiting for a neighbour that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import structlog
@@ -17,7 +19,7 @@ import uuid_utils
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 
-from service.web.answering import REQUEST_ID
+from service.web.answering import REQUEST_ID, arrived_at_key
 from service.web.errors import (
     http_error_response,
     internal_error_response,
@@ -27,7 +29,8 @@ from service.web.errors import (
 from service.web.security_headers import security_headers
 
 MAX_HEADER_BYTES = 32 * 1024
-MAX_POSTS_AT_WORK = 512
+MAX_POSTS_AT_WORK = 256
+MAX_WAIT_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75.0  # longer than proxies keep theirs; also what a request's head may take
 
 log = structlog.get_logger(__name__)
@@ -57,14 +60,16 @@ class _Server(web.Server):
         at_work = asyncio.Semaphore(MAX_POSTS_AT_WORK)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            request[arrived_at_key] = time.perf_counter()
+            is_counted = _is_whole_post(request) and await _waited_for(at_work)
             try:
-                if not _is_whole_post(request):
-                    return await handler(request)  # type: ignore[no-any-return]
-                async with at_work:
-                    return await handler(request)  # type: ignore[no-any-return]
+                return await handler(request)  # type: ignore[no-any-return]
             except web.HTTPException as error:
                 # Raised outside of every middleware, for an Expect that is not known.
                 return _marked(http_error_response(error))
+            finally:
+                if is_counted:
+                    at_work.release()
 
         super().__init__(handle, request_factory=request_factory, **options)
 
@@ -109,6 +114,17 @@ class _Connection(web.RequestHandler):
 def _is_whole_post(request: web.BaseRequest) -> bool:
     """Whether nothing of the post is still to come: a slow client keeps nobody waiting."""
     return request.method == hdrs.METH_POST and request.content.is_eof()
+
+
+async def _waited_for(slots: asyncio.Semaphore) -> bool:
+    """Whether there was a slot in time, which is then held."""
+    if not slots.locked():
+        return await slots.acquire()
+    try:
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            return await slots.acquire()
+    except TimeoutError:
+        return False
 
 
 def _answer_to(status: int, exc: BaseException | None) -> web.Response:
