@@ -18,7 +18,7 @@ from service.app_settings import AppSettings, load_defaults
 from service.bootstrap.identity import plain
 from service.bootstrap.outboxes import Outbox, open_served_outbox
 from service.bootstrap.traced import Tracing, traced
-from service.bootstrap.web import make_app
+from service.bootstrap.web import Running, make_app
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
 from service.inngest_client import make_client
@@ -73,8 +73,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
             )
         http = await stack.enter_async_context(_http(limit=20))
         bucket = await stack.enter_async_context(_bucket(settings))
-        app = make_app(
-            settings,
+        running = Running(
             outbox=outbox,
             relay=relay,
             supervisor=supervisor,
@@ -85,7 +84,7 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
             sampler=sampler,
             tracing=tracing,
         )
-        yield Service(app, outbox, relay, supervisor, recorder)
+        yield Service(make_app(settings, running), outbox, relay, supervisor, recorder)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -35,24 +36,26 @@ from service.web.sign_in import SignIn
 from service.web.uploads import Uploads
 
 
-def make_app(
-    settings: Settings,
-    *,
-    outbox: Outbox,
-    relay: Relay | None,
-    supervisor: Supervisor,
-    recorder: PrometheusRecorder,
-    bucket: Bucket | None,
-    http: aiohttp.ClientSession,
-    app_settings: AppSettings,
-    sampler: Sampler,
-    tracing: Tracing | None,
-) -> web.Application:
-    """The application. `relay` is None where another process delivers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What runs in a service. `relay` is None where another process delivers."""
+
+    outbox: Outbox
+    relay: Relay | None
+    supervisor: Supervisor
+    recorder: PrometheusRecorder
+    bucket: Bucket | None
+    http: aiohttp.ClientSession
+    app_settings: AppSettings
+    sampler: Sampler
+    tracing: Tracing | None
+
+
+def make_app(settings: Settings, running: Running) -> web.Application:
+    """The application over what runs."""
     secrets = session_secrets(settings)
     sessions = make_sessions(settings, secrets)
     cross_site = CrossSite(settings.allowed_origins)
-    operators = Operators(settings.operator_emails)
     gate = Gate(sessions, cross_site)
     sign_in = SignIn(
         sessions,
@@ -60,48 +63,61 @@ def make_app(
         development=not settings.production,
         dev_login_anywhere=settings.dev_login,
     )
-    oidc = oidc_resource(settings, secrets, sessions, http)
-    documents = documents_event(
-        region=settings.s3_region,
-        bucket=settings.s3_bucket,
-        app_settings=app_settings,
-        look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
-    )
-    storage = BucketHealth(bucket) if bucket else None
-    health = Health(
-        faults=lambda: _faults(settings, outbox, supervisor),
-        detail=lambda: _detail(relay, outbox, storage),
-        render_metrics=recorder.render,
-        metrics_token=plain(settings.metrics_token),
-    )
-    page = OperatorPage(
-        outbox,
-        OperatorActions(outbox, recorder),
-        sampler,
-        user_of=gate.user,
-        operators=operators,
-    )
+    oidc = oidc_resource(settings, secrets, sessions, running.http)
+    operators = Operators(settings.operator_emails)
+    page = _operator_page(running, gate, operators)
     resources: list[Resource] = [
-        EventRoute(documents, tracing.intake(outbox) if tracing else outbox, gate.user),
-        Events(outbox, gate.user, operators.includes),
-        AppSettingsResource(app_settings, gate, operators),
-        Uploads(storage=lambda: _configured(bucket, settings), user_of=gate.user),
+        _intake(settings, running, gate),
+        Events(running.outbox, gate.user, operators.includes),
+        AppSettingsResource(running.app_settings, gate, operators),
+        Uploads(storage=lambda: _configured(running.bucket, settings), user_of=gate.user),
         sign_in,
         *([oidc] if oidc else []),
-        health,
+        _health(settings, running),
         page,
     ]
     app = build_app(
         resources,
         sessions=sessions,
         cross_site=cross_site,
-        recorder=recorder,
+        recorder=running.recorder,
         secure=settings.production,
     )
-    if tracing:
-        app.middlewares.insert(0, tracing.middleware)
+    if running.tracing:
+        app.middlewares.insert(0, running.tracing.middleware)
     app.on_shutdown.append(page.close)
     return app
+
+
+def _intake(settings: Settings, running: Running, gate: Gate) -> Resource:
+    bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
+    documents = documents_event(
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        app_settings=running.app_settings,
+        look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
+    )
+    return EventRoute(documents, tracing.intake(outbox) if tracing else outbox, gate.user)
+
+
+def _health(settings: Settings, running: Running) -> Health:
+    storage = BucketHealth(running.bucket) if running.bucket else None
+    return Health(
+        faults=lambda: _faults(settings, running.outbox, running.supervisor),
+        detail=lambda: _detail(running.relay, running.outbox, storage),
+        render_metrics=running.recorder.render,
+        metrics_token=plain(settings.metrics_token),
+    )
+
+
+def _operator_page(running: Running, gate: Gate, operators: Operators) -> OperatorPage:
+    return OperatorPage(
+        running.outbox,
+        OperatorActions(running.outbox, running.recorder),
+        running.sampler,
+        user_of=gate.user,
+        operators=operators,
+    )
 
 
 def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:

@@ -11,12 +11,10 @@ import asyncio
 import contextlib
 import json
 import logging
-import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from unittest.mock import patch
 
 import aiohttp
 import msgspec
@@ -27,7 +25,6 @@ from service.bootstrap.service import serving
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
-from service.outbox.sqlite_connection import SqliteConnection
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.relay.inngest import InngestSender
 from service.relay.outcome import Answer
@@ -35,17 +32,15 @@ from service.relay.relay import Relay
 from service.settings import Settings
 from service.stand_in.event_api import EventApi
 from service.stand_in.faults import Hang
+from tests.bench.meter import Costs, metered
 
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64
 ROUNDS = 50
 BATCH = 500
-_WORDS = 5
 _PATIENCE_SECONDS = 30.0
 _TS_MS = 1_795_559_419_447
 _USER = User("u-1", "ada@example.com", "Ada")
-
-Costs = dict[str, int]
 
 
 class _Data(msgspec.Struct, frozen=True, gc=False):
@@ -66,82 +61,6 @@ class _Unhurried:
         answer = await self._sender.send(payloads)
         await _until(lambda: _claim_waits(self._outbox))
         return answer
-
-
-class Meter:
-    """Counts while its block runs: statements by their first words, and hops."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def reset(self) -> None:
-        self._counts.clear()
-
-    def statement(self, text: str) -> None:
-        self._counts[" ".join(text.split()[:_WORDS])] += 1
-
-    def hop(self) -> None:
-        self._counts["hops"] += 1
-
-    def call(self) -> None:
-        self._counts["calls"] += 1
-
-    def counts(self) -> Costs:
-        """What was counted; expired leases are looked for by the clock, so they are left out."""
-        housekeeping = (
-            "INSERT INTO ready (seq, sends,",
-            "DELETE FROM claims WHERE lease_until",
-        )
-        return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}
-
-
-@contextlib.contextmanager
-def metered() -> Iterator[Meter]:
-    """Every connection to SQLite that is opened inside is counted, whoever opens it."""
-    meter = Meter()
-    connect, run = sqlite3.connect, SqliteConnection.run
-    request = aiohttp.ClientSession._request
-
-    class Cursor(sqlite3.Cursor):
-        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
-            meter.statement(sql)
-            return super().execute(sql, *args)
-
-        def executemany(self, sql: str, rows: object) -> sqlite3.Cursor:
-            rows = list(rows)
-            for _ in rows:
-                meter.statement(sql)
-            return super().executemany(sql, rows)
-
-    class Connection(sqlite3.Connection):
-        # Makes its cursor in C, past the method below.
-        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
-            meter.statement(sql)
-            return super().execute(sql, *args)
-
-        def executemany(self, sql: str, rows: object) -> sqlite3.Cursor:
-            return self.cursor().executemany(sql, rows)
-
-        def cursor(self, factory: object = None) -> sqlite3.Cursor:
-            return super().cursor(factory or Cursor)
-
-    async def counted(self: SqliteConnection, *args: object, **kwargs: object) -> object:
-        meter.hop()
-        return await run(self, *args, **kwargs)
-
-    async def called(*args: object, **kwargs: object) -> aiohttp.ClientResponse:
-        meter.call()
-        return await request(*args, **kwargs)
-
-    def opened(*args: object, **kwargs: object) -> sqlite3.Connection:
-        return connect(*args, **kwargs, factory=Connection)
-
-    with (
-        patch.object(sqlite3, "connect", opened),
-        patch.object(SqliteConnection, "run", counted),
-        patch.object(aiohttp.ClientSession, "_request", called),
-    ):
-        yield meter
 
 
 async def accepted_and_drained(folder: Path) -> tuple[Costs, Costs]:
