@@ -96,8 +96,9 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
     At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
     of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
-    oldest. A row that must be sent alone is returned alone: before any other (`FIRST`), only when
-    nothing else is due (`LAST`), or not at all (`NONE`).
+    oldest; below 1, a store may leave out of the newest what was not accepted lately. A row that
+    must be sent alone is returned alone: before any other (`FIRST`), only when nothing else is due
+    (`LAST`), or not at all (`NONE`).
     """
 
     max_events: int

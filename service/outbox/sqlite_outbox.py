@@ -43,10 +43,9 @@ from service.outbox.sqlite_intake import (
 )
 from service.outbox.sqlite_lock import sole_writer
 from service.outbox.sqlite_pace import Pace
-from service.outbox.sqlite_queue import SqliteClaims, SqliteSettlements, give_back, release
+from service.outbox.sqlite_queue import SqliteClaims, SqliteSettlements, release
 from service.outbox.sqlite_reading import SqliteReading
 from service.outbox.sqlite_repair import SqliteWrites
-from service.outbox.sqlite_statements import FORGET_DELAYS
 from service.outbox.sqlite_upkeep import SqliteUpkeep
 from service.outbox.sqlite_writer import STUCK_SECONDS, SqliteWriter
 
@@ -230,8 +229,7 @@ class SqliteOutbox:
             await self.writer.stop()
 
     def _recover(self, connection: sqlite3.Connection) -> tuple[int, LaneRecord]:
-        connection.execute(FORGET_DELAYS)
-        return len(give_back(connection)), sqlite_repair.load_lane(connection)
+        return self._claims.recover(connection), sqlite_repair.load_lane(connection)
 
     def _poke(self) -> None:
         self.writer.poke()

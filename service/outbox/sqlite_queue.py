@@ -22,6 +22,7 @@ from service.outbox import sqlite_statements as statements
 from service.outbox.clock import Clock
 from service.outbox.outbox import Ask, Batch, Entry, Settlement, Suspects
 from service.outbox.sqlite_counts import PendingCounts
+from service.outbox.sqlite_fresh import FreshRows
 
 _encode = msgspec.json.Encoder().encode
 _END_OF_TIME_MS = 1 << 62
@@ -58,12 +59,19 @@ class SqliteClaims:
         self._clock = clock
         self._poke = poke
         self._release = release
+        self._fresh = FreshRows()
         self._give_back_at_ms = 0
         self._next_due_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self.held: dict[str, dict[int, str]] = {}
+
+    def recover(self, connection: sqlite3.Connection) -> int:
+        """Free what an earlier process claimed or delayed; how many rows were under a claim."""
+        connection.execute(statements.FORGET_DELAYS)
+        self._fresh.after(connection, self._clock.now_ms())
+        return len(give_back(connection))
 
     def apply(self, connection: sqlite3.Connection, works: Sequence[Ask]) -> list[Batch | None]:
         """A Batch for each that finds rows, None for the others."""
@@ -107,7 +115,7 @@ class SqliteClaims:
         self._release(batch.claim)
 
     def _claim(self, connection: sqlite3.Connection, ask: Ask, now: int) -> Batch | None:
-        picked = _pick(connection, ask, now)
+        picked = _pick(connection, ask, now, self._fresh.after(connection, now))
         if not picked:
             return None
         claim = str(uuid_utils.uuid7())
@@ -156,31 +164,40 @@ class SqliteSettlements:
         """Nothing to undo."""
 
 
-def _pick(connection: sqlite3.Connection, ask: Ask, now: int) -> list[int]:
+def _pick(connection: sqlite3.Connection, ask: Ask, now: int, fresh_after: int) -> list[int]:
     """The rows to claim, in the order of their acceptance."""
     if ask.suspects is Suspects.FIRST:
         suspect, _ = _due(connection, statements.PICK_SUSPECT, now, 1)
         if suspect:
             return suspect
-    fresh = int(ask.max_events * ask.fresh_share)
-    fresh_bytes = int(ask.max_bytes * ask.fresh_share) if fresh else 0
-    due, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events - fresh)
-    picked = _fitting(connection, due, size, ask.max_bytes - fresh_bytes) or due[:1]
-    if fresh and (len(due) == ask.max_events - fresh or len(picked) < len(due)):
-        newest, size = _due(connection, statements.PICK_NEWEST, now, fresh)
-        known = set(picked)
-        newest = [seq for seq in newest if seq not in known]
-        picked += _fitting(connection, newest, size, fresh_bytes)
-    if not picked and ask.suspects is Suspects.LAST:
-        picked, _ = _due(connection, statements.PICK_SUSPECT, now, 1)
-    return sorted(picked)
+    due, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events)
+    if not due and ask.suspects is Suspects.LAST:
+        return _due(connection, statements.PICK_SUSPECT, now, 1)[0]
+    if len(due) < ask.max_events and size <= ask.max_bytes:
+        return sorted(due)
+    room = ask.max_bytes
+    newest = _newest(connection, ask, fresh_after)
+    if newest:
+        room -= int(ask.max_bytes * ask.fresh_share)
+        known = set(newest)
+        due = [seq for seq in due if seq not in known][: ask.max_events - len(newest)]
+    return sorted([*(_fitting(connection, due, size, room) or due[:1]), *newest])
+
+
+def _newest(connection: sqlite3.Connection, ask: Ask, fresh_after: int) -> list[int]:
+    """The newest rows' share: of what is fresh, but the whole of it of any."""
+    whole = ask.fresh_share >= 1
+    count, size = int(ask.max_events * ask.fresh_share), int(ask.max_bytes * ask.fresh_share)
+    after = 0 if whole else fresh_after
+    due, due_size = _due(connection, statements.PICK_NEWEST, after, count)
+    return _fitting(connection, due, due_size, size) or (due[:1] if whole else [])
 
 
 def _due(
-    connection: sqlite3.Connection, statement: str, now: int, limit: int
+    connection: sqlite3.Connection, statement: str, at: int, limit: int
 ) -> tuple[list[int], float]:
     """The rows that a PICK finds, and the size of their payloads in all."""
-    [(seqs, size)] = connection.execute(statement, (now, limit)).fetchall()
+    [(seqs, size)] = connection.execute(statement, (at, limit)).fetchall()
     return _decode_numbers(seqs), size
 
 

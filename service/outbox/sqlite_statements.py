@@ -16,10 +16,13 @@ SELECT * FROM (SELECT * FROM ready WHERE alone = 0 AND due_at > 0 AND due_at <= 
                ORDER BY due_at, seq LIMIT ?2)
 LIMIT ?2
 """
-_NEWEST = "SELECT * FROM ready WHERE alone = 0 AND due_at = 0 ORDER BY seq DESC LIMIT ?2"
+_NEWEST = """
+SELECT * FROM ready WHERE alone = 0 AND due_at = 0 AND seq > ?1 ORDER BY seq DESC LIMIT ?2
+"""
 _SUSPECT = "SELECT * FROM ready WHERE alone = 1 AND due_at <= ?1 ORDER BY due_at, seq LIMIT ?2"
 
-# ?1 is now, ?2 how many: a JSON array of seqs, and the bytes of their payloads in all.
+# ?1 is now (for the newest: the seq after which rows are fresh), ?2 how many. A JSON array of seqs,
+# and the bytes of their payloads in all.
 _PICK = "SELECT json_group_array(seq), total(bytes) FROM ({rows})"
 PICK_OLDEST = _PICK.format(rows=_OLDEST)
 PICK_NEWEST = _PICK.format(rows=_NEWEST)

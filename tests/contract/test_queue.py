@@ -99,6 +99,13 @@ async def test_the_newest_rows_have_their_share_of_the_bytes_too(outbox: Outbox)
     assert ids(batch) == [each.id for each in (*events[:3], *events[-2:])]
 
 
+async def test_the_whole_share_is_the_newest_rows_one_at_least(outbox: Outbox) -> None:
+    events = [each.id for each in await append_all(outbox, 5)]
+    assert ids(await claim(outbox, ask(1, fresh_share=1.0))) == events[4:]
+    assert ids(await claim(outbox, ask(1, max_bytes=10, fresh_share=1.0))) == events[3:4]
+    assert ids(await claim(outbox, ask(1, fresh_share=0.0))) == events[:1]
+
+
 async def test_a_share_never_leaves_out_what_there_is_room_for(outbox: Outbox) -> None:
     events = [each.id for each in await append_all(outbox, 3)]
     assert ids(await claim(outbox, ask(8, fresh_share=0.5))) == events

@@ -17,7 +17,7 @@ from service.errors import (
     OutboxUnavailableError,
     TooManyPendingError,
 )
-from service.outbox import sqlite_writer
+from service.outbox import sqlite_fresh, sqlite_writer
 from service.outbox.outbox import Again, Dead, Filter, IdempotencyKey, Settlement, State
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite_upkeep import KEPT_LOG_BYTES
@@ -307,6 +307,27 @@ async def test_rows_from_before_the_start_fill_a_users_room(tmp_path: Path) -> N
         with pytest.raises(TooManyPendingError):
             await outbox.append(event())
         await outbox.append(event("u-2"))
+
+
+async def test_what_waited_before_the_start_or_for_minutes_is_not_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"max_pending": 100, "max_pending_per_user": 100}
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
+        old = [each.id for each in await append_all(outbox, 12)]
+    monkeypatch.setattr(sqlite_fresh, "PERIOD_MS", 100)
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
+        wanted = ask(4, fresh_share=0.5)
+        assert ids(await claim(outbox, wanted)) == old[:4]
+        new = [each.id for each in await append_all(outbox, 3)]
+        assert ids(await claim(outbox, wanted)) == [*old[4:6], *new[1:]]
+        assert ids(await claim(outbox, ask(1, fresh_share=1.0))) == new[:1]
+        await append_all(outbox, 1)
+        for _ in range(3):
+            await asyncio.sleep(0.12)
+            last = await claim(outbox, ask(1, fresh_share=0.5))
+        assert ids(last) == old[8:9]
+        assert ids(await claim(outbox, ask(2, fresh_share=0.5))) == old[9:11]
 
 
 async def test_old_delivered_rows_go_and_their_space_comes_back(
