@@ -180,6 +180,22 @@ class Trial:
             ).fetchall()
         return dict(zip(("pending", "delivered", "dead"), counts, strict=True))
 
+    def ids(self, name: str) -> set[str]:
+        """The events in the file of documents named `name…`, answered or not."""
+        return self._ids(
+            "SELECT id FROM outbox"
+            " WHERE json_extract(payload, '$.data.documentName') LIKE ? || '%'",
+            name,
+        )
+
+    def dead_ids(self) -> set[str]:
+        """The events in the file that are dead."""
+        return self._ids("SELECT id FROM outbox JOIN done USING (seq) WHERE dead = 1")
+
+    def _ids(self, statement: str, *values: str) -> set[str]:
+        with contextlib.closing(sqlite3.connect(self.path)) as file:
+            return {one for (one,) in file.execute(statement, values)}
+
 
 @contextlib.asynccontextmanager
 async def trial(
