@@ -1,0 +1,47 @@
+"""The figures of an outbox: how many rows are in each state, and how old the oldest is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.outbox.outbox import Filter
+from tests.contract.rows import one_of_each
+from tests.contract.storage import Outbox, append_all, claim, event
+
+
+async def test_an_empty_outbox_has_empty_figures(outbox: Outbox) -> None:
+    stats = await outbox.stats()
+    assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (0, 0, 0, 0)
+    assert (stats.oldest_pending_seconds, stats.oldest_due_seconds) == (None, None)
+    assert await outbox.rows(Filter()) == []
+    assert await outbox.audit(10) == []
+
+
+async def test_figures_count_each_state(outbox: Outbox) -> None:
+    await one_of_each(outbox)
+    stats = await outbox.stats()
+    assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (1, 1, 1, 1)
+    assert stats.oldest_pending_seconds is not None
+    assert stats.oldest_due_seconds is not None
+    assert 0 <= stats.oldest_pending_seconds < 60
+    assert stats.database_bytes
+
+
+async def test_the_oldest_row_is_as_old_as_its_acceptance(outbox: Outbox) -> None:
+    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
+    await outbox.append(old)
+    await append_all(outbox, 2)
+    stats = await outbox.stats()
+    assert stats.oldest_pending_seconds is not None
+    assert stats.oldest_due_seconds is not None
+    assert 59 < stats.oldest_pending_seconds < 90
+    assert 59 < stats.oldest_due_seconds < 90
+
+
+async def test_a_row_that_is_delivering_is_still_not_delivered(outbox: Outbox) -> None:
+    old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
+    await outbox.append(old)
+    await claim(outbox)
+    stats = await outbox.stats()
+    assert stats.oldest_pending_seconds is not None
+    assert stats.oldest_pending_seconds > 59
