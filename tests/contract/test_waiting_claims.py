@@ -1,0 +1,70 @@
+"""Claims that wait: what wakes them, what does not, and what a cancelled one leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.outbox.outbox import Again, Settlement, State
+from tests.contract.storage import Outbox, append_all, ask, claim, claims_nothing, ids
+
+
+async def test_a_waiting_claim_wakes_when_an_event_is_appended(outbox: Outbox) -> None:
+    waiting = asyncio.create_task(claim(outbox))
+    assert await claims_nothing(outbox)
+    [sent] = await append_all(outbox, 1)
+    assert ids(await waiting) == [sent.id]
+
+
+async def test_a_waiting_claim_wakes_when_a_delay_is_over(outbox: Outbox) -> None:
+    [sent] = await append_all(outbox, 1)
+    batch = await claim(outbox)
+    again = Again(batch.entries[0].seq, 0.2, attempts=0, alone=False)
+    await outbox.settle(Settlement(batch.claim, again=[again]))
+    row = await outbox.find(sent.id)
+    assert row is not None
+    assert row.state is State.PENDING
+    assert row.due_in_seconds is not None
+    assert 0 < row.due_in_seconds <= 0.2
+    assert ids(await claim(outbox)) == [sent.id]
+
+
+async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> None:
+    await append_all(outbox, 2)
+    batch = await claim(outbox)
+    one, two = (entry.seq for entry in batch.entries)
+    agains = [Again(one, 60, attempts=0, alone=False), Again(two, 60, attempts=1, alone=True)]
+    await outbox.settle(Settlement(batch.claim, again=agains))
+    [fresh] = await append_all(outbox, 1)
+    assert ids(await claim(outbox)) == [fresh.id]
+    assert await claims_nothing(outbox)
+
+
+async def test_waiting_claims_each_get_rows(outbox: Outbox) -> None:
+    waiting = [asyncio.create_task(claim(outbox, ask(1))) for _ in range(4)]
+    events = await append_all(outbox, 4)
+    batches = await asyncio.gather(*waiting)
+    assert sorted(ids(batch)[0] for batch in batches) == sorted(each.id for each in events)
+
+
+async def test_a_cancelled_claim_leaves_nothing_claimed(outbox: Outbox) -> None:
+    events = await append_all(outbox, 5)
+    for _ in range(10):
+        waiting = asyncio.create_task(outbox.claim(ask()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    batch = await claim(outbox)
+    got = ids(batch)
+    while len(got) < 5:
+        got += ids(await claim(outbox))
+    assert sorted(got) == sorted(each.id for each in events)
+    assert batch.entries[0].first_sent_at_ms is None
+
+
+async def test_a_claim_cancelled_while_it_waits_takes_nothing_later(outbox: Outbox) -> None:
+    waiting = asyncio.create_task(outbox.claim(ask()))
+    assert await claims_nothing(outbox)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    [sent] = await append_all(outbox, 1)
+    assert ids(await claim(outbox)) == [sent.id]
