@@ -1,4 +1,7 @@
-"""Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave."""
+"""Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave.
+
+And a relay of ours at work, for what goes on between it and them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,17 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import boto3
 import pytest
 
 from service.documents.bucket import Bucket
+from service.relay import lane as lanes
+from service.relay import outcome as outcomes
+from service.stand_in.event_api import EventApi
+from tests.integration.delivery import Delivery, delivering
 from tests.s3_server import running_s3
 
 REGION = "eu-west-1"
@@ -114,3 +122,19 @@ def node_packages(tmp_path_factory):
         reason = f"npm can't install the sign-in packages: {installed.stderr[-500:]}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     return folder
+
+
+@pytest.fixture
+async def delivery(tmp_path: Path, inngest_api: EventApi) -> AsyncIterator[Delivery]:
+    async with delivering(tmp_path / "outbox.db", inngest_api) as made:
+        yield made
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays of tens of milliseconds where the real ones are seconds."""
+    monkeypatch.setattr(outcomes, "REFUSAL_DELAYS_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr(outcomes, "SUSPECT_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(outcomes, "MAX_SUSPECT_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "MISCONFIGURED_SECONDS", 0.1)
+    monkeypatch.setattr(lanes, "MAX_BACKOFF_SECONDS", 0.3)

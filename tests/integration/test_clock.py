@@ -17,7 +17,7 @@ from service.relay.outcome import Answer, Outcome
 from service.relay.report import HORIZON_MS, Report
 from service.stand_in.event_api import EventApi
 from tests.contract.storage import append_all, ask, claim, deliver, ids
-from tests.integration.test_relay import delivering
+from tests.integration.delivery import delivering
 
 HOUR = 3600.0
 

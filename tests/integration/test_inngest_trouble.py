@@ -1,0 +1,124 @@
+"""Inngest in trouble, away or told a wrong key: the lane closes, nobody ages, all is delivered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from service.outbox.outbox import State
+from service.relay.lane import LaneState
+from service.stand_in.event_api import EventApi
+from service.stand_in.faults import Action, Answer, Cut, Drip, Hang, Reset, Slow
+from tests.integration.delivery import Delivery, delivering
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Answer(401, body='{"error":"Event key not found","status":401}'),
+        Answer(403),
+        Answer(404, body="<html>", content_type="text/html"),
+        Answer(308, headers={"Location": "http://127.0.0.1:1/e/x"}),
+        Answer(503, body='{"error":"event keys are required to send events","status":503}'),
+    ],
+    ids=["401", "403", "404", "308", "503 without keys"],
+)
+@pytest.mark.usefixtures("quick")
+async def test_a_wrong_configuration_pauses_the_lane_and_ages_nobody(
+    delivery: Delivery, fault: Action
+) -> None:
+    delivery.api.faults.add(fault, times=None)
+    ids = await delivery.accept(*[f"d-{n}" for n in range(10)])
+    await delivery.lane_is(LaneState.MISCONFIGURED)
+    await delivery.api.ledger.wait_for_requests(3)
+    assert {(await delivery.row(one)).attempts for one in ids} == {0}
+    delivery.api.faults.clear()
+    rows = await delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    assert [request.events for request in delivery.api.ledger.requests][1:4] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Answer(status) for status in (408, 425, 429, 500, 502, 503, 504)),
+        Answer(502, body="<html>bad gateway</html>", content_type="text/html"),
+        Answer(400, body="<html>not the API's</html>", content_type="text/html"),
+        Answer(200, body="<html>captive portal</html>", content_type="text/html"),
+        Answer(200, body='{"ids": ["01'),
+        Answer(200, body="", content_type="text/plain"),
+        Answer(200, body='{"ids": [1, 2]}'),
+        Answer(204, body=""),
+        Reset("unread"),
+        Reset("read"),
+        Reset("stored"),
+        Hang(),
+        Hang(store=True),
+        Slow(seconds=5),
+        Drip(seconds=0.2),
+        Cut(answer_bytes=10),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("quick")
+async def test_trouble_closes_the_lane_ages_nobody_and_ends_by_itself(
+    delivery: Delivery, fault: Action
+) -> None:
+    delivery.api.faults.add(fault, times=None)
+    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
+    await delivery.lane_is(LaneState.CLOSED)
+    await delivery.api.ledger.wait_for_requests(3)
+    ids += await delivery.accept("later")
+    assert {(await delivery.row(one)).attempts for one in ids} == {0}
+    delivery.api.faults.clear()
+    rows = await delivery.ends(ids)
+    assert {row.attempts for row in rows} == {1}
+    await delivery.lane_is(LaneState.OPEN)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_is_away_is_waited_for(delivery: Delivery) -> None:
+    await delivery.api.close()
+    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
+    await delivery.lane_is(LaneState.CLOSED)
+    assert "Connect" in delivery.relay.lane.reason
+    await delivery.api.start()
+    rows = await delivery.ends(ids)
+    assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
+
+
+async def test_retry_after_is_honoured(delivery: Delivery) -> None:
+    delivery.api.faults.add(Answer(429, retry_after=1))
+    began = time.monotonic()
+    await delivery.ends(await delivery.accept("d"))
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_when_everything_is_refused_the_lane_closes_and_the_rest_does_not_age(
+    delivery: Delivery,
+) -> None:
+    words = '{"ids":[""],"status":400,"error":"publish failed"}'
+    delivery.api.faults.add(Answer(400, body=words), times=None)
+    ids = await delivery.accept(*[f"d-{n}" for n in range(200)])
+    await delivery.lane_is(LaneState.CLOSED)
+    assert delivery.relay.lane.reason == "every event is refused"
+    delivery.api.faults.clear()
+    await delivery.ends(ids)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_lane_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
+    tmp_path: Path, inngest_api: EventApi
+) -> None:
+    inngest_api.faults.add(Answer(500), times=None)
+    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+        ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
+        await delivery.lane_is(LaneState.CLOSED)
+    asked = len(inngest_api.ledger.requests)
+    inngest_api.faults.clear()
+    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+        await delivery.ends(ids)
+    assert [one.events for one in inngest_api.ledger.requests][asked : asked + 2] == [1, 2]
