@@ -1,0 +1,112 @@
+"""A PostgreSQL server that crashes and starts again: posts fail soon, nothing accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.outbox.migrations import migrate
+from service.outbox.outbox import Settlement
+from tests.contract.storage import PostgresStorage, append_all, ask, claim, deliver, eventually, ids
+from tests.integration.posting import Posting, can_append, fails_soon, stored
+from tests.postgres_server import PostgresServer, needed_postgres
+
+
+@pytest.fixture(scope="module")
+def crashable() -> Iterator[PostgresServer]:
+    """A server that syncs, for tests that stop it."""
+    with needed_postgres(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def url(crashable: PostgresServer) -> Iterator[str]:
+    with crashable.database("outbox") as made:
+        migrate(made)
+        yield made
+
+
+async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_back(
+    crashable: PostgresServer, url: str
+) -> None:
+    async with PostgresStorage(url).open() as outbox:
+        [first] = await append_all(outbox, 1)
+        await asyncio.to_thread(crashable.crash)
+        try:
+            await fails_soon(outbox)
+            assert outbox.failure
+            with pytest.raises(OutboxUnavailableError):
+                await outbox.find(first.id)
+            await asyncio.gather(*(fails_soon(outbox) for _ in range(50)))
+        finally:
+            await asyncio.to_thread(crashable.start)
+
+        async def back() -> bool:
+            return await can_append(outbox)
+
+        await eventually(back)
+        assert outbox.failure is None
+        assert await outbox.find(first.id)
+
+
+async def test_an_immediate_restart_under_load_loses_and_doubles_nothing(
+    crashable: PostgresServer, url: str
+) -> None:
+    async with PostgresStorage(url).open() as outbox:
+        posting = Posting(outbox)
+        async with posting.under_way():
+            for _ in range(2):
+                await posting.more()
+                await asyncio.to_thread(crashable.crash)
+                await asyncio.to_thread(crashable.start)
+            await posting.more()
+        found = await stored(outbox)
+        assert set(posting.accepted) <= set(found)
+        assert len(found) == len(set(found))
+
+
+async def test_a_waiting_claim_outlives_a_restart(crashable: PostgresServer, url: str) -> None:
+    async with PostgresStorage(url).open() as outbox:
+
+        async def claim_until_given() -> list[str]:
+            while True:
+                try:
+                    return ids(await outbox.claim(ask()))
+                except OutboxUnavailableError:
+                    await asyncio.sleep(0.05)
+
+        waiting = asyncio.create_task(claim_until_given())
+        await asyncio.to_thread(crashable.crash)
+        await asyncio.to_thread(crashable.start)
+
+        async def appended() -> bool:
+            return await can_append(outbox)
+
+        await eventually(appended)
+        async with asyncio.timeout(10):
+            assert await waiting
+
+
+async def test_settling_is_possible_after_the_database_came_back(
+    crashable: PostgresServer, url: str
+) -> None:
+    async with PostgresStorage(url).open() as outbox:
+        await append_all(outbox, 2)
+        batch = await claim(outbox)
+        await asyncio.to_thread(crashable.crash)
+        with pytest.raises(OutboxUnavailableError):
+            await deliver(outbox, batch)
+        await asyncio.to_thread(crashable.start)
+
+        async def settled() -> bool:
+            try:
+                return await deliver(outbox, batch) == 0
+            except OutboxUnavailableError:
+                return False
+
+        await eventually(settled)
+        seqs = [entry.seq for entry in batch.entries]
+        assert await outbox.settle(Settlement(batch.claim, delivered=seqs)) == 2
