@@ -1,6 +1,6 @@
 """Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave.
 
-And a relay of ours at work, for what goes on between it and them.
+And parts of ours at work: an SQLite outbox, and a relay between one and the stand-in.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import boto3
 import pytest
 
 from service.documents.bucket import Bucket
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.relay import lane as lanes
 from service.relay import outcome as outcomes
 from service.stand_in.event_api import EventApi
@@ -122,6 +123,13 @@ def node_packages(tmp_path_factory):
         reason = f"npm can't install the sign-in packages: {installed.stderr[-500:]}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     return folder
+
+
+@pytest.fixture
+async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=100) as opened:
+        yield opened
 
 
 @pytest.fixture

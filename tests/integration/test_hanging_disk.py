@@ -1,0 +1,80 @@
+"""The SQLite outbox on a disk that hangs: nobody waits for it, and what it took is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.outbox import sqlite_writer
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from tests.contract.storage import event, eventually
+from tests.integration.posting import can_append
+
+
+@pytest.fixture
+async def stuck(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[threading.Event]:
+    """The disk hangs until the event is set."""
+    monkeypatch.setattr(sqlite_writer, "STUCK_SECONDS", 0.1)
+    released = threading.Event()
+    hanging = outbox.writer.submit(outbox._writes, lambda _: released.wait(20))
+    hanging.add_done_callback(lambda done: done.cancelled() or done.exception())
+    yield released
+    released.set()
+
+
+async def test_nobody_waits_for_a_disk_that_hangs(
+    outbox: SqliteOutbox, stuck: threading.Event
+) -> None:
+    sent = event()
+    for _ in range(3):
+        began = time.monotonic()
+        with pytest.raises(OutboxUnavailableError, match="does not answer"):
+            await outbox.save_scope("user", "u-1", {})
+        assert time.monotonic() - began < 1
+    with pytest.raises(OutboxUnavailableError):
+        await outbox.append(sent)
+    stuck.set()
+    await eventually(lambda: can_append(outbox))
+    assert outbox.undelivered == (await outbox.stats()).pending == 1
+
+
+async def test_what_a_hanging_disk_took_after_all_is_counted(
+    outbox: SqliteOutbox, stuck: threading.Event
+) -> None:
+    """The caller was told that it is not known; it is stored, and delivered."""
+    await asyncio.sleep(0)
+    appended = asyncio.create_task(outbox.append(event()))
+    with pytest.raises(OutboxUnavailableError):
+        await appended
+    stuck.set()
+    await eventually(lambda: can_append(outbox))
+    stats = await outbox.stats()
+    assert outbox.undelivered == stats.pending
+
+
+async def test_a_stop_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "STUCK_SECONDS", 0.1)
+    released = threading.Event()
+    path = tmp_path / "other.db"
+    began = time.monotonic()
+    try:
+        async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+            hanging = outbox.writer.submit(outbox._writes, lambda _: released.wait(20))
+            queued = outbox.writer.submit(outbox._writes, lambda _: True)
+            await asyncio.sleep(0.05)
+        for future in (hanging, queued):
+            with pytest.raises((OutboxUnavailableError, asyncio.CancelledError)):
+                await future
+        assert time.monotonic() - began < 10
+    finally:
+        released.set()

@@ -1,0 +1,48 @@
+"""Claims on an SQLite outbox that are cancelled as they come: no row is left delivering."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.outbox.sqlite_outbox import SqliteOutbox
+from tests.contract.storage import append_all, ask, claim, eventually
+
+
+async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteOutbox) -> None:
+    await append_all(outbox, 5)
+    waiting = asyncio.create_task(outbox.claim(ask()))
+    await asyncio.sleep(0)
+    [future] = outbox.writer._waiting[outbox._claims].futures
+    for _ in range(1_000_000):
+        if future.done():
+            break
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    async def released() -> bool:
+        return (await outbox.stats()).delivering == 0
+
+    await eventually(released)
+    assert [entry.sends for entry in (await claim(outbox)).entries] == [0] * 5
+
+
+async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
+    outbox: SqliteOutbox,
+) -> None:
+    await append_all(outbox, 5)
+    waiting = asyncio.create_task(outbox.claim(ask()))
+    for _ in range(1000):
+        await asyncio.sleep(0)
+        if outbox._claims in outbox.writer._in_hop:
+            break
+    waiting.cancel()
+
+    async def released() -> bool:
+        stats = await outbox.stats()
+        return (stats.pending, stats.delivering) == (5, 0)
+
+    await eventually(released)

@@ -1,0 +1,75 @@
+"""The count of what waits in an SQLite outbox: true over all that can happen to rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import TooManyPendingError
+from service.outbox.outbox import Again, Dead, Filter, Settlement, State
+from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from tests.contract.storage import append_all, ask, claim, deliver, event, eventually
+from tests.integration.posting import can_append
+
+
+async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
+    """Over stale settles, expired leases, discard, replay, restart."""
+    path = tmp_path / "other.db"
+
+    async def agrees(outbox: SqliteOutbox) -> None:
+        stats = await outbox.stats()
+        assert outbox.undelivered == stats.pending + stats.delivering
+        assert sum(outbox._counts._by_user.values()) == outbox.undelivered
+        assert min(outbox._counts._by_user.values(), default=0) >= 0
+
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        await append_all(outbox, 10, "u-1")
+        await append_all(outbox, 10, "u-2")
+        late = await claim(outbox, ask(5, lease_seconds=0.05))
+        await agrees(outbox)
+        batch = await claim(outbox, ask(100))
+        while len(batch.entries) < 15:
+            batch = await claim(outbox, ask(100))
+        again = await claim(outbox, ask(100))
+        assert await deliver(outbox, late) == 5
+        await agrees(outbox)
+        deads = [Dead(entry.seq, 1, "rejected", "bad") for entry in batch.entries]
+        await outbox.settle(Settlement(batch.claim, dead=deads))
+        await outbox.settle(Settlement(batch.claim, dead=deads))
+        await agrees(outbox)
+        agains = [Again(entry.seq, 0, 0, alone=False) for entry in again.entries[:2]]
+        await outbox.settle(Settlement(again.claim, again=agains))
+        await agrees(outbox)
+        await outbox.replay(Filter(state=State.DEAD, limit=7), actor="test")
+        await agrees(outbox)
+        await outbox.discard(Filter(user_id="u-2", limit=4), actor="test")
+        await agrees(outbox)
+        left = outbox.undelivered
+    async with open_sqlite_outbox(path, max_pending=left, max_pending_per_user=1000) as outbox:
+        batch = await claim(outbox, ask(3))
+        await deliver(outbox, batch)
+
+        async def counted() -> bool:
+            return outbox.undelivered == left - len(batch.entries)
+
+        await eventually(counted)
+        await agrees(outbox)
+        assert sum([await can_append(outbox) for _ in batch.entries]) == len(batch.entries)
+        with pytest.raises(Exception, match="full"):
+            await outbox.append(event())
+
+
+async def test_rows_from_before_the_start_fill_a_users_room(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=5) as outbox:
+        await append_all(outbox, 5)
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=5) as outbox:
+
+        async def counted() -> bool:
+            return outbox.undelivered == 5
+
+        await eventually(counted)
+        with pytest.raises(TooManyPendingError):
+            await outbox.append(event())
+        await outbox.append(event("u-2"))
