@@ -1,6 +1,6 @@
 """Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave.
 
-And parts of ours at work: an SQLite outbox, and a relay between one and the stand-in.
+And parts of ours at work: an SQLite outbox, a relay between one and the stand-in, an HTTP client.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import boto3
 import pytest
 
@@ -146,3 +147,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcomes, "MAX_SUSPECT_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(lanes, "MISCONFIGURED_SECONDS", 0.1)
     monkeypatch.setattr(lanes, "MAX_BACKOFF_SECONDS", 0.3)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session

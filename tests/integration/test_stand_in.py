@@ -22,12 +22,6 @@ BAD = {"name": ""}
 ULID_CHARS = 26
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 async def post(
     http: aiohttp.ClientSession, api: EventApi, events: object, **headers: str
 ) -> tuple[int, dict[str, Any]]:

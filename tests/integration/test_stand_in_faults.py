@@ -1,12 +1,9 @@
-"""The stand-in misbehaves on the wire as its script says, and tells what arrived."""
+"""The stand-in misbehaves on the wire as its script says, and keeps the events that it should."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -26,9 +23,8 @@ from service.stand_in.faults import (
     Slow,
     TooLarge,
 )
+from tests.integration.batches import EVENTS, POISONED, post
 
-EVENTS = [{"id": f"e{n}", "name": "a", "data": {"documentName": f"d{n}"}} for n in range(3)]
-POISONED = {"id": "bad", "name": "a", "data": {"documentName": "poison apple"}}
 BAD_EVENTS = (
     {},
     {"name": ""},
@@ -36,20 +32,6 @@ BAD_EVENTS = (
     {"name": "a", "ts": 1},
     {"name": "a", "id": 1},
 )
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-async def post(http, api, events=EVENTS, seconds=5.0):
-    limit = aiohttp.ClientTimeout(total=seconds)
-    async with http.post(
-        f"{api.url}/e/key", json=events, timeout=limit, allow_redirects=False
-    ) as response:
-        return response.status, await response.text(), response.headers
 
 
 async def ids_of(http, api, events=EVENTS):
@@ -212,104 +194,3 @@ async def test_an_event_that_matches_makes_its_request_fail_and_no_other(
     assert (await post(http, inngest_api, healthy))[0] == 200
     assert (await post(http, inngest_api, [*healthy, POISONED]))[0] == 500
     assert inngest_api.ledger.times("bad") == 0
-
-
-async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):
-    url = f"{inngest_api.url}/stand-in/faults"
-    fault = {"action": {"kind": "answer", "status": 503}, "times": None}
-    async with http.post(url, json=fault) as response:
-        assert response.status == 201
-        assert (await response.json())[0]["action"]["status"] == 503
-    assert (await post(http, inngest_api))[0] == 503
-    async with http.get(url) as response:
-        assert len(await response.json()) == 1
-    async with http.delete(url) as response:
-        assert response.status == 204
-    assert (await post(http, inngest_api))[0] == 200
-
-
-async def test_poison_scripted_over_http_matches_without_being_told_how(inngest_api, http):
-    async with http.post(
-        f"{inngest_api.url}/stand-in/faults", json={"action": {"kind": "poison"}}
-    ) as response:
-        assert response.status == 201
-    assert (await post(http, inngest_api, [POISONED]))[0] == 400
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        b"",
-        b"[]",
-        b'{"action":{"kind":"explode"}}',
-        b'{"action":{"kind":"answer","status":1}}',
-        b'{"action":{"kind":"hang"},"times":0}',
-        b'{"action":{"kind":"hang"},"for":1}',
-    ],
-)
-async def test_a_fault_that_is_not_one_is_refused(inngest_api, http, fault):
-    async with http.post(f"{inngest_api.url}/stand-in/faults", data=fault) as response:
-        assert response.status == 400
-        assert (await response.json())["error"]
-    assert not inngest_api.faults.left
-
-
-async def test_what_arrived_is_shown_newest_last_and_can_be_forgotten(inngest_api, http):
-    await post(http, inngest_api)
-    await post(http, inngest_api, EVENTS[2:])
-    url = f"{inngest_api.url}/stand-in"
-    async with http.get(f"{url}/events?limit=2") as response:
-        shown = await response.json()
-    assert [(entry["id"], entry["times"]) for entry in shown] == [("e2", 2), ("e2", 2)]
-    assert shown[-1]["event"] == EVENTS[2]
-    async with http.get(f"{url}/events?id=e1") as response:
-        assert [entry["event"] for entry in await response.json()] == [EVENTS[1]]
-    async with http.get(f"{url}/stats") as response:
-        assert await response.json() == {"requests": 2, "arrivals": 4, "ids": 3, "runs": 3}
-    async with http.delete(f"{url}/events") as response:
-        assert response.status == 204
-    async with http.get(f"{url}/events") as response:
-        assert await response.json() == []
-
-
-async def test_an_event_that_is_not_utf_8_is_shown_with_replacements(inngest_api, http):
-    await (
-        await http.post(f"{inngest_api.url}/e/k", data=b'{"name":"a","data":{"x":"\xff"}}')
-    ).read()
-    async with http.get(f"{inngest_api.url}/stand-in/events") as response:
-        [shown] = await response.json()
-    assert shown["event"]["data"] == {"x": "\ufffd"}
-
-
-async def test_a_limit_that_is_no_number_is_refused(inngest_api, http):
-    async with http.get(f"{inngest_api.url}/stand-in/events?limit=x") as response:
-        assert response.status == 400
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.stand_in", "--port", "0", "--keys", "good,better"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout
-    line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-    url = line.split()[-1]
-    async with http.post(f"{url}/e/better", json=EVENTS) as response:
-        assert response.status == 200
-    async with http.post(f"{url}/e/other", json=EVENTS) as response:
-        assert response.status == 401
-    process.send_signal(number)
-    await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 0
-
-
-async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.stand_in", "--port", inngest_api.url.split(":")[-1]),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, words = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 1
-    assert b"can't listen" in words
-    assert b"Traceback" not in words
