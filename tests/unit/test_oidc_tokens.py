@@ -1,0 +1,158 @@
+"""Sign-ins at a provider whose tokens lie: claims that do not fit, signatures of other keys."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, OctKey
+
+from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, rsa_key, sign
+from tests.unit.oidc_browser import refused
+
+
+def base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def unsigned_part(header, claims) -> str:
+    return ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
+
+
+def unsigned(claims, _key):
+    return unsigned_part({"alg": "none"}, claims) + "."
+
+
+def with_the_public_key_as_shared_secret(claims, key):
+    signed = unsigned_part({"alg": "HS256", "kid": key.kid}, claims)
+    digest = hmac.digest(key.as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{base64url(digest)}"
+
+
+def with_the_client_secret(claims, key):
+    secret = OctKey.import_key(CLIENT_SECRET * 2)
+    return jwt.encode({"alg": "HS256", "kid": key.kid}, claims, secret, algorithms=["HS256"])
+
+
+def with_a_key_of_its_own(claims, key):
+    return sign(claims, rsa_key(key.kid, 1))
+
+
+def with_a_key_in_its_header(claims, key):
+    own = rsa_key(key.kid, 1)
+    return sign(claims, own, jwk=own.as_dict(private=False))
+
+
+def with_another_kind_of_key(claims, key):
+    own = ECKey.generate_key("P-256", {"kid": key.kid})
+    return jwt.encode({"alg": "ES256", "kid": key.kid}, claims, own)
+
+
+def with_a_changed_claim(claims, key):
+    header, _, signature = sign(claims, key).split(".")
+    payload = base64url(json.dumps({**claims, "sub": "root"}).encode())
+    return f"{header}.{payload}.{signature}"
+
+
+class TestTheToken:
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {"nonce": "wrong"},
+            {"nonce": ""},
+            {"nonce": ...},
+            {"iss": "https://evil.example"},
+            {"iss": ...},
+            {"aud": "another-client"},
+            {"aud": ["another-client"]},
+            {"aud": []},
+            {"aud": ...},
+            {"aud": f"{CLIENT_ID}-2"},
+            {"aud": [CLIENT_ID, "another-client"]},
+            {"azp": "another-client"},
+            {"aud": [CLIENT_ID, "another-client"], "azp": "another-client"},
+            {"exp": 1},
+            {"exp": ...},
+            {"exp": "2100"},
+            {"exp": True},
+            {"iat": 4_000_000_000, "exp": 4_000_000_300},
+            {"iat": ...},
+            {"nbf": 4_000_000_000},
+            {"sub": ...},
+            {"sub": ..., "email": ...},
+            {"sub": ""},
+            {"sub": 7},
+            {"sub": "line\nbreak"},
+            {"sub": "x" * 256},
+        ],
+        ids=str,
+    )
+    async def test_a_claim_that_does_not_fit_is_refused(self, browser, provider, claims):
+        provider.claims = claims
+        await refused(browser, await browser.finish(provider, await browser.begin()))
+
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {"aud": [CLIENT_ID]},
+            {"azp": CLIENT_ID},
+            {"aud": [CLIENT_ID, "another-client"], "azp": CLIENT_ID},
+            {"exp": -30},
+            {"iat": 30},
+        ],
+    )
+    async def test_what_fits_is_taken(self, browser, provider, claims):
+        now = int(time.time())
+        moments = {name: now + claims[name] for name in ("exp", "iat") if name in claims}
+        provider.claims = {**claims, **moments}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["id"] == "ada"
+
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            unsigned,
+            with_the_public_key_as_shared_secret,
+            with_the_client_secret,
+            with_a_key_of_its_own,
+            with_a_key_in_its_header,
+            with_another_kind_of_key,
+            with_a_changed_claim,
+            lambda claims, key: sign(claims, key)[:-2],
+            lambda claims, key: sign(claims, key) + ".x",
+            lambda _claims, _key: "",
+            lambda _claims, _key: "...",
+            lambda _claims, _key: "[" * 1000,
+            lambda claims, key: sign({**claims, "more": "x" * 65_536}, key),
+            lambda _claims, key: jwt.encode({"alg": "RS256", "kid": key.kid}, {}, key),
+        ],
+    )
+    async def test_a_token_that_the_provider_did_not_sign_is_refused(
+        self, browser, provider, forge
+    ):
+        provider.sign = forge
+        await refused(browser, await browser.finish(provider, await browser.begin()))
+
+    @pytest.mark.parametrize(("said", "known"), [("true", False), (1, False), (False, False)])
+    async def test_an_email_is_verified_only_when_the_provider_says_true(
+        self, browser, provider, said, known
+    ):
+        provider.claims = {"email_verified": said}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["emailVerified"] is known
+
+    async def test_an_email_may_come_from_the_userinfo(self, browser, provider):
+        provider.claims = {"email": ..., "email_verified": ...}
+        provider.userinfo = {"sub": "ada", "email": "ada@example.com", "email_verified": True}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["email"] == "ada@example.com"
+
+    async def test_a_userinfo_of_somebody_else_is_refused(self, browser, provider):
+        provider.claims = {"email": ...}
+        for info in ({"sub": "eve", "email": "root@example.com"}, {"email": "root@example.com"}):
+            provider.userinfo = info
+            await refused(browser, await browser.finish(provider, await browser.begin()))
