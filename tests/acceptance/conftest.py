@@ -1,0 +1,61 @@
+"""What the acceptance tests of a module share: running services, and who asks them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from service.stand_in.event_api import EventApi
+from tests.acceptance.fleet import Process, environment, running
+from tests.acceptance.front_end import FRONT, SECRET
+from tests.acceptance.plain_browser import Browser
+from tests.forged_provider import ForgedProvider
+
+module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
+
+
+@module_fixture
+async def inngest() -> AsyncIterator[EventApi]:
+    async with EventApi() as api:
+        yield api
+
+
+@module_fixture
+async def provider() -> AsyncIterator[ForgedProvider]:
+    async with ForgedProvider() as provider:
+        yield provider
+
+
+@module_fixture
+async def development(
+    tmp_path_factory: pytest.TempPathFactory, inngest: EventApi, provider: ForgedProvider
+) -> AsyncIterator[Process]:
+    path = tmp_path_factory.mktemp("development") / "outbox.db"
+    settings = environment(
+        f"sqlite:///{path}",
+        inngest.url,
+        NEXTAUTH_SECRET=SECRET,
+        OPERATOR_EMAILS="kim@example.com",
+        ALLOWED_ORIGINS=FRONT,
+        METRICS_TOKEN="a-token-of-the-tests-only",
+        LOG_LEVEL="info",
+        LOG_FORMAT="json",
+    )
+    async with running("serve", environment=settings) as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(development: Process) -> AsyncIterator[Browser]:
+    browser = Browser(development.url)
+    yield browser
+    await browser.http.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def other(development: Process) -> AsyncIterator[Browser]:
+    browser = Browser(development.url)
+    yield browser
+    await browser.http.close()

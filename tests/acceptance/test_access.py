@@ -1,0 +1,58 @@
+"""Who sees and changes what, asked of the running service: owners, operators, who has a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.stand_in.event_api import EventApi
+from tests.acceptance.fleet import Process
+from tests.acceptance.plain_browser import Browser, arrived
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_an_event_is_seen_by_its_owner_and_operators_only(
+    browser: Browser, other: Browser, development: Process
+) -> None:
+    await browser.sign_in("ada")
+    _, accepted = await browser.post()
+    path = f"/api/events/{accepted['eventId']}"
+    assert (await browser.ask("GET", path))[0] == 200
+    status, body = await other.ask("GET", path)
+    assert (status, body["code"]) == (401, "session_required")
+    await other.sign_in("eve")
+    status, body = await other.ask("GET", path)
+    assert (status, body["code"]) == (404, "not_found")
+    await other.sign_in("kim")
+    assert (await other.ask("GET", path))[0] == 200
+    await development.said(f'"show_event".*{accepted["eventId"]}|{accepted["eventId"]}.*show_event')
+
+
+async def test_settings_show_in_the_next_event(
+    browser: Browser, other: Browser, inngest: EventApi
+) -> None:
+    await browser.sign_in("ada", organizationId="org")
+    await other.sign_in("kim")
+    organization = "/api/settings/organization/org"
+    assert (await other.ask("PUT", organization, json={"who": "org", "deep": {"a": 1}}))[0] == 200
+    status, body = await browser.ask("PUT", organization, json={"who": "ada"})
+    assert (status, body["code"]) == (403, "operator_required")
+    for own, who in (({}, "org"), ({"who": "ada"}, "ada"), ({"who": None}, None)):
+        _, effective = await browser.ask("PUT", "/api/settings", json=own)
+        assert (effective["who"], effective["deep"]) == (who, {"a": 1})
+        _, accepted = await browser.post()
+        event = await arrived(inngest, accepted)
+        assert event["data"]["appSettings"] == effective
+
+
+async def test_the_metrics_are_for_this_machine_and_who_has_the_token(browser: Browser) -> None:
+    async def ask(**headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with browser.http.get(f"{browser.url}/metrics", headers=named) as answer:
+            return answer.status
+
+    assert await ask() == 200
+    assert await ask(X_Forwarded_For="127.0.0.1") == 401
+    assert await ask(X_Forwarded_For="127.0.0.1", Authorization="Bearer wrong") == 401
+    token = "Bearer a-token-of-the-tests-only"
+    assert await ask(X_Forwarded_For="127.0.0.1", Authorization=token) == 200
