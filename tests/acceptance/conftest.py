@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+import uuid_utils
 
 from service.stand_in.event_api import EventApi
 from tests.acceptance.fleet import Process, environment, running
 from tests.acceptance.front_end import FRONT, SECRET
 from tests.acceptance.plain_browser import Browser
+from tests.acceptance.poster import Poster
 from tests.forged_provider import ForgedProvider
 
 module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -59,3 +61,20 @@ async def other(development: Process) -> AsyncIterator[Browser]:
     browser = Browser(development.url)
     yield browser
     await browser.http.close()
+
+
+@module_fixture
+async def service(
+    tmp_path_factory: pytest.TempPathFactory, inngest: EventApi
+) -> AsyncIterator[Process]:
+    path = tmp_path_factory.mktemp("route") / "outbox.db"
+    async with running("serve", environment=environment(f"sqlite:///{path}", inngest.url)) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def poster(service: Process) -> AsyncIterator[Poster]:
+    one = Poster(service.url)
+    await one.sign_in(str(uuid_utils.uuid7()))
+    yield one
+    await one.http.close()
