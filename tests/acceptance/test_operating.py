@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 from service.stand_in.event_api import EventApi
-from tests.acceptance.fleet import ROOT, client, environment, running
+from tests.acceptance.fleet import client, environment, running
+from tests.acceptance.outbox_script import outbox
 from tests.contract.storage import eventually
-
-
-async def outbox(url: str, *arguments: str) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service.cli.outbox",
-        *arguments,
-        "--url",
-        url,
-        "--json",
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return json.loads(out)
 
 
 async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(

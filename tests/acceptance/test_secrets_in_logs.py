@@ -15,7 +15,7 @@ import pytest
 from service.stand_in.event_api import EventApi
 from service.stand_in.faults import Answer, Match, Poison, Reset
 from tests.acceptance.fleet import Process, environment, running
-from tests.acceptance.test_operating import outbox
+from tests.acceptance.outbox_script import outbox
 from tests.contract.storage import eventually
 from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 
