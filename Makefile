@@ -27,7 +27,7 @@ demo: $(READY) ## half a minute of trouble in the terminal; ends with the count 
 	$(BIN)/python -m service demo
 
 test: $(READY) ## all set-up, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 soak: $(READY) ## longer trials under faults and kills (about 8 minutes); prints what was lost
 	$(BIN)/python -m pytest -m soak -s -q
@@ -42,7 +42,7 @@ bench: $(READY) ## measure the service beside what it replaces (a few minutes)
 	$(BIN)/python -m tests.bench
 
 lock: ## resolve the dependencies anew into requirements.lock
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --all-extras -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --all-extras -o requirements.lock pyproject.toml
 
 clean: ## remove the environment and what the tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
