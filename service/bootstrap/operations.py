@@ -27,6 +27,7 @@ from service.outbox.outbox import Filter, LaneRecord, Row, Stats
 from service.outbox.postgres_outbox import open_postgres_operations
 from service.outbox.sqlite_connection import open_onlooker
 from service.outbox.sqlite_lock import writer_of
+from service.outbox.sqlite_log import SqliteLog
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.outbox.sqlite_reading import SqliteReading
 from service.web.control import Changes
@@ -159,8 +160,7 @@ def _is_at_rest(path: Path) -> bool:
 
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """
-    log = path.with_name(path.name + "-wal")
-    return writer_of(path) is None and (not log.exists() or log.stat().st_size == 0)
+    return writer_of(path) is None and SqliteLog(path).size == 0
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-HEADROOM_BYTES = 16 * 1024 * 1024  # a write-ahead log of 8 MiB, and what its checkpoint adds
+HEADROOM_BYTES = 16 * 1024 * 1024  # what moving a full write-ahead log adds to the database
 _HEADROOM_SHARE = 1 / 3
 _CHECK_SECONDS = 0.25
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from service.errors import OutboxUnavailableError
+from service.outbox.sqlite_log import SqliteLog
 
 _BUSY_MS = 1000
 _CLOSE_SECONDS = 3.0
@@ -26,7 +27,7 @@ _WRITER = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA busy_timeout = {_BUSY_MS};
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 3000;
 PRAGMA journal_size_limit = 33554432;
 PRAGMA cache_size = -32768;
 PRAGMA temp_store = MEMORY;
@@ -103,8 +104,9 @@ class SqliteConnection:
 
 @contextlib.asynccontextmanager
 async def open_writer(path: Path) -> AsyncIterator[SqliteConnection]:
-    """The one connection that writes. Raises OutboxUnavailableError."""
+    """The one connection that writes; its log has a reserve. Raises OutboxUnavailableError."""
     async with _open(str(path), _WRITER) as connection:
+        await connection.run(SqliteLog(path).reserve)
         yield connection
 
 

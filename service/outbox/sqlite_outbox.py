@@ -42,6 +42,7 @@ from service.outbox.sqlite_intake import (
     SqliteIntake,
 )
 from service.outbox.sqlite_lock import sole_writer
+from service.outbox.sqlite_log import SqliteLog
 from service.outbox.sqlite_pace import Pace
 from service.outbox.sqlite_queue import SqliteClaims, SqliteSettlements, release
 from service.outbox.sqlite_reading import SqliteReading
@@ -78,7 +79,7 @@ class SqliteOutbox:
         )
         self._reading: SqliteReading | None = None
         self._disk = Disk(path.parent)
-        self._upkeep = SqliteUpkeep(path, self.writer, self._write)
+        self._upkeep = SqliteUpkeep(SqliteLog(path), self._disk, self.writer, self._write)
         self._pace = Pace(lambda: self._intake.appended, time.monotonic)
         self._lane: LaneRecord
         self.scope_revision = 0

@@ -16,6 +16,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.outbox import Filter, IdempotencyKey, LaneRecord, Receipt, Row, State, Stats
 from service.outbox.sqlite_connection import SqliteConnection
 from service.outbox.sqlite_intake import used_receipt
+from service.outbox.sqlite_log import SqliteLog
 
 # The one definition of a row's state for people, over the places where its `seq` may be.
 _ROWS = """
@@ -135,7 +136,7 @@ class SqliteReading:
             oldest_due_seconds=_age(due, now),
             lane=lane_record(lane, now),
             database_bytes=_size(self._path),
-            wal_bytes=_size(self._path.with_name(self._path.name + "-wal")),
+            wal_bytes=SqliteLog(self._path).size,
         )
 
     async def load_lane(self) -> LaneRecord:

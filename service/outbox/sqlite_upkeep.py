@@ -10,16 +10,16 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
 
+from service.outbox.disk import Disk
+from service.outbox.sqlite_log import SqliteLog
 from service.outbox.sqlite_repair import audited, purge_page
 from service.outbox.sqlite_writer import SqliteWriter
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
-KEPT_LOG_BYTES = 4 * 1024 * 1024
 _PAUSE_SECONDS = 0.05
 _VACUUM_PAGES = 1000
 _WARN_SECONDS = 60.0
@@ -28,12 +28,17 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteUpkeep:
-    """`write` runs one job in a transaction of `writer`, which writes the file at `path`."""
+    """`write` runs one job in a transaction of `writer`, whose log is on `disk`."""
 
     def __init__(
-        self, path: Path, writer: SqliteWriter, write: Callable[[Any], Awaitable[Any]]
+        self,
+        write_ahead_log: SqliteLog,
+        disk: Disk,
+        writer: SqliteWriter,
+        write: Callable[[Any], Awaitable[Any]],
     ) -> None:
-        self._log_path = path.with_name(path.name + "-wal")
+        self._log = write_ahead_log
+        self._disk = disk
         self._writer = writer
         self._write = write
         self._groups_seen = self._groups_moved = 0
@@ -58,29 +63,21 @@ class SqliteUpkeep:
     async def tidy(self) -> None:
         """Move the write-ahead log into the file when nothing was written since the last call.
 
-        A large log is cut then. Some of it is kept: on a disk that others fill, claims and
-        completions still fit into it.
-        Under load the writer's own checkpoints reuse it; beside a reader that holds a transaction
-        open it can only grow, which is logged.
+        A log above its reserve is cut then, and at once on a disk that is nearly full. Under load
+        the writer's own checkpoints reuse it; beside a reader that holds a transaction open it can
+        only grow, which is logged.
         """
-        size = self._log_bytes()
-        idle = self._writer.groups == self._groups_seen
-        self._groups_seen = self._writer.groups
-        if idle and self._groups_moved != self._writer.groups:
-            await self._writer.outside(_cut_log if size > KEPT_LOG_BYTES else _move_log)
-            size = self._log_bytes()
-            if size <= KEPT_LOG_BYTES:
-                self._groups_moved = self._writer.groups
-        now = time.monotonic()
+        groups = self._writer.groups
+        idle, self._groups_seen = groups == self._groups_seen, groups
+        is_large = self._log.is_large
+        if groups != self._groups_moved and (idle or (is_large and self._disk.is_short())):
+            await self._writer.outside(self._log.cut if is_large else self._log.move)
+            if not self._log.is_large:
+                self._groups_moved = groups
+        now, size = time.monotonic(), self._log.size
         if size > LARGE_LOG_BYTES and now - self._warned_at > _WARN_SECONDS:
             self._warned_at = now
             log.warning("write_ahead_log_is_large", bytes=size, cause="a long reader, or the disk")
-
-    def _log_bytes(self) -> int:
-        try:
-            return self._log_path.stat().st_size
-        except OSError:
-            return 0
 
 
 def _vacuum_some(connection: sqlite3.Connection) -> bool:
@@ -93,17 +90,3 @@ def _vacuum_some(connection: sqlite3.Connection) -> bool:
         return False
     connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     return True
-
-
-def _move_log(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-
-def _cut_log(connection: sqlite3.Connection) -> None:
-    """Not beside a reader: the writer must not wait for it."""
-    [(patience,)] = connection.execute("PRAGMA busy_timeout").fetchall()
-    connection.execute("PRAGMA busy_timeout = 0").fetchall()
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience}").fetchall()

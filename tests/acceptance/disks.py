@@ -52,10 +52,10 @@ def run(*command: str) -> bool:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 24 MiB at `folder`."""
+def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
+    """A file system of its own at `folder`."""
     folder.mkdir()
-    if not run("mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)):
+    if not run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", str(folder)):
         pytest.skip("this machine mounts no tmpfs for us")
     try:
         yield folder
@@ -86,34 +86,38 @@ async def is_held(path: Path, seconds: float) -> Verdict:
 
 async def is_filled_by_the_outbox(folder: Path) -> Verdict:
     """Events fill the disk during an outage; they are all delivered while it is full."""
-    async with trial(folder / "outbox.db", OUTBOX_MAX_PENDING="1000000") as one:
-        one.inngest.faults.add(Answer(500), times=None)
-        one.load.name = LARGE
-        async with one.serving():
-            async with one.load.running():
-                await refuses(one, 60)
-            status, faults = await readiness(one)
-            assert status == 503
-            assert "nearly full" in " ".join(faults)
-            one.inngest.faults.clear()
-            return await verdict(one, "disk filled by the outbox")
+    with small_disk(folder, 24):
+        async with trial(folder / "outbox.db", OUTBOX_MAX_PENDING="1000000") as one:
+            one.inngest.faults.add(Answer(500), times=None)
+            one.load.name = LARGE
+            async with one.serving():
+                async with one.load.running():
+                    await refuses(one, 60)
+                status, faults = await readiness(one)
+                assert status == 503
+                assert "nearly full" in " ".join(faults)
+                one.inngest.faults.clear()
+                return await verdict(one, "disk filled by the outbox")
 
 
 async def is_filled_by_others(folder: Path, seconds: float) -> Verdict:
-    """Not a byte is left; what was accepted before is delivered all the same."""
-    async with trial(folder / "outbox.db") as one, one.serving():
-        async with one.load.running():
-            await one.load.takes(20)
-            ballast = folder / "ballast"
-            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * 4096)
-            await refuses(one)
-            await one.drained()
-            await asyncio.sleep(seconds)
-            ballast.unlink()
-            await one.load.takes(20)
-        return await verdict(one, "disk filled by others")
+    """Not a byte is left during an outage; what was accepted is delivered all the same."""
+    with small_disk(folder, 256):
+        async with trial(folder / "outbox.db") as one, one.serving():
+            one.inngest.faults.add(Answer(500), times=None)
+            async with one.load.running():
+                await one.load.takes(500)
+                ballast = folder / "ballast"
+                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(b"x" * (1 << 20))
+                await refuses(one)
+                one.inngest.faults.clear()
+                await one.drained()
+                await asyncio.sleep(seconds)
+                ballast.unlink()
+                await one.load.takes(20)
+            return await verdict(one, "disk filled by others")
 
 
 async def is_limited(path: Path, seconds: float) -> Verdict:

@@ -24,7 +24,7 @@ CALLS = {
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    with disks.small_disk(tmp_path / "disk") as folder:
+    with disks.small_disk(tmp_path / "disk", 24) as folder:
         yield folder
 
 
@@ -34,12 +34,12 @@ async def test_a_file_that_another_process_holds_costs_seconds_and_loses_nothing
     (await disks.is_held(tmp_path / "outbox.db", 2)).check()
 
 
-async def test_a_disk_that_the_outbox_fills_keeps_room_for_completions(small: Path) -> None:
-    (await disks.is_filled_by_the_outbox(small)).check()
+async def test_a_disk_that_the_outbox_fills_keeps_room_for_completions(tmp_path: Path) -> None:
+    (await disks.is_filled_by_the_outbox(tmp_path / "disk")).check()
 
 
-async def test_a_disk_that_others_fill_loses_nothing_and_is_used_again(small: Path) -> None:
-    (await disks.is_filled_by_others(small, 0.5)).check()
+async def test_a_disk_that_others_fill_loses_nothing_and_is_used_again(tmp_path: Path) -> None:
+    (await disks.is_filled_by_others(tmp_path / "disk", 0.5)).check()
 
 
 async def test_a_file_that_may_not_grow_loses_nothing_and_is_used_again(tmp_path: Path) -> None:

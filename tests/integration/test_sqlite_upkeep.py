@@ -8,8 +8,11 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pytest
+
+from service.outbox.disk import Disk
+from service.outbox.sqlite_log import RESERVED_BYTES, SqliteLog
 from service.outbox.sqlite_outbox import SqliteOutbox
-from service.outbox.sqlite_upkeep import KEPT_LOG_BYTES
 from tests.contract.storage import append_all, ask, claim, deliver, event
 
 
@@ -37,35 +40,68 @@ async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "outbox.db"
-    log = path.with_name("outbox.db-wal")
+    log = SqliteLog(path)
     await append_all(outbox, 1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
-        for _ in range(6):
+        for _ in range(20):
             await outbox.append(event(size=1_000_000))
         await outbox.tidy()
         began = time.monotonic()
         await outbox.tidy()
         assert time.monotonic() - began < 0.5
-        assert log.stat().st_size > KEPT_LOG_BYTES
+        assert log.is_large
     await outbox.tidy()
-    assert log.stat().st_size == 0
+    assert log.size == RESERVED_BYTES
+
+
+async def test_a_disk_that_is_nearly_full_gets_a_large_log_back_at_once(
+    outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.db"
+    log = SqliteLog(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM outbox").fetchall()
+        await asyncio.gather(*(outbox.append(event(size=1_000_000)) for _ in range(20)))
+    await outbox.tidy()
+    assert log.is_large
     await append_all(outbox, 1)
-    small = log.stat().st_size
+    monkeypatch.setattr(Disk, "is_short", lambda self: True)
+    await outbox.tidy()
+    assert log.size == RESERVED_BYTES
+
+
+async def test_a_small_log_is_moved_when_idle_and_keeps_its_room(
+    outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "outbox.db"
+    assert SqliteLog(path).size == RESERVED_BYTES
+    await append_all(outbox, 1)
+    size = path.stat().st_size
+    await outbox.append(event(size=100_000))
     await outbox.tidy()
     await outbox.tidy()
-    assert log.stat().st_size == small > 0
+    assert path.stat().st_size > size
+    assert SqliteLog(path).size == RESERVED_BYTES
+
+
+async def test_the_room_of_the_log_is_really_on_the_disk(
+    outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    blocks = (tmp_path / "outbox.db-wal").stat().st_blocks
+    assert blocks * 512 >= RESERVED_BYTES
 
 
 async def test_the_log_stays_bounded_under_constant_load(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
-    log = tmp_path / "outbox.db-wal"
+    log = SqliteLog(tmp_path / "outbox.db")
     largest = 0
     for _ in range(80):
         await asyncio.gather(*(outbox.append(event(size=100_000)) for _ in range(5)))
         await deliver(outbox, await claim(outbox, ask(max_bytes=1 << 30)))
         await outbox.stats()
-        largest = max(largest, log.stat().st_size)
-    assert largest < 20_000_000
+        largest = max(largest, log.size)
+    assert largest == RESERVED_BYTES
