@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from service.errors import OutboxUnavailableError
@@ -72,3 +72,10 @@ class Waiting(Generic[W]):
             if not future.done():
                 mine = isinstance(error, OutboxUnavailableError)
                 future.set_exception(OutboxUnavailableError(str(error)) if mine else error)
+
+
+def fail(group: Mapping[Kind[Any, Any], Waiting[Any]], error: Exception) -> None:
+    """Raise `error` to all who wait for the group, which has left no trace."""
+    for kind, waiting in group.items():
+        waiting.fail(error)
+        kind.failed(waiting.works)

@@ -26,7 +26,7 @@ from service.observe.recorder import Recorder
 from service.observe.supervisor import end
 from service.outbox.sqlite_connection import Reach, SqliteConnection, open_writer, reach_of
 from service.outbox.sqlite_transaction import transact, write_something
-from service.outbox.sqlite_work import Kind, Waiting
+from service.outbox.sqlite_work import Kind, Waiting, fail
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -57,7 +57,7 @@ class SqliteWriter:
         self._path = path
         self._recorder = recorder
         self._waiting: dict[Kind[Any, Any], Waiting[Any]] = {kind: Waiting() for kind in kinds}
-        self._standing = frozenset(map(id, standing))
+        self._standing = frozenset(standing)
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
         self._poked = False
@@ -167,18 +167,16 @@ class SqliteWriter:
             await asyncio.sleep(0)
 
     def _has_work(self) -> bool:
-        return any(w.works for kind, w in self._waiting.items() if id(kind) not in self._standing)
+        return any(w.works for kind, w in self._waiting.items() if kind not in self._standing)
 
     def _take(self) -> dict[Kind[Any, Any], Waiting[Any]]:
         poked, self._poked = self._poked, False
         if not poked and not self._has_work():
             return {}
-        for kind, waiting in self._waiting.items():
-            if id(kind) in self._standing:
-                waiting.forget_cancelled()
+        for kind in self._standing:
+            self._waiting[kind].forget_cancelled()
         group = {kind: waiting for kind, waiting in self._waiting.items() if waiting.works}
-        for kind in group:
-            self._waiting[kind] = Waiting()
+        self._waiting |= {kind: Waiting() for kind in group}
         return group
 
     async def _commit(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> None:
@@ -206,9 +204,9 @@ class SqliteWriter:
             if isinstance(error, OutboxUnavailableError) and reach is not Reach.WORK:
                 self._failure = error
                 self._failed_kind = next(iter(group)) if reach is Reach.KIND else None
-            for kind, waiting in group.items():
-                waiting.fail(error)
-                kind.failed(waiting.works)
+            fail(group, error)
+            if reach is Reach.EVERYTHING:
+                self._fail_waiting(error)
 
     async def _hop(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> Sequence[Sequence[Any]]:
         """One transaction in one hop to the thread."""
@@ -254,10 +252,12 @@ class SqliteWriter:
         self._failure = OutboxUnavailableError("The outbox's disk does not answer.")
         for waiting in self._in_hop.values():
             waiting.fail(self._failure)
-        for kind, waiting in self._waiting.items():
-            self._waiting[kind] = Waiting()
-            waiting.fail(self._failure)
-            kind.failed(waiting.works)
+        self._fail_waiting(self._failure)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        """Nothing can be written: who came during the attempt does not wait for another one."""
+        waiting, self._waiting = self._waiting, {kind: Waiting() for kind in self._waiting}
+        fail(waiting, error)
 
     def _hand_out(
         self, kind: Kind[Any, Any], waiting: Waiting[Any], results: Sequence[Any]

@@ -64,6 +64,20 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
     assert outbox.undelivered == (await outbox.stats()).pending == 1
 
 
+async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
+    outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    with locked(tmp_path / "outbox.db"):
+        first = asyncio.create_task(outbox.append(event()))
+        await eventually(lambda: asyncio.sleep(0, outbox.writer._in_hop))
+        others = [asyncio.create_task(outbox.append(event())) for _ in range(5)]
+        groups = outbox.writer.groups
+        answers = await asyncio.gather(first, *others, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {OutboxUnavailableError}
+        assert outbox.writer.groups == groups + 1
+        assert outbox.undelivered == 0
+
+
 async def test_a_key_is_answered_also_while_the_file_can_not_be_written(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
