@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tomllib
 from typing import Any
 
 from tests.acceptance.fleet import ROOT
 
 
+def _installed() -> tuple[str, ...]:
+    """What pip makes of the project's entry point."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["outbox"].partition(":")
+    return sys.executable, "-c", f"from {module} import {function}; {function}()"
+
+
+SCRIPT = _installed()
+
+
 async def outbox(url: str, *arguments: str) -> Any:
     """What the script prints as JSON; it must end well."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service.cli.outbox",
+        *SCRIPT,
         *arguments,
         "--url",
         url,

@@ -16,14 +16,17 @@ from typer.testing import CliRunner
 from service.cli.outbox import app
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from tests.acceptance.fleet import ROOT
+from tests.acceptance.outbox_script import SCRIPT
 from tests.contract.storage import append_all
 
-SCRIPT = (sys.executable, "-m", "service.cli.outbox")
+MODULE = (sys.executable, "-m", "service.cli.outbox")
 
 
-async def start(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, script: tuple[str, ...] = SCRIPT, **environment: str
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *SCRIPT,
+        *script,
         *arguments,
         cwd=ROOT,
         env={**os.environ, **environment},
@@ -69,8 +72,9 @@ async def test_ctrl_c_ends_a_watch_without_a_word(url: str) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_the_address_is_taken_from_the_environment(url: str) -> None:
-    process = await start("stats", "--json", OUTBOX_URL=url)
+@pytest.mark.parametrize("script", [SCRIPT, MODULE], ids=["installed", "module"])
+async def test_the_address_is_taken_from_the_environment(script: tuple[str, ...], url: str) -> None:
+    process = await start("stats", "--json", script=script, OUTBOX_URL=url)
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert b'"pending": 300' in out
