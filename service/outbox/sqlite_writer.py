@@ -203,7 +203,7 @@ class SqliteWriter:
         else:
             if isinstance(error, OutboxUnavailableError) and reach is not Reach.WORK:
                 self._failure = error
-                self._failed_kind = next(iter(group)) if reach is Reach.KIND else None
+                self._failed_kind = next(iter(group), None) if reach is Reach.KIND else None
             fail(group, error)
             if reach is Reach.EVERYTHING:
                 self._fail_waiting(error)

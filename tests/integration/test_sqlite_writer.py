@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
+from service.outbox import sqlite_writer
 from service.outbox.outbox import IdempotencyKey, Settlement
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite_transaction import transact, write_something
 from tests.contract.storage import append_all, claim, deliver, event, eventually, ids
 from tests.integration.posting import can_append
 
@@ -26,8 +28,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def raising(error: Exception) -> Callable[[sqlite3.Connection], bool]:
-    def job(connection: sqlite3.Connection) -> bool:
+def raising(error: Exception) -> Callable[..., bool]:
+    def job(connection: sqlite3.Connection, *_: object) -> bool:
         connection.execute("UPDATE lane SET reason = 'half done'")
         raise error
 
@@ -76,6 +78,35 @@ async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
         assert outbox.writer.groups == groups + 1
         assert outbox.undelivered == 0
+
+
+@pytest.mark.parametrize(
+    "touch", [write_something, lambda connection: transact(connection, [], None)]
+)
+async def test_a_probe_and_a_late_sync_really_write(
+    touch: Callable[[sqlite3.Connection], object], outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    log = tmp_path / "outbox.db-wal"
+    await append_all(outbox, 1)
+    for _ in range(3):
+        before = log.read_bytes()
+        await outbox.writer.outside(touch)
+        assert log.read_bytes() != before
+
+
+async def test_a_late_sync_that_finds_the_disk_full_says_so(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode, full.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+    await append_all(outbox, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_writer, "transact", raising(full))
+        await outbox.writer._commit({})
+    assert "disk of the outbox is full" in str(outbox.failure)
+    outbox.writer.poke()
+    await eventually(lambda: can_append(outbox))
+    assert outbox.failure is None
 
 
 async def test_a_key_is_answered_also_while_the_file_can_not_be_written(
