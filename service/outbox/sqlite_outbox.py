@@ -46,7 +46,7 @@ from service.outbox.sqlite_log import SqliteLog
 from service.outbox.sqlite_pace import Pace
 from service.outbox.sqlite_queue import SqliteClaims, SqliteSettlements, release
 from service.outbox.sqlite_reading import SqliteReading
-from service.outbox.sqlite_repair import SqliteWrites
+from service.outbox.sqlite_repair import Job, Removed, SqliteWrites, Write, nothing
 from service.outbox.sqlite_upkeep import SqliteUpkeep
 from service.outbox.sqlite_writer import STUCK_SECONDS, SqliteWriter
 
@@ -131,8 +131,7 @@ class SqliteOutbox:
 
     async def save_lane(self, record: LaneRecord) -> LaneRecord:
         """See Queue.save_lane."""
-        self._lane = saved = await self._write(sqlite_repair.save_lane(record))
-        return saved
+        return await self._write(sqlite_repair.save_lane(record), self._is_lane)
 
     # Operations
 
@@ -154,17 +153,11 @@ class SqliteOutbox:
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
         """See Operations.replay."""
-        changed = await self._write(sqlite_repair.replay(wanted, actor))
-        self._counts.add_found(changed.pending_by_user)
-        self.writer.poke()
-        return changed.ids
+        return (await self._write(sqlite_repair.replay(wanted, actor), self._replayed)).ids
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
         """See Operations.discard."""
-        changed = await self._write(sqlite_repair.discard(wanted, actor))
-        for user_id, count in changed.pending_by_user.items():
-            self._counts.left(user_id, count)
-        return changed.ids
+        return (await self._write(sqlite_repair.discard(wanted, actor), self._discarded)).ids
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """See Operations.purge. Gives the space back to the file system."""
@@ -172,8 +165,7 @@ class SqliteOutbox:
 
     async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:
         """See Operations.set_paused."""
-        self._lane = record = await self._write(sqlite_repair.set_paused(actor, paused=paused))
-        return record
+        return await self._write(sqlite_repair.set_paused(actor, paused=paused), self._is_lane)
 
     # Scopes
 
@@ -183,8 +175,7 @@ class SqliteOutbox:
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """See Scopes.save_scope."""
-        await self._write(sqlite_repair.save_scope(scope, scope_id, settings))
-        self.scope_revision += 1
+        await self._write(sqlite_repair.save_scope(scope, scope_id, settings), self._is_new_scope)
 
     # Health
 
@@ -237,16 +228,30 @@ class SqliteOutbox:
 
     def _release(self, claim: str) -> None:
         """Free a claim's rows soon; if that fails, its lease does so later."""
-        released = self.writer.submit(self._writes, lambda c: release(c, claim))
-        released.add_done_callback(self._released)
+        work = Write(lambda connection: release(connection, claim), self._released)
+        released = self.writer.submit(self._writes, work)
+        released.add_done_callback(lambda late: late.cancelled() or late.exception())
 
-    def _released(self, released: asyncio.Future[bool]) -> None:
-        if not released.cancelled() and not released.exception():
-            self.writer.poke()
-
-    async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        result: T = await self.writer.submit(self._writes, job)
+    async def _write(self, job: Job[T], done: Callable[[T], None] = nothing) -> T:
+        result: T = await self.writer.submit(self._writes, Write(job, done))
         return result
+
+    def _is_lane(self, record: LaneRecord) -> None:
+        self._lane = record
+
+    def _is_new_scope(self, _: object) -> None:
+        self.scope_revision += 1
+
+    def _released(self, _: object) -> None:
+        self.writer.poke()
+
+    def _replayed(self, changed: Removed) -> None:
+        self._counts.add_found(changed.pending_by_user)
+        self.writer.poke()
+
+    def _discarded(self, changed: Removed) -> None:
+        for user_id, count in changed.pending_by_user.items():
+            self._counts.left(user_id, count)
 
     async def _soon(self, read: Awaitable[T]) -> T:
         """What a request reads; it does not wait for a disk that hangs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
@@ -57,21 +57,35 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
 
+def nothing(result: object) -> None:
+    """For a job that changes nothing in memory."""
+
+
+class Write(NamedTuple):
+    """One job; `done` gets its result after the commit, also when nobody waits for it any more."""
+
+    job: Job[Any]
+    done: Callable[[Any], None] = nothing
+
+
 class SqliteWrites:
     """The kind of work that runs one job inside the group's transaction (see `Kind`)."""
 
     synced: ClassVar[bool] = True
 
-    def apply(self, connection: sqlite3.Connection, works: Sequence[Job[Any]]) -> list[Any]:
+    def apply(self, connection: sqlite3.Connection, works: Sequence[Write]) -> list[Any]:
         """The result of each job. A job returns something that is not None."""
-        return [job(connection) for job in works]
+        return [work.job(connection) for work in works]
 
     def committed(
-        self, works: Sequence[Job[Any]], results: Sequence[Any], taken: Sequence[bool]
+        self, works: Sequence[Write], results: Sequence[Any], taken: Sequence[bool]
     ) -> None:
-        """Nothing to do."""
+        """What was changed in the file is changed in memory."""
+        del taken
+        for work, result in zip(works, results, strict=True):
+            work.done(result)
 
-    def failed(self, works: Sequence[Job[Any]]) -> None:
+    def failed(self, works: Sequence[Write]) -> None:
         """Nothing to undo."""
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox import sqlite_writer
+from service.outbox.outbox import Dead, Filter, Settlement, State
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from tests.contract.storage import event, eventually
+from service.outbox.sqlite_repair import Write
+from tests.contract.storage import append_all, claim, event, eventually
 from tests.integration.posting import can_append
 
 
@@ -24,7 +26,7 @@ async def stuck(
     """The disk hangs until the event is set."""
     monkeypatch.setattr(sqlite_writer, "STUCK_SECONDS", 0.1)
     released = threading.Event()
-    hanging = outbox.writer.submit(outbox._writes, lambda _: released.wait(20))
+    hanging = outbox.writer.submit(outbox._writes, Write(lambda _: released.wait(20)))
     hanging.add_done_callback(lambda done: done.cancelled() or done.exception())
     yield released
     released.set()
@@ -60,6 +62,32 @@ async def test_what_a_hanging_disk_took_after_all_is_counted(
     assert outbox.undelivered == stats.pending
 
 
+async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append_all(outbox, 3)
+    batch = await claim(outbox)
+    dead = [Dead(entry.seq, 1, "rejected", "no") for entry in batch.entries]
+    await outbox.settle(Settlement(batch.claim, dead=dead))
+    await append_all(outbox, 2)
+    monkeypatch.setattr(sqlite_writer, "STUCK_SECONDS", 0.1)
+    released = threading.Event()
+    answers = await asyncio.gather(
+        outbox._write(lambda _: released.wait(20)),
+        outbox.discard(Filter(state=State.PENDING), actor="ops"),
+        outbox.replay(Filter(), actor="ops"),
+        outbox.set_paused(paused=True, actor="ops"),
+        outbox.save_scope("user", "u-1", {}),
+        return_exceptions=True,
+    )
+    assert {type(answer) for answer in answers} == {OutboxUnavailableError}
+    released.set()
+    await eventually(lambda: can_append(outbox))
+    assert outbox.undelivered == (await outbox.stats()).pending == 4
+    assert (await outbox.load_lane()).paused_by == "ops"
+    assert outbox.scope_revision == 1
+
+
 async def test_a_stop_does_not_wait_for_a_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,8 +97,8 @@ async def test_a_stop_does_not_wait_for_a_disk_that_hangs(
     began = time.monotonic()
     try:
         async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-            hanging = outbox.writer.submit(outbox._writes, lambda _: released.wait(20))
-            queued = outbox.writer.submit(outbox._writes, lambda _: True)
+            hanging = outbox.writer.submit(outbox._writes, Write(lambda _: released.wait(20)))
+            queued = outbox.writer.submit(outbox._writes, Write(lambda _: True))
             await asyncio.sleep(0.05)
         for future in (hanging, queued):
             with pytest.raises((OutboxUnavailableError, asyncio.CancelledError)):
