@@ -5,6 +5,9 @@ Registers the commands; each group lives in its own module. Reading never blocks
 
 from __future__ import annotations
 
+import sys
+
+import structlog
 import typer
 from dotenv import load_dotenv
 
@@ -62,6 +65,8 @@ app.command("move")(move)
 def main() -> None:
     """The entry point of the script. Variables of `.env` count, as they do for the service."""
     load_dotenv(".env")
+    # Answers have standard output for themselves.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     app(prog_name="outbox")
 
 

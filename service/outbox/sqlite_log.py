@@ -51,6 +51,11 @@ class SqliteLog:
         """Whether the file has more than its reserve."""
         return self.size > self.reserved_bytes
 
+    @property
+    def lacks_reserve(self) -> bool:
+        """Whether the file has less than its reserve: the disk was full, or others cut it."""
+        return self.size < self.reserved_bytes
+
     def reserve(self, connection: sqlite3.Connection) -> None:
         """Give the file blocks for `reserved_bytes`, as far as the disk has them."""
         del connection

@@ -29,10 +29,10 @@ FORGET_READY = f"DELETE FROM ready {_NAMED}"
 FORGET_DONE = f"DELETE FROM done {_NAMED}"
 FORGET_ROW = f"DELETE FROM outbox {_NAMED}"
 
-# Settled rows come roughly in the order of their acceptance, so a page ends the pass when it
-# reaches rows that were accepted after the limit.
+# Settled rows come roughly in the order of their acceptance, so a page ends the pass when all its
+# rows were accepted after the limit.
 PAGE = """
-SELECT max(seq), max(accepted_at) FROM (
+SELECT max(seq), min(accepted_at) FROM (
     SELECT seq FROM done WHERE seq > :after ORDER BY seq LIMIT 500) CROSS JOIN outbox USING (seq)
 """
 PURGEABLE = """

@@ -65,7 +65,7 @@ class SqliteUpkeep:
 
         A log above its reserve is cut then, and at once on a disk that is nearly full. Under load
         the writer's own checkpoints reuse it; beside a reader that holds a transaction open it can
-        only grow, which is logged.
+        only grow, which is logged. A reserve that is missing is set aside again.
         """
         groups = self._writer.groups
         idle, self._groups_seen = groups == self._groups_seen, groups
@@ -74,6 +74,8 @@ class SqliteUpkeep:
             await self._writer.outside(self._log.cut if is_large else self._log.move)
             if not self._log.is_large:
                 self._groups_moved = groups
+        if self._log.lacks_reserve and not self._disk.is_short():
+            await self._writer.outside(self._log.reserve)
         now, size = time.monotonic(), self._log.size
         if size > LARGE_LOG_BYTES and now - self._warned_at > _WARN_SECONDS:
             self._warned_at = now

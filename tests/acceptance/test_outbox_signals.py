@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from service.cli.outbox import app
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.outbox_script import SCRIPT
+from tests.acceptance.outbox_script import SCRIPT, outbox
 from tests.contract.storage import append_all
 
 MODULE = (sys.executable, "-m", "service.cli.outbox")
@@ -38,8 +38,8 @@ async def start(
 @pytest.fixture
 async def url(tmp_path: Path) -> str:
     path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as outbox:
-        await append_all(outbox, 300)
+    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as store:
+        await append_all(store, 300)
     return f"sqlite:///{path}"
 
 
@@ -78,6 +78,10 @@ async def test_the_address_is_taken_from_the_environment(script: tuple[str, ...]
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert b'"pending": 300' in out
+
+
+async def test_a_change_without_a_service_answers_nothing_but_json(url: str) -> None:
+    assert await outbox(url, "discard", "--state", "pending", "--yes")
 
 
 async def test_shells_can_complete_it() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from service.outbox.outbox import Filter, State
+import msgspec
+
+from service.outbox.outbox import Dead, Filter, Settlement, State
 from tests.contract.rows import bury, one_of_each
 from tests.contract.storage import Outbox, Storage, ask, claim, claims_nothing, deliver, event, ids
 
@@ -72,6 +74,19 @@ async def test_purge_goes_through_many_pages(outbox: Outbox) -> None:
     await deliver(outbox, await claim(outbox, ask(2000)))
     assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1200
     assert await outbox.rows(Filter()) == []
+
+
+async def test_a_dead_row_of_a_clock_that_was_ahead_does_not_end_a_purge(outbox: Outbox) -> None:
+    ahead = event()
+    await outbox.append(
+        msgspec.structs.replace(ahead, accepted_at_ms=ahead.accepted_at_ms + 31_536_000_000)
+    )
+    batch = await claim(outbox)
+    dead = [Dead(entry.seq, 1, "rejected", "") for entry in batch.entries]
+    await outbox.settle(Settlement(batch.claim, dead=dead))
+    await asyncio.gather(*(outbox.append(event()) for _ in range(1200)))
+    await deliver(outbox, await claim(outbox, ask(2000)))
+    assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1200
 
 
 async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox import sqlite_writer
-from service.outbox.outbox import Dead, Filter, Settlement, State
+from service.outbox.outbox import Filter, State
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite_repair import Write
-from tests.contract.storage import append_all, claim, event, eventually
+from tests.contract.rows import bury
+from tests.contract.storage import append_all, event, eventually
 from tests.integration.posting import can_append
 
 
@@ -65,10 +66,7 @@ async def test_what_a_hanging_disk_took_after_all_is_counted(
 async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await append_all(outbox, 3)
-    batch = await claim(outbox)
-    dead = [Dead(entry.seq, 1, "rejected", "no") for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, dead=dead))
+    await bury(outbox, 3)
     await append_all(outbox, 2)
     monkeypatch.setattr(sqlite_writer, "STUCK_SECONDS", 0.1)
     released = threading.Event()

@@ -94,6 +94,22 @@ async def test_the_room_of_the_log_is_really_on_the_disk(
     assert blocks * 512 >= RESERVED_BYTES
 
 
+async def test_a_reserve_that_is_missing_is_set_aside_again_when_there_is_room(
+    outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.db"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert SqliteLog(path).size == 0
+    await append_all(outbox, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "is_short", lambda self: True)
+        await outbox.tidy()
+        assert SqliteLog(path).size < RESERVED_BYTES
+    await outbox.tidy()
+    assert SqliteLog(path).size == RESERVED_BYTES
+
+
 async def test_the_log_stays_bounded_under_constant_load(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
