@@ -94,6 +94,13 @@ async def test_a_probe_and_a_late_sync_really_write(
         assert log.read_bytes() != before
 
 
+async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOutbox) -> None:
+    await append_all(outbox, 1)
+    await claim(outbox)
+    assert outbox.writer._sync_at is not None
+    await eventually(lambda: asyncio.sleep(0, outbox.writer._sync_at is None))
+
+
 async def test_a_late_sync_that_finds_the_disk_full_says_so(
     outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
