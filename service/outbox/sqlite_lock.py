@@ -17,8 +17,9 @@ from service.errors import OutboxBusyError, OutboxUnavailableError
 
 
 def lock_path(database: Path) -> Path:
-    """The lock file of an outbox."""
-    return database.with_name(database.name + ".lock")
+    """The lock file of an outbox, beside the file itself when `database` is a link to it."""
+    real = database.resolve()
+    return real.with_name(real.name + ".lock")
 
 
 @contextlib.contextmanager
@@ -26,7 +27,8 @@ def sole_writer(database: Path, *, socket: str | None = None) -> Iterator[None]:
     """Be the only writing process of `database` while inside.
 
     `socket` is where operator commands reach this process. Raises OutboxBusyError when another
-    process is the writer, OutboxUnavailableError when the lock file can't be made.
+    process is the writer, OutboxUnavailableError when the lock file can't be made or `database`
+    has a second name (a hard link), under which another process could write it.
     """
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +40,10 @@ def sole_writer(database: Path, *, socket: str | None = None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutboxBusyError(_busy_sentence(database)) from error
+        if database.exists() and database.stat().st_nlink > 1:
+            raise OutboxUnavailableError(
+                f"{database} has a second name (a hard link); an outbox has exactly one. Remove it."
+            )
         # A full disk must not keep the service from starting: the text only helps commands.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)

@@ -27,7 +27,8 @@ class SqliteLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + "-wal")
+        real = path.resolve()  # a link's log is beside the file, as SQLite has it
+        self._path = real.with_name(real.name + "-wal")
 
     @property
     def size(self) -> int:
