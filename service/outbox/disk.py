@@ -1,5 +1,6 @@
-"""Whether the disk still has the room that must not be given to new events.
+"""Where the outbox's files are, and whether their disk has the room that new events must not get.
 
+A link to the outbox's file stands for the file: what belongs to it is beside the file itself.
 What was accepted still has to be claimed, settled and purged, and each of that writes.
 """
 
@@ -13,6 +14,12 @@ from pathlib import Path
 HEADROOM_BYTES = 16 * 1024 * 1024  # what moving a full write-ahead log adds to the database
 _HEADROOM_SHARE = 1 / 3
 _CHECK_SECONDS = 0.25
+
+
+def beside(database: Path, ending: str) -> Path:
+    """The file beside `database` whose name has `ending` more."""
+    real = database.resolve()
+    return real.with_name(real.name + ending)
 
 
 class Disk:

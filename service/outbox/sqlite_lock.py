@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.disk import beside
 
 
 def lock_path(database: Path) -> Path:
-    """The lock file of an outbox, beside the file itself when `database` is a link to it."""
-    real = database.resolve()
-    return real.with_name(real.name + ".lock")
+    """The lock file of an outbox."""
+    return beside(database, ".lock")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from service.outbox.disk import beside
+
 # The 3,000 pages after which SQLite moves the log into the database, and a thousand for claims and
 # settlements. As many as one page of the log's index (-shm) knows: that could not grow either.
 RESERVED_BYTES = 16 * 1024 * 1024
@@ -27,8 +29,7 @@ class SqliteLog:
     """
 
     def __init__(self, path: Path) -> None:
-        real = path.resolve()  # a link's log is beside the file, as SQLite has it
-        self._path = real.with_name(real.name + "-wal")
+        self._path = beside(path, "-wal")
 
     @property
     def size(self) -> int:

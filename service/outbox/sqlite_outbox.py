@@ -78,7 +78,7 @@ class SqliteOutbox:
             recorder=recorder,
         )
         self._reading: SqliteReading | None = None
-        self._disk = Disk(path.parent)
+        self._disk = Disk(path.resolve().parent)
         self._upkeep = SqliteUpkeep(SqliteLog(path), self._disk, self.writer, self._write)
         self._pace = Pace(lambda: self._intake.appended, time.monotonic)
         self._lane: LaneRecord
@@ -131,7 +131,7 @@ class SqliteOutbox:
 
     async def save_lane(self, record: LaneRecord) -> LaneRecord:
         """See Queue.save_lane."""
-        return await self._write(sqlite_repair.save_lane(record), self._is_lane)
+        return await self._write(sqlite_repair.save_lane(record), self._lane_saved)
 
     # Operations
 
@@ -165,7 +165,7 @@ class SqliteOutbox:
 
     async def set_paused(self, *, paused: bool, actor: str) -> LaneRecord:
         """See Operations.set_paused."""
-        return await self._write(sqlite_repair.set_paused(actor, paused=paused), self._is_lane)
+        return await self._write(sqlite_repair.set_paused(actor, paused=paused), self._lane_saved)
 
     # Scopes
 
@@ -175,7 +175,7 @@ class SqliteOutbox:
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """See Scopes.save_scope."""
-        await self._write(sqlite_repair.save_scope(scope, scope_id, settings), self._is_new_scope)
+        await self._write(sqlite_repair.save_scope(scope, scope_id, settings), self._scope_saved)
 
     # Health
 
@@ -236,10 +236,10 @@ class SqliteOutbox:
         result: T = await self.writer.submit(self._writes, Write(job, done))
         return result
 
-    def _is_lane(self, record: LaneRecord) -> None:
+    def _lane_saved(self, record: LaneRecord) -> None:
         self._lane = record
 
-    def _is_new_scope(self, _: object) -> None:
+    def _scope_saved(self, _: object) -> None:
         self.scope_revision += 1
 
     def _released(self, _: object) -> None:

@@ -104,6 +104,7 @@ class SqliteReading:
     def __init__(self, connection: SqliteConnection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._log = SqliteLog(path)
 
     async def find(self, event_id: str) -> Row | None:
         """See Intake.find."""
@@ -136,7 +137,7 @@ class SqliteReading:
             oldest_due_seconds=_age(due, now),
             lane=lane_record(lane, now),
             database_bytes=_size(self._path),
-            wal_bytes=SqliteLog(self._path).size,
+            wal_bytes=self._log.size,
         )
 
     async def load_lane(self) -> LaneRecord:

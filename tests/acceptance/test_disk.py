@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.stand_in.event_api import EventApi
 from tests.acceptance import disks
 from tests.acceptance.fleet import environment, running
@@ -60,6 +61,18 @@ async def test_a_folder_that_can_not_be_written_ends_the_start_with_2_and_a_sent
     async with running("serve", environment=settings, ready=r"Read-only|can't") as service:
         assert await service.ended() == 2
     assert "Traceback" not in "".join(service.lines)
+
+
+async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
+    small: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(small / "outbox.db")
+    async with open_sqlite_outbox(link, max_pending=9, max_pending_per_user=9) as outbox:
+        assert outbox.failure is None
+        (small / "ballast").write_bytes(bytes(14 << 20))
+        await asyncio.sleep(0.3)
+        assert "nearly full" in str(outbox.failure)
 
 
 async def test_a_second_service_on_one_file_ends_with_2_and_a_sentence(tmp_path: Path) -> None:
