@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from service.outbox.event import Event
 from service.outbox.outbox import Dead, Settlement, State
 from tests.contract.storage import Outbox, append_all, claim, deliver, event, ids
 
 
 async def bury(outbox: Outbox, count: int = 1, reason: str = "rejected") -> list[str]:
-    """Append events and settle them as dead; returns their ids."""
-    events = await append_all(outbox, count)
+    """Append `count` events and settle them as dead; returns their ids."""
+    return await bury_all(outbox, *(event() for _ in range(count)), reason=reason)
+
+
+async def bury_all(outbox: Outbox, *events: Event, reason: str = "rejected") -> list[str]:
+    """Append these events and settle them as dead; returns their ids."""
+    for each in events:
+        await outbox.append(each)
     batch = await claim(outbox)
     dead = [Dead(entry.seq, 4, reason, f"{reason}: words") for entry in batch.entries]
     await outbox.settle(Settlement(batch.claim, dead=dead))

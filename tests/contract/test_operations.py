@@ -6,8 +6,8 @@ import asyncio
 
 import msgspec
 
-from service.outbox.outbox import Dead, Filter, Settlement, State
-from tests.contract.rows import bury, one_of_each
+from service.outbox.outbox import Filter, State
+from tests.contract.rows import bury, bury_all, one_of_each
 from tests.contract.storage import Outbox, Storage, ask, claim, claims_nothing, deliver, event, ids
 
 
@@ -78,12 +78,8 @@ async def test_purge_goes_through_many_pages(outbox: Outbox) -> None:
 
 async def test_a_dead_row_of_a_clock_that_was_ahead_does_not_end_a_purge(outbox: Outbox) -> None:
     ahead = event()
-    await outbox.append(
-        msgspec.structs.replace(ahead, accepted_at_ms=ahead.accepted_at_ms + 31_536_000_000)
-    )
-    batch = await claim(outbox)
-    dead = [Dead(entry.seq, 1, "rejected", "") for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, dead=dead))
+    in_a_year = ahead.accepted_at_ms + 31_536_000_000
+    await bury_all(outbox, msgspec.structs.replace(ahead, accepted_at_ms=in_a_year))
     await asyncio.gather(*(outbox.append(event()) for _ in range(1200)))
     await deliver(outbox, await claim(outbox, ask(2000)))
     assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1200

@@ -14,11 +14,11 @@ import structlog
 
 from service.bootstrap.outboxes import Outbox, open_served_outbox
 from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
 from service.outbox.outbox import Ask, Dead, Settlement, State
 from service.outbox.sqlite_lock import writer_of
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.settings import Settings
+from tests.contract.rows import bury_all
 from tests.contract.storage import append_all, claim, event
 from tests.integration.outbox_command import one_of_each, outbox_command, outbox_json
 
@@ -47,15 +47,6 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
 
 async def states(path: Path) -> dict[str, str]:
     return {row["id"]: row["state"] for row in await outbox_json(path, "list", "--limit", "2000")}
-
-
-async def bury(outbox: Outbox, *events: Event, reason: str = "rejected") -> None:
-    for each in events:
-        await outbox.append(each)
-    batch = await claim(outbox)
-    await outbox.settle(
-        Settlement(batch.claim, dead=[Dead(e.seq, 3, reason, "no") for e in batch.entries])
-    )
 
 
 async def test_nothing_changes_without_yes(served: Outbox, path: Path) -> None:
@@ -92,7 +83,7 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
 
 async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -> None:
     mine, theirs = event("u-1"), event("u-2")
-    await bury(served, mine, theirs)
+    await bury_all(served, mine, theirs)
     assert (await outbox_json(path, "replay", "--user", "u-2", "--yes"))["ids"] == [theirs.id]
     assert (await served.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
@@ -112,7 +103,7 @@ async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Pa
 
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await bury(outbox, event())
+        await bury_all(outbox, event())
         await outbox.writer.outside(
             lambda c: c.execute(f"UPDATE done SET first_sent_at = first_sent_at - {2 * DAY_MS}")
         )
@@ -186,7 +177,7 @@ async def test_pause_and_resume_reach_the_lane_the_audit_and_the_log(
 
 async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await bury(outbox, event())
+        await bury_all(outbox, event())
     assert (await outbox_json(path, "replay", "--all", "--yes"))["done"] is True
     await outbox_json(path, "pause")
     stats = await outbox_json(path, "stats")
@@ -237,7 +228,7 @@ async def test_postgresql_is_changed_through_the_same_commands(postgres_url: str
     settings = Settings.load({"OUTBOX_URL": postgres_url})
     async with open_served_outbox(settings, NullRecorder()) as outbox:
         dead = event()
-        await bury(outbox, dead)
+        await bury_all(outbox, dead)
         assert (await outbox_json(postgres_url, "replay", "--all", "--yes"))["ids"] == [dead.id]
         assert (await outbox_json(postgres_url, "pause"))["paused"] is True
         assert (await outbox_json(postgres_url, "stats"))["lane"] == "paused"

@@ -39,7 +39,9 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
         await asyncio.sleep(0)
         if outbox._claims in outbox.writer._in_hop:
             break
+    groups = outbox.writer.groups
     waiting.cancel()
+    await eventually(lambda: asyncio.sleep(0, outbox.writer.groups > groups))
 
     async def released() -> bool:
         stats = await outbox.stats()
