@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import load, processes
@@ -49,7 +48,7 @@ def measure(run: Run) -> None:
         _stats(run, folder)
         sinks[1].let_go()
         processes.wait_until_delivered(empty)
-        _drains(run, sinks[0])
+        _drains(run)
         _posts_beside_a_drain(run, empty, full, sinks[0])
 
 
@@ -65,15 +64,15 @@ def _posts_beside_rows(run: Run, empty: Server, full: Server) -> None:
     }
 
 
-def _drains(run: Run, held: Server) -> None:
+def _drains(run: Run) -> None:
     rounds = 3
     found = in_turns(
         rounds,
         {
-            "outbox": lambda: _drain_of_its_own(run),
+            "outbox": lambda: _drain(run, BACKLOG),
             "sdk": lambda: _sdk_drain(run),
             "sdk_events_made_before": lambda: _sdk_drain(run, "--made"),
-            "million": lambda: _drain_some(run, held),
+            "million": lambda: _drain(run, MILLION),
         },
     )
     run.found("drain_to_sdk", ratio(found["outbox"], found["sdk"], "per_second"))
@@ -121,42 +120,20 @@ def _posting(run: Run, server: Server):
     return measure
 
 
-def _drain_of_its_own(run: Run) -> Figures:
-    """A new service with 100,000 rows and a new sink."""
-    with _held_backlog(run) as sink:
-        return _drain_all(run, sink)
-
-
-@contextlib.contextmanager
-def _held_backlog(run: Run) -> Iterator[Server]:
+def _drain(run: Run, rows: int) -> Figures:
+    """100,000 of `rows` that wait, from the moment they may go, by a new service to a new sink."""
     with (
         tempfile.TemporaryDirectory(dir=run.folder) as name,
         processes.sink() as sink,
     ):
-        fill(Path(name) / "outbox.db", BACKLOG)
+        fill(Path(name) / "outbox.db", rows)
         sink.hold()
         with processes.service(sink.url, Path(name), send_timeout=_HOLD_SECONDS) as service:
             _wait_until_counted(service)
-            yield sink
-
-
-def _drain_all(run: Run, sink: Server) -> Figures:
-    """Everything that is held, from the moment it may go."""
-    began = time.monotonic()
-    sink.let_go()
-    seconds = processes.wait_for_arrivals(sink, BACKLOG) - began
-    run.say(f"drained a backlog of 100,000: {BACKLOG / seconds:8,.0f}/s")
-    return {"per_second": BACKLOG / seconds}
-
-
-def _drain_some(run: Run, sink: Server) -> Figures:
-    """100,000 of the million."""
-    sink.let_go()
-    before = processes.arrivals(sink)
-    began = time.monotonic()
-    seconds = processes.wait_for_arrivals(sink, before + BACKLOG) - began
-    sink.hold()
-    run.say(f"drained 100,000 of 1,000,000: {BACKLOG / seconds:8,.0f}/s")
+            began = time.monotonic()
+            sink.let_go()
+            seconds = processes.wait_for_arrivals(sink, BACKLOG) - began
+    run.say(f"drained 100,000 of {rows:,}: {BACKLOG / seconds:8,.0f}/s")
     return {"per_second": BACKLOG / seconds}
 
 

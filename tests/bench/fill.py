@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -35,3 +36,6 @@ def fill(path: Path, count: int) -> None:
         connection.execute(_FILL, {"count": count, "users": _USERS, "now": now})
         connection.execute(_MAKE_READY)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    # Else the first checkpoint of what is measured writes all these rows to the disk.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
