@@ -7,8 +7,8 @@ import hypothesis
 import psycopg
 import pytest
 
+from service.fake_inngest.event_api import EventApi
 from service.outbox.migrations import migrate
-from service.stand_in.event_api import EventApi
 from tests.postgres_server import PostgresServer, needed_postgres
 
 EMPTY_OUTBOX = """

@@ -1,6 +1,6 @@
 """`python -m service demo`: half a minute in which everything goes wrong and nothing is lost.
 
-A real service on an outbox of its own and the stand-in as Inngest: posts at a steady pace, Inngest
+A real service on an outbox of its own, with the fake Inngest: posts at a steady pace, Inngest
 is taken away and comes back, a poisoned event is found and replayed, the process is killed and
 started again. Ends with the count; 1 when an accepted event did not arrive.
 """
@@ -21,11 +21,11 @@ from service.cli.demo_picture import DemoPicture, demo_picture
 from service.cli.demo_posts import POISON, DemoPosts, demo_posts
 from service.cli.demo_service import DemoService, demo_service
 from service.errors import OutboxError
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Poison
 from service.outbox.movement import Movement, moved
 from service.outbox.outbox import Filter, State
 from service.outbox.views import stats_view
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Poison
 
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 30.0

@@ -21,10 +21,10 @@ from aiohttp import web
 
 from service.bootstrap.service import delivering, serving
 from service.cli.workers import Workers, lifeline
+from service.fake_inngest.event_api import EventApi
 from service.inngest_client import make_client
 from service.observe.log_stream import LogStream
 from service.settings import Settings
-from service.stand_in.event_api import EventApi
 from service.web.http_server import HttpServer
 
 BACKLOG = 1024
@@ -41,7 +41,7 @@ async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> N
     stop = _stop_on_signals(logs)
     _allow_many_connections()
     async with (
-        _stand_in_if_needed(settings),
+        _fake_inngest_if_needed(settings),
         serving(settings, with_relay=relay) as service,
         _listening(service.app, settings.host, settings.port) as url,
     ):
@@ -76,7 +76,7 @@ async def serve_with_workers(settings: Settings, logs: LogStream, command: Seque
     with _shared_socket(settings.host, settings.port) as listening:
         workers = Workers(command, listening, count=settings.web_concurrency, say=_say)
         stop = _stop_on_signals(logs, then=workers.kill)
-        async with _stand_in_if_needed(settings):
+        async with _fake_inngest_if_needed(settings):
             running = asyncio.create_task(workers.run(), name="workers")
             stopping = asyncio.create_task(stop.wait(), name="stop")
             accepting = asyncio.create_task(workers.accept(), name="accept")
@@ -96,7 +96,7 @@ async def serve_with_workers(settings: Settings, logs: LogStream, command: Seque
 async def relay_only(settings: Settings, logs: LogStream) -> None:
     """Deliver without accepting, until SIGTERM or SIGINT; raises what `serve` raises."""
     stop = _stop_on_signals(logs)
-    async with _stand_in_if_needed(settings), delivering(settings):
+    async with _fake_inngest_if_needed(settings), delivering(settings):
         _quiet_garbage_collector()
         _say("Delivering")
         await stop.wait()
@@ -156,18 +156,18 @@ def _url(host: str, port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _stand_in_if_needed(settings: Settings) -> AsyncIterator[None]:
-    """In development, stand in for Inngest on this machine when nothing answers there."""
+async def _fake_inngest_if_needed(settings: Settings) -> AsyncIterator[None]:
+    """In development, a fake Inngest on this machine when nothing answers there."""
     origin = urlsplit(make_client(settings).event_api_origin)
     host, port = origin.hostname or "", origin.port or 80
     local = host in ("localhost", "127.0.0.1", "::1")
     if settings.production or not local or await _answers(host, port):
         yield
         return
-    async with EventApi(host, port) as stand_in:
+    async with EventApi(host, port) as fake:
         _say(
-            f"No Inngest answers at {stand_in.url}: a stand-in takes its place (development only). "
-            f"See what arrives at {stand_in.url}/stand-in/events. "
+            f"No Inngest answers at {fake.url}: a fake one takes its place (development only). "
+            f"See what arrives at {fake.url}/fake-inngest/events. "
             "The real one: npx inngest-cli@latest dev --no-discovery"
         )
         yield

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process, environment, running
 from tests.acceptance.front_end import FRONT, SECRET
 from tests.acceptance.plain_browser import Browser

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.stand_in.faults import Answer
+from service.fake_inngest.faults import ScriptedAnswer
 from tests.acceptance.trial import Trial, Verdict, trial, until
 
 HOLD = """
@@ -88,7 +88,7 @@ async def is_filled_by_the_outbox(folder: Path) -> Verdict:
     """Events fill the disk during an outage; they are all delivered while it is full."""
     with small_disk(folder, 24):
         async with trial(folder / "outbox.db", OUTBOX_MAX_PENDING="1000000") as one:
-            one.inngest.faults.add(Answer(500), times=None)
+            one.inngest.faults.add(ScriptedAnswer(500), times=None)
             one.load.name = LARGE
             async with one.serving():
                 async with one.load.running():
@@ -104,7 +104,7 @@ async def is_filled_by_others(folder: Path, seconds: float) -> Verdict:
     """Not a byte is left during an outage; what was accepted is delivered all the same."""
     with small_disk(folder, 256):
         async with trial(folder / "outbox.db") as one, one.serving():
-            one.inngest.faults.add(Answer(500), times=None)
+            one.inngest.faults.add(ScriptedAnswer(500), times=None)
             async with one.load.running():
                 await one.load.takes(500)
                 ballast = folder / "ballast"

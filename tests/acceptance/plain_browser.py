@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 
 
 class Browser:

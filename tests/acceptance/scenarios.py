@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import (
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import (
     Action,
-    Answer,
     Cut,
     Drip,
     Hang,
@@ -22,19 +21,22 @@ from service.stand_in.faults import (
     Partial,
     Poison,
     Reset,
+    ScriptedAnswer,
     Slow,
     TooLarge,
 )
 from tests.acceptance.trial import Trial, Verdict, trial
 from tests.tcp_proxy import TcpProxy
 
-STAND_IN_FAULTS: dict[str, Action] = {
-    "500": Answer(500),
-    "502 of a proxy": Answer(502, body="<html>bad gateway</html>", content_type="text/html"),
-    "429 with Retry-After": Answer(429, retry_after=1),
-    "401": Answer(401),
-    "308": Answer(308, headers={"Location": "http://127.0.0.1:1/"}),
-    "garbage": Answer(200, body='{"ids": ["01'),
+FAKE_INNGEST_FAULTS: dict[str, Action] = {
+    "500": ScriptedAnswer(500),
+    "502 of a proxy": ScriptedAnswer(
+        502, body="<html>bad gateway</html>", content_type="text/html"
+    ),
+    "429 with Retry-After": ScriptedAnswer(429, retry_after=1),
+    "401": ScriptedAnswer(401),
+    "308": ScriptedAnswer(308, headers={"Location": "http://127.0.0.1:1/"}),
+    "garbage": ScriptedAnswer(200, body='{"ids": ["01'),
     "reset unread": Reset("unread"),
     "reset after storing": Reset("stored"),
     "hang": Hang(),
@@ -55,7 +57,7 @@ PROXY_FAULTS: dict[str, Callable[[TcpProxy], None]] = {
 
 @asynccontextmanager
 async def proxied(path: Path, **changes: str) -> AsyncIterator[tuple[Trial, TcpProxy]]:
-    """A trial whose service reaches the stand-in through a TCP proxy."""
+    """A trial whose service reaches the fake Inngest through a TCP proxy."""
     async with EventApi() as api, TcpProxy(int(api.url.rpartition(":")[2])) as proxy:
         way = f"http://127.0.0.1:{proxy.port}"
         async with trial(path, inngest=api, sends_to=way, **changes) as one:
@@ -85,13 +87,13 @@ async def kill_rounds(
 
 
 async def faults(path: Path, scale: float, names: list[str] | None = None) -> list[Verdict]:
-    """Each of the stand-in's faults, one after the other, over one service under load."""
+    """Each of the fake Inngest's faults, one after the other, over one service under load."""
     verdicts = []
     async with trial(path) as one, one.serving():
-        for name in names or list(STAND_IN_FAULTS):
+        for name in names or list(FAKE_INNGEST_FAULTS):
             async with one.load.running(2):
                 await one.load.takes(5)
-                one.inngest.faults.add(STAND_IN_FAULTS[name], times=None)
+                one.inngest.faults.add(FAKE_INNGEST_FAULTS[name], times=None)
                 await asyncio.sleep(scale)
                 await one.load.takes(5, seconds=5)
                 one.inngest.faults.clear()
@@ -111,7 +113,7 @@ async def fault_sequence(path: Path, seconds: float) -> Verdict:
             end = loop.time() + seconds
             while loop.time() < end:
                 if dice.random() < 0.7:
-                    action = dice.choice(list(STAND_IN_FAULTS.values()))
+                    action = dice.choice(list(FAKE_INNGEST_FAULTS.values()))
                     one.inngest.faults.add(action, times=dice.choice((1, 2, 10, None)))
                 else:
                     dice.choice(list(PROXY_FAULTS.values()))(proxy)

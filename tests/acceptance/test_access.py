@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process
 from tests.acceptance.plain_browser import Browser, arrived
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.stand_in.faults import Hang, Reset
+from service.fake_inngest.faults import Hang, Reset
 from tests.acceptance import scenarios
 
 
@@ -27,7 +27,7 @@ async def test_faults_of_inngest_lose_nothing_kill_nothing_and_slow_no_post(
     tmp_path: Path,
 ) -> None:
     # What pauses the lane for 5 s is tested with the relay, and in the soak.
-    names = [name for name in scenarios.STAND_IN_FAULTS if name not in {"401", "308"}]
+    names = [name for name in scenarios.FAKE_INNGEST_FAULTS if name not in {"401", "308"}]
     for verdict in await scenarios.faults(tmp_path / "outbox.db", 0.2, names):
         verdict.check()
         assert verdict.refused == 0

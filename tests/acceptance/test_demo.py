@@ -9,7 +9,7 @@ from service.cli.demo import _missing, _Stage
 from service.cli.demo_picture import DemoPicture
 from service.cli.demo_posts import DemoPosts
 from service.cli.demo_service import DemoService
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import ROOT
 
 

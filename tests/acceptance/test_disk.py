@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
 from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.stand_in.event_api import EventApi
 from tests.acceptance import disks
 from tests.acceptance.fleet import environment, running
 from tests.acceptance.trial import trial

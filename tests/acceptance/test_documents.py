@@ -12,7 +12,7 @@ import aiohttp
 import boto3
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import environment, running
 from tests.contract.storage import eventually
 from tests.s3_server import running_s3

@@ -14,9 +14,9 @@ from typing import Self
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
 from service.outbox.migrations import migrate
 from service.outbox.outbox import Stats
-from service.stand_in.event_api import EventApi
 from tests.acceptance.fleet import Client, Process, client, environment, running
 from tests.contract.storage import PostgresStorage, eventually
 from tests.postgres_server import PostgresServer, needed_postgres

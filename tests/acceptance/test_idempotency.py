@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process
 from tests.acceptance.poster import GOOD, Poster
 

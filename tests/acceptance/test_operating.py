@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import client, environment, running
 from tests.acceptance.outbox_script import outbox
 from tests.contract.storage import eventually

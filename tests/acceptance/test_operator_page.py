@@ -13,11 +13,11 @@ import aiohttp
 import msgspec
 import pytest
 
+from service.fake_inngest.event_api import EventApi
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.outbox import Dead, Settlement
 from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.stand_in.event_api import EventApi
 from tests.acceptance.browser import Browser, BrowserError, chromium
 from tests.acceptance.fleet import Process, environment, running
 from tests.contract.storage import claim, eventually

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Answer
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import ScriptedAnswer
 from tests.acceptance.fleet import environment, running
 from tests.acceptance.poster import GOOD, Poster
 from tests.contract.storage import eventually
@@ -15,7 +15,7 @@ async def test_a_user_without_room_and_a_full_outbox_are_told_so_and_used_keys_s
     tmp_path: Path,
 ) -> None:
     async with EventApi() as failing:
-        failing.faults.add(Answer(500), times=None)
+        failing.faults.add(ScriptedAnswer(500), times=None)
         settings = environment(
             f"sqlite:///{tmp_path / 'outbox.db'}",
             failing.url,

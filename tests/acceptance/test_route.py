@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process, environment, running
 from tests.acceptance.poster import Poster
 from tests.contract.storage import eventually

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.poster import Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Answer, Match, Poison, Reset
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
 from tests.acceptance.fleet import Process, environment, running
 from tests.acceptance.outbox_script import outbox
 from tests.contract.storage import eventually
@@ -139,9 +139,9 @@ def api() -> EventApi:
 def script_trouble(api: EventApi) -> None:
     quoting = f'{{"ids":[],"error":"no such key {EVENT_KEY} in /e/{EVENT_KEY}"}}'
     for action in (
-        Answer(401, body=quoting),
-        Answer(401, body=quoting),
-        Answer(500, body=f"<html>/e/{FALLBACK_KEY}</html>", content_type="text/html"),
+        ScriptedAnswer(401, body=quoting),
+        ScriptedAnswer(401, body=quoting),
+        ScriptedAnswer(500, body=f"<html>/e/{FALLBACK_KEY}</html>", content_type="text/html"),
         Reset("read"),
     ):
         api.faults.add(action)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import pytest_asyncio
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process, environment, running
 from tests.acceptance.front_end import SECRET
 from tests.acceptance.plain_browser import Browser, arrived

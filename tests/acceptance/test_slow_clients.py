@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import environment, running
 from tests.acceptance.trial import trial, until
 

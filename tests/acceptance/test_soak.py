@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.stand_in.faults import Hang, Reset
+from service.fake_inngest.faults import Hang, Reset
 from tests.acceptance import disks, scenarios
 from tests.acceptance.trial import Verdict, table
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import client, environment, running
 from tests.contract.storage import eventually
 

@@ -1,7 +1,7 @@
 """A trial: one outbox under load while something goes wrong, and what became of what was accepted.
 
 The load posts to one address over every restart of the service. The verdict compares what was
-answered with 200 with what arrived at the stand-in and with the rows of the file.
+answered with 200 with what arrived at the fake Inngest and with the rows of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 from tests.acceptance.fleet import Process, environment, running
 
 RECOVERY_SECONDS = 15.0

@@ -22,6 +22,8 @@ import structlog
 from aiohttp import web
 
 from service.bootstrap.service import serving
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Hang
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
@@ -30,8 +32,6 @@ from service.relay.inngest import InngestSender
 from service.relay.outcome import Answer
 from service.relay.relay import Relay
 from service.settings import Settings
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Hang
 from tests.bench.meter import Costs, metered
 
 BASELINE = Path(__file__).with_name("baseline.json")

@@ -124,8 +124,8 @@ def started(
 
 
 def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
-    """The stand-in that only counts and answers."""
-    return started([sys.executable, "-m", "service.stand_in", "--port", str(port), "--sink"])
+    """The fake Inngest that only counts and answers."""
+    return started([sys.executable, "-m", "service.fake_inngest", "--port", str(port), "--sink"])
 
 
 def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
@@ -168,8 +168,8 @@ def plain_environment() -> dict[str, str]:
 
 
 def arrivals(sink: Server) -> int:
-    """How many events came to the stand-in."""
-    return sink.call("GET", "/stand-in/stats")[1]["arrivals"]
+    """How many events came to the fake Inngest."""
+    return sink.call("GET", "/fake-inngest/stats")[1]["arrivals"]
 
 
 def wait_for_arrivals(sink: Server, count: int, seconds: float = 60.0) -> float:

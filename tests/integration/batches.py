@@ -1,4 +1,4 @@
-"""Batches of events for the stand-in, and how they are posted to it."""
+"""Batches of events for the fake Inngest, and how they are posted to it."""
 
 from __future__ import annotations
 

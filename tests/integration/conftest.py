@@ -1,6 +1,6 @@
 """Real neighbours for the integration tests: an S3 API over HTTP, and ways for it to misbehave.
 
-And parts of ours at work: an SQLite outbox, a relay between one and the stand-in, an HTTP client.
+And parts of ours at work: an SQLite outbox, a relay from one to the fake Inngest, an HTTP client.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import boto3
 import pytest
 
 from service.documents.bucket import Bucket
+from service.fake_inngest.event_api import EventApi
 from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.relay import lane as lanes
 from service.relay import outcome as outcomes
-from service.stand_in.event_api import EventApi
 from tests.integration.delivery import Delivery, delivering
 from tests.s3_server import running_s3
 

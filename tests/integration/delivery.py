@@ -1,4 +1,4 @@
-"""A relay at work between a real SQLite outbox and the stand-in."""
+"""A relay at work between a real SQLite outbox and the fake Inngest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from service.fake_inngest.event_api import EventApi
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
@@ -19,7 +20,6 @@ from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
 from service.relay.inngest import InngestSender
 from service.relay.lane import LaneState
 from service.relay.relay import Relay
-from service.stand_in.event_api import EventApi
 from tests.contract.storage import eventually
 
 

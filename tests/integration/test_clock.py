@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
 from service.observe.recorder import NullRecorder
 from service.outbox.outbox import Again, Settlement, State
 from service.outbox.sqlite_outbox import open_sqlite_outbox
 from service.relay.lane import Signal
 from service.relay.outcome import Answer, Outcome
 from service.relay.report import HORIZON_MS, Report
-from service.stand_in.event_api import EventApi
 from tests.contract.storage import append_all, ask, claim, deliver, ids
 from tests.integration.delivery import delivering
 

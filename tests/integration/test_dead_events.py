@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
 from service.outbox.outbox import State
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Answer, Match, Poison, TooLarge
 from tests.contract.storage import eventually
 from tests.integration.delivery import Delivery, delivering
 
@@ -70,7 +70,7 @@ async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> Non
 async def test_an_event_that_fails_alone_while_others_pass_is_dead_after_ten(
     delivery: Delivery,
 ) -> None:
-    delivery.api.faults.add(Answer(500), times=None, match=POISON)
+    delivery.api.faults.add(ScriptedAnswer(500), times=None, match=POISON)
     ids = await delivery.accept("d-1", "poison", "d-2")
     bad = ids.pop(1)
 

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import ScriptedAnswer
 from service.relay.inngest import InngestSender
 from service.relay.lane import Signal
 from service.relay.outcome import classify
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Answer
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"
@@ -39,7 +39,7 @@ async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without
     inngest_api: EventApi, sender: InngestSender, named: str, before: str
 ) -> None:
     body = json.dumps({"error": f"{before}Cannot POST /e/{named}"})
-    inngest_api.faults.add(Answer(404, body=body, content_type="application/json"), times=2)
+    inngest_api.faults.add(ScriptedAnswer(404, body=body, content_type="application/json"), times=2)
     answer = await sender.send(EVENT)
     assert answer.status == 404
     assert answer.words == f"{before}Cannot POST /e/********"[:500]
@@ -49,7 +49,7 @@ async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without
 async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes_first(
     inngest_api: EventApi, sender: InngestSender, status: int
 ) -> None:
-    inngest_api.faults.add(Answer(status), times=1)
+    inngest_api.faults.add(ScriptedAnswer(status), times=1)
     assert (await sender.send(EVENT)).status == 200
     assert (await sender.send(EVENT)).status == 200
     assert [request.key for request in inngest_api.ledger.requests] == [KEY, FALLBACK, FALLBACK]
@@ -61,6 +61,6 @@ async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes
 async def test_a_server_without_keys_is_a_wrong_configuration_in_whatever_form_it_says_so(
     inngest_api: EventApi, sender: InngestSender, body: str
 ) -> None:
-    inngest_api.faults.add(Answer(503, body=body), times=1)
+    inngest_api.faults.add(ScriptedAnswer(503, body=body), times=1)
     answer = await sender.send(EVENT)
     assert classify(answer, 1) is Signal.MISCONFIGURED

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
 from service.outbox.outbox import State
 from service.relay.lane import LaneState
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Action, Answer, Cut, Drip, Hang, Reset, Slow
 from tests.integration.delivery import Delivery, delivering
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        Answer(401, body='{"error":"Event key not found","status":401}'),
-        Answer(403),
-        Answer(404, body="<html>", content_type="text/html"),
-        Answer(308, headers={"Location": "http://127.0.0.1:1/e/x"}),
-        Answer(503, body='{"error":"event keys are required to send events","status":503}'),
+        ScriptedAnswer(401, body='{"error":"Event key not found","status":401}'),
+        ScriptedAnswer(403),
+        ScriptedAnswer(404, body="<html>", content_type="text/html"),
+        ScriptedAnswer(308, headers={"Location": "http://127.0.0.1:1/e/x"}),
+        ScriptedAnswer(503, body='{"error":"event keys are required to send events","status":503}'),
     ],
     ids=["401", "403", "404", "308", "503 without keys"],
 )
@@ -43,14 +43,14 @@ async def test_a_wrong_configuration_pauses_the_lane_and_ages_nobody(
 @pytest.mark.parametrize(
     "fault",
     [
-        *(Answer(status) for status in (408, 425, 429, 500, 502, 503, 504)),
-        Answer(502, body="<html>bad gateway</html>", content_type="text/html"),
-        Answer(400, body="<html>not the API's</html>", content_type="text/html"),
-        Answer(200, body="<html>captive portal</html>", content_type="text/html"),
-        Answer(200, body='{"ids": ["01'),
-        Answer(200, body="", content_type="text/plain"),
-        Answer(200, body='{"ids": [1, 2]}'),
-        Answer(204, body=""),
+        *(ScriptedAnswer(status) for status in (408, 425, 429, 500, 502, 503, 504)),
+        ScriptedAnswer(502, body="<html>bad gateway</html>", content_type="text/html"),
+        ScriptedAnswer(400, body="<html>not the API's</html>", content_type="text/html"),
+        ScriptedAnswer(200, body="<html>captive portal</html>", content_type="text/html"),
+        ScriptedAnswer(200, body='{"ids": ["01'),
+        ScriptedAnswer(200, body="", content_type="text/plain"),
+        ScriptedAnswer(200, body='{"ids": [1, 2]}'),
+        ScriptedAnswer(204, body=""),
         Reset("unread"),
         Reset("read"),
         Reset("stored"),
@@ -90,7 +90,7 @@ async def test_a_server_that_is_away_is_waited_for(delivery: Delivery) -> None:
 
 
 async def test_retry_after_is_honoured(delivery: Delivery) -> None:
-    delivery.api.faults.add(Answer(429, retry_after=1))
+    delivery.api.faults.add(ScriptedAnswer(429, retry_after=1))
     began = time.monotonic()
     await delivery.ends(await delivery.accept("d"))
     assert time.monotonic() - began >= 1
@@ -101,7 +101,7 @@ async def test_when_everything_is_refused_the_lane_closes_and_the_rest_does_not_
     delivery: Delivery,
 ) -> None:
     words = '{"ids":[""],"status":400,"error":"publish failed"}'
-    delivery.api.faults.add(Answer(400, body=words), times=None)
+    delivery.api.faults.add(ScriptedAnswer(400, body=words), times=None)
     ids = await delivery.accept(*[f"d-{n}" for n in range(200)])
     await delivery.lane_is(LaneState.CLOSED)
     assert delivery.relay.lane.reason == "every event is refused"
@@ -113,7 +113,7 @@ async def test_when_everything_is_refused_the_lane_closes_and_the_rest_does_not_
 async def test_a_lane_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
     tmp_path: Path, inngest_api: EventApi
 ) -> None:
-    inngest_api.faults.add(Answer(500), times=None)
+    inngest_api.faults.add(ScriptedAnswer(500), times=None)
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
         ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
         await delivery.lane_is(LaneState.CLOSED)

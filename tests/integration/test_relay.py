@@ -1,4 +1,4 @@
-"""The relay between a real SQLite outbox and the stand-in: batches, keys, pauses and stops."""
+"""The relay between a real SQLite outbox and the fake Inngest: batches, keys, pauses and stops."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
 from service.outbox.outbox import State
 from service.relay.lane import LaneState
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import Action, Hang, Partial, Slow, TooLarge
 from tests.contract.storage import eventually
 from tests.integration.delivery import Delivery, delivering
 

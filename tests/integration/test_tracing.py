@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.bootstrap import service as composition
 from service.bootstrap.traced import traced
 from service.bootstrap.tracing import Tracing
+from service.fake_inngest.event_api import EventApi
 from service.settings import Settings
-from service.stand_in.event_api import EventApi
 from tests.contract.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from service.documents.document_name import check_document_name
 from service.errors import RefusedError
+from service.fake_inngest.events import read_events
 from service.identity.user import User
 from service.outbox.event import check_name, encode_event
-from service.stand_in.events import read_events
 from service.web.documents import IndexDocument, documents_event
 from service.web.event_route import EventRoute
 

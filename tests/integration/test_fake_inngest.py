@@ -1,4 +1,4 @@
-"""The stand-in answers over a real socket what facts about the Event API say."""
+"""The fake Inngest answers over a real socket what facts about the Event API say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import inngest
 import pytest
 from inngest._internal.errors import SendEventsError
 
-from service.stand_in.event_api import SEED_HEADER, EventApi
+from service.fake_inngest.event_api import SEED_HEADER, EventApi
 
 TS_MS = 1_795_559_419_447
 OK = {"name": "documents/aws.index", "data": {"documentName": "example"}}

@@ -12,10 +12,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from service.stand_in.events import Reading, WireEvent
-from service.stand_in.faults import (
+from service.fake_inngest.events import Reading, WireEvent
+from service.fake_inngest.faults import (
     Action,
-    Answer,
     Cut,
     Drip,
     Fault,
@@ -24,6 +23,7 @@ from service.stand_in.faults import (
     Partial,
     Poison,
     Reset,
+    ScriptedAnswer,
     Slow,
     TooLarge,
 )
@@ -31,10 +31,10 @@ from service.stand_in.faults import (
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-def accepts(action: Action) -> bool:
+def stores_events(action: Action) -> bool:
     """Whether events are accepted in spite of the fault."""
     match action:
-        case Answer() | Hang():
+        case ScriptedAnswer() | Hang():
             return action.store
         case Reset():
             return action.when == "stored"
@@ -44,7 +44,7 @@ def accepts(action: Action) -> bool:
             return True
 
 
-def spoil(reading: Reading, fault: Fault) -> Reading:
+def apply_fault(reading: Reading, fault: Fault) -> Reading:
     """What of `reading` is taken under `fault`."""
     match fault.action:
         case Partial():
@@ -58,22 +58,22 @@ def spoil(reading: Reading, fault: Fault) -> Reading:
     return reading
 
 
-def blank_ids(fault: Fault | None, event_count: int) -> list[str]:
+def empty_ids(fault: Fault | None, event_count: int) -> list[str]:
     """The empty ids that `fault` answers for the events it left out, of `event_count`."""
     if fault and isinstance(fault.action, Partial) and fault.action.blank:
         return [""] * min(fault.action.missing, event_count)
     return []
 
 
-async def show(
+async def respond(
     action: Action, request: web.Request, script: FaultScript, answer: web.Response
 ) -> web.StreamResponse:
     """Answer `request` as the fault wants; `answer` is the true one."""
     match action:
-        case Answer():
+        case ScriptedAnswer():
             return _scripted(action)
         case TooLarge():
-            return _scripted(Answer(413))
+            return _scripted(ScriptedAnswer(413))
         case Drip():
             return await _drip(request, answer, script, action.seconds)
         case Slow():
@@ -100,7 +100,7 @@ def reset(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _scripted(action: Answer) -> web.Response:
+def _scripted(action: ScriptedAnswer) -> web.Response:
     body = action.body
     if body is None:
         words = HTTPStatus(action.status).phrase

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.stand_in.events import WireEvent
-from service.stand_in.ledger import RUN_ONCE_SECONDS, Ledger, Request
-from service.stand_in.ulids import first_ulid, ulids
+from service.fake_inngest.events import WireEvent
+from service.fake_inngest.ledger import RUN_ONCE_SECONDS, Ledger, Request
+from service.fake_inngest.ulids import first_ulid, ulids
 
 REQUEST = Request("key", 1, 1, 1, None)
 

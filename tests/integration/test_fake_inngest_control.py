@@ -1,4 +1,4 @@
-"""The stand-in's own endpoints: faults are scripted, and what arrived is shown."""
+"""The fake Inngest's own endpoints: faults are scripted, and what arrived is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.integration.batches import EVENTS, POISONED, post
 
 
 async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):
-    url = f"{inngest_api.url}/stand-in/faults"
+    url = f"{inngest_api.url}/fake-inngest/faults"
     fault = {"action": {"kind": "answer", "status": 503}, "times": None}
     async with http.post(url, json=fault) as response:
         assert response.status == 201
@@ -23,7 +23,7 @@ async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):
 
 async def test_poison_scripted_over_http_matches_without_being_told_how(inngest_api, http):
     async with http.post(
-        f"{inngest_api.url}/stand-in/faults", json={"action": {"kind": "poison"}}
+        f"{inngest_api.url}/fake-inngest/faults", json={"action": {"kind": "poison"}}
     ) as response:
         assert response.status == 201
     assert (await post(http, inngest_api, [POISONED]))[0] == 400
@@ -41,7 +41,7 @@ async def test_poison_scripted_over_http_matches_without_being_told_how(inngest_
     ],
 )
 async def test_a_fault_that_is_not_one_is_refused(inngest_api, http, fault):
-    async with http.post(f"{inngest_api.url}/stand-in/faults", data=fault) as response:
+    async with http.post(f"{inngest_api.url}/fake-inngest/faults", data=fault) as response:
         assert response.status == 400
         assert (await response.json())["error"]
     assert not inngest_api.faults.left
@@ -50,7 +50,7 @@ async def test_a_fault_that_is_not_one_is_refused(inngest_api, http, fault):
 async def test_what_arrived_is_shown_newest_last_and_can_be_forgotten(inngest_api, http):
     await post(http, inngest_api)
     await post(http, inngest_api, EVENTS[2:])
-    url = f"{inngest_api.url}/stand-in"
+    url = f"{inngest_api.url}/fake-inngest"
     async with http.get(f"{url}/events?limit=2") as response:
         shown = await response.json()
     assert [(entry["id"], entry["times"]) for entry in shown] == [("e2", 2), ("e2", 2)]
@@ -69,11 +69,11 @@ async def test_an_event_that_is_not_utf_8_is_shown_with_replacements(inngest_api
     await (
         await http.post(f"{inngest_api.url}/e/k", data=b'{"name":"a","data":{"x":"\xff"}}')
     ).read()
-    async with http.get(f"{inngest_api.url}/stand-in/events") as response:
+    async with http.get(f"{inngest_api.url}/fake-inngest/events") as response:
         [shown] = await response.json()
     assert shown["event"]["data"] == {"x": "\ufffd"}
 
 
 async def test_a_limit_that_is_no_number_is_refused(inngest_api, http):
-    async with http.get(f"{inngest_api.url}/stand-in/events?limit=x") as response:
+    async with http.get(f"{inngest_api.url}/fake-inngest/events?limit=x") as response:
         assert response.status == 400

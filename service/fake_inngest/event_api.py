@@ -1,4 +1,4 @@
-"""The stand-in for Inngest's Event API: `POST /e/{key}`, as Inngest v1.43 answers it.
+"""A fake of Inngest's Event API: `POST /e/{key}`, as Inngest v1.43 answers it.
 
 Serves `make run`, the demo and the tests; it runs no functions. The invariant: an id is answered
 if and only if its event is in the ledger, unless a scripted fault says otherwise.
@@ -12,12 +12,12 @@ from typing import Self
 import msgspec
 from aiohttp import web
 
-from service.stand_in.control import add_control_routes
-from service.stand_in.events import Reading, count_events, read_events
-from service.stand_in.faults import Action, FaultScript, kind_of
-from service.stand_in.ledger import Ledger, Request
-from service.stand_in.trouble import accepts, blank_ids, reset, show, spoil
-from service.stand_in.ulids import first_ulid, ulids
+from service.fake_inngest.control import add_control_routes
+from service.fake_inngest.events import Reading, count_events, read_events
+from service.fake_inngest.fault_effects import apply_fault, empty_ids, reset, respond, stores_events
+from service.fake_inngest.faults import Action, FaultScript, kind_of
+from service.fake_inngest.ledger import Ledger, Request
+from service.fake_inngest.ulids import first_ulid, ulids
 
 SEED_HEADER = "x-inngest-event-id-seed"
 _MAX_BODY_BYTES = 1024 * 1024 * 1024
@@ -35,7 +35,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class EventApi:
-    """The stand-in, as a server on `host` and `port` (0: any free one).
+    """The fake Inngest, a server on `host` and `port` (0: any free one).
 
     `keys` are the event keys that are accepted, None accepts any. `keys_required` answers as a
     self-hosted server that was started without keys. With `sink`, arrays are only counted and
@@ -115,26 +115,26 @@ class EventApi:
         body = await request.read()
         reading = read_events(body)
         fault = self.faults.take(reading, len(body))
-        taken = spoil(reading, fault) if fault else reading
-        stores = fault is None or accepts(fault.action)
+        taken = apply_fault(reading, fault) if fault else reading
+        stores = fault is None or stores_events(fault.action)
         reply = self._accept(request, taken) if stores else Reply(500)
         accepted = sum(map(bool, reply.ids))
         self._record(request, len(body), reading, accepted, fault.action if fault else None)
         if fault is None:
-            return _respond(reply)
-        if blanks := blank_ids(fault, len(reading.events)):
-            reply.ids[accepted:] = blanks
-        return await show(fault.action, request, self.faults, _respond(reply))
+            return _response(reply)
+        if empty := empty_ids(fault, len(reading.events)):
+            reply.ids[accepted:] = empty
+        return await respond(fault.action, request, self.faults, _response(reply))
 
     async def _sink_events(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         try:
             count = count_events(body)
         except msgspec.DecodeError as error:
-            return _respond(Reply(400, [""], str(error)))
+            return _response(Reply(400, [""], str(error)))
         ids = ulids(self._first_ulid(request), count)
         self.ledger.count_only(count)
-        return _respond(Reply(200, ids or [""]))
+        return _response(Reply(200, ids or [""]))
 
     def _accept(self, request: web.Request, reading: Reading) -> Reply:
         if self._keys_required:
@@ -162,7 +162,7 @@ class EventApi:
         self.ledger.record(Request(key, body_bytes, len(reading.events), accepted, kind))
 
 
-def _respond(reply: Reply) -> web.Response:
+def _response(reply: Reply) -> web.Response:
     # The API calls its JSON text/plain.
     return web.Response(
         status=reply.status, body=_encode(reply), content_type="text/plain", charset="utf-8"

@@ -1,6 +1,6 @@
-"""The stand-in's own endpoints: see what arrived, script faults.
+"""The fake Inngest's own endpoints: see what arrived, script faults.
 
-They are the stand-in's, not Inngest's, and speak JSON. There is no sign-in: it is for
+They are not Inngest's, and speak JSON. There is no sign-in: it is for
 development.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from service.stand_in.faults import Fault, FaultScript
-from service.stand_in.ledger import Arrival, Ledger
+from service.fake_inngest.faults import Fault, FaultScript
+from service.fake_inngest.ledger import Arrival, Ledger
 
 _DEFAULT_LIMIT = 100
 
 
 def add_control_routes(app: web.Application, ledger: Ledger, script: FaultScript) -> None:
-    """Add the endpoints under `/stand-in/`, and a line at `/` that says what this is."""
+    """Add the endpoints under `/fake-inngest/`, and a line at `/` that says what this is."""
 
     async def hello(_: web.Request) -> web.Response:
-        return web.Response(text="This stands in for Inngest: GET /stand-in/events shows events.\n")
+        return web.Response(text="This is a fake Inngest: GET /fake-inngest/events shows events.\n")
 
     async def show_events(request: web.Request) -> web.Response:
         limit = request.query.get("limit", str(_DEFAULT_LIMIT))
@@ -51,12 +51,12 @@ def add_control_routes(app: web.Application, ledger: Ledger, script: FaultScript
         return web.Response(status=204)
 
     app.router.add_get("/", hello)
-    app.router.add_get("/stand-in/events", show_events)
-    app.router.add_delete("/stand-in/events", forget_events)
-    app.router.add_get("/stand-in/stats", show_stats)
-    app.router.add_get("/stand-in/faults", show_faults)
-    app.router.add_post("/stand-in/faults", add_fault)
-    app.router.add_delete("/stand-in/faults", clear_faults)
+    app.router.add_get("/fake-inngest/events", show_events)
+    app.router.add_delete("/fake-inngest/events", forget_events)
+    app.router.add_get("/fake-inngest/stats", show_stats)
+    app.router.add_get("/fake-inngest/faults", show_faults)
+    app.router.add_post("/fake-inngest/faults", add_fault)
+    app.router.add_delete("/fake-inngest/faults", clear_faults)
 
 
 def _view(arrival: Arrival, ledger: Ledger) -> dict[str, object]:

@@ -14,13 +14,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from service.stand_in.events import Reading, WireEvent, decode_data
+from service.fake_inngest.events import Reading, WireEvent, decode_data
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class Answer(
+class ScriptedAnswer(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="answer"
 ):
     """Answer this instead. `body` None is the API's own error form; `store` accepts first."""
@@ -95,7 +95,7 @@ class Poison(
     error: str = "This event is poisoned"
 
 
-Action = Answer | Reset | Hang | Slow | Drip | Cut | Partial | TooLarge | Poison
+Action = ScriptedAnswer | Reset | Hang | Slow | Drip | Cut | Partial | TooLarge | Poison
 
 
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""What arrived at the stand-in, and what it would have run.
+"""What arrived at the fake Inngest, and what it would have run.
 
 Every accepted event is an arrival; a run is an arrival whose id started none in the 24 h before,
 as the server schedules it. The invariant: bodies are bounded (the oldest go first), ids are not
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from service.stand_in.events import WireEvent
+from service.fake_inngest.events import WireEvent
 
 RUN_ONCE_SECONDS = 86_400.0
 _MAX_BODIES = 10_000

@@ -1,4 +1,4 @@
-"""The stand-in misbehaves on the wire as its script says, and keeps the events that it should."""
+"""The fake Inngest misbehaves on the wire as its script says, and keeps the events it should."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.stand_in.event_api import EventApi
-from service.stand_in.faults import (
-    Answer,
+from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.faults import (
     Cut,
     Drip,
     Hang,
@@ -20,6 +19,7 @@ from service.stand_in.faults import (
     Partial,
     Poison,
     Reset,
+    ScriptedAnswer,
     Slow,
     TooLarge,
 )
@@ -55,7 +55,7 @@ async def test_the_answered_ids_are_the_leading_good_events_and_these_are_stored
 
 
 async def test_a_scripted_answer_replaces_so_many_true_ones(inngest_api, http):
-    inngest_api.faults.add(Answer(429, retry_after=7), times=2)
+    inngest_api.faults.add(ScriptedAnswer(429, retry_after=7), times=2)
     for _ in range(2):
         status, text, headers = await post(http, inngest_api)
         assert (status, headers["Retry-After"]) == (429, "7")
@@ -68,11 +68,11 @@ async def test_a_scripted_answer_replaces_so_many_true_ones(inngest_api, http):
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(502, "<h1>Bad gateway</h1>", "text/html"),
-        Answer(200, "<html>", "text/html"),
-        Answer(200, '{"ids":["01'),
-        Answer(200, ""),
-        Answer(308, "", headers={"Location": "https://elsewhere.invalid/"}),
+        ScriptedAnswer(502, "<h1>Bad gateway</h1>", "text/html"),
+        ScriptedAnswer(200, "<html>", "text/html"),
+        ScriptedAnswer(200, '{"ids":["01'),
+        ScriptedAnswer(200, ""),
+        ScriptedAnswer(308, "", headers={"Location": "https://elsewhere.invalid/"}),
     ],
 )
 async def test_an_answer_may_be_anything(inngest_api, http, answer):
@@ -190,7 +190,7 @@ async def test_a_poisoned_event_stops_the_reading_with_words(inngest_api, http):
 async def test_an_event_that_matches_makes_its_request_fail_and_no_other(
     inngest_api, http, healthy
 ):
-    inngest_api.faults.add(Answer(500), times=None, match=Match(prefix="poison"))
+    inngest_api.faults.add(ScriptedAnswer(500), times=None, match=Match(prefix="poison"))
     assert (await post(http, inngest_api, healthy))[0] == 200
     assert (await post(http, inngest_api, [*healthy, POISONED]))[0] == 500
     assert inngest_api.ledger.times("bad") == 0

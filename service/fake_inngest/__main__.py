@@ -1,4 +1,4 @@
-"""`python -m service.stand_in`: the stand-in as a process of its own, until SIGTERM or SIGINT."""
+"""`python -m service.fake_inngest`, a process that runs until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from service.stand_in.event_api import EventApi
+from service.fake_inngest.event_api import EventApi
 
 _DEV_SERVER_PORT = 8288
 
@@ -21,14 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(_serve(api))
     except OSError as error:
-        sys.stderr.write(f"The stand-in can't listen: {error}\n")
+        sys.stderr.write(f"The fake Inngest can't listen: {error}\n")
         return 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service.stand_in", description="Stand in for Inngest's Event API."
+        prog="python -m service.fake_inngest", description="A fake of Inngest's Event API."
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=_DEV_SERVER_PORT, help="0: any free one")
@@ -43,7 +43,7 @@ async def _serve(api: EventApi) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with api:
-        sys.stdout.write(f"Stand-in for Inngest listens on {api.url}\n")
+        sys.stdout.write(f"Fake Inngest listens on {api.url}\n")
         sys.stdout.flush()
         await stop.wait()
 

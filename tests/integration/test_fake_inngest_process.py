@@ -1,4 +1,4 @@
-"""The stand-in as a process: until it is told to stop, or at once where its port is taken."""
+"""The fake Inngest as a process: until it is told to stop, or at once where its port is taken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.batches import EVENTS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.stand_in", "--port", "0", "--keys", "good,better"),
+        *(sys.executable, "-m", "service.fake_inngest", "--port", "0", "--keys", "good,better"),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout
@@ -31,7 +31,7 @@ async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
 
 async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api):
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.stand_in", "--port", inngest_api.url.split(":")[-1]),
+        *(sys.executable, "-m", "service.fake_inngest", "--port", inngest_api.url.split(":")[-1]),
         stderr=asyncio.subprocess.PIPE,
     )
     _, words = await asyncio.wait_for(process.communicate(), 20)
