@@ -2,47 +2,71 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+RUN    := $(VENV)/.ready-run
+DEV    := $(VENV)/.ready-dev
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
+          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak demo lock clean
+.PHONY: help run test demo bench check stack soak docs lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(READY): pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps -e .
-	@touch $(READY)
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
+	@echo "Making a virtual environment in $(VENV)."
+	@$(PYTHON) -m venv $(VENV)
+
+# What running needs. An environment that already has the tests' tools keeps them.
+$(RUN): $(BIN)/python pyproject.toml requirements.lock
+	@echo "Installing what the service needs to run (about 150 MB, once)."
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps -e .
+	@touch $@
+
+$(DEV): $(RUN) requirements-dev.lock
+	@echo "Installing what tests, checks and documentation need (about 550 MB more, once)."
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
 
 .env:
 	cp .env.example .env
 
-run: $(READY) .env ## all set-up, then the service on its embedded defaults
+run: $(RUN) .env ## all set-up, then the service on its embedded defaults
 	$(BIN)/python -m service serve
 
-demo: $(READY) ## half a minute of trouble in the terminal; ends with the count of lost events
-	$(BIN)/python -m service demo
-
-test: $(READY) ## all set-up, then every test
+test: $(DEV) ## all set-up, then every test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-soak: $(READY) ## longer trials under faults and kills (about 8 minutes); prints what was lost
-	$(BIN)/python -m pytest -m soak -s -q
+demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of lost events
+	$(BIN)/python -m service demo
 
-check: $(READY) ## lint, types, layers
+bench: $(DEV) ## measure the service beside what it replaces (a few minutes)
+	$(BIN)/python -m tests.bench
+
+check: $(DEV) ## lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## measure the service beside what it replaces (a few minutes)
-	$(BIN)/python -m tests.bench
+stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes; needs Docker, or root on Debian)
+	$(BIN)/python -m tests.stack
 
-lock: ## resolve the dependencies anew into requirements.lock
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --all-extras -o requirements.lock pyproject.toml
+soak: $(DEV) ## longer trials under faults and kills (about 8 minutes); prints what was lost
+	$(BIN)/python -m pytest -m soak -s -q
+
+docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
+	$(BIN)/mkdocs serve
+
+lock: $(DEV) ## resolve the dependencies again into both lock files
+	$(LOCK) --extra otel -o requirements.lock pyproject.toml
+	$(LOCK) --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+audit: $(DEV) ## ask PyPI whether a locked version has a known vulnerability
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements-dev.lock
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* dist site

