@@ -1,34 +1,43 @@
-# syntax=docker/dockerfile:1
-# The service in an image: dependencies by hash, no build tools, not root.
+# The service in an image: dependencies by hash, no build tools, one fixed user who isn't root.
 ARG PYTHON_IMAGE=python:3.11.14-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-RUN python -m venv --without-pip /opt/outbox
-COPY pyproject.toml requirements.lock ./
-# What running needs, with the versions and hashes of the lock file; tests' tools stay out.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['otel'], sep='\n')" > runtime.txt \
- && pip --python /opt/outbox/bin/python install --require-hashes --only-binary :all: \
-    -r runtime.txt -c requirements.lock
-COPY README.md ./
-COPY service ./service
+COPY requirements-build.lock requirements.lock ./
+RUN python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-build.lock \
+ && python -m venv --without-pip /opt/outbox \
+ && python -m pip --python /opt/outbox/bin/python install --quiet \
+    --require-hashes --only-binary :all: -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY migrations ./migrations
-RUN pip wheel --no-deps --wheel-dir wheels . \
- && pip --python /opt/outbox/bin/python install --no-deps wheels/*.whl \
- && /opt/outbox/bin/python -m compileall -q /opt/outbox/lib
+COPY service ./service
+# botocore describes every AWS service; this one talks to S3, and to those that give credentials.
+RUN find /opt/outbox/lib/python3.*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+    ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
+RUN python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels . \
+ && python -m pip --python /opt/outbox/bin/python install --quiet --no-deps wheels/*.whl \
+ && python -m compileall -q /opt/outbox/lib
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/outbox --create-home outbox \
- && rm -rf /usr/local/lib/python3.11/site-packages/pip* /usr/local/bin/pip*
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="inngest-outbox" \
+      org.opencontainers.image.description="A durable outbox between web front ends and Inngest" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}"
+RUN groupadd --gid 10001 outbox \
+ && useradd --uid 10001 --gid 10001 --home-dir /var/lib/outbox --shell /usr/sbin/nologin outbox \
+ && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/outbox \
+ && python -m pip --quiet --quiet uninstall --yes --root-user-action=ignore setuptools wheel pip
 COPY --from=build /opt/outbox /opt/outbox
 ENV PATH=/opt/outbox/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    APP_ENV=production \
     HOST=0.0.0.0 \
     PORT=3000 \
     OUTBOX_URL=sqlite:////var/lib/outbox/outbox.db
-USER outbox
+USER 10001:10001
 WORKDIR /var/lib/outbox
 VOLUME /var/lib/outbox
 EXPOSE 3000

@@ -20,10 +20,10 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # What running needs. An environment that already has the tests' tools keeps them.
-$(RUN): $(BIN)/python pyproject.toml requirements.lock
+$(RUN): $(BIN)/python pyproject.toml requirements.lock requirements-build.lock
 	@echo "Installing what the service needs to run (about 150 MB, once)."
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
-	@$(PIP) install --quiet --no-deps -e .
+	@$(PIP) install --quiet --require-hashes -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(DEV): $(RUN) requirements-dev.lock
@@ -61,9 +61,10 @@ soak: $(DEV) ## longer trials under faults and kills (about 8 minutes); prints w
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
-lock: $(DEV) ## resolve the dependencies again into both lock files
+lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml
 	$(LOCK) --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(LOCK) --all-build-deps --only-build-deps -c requirements-dev.lock -o requirements-build.lock pyproject.toml
 
 audit: $(DEV) ## ask PyPI whether a locked version has a known vulnerability
 	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements-dev.lock

@@ -71,9 +71,15 @@ def relay_command() -> None:
 
 
 @app.command("worker")
-def worker_command() -> None:
+def worker_command(
+    *,
+    health_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Answer GET /healthz and /readyz at HOST and here."),
+    ] = None,
+) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    worker.main()
+    worker.main(health_port)
 
 
 @app.command("demo")

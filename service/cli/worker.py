@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import uvloop
 
 from service.cli.starting import faults_end_the_process, load_settings
 from service.documents.worker import run_worker
+from service.documents.worker_status import WorkerStatus
 from service.inngest_client import make_client
 from service.observe.logs import configure_logs
+from service.settings import Settings
+from service.web.worker_health import serve_worker_health
 
 
-def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+def main(health_port: int | None) -> None:
+    """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
     with faults_end_the_process():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         try:
-            uvloop.run(run_worker(settings, make_client(settings)))
+            uvloop.run(_run(settings, health_port))
         finally:
             logs.close()
+
+
+async def _run(settings: Settings, health_port: int | None) -> None:
+    status = WorkerStatus()
+    async with contextlib.AsyncExitStack() as stack:
+        if health_port is not None:
+            health = serve_worker_health(status, settings.host, health_port)
+            await stack.enter_async_context(health)
+        await run_worker(settings, make_client(settings), status)

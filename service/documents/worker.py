@@ -7,23 +7,69 @@ of each run. Stopping gives the runs at work their time, then leaves them to Inn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import inngest
 import structlog
-from inngest.connect import connect
+from inngest.connect import ConnectionState, connect
 
 from service.documents.bucket import Bucket
 from service.documents.index_document import Facts, index_function
+from service.documents.run_log import RunLog
+from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
 from service.settings import Settings
 
-_RECONNECT_SECONDS = 5.0
+_LOST = "the connection was lost"
+_LOOK_SECONDS = 0.25
 
 _log = structlog.get_logger(__name__)
 
 
-async def run_worker(settings: Settings, client: inngest.Inngest) -> None:
+class Connection(Protocol):
+    """The SDK's connection, as far as it is looked at."""
+
+    def get_state(self) -> ConnectionState:
+        """Its state now."""
+        ...
+
+    async def wait_for_state(self, state: ConnectionState) -> None:
+        """Return when it has the state."""
+        ...
+
+    def get_connection_id(self) -> str:
+        """The id that Inngest gave; raises without a connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTimings:
+    """`retry_seconds` lie between two tries to connect; after `slow_seconds` a try is reported."""
+
+    retry_seconds: float = 5.0
+    slow_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker serves, with which client, and what it reports to."""
+
+    client: inngest.Inngest
+    functions: list[inngest.Function[Facts]]
+    status: WorkerStatus
+    timings: WorkerTimings = WorkerTimings()
+
+
+async def run_worker(
+    settings: Settings,
+    client: inngest.Inngest,
+    status: WorkerStatus,
+    timings: WorkerTimings = WorkerTimings(),
+) -> None:
     """Serve the function over an outgoing connection to Inngest until SIGINT or SIGTERM.
 
     A lost connection is made again. On stop, runs at work have `drain_seconds` to finish; Inngest
@@ -35,48 +81,87 @@ async def run_worker(settings: Settings, client: inngest.Inngest) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    client.add_middleware(RunLog())
     async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
-        await serve(client, [index_function(client, bucket)], stop, settings.drain_seconds)
+        work = Work(client, [index_function(client, bucket)], status, timings)
+        await serve(work, stop, settings.drain_seconds)
 
 
-async def serve(
-    client: inngest.Inngest,
-    functions: list[inngest.Function[Facts]],
-    stop: asyncio.Event,
-    drain_seconds: float,
-) -> None:
-    """Serve `functions` until `stop` is set; a connection that ended is made again after 5 s."""
+async def serve(work: Work, stop: asyncio.Event, drain_seconds: float) -> None:
+    """Serve until `stop` is set; a connection that ended is made again after `retry_seconds`."""
     while not stop.is_set():
+        _log.info("worker_connecting", inngest=work.client.api_origin)
+        reason = "Inngest closed the connection"
         try:
-            await _serve_once(client, functions, stop, drain_seconds)
+            await _serve_once(work, stop, drain_seconds)
         except Exception as error:  # noqa: BLE001  (the SDK raises plain Exception)
-            _log.error("worker_disconnected", reason=str(error), retry_seconds=_RECONNECT_SECONDS)
-        await _wait(stop, _RECONNECT_SECONDS)
+            reason = str(error)
+        if not stop.is_set():
+            work.status.disconnect(reason)
+            retry = work.timings.retry_seconds
+            _log.error("worker_disconnected", reason=reason, retry_seconds=retry)
+            await _wait(stop, retry)
+    work.status.disconnect("stopped")
+    _log.info("worker_stopped")
 
 
-async def _serve_once(
-    client: inngest.Inngest,
-    functions: list[inngest.Function[Facts]],
-    stop: asyncio.Event,
-    drain_seconds: float,
-) -> None:
+async def _serve_once(work: Work, stop: asyncio.Event, drain_seconds: float) -> None:
     # Left to itself the SDK replaces the process's signal handlers.
-    connection = connect([(client, functions)], shutdown_signals=[])
+    connection = connect([(work.client, work.functions)], shutdown_signals=[])
     serving = asyncio.create_task(connection.start(), name="serve-inngest")
     stopping = asyncio.create_task(stop.wait(), name="await-stop")
+    async with _followed(connection, work):
+        try:
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                _log.info("worker_stopping", drain_seconds=drain_seconds)
+        finally:
+            stopping.cancel()
+            await connection.close()
+            await asyncio.wait((serving,), timeout=drain_seconds)
+            if not serving.cancel():
+                serving.result()
+
+
+@contextlib.asynccontextmanager
+async def _followed(connection: Connection, work: Work) -> AsyncIterator[None]:
+    following = asyncio.create_task(_follow(connection, work), name="follow-connection")
     try:
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        yield
     finally:
-        stopping.cancel()
-        await connection.close()
-        await asyncio.wait((serving,), timeout=drain_seconds)
-        if not serving.cancel():
-            serving.result()
+        following.cancel()
+        await asyncio.wait((following,))
+
+
+async def _follow(connection: Connection, work: Work) -> None:
+    """Report each change between connected and not, and a connection that takes its time."""
+    while True:
+        await _until_active(connection, work)
+        work.status.connect()
+        names = [function.id for function in work.functions]
+        _log.info("worker_connected", id=connection.get_connection_id(), functions=names)
+        # Asked again and again: the SDK's watcher can miss a state that it left at once.
+        while connection.get_state() is ConnectionState.ACTIVE:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        if connection.get_state() in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+            return
+        work.status.disconnect(_LOST)
+        _log.warning("worker_disconnected", reason=_LOST)
+
+
+async def _until_active(connection: Connection, work: Work) -> None:
+    active = asyncio.ensure_future(connection.wait_for_state(ConnectionState.ACTIVE))
+    try:
+        await asyncio.wait((active,), timeout=work.timings.slow_seconds)
+        if not active.done():
+            work.status.disconnect(f"no connection to {work.client.api_origin} yet")
+            _log.warning("worker_not_connected", inngest=work.client.api_origin)
+        await active
+    finally:
+        active.cancel()
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-    except TimeoutError:
-        return

@@ -28,6 +28,7 @@ REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)
 arrived_at_key = web.RequestKey("arrived_at", float)
 event_id_key = web.RequestKey("event_id", str)
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 
 log = structlog.get_logger("service.web")
@@ -66,11 +67,16 @@ def answering(recorder: Recorder) -> Middleware:
                 response = internal_error_response()
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
-        if request_log.enabled:
+        if request_log.enabled and not _is_quiet(request, response):
             _log_line(request, response, request_id, code, time.perf_counter() - began)
         return response
 
     return answer
+
+
+def _is_quiet(request: web.Request, response: web.StreamResponse) -> bool:
+    """A probe that went well says nothing new, many times a minute."""
+    return request.path in _PROBES and response.status < web.HTTPBadRequest.status_code
 
 
 def _log_line(

@@ -30,15 +30,21 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class InngestGateway:
-    """The handlers, and what they saw. `refusals` is how many connections are refused first."""
+    """The handlers, and what they saw. `refusals` is how many connections get `refusal` first."""
 
-    def __init__(self, refusals=0):
+    def __init__(self, refusals=0, refusal=401):
         self.refusals = refusals
+        self.refusal = refusal
         self.events = []
         self.paused = asyncio.Event()
         self.replied = 0
         self._worker = asyncio.Queue()
         self._replies = asyncio.Queue()
+
+    async def drop(self):
+        """Close the connection of the worker that connected first; it may connect again."""
+        worker = await self._worker.get()
+        await worker.close()
 
     def app(self):
         app = web.Application()
@@ -69,7 +75,7 @@ class InngestGateway:
     async def _start(self, request):
         if self.refusals:
             self.refusals -= 1
-            return web.Response(status=401)
+            return web.Response(status=self.refusal)
         url = str(request.url.with_scheme("ws").with_path("/ws"))
         answer = pb.StartResponse(connection_id="c-1", gateway_endpoint=url, gateway_group="g")
         return web.Response(body=answer.SerializeToString())

@@ -7,13 +7,17 @@ import hashlib
 import os
 import signal
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
-from service.documents import worker
 from service.documents.index_document import INDEXED
+from service.documents.worker import WorkerTimings, run_worker
+from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
 from service.inngest_client import make_client
 from service.settings import Settings
+from service.web.worker_health import serve_worker_health
 from tests.integration.inngest_gateway import InngestGateway
 from tests.integration.large_object import LargeObject
 
@@ -44,10 +48,24 @@ async def settings(gateway, aiohttp_server, monkeypatch, bucket_name):
 
 
 @pytest.fixture
-async def working(settings):
+def status():
+    """What the worker reports to its health endpoint."""
+    return WorkerStatus()
+
+
+@pytest.fixture(autouse=True)
+def logged():
+    """What the worker logs."""
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+async def working(settings, status):
     """A worker at work, which is stopped by a signal at the end."""
     client = make_client(settings)
-    task = asyncio.create_task(worker.run_worker(settings, client))
+    timings = WorkerTimings(retry_seconds=0.01, slow_seconds=2)
+    task = asyncio.create_task(run_worker(settings, client, status, timings))
     yield task
     if not task.done():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -87,8 +105,7 @@ async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_na
 
 
 @pytest.mark.parametrize("gateway", [2], indirect=True)
-async def test_a_refused_connection_is_tried_again(gateway, working, monkeypatch, bucket_name):
-    monkeypatch.setattr(worker, "_RECONNECT_SECONDS", 0.01)
+async def test_a_refused_connection_is_tried_again(gateway, working, bucket_name):
     run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
     await asyncio.wait_for(run, LIMIT_SECONDS)
     assert gateway.refusals == 0
@@ -119,8 +136,92 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
 async def test_a_worker_without_a_bucket_says_what_to_set():
     settings = Settings.load({})
     with pytest.raises(ConfigurationError) as caught:
-        await worker.run_worker(settings, make_client(settings))
+        await run_worker(settings, make_client(settings), WorkerStatus())
     assert set(caught.value.faults) == {
         "AWS_S3_BUCKET: required by the worker",
         "AWS_S3_REGION: required by the worker",
     }
+
+
+async def until(condition):
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def events(logged):
+    return [line["event"] for line in logged]
+
+
+@pytest.mark.usefixtures("working")
+async def test_a_run_is_logged_from_start_to_end_with_its_ids(logged, gateway, s3, bucket_name):
+    s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
+    run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
+    await asyncio.wait_for(run, LIMIT_SECONDS)
+    assert events(logged) == [
+        "worker_connecting",
+        "worker_connected",
+        "run_started",
+        "run_finished",
+    ]
+    started, finished = logged[2:]
+    for line in (started, finished):
+        assert (line["event_id"], line["run_id"]) == ("e-1", "r-1")
+        assert line["function"] == "documents-index-document"
+    assert 0 < finished["seconds"] < LIMIT_SECONDS
+
+
+@pytest.mark.usefixtures("working")
+async def test_a_failed_run_is_logged_without_the_documents_name(logged, gateway, bucket_name):
+    run = gateway.run("e-1", {"documentName": "private.pdf", "bucket": bucket_name})
+    await asyncio.wait_for(run, LIMIT_SECONDS)
+    failed = logged[-1]
+    assert (failed["event"], failed["event_id"], failed["retriable"]) == (
+        "run_failed",
+        "e-1",
+        False,
+    )
+    assert "private" not in str(logged)
+
+
+async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, working, status):
+    await until(lambda: status.connected)
+    await gateway.drop()
+    await until(lambda: "worker_disconnected" in events(logged))
+    await until(lambda: status.connected)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(working, LIMIT_SECONDS)
+    assert events(logged)[-2:] == ["worker_stopping", "worker_stopped"]
+    assert not status.connected
+
+
+@pytest.mark.parametrize("gateway", [10**6], indirect=True)
+async def test_a_refused_connection_says_why(logged, gateway, working, status):
+    await until(lambda: "worker_disconnected" in events(logged))
+    [reason] = {line["reason"] for line in logged if line["event"] == "worker_disconnected"}
+    assert reason == "unauthorized"
+    assert status.reason == reason
+    assert not working.done()
+
+
+@pytest.mark.parametrize("gateway", [10**6], indirect=True)
+@pytest.mark.usefixtures("working")
+async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, status):
+    gateway.refusal = 500
+    await until(lambda: "worker_not_connected" in events(logged))
+    assert "no connection to http://127.0.0.1" in status.reason
+
+
+async def test_health_says_whether_the_worker_is_connected(status):
+    async with (
+        serve_worker_health(status, "127.0.0.1", 0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+    ):
+        status.disconnect("no connection yet")
+        async with http.get("/readyz") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["faults"] == ["no connection yet"]
+        status.connect()
+        for path in ("/readyz", "/healthz"):
+            async with http.get(path) as answer:
+                assert answer.status == 200

@@ -11,7 +11,8 @@ import pytest
 
 from service.documents.bucket import Bucket
 from service.documents.index_document import INDEX, INDEXED, index_function
-from service.documents.worker import serve
+from service.documents.worker import Work, serve
+from service.documents.worker_status import WorkerStatus
 from service.inngest_client import make_client
 from service.settings import Settings
 
@@ -43,8 +44,8 @@ async def announced(client, bucket_name):
 
     stop = asyncio.Event()
     async with Bucket(bucket_name, REGION) as bucket:
-        functions = [index_function(client, bucket), witness]
-        serving = asyncio.create_task(serve(client, functions, stop, drain_seconds=5))
+        work = Work(client, [index_function(client, bucket), witness], WorkerStatus())
+        serving = asyncio.create_task(serve(work, stop, drain_seconds=5))
         yield seen
         stop.set()
         await asyncio.wait_for(serving, LIMIT_SECONDS)

@@ -1,8 +1,4 @@
-"""The local stack, as far as it can be checked without a container engine.
-
-Not tried here, for want of an engine: that the images exist under these tags and start, that the
-image builds, that the neighbours find each other by name.
-"""
+"""The local stack, as far as it can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +115,40 @@ def test_only_the_outbox_of_one_process_lies_on_the_volume(services: dict[str, A
         assert replicas == 1 or one["environment"]["OUTBOX_URL"].startswith("postgresql://"), name
 
 
-def test_the_image_runs_as_nobody_special_and_holds_no_build_tools() -> None:
+def test_each_container_of_ours_is_kept_from_changing_itself(services: dict[str, Any]) -> None:
+    for one in ours(services).values():
+        assert one["read_only"] is True
+        assert one["cap_drop"] == ["ALL"]
+        assert one["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_each_part_has_a_health_check(services: dict[str, Any]) -> None:
+    for name, one in services.items():
+        assert one.get("healthcheck", {}).get("test"), name
+
+
+def test_ports_and_secrets_can_be_set() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    published = re.findall(r'ports: \["127\.0\.0\.1:(.+?)"\]', text)
+    assert len(published) == 6
+    assert all(re.fullmatch(r"\$\{[A-Z0-9_]+_PORT:-\d+\}:\d+", port) for port in published)
+    for secret in re.findall(
+        r"^ +(\w*(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY)\w*): (.+)$", text, re.MULTILINE
+    ):
+        assert secret[1].startswith("${"), secret[0]
+
+
+def test_the_image_runs_as_a_fixed_user_and_holds_no_build_tools() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     final = text.split("\nFROM ")[-1]
-    assert re.search(r"^USER outbox$", final, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert re.search(r"^USER \d+:\d+$", final, re.MULTILINE)
+    assert re.search(rf"^ARG VERSION={re.escape(project['version'])}$", final, re.MULTILINE)
     assert "HEALTHCHECK" in final
+    assert "APP_ENV=production" in final
     assert "apt-get" not in text
-    assert "--require-hashes" in text
+    assert "# syntax" not in text
+    assert text.count("--require-hashes") == 2
     copied = re.findall(r"^COPY (?:--from=\S+ )?(.+) \S+$", text, re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
     for source in " ".join(copied).split():

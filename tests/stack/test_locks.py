@@ -1,4 +1,4 @@
-"""The two locks, and what pyproject.toml declares."""
+"""The lock files, and what pyproject.toml declares."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-dev.lock")
 BROUGHT_BY_AN_EXTRA = {"psycopg-pool": "psycopg"}
 PIN = re.compile(r"[a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
 
@@ -44,10 +45,10 @@ def imported_by_the_service() -> set[str]:
     return found - set(sys.stdlib_module_names) - {"service", "__future__"}
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_names_versions_and_hashes_and_no_address_or_path(lock: str) -> None:
     lines = lines_of(lock)
-    assert len(lines) > 100
+    assert len(lines) > 10
     assert [line for line in lines if not PIN.fullmatch(line)] == []
 
 
