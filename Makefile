@@ -44,7 +44,7 @@ demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of
 	$(BIN)/python -m service demo
 
 bench: $(DEV) ## measure the service beside what it replaces (a few minutes)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m bench
 
 check: $(DEV) ## lint, types, layers
 	$(BIN)/ruff check .

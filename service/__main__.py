@@ -14,13 +14,13 @@ from types import ModuleType
 
 def main() -> None:
     """Run the command that the arguments name."""
-    alone = sys.argv[1:] == ["worker"]
-    _loaded("service.cli.worker" if alone else "service.cli.commands").main()
+    isolated = sys.argv[1:] == ["worker"]
+    _loaded("service.cli.inngest_worker" if isolated else "service.cli.main").main()
 
 
 def outbox() -> None:
     """Run the `outbox` script."""
-    _loaded("service.cli.outbox").main()
+    _loaded("service.cli.outbox.main").main()
 
 
 def _loaded(name: str) -> ModuleType:

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from service.outbox.migrations import migrate
-from tests.postgres_server import PostgresServer, needed_postgres
+from service.outbox.schema import migrate
+from tests.support.postgres_server import PostgresServer, needed_postgres
 
 EMPTY_OUTBOX = """
 DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
 DELETE FROM outbox_notes; DELETE FROM outbox_scopes; DELETE FROM outbox_audit;
-DELETE FROM outbox_lane; INSERT INTO outbox_lane DEFAULT VALUES;
+DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
 UPDATE outbox_scope_revision SET revision = 0;
 """
 

@@ -26,7 +26,7 @@ CREATE TABLE outbox_ready (
     attempts integer NOT NULL DEFAULT 0,
     sends integer NOT NULL DEFAULT 0,
     payload_bytes integer NOT NULL,
-    alone boolean NOT NULL DEFAULT false,
+    isolated boolean NOT NULL DEFAULT false,
     user_id text COLLATE "C" NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
@@ -35,8 +35,8 @@ CREATE TABLE outbox_ready (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false
 );
 
-CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT alone;
-CREATE INDEX outbox_ready_alone ON outbox_ready (due_at NULLS FIRST, seq) WHERE alone;
+CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT isolated;
+CREATE INDEX outbox_ready_alone ON outbox_ready (due_at NULLS FIRST, seq) WHERE isolated;
 
 -- One row a batch: the arrays run in step, one element an event.
 CREATE TABLE outbox_claims (
@@ -46,7 +46,7 @@ CREATE TABLE outbox_claims (
     seqs bigint[] NOT NULL,
     attempts integer[] NOT NULL,
     sends integer[] NOT NULL,
-    alone boolean[] NOT NULL,
+    isolated boolean[] NOT NULL,
     first_sent_at_ms bigint[] NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
@@ -59,7 +59,7 @@ CREATE TABLE outbox_done (
     first_sent_at_ms bigint,
     attempts integer NOT NULL,
     sends integer NOT NULL,
-    alone boolean NOT NULL,
+    isolated boolean NOT NULL,
     dead boolean NOT NULL,
     reason text,
     detail text
@@ -76,9 +76,9 @@ CREATE TABLE outbox_notes (
 
 CREATE INDEX outbox_notes_seq ON outbox_notes (seq);
 
-CREATE TABLE outbox_lane (
+CREATE TABLE outbox_delivery (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    state text NOT NULL DEFAULT 'open',
+    state text NOT NULL DEFAULT 'healthy',
     reason text NOT NULL DEFAULT '',
     batch_window integer NOT NULL DEFAULT 1,
     failures integer NOT NULL DEFAULT 0,
@@ -89,7 +89,7 @@ CREATE TABLE outbox_lane (
     revision bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
-INSERT INTO outbox_lane DEFAULT VALUES;
+INSERT INTO outbox_delivery DEFAULT VALUES;
 
 CREATE TABLE outbox_scopes (
     scope text NOT NULL,

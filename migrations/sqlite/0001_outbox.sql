@@ -8,7 +8,7 @@ CREATE TABLE outbox (
     user_id         TEXT    NOT NULL,
     accepted_at     INTEGER NOT NULL,
     state           INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2)),
-    alone           INTEGER NOT NULL DEFAULT 0,
+    isolated           INTEGER NOT NULL DEFAULT 0,
     due_at          INTEGER NOT NULL DEFAULT 0,
     attempts        INTEGER NOT NULL DEFAULT 0,
     sends           INTEGER NOT NULL DEFAULT 0,
@@ -24,7 +24,7 @@ CREATE TABLE outbox (
 ) STRICT;
 
 -- What a claim looks for, in the order in which it takes it. Rows leave it when they settle.
-CREATE INDEX outbox_due ON outbox (alone, due_at) WHERE state = 0;
+CREATE INDEX outbox_due ON outbox (isolated, due_at) WHERE state = 0;
 CREATE INDEX outbox_dead ON outbox (settled_at) WHERE state = 2;
 CREATE UNIQUE INDEX outbox_key ON outbox (user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
@@ -37,9 +37,9 @@ CREATE TABLE claims (
     lease_until INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE lane (
+CREATE TABLE outbox_delivery (
     one        INTEGER PRIMARY KEY CHECK (one = 1),
-    state      TEXT    NOT NULL DEFAULT 'open',
+    state      TEXT    NOT NULL DEFAULT 'healthy',
     reason     TEXT    NOT NULL DEFAULT '',
     window     INTEGER NOT NULL DEFAULT 1,
     failures   INTEGER NOT NULL DEFAULT 0,
@@ -49,7 +49,7 @@ CREATE TABLE lane (
     paused_by  TEXT,
     revision   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO lane (one) VALUES (1);
+INSERT INTO outbox_delivery (one) VALUES (1);
 
 CREATE TABLE scopes (
     scope    TEXT    NOT NULL CHECK (scope IN ('organization', 'user')),

@@ -9,18 +9,18 @@ CREATE TABLE ready (
     seq           INTEGER PRIMARY KEY,
     bytes         INTEGER NOT NULL,
     due_at        INTEGER NOT NULL DEFAULT 0,
-    alone         INTEGER NOT NULL DEFAULT 0,
+    isolated         INTEGER NOT NULL DEFAULT 0,
     attempts      INTEGER NOT NULL DEFAULT 0,
     sends         INTEGER NOT NULL DEFAULT 0,
     first_sent_at INTEGER,
     history       TEXT
 ) STRICT;
 
-CREATE INDEX ready_delayed ON ready (due_at) WHERE due_at > 0 AND alone = 0;
-CREATE INDEX ready_alone ON ready (due_at) WHERE alone = 1;
+CREATE INDEX ready_delayed ON ready (due_at) WHERE due_at > 0 AND isolated = 0;
+CREATE INDEX ready_alone ON ready (due_at) WHERE isolated = 1;
 
-INSERT INTO ready (seq, bytes, due_at, alone, attempts, sends, first_sent_at, history)
-SELECT seq, length(payload), due_at, alone, attempts, sends, first_sent_at, nullif(history, '[]')
+INSERT INTO ready (seq, bytes, due_at, isolated, attempts, sends, first_sent_at, history)
+SELECT seq, length(payload), due_at, isolated, attempts, sends, first_sent_at, nullif(history, '[]')
 FROM outbox WHERE state = 0 AND seq NOT IN (SELECT seq FROM claims);
 
 ALTER TABLE claims RENAME TO claims_before;
@@ -31,16 +31,16 @@ CREATE TABLE claims (
     claimed_at    INTEGER NOT NULL,
     lease_until   INTEGER NOT NULL,
     bytes         INTEGER NOT NULL,
-    alone         INTEGER NOT NULL,
+    isolated         INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,
     sends         INTEGER NOT NULL,
     first_sent_at INTEGER,
     history       TEXT
 ) STRICT;
 
-INSERT INTO claims (seq, claim, claimed_at, lease_until, bytes, alone, attempts, sends,
+INSERT INTO claims (seq, claim, claimed_at, lease_until, bytes, isolated, attempts, sends,
                     first_sent_at, history)
-SELECT seq, claim, claimed_at, lease_until, length(payload), alone, attempts, sends, first_sent_at,
+SELECT seq, claim, claimed_at, lease_until, length(payload), isolated, attempts, sends, first_sent_at,
        nullif(history, '[]')
 FROM claims_before JOIN outbox USING (seq);
 
@@ -50,7 +50,7 @@ CREATE TABLE done (
     seq           INTEGER PRIMARY KEY,
     dead          INTEGER NOT NULL CHECK (dead IN (0, 1)),
     settled_at    INTEGER NOT NULL,
-    alone         INTEGER NOT NULL,
+    isolated         INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,
     sends         INTEGER NOT NULL,
     first_sent_at INTEGER,
@@ -61,9 +61,9 @@ CREATE TABLE done (
 
 CREATE INDEX done_dead ON done (seq) WHERE dead = 1;
 
-INSERT INTO done (seq, dead, settled_at, alone, attempts, sends, first_sent_at, history, reason,
+INSERT INTO done (seq, dead, settled_at, isolated, attempts, sends, first_sent_at, history, reason,
                   detail)
-SELECT seq, state = 2, settled_at, alone, attempts, sends, first_sent_at, nullif(history, '[]'),
+SELECT seq, state = 2, settled_at, isolated, attempts, sends, first_sent_at, nullif(history, '[]'),
        reason, detail
 FROM outbox WHERE state IN (1, 2);
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 from pydantic import SecretStr
 
+from service.config.settings import Settings
 from service.errors import ConfigurationError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.nextauth import NextAuthReader, next_auth_readers
@@ -18,8 +19,7 @@ from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
-from service.settings import Settings
-from service.web.oidc import OidcResource
+from service.web.resources.oidc import OidcResource
 
 _SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
 

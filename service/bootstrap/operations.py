@@ -22,18 +22,19 @@ from service.errors import (
     OutboxUnavailableError,
     SchemaTooNewError,
 )
-from service.outbox import migrations, sqlite_backup
-from service.outbox.outbox import Filter, LaneRecord, Row, Stats
-from service.outbox.postgres_outbox import open_postgres_operations
-from service.outbox.sqlite_connection import open_onlooker
-from service.outbox.sqlite_lock import writer_of
-from service.outbox.sqlite_log import SqliteLog
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.outbox.sqlite_reading import SqliteReading
-from service.web.control import Changes
-from service.web.control_client import control_client
+from service.operations.control_client import control_client
+from service.operations.control_server import Changes
+from service.outbox import schema
+from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.postgres.store import open_postgres_operations
+from service.outbox.sqlite import backup
+from service.outbox.sqlite.connection import open_onlooker
+from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.reader import SqliteReading
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.wal import SqliteLog
 
-_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'lane')"
+_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'outbox_delivery')"
 _APPLIED = "SELECT migration_id FROM _yoyo_migration"
 _TABLE_COUNT = 3
 
@@ -53,8 +54,8 @@ class Looking(Protocol):
         """The stored bytes of one event."""
         ...
 
-    async def load_lane(self) -> LaneRecord:
-        """The lane as last saved."""
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery as last saved."""
         ...
 
     async def audit(self, limit: int) -> list[dict[str, object]]:
@@ -99,7 +100,7 @@ def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int
     if path is None:
         raise OutboxUnavailableError("PostgreSQL has its own backups, such as pg_dump.")
     _check_readable(path)
-    return sqlite_backup.back_up(path, target, progress)
+    return backup.back_up(path, target, progress)
 
 
 def is_served(url: str) -> bool | None:
@@ -113,8 +114,8 @@ def sqlite_path(url: str) -> Path | None:
 
     Raises OutboxNotFoundError for an address that is neither.
     """
-    if url.startswith(migrations.SQLITE_PREFIX) and len(url) > len(migrations.SQLITE_PREFIX):
-        return Path(url.removeprefix(migrations.SQLITE_PREFIX))
+    if url.startswith(schema.SQLITE_PREFIX) and len(url) > len(schema.SQLITE_PREFIX):
+        return Path(url.removeprefix(schema.SQLITE_PREFIX))
     if url.startswith(("postgresql://", "postgres://")):
         return None
     raise OutboxNotFoundError(
@@ -168,7 +169,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     if tables != _TABLE_COUNT:
         raise OutboxNotFoundError("The file is an SQLite database, but not an outbox.")
     applied = {one for (one,) in connection.execute(_APPLIED).fetchall()}
-    known = set(migrations.known_ids(migrations.SQLITE_PREFIX))
+    known = set(schema.known_ids(schema.SQLITE_PREFIX))
     if applied - known:
         raise SchemaTooNewError
     if known - applied:

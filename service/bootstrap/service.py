@@ -14,22 +14,22 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from service.app_settings import AppSettings, load_defaults
+from service.app_settings.app_settings import AppSettings, load_defaults
 from service.bootstrap.identity import plain
-from service.bootstrap.outboxes import Outbox, open_served_outbox
-from service.bootstrap.traced import Tracing, traced
+from service.bootstrap.inngest import make_client
+from service.bootstrap.stores import Outbox, open_served_outbox
+from service.bootstrap.tracing import Tracing, traced
 from service.bootstrap.web import Running, make_app
+from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
-from service.inngest_client import make_client
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
-from service.observe.supervisor import Supervisor, supervising
+from service.operations.sampler import Sampler
 from service.outbox.retention import keep_tidy
-from service.outbox.sampler import Sampler
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
-from service.settings import Settings
+from service.supervisor import Supervisor, supervising
 
 _HUNG_SECONDS = 30.0
 _ONE_PROCESS = (
@@ -132,7 +132,7 @@ async def relaying(
             around_send=tracing.around_send if tracing else contextlib.nullcontext,
         )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
-        supervisor.watch("lane", relay.keep_lane)
+        supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch("upkeep", lambda: keep_tidy(outbox, settings.retention_seconds))
         try:
             yield relay
@@ -140,7 +140,7 @@ async def relaying(
             await supervisor.stop("upkeep")
             await supervisor.stop("relay")
             await relay.stop()
-            await supervisor.stop("lane")
+            await supervisor.stop("delivery")
 
 
 def _http(*, limit: int) -> aiohttp.ClientSession:

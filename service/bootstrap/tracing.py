@@ -1,122 +1,59 @@
-"""OpenTelemetry, when OTEL_EXPORTER_OTLP_ENDPOINT is set and the extra `otel` is installed.
-
-Spans for a request, for the append within it, and for each send, which links to the appends of its
-events: their trace context lies in the rows, so that the link holds over restarts. Only this module
-imports the SDK, and nothing imports this module unless tracing is on.
-"""
+"""Whether this process is traced; without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is loaded."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
+import importlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, Span, SpanKind, StatusCode, get_current_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+import structlog
+from aiohttp.typedefs import Middleware
 
-from service.outbox.event import Event
-from service.outbox.outbox import Batch, IdempotencyKey, Intake, Receipt, Row
+from service.config.settings import Settings
+from service.outbox.model import Batch
+from service.outbox.ports import Intake
 
-_SERVICE = "inngest-outbox"
-_SERVER_ERROR = 500
-_MOST_LINKS = 128
-_CLOSE_SECONDS = 3.0
-_TRACEPARENT = "traceparent"
+_MODULE = "service.bootstrap.otel"
+
+log = structlog.get_logger(__name__)
 
 
-class Tracing:
-    """Wraps what is traced. Spans go to `exporter`, by default to the OTLP endpoint."""
+class Tracing(Protocol):
+    """What is wrapped in spans; see service.bootstrap.otel."""
 
-    def __init__(self, exporter: SpanExporter | None = None) -> None:
-        named = Resource({SERVICE_NAME: _SERVICE}).merge(OTELResourceDetector().detect())
-        self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer(_SERVICE)
-        self._propagator = TraceContextTextMapPropagator()
-
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A span around each request, in the trace that its `traceparent` names."""
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else "unknown"
-        with self._tracer.start_as_current_span(
-            f"{request.method} {route}",
-            self._context(request.headers.get(_TRACEPARENT)),
-            SpanKind.SERVER,
-            {"http.request.method": request.method, "http.route": route},
-            record_exception=False,
-        ) as span:
-            response = await handler(request)
-            span.set_attribute("http.response.status_code", response.status)
-            if response.status >= _SERVER_ERROR:
-                span.set_status(StatusCode.ERROR)
-            return response
+    @property
+    def middleware(self) -> Middleware:
+        """A span around each request."""
+        ...
 
     def intake(self, intake: Intake) -> Intake:
-        """The same intake with a span around each append; its context goes into the row."""
-        return _TracedIntake(intake, self)
+        """The same intake with a span around each append."""
+        ...
 
-    @contextlib.contextmanager
-    def around_send(self, batch: Batch) -> Iterator[None]:
-        """A span around a send, linked to what appended its events."""
-        contexts = {entry.trace for entry in batch.entries if entry.trace}
-        with self._tracer.start_as_current_span(
-            "outbox send",
-            Context(),
-            SpanKind.CLIENT,
-            {"messaging.batch.message_count": len(batch.entries), "outbox.claim": batch.claim},
-            links=[self._link(context) for context in sorted(contexts)[:_MOST_LINKS]],
-        ):
-            yield
-
-    @contextlib.contextmanager
-    def around_append(self, event: Event) -> Iterator[str | None]:
-        """A span around an append; gives the trace context for the row."""
-        with self._tracer.start_as_current_span(
-            "outbox append",
-            kind=SpanKind.PRODUCER,
-            attributes={"messaging.message.id": event.id, "outbox.event_name": event.name},
-        ):
-            carrier: dict[str, str] = {}
-            self._propagator.inject(carrier)
-            yield carrier.get(_TRACEPARENT)
+    def around_send(self, batch: Batch) -> AbstractContextManager[object]:
+        """A span around a send."""
+        ...
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most: a collector that is away delays no stop."""
-        # The SDK waits for its exporter, whatever time it is given; a thread can be left behind.
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True, name="otel-close")
-        closing.start()
-        closing.join(_CLOSE_SECONDS)
-
-    def _context(self, traceparent: str | None) -> Context:
-        carrier = {_TRACEPARENT: traceparent} if traceparent else {}
-        return self._propagator.extract(carrier, Context())
-
-    def _link(self, traceparent: str) -> Link:
-        span: Span = get_current_span(self._context(traceparent))
-        return Link(span.get_span_context())
+        """Send what is left, for a few seconds at most."""
+        ...
 
 
-class _TracedIntake:
-    def __init__(self, intake: Intake, tracing: Tracing) -> None:
-        self._intake = intake
-        self._tracing = tracing
-
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
-        """See Intake.append."""
-        del trace
-        with self._tracing.around_append(event) as context:
-            return await self._intake.append(event, key=key, trace=context)
-
-    async def find(self, event_id: str) -> Row | None:
-        """See Intake.find."""
-        return await self._intake.find(event_id)
+@contextlib.contextmanager
+def traced(settings: Settings) -> Iterator[Tracing | None]:
+    """The tracing of this process, None when it is off or its extra is not installed."""
+    if not settings.otel_exporter_otlp_endpoint:
+        yield None
+        return
+    try:
+        tracing: Tracing = importlib.import_module(_MODULE).Tracing()
+    except ImportError as error:
+        log.warning("not_traced", reason=f"install inngest-outbox[otel]: no {error.name}")
+        yield None
+        return
+    try:
+        yield tracing
+    finally:
+        tracing.close()

@@ -8,32 +8,32 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from service.app_settings import AppSettings
+from service.app_settings.app_settings import AppSettings
 from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
-from service.bootstrap.outboxes import Outbox
-from service.bootstrap.traced import Tracing
+from service.bootstrap.stores import Outbox
+from service.bootstrap.tracing import Tracing
+from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
 from service.identity.operators import Operators
 from service.observe.metrics import PrometheusRecorder
-from service.observe.supervisor import Supervisor
-from service.outbox.sampler import Sampler
+from service.operations.actions import OperatorActions
+from service.operations.sampler import Sampler
 from service.relay.relay import Relay
-from service.settings import Settings
+from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
-from service.web.app_settings import AppSettingsResource
+from service.web.auth import Gate
 from service.web.cross_site import CrossSite
-from service.web.documents import documents_event
-from service.web.event_route import EventRoute
-from service.web.events import Events
-from service.web.gate import Gate
-from service.web.health import WORDS, Health
-from service.web.operator_actions import OperatorActions
-from service.web.operator_page import OperatorPage
-from service.web.sign_in import SignIn
-from service.web.uploads import Uploads
+from service.web.operator_page.page import OperatorPage
+from service.web.resources.app_settings import AppSettingsResource
+from service.web.resources.documents import documents_event
+from service.web.resources.event_route import EventRoute
+from service.web.resources.events import Events
+from service.web.resources.health import REASON_KEY, Health
+from service.web.resources.sign_in import SignIn
+from service.web.resources.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +138,9 @@ def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -
     if storage:
         detail["storage"] = storage.tell()
     if relay:
-        lane = relay.lane
-        detail["lane"] = "paused" if lane.paused else lane.state.value
-        detail[WORDS] = lane.reason or None
+        breaker = relay.breaker
+        state = "paused" if breaker.paused else breaker.state.value
+        detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
         detail["deliveredPerSecond"] = round(relay.rate, 1)
     return detail
 

@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from service.bootstrap.inngest import make_client
 from service.bootstrap.service import delivering, serving
-from service.cli.workers import Workers, lifeline
+from service.cli.process_pool import Workers, lifeline
+from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
-from service.inngest_client import make_client
 from service.observe.log_stream import LogStream
-from service.settings import Settings
-from service.web.http_server import HttpServer
+from service.web.server import HttpServer
 
 BACKLOG = 1024
 MAX_HANDLES = 65_536

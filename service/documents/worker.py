@@ -17,12 +17,12 @@ import inngest
 import structlog
 from inngest.connect import ConnectionState, connect
 
+from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.index_document import Facts, index_function
 from service.documents.run_log import RunLog
 from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
-from service.settings import Settings
 
 _LOST = "the connection was lost"
 _LOOK_SECONDS = 0.25

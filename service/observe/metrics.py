@@ -60,7 +60,7 @@ VOCABULARY = {
     ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",)),
     "oldest_due_seconds": Metric(Gauge, "Age of the oldest row that is due, 0 without one."),
-    "lane_state": Metric(Gauge, "1 for the lane's state, 0 for the others.", ("state",)),
+    "delivery_state": Metric(Gauge, "1 for the delivery's state, 0 for the others.", ("state",)),
     "drain_eta_seconds": Metric(
         Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."
     ),

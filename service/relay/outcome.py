@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.outbox.outbox import Again, Batch, Dead, Entry, Settlement
-from service.relay.lane import Signal
+from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
+from service.relay.breaker import Signal
 
 REFUSAL_DELAYS_SECONDS = (1.0, 3.0)
 MAX_TROUBLES = 10
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to write into the rows, and what to tell the lane."""
+    """What to write into the rows, and what to tell the breaker."""
 
     settlement: Settlement
     signal: Signal
@@ -54,8 +54,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What the lane knew when the answer came.
+class BreakerView:
+    """What the breaker knew when the answer came.
 
     `convicted`: this event's last trouble alone was its own (others passed before and after).
     `refusing`: everything is refused. `recovering`: smaller batches have just passed.
@@ -66,7 +66,7 @@ class Circumstances:
     recovering: bool = False
 
 
-def outcome(answer: Answer, batch: Batch, known: Circumstances) -> Outcome:
+def outcome(answer: Answer, batch: Batch, known: BreakerView) -> Outcome:
     """Each entry of `batch` ends in exactly one place of the settlement."""
     signal = classify(answer, len(batch.entries))
     if signal is Signal.PASSED:
@@ -76,13 +76,13 @@ def outcome(answer: Answer, batch: Batch, known: Circumstances) -> Outcome:
     if signal is Signal.TOO_LARGE:
         return _too_large(answer, batch)
     reason = _reason(answer)
-    again = _unjudged(batch.entries)
+    retry = _unjudged(batch.entries)
     if signal is Signal.TROUBLE:
         if len(batch.entries) == 1:
             return _trouble_alone(batch, reason, known)
         if known.recovering:
-            again = [*again[:-1], _suspected(batch.entries[-1])]
-    return Outcome(Settlement(batch.claim, again=again), signal, reason)
+            retry = [*retry[:-1], _suspected(batch.entries[-1])]
+    return Outcome(Settlement(batch.claim, retry=retry), signal, reason)
 
 
 def classify(answer: Answer, sent: int) -> Signal:
@@ -116,25 +116,25 @@ def _passed(answer: Answer, batch: Batch) -> Outcome:
         Settlement(
             batch.claim,
             delivered=[entry.seq for entry, given in taken if given],
-            again=_unjudged([entry for entry, given in taken if not given]),
+            retry=_unjudged([entry for entry, given in taken if not given]),
         ),
         Signal.PASSED,
     )
 
 
-def _refused(answer: Answer, batch: Batch, known: Circumstances) -> Outcome:
+def _refused(answer: Answer, batch: Batch, known: BreakerView) -> Outcome:
     """400: the leading events were taken, the next one is suspected, the rest go on."""
     taken = _leading(answer.ids or (), len(batch.entries))
     suspect, rest = batch.entries[taken], batch.entries[taken + 1 :]
     delivered = [entry.seq for entry in batch.entries[:taken]]
     words = answer.words[:_WORDS]
-    if len(batch.entries) == 1 and (suspect.alone or not known.refusing):
+    if len(batch.entries) == 1 and (suspect.isolated or not known.refusing):
         settlement = _verdict(batch.claim, suspect, words)
     else:
         note = f"suspected: {words}"
-        accused = Again(suspect.seq, 0.0, suspect.attempts, alone=True, note=note)
-        again = [accused, *_unjudged(rest)]
-        settlement = Settlement(batch.claim, delivered=delivered, again=again)
+        accused = Retry(suspect.seq, 0.0, suspect.attempts, isolated=True, note=note)
+        retry = [accused, *_unjudged(rest)]
+        settlement = Settlement(batch.claim, delivered=delivered, retry=retry)
     return Outcome(settlement, Signal.PASSED if delivered else Signal.REFUSED, words)
 
 
@@ -144,13 +144,13 @@ def _verdict(claim: str, entry: Entry, words: str) -> Settlement:
     if attempts > len(REFUSAL_DELAYS_SECONDS):
         return Settlement(claim, dead=[Dead(entry.seq, attempts, "rejected", words)])
     delay = REFUSAL_DELAYS_SECONDS[attempts - 1]
-    again = Again(entry.seq, delay, attempts, alone=True, note=f"refused: {words}")
-    return Settlement(claim, again=[again])
+    retry = Retry(entry.seq, delay, attempts, isolated=True, note=f"refused: {words}")
+    return Settlement(claim, retry=[retry])
 
 
 def _too_large(answer: Answer, batch: Batch) -> Outcome:
     if len(batch.entries) > 1:
-        settlement = Settlement(batch.claim, again=_unjudged(batch.entries))
+        settlement = Settlement(batch.claim, retry=_unjudged(batch.entries))
         return Outcome(settlement, Signal.TOO_LARGE, "413")
     entry = batch.entries[0]
     words = answer.words[:_WORDS] or "Inngest takes no event of this size."
@@ -158,7 +158,7 @@ def _too_large(answer: Answer, batch: Batch) -> Outcome:
     return Outcome(Settlement(batch.claim, dead=[dead]), Signal.PASSED, "413")
 
 
-def _trouble_alone(batch: Batch, reason: str, known: Circumstances) -> Outcome:
+def _trouble_alone(batch: Batch, reason: str, known: BreakerView) -> Outcome:
     """Trouble with one event: it asks alone from now on, and pays only for its own trouble."""
     entry = batch.entries[0]
     attempts = entry.attempts + known.convicted
@@ -167,21 +167,21 @@ def _trouble_alone(batch: Batch, reason: str, known: Circumstances) -> Outcome:
         return Outcome(Settlement(batch.claim, dead=[dead]), Signal.TROUBLE, reason)
     delay = min(SUSPECT_DELAY_SECONDS * 2**attempts, MAX_SUSPECT_DELAY_SECONDS)
     note = f"trouble: {reason}" if known.convicted else None
-    again = Again(entry.seq, delay, attempts, alone=True, note=note)
-    return Outcome(Settlement(batch.claim, again=[again]), Signal.TROUBLE, reason)
+    retry = Retry(entry.seq, delay, attempts, isolated=True, note=note)
+    return Outcome(Settlement(batch.claim, retry=[retry]), Signal.TROUBLE, reason)
 
 
-def _suspected(entry: Entry) -> Again:
+def _suspected(entry: Entry) -> Retry:
     """The newest of a batch that failed after smaller ones passed.
 
     The oldest asks alone next in any case; the two ends close in on an event that fails its batch.
     """
-    return Again(entry.seq, 0.0, entry.attempts, alone=True)
+    return Retry(entry.seq, 0.0, entry.attempts, isolated=True)
 
 
-def _unjudged(entries: Sequence[Entry]) -> list[Again]:
+def _unjudged(entries: Sequence[Entry]) -> list[Retry]:
     """Due again at once, with nothing held against them."""
-    return [Again(entry.seq, 0.0, entry.attempts, entry.alone) for entry in entries]
+    return [Retry(entry.seq, 0.0, entry.attempts, entry.isolated) for entry in entries]
 
 
 def _leading(ids: Sequence[str], sent: int) -> int:

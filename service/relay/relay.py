@@ -1,8 +1,8 @@
 """The relay: claims what is due, sends it, settles from the answer.
 
-Owns the loop and the `Sender` port; `outcome` judges events, `lane` judges Inngest, the store keeps
-both. The invariant: every claimed batch is settled once, or left to its lease when the process
-ends; nothing is claimed while the lane is closed.
+Owns the loop and the `Sender` port. `outcome` judges events, `breaker` judges Inngest, the store
+keeps both. The invariant: every claimed batch is settled once, or left to its lease when the
+process ends. Nothing is claimed while the breaker waits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.observe.supervisor import end
-from service.outbox.outbox import Again, Ask, Batch, Queue, Settlement
-from service.relay.lane import Lane, LaneState, Permit, UnderWay
-from service.relay.lane_keeper import LANE_POLL_SECONDS, LaneKeeper
-from service.relay.outcome import Answer, Circumstances, Outcome, outcome
+from service.outbox.model import Batch, ClaimRequest, Retry, Settlement
+from service.outbox.ports import Queue
+from service.relay.breaker import Breaker, BreakerState, InFlight, Permit
+from service.relay.breaker_sync import POLL_SECONDS, BreakerSync
+from service.relay.outcome import Answer, BreakerView, Outcome, outcome
 from service.relay.report import Report
+from service.supervisor import end
 
 LEASE_MARGIN_SECONDS = 20.0
 GATHER_SECONDS = 0.01
@@ -83,15 +84,17 @@ class Relay:
         self._beat = beat
         self._changed = asyncio.Event()
         self._claiming: asyncio.Timeout | None = None
-        self._keeper = LaneKeeper(queue, Lane.fresh(max_events, max_bytes, senders), self._change)
+        self._keeper = BreakerSync(
+            queue, Breaker.fresh(max_events, max_bytes, senders), self._change
+        )
         self._sends: dict[asyncio.Task[None], _Send] = {}
         self._stopping = False
         self._claimed_at = 0.0
 
     @property
-    def lane(self) -> Lane:
-        """The lane as it stands."""
-        return self._keeper.lane
+    def breaker(self) -> Breaker:
+        """The breaker as it stands."""
+        return self._keeper.breaker
 
     @property
     def rate(self) -> float:
@@ -107,17 +110,17 @@ class Relay:
         while not self._stopping:
             self._beat_if_well()
             await self._gather()
-            wait = self.lane.wait_seconds(_now(), self._under_way())
+            wait = self.breaker.wait_seconds(_now(), self._under_way())
             if wait != 0.0:
                 await self._wait_for_change(wait)
                 continue
-            permit = self.lane.permit(self._under_way())
+            permit = self.breaker.permit(self._under_way())
             batch = await self._claim(permit)
             if batch:
                 self._begin(permit, batch)
 
-    async def keep_lane(self) -> None:
-        """Share the lane with the store, for restarts, other processes and people."""
+    async def sync_breaker(self) -> None:
+        """Share the breaker with the store, for restarts, other processes and people."""
         await self._keeper.keep()
 
     async def stop(self) -> None:
@@ -144,16 +147,16 @@ class Relay:
     def _beat_on(self) -> None:
         """Beat now and until `_beats` is cancelled."""
         self._beat_if_well()
-        self._beats = asyncio.get_running_loop().call_later(LANE_POLL_SECONDS, self._beat_on)
+        self._beats = asyncio.get_running_loop().call_later(POLL_SECONDS, self._beat_on)
 
-    def _under_way(self) -> UnderWay:
+    def _under_way(self) -> InFlight:
         sends = [(_is_alone(send.batch), send.permit.epoch) for send in self._sends.values()]
-        epoch = self.lane.epoch
-        return UnderWay(
-            suspects=sum(alone for alone, _ in sends),
-            others=sum(not alone for alone, _ in sends),
-            suspects_now=sum(alone and begun == epoch for alone, begun in sends),
-            others_now=sum(not alone and begun == epoch for alone, begun in sends),
+        epoch = self.breaker.epoch
+        return InFlight(
+            isolated=sum(isolated for isolated, _ in sends),
+            others=sum(not isolated for isolated, _ in sends),
+            isolated_now=sum(isolated and begun == epoch for isolated, begun in sends),
+            others_now=sum(not isolated and begun == epoch for isolated, begun in sends),
         )
 
     def _change(self) -> None:
@@ -163,7 +166,7 @@ class Relay:
             self._claiming.reschedule(_now())
 
     async def _wait_for_change(self, seconds: float | None) -> None:
-        wait = LANE_POLL_SECONDS if seconds is None else min(seconds, LANE_POLL_SECONDS)
+        wait = POLL_SECONDS if seconds is None else min(seconds, POLL_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
@@ -176,13 +179,13 @@ class Relay:
             await asyncio.sleep(wait)
 
     async def _claim(self, permit: Permit) -> Batch | None:
-        """A batch, or None when the lane changed before rows were due."""
-        ask = Ask(
+        """A batch, or None when the breaker changed before rows were due."""
+        ask = ClaimRequest(
             permit.max_events,
             permit.max_bytes,
             self._lease_seconds,
             permit.fresh_share,
-            permit.suspects,
+            permit.isolated,
         )
         self._changed.clear()
         self._beat_on()
@@ -205,7 +208,7 @@ class Relay:
     def _begin(self, permit: Permit, batch: Batch) -> None:
         full = len(batch.entries) >= permit.max_events
         self._claimed_at = 0.0 if full else _now()
-        self._keeper.lane = self.lane.began(alone=_is_alone(batch))
+        self._keeper.breaker = self.breaker.began(isolated=_is_alone(batch))
         task = asyncio.create_task(self._deliver(permit, batch), name=f"send-{batch.claim}")
         self._sends[task] = _Send(permit, batch, _now())
         task.add_done_callback(self._ended)
@@ -213,15 +216,19 @@ class Relay:
     def _ended(self, task: asyncio.Task[None]) -> None:
         batch = self._sends.pop(task).batch
         others = self._under_way().others
-        lane = self.lane
+        breaker = self.breaker
         # A claim that waits was allowed what was allowed then: no more suspects, say.
-        if lane.state is not LaneState.OPEN or _is_alone(batch) or others + 1 >= lane.senders:
+        if (
+            breaker.state is not BreakerState.HEALTHY
+            or _is_alone(batch)
+            or others + 1 >= breaker.senders
+        ):
             self._change()
         if not task.cancelled() and (error := task.exception()):
             self._report.failed(error)
 
     async def _deliver(self, permit: Permit, batch: Batch) -> None:
-        if not self.lane.holds(permit):
+        if not self.breaker.holds(permit):
             await self._put_back(batch)
             return
         self._report.begins(batch)
@@ -242,16 +249,16 @@ class Relay:
             return Answer(None, words=f"the sender failed: {type(error).__name__}", reached=False)
 
     def _judge(self, permit: Permit, batch: Batch, answer: Answer) -> Outcome:
-        lane = self.lane
+        breaker = self.breaker
         first = batch.entries[0]
         lone = first.seq if len(batch.entries) == 1 else None
-        known = Circumstances(
-            convicted=lone in lane.convicted,
-            refusing=lane.refusing,
-            recovering=permit.state is LaneState.RECOVERING,
+        known = BreakerView(
+            convicted=lone in breaker.convicted,
+            refusing=breaker.refusing,
+            recovering=permit.state is BreakerState.RECOVERING,
         )
         verdict = outcome(answer, batch, known)
-        lane = lane.after(
+        breaker = breaker.after(
             verdict.signal,
             permit=permit,
             now=_now(),
@@ -260,16 +267,16 @@ class Relay:
             sent_bytes=len(batch.payloads),
             drained=_drained(permit, batch),
             retry_after_seconds=answer.retry_after_seconds,
-            suspect=lone if first.alone else None,
-            newly_refused=None if first.alone else first.seq,
+            suspect=lone if first.isolated else None,
+            newly_refused=None if first.isolated else first.seq,
         )
-        self._keeper.move(lane if lone is None else lane.forget(lone))
+        self._keeper.move(breaker if lone is None else breaker.forget(lone))
         return verdict
 
     async def _put_back(self, batch: Batch) -> None:
-        """The lane changed in the moment of the claim: nothing was sent."""
-        again = [Again(entry.seq, 0.0, entry.attempts, entry.alone) for entry in batch.entries]
-        await self._settle(Settlement(batch.claim, again=again))
+        """The breaker changed in the moment of the claim: nothing was sent."""
+        retry = [Retry(entry.seq, 0.0, entry.attempts, entry.isolated) for entry in batch.entries]
+        await self._settle(Settlement(batch.claim, retry=retry))
 
     async def _settle(self, settlement: Settlement) -> None:
         """Until it is written: the answer is known, so waiting loses nothing."""
@@ -295,4 +302,4 @@ def _drained(permit: Permit, batch: Batch) -> bool:
 
 
 def _is_alone(batch: Batch) -> bool:
-    return batch.entries[0].alone
+    return batch.entries[0].isolated

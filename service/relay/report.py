@@ -11,7 +11,7 @@ import structlog
 
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.outbox import Batch
+from service.outbox.model import Batch
 from service.relay.outcome import Answer, Outcome
 
 HORIZON_MS = 24 * 3600 * 1000
@@ -70,7 +70,7 @@ class Report:
             outcome=verdict.signal.value,
             status=answer.status,
             delivered=len(settlement.delivered),
-            again=len(settlement.again),
+            retry=len(settlement.retry),
             dead=len(settlement.dead) or None,
             reason=verdict.reason or None,
             ms=round(seconds * 1000, 1),

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from service.identity.sessions import Sessions
 from service.observe.recorder import Recorder
-from service.web.answering import answering
 from service.web.cross_site import CrossSite
-from service.web.event_route import MAX_BODY_BYTES
+from service.web.middleware import answering
 from service.web.openapi import OpenApi, Operation
+from service.web.resources.event_route import MAX_BODY_BYTES
 from service.web.security_headers import install_security_headers
 
 

@@ -9,11 +9,11 @@ import pytest_asyncio
 import uuid_utils
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import Process, environment, running
-from tests.acceptance.front_end import FRONT, SECRET
-from tests.acceptance.plain_browser import Browser
-from tests.acceptance.poster import Poster
-from tests.forged_provider import ForgedProvider
+from tests.support.fleet import Process, environment, running
+from tests.support.forged_provider import ForgedProvider
+from tests.support.front_end import FRONT, SECRET
+from tests.support.plain_browser import Browser
+from tests.support.poster import Poster
 
 module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import Process
-from tests.acceptance.plain_browser import Browser, arrived
+from tests.support.fleet import Process
+from tests.support.plain_browser import Browser, arrived
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

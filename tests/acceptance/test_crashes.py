@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.fake_inngest.faults import Hang, Reset
-from tests.acceptance import scenarios
+from tests.support import scenarios
 
 
 async def test_what_was_accepted_survives_kills_under_load(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ async def test_what_was_accepted_survives_kills_while_inngest(
 async def test_faults_of_inngest_lose_nothing_kill_nothing_and_slow_no_post(
     tmp_path: Path,
 ) -> None:
-    # What pauses the lane for 5 s is tested with the relay, and in the soak.
+    # What pauses the delivery for 5 s is tested with the relay, and in the soak.
     names = [name for name in scenarios.FAKE_INNGEST_FAULTS if name not in {"401", "308"}]
     for verdict in await scenarios.faults(tmp_path / "outbox.db", 0.2, names):
         verdict.check()

@@ -5,12 +5,12 @@ import re
 import sys
 from pathlib import Path
 
-from service.cli.demo import _missing, _Stage
-from service.cli.demo_picture import DemoPicture
-from service.cli.demo_posts import DemoPosts
-from service.cli.demo_service import DemoService
+from service.cli.demo.demo import _missing, _Stage
+from service.cli.demo.picture import DemoPicture
+from service.cli.demo.posts import DemoPosts
+from service.cli.demo.service import DemoService
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import ROOT
+from tests.support.fleet import ROOT
 
 
 async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:

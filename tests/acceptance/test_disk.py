@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from tests.acceptance import disks
-from tests.acceptance.fleet import environment, running
-from tests.acceptance.trial import trial
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support import disks
+from tests.support.fleet import environment, running
+from tests.support.trial import trial
 
 CALLS = {
     "post": r"(recvfrom|read)\(.*POST /api/route",

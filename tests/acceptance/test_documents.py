@@ -13,9 +13,9 @@ import boto3
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import environment, running
-from tests.contract.storage import eventually
-from tests.s3_server import running_s3
+from tests.support.fleet import environment, running
+from tests.support.s3_server import running_s3
+from tests.support.storage import eventually
 
 CONTENT = b"%PDF-1.7 synced before answered"
 

@@ -15,12 +15,12 @@ from typing import Self
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from service.outbox.migrations import migrate
-from service.outbox.outbox import Stats
-from tests.acceptance.fleet import Client, Process, client, environment, running
-from tests.contract.storage import PostgresStorage, eventually
-from tests.postgres_server import PostgresServer, needed_postgres
-from tests.tcp_proxy import TcpProxy
+from service.outbox.model import Stats
+from service.outbox.schema import migrate
+from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.storage import PostgresStorage, eventually
+from tests.support.tcp_proxy import TcpProxy
 
 DELIVERED_WITHIN_SECONDS = 60.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import environment, running
+from tests.support.fleet import environment, running
 
 # That a schema can't say how many bytes of UTF-8 a name has is no fault of the service.
 LEFT_OUT = "positive_data_acceptance"

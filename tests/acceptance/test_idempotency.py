@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import Process
-from tests.acceptance.poster import GOOD, Poster
+from tests.support.fleet import Process
+from tests.support.poster import GOOD, Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_the_same_key_and_body_is_the_same_event(poster: Poster, inngest: EventApi) -> None:
     _, first = await poster.post(Idempotency_Key="k-1")
     assert "Idempotent-Replayed" not in poster.headers
-    status, again = await poster.post(Idempotency_Key="k-1")
-    assert (status, again) == (200, first)
+    status, retry = await poster.post(Idempotency_Key="k-1")
+    assert (status, retry) == (200, first)
     assert poster.headers["Idempotent-Replayed"] == "true"
     assert poster.headers["Location"] == f"/api/events/{first['eventId']}"
     answers = await asyncio.gather(*(poster.post(Idempotency_Key="k-2") for _ in range(20)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import client, environment, running
-from tests.acceptance.outbox_script import outbox
-from tests.contract.storage import eventually
+from tests.support.fleet import client, environment, running
+from tests.support.outbox_script import outbox
+from tests.support.storage import eventually
 
 
 async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
@@ -16,25 +16,25 @@ async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
     url = f"sqlite:///{tmp_path}/outbox.db"
     settings = environment(url, inngest_api.url)
 
-    async def lane_is_paused() -> bool:
+    async def delivery_is_paused() -> bool:
         _, ready = await poster.readiness(service.url)
         detail = ready["detail"]
         assert isinstance(detail, dict)
-        return bool(detail["lane"] == "paused")
+        return bool(detail["delivery"]["state"] == "paused")
 
     async with running("serve", environment=settings) as service, client() as poster:
         await poster.sign_in(service.url)
         await outbox(url, "pause")
-        await eventually(lane_is_paused)
+        await eventually(delivery_is_paused)
         assert [await poster.post(service.url) for _ in range(3)] == [200] * 3
         stats = await outbox(url, "stats")
         assert stats["pending"] + stats["delivering"] == 3
         assert await service.stop() == 0
     async with running("serve", environment=settings) as service, client() as poster:
         await poster.sign_in(service.url)
-        assert await lane_is_paused()
+        assert await delivery_is_paused()
         assert await poster.post(service.url) == 200
-        assert (await outbox(url, "stats"))["lane"] == "paused"
+        assert (await outbox(url, "stats"))["delivery"]["state"] == "paused"
         assert inngest_api.ledger.stats.arrivals == 0
         await outbox(url, "resume")
 

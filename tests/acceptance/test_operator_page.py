@@ -16,11 +16,11 @@ import pytest
 from service.fake_inngest.event_api import EventApi
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
-from service.outbox.outbox import Dead, Settlement
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from tests.acceptance.browser import Browser, BrowserError, chromium
-from tests.acceptance.fleet import Process, environment, running
-from tests.contract.storage import claim, eventually
+from service.outbox.model import Dead, Settlement
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.browser import Browser, BrowserError, chromium
+from tests.support.fleet import Process, environment, running
+from tests.support.storage import claim, eventually
 
 OPERATOR = "ops@example.com"
 HOSTILE = "<script>alert(1)</script>"

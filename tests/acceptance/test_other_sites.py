@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.front_end import FRONT
-from tests.acceptance.plain_browser import Browser
+from tests.support.front_end import FRONT
+from tests.support.plain_browser import Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import ScriptedAnswer
-from tests.acceptance.fleet import environment, running
-from tests.acceptance.poster import GOOD, Poster
-from tests.contract.storage import eventually
+from tests.support.fleet import environment, running
+from tests.support.poster import GOOD, Poster
+from tests.support.storage import eventually
 
 
 async def test_a_user_without_room_and_a_full_outbox_are_told_so_and_used_keys_still_answer(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import Process, environment, running
-from tests.acceptance.poster import Poster
-from tests.contract.storage import eventually
+from tests.support.fleet import Process, environment, running
+from tests.support.poster import Poster
+from tests.support.storage import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.poster import Poster
+from tests.support.poster import Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

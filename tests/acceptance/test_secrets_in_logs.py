@@ -14,13 +14,13 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
-from tests.acceptance.fleet import Process, environment, running
-from tests.acceptance.outbox_script import outbox
-from tests.contract.storage import eventually
-from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.fleet import Process, environment, running
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.outbox_script import outbox
+from tests.support.storage import eventually
 
 VECTORS = json.loads(
-    (Path(__file__).parents[1] / "unit" / "nextauth-vectors.json").read_text("utf-8")
+    (Path(__file__).parents[1] / "support" / "nextauth-vectors.json").read_text("utf-8")
 )
 NEXTAUTH = VECTORS["v4"]["vectors"][0]
 EVENT_KEY = "evt-key-0b9d1c"
@@ -182,7 +182,7 @@ def check(lines: list[str], cookies: set[str]) -> None:
     text = "".join(lines)
     events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
     # The run was busy: what is not there can't leak.
-    assert {"request", "send", "dead", "lane_changed", "operator_action"} <= set(events)
+    assert {"request", "send", "dead", "breaker_changed", "operator_action"} <= set(events)
     assert len(cookies) >= 3
     secrets = {
         *(EVENT_KEY, FALLBACK_KEY, *SESSION_SECRETS, METRICS_TOKEN, AWS_SECRET, CLIENT_SECRET),

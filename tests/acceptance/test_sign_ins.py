@@ -11,15 +11,15 @@ import pytest
 import pytest_asyncio
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import Process, environment, running
-from tests.acceptance.front_end import SECRET
-from tests.acceptance.plain_browser import Browser, arrived
-from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.fleet import Process, environment, running
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.front_end import SECRET
+from tests.support.plain_browser import Browser, arrived
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VECTORS = json.loads(
-    (Path(__file__).parents[1] / "unit" / "nextauth-vectors.json").read_text("utf-8")
+    (Path(__file__).parents[1] / "support" / "nextauth-vectors.json").read_text("utf-8")
 )
 
 

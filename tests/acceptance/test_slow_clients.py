@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import environment, running
-from tests.acceptance.trial import trial, until
+from tests.support.fleet import environment, running
+from tests.support.trial import trial, until
 
 CLIENTS = 500
 HEAD = b"POST /api/route HTTP/1.1\r\nHost: localhost\r\nX-Slow: "

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.fake_inngest.faults import Hang, Reset
-from tests.acceptance import disks, scenarios
-from tests.acceptance.trial import Verdict, table
+from tests.support import disks, scenarios
+from tests.support.trial import Verdict, table
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from service.fake_inngest.event_api import EventApi
-from tests.acceptance.fleet import client, environment, running
-from tests.contract.storage import eventually
+from tests.support.fleet import client, environment, running
+from tests.support.storage import eventually
 
 
 async def delivered(api: EventApi, ids: list[str]) -> None:
@@ -89,7 +89,7 @@ async def test_intake_and_delivery_run_apart(postgres_url: str, inngest_api: Eve
             assert await poster.post(intake.url) == 200
         _, readiness = await poster.readiness(intake.url)
         assert readiness["detail"]["undelivered"] == 5
-        assert "lane" not in readiness["detail"]
+        assert "delivery" not in readiness["detail"]
         assert not any(inngest_api.ledger.times(event_id) for event_id in poster.accepted)
         async with running("relay", environment=settings, ready="Delivering") as relay:
             await delivered(inngest_api, poster.accepted)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.storage import Outbox, PostgresStorage, SqliteStorage, Storage
+from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

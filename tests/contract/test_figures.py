@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.outbox import Filter
-from tests.contract.rows import one_of_each
-from tests.contract.storage import Outbox, append_all, claim, event
+from service.outbox.model import Filter
+from tests.support.rows import one_of_each
+from tests.support.storage import Outbox, append_all, claim, event
 
 
 async def test_an_empty_outbox_has_empty_figures(outbox: Outbox) -> None:

@@ -4,13 +4,9 @@ import asyncio
 
 import pytest
 
-from service.errors import (
-    IdempotencyKeyReusedError,
-    OutboxFullError,
-    TooManyPendingError,
-)
-from service.outbox.outbox import IdempotencyKey, State
-from tests.contract.storage import (
+from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
+from service.outbox.model import IdempotencyKey, State
+from tests.support.storage import (
     Outbox,
     Storage,
     append_all,
@@ -35,7 +31,7 @@ async def test_an_appended_event_is_found_pending(outbox: Outbox) -> None:
     assert row is not None
     assert (row.id, row.name, row.user_id) == (sent.id, sent.name, sent.user_id)
     assert row.state is State.PENDING
-    assert (row.attempts, row.sends, row.alone) == (0, 0, False)
+    assert (row.attempts, row.sends, row.isolated) == (0, 0, False)
     assert row.accepted_at_ms == sent.accepted_at_ms
     assert (row.first_sent_at_ms, row.settled_at_ms, row.lease_in_seconds) == (None, None, None)
     assert row.due_in_seconds == 0

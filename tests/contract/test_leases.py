@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.outbox import Settlement, State
-from tests.contract.storage import (
+from service.outbox.model import Settlement, State
+from tests.support.storage import (
     Outbox,
     Storage,
     append_all,

@@ -13,26 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.outbox.outbox import (
-    Again,
+from service.outbox.model import (
     Batch,
     Dead,
     Filter,
     IdempotencyKey,
+    Isolated,
+    Retry,
     Settlement,
     State,
-    Suspects,
 )
 from tests.conftest import EMPTY_OUTBOX
-from tests.contract.storage import (
-    Outbox,
-    PostgresStorage,
-    SqliteStorage,
-    Storage,
-    ask,
-    claim,
-    event,
-)
+from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage, ask, claim, event
 
 STATES = (State.PENDING, State.DELIVERED, State.DEAD)
 STEPS = st.one_of(
@@ -41,7 +33,7 @@ STEPS = st.one_of(
     st.tuples(
         st.just("claim"),
         st.integers(1, 5),
-        st.sampled_from(Suspects),
+        st.sampled_from(Isolated),
         st.sampled_from([0.0, 0.4, 1.0]),
     ),
     st.tuples(
@@ -62,7 +54,7 @@ class Model:
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.places: dict[str, State] = {}
-        self.alone: set[str] = set()
+        self.isolated: set[str] = set()
         self.claims: list[Batch] = []
         self.holders: dict[str, str] = {}
 
@@ -77,19 +69,19 @@ class Model:
         assert receipt.replayed == (receipt.event_id in self.places)
         self.places.setdefault(receipt.event_id, State.PENDING)
 
-    async def claim(self, most: int, suspects: Suspects, fresh_share: float) -> None:
+    async def claim(self, most: int, isolated: Isolated, fresh_share: float) -> None:
         due = {event_id for event_id, state in self.places.items() if state is State.PENDING}
-        wanted = due - self.alone if suspects is Suspects.NONE else due
+        wanted = due - self.isolated if isolated is Isolated.NONE else due
         if not wanted:
             return
         batch = await claim(
-            self.outbox, ask(most, suspects=suspects, fresh_share=fresh_share, lease_seconds=600)
+            self.outbox, ask(most, isolated=isolated, fresh_share=fresh_share, lease_seconds=600)
         )
         got = [entry.event_id for entry in batch.entries]
         assert 1 <= len(got) <= most
         assert len(set(got)) == len(got)
         assert set(got) <= wanted
-        assert not self.alone.intersection(got) or len(got) == 1
+        assert not self.isolated.intersection(got) or len(got) == 1
         self.places |= dict.fromkeys(got, State.DELIVERING)
         self.holders |= dict.fromkeys(got, batch.claim)
         self.claims.append(batch)
@@ -112,7 +104,9 @@ class Model:
             Settlement(
                 batch.claim,
                 delivered=[entry.seq for entry, fate in pairs if fate == "d"],
-                again=[Again(entry.seq, 0, 1, alone=True) for entry, fate in pairs if fate == "a"],
+                retry=[
+                    Retry(entry.seq, 0, 1, isolated=True) for entry, fate in pairs if fate == "a"
+                ],
                 dead=[Dead(entry.seq, 1, "rejected", "") for entry, fate in pairs if fate == "x"],
             )
         )
@@ -122,7 +116,7 @@ class Model:
             self.places[event_id] = moves[fate]
             del self.holders[event_id]
             if fate == "a":
-                self.alone.add(event_id)
+                self.isolated.add(event_id)
 
     def restarted(self, outbox: Outbox) -> None:
         self.outbox = outbox
@@ -134,7 +128,7 @@ class Model:
         assert all(self.places[event_id] is State.DEAD for event_id in replayed)
         assert len(replayed) == min(most, Counter(self.places.values())[State.DEAD])
         self.places |= dict.fromkeys(replayed, State.PENDING)
-        self.alone.difference_update(replayed)
+        self.isolated.difference_update(replayed)
 
     async def discard(self, state: State) -> None:
         gone = await self.outbox.discard(Filter(state=state, limit=2), actor="test")

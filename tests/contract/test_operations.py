@@ -6,9 +6,9 @@ import asyncio
 
 import msgspec
 
-from service.outbox.outbox import Filter, State
-from tests.contract.rows import bury, bury_all, one_of_each
-from tests.contract.storage import Outbox, Storage, ask, claim, claims_nothing, deliver, event, ids
+from service.outbox.model import Filter, State
+from tests.support.rows import bury, bury_all, one_of_each
+from tests.support.storage import Outbox, Storage, ask, claim, claims_nothing, deliver, event, ids
 
 
 async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: Outbox) -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.outbox.outbox import Batch
-from tests.contract.storage import (
+from service.outbox.model import Batch
+from tests.support.storage import (
     Outbox,
     append_all,
     ask,
@@ -35,7 +35,12 @@ async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
     batch = await claim(outbox)
     [entry] = batch.entries
     assert (entry.event_id, entry.accepted_at_ms) == (sent.id, sent.accepted_at_ms)
-    assert (entry.attempts, entry.alone, entry.sends, entry.first_sent_at_ms) == (0, False, 0, None)
+    assert (entry.attempts, entry.isolated, entry.sends, entry.first_sent_at_ms) == (
+        0,
+        False,
+        0,
+        None,
+    )
     assert (entry.user_id, entry.trace) == (sent.user_id, "00-trace")
     assert batch.payloads == sent.payload
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from service.outbox.outbox import Filter, State
-from tests.contract.rows import one_of_each
-from tests.contract.storage import Outbox, append_all
+from service.outbox.model import Filter, State
+from tests.support.rows import one_of_each
+from tests.support.storage import Outbox, append_all
 
 
 async def test_rows_come_newest_first_up_to_the_limit(outbox: Outbox) -> None:

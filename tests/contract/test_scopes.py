@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.contract.storage import Outbox, Storage, eventually
+from tests.support.storage import Outbox, Storage, eventually
 
 
 async def test_a_scope_is_loaded_as_it_was_saved(outbox: Outbox) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.outbox import Again, Dead, Settlement, State
-from tests.contract.storage import Outbox, append_all, ask, claim, claims_nothing, deliver, ids
+from service.outbox.model import Dead, Retry, Settlement, State
+from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, deliver, ids
 
 
 async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:
@@ -22,16 +22,16 @@ async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:
 async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
-    again = Again(batch.entries[0].seq, 0, attempts=3, alone=True, note="HTTP 500: no\x00 luck")
-    await outbox.settle(Settlement(batch.claim, again=[again]))
+    retry = Retry(batch.entries[0].seq, 0, attempts=3, isolated=True, note="HTTP 500: no\x00 luck")
+    await outbox.settle(Settlement(batch.claim, retry=[retry]))
     row = await outbox.find(sent.id)
     assert row is not None
-    assert (row.state, row.attempts, row.sends, row.alone) == (State.PENDING, 3, 1, True)
+    assert (row.state, row.attempts, row.sends, row.isolated) == (State.PENDING, 3, 1, True)
     [note] = row.history
     assert isinstance(note["at"], int)
     assert str(note["note"]).startswith("HTTP 500: no")
     [entry] = (await claim(outbox)).entries
-    assert (entry.attempts, entry.sends, entry.alone) == (3, 1, True)
+    assert (entry.attempts, entry.sends, entry.isolated) == (3, 1, True)
     assert entry.first_sent_at_ms == row.first_sent_at_ms
 
 
@@ -39,8 +39,8 @@ async def test_notes_come_oldest_first(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     for note in ("one", None, "two"):
         batch = await claim(outbox)
-        again = Again(batch.entries[0].seq, 0, attempts=0, alone=False, note=note)
-        await outbox.settle(Settlement(batch.claim, again=[again]))
+        retry = Retry(batch.entries[0].seq, 0, attempts=0, isolated=False, note=note)
+        await outbox.settle(Settlement(batch.claim, retry=[retry]))
     row = await outbox.find(sent.id)
     assert row is not None
     assert [note["note"] for note in row.history] == ["one", "two"]
@@ -66,7 +66,7 @@ async def test_one_settlement_settles_each_row_its_own_way(outbox: Outbox) -> No
     settlement = Settlement(
         batch.claim,
         delivered=[one, two],
-        again=[Again(three, 0, attempts=1, alone=False)],
+        retry=[Retry(three, 0, attempts=1, isolated=False)],
         dead=[Dead(four, attempts=1, reason="too_large", detail="413")],
     )
     assert await outbox.settle(settlement) == 0
@@ -116,6 +116,6 @@ async def test_an_empty_settlement_settles_nothing(outbox: Outbox) -> None:
 async def test_settled_rows_come_back_in_their_order_with_fresh_ones(outbox: Outbox) -> None:
     events = await append_all(outbox, 4)
     batch = await claim(outbox, ask(2))
-    agains = [Again(entry.seq, 0, attempts=0, alone=False) for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, again=agains))
+    agains = [Retry(entry.seq, 0, attempts=0, isolated=False) for entry in batch.entries]
+    await outbox.settle(Settlement(batch.claim, retry=agains))
     assert ids(await claim(outbox)) == [each.id for each in events]

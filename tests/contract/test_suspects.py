@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.outbox import Again, Settlement, Suspects
-from tests.contract.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
+from service.outbox.model import Isolated, Retry, Settlement
+from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
 
 
 async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:
@@ -12,38 +12,38 @@ async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:
     await outbox.append(sent)
     batch = await claim(outbox)
     assert ids(batch) == [sent.id]
-    again = Again(batch.entries[0].seq, delay_seconds, attempts=1, alone=True)
-    await outbox.settle(Settlement(batch.claim, again=[again]))
+    retry = Retry(batch.entries[0].seq, delay_seconds, attempts=1, isolated=True)
+    await outbox.settle(Settlement(batch.claim, retry=[retry]))
     return sent.id
 
 
 async def test_a_suspect_comes_first_and_alone(outbox: Outbox) -> None:
-    alone = await suspect(outbox)
+    isolated = await suspect(outbox)
     others = [each.id for each in await append_all(outbox, 3)]
-    batch = await claim(outbox, ask(suspects=Suspects.FIRST))
-    assert ids(batch) == [alone]
-    assert batch.entries[0].alone
+    batch = await claim(outbox, ask(isolated=Isolated.FIRST))
+    assert ids(batch) == [isolated]
+    assert batch.entries[0].isolated
     assert batch.entries[0].attempts == 1
-    assert ids(await claim(outbox, ask(suspects=Suspects.FIRST))) == others
+    assert ids(await claim(outbox, ask(isolated=Isolated.FIRST))) == others
 
 
 async def test_a_suspect_comes_last_and_alone(outbox: Outbox) -> None:
-    alone = [await suspect(outbox)]
+    isolated = [await suspect(outbox)]
     others = [each.id for each in await append_all(outbox, 3)]
-    assert ids(await claim(outbox, ask(suspects=Suspects.LAST))) == others
-    assert ids(await claim(outbox, ask(suspects=Suspects.LAST))) == alone
+    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == others
+    assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == isolated
 
 
 async def test_no_suspect_comes_when_none_is_wanted(outbox: Outbox) -> None:
-    alone = await suspect(outbox)
+    isolated = await suspect(outbox)
     [other] = await append_all(outbox, 1)
-    assert ids(await claim(outbox, ask(suspects=Suspects.NONE))) == [other.id]
-    assert await claims_nothing(outbox, ask(suspects=Suspects.NONE))
-    assert ids(await claim(outbox)) == [alone]
+    assert ids(await claim(outbox, ask(isolated=Isolated.NONE))) == [other.id]
+    assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
+    assert ids(await claim(outbox)) == [isolated]
 
 
 async def test_a_delayed_suspect_waits_for_its_time(outbox: Outbox) -> None:
-    alone = await suspect(outbox, delay_seconds=0.3)
+    isolated = await suspect(outbox, delay_seconds=0.3)
     others = [each.id for each in await append_all(outbox, 2)]
     assert ids(await claim(outbox)) == others
-    assert ids(await claim(outbox)) == [alone]
+    assert ids(await claim(outbox)) == [isolated]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.outbox.outbox import Again, Settlement, State
-from tests.contract.storage import Outbox, append_all, ask, claim, claims_nothing, ids
+from service.outbox.model import Retry, Settlement, State
+from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, ids
 
 
 async def test_a_waiting_claim_wakes_when_an_event_is_appended(outbox: Outbox) -> None:
@@ -18,8 +18,8 @@ async def test_a_waiting_claim_wakes_when_an_event_is_appended(outbox: Outbox) -
 async def test_a_waiting_claim_wakes_when_a_delay_is_over(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
-    again = Again(batch.entries[0].seq, 0.2, attempts=0, alone=False)
-    await outbox.settle(Settlement(batch.claim, again=[again]))
+    retry = Retry(batch.entries[0].seq, 0.2, attempts=0, isolated=False)
+    await outbox.settle(Settlement(batch.claim, retry=[retry]))
     row = await outbox.find(sent.id)
     assert row is not None
     assert row.state is State.PENDING
@@ -32,8 +32,8 @@ async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> N
     await append_all(outbox, 2)
     batch = await claim(outbox)
     one, two = (entry.seq for entry in batch.entries)
-    agains = [Again(one, 60, attempts=0, alone=False), Again(two, 60, attempts=1, alone=True)]
-    await outbox.settle(Settlement(batch.claim, again=agains))
+    agains = [Retry(one, 60, attempts=0, isolated=False), Retry(two, 60, attempts=1, isolated=True)]
+    await outbox.settle(Settlement(batch.claim, retry=agains))
     [fresh] = await append_all(outbox, 1)
     assert ids(await claim(outbox)) == [fresh.id]
     assert await claims_nothing(outbox)

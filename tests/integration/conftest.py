@@ -20,11 +20,10 @@ import pytest
 
 from service.documents.bucket import Bucket
 from service.fake_inngest.event_api import EventApi
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from service.relay import lane as lanes
-from service.relay import outcome as outcomes
-from tests.integration.delivery import Delivery, delivering
-from tests.s3_server import running_s3
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.relay import breaker, outcome
+from tests.support.delivery import Delivery, delivering
+from tests.support.s3_server import running_s3
 
 REGION = "eu-west-1"
 NODE_PACKAGES = ("next-auth@4.24.15", "@auth/core@0.41.3", "oidc-provider@9.13.3")
@@ -142,11 +141,11 @@ async def delivery(tmp_path: Path, inngest_api: EventApi) -> AsyncIterator[Deliv
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays of tens of milliseconds where the real ones are seconds."""
-    monkeypatch.setattr(outcomes, "REFUSAL_DELAYS_SECONDS", (0.02, 0.04))
-    monkeypatch.setattr(outcomes, "SUSPECT_DELAY_SECONDS", 0.01)
-    monkeypatch.setattr(outcomes, "MAX_SUSPECT_DELAY_SECONDS", 0.05)
-    monkeypatch.setattr(lanes, "MISCONFIGURED_SECONDS", 0.1)
-    monkeypatch.setattr(lanes, "MAX_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(outcome, "REFUSAL_DELAYS_SECONDS", (0.02, 0.04))
+    monkeypatch.setattr(outcome, "SUSPECT_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(outcome, "MAX_SUSPECT_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(breaker, "MISCONFIGURED_SECONDS", 0.1)
+    monkeypatch.setattr(breaker, "MAX_BACKOFF_SECONDS", 0.3)
 
 
 @pytest.fixture

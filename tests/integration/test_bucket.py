@@ -10,7 +10,7 @@ import pytest
 
 from service.documents.bucket import Bucket, DocumentObject
 from service.errors import DocumentNotFoundError, StorageUnavailableError
-from tests.integration.large_object import LargeObject
+from tests.support.large_object import LargeObject
 
 REGION = "eu-west-1"
 AWKWARD_KEYS = ["a", "/a", "a//b", "a b+c%2Fd?e=f#g", "Übersicht/\U0001f600.pdf", "a" * 1024]

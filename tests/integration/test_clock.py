@@ -11,13 +11,13 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.observe.recorder import NullRecorder
-from service.outbox.outbox import Again, Settlement, State
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.relay.lane import Signal
+from service.outbox.model import Retry, Settlement, State
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.relay.breaker import Signal
 from service.relay.outcome import Answer, Outcome
 from service.relay.report import HORIZON_MS, Report
-from tests.contract.storage import append_all, ask, claim, deliver, ids
-from tests.integration.delivery import delivering
+from tests.support.delivery import delivering
+from tests.support.storage import append_all, ask, claim, deliver, ids
 
 HOUR = 3600.0
 
@@ -61,8 +61,8 @@ async def test_delays_and_leases_end_in_their_time(
     ) as outbox:
         delayed, leased = [one.id for one in await append_all(outbox, 2)]
         batch = await claim(outbox, ask(1))
-        again = Again(batch.entries[0].seq, 0.3, 0, alone=False)
-        await outbox.settle(Settlement(batch.claim, again=[again]))
+        retry = Retry(batch.entries[0].seq, 0.3, 0, isolated=False)
+        await outbox.settle(Settlement(batch.claim, retry=[retry]))
         assert ids(await claim(outbox, ask(1, lease_seconds=0.3))) == [leased]
         wall.jump = jump
         [fresh] = await append_all(outbox, 1)
@@ -81,8 +81,8 @@ async def test_after_a_restart_by_another_clock_everything_is_due(
     async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
         await append_all(outbox, 3)
         batch = await claim(outbox, ask(1))
-        again = Again(batch.entries[0].seq, 60, 0, alone=True)
-        await outbox.settle(Settlement(batch.claim, again=[again]))
+        retry = Retry(batch.entries[0].seq, 60, 0, isolated=True)
+        await outbox.settle(Settlement(batch.claim, retry=[retry]))
         await claim(outbox, ask(1, lease_seconds=600))
     wall.jump = jump
     async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
@@ -115,11 +115,11 @@ async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
         recorder = Counting()
         Report(recorder).begins(early)
         assert recorder.counted == {"sent_with_future_ts": 2}
-        agains = [Again(entry.seq, 0, 0, alone=False) for entry in early.entries]
-        await outbox.settle(Settlement(early.claim, again=agains))
-        again = await claim(outbox)
+        agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in early.entries]
+        await outbox.settle(Settlement(early.claim, retry=agains))
+        retry = await claim(outbox)
         wall.jump = HORIZON_MS / 1000 + 60
-        Report(recorder).begins(again)
+        Report(recorder).begins(retry)
         assert recorder.counted["sent_past_dedupe_window"] == 2
 
 

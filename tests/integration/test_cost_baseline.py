@@ -1,16 +1,16 @@
-"""An event costs what `tests/bench/baseline.json` says: no statement, sync, hop or call more."""
+"""An event costs what `bench/baseline.json` says: no statement, sync, hop or call more."""
 
 from __future__ import annotations
 
 import json
 
-from tests.bench.costs import BASELINE, differences, measure
+from bench.costs import BASELINE, differences, measure
 
 
 async def test_a_fixed_load_costs_what_the_committed_baseline_says():
     changed = differences(json.loads(BASELINE.read_text()), await measure())
 
-    assert changed == [], "where this is meant: python -m tests.bench.costs"
+    assert changed == [], "where this is meant: python -m bench.costs"
 
 
 async def test_appends_of_64_requests_at_a_time_share_two_statements_and_one_sync():

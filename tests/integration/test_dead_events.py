@@ -9,9 +9,9 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
-from service.outbox.outbox import State
-from tests.contract.storage import eventually
-from tests.integration.delivery import Delivery, delivering
+from service.outbox.model import State
+from tests.support.delivery import Delivery, delivering
+from tests.support.storage import eventually
 
 POISON = Match(prefix="poison")
 

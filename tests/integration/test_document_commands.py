@@ -12,8 +12,8 @@ import pytest
 LEAN = """
 import sys
 
-import service.cli.worker
-print(*(name for name in sys.modules if name.startswith(("service.bootstrap", "service.web",
+import service.cli.inngest_worker
+print(*(name for name in sys.modules if name.startswith(("service.bootstrap.service", "service.web",
       "service.outbox", "typer", "psycopg", "authlib", "yoyo", "prometheus_client"))))
 """
 

@@ -13,16 +13,16 @@ from aiohttp import web
 
 from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
-from service.outbox.outbox import Ask
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.web.event_route import EventRoute, EventType
+from service.outbox.model import ClaimRequest
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.web.resources.event_route import EventRoute, EventType
 
 IMPORTS = """
 from typing import Annotated
 import msgspec
 from msgspec import Meta
 from service.identity.user import User
-from service.web.event_route import EventType
+from service.web.resources.event_route import EventType
 """
 README = Path(__file__).parents[2] / "README.md"
 
@@ -50,7 +50,7 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
         client = await aiohttp_client(app)
         answer = await client.post("/api/greet", json={"greeting": "Hello"})
         assert answer.status == 200
-        batch = await outbox.claim(Ask(10, 10_000, 30))
+        batch = await outbox.claim(ClaimRequest(10, 10_000, 30))
     event = msgspec.json.decode(batch.payloads)
     assert event["name"] == "people/greeted"
     assert event["data"] == {"text": "Hello, Ada"}

@@ -4,9 +4,9 @@ from aiohttp import web
 
 from service.identity.user import User
 from service.outbox.event import Event
-from service.outbox.outbox import Ask, Dead, Settlement
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.web.events import Events
+from service.outbox.model import ClaimRequest, Dead, Settlement
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.web.resources.events import Events
 
 
 async def ada(request: web.Request) -> User:
@@ -19,7 +19,7 @@ async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(
     limits = {"max_pending": 10, "max_pending_per_user": 10}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
         await outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
-        batch = await outbox.claim(Ask(1, 1000, 30))
+        batch = await outbox.claim(ClaimRequest(1, 1000, 30))
         dead = Dead(batch.entries[0].seq, 3, "rejected", "name must not be empty")
         await outbox.settle(Settlement(batch.claim, dead=[dead]))
         app = web.Application()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.batches import EVENTS, POISONED, post
+from tests.support.batches import EVENTS, POISONED, post
 
 
 async def test_faults_are_scripted_and_cleared_over_http(inngest_api, http):

@@ -23,7 +23,7 @@ from service.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
-from tests.integration.batches import EVENTS, POISONED, post
+from tests.support.batches import EVENTS, POISONED, post
 
 BAD_EVENTS = (
     {},

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.integration.batches import EVENTS
+from tests.support.batches import EVENTS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

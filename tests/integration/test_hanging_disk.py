@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.outbox import sqlite_writer
-from service.outbox.outbox import Filter, State
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite_repair import Write
-from tests.contract.rows import bury
-from tests.contract.storage import append_all, event, eventually
-from tests.integration.posting import can_append
+from service.outbox.model import Filter, State
+from service.outbox.sqlite import writer as sqlite_writer
+from service.outbox.sqlite.changes import Write
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.posting import can_append
+from tests.support.rows import bury
+from tests.support.storage import append_all, event, eventually
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
     released.set()
     await eventually(lambda: can_append(outbox))
     assert outbox.undelivered == (await outbox.stats()).pending == 4
-    assert (await outbox.load_lane()).paused_by == "ops"
+    assert (await outbox.load_delivery()).paused_by == "ops"
     assert outbox.scope_revision == 1
 
 

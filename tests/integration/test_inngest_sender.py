@@ -11,8 +11,8 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import ScriptedAnswer
+from service.relay.breaker import Signal
 from service.relay.inngest import InngestSender
-from service.relay.lane import Signal
 from service.relay.outcome import classify
 
 KEY = "first/secret key"

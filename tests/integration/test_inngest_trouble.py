@@ -1,4 +1,4 @@
-"""Inngest in trouble, away or told a wrong key: the lane closes, nobody ages, all is delivered."""
+"""Inngest is in trouble, away or told a wrong key: nobody ages and all is delivered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
-from service.outbox.outbox import State
-from service.relay.lane import LaneState
-from tests.integration.delivery import Delivery, delivering
+from service.outbox.model import State
+from service.relay.breaker import BreakerState
+from tests.support.delivery import Delivery, delivering
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ from tests.integration.delivery import Delivery, delivering
     ids=["401", "403", "404", "308", "503 without keys"],
 )
 @pytest.mark.usefixtures("quick")
-async def test_a_wrong_configuration_pauses_the_lane_and_ages_nobody(
+async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
     delivery: Delivery, fault: Action
 ) -> None:
     delivery.api.faults.add(fault, times=None)
     ids = await delivery.accept(*[f"d-{n}" for n in range(10)])
-    await delivery.lane_is(LaneState.MISCONFIGURED)
+    await delivery.delivery_is(BreakerState.MISCONFIGURED)
     await delivery.api.ledger.wait_for_requests(3)
     assert {(await delivery.row(one)).attempts for one in ids} == {0}
     delivery.api.faults.clear()
@@ -63,27 +63,27 @@ async def test_a_wrong_configuration_pauses_the_lane_and_ages_nobody(
     ids=str,
 )
 @pytest.mark.usefixtures("quick")
-async def test_trouble_closes_the_lane_ages_nobody_and_ends_by_itself(
+async def test_trouble_closes_the_delivery_ages_nobody_and_ends_by_itself(
     delivery: Delivery, fault: Action
 ) -> None:
     delivery.api.faults.add(fault, times=None)
     ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
-    await delivery.lane_is(LaneState.CLOSED)
+    await delivery.delivery_is(BreakerState.BACKING_OFF)
     await delivery.api.ledger.wait_for_requests(3)
     ids += await delivery.accept("later")
     assert {(await delivery.row(one)).attempts for one in ids} == {0}
     delivery.api.faults.clear()
     rows = await delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
-    await delivery.lane_is(LaneState.OPEN)
+    await delivery.delivery_is(BreakerState.HEALTHY)
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_server_that_is_away_is_waited_for(delivery: Delivery) -> None:
     await delivery.api.close()
     ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
-    await delivery.lane_is(LaneState.CLOSED)
-    assert "Connect" in delivery.relay.lane.reason
+    await delivery.delivery_is(BreakerState.BACKING_OFF)
+    assert "Connect" in delivery.relay.breaker.reason
     await delivery.api.start()
     rows = await delivery.ends(ids)
     assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
@@ -97,26 +97,26 @@ async def test_retry_after_is_honoured(delivery: Delivery) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_when_everything_is_refused_the_lane_closes_and_the_rest_does_not_age(
+async def test_when_everything_is_refused_the_delivery_closes_and_the_rest_does_not_age(
     delivery: Delivery,
 ) -> None:
     words = '{"ids":[""],"status":400,"error":"publish failed"}'
     delivery.api.faults.add(ScriptedAnswer(400, body=words), times=None)
     ids = await delivery.accept(*[f"d-{n}" for n in range(200)])
-    await delivery.lane_is(LaneState.CLOSED)
-    assert delivery.relay.lane.reason == "every event is refused"
+    await delivery.delivery_is(BreakerState.BACKING_OFF)
+    assert delivery.relay.breaker.reason == "every event is refused"
     delivery.api.faults.clear()
     await delivery.ends(ids)
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_lane_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
+async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
     tmp_path: Path, inngest_api: EventApi
 ) -> None:
     inngest_api.faults.add(ScriptedAnswer(500), times=None)
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
         ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
-        await delivery.lane_is(LaneState.CLOSED)
+        await delivery.delivery_is(BreakerState.BACKING_OFF)
     asked = len(inngest_api.ledger.requests)
     inngest_api.faults.clear()
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:

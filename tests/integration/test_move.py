@@ -10,13 +10,14 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from service.bootstrap.moving import move_outbox
-from service.cli.outbox import app
+from service.bootstrap.transfer import move_outbox
+from service.cli.outbox.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.migrations import migrate
-from service.outbox.move import Moved
-from service.outbox.outbox import Again, Dead, Filter, IdempotencyKey, Row, Settlement
-from tests.contract.storage import (
+from service.outbox.model import Dead, Filter, IdempotencyKey, Retry, Row, Settlement
+from service.outbox.schema import migrate
+from service.outbox.transfer import Moved
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import (
     Outbox,
     PostgresStorage,
     SqliteStorage,
@@ -27,7 +28,6 @@ from tests.contract.storage import (
     event,
     ids,
 )
-from tests.postgres_server import PostgresServer
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
 
@@ -51,8 +51,8 @@ async def fill(outbox: Outbox) -> None:
         else:
             await append_all(outbox, 3)
             batch = await claim(outbox)
-        again = [Again(entry.seq, 0, 1, alone=False, note=note) for entry in batch.entries]
-        await outbox.settle(Settlement(batch.claim, again=again))
+        retry = [Retry(entry.seq, 0, 1, isolated=False, note=note) for entry in batch.entries]
+        await outbox.settle(Settlement(batch.claim, retry=retry))
     batch = await claim(outbox)
     dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
     rest = [entry.seq for entry in batch.entries[1:]]
@@ -108,15 +108,15 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         assert await outbox.payload(before[-4].id) == large
         assert (await outbox.append(event("ü-2"), key=KEY)).replayed
         assert await outbox.load_scope("user", "u-1") == {"a": [1, None]}
-        lane = await outbox.load_lane()
-        assert lane is not None
-        assert lane.paused_by == "ada"
+        delivery = await outbox.load_delivery()
+        assert delivery is not None
+        assert delivery.paused_by == "ada"
         actions = [entry["action"] for entry in await outbox.audit(10)]
         assert actions == ["move", "pause", "move"]
 
-    again = await move(target, back)
-    assert again.finished
-    assert again.total == there.total
+    retry = await move(target, back)
+    assert retry.finished
+    assert retry.total == there.total
     async with SqliteStorage(tmp_path / "back.db").open() as outbox:
         assert await everything(outbox) == clean
         batch = await claim(outbox, ask(1000, max_bytes=10**8))

@@ -19,8 +19,8 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
-from service.web.oidc import OidcResource
-from service.web.sign_in import SignIn
+from service.web.resources.oidc import OidcResource
+from service.web.resources.sign_in import SignIn
 
 SECRET = "the-clients-secret"
 ADDRESS = re.compile(r'action="([^"]+)"')

@@ -9,8 +9,8 @@ from aiohttp import web
 from openapi_spec_validator import validate
 
 from service.bootstrap.service import serving
+from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
-from service.settings import Settings
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.outbox import State
-from service.outbox.sqlite_backup import back_up
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from tests.contract.storage import append_all, claim, event, ids
-from tests.integration.outbox_command import one_of_each, outbox_command, outbox_json
+from service.outbox.model import State
+from service.outbox.sqlite.backup import back_up
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
+from tests.support.storage import append_all, claim, event, ids
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_watch_prints_a_line_at_each_look_where_there_is_no_terminal(
     first, second = out.splitlines()
     assert code == 0
     assert first.startswith("pending=1 delivering=1 delivered=1 dead=1 ")
-    assert "lane=open" in second
+    assert "delivery=healthy" in second
 
 
 async def test_watch_prints_an_object_a_line_with_json(path: Path, live: SqliteOutbox) -> None:
@@ -130,4 +130,4 @@ async def test_watch_prints_an_object_a_line_with_json(path: Path, live: SqliteO
     looks = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [look["pending"] for look in looks] == [3, 3]
-    assert {"acceptedRate", "deliveredRate", "lane"} <= looks[0].keys()
+    assert {"acceptedRate", "deliveredRate", "delivery"} <= looks[0].keys()

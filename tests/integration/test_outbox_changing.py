@@ -12,15 +12,15 @@ import msgspec
 import pytest
 import structlog
 
-from service.bootstrap.outboxes import Outbox, open_served_outbox
+from service.bootstrap.stores import Outbox, open_served_outbox
+from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
-from service.outbox.outbox import Ask, Dead, Settlement, State
-from service.outbox.sqlite_lock import writer_of
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from service.settings import Settings
-from tests.contract.rows import bury_all
-from tests.contract.storage import append_all, claim, event
-from tests.integration.outbox_command import one_of_each, outbox_command, outbox_json
+from service.outbox.model import ClaimRequest, Dead, Settlement, State
+from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
+from tests.support.rows import bury_all
+from tests.support.storage import append_all, claim, event
 
 DAY_MS = 86_400_000
 
@@ -74,7 +74,7 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     row = await served.find(ids["dead"])
     assert row is not None
     assert (row.state, row.attempts) == (State.PENDING, 0)
-    batch = await claim(served, Ask(10, 1000, 30.0))
+    batch = await claim(served, ClaimRequest(10, 1000, 30.0))
     assert [entry.event_id for entry in batch.entries] == [ids["dead"]]
     [audit] = await outbox_json(path, "audit")
     assert (audit["actor"], audit["action"]) == ("ada", "replay")
@@ -92,7 +92,7 @@ async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -
 
 async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Path) -> None:
     await asyncio.gather(*(served.append(event(f"u-{n}")) for n in range(1100)))
-    batch = await claim(served, Ask(2000, 10_000_000, 30.0))
+    batch = await claim(served, ClaimRequest(2000, 10_000_000, 30.0))
     await served.settle(
         Settlement(batch.claim, dead=[Dead(e.seq, 1, "rejected", "no") for e in batch.entries])
     )
@@ -151,21 +151,21 @@ async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> 
     assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
 
 
-async def test_pause_and_resume_reach_the_lane_the_audit_and_the_log(
+async def test_pause_and_resume_reach_the_delivery_the_audit_and_the_log(
     served: Outbox, path: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
     code, out, _ = await outbox_command(path, "pause", "--actor", "ada")
     assert (code, out) == (0, "Delivery is paused by ada. Posts are still accepted.\n")
-    lane = await served.load_lane()
-    assert lane is not None
-    assert lane.paused_by == "ada"
+    delivery = await served.load_delivery()
+    assert delivery is not None
+    assert delivery.paused_by == "ada"
     stats = await outbox_json(path, "stats")
-    assert (stats["lane"], stats["laneReason"]) == ("paused", "paused by ada")
+    assert (stats["delivery"]["state"], stats["delivery"]["reason"]) == ("paused", "paused by ada")
     await append_all(served, 1)
     [row] = await outbox_json(path, "list")
     assert "paused by ada" in (await outbox_json(path, "show", row["id"]))["explanation"]
     assert (await outbox_json(path, "resume", "--yes")) == {"paused": False, "pausedBy": None}
-    assert (await outbox_json(path, "stats"))["lane"] == "open"
+    assert (await outbox_json(path, "stats"))["delivery"]["state"] == "healthy"
     assert [one["action"] for one in await outbox_json(path, "audit")] == ["resume", "pause"]
     actions = [line for line in logged if "action" in line]
     assert [(line["action"], line["log_level"]) for line in actions] == [
@@ -181,7 +181,7 @@ async def test_without_a_service_a_command_takes_its_place(path: Path) -> None:
     assert (await outbox_json(path, "replay", "--all", "--yes"))["done"] is True
     await outbox_json(path, "pause")
     stats = await outbox_json(path, "stats")
-    assert (stats["pending"], stats["dead"], stats["lane"]) == (1, 0, "paused")
+    assert (stats["pending"], stats["dead"], stats["delivery"]["state"]) == (1, 0, "paused")
     assert writer_of(path) is None
 
 
@@ -231,7 +231,7 @@ async def test_postgresql_is_changed_through_the_same_commands(postgres_url: str
         await bury_all(outbox, dead)
         assert (await outbox_json(postgres_url, "replay", "--all", "--yes"))["ids"] == [dead.id]
         assert (await outbox_json(postgres_url, "pause"))["paused"] is True
-        assert (await outbox_json(postgres_url, "stats"))["lane"] == "paused"
+        assert (await outbox_json(postgres_url, "stats"))["delivery"]["state"] == "paused"
         await outbox_json(postgres_url, "discard", dead.id, "--yes")
         actions = [one["action"] for one in await outbox_json(postgres_url, "audit")]
         assert actions == ["discard", "pause", "replay"]

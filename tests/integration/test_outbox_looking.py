@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from tests.contract.storage import append_all, event
-from tests.integration.outbox_command import one_of_each, outbox_command
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.outbox_command import one_of_each, outbox_command
+from tests.support.storage import append_all, event
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path
     states = ("pending", "delivering", "delivered", "dead")
     assert [stats[state] for state in states] == [1, 1, 1, 1]
     assert 0 <= stats["oldestPendingSeconds"] < 60
-    assert stats["lane"] == "open"
+    assert stats["delivery"]["state"] == "healthy"
     assert stats["serving"] is True
     assert stats["databaseBytes"] > 0
-    assert set(stats) >= {"laneReason", "rate", "etaSeconds", "oldestDueSeconds", "walBytes"}
+    assert set(stats) >= {"rate", "etaSeconds", "oldestDueSeconds", "walBytes"}
     code, out, _ = await outbox_command(path, "stats")
     assert code == 0
     assert "delivered" in out

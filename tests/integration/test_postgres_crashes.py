@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.outbox.migrations import migrate
-from service.outbox.outbox import Settlement
-from tests.contract.storage import PostgresStorage, append_all, ask, claim, deliver, eventually, ids
-from tests.integration.posting import Posting, can_append, fails_soon, stored
-from tests.postgres_server import PostgresServer, needed_postgres
+from service.outbox.model import Settlement
+from service.outbox.schema import migrate
+from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.posting import Posting, can_append, fails_soon, stored
+from tests.support.storage import PostgresStorage, append_all, ask, claim, deliver, eventually, ids
 
 
 @pytest.fixture(scope="module")

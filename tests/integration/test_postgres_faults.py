@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from service.errors import OutboxUnavailableError
-from tests.contract.storage import PostgresStorage, append_all, ask, claim, event, eventually, ids
-from tests.integration.posting import Posting, can_append, fails_soon, stored
-from tests.postgres_server import PostgresServer
-from tests.tcp_proxy import TcpProxy
+from tests.support.postgres_server import PostgresServer
+from tests.support.posting import Posting, can_append, fails_soon, stored
+from tests.support.storage import PostgresStorage, append_all, ask, claim, event, eventually, ids
+from tests.support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, SchemaTooNewError, TooManyPendingError
-from service.outbox.migrations import migrate, pending
-from service.outbox.outbox import Again, IdempotencyKey, LaneRecord, Receipt, Settlement
-from tests.contract.storage import (
+from service.outbox.model import DeliveryRecord, IdempotencyKey, Receipt, Retry, Settlement
+from service.outbox.schema import migrate, pending
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import (
     Outbox,
     PostgresStorage,
     append_all,
@@ -23,7 +24,6 @@ from tests.contract.storage import (
     eventually,
     ids,
 )
-from tests.postgres_server import PostgresServer
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
 
@@ -152,7 +152,7 @@ async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url
 async def test_a_pause_is_for_every_process(pair: tuple[Outbox, Outbox]) -> None:
     one, two = pair
     await one.set_paused(paused=True, actor="ada")
-    record = await two.load_lane()
+    record = await two.load_delivery()
     assert record is not None
     assert record.paused_by == "ada"
 
@@ -161,15 +161,15 @@ async def test_trouble_that_one_process_saves_is_loaded_by_the_others(
     pair: tuple[Outbox, Outbox],
 ) -> None:
     one, two = pair
-    saved = await one.save_lane(LaneRecord("closed", "HTTP 503", 1, 2, 5.0, 0))
-    record = await two.load_lane()
+    saved = await one.save_delivery(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
+    record = await two.load_delivery()
     assert record is not None
     assert (record.state, record.reason, record.revision) == (
-        "closed",
+        "backing_off",
         "HTTP 503",
         saved.revision,
     )
-    assert (await two.save_lane(record)).revision == saved.revision + 1
+    assert (await two.save_delivery(record)).revision == saved.revision + 1
 
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
@@ -262,8 +262,8 @@ async def test_claims_and_settles_use_their_indexes(
             await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))
         late = await claim(outbox, ask(500, lease_seconds=0.001))
         batch = await claim(outbox)
-        again = [Again(entry.seq, 0, 1, alone=True) for entry in batch.entries[:3]]
-        await outbox.settle(Settlement(batch.claim, again=again))
+        retry = [Retry(entry.seq, 0, 1, isolated=True) for entry in batch.entries[:3]]
+        await outbox.settle(Settlement(batch.claim, retry=retry))
         await claim(outbox)
         [sent] = await append_all(outbox, 1)
         assert await outbox.find(sent.id)

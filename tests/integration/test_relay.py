@@ -8,10 +8,10 @@ import pytest
 
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
-from service.outbox.outbox import State
-from service.relay.lane import LaneState
-from tests.contract.storage import eventually
-from tests.integration.delivery import Delivery, delivering
+from service.outbox.model import State
+from service.relay.breaker import BreakerState
+from tests.support.delivery import Delivery, delivering
+from tests.support.storage import eventually
 
 
 async def test_an_id_for_every_event_delivers_all(delivery: Delivery) -> None:
@@ -53,14 +53,14 @@ async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path)
         assert [request.key for request in api.ledger.requests][asked:] == ["key-2"]
         api.keys = ["key-1"]
         await delivery.ends(await delivery.accept("d"))
-        assert delivery.relay.lane.state is LaneState.OPEN
+        assert delivery.relay.breaker.state is BreakerState.HEALTHY
 
 
 async def test_a_pause_sends_nothing_and_a_resume_sends_all(delivery: Delivery) -> None:
     await delivery.outbox.set_paused(paused=True, actor="test")
 
     async def paused() -> bool:
-        return delivery.relay.lane.paused
+        return delivery.relay.breaker.paused
 
     await eventually(paused)
     ids = await delivery.accept("d-1", "d-2")

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.observe.logs import request_log
 from service.observe.metrics import PrometheusRecorder
-from service.web.answering import answering
+from service.web.middleware import answering
 
 PROBES = ("/healthz", "/readyz", "/metrics")
 

@@ -10,12 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
-from service.outbox.outbox import IdempotencyKey, LaneRecord, Stats
-from service.outbox.sampler import LANE_STATES, Sampler
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from service.relay.lane import LaneState
-from tests.contract.storage import PATIENCE_SECONDS, append_all, event, eventually
-from tests.integration.outbox_command import one_of_each
+from service.operations.sampler import DELIVERY_STATES, Sampler
+from service.outbox.model import DeliveryRecord, IdempotencyKey, Stats
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.relay.breaker import BreakerState
+from tests.support.outbox_command import one_of_each
+from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually
 
 
 @pytest.fixture
@@ -40,25 +40,25 @@ def values(recorder: PrometheusRecorder) -> dict[str, float]:
     }
 
 
-async def test_rows_lane_sizes_and_ages_are_gauges(
+async def test_rows_delivery_sizes_and_ages_are_gauges(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
     await one_of_each(outbox)
-    await outbox.save_lane(LaneRecord("closed", "503", 1, 2, 3.0, 0))
+    await outbox.save_delivery(DeliveryRecord("backing_off", "503", 1, 2, 3.0, 0))
     await Sampler(outbox, recorder).sample()
     seen = values(recorder)
     states = ("pending", "delivering", "delivered", "dead")
     assert [seen[f"outbox_rows:{state}"] for state in states] == [1, 1, 1, 1]
-    lanes = {state: seen[f"outbox_lane_state:{state}"] for state in LANE_STATES}
-    assert lanes == {state: float(state == "closed") for state in LANE_STATES}
+    breakers = {state: seen[f"outbox_delivery_state:{state}"] for state in DELIVERY_STATES}
+    assert breakers == {state: float(state == "backing_off") for state in DELIVERY_STATES}
     assert seen["outbox_drain_eta_seconds"] == float("inf")
     assert seen["outbox_database_bytes"] > 0
     assert seen["outbox_oldest_pending_seconds"] >= 0
     assert seen["outbox_sampled_timestamp_seconds"] > 1.7e9
 
 
-def test_every_state_of_a_lane_has_its_gauge() -> None:
-    assert set(LANE_STATES) == {*LaneState, "paused"}
+def test_every_state_of_a_delivery_has_its_gauge() -> None:
+    assert set(DELIVERY_STATES) == {*BreakerState, "paused"}
 
 
 async def test_accepted_counts_events_not_requests(

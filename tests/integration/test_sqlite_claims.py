@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.outbox.sqlite_outbox import SqliteOutbox
-from tests.contract.storage import append_all, ask, claim, eventually
+from service.outbox.sqlite.store import SqliteOutbox
+from tests.support.storage import append_all, ask, claim, eventually
 
 
 async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteOutbox) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import TooManyPendingError
-from service.outbox.outbox import Again, Dead, Filter, Settlement, State
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from tests.contract.storage import append_all, ask, claim, deliver, event, eventually
-from tests.integration.posting import can_append
+from service.outbox.model import Dead, Filter, Retry, Settlement, State
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.posting import can_append
+from tests.support.storage import append_all, ask, claim, deliver, event, eventually
 
 
 async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
@@ -31,15 +31,15 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
         batch = await claim(outbox, ask(100))
         while len(batch.entries) < 15:
             batch = await claim(outbox, ask(100))
-        again = await claim(outbox, ask(100))
+        retry = await claim(outbox, ask(100))
         assert await deliver(outbox, late) == 5
         await agrees(outbox)
         deads = [Dead(entry.seq, 1, "rejected", "bad") for entry in batch.entries]
         await outbox.settle(Settlement(batch.claim, dead=deads))
         await outbox.settle(Settlement(batch.claim, dead=deads))
         await agrees(outbox)
-        agains = [Again(entry.seq, 0, 0, alone=False) for entry in again.entries[:2]]
-        await outbox.settle(Settlement(again.claim, again=agains))
+        agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in retry.entries[:2]]
+        await outbox.settle(Settlement(retry.claim, retry=agains))
         await agrees(outbox)
         await outbox.replay(Filter(state=State.DEAD, limit=7), actor="test")
         await agrees(outbox)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox import sqlite_fresh
-from service.outbox.sqlite_outbox import open_sqlite_outbox
-from tests.contract.storage import append_all, ask, claim, ids
+from service.outbox.sqlite import fresh
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.storage import append_all, ask, claim, ids
 
 
 async def test_what_waited_before_the_start_or_for_minutes_is_not_fresh(
@@ -18,7 +18,7 @@ async def test_what_waited_before_the_start_or_for_minutes_is_not_fresh(
     limits = {"max_pending": 100, "max_pending_per_user": 100}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
         old = [each.id for each in await append_all(outbox, 12)]
-    monkeypatch.setattr(sqlite_fresh, "PERIOD_MS", 100)
+    monkeypatch.setattr(fresh, "PERIOD_MS", 100)
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
         wanted = ask(4, fresh_share=0.5)
         assert ids(await claim(outbox, wanted)) == old[:4]

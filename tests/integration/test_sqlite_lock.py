@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite_lock import writer_of
-from service.outbox.sqlite_log import RESERVED_BYTES, SqliteLog
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.wal import RESERVED_BYTES, SqliteLog
 
 
 async def test_a_link_to_the_file_is_the_same_outbox(outbox: SqliteOutbox, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.disk import Disk
-from service.outbox.sqlite_log import RESERVED_BYTES, SqliteLog
-from service.outbox.sqlite_outbox import SqliteOutbox
-from tests.contract.storage import append_all, ask, claim, deliver, event
+from service.outbox.sqlite.disk import Disk
+from service.outbox.sqlite.store import SqliteOutbox
+from service.outbox.sqlite.wal import RESERVED_BYTES, SqliteLog
+from tests.support.storage import append_all, ask, claim, deliver, event
 
 
 async def test_old_delivered_rows_go_and_their_space_comes_back(

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
-from service.outbox import sqlite_writer
-from service.outbox.outbox import IdempotencyKey, Settlement
-from service.outbox.sqlite_outbox import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite_transaction import transact, write_something
-from tests.contract.storage import append_all, claim, deliver, event, eventually, ids
-from tests.integration.posting import can_append
+from service.outbox.model import IdempotencyKey, Settlement
+from service.outbox.sqlite import writer as sqlite_writer
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.transaction import transact, write_something
+from tests.support.posting import can_append
+from tests.support.storage import append_all, claim, deliver, event, eventually, ids
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def raising(error: Exception) -> Callable[..., bool]:
     def job(connection: sqlite3.Connection, *_: object) -> bool:
-        connection.execute("UPDATE lane SET reason = 'half done'")
+        connection.execute("UPDATE outbox_delivery SET reason = 'half done'")
         raise error
 
     return job
@@ -151,7 +151,7 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     assert outbox.failure is None
     assert await outbox.load_scope("user", "u-1") == {"a": 1}
     assert ids(await waiting)
-    assert (await outbox.load_lane()).reason == ""  # type: ignore[union-attr]
+    assert (await outbox.load_delivery()).reason == ""  # type: ignore[union-attr]
     assert (await outbox.stats()).pending + (await outbox.stats()).delivering == 2
 
 

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.bootstrap import service as composition
-from service.bootstrap.traced import traced
-from service.bootstrap.tracing import Tracing
+from service.bootstrap.otel import Tracing
+from service.bootstrap.tracing import traced
+from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
-from service.settings import Settings
-from tests.contract.storage import PATIENCE_SECONDS, eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -47,7 +47,7 @@ class Traced:
 def traces(monkeypatch: pytest.MonkeyPatch) -> Traced:
     """Every service of this test is traced into memory."""
     made = Traced()
-    module = sys.modules["service.bootstrap.tracing"]
+    module = sys.modules["service.bootstrap.otel"]
     monkeypatch.setattr(module, "Tracing", lambda: made.tracing)
     return made
 
@@ -127,7 +127,7 @@ async def test_a_link_holds_over_a_restart(
 ) -> None:
     del traces
     first, second = Traced(), Traced()
-    module = sys.modules["service.bootstrap.tracing"]
+    module = sys.modules["service.bootstrap.otel"]
     monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
     monkeypatch.setattr(module, "Tracing", lambda: first.tracing)
     await inngest_api.close()
@@ -147,9 +147,9 @@ async def test_a_link_holds_over_a_restart(
 
 def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
     code = (
-        "import sys, service.cli.commands\n"
-        "from service.bootstrap.traced import traced\n"
-        "from service.settings import Settings\n"
+        "import sys, service.cli.main\n"
+        "from service.bootstrap.tracing import traced\n"
+        "from service.config.settings import Settings\n"
         "with traced(Settings.load({})) as tracing: assert tracing is None\n"
         "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)\n"
     )
@@ -159,7 +159,7 @@ def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
 def test_an_endpoint_without_the_extra_is_said_and_serves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "service.bootstrap.tracing")
+    monkeypatch.delitem(sys.modules, "service.bootstrap.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     configured = Settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
     with traced(configured) as tracing:

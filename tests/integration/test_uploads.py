@@ -14,8 +14,8 @@ from service.errors import (
     StorageUnavailableError,
 )
 from service.identity.user import User
-from service.web.uploads import Uploads
-from tests.integration.post_policy_gate import gate
+from service.web.resources.uploads import Uploads
+from tests.support.post_policy_gate import gate
 
 REGION = "eu-west-1"
 CONTENT = b"%PDF-1.7 synced before answered"

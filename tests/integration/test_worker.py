@@ -11,15 +11,15 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from service.bootstrap.inngest import make_client
+from service.config.settings import Settings
 from service.documents.index_document import INDEXED
 from service.documents.worker import WorkerTimings, run_worker
 from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
-from service.inngest_client import make_client
-from service.settings import Settings
 from service.web.worker_health import serve_worker_health
-from tests.integration.inngest_gateway import InngestGateway
-from tests.integration.large_object import LargeObject
+from tests.support.inngest_gateway import InngestGateway
+from tests.support.large_object import LargeObject
 
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000

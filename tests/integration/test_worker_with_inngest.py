@@ -9,12 +9,12 @@ import os
 import inngest
 import pytest
 
+from service.bootstrap.inngest import make_client
+from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.index_document import INDEX, INDEXED, index_function
 from service.documents.worker import Work, serve
 from service.documents.worker_status import WorkerStatus
-from service.inngest_client import make_client
-from service.settings import Settings
 
 URL = os.environ.get("INNGEST_TEST_URL", "")
 REGION = "eu-west-1"

@@ -16,11 +16,11 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.cli import commands
+from service.cli import main as commands
+from service.config.settings import Settings
+from service.config.values import parse_duration
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
-from service.outbox.sampler import LANE_STATES
-from service.setting_types import parse_duration
-from service.settings import Settings
+from service.operations.sampler import DELIVERY_STATES
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -168,8 +168,8 @@ def test_alerts_and_dashboard_name_only_metrics_that_are_exposed() -> None:
     for expression in expressions:
         named = re.findall(r"\b(?:outbox|process)_[a-z_]+", re.sub('"[^"]*"', "", expression))
         assert set(named) <= exposed, expression
-        lanes = re.findall(r'outbox_lane_state\{state="(\w+)"', expression)
-        assert set(lanes) <= set(LANE_STATES)
+        breakers = re.findall(r'outbox_delivery_state\{state="(\w+)"', expression)
+        assert set(breakers) <= set(DELIVERY_STATES)
 
 
 def test_each_alert_has_its_runbook() -> None:

@@ -16,10 +16,10 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
-from service.web.oidc import OidcResource
-from service.web.sign_in import SignIn
-from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
-from tests.unit.oidc_browser import Browser, refusals
+from service.web.resources.oidc import OidcResource
+from service.web.resources.sign_in import SignIn
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.oidc_browser import Browser, refusals
 
 
 @pytest.fixture(scope="module")

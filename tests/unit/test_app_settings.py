@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.app_settings import AppSettings, load_defaults, merge, parse_settings
+from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
 from service.errors import ConfigurationError, InvalidJsonError
 from service.identity.user import User
 

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from tests.unit.delivery_model import FAILING, HANGING, HEALTHY, HUGE, REFUSED
-from tests.unit.delivery_world import World, check
-from tests.virtual_time import run_in_virtual_time
+from tests.support.delivery_model import FAILING, HANGING, HEALTHY, HUGE, REFUSED
+from tests.support.delivery_world import World, check
+from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -28,7 +28,7 @@ def test_bad_events_among_thousands_die_alone(kind: str, senders: int, bad: int)
             await world.until(healthy, 60)
             while any(row.settled_at is None for row in rows):
                 await world.until(world.add(HEALTHY), 10)
-                assert asyncio.get_running_loop().time() < 600, world.relay.lane
+                assert asyncio.get_running_loop().time() < 600, world.relay.breaker
         check(rows)
         for row in rows:
             if row.kind != HEALTHY:
@@ -84,7 +84,7 @@ def test_bad_events_do_not_delay_a_trickle_of_good_ones(kind: str, senders: int)
                 [row] = world.add(HEALTHY)
                 waits.append(await world.until([row], 45))
                 await asyncio.sleep(2)
-            assert all(row.state == "dead" for row in bad), (bad, world.relay.lane)
+            assert all(row.state == "dead" for row in bad), (bad, world.relay.breaker)
         waits.sort()
         assert waits[len(waits) // 2] <= 0.2
         assert waits[int(len(waits) * 0.95)] <= 6

@@ -7,12 +7,12 @@ import sqlite3
 
 import msgspec
 
+from bench import goals, posts
+from bench.costs import differences
+from bench.fill import fill
+from bench.rounds import ratio
 from service.identity.user import User
 from service.outbox.event import encode_event
-from tests.bench import goals, posts
-from tests.bench.costs import differences
-from tests.bench.fill import fill
-from tests.bench.rounds import ratio
 
 _STRACE = """\
 % time     seconds  usecs/call     calls    errors syscall

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.outbox.outbox import LaneRecord
-from tests.unit.delivery_model import FAILING, HEALTHY, HUGE, MODES, REFUSED
-from tests.unit.delivery_world import World, check
-from tests.virtual_time import run_in_virtual_time
+from service.outbox.model import DeliveryRecord
+from tests.support.delivery_model import FAILING, HEALTHY, HUGE, MODES, REFUSED
+from tests.support.delivery_world import World, check
+from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -73,16 +73,16 @@ def test_batches_shrink_until_they_are_not_too_large_and_no_event_dies() -> None
     run_in_virtual_time(main())
 
 
-def test_a_paused_lane_sends_nothing_until_it_is_resumed() -> None:
+def test_a_paused_delivery_sends_nothing_until_it_is_resumed() -> None:
     async def main() -> None:
         world = World()
-        paused = LaneRecord("open", "", 50, 0, 0.0, 0, paused_by="ada")
+        paused = DeliveryRecord("healthy", "", 50, 0, 0.0, 0, paused_by="ada")
         world.queue.record = paused
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(60)
             assert not world.inngest.sent_at
-            world.queue.record = LaneRecord("open", "", 50, 0, 0.0, 0)
+            world.queue.record = DeliveryRecord("healthy", "", 50, 0, 0.0, 0)
             await world.until(rows, 3)
 
     run_in_virtual_time(main())
@@ -117,7 +117,7 @@ def test_any_sequence_of_faults_ends_with_each_event_where_it_belongs(
             await world.until([row for row in rows if row.kind == HEALTHY], 120)
             while any(row.settled_at is None for row in rows):
                 await world.until(world.add(HEALTHY), 15)
-                assert asyncio.get_running_loop().time() < 1200, world.relay.lane
+                assert asyncio.get_running_loop().time() < 1200, world.relay.breaker
         check(rows)
         assert world.inngest.most_under_way <= 2 * senders
         assert not world.queue.stale

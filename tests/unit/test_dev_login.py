@@ -11,7 +11,7 @@ from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.web.cross_site import CrossSite
-from service.web.sign_in import SignIn
+from service.web.resources.sign_in import SignIn
 
 ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}
 

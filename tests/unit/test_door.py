@@ -16,8 +16,8 @@ from service.errors import RefusedError
 from service.fake_inngest.events import read_events
 from service.identity.user import User
 from service.outbox.event import check_name, encode_event
-from service.web.documents import IndexDocument, documents_event
-from service.web.event_route import EventRoute
+from service.web.resources.documents import IndexDocument, documents_event
+from service.web.resources.event_route import EventRoute
 
 ADA = User(id="u-1", email="ada@example.com", name="Ada")
 TEXT = st.text() | st.text(st.characters(codec=None, categories=None))

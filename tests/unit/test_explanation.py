@@ -3,13 +3,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.outbox.explanation import explain
-from service.outbox.outbox import LaneRecord, Row, State
+from service.operations.explain import explain
+from service.outbox.model import DeliveryRecord, Row, State
 
 NOW = 1_795_559_419_447
 HOUR_MS = 3_600_000
-OPEN = LaneRecord("open", "", 500, 0, 0.0, 0)
-CLOSED = LaneRecord("closed", "503 busy", 1, 4, 2.1, 0)
+OPEN = DeliveryRecord("healthy", "", 500, 0, 0.0, 0)
+CLOSED = DeliveryRecord("backing_off", "503 busy", 1, 4, 2.1, 0)
 
 
 def row(state: State = State.PENDING, **changes: object) -> Row:
@@ -20,7 +20,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
         state=state,
         attempts=0,
         sends=0,
-        alone=False,
+        isolated=False,
         accepted_at_ms=NOW - 5000,
         first_sent_at_ms=None,
         settled_at_ms=None,
@@ -35,7 +35,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
 
 
 @pytest.mark.parametrize(
-    ("given", "lane", "words"),
+    ("given", "delivery", "words"),
     [
         (row(), OPEN, ["next batch"]),
         (row(), None, ["next batch"]),
@@ -56,11 +56,11 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
             ["paused by ada", "outbox resume"],
         ),
         (
-            row(due_in_seconds=2.5, alone=True, history=({"at": 1, "note": "refused: no"},)),
+            row(due_in_seconds=2.5, isolated=True, history=({"at": 1, "note": "refused: no"},)),
             OPEN,
             ["in 2.5 s", "alone", "refused: no"],
         ),
-        (row(alone=True), OPEN, ["alone", "its turn"]),
+        (row(isolated=True), OPEN, ["alone", "its turn"]),
         (
             row(State.DELIVERING, lease_in_seconds=31.0),
             OPEN,
@@ -86,9 +86,9 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
     ],
 )
 def test_a_row_says_why_it_is_where_it_is(
-    given: Row, lane: LaneRecord | None, words: list[str]
+    given: Row, delivery: DeliveryRecord | None, words: list[str]
 ) -> None:
-    sentence = explain(given, lane, now_ms=NOW, serving=True)
+    sentence = explain(given, delivery, now_ms=NOW, serving=True)
     assert sentence.startswith(f"{given.state}: ")
     assert sentence.endswith(".")
     for expected in words:

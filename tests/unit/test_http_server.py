@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from service.errors import NotFoundError
 from service.observe.recorder import NullRecorder
-from service.web import http_server
-from service.web.answering import answering
-from service.web.http_server import MAX_HEADER_BYTES, HttpServer
+from service.web import server as http_server
+from service.web.middleware import answering
+from service.web.server import MAX_HEADER_BYTES, HttpServer
 
 SECRET = "tell-nobody"
 FORM = {"status", "code", "error"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from service.config.settings import Settings
 from service.errors import ConfigurationError
-from service.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
+from service.bootstrap.inngest import make_client
+from service.config.settings import Settings
 from service.errors import ConfigurationError
-from service.inngest_client import make_client
-from service.settings import Settings
 
 CLOUD = "https://inn.gs/"
 DEV = "http://127.0.0.1:8288/"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxUnavailableError, SchemaTooNewError
-from service.outbox import migrations
-from service.outbox.migrations import known_ids, latest_known, migrate, pending
+from service.outbox import schema as migrations
+from service.outbox.schema import known_ids, latest_known, migrate, pending
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_lock_of_a_killed_process_holds_up_nobody(path: Path) -> None:
 
 
 def test_processes_that_start_at_once_apply_each_migration_once(path: Path) -> None:
-    code = "import sys; from service.outbox.migrations import migrate; print(migrate(sys.argv[1]))"
+    code = "import sys; from service.outbox.schema import migrate; print(migrate(sys.argv[1]))"
     command = [sys.executable, "-W", "error", "-c", code, f"sqlite:///{path}"]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -92,7 +92,7 @@ def test_processes_that_start_at_once_apply_each_migration_once(path: Path) -> N
 
 
 BEFORE_PLACES = """
-INSERT INTO outbox (seq, id, name, user_id, accepted_at, state, alone, due_at, attempts, sends,
+INSERT INTO outbox (seq, id, name, user_id, accepted_at, state, isolated, due_at, attempts, sends,
                     first_sent_at, settled_at, reason, detail, history, trace, idempotency_key,
                     digest, payload)
 VALUES (1, 'e-1', 'n', 'u-1', 10, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, '[]', 't', 'k', 'd',

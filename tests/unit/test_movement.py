@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.movement import moved
-from service.outbox.outbox import Stats
-from service.outbox.views import StatsView, stats_view
+from service.operations.rates import moved
+from service.operations.views import StatsView, stats_view
+from service.outbox.model import Stats
 
 QUIET = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True)
 
@@ -35,5 +35,5 @@ def test_purged_rows_do_not_count_backwards() -> None:
 def test_the_peak_starts_again_when_nothing_waits() -> None:
     full = moved(None, figures(pending=100), 0.0)
     empty = moved(full, figures(delivered=100), 1.0)
-    again = moved(empty, figures(delivered=100, pending=3), 1.0)
-    assert (full.peak, empty.peak, again.peak) == (100, 100, 3)
+    retry = moved(empty, figures(delivered=100, pending=3), 1.0)
+    assert (full.peak, empty.peak, retry.peak) == (100, 100, 3)

@@ -10,7 +10,7 @@ import pytest
 
 from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, _derive_key, next_auth_readers
 from service.identity.user import User
-from tests.unit.session_tokens import (
+from tests.support.session_tokens import (
     EACH,
     FLAVOURS,
     SECRET,
@@ -21,7 +21,9 @@ from tests.unit.session_tokens import (
     user,
 )
 
-VECTORS = json.loads((Path(__file__).parent / "nextauth-vectors.json").read_text("utf-8"))
+VECTORS = json.loads(
+    (Path(__file__).parents[1] / "support" / "nextauth-vectors.json").read_text("utf-8")
+)
 
 
 def cases(kind: str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.session_tokens import EACH, NOW, load, made
+from tests.support.session_tokens import EACH, NOW, load, made
 
 
 class TestClaims:

@@ -12,7 +12,7 @@ from joserfc.jwe import encrypt_compact
 from joserfc.jwk import OctKey
 
 from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, _derive_key
-from tests.unit.session_tokens import (
+from tests.support.session_tokens import (
     ADA,
     EACH,
     FLAVOURS,

@@ -8,7 +8,7 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader
 from service.identity.sessions import Sessions
 from service.identity.user import User
-from tests.unit.session_tokens import NOW, SECRET, clock, made, reader
+from tests.support.session_tokens import NOW, SECRET, clock, made, reader
 
 
 async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_client):

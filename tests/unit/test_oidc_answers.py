@@ -7,8 +7,8 @@ from aiohttp import ClientSession
 
 from service.errors import ProviderUnavailableError
 from service.identity.oidc_provider import OidcProvider
-from tests.forged_provider import CLIENT_ID, ForgedProvider, rsa_key
-from tests.unit.oidc_browser import Browser, refused
+from tests.support.forged_provider import CLIENT_ID, ForgedProvider, rsa_key
+from tests.support.oidc_browser import Browser, refused
 
 
 class TestTheKeys:

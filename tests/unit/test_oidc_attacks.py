@@ -15,9 +15,9 @@ from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
-from service.web.oidc import OidcResource
-from tests.forged_provider import CLIENT_ID, CLIENT_SECRET
-from tests.unit.oidc_browser import refused
+from service.web.resources.oidc import OidcResource
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
+from tests.support.oidc_browser import refused
 
 
 async def test_an_honest_sign_in_ends_in_a_session_and_where_it_began(browser, provider):

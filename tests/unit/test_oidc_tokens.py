@@ -11,8 +11,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from tests.forged_provider import CLIENT_ID, CLIENT_SECRET, rsa_key, sign
-from tests.unit.oidc_browser import refused
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, rsa_key, sign
+from tests.support.oidc_browser import refused
 
 
 def base64url(raw: bytes) -> str:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import re
 
-from service.outbox.movement import moved
-from service.outbox.outbox import LaneRecord, Stats
-from service.outbox.sampler import Point
-from service.outbox.views import stats_view
-from service.web.operator_charts import backlog_chart, rates_chart
-from service.web.operator_view import OperatorView, figures, lane_words
+from service.operations.rates import moved
+from service.operations.sampler import Point
+from service.operations.views import stats_view
+from service.outbox.model import DeliveryRecord, Stats
+from service.web.operator_page.charts import backlog_chart, rates_chart
+from service.web.operator_page.view import OperatorView, delivery_words, figures
 
 NOW = 1_795_559_419_447
 MINUTE_MS = 60_000
@@ -49,9 +49,9 @@ def test_before_the_first_look_the_page_says_so() -> None:
     assert "$" not in re.sub(r"<script>.*</script>", "", text, flags=re.DOTALL)
 
 
-def test_a_lane_in_trouble_is_told_in_words() -> None:
-    lane = LaneRecord("closed", "503 <busy>", 1, 3, 2.5, 0)
-    view = stats_view(Stats(4, 0, 0, 0, 9.0, 9.0, lane, None, None), serving=True)
-    assert lane_words(view) == "closed (503 <busy>), asks Inngest again in 2.5 s"
+def test_a_delivery_in_trouble_is_told_in_words() -> None:
+    delivery = DeliveryRecord("backing_off", "503 <busy>", 1, 3, 2.5, 0)
+    view = stats_view(Stats(4, 0, 0, 0, 9.0, 9.0, delivery, None, None), serving=True)
+    assert delivery_words(view) == "backing_off (503 <busy>), asks Inngest again in 2.5 s"
     assert "nothing moves" in figures(moved(None, view, 0.0), (), NOW)
     assert "503 &lt;busy&gt;" in OperatorView().page(moved(None, view, 0), (), (), now_ms=NOW)

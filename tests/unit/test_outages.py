@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from service.outbox.outbox import LaneRecord
-from service.relay.lane import LaneState
-from tests.unit.delivery_model import HEALTHY, MODES
-from tests.unit.delivery_world import World, check
-from tests.virtual_time import run_in_virtual_time
+from service.outbox.model import DeliveryRecord
+from service.relay.breaker import BreakerState
+from tests.support.delivery_model import HEALTHY, MODES
+from tests.support.delivery_world import World, check
+from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -35,14 +35,14 @@ def test_an_outage_ages_nobody_and_all_is_delivered_within_15_s_of_its_end(
             await world.until(rows, 15)
         assert {row.state for row in rows} == {"delivered"}
         assert {row.attempts for row in rows} <= {1, 2}
-        assert world.relay.lane.state is LaneState.OPEN
+        assert world.relay.breaker.state is BreakerState.HEALTHY
 
     random.seed(mode)
     run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("mode", ["away", "failing", "refusing"])
-def test_a_closed_lane_asks_seldom_and_with_one_event(mode: str) -> None:
+def test_a_closed_breaker_asks_seldom_and_with_one_event(mode: str) -> None:
     async def main() -> None:
         world = World()
         world.inngest.mode = mode
@@ -114,7 +114,7 @@ def test_a_wrong_key_is_tried_every_five_seconds() -> None:
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(60)
-            assert world.relay.lane.state is LaneState.MISCONFIGURED
+            assert world.relay.breaker.state is BreakerState.MISCONFIGURED
             assert 11 <= len(world.inngest.sent_at) <= 13
             world.inngest.mode = None
             await world.until(rows, 6)
@@ -123,10 +123,10 @@ def test_a_wrong_key_is_tried_every_five_seconds() -> None:
     run_in_virtual_time(main())
 
 
-def test_a_closed_lane_is_taken_up_after_a_restart_whatever_the_clock_did() -> None:
+def test_a_closed_breaker_is_taken_up_after_a_restart_whatever_the_clock_did() -> None:
     async def main() -> None:
         world = World()
-        world.queue.record = LaneRecord("closed", "500", 1, 4, 3600.0, 0)
+        world.queue.record = DeliveryRecord("backing_off", "500", 1, 4, 3600.0, 0)
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.outbox import Batch, Entry
-from service.relay.lane import Signal
-from service.relay.outcome import MAX_TROUBLES, Answer, Circumstances, classify, outcome
+from service.outbox.model import Batch, Entry
+from service.relay.breaker import Signal
+from service.relay.outcome import MAX_TROUBLES, Answer, BreakerView, classify, outcome
 
 
-def entry(seq: int, attempts: int = 0, *, alone: bool = False) -> Entry:
-    return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, alone=alone)
+def entry(seq: int, attempts: int = 0, *, isolated: bool = False) -> Entry:
+    return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, isolated=isolated)
 
 
 def batch(*entries: Entry) -> Batch:
@@ -20,7 +20,7 @@ def batch(*entries: Entry) -> Batch:
 
 BATCHES = st.one_of(
     st.builds(
-        lambda attempts, alone: batch(entry(1, attempts, alone=alone)),
+        lambda attempts, isolated: batch(entry(1, attempts, isolated=isolated)),
         st.integers(0, 12),
         st.booleans(),
     ),
@@ -34,17 +34,17 @@ ANSWERS = st.builds(
     st.none() | st.floats(0, 1e6),
     reached=st.booleans(),
 )
-KNOWN = st.builds(Circumstances, st.booleans(), st.booleans(), st.booleans())
+KNOWN = st.builds(BreakerView, st.booleans(), st.booleans(), st.booleans())
 
 
 @given(ANSWERS, BATCHES, KNOWN)
 def test_every_event_ends_in_exactly_one_place(
-    answer: Answer, batch: Batch, known: Circumstances
+    answer: Answer, batch: Batch, known: BreakerView
 ) -> None:
     settlement = outcome(answer, batch, known).settlement
     named = [
         *settlement.delivered,
-        *(again.seq for again in settlement.again),
+        *(retry.seq for retry in settlement.retry),
         *(dead.seq for dead in settlement.dead),
     ]
     assert settlement.claim == batch.claim
@@ -52,7 +52,7 @@ def test_every_event_ends_in_exactly_one_place(
 
 
 @given(ANSWERS, BATCHES, KNOWN)
-def test_only_an_id_delivers(answer: Answer, batch: Batch, known: Circumstances) -> None:
+def test_only_an_id_delivers(answer: Answer, batch: Batch, known: BreakerView) -> None:
     for seq in outcome(answer, batch, known).settlement.delivered:
         index = [one.seq for one in batch.entries].index(seq)
         assert answer.status in {200, 400}
@@ -62,12 +62,12 @@ def test_only_an_id_delivers(answer: Answer, batch: Batch, known: Circumstances)
 
 @given(ANSWERS, BATCHES, KNOWN)
 def test_only_an_answer_to_it_alone_ages_or_kills_an_event(
-    answer: Answer, batch: Batch, known: Circumstances
+    answer: Answer, batch: Batch, known: BreakerView
 ) -> None:
     verdict = outcome(answer, batch, known)
     before = {one.seq: one.attempts for one in batch.entries}
-    changed = [again for again in verdict.settlement.again if again.attempts != before[again.seq]]
-    assert all(again.attempts == before[again.seq] + 1 for again in changed)
+    changed = [retry for retry in verdict.settlement.retry if retry.attempts != before[retry.seq]]
+    assert all(retry.attempts == before[retry.seq] + 1 for retry in changed)
     if changed or verdict.settlement.dead:
         assert len(batch.entries) == 1
     if verdict.signal in {Signal.BUSY, Signal.MISCONFIGURED}:
@@ -76,9 +76,9 @@ def test_only_an_answer_to_it_alone_ages_or_kills_an_event(
     if verdict.signal is Signal.TROUBLE:
         assert not changed or known.convicted
         assert all(dead.attempts >= MAX_TROUBLES for dead in verdict.settlement.dead)
-    for again in verdict.settlement.again:
-        assert 0 <= again.delay_seconds <= 5
-        assert again.note is None or len(again.note) < 600
+    for retry in verdict.settlement.retry:
+        assert 0 <= retry.delay_seconds <= 5
+        assert retry.note is None or len(retry.note) < 600
 
 
 @given(ANSWERS, st.integers(1, 8))

@@ -7,7 +7,7 @@ import psycopg_pool
 import pytest
 
 from service.errors import ServiceError
-from service.outbox.postgres_pool import _REPEAT, _errors_mapped, _LostError, connection_string
+from service.outbox.postgres.pool import _REPEAT, _errors_mapped, _LostError, connection_string
 
 
 def every_error(of: type[Exception]) -> Iterator[type[Exception]]:

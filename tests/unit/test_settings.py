@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from service.config.settings import Settings
+from service.config.values import parse_duration
 from service.errors import ConfigurationError
-from service.setting_types import parse_duration
-from service.settings import Settings
 
 DEFAULTS = {
     "app_env": "development",

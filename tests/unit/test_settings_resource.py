@@ -6,15 +6,15 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.app_settings import AppSettings
+from service.app_settings.app_settings import AppSettings
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import User
-from service.web.app_settings import AppSettingsResource
+from service.web.auth import Gate
 from service.web.cross_site import CrossSite
-from service.web.gate import Gate
+from service.web.resources.app_settings import AppSettingsResource
 
 ADA = User("ada", "ada@example.com", organization_id="org", email_verified=True)
 KIM = User("kim", "kim@example.com", email_verified=True)

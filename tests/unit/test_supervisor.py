@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from service.observe.recorder import NullRecorder
-from service.observe.supervisor import Supervisor, supervising
-from tests.virtual_time import run_in_virtual_time
+from service.supervisor import Supervisor, supervising
+from tests.support.virtual_time import run_in_virtual_time
 
 
 class Counting(NullRecorder):

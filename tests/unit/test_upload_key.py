@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from service.documents.document_name import check_document_name
 from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
 from service.identity.user import User
-from service.web.uploads import _check_content_type, _check_size, upload_key, upload_prefix
+from service.web.resources.uploads import (
+    _check_content_type,
+    _check_size,
+    upload_key,
+    upload_prefix,
+)
 
 user_ids = st.text(st.characters(), max_size=300)
 

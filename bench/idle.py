@@ -1,0 +1,97 @@
+"""An idle system: from one post to its event's arrival.
+
+The events arrive in this process, so that both ends are read from one clock. Ways in turns, each
+event after a pause: through the outbox, through a handler that sends directly with aiohttp, and
+from here straight to the receiver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from bench import load, processes
+from bench.rounds import Run
+
+_PAUSE_SECONDS = 0.03
+_WARM_UP = 5
+
+
+def measure(run: Run) -> None:
+    uvloop.run(_measure(run, 40 if run.quick else 100))
+
+
+async def _measure(run: Run, events: int) -> None:
+    receiver = _Receiver()
+    async with receiver, aiohttp.ClientSession() as session:
+        with (
+            tempfile.TemporaryDirectory(dir=run.folder) as name,
+            processes.handlers(receiver.url) as handlers,
+            processes.service(receiver.url, Path(name)) as service,
+        ):
+            cookie = await asyncio.to_thread(service.cookie, "/auth/dev-login")
+            ways = {
+                "outbox": (f"{service.url}/api/route", {"Cookie": cookie}),
+                "direct": (f"{handlers.url}/direct", {}),
+                "bare": (f"{receiver.url}/e/key", {}),
+            }
+            found: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(events + _WARM_UP):
+                for way, (url, headers) in ways.items():
+                    found[way].append(await receiver.time_to(session, url, headers))
+                    await asyncio.sleep(_PAUSE_SECONDS)
+    medians = {way: statistics.median(times[_WARM_UP:]) * 1e3 for way, times in found.items()}
+    run.details["idle_ms"] = {way: round(ms, 3) for way, ms in medians.items()}
+    run.say(", ".join(f"{way} {ms:.2f} ms" for way, ms in medians.items()))
+    run.found("idle_to_direct", medians["outbox"] / medians["direct"])
+
+
+class _Receiver:
+    """The Event API as far as this needs it: takes arrays of one event, and the time."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Future[float] | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post("/e/{key}", self._take)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._runner.cleanup()
+
+    async def time_to(
+        self, session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]
+    ) -> float:
+        """Seconds from the post to the arrival; returns when the post is answered too."""
+        self._arrived = asyncio.get_running_loop().create_future()
+        sent = {"Content-Type": "application/json", **headers}
+        began = time.perf_counter()
+        async with session.post(url, data=load.BODY.encode(), headers=sent) as answer:
+            await answer.read()
+            assert answer.status == 200, await answer.text()
+        async with asyncio.timeout(10):
+            return await self._arrived - began
+
+    async def _take(self, request: web.Request) -> web.Response:
+        await request.read()
+        if not self._arrived.done():
+            self._arrived.set_result(time.perf_counter())
+        return web.json_response({"status": 200, "ids": ["01JDH2W7D5ZJ5Z5Z5Z5Z5Z5Z5Z"]})

@@ -1,0 +1,99 @@
+"""Counting what a piece of work asks of SQLite, of the database thread and of Inngest."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import aiohttp
+
+from service.outbox.sqlite.connection import SqliteConnection
+
+Costs = dict[str, int]
+_WORDS = 5
+
+
+class Meter:
+    """Counts while its block runs: statements by their first words, and hops."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        self._counts.clear()
+
+    def statement(self, text: str) -> None:
+        self._counts[" ".join(text.split()[:_WORDS])] += 1
+
+    def hop(self) -> None:
+        self._counts["hops"] += 1
+
+    def call(self) -> None:
+        self._counts["calls"] += 1
+
+    def counts(self) -> Costs:
+        """What was counted; expired leases are looked for by the clock, so they are left out."""
+        housekeeping = (
+            "INSERT INTO ready (seq, sends,",
+            "DELETE FROM claims WHERE lease_until",
+        )
+        return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}
+
+
+def _connection(meter: Meter) -> type[sqlite3.Connection]:
+    """A kind of connection that has its statements counted."""
+
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            meter.statement(sql)
+            return super().execute(sql, *args)
+
+        def executemany(self, sql: str, rows: object) -> sqlite3.Cursor:
+            rows = list(rows)
+            for _ in rows:
+                meter.statement(sql)
+            return super().executemany(sql, rows)
+
+    class Connection(sqlite3.Connection):
+        # Makes its cursor in C, past the method below.
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            meter.statement(sql)
+            return super().execute(sql, *args)
+
+        def executemany(self, sql: str, rows: object) -> sqlite3.Cursor:
+            return self.cursor().executemany(sql, rows)
+
+        def cursor(self, factory: object = None) -> sqlite3.Cursor:
+            return super().cursor(factory or Cursor)
+
+    return Connection
+
+
+@contextlib.contextmanager
+def metered() -> Iterator[Meter]:
+    """Every connection to SQLite that is opened inside is counted, whoever opens it."""
+    meter = Meter()
+    counting = _connection(meter)
+    connect, run = sqlite3.connect, SqliteConnection.run
+    request = aiohttp.ClientSession._request
+
+    async def counted(self: SqliteConnection, *args: object, **kwargs: object) -> object:
+        meter.hop()
+        return await run(self, *args, **kwargs)
+
+    async def called(*args: object, **kwargs: object) -> aiohttp.ClientResponse:
+        meter.call()
+        return await request(*args, **kwargs)
+
+    def opened(*args: object, **kwargs: object) -> sqlite3.Connection:
+        return connect(*args, **kwargs, factory=counting)
+
+    with (
+        patch.object(sqlite3, "connect", opened),
+        patch.object(SqliteConnection, "run", counted),
+        patch.object(aiohttp.ClientSession, "_request", called),
+    ):
+        yield meter

@@ -1,0 +1,208 @@
+"""The processes of a benchmark: started, found by the address they print, stopped by their id.
+
+Each is a process of its own, as in production; nothing that is measured shares an interpreter with
+what drives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+ROOT = Path(__file__).parents[1]
+_TICKS = os.sysconf("SC_CLK_TCK")
+_USER = {"email": "ada@example.com", "name": "Ada", "id": "u-1"}
+
+
+@dataclass
+class Server:
+    """A running process that answers HTTP at `url`."""
+
+    process: subprocess.Popen[bytes]
+    url: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_mib(self) -> float:
+        return self._status_kib("VmRSS") / 1024
+
+    def peak_resident_mib(self) -> float:
+        return self._status_kib("VmHWM") / 1024
+
+    def hold(self) -> None:
+        """Stop it where it stands: its connections stay, nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] = {}
+    ) -> tuple[int, Any, http.client.HTTPMessage]:
+        """One request; the status, the decoded JSON (None without any) and the headers."""
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        with contextlib.closing(connection):
+            data = None if body is None else json.dumps(body)
+            sent = {**({"Content-Type": "application/json"} if body is not None else {}), **headers}
+            connection.request(method, path, data, sent)
+            answer = connection.getresponse()
+            raw = answer.read()
+            return answer.status, json.loads(raw) if raw else None, answer.headers
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=60) as answer:
+            return answer.read().decode()
+
+    def cookie(self, path: str) -> str:
+        """The Cookie header of a new session."""
+        status, _, headers = self.call("POST", path, _USER)
+        assert status == 200, (path, status)
+        return headers["Set-Cookie"].partition(";")[0]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _status_kib(self, name: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"{name}:\s+(\d+)", status)[1])
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str] = {}, *, cwd: Path | None = None
+) -> Iterator[Server]:
+    """Run `command` until the block ends; ready once it has printed where it listens."""
+    with tempfile.NamedTemporaryFile("a") as output:
+        process = subprocess.Popen(
+            command,
+            env={**plain_environment(), **environment},
+            cwd=cwd or ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        server = Server(process)
+        try:
+            server.url = _printed_url(process, Path(output.name))
+            yield server
+        finally:
+            server.stop()
+
+
+def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
+    """The fake Inngest that only counts and answers."""
+    return started([sys.executable, "-m", "service.fake_inngest", "--port", str(port), "--sink"])
+
+
+def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
+    return started([sys.executable, "-m", "bench.handlers", "--sink", sink_url])
+
+
+def service(
+    inngest_url: str, folder: Path, *, send_timeout: float = 10, port: int = 0
+) -> contextlib.AbstractContextManager[Server]:
+    """The real service on an SQLite outbox in `folder`, delivering to `inngest_url`."""
+    command = [sys.executable, "-m", "service", "serve"]
+    environment = {
+        **service_environment(inngest_url, folder),
+        "OUTBOX_SEND_TIMEOUT": str(send_timeout),
+        "PORT": str(port),
+    }
+    return started(command, environment, cwd=folder)
+
+
+def service_environment(inngest_url: str, folder: Path) -> dict[str, str]:
+    return {
+        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+        "AWS_S3_REGION": "eu-west-1",
+        "AWS_S3_BUCKET": "documents",
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "SESSION_SECRET": "a-secret-of-the-benchmark-only",
+        "INNGEST_DEV": inngest_url,
+        "OUTBOX_MAX_PENDING": "10000000",
+        "OUTBOX_MAX_PENDING_PER_USER": "10000000",
+        "LOG_FORMAT": "json",
+    }
+
+
+def plain_environment() -> dict[str, str]:
+    """This environment without what would configure the service or the SDK."""
+    ours = ("AWS_", "INNGEST_", "OUTBOX_", "SESSION_", "NEXTAUTH_", "AUTH_", "OIDC_", "LOG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def arrivals(sink: Server) -> int:
+    """How many events came to the fake Inngest."""
+    return sink.call("GET", "/fake-inngest/stats")[1]["arrivals"]
+
+
+def wait_for_arrivals(sink: Server, count: int, seconds: float = 60.0) -> float:
+    """Wait until `count` events came; the monotonic time of seeing them."""
+    deadline = time.monotonic() + seconds
+    while arrivals(sink) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{arrivals(sink)} of {count} events came in {seconds:g} s")
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def undelivered(server: Server) -> int:
+    """How many events the service still has to deliver."""
+    return server.call("GET", "/readyz")[1]["detail"]["undelivered"]
+
+
+def wait_until_delivered(server: Server, seconds: float = 60.0) -> None:
+    """So that one measurement's rest does not run beside the next one."""
+    deadline = time.monotonic() + seconds
+    while undelivered(server):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{undelivered(server)} events are still undelivered")
+        time.sleep(0.05)
+
+
+def _printed_url(process: subprocess.Popen[bytes], output: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        printed = output.read_text()
+        if found := re.search(r"(?i)listen\w* on (http://\S+)\s", printed):
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.005)
+    raise RuntimeError(f"did not start:\n{printed}")

@@ -1,0 +1,171 @@
+"""The users' settings: system defaults, the organization's, the user's own, merged in that order.
+
+Objects merge key by key; lists, scalars and null replace. A user's merged settings are remembered
+in encoded form for as long as no process saves a scope: `Scopes.scope_revision` must have grown by
+the time that `save_scope` returns, or a change would not show in the next event.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from service.errors import ConfigurationError, InvalidJsonError
+from service.identity.user import User
+
+MAX_SETTINGS_BYTES = 64 * 1024
+_MAX_DEPTH = 64
+_MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
+
+Tree = dict[str, object]
+
+_decoder = msgspec.json.Decoder(Tree)
+_encode = msgspec.json.Encoder().encode
+
+
+class Scopes(Protocol):
+    """Where the application settings of organizations and users are stored."""
+
+    async def load_scope(self, scope: str, scope_id: str) -> Tree | None:
+        """The settings of one scope (`organization` or `user`), None when never set.
+
+        Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
+        """Replace the settings of one scope; durable on return. Safe to repeat.
+
+        Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        """
+        ...
+
+    @property
+    def scope_revision(self) -> int:
+        """A number that has grown when any process saved a scope; reading it costs nothing."""
+        ...
+
+
+def parse_settings(body: bytes) -> Tree:
+    """The settings object that `body` encodes.
+
+    Raises InvalidJsonError for anything but a JSON object in UTF-8, or one nested over 64 deep.
+    """
+    try:
+        settings = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidJsonError from exc
+    if _is_deeper(settings, _MAX_DEPTH):
+        raise InvalidJsonError(f"The settings are nested more than {_MAX_DEPTH} deep.")
+    return settings
+
+
+def load_defaults(path: str | None) -> Tree:
+    """The system defaults from the file at `path`, the packaged ones for None.
+
+    Raises ConfigurationError for a file that can't be read or holds no settings object.
+    """
+    try:
+        if path is None:
+            packaged = importlib.resources.files("service.app_settings") / "defaults.json"
+            return parse_settings(packaged.read_bytes())
+        return parse_settings(Path(path).read_bytes())
+    except (OSError, InvalidJsonError) as exc:
+        nothing = f"it holds no JSON object in UTF-8, at most {_MAX_DEPTH} deep"
+        reason = exc.strerror if isinstance(exc, OSError) else nothing
+        raise ConfigurationError([f"APP_SETTINGS_FILE: {reason}"]) from exc
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """`below` overlaid by `above`; neither is changed.
+
+    >>> merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2], "e": None}, "d": {"f": 3}})
+    {'a': {'b': 1, 'c': [2], 'e': None}, 'd': {'f': 3}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(under, dict) and isinstance(value, dict)
+        merged[key] = merge(under, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+class AppSettings:
+    """Effective settings, and their replacement, over the stored scopes.
+
+    At most `max_remembered` users' settings are remembered, and 64 MiB of them.
+    """
+
+    def __init__(
+        self, scopes: Scopes, defaults: Tree, *, max_remembered: int = _MAX_REMEMBERED
+    ) -> None:
+        self._scopes = scopes
+        self._max_remembered = max_remembered
+        self._defaults = defaults
+        self._revision = scopes.scope_revision
+        self._remembered: OrderedDict[tuple[str | None, str], msgspec.Raw] = OrderedDict()
+        self._remembered_bytes = 0
+
+    async def effective(self, user: User) -> msgspec.Raw:
+        """The user's merged settings, encoded. Raises OutboxUnavailableError."""
+        revision = self._scopes.scope_revision
+        if revision != self._revision:
+            self._revision = revision
+            self._remembered.clear()
+            self._remembered_bytes = 0
+        who = (user.organization_id, user.id)
+        known = self._remembered.get(who)
+        return known if known is not None else await self._load(who, revision)
+
+    async def replace_user(self, user_id: str, settings: Tree) -> None:
+        """Replace the user's own settings; durable on return. Raises OutboxUnavailableError."""
+        await self._scopes.save_scope("user", user_id, settings)
+
+    async def replace_organization(self, organization_id: str, settings: Tree) -> None:
+        """Replace an organization's settings; durable on return. Raises OutboxUnavailableError."""
+        await self._scopes.save_scope("organization", organization_id, settings)
+
+    async def _load(self, who: tuple[str | None, str], revision: int) -> msgspec.Raw:
+        organization_id, user_id = who
+        merged = self._defaults
+        if organization_id is not None:
+            merged = merge(merged, await self._stored("organization", organization_id))
+        merged = merge(merged, await self._stored("user", user_id))
+        encoded = msgspec.Raw(_encode(merged))
+        if revision == self._revision == self._scopes.scope_revision:
+            self._remember(who, encoded)
+        return encoded
+
+    async def _stored(self, scope: str, scope_id: str) -> Tree:
+        return await self._scopes.load_scope(scope, scope_id) or {}
+
+    def _remember(self, who: tuple[str | None, str], encoded: msgspec.Raw) -> None:
+        self._forget(who)
+        self._remembered[who] = encoded
+        self._remembered_bytes += len(memoryview(encoded))
+        while (
+            len(self._remembered) > self._max_remembered
+            or self._remembered_bytes > _MAX_REMEMBERED_BYTES
+        ):
+            self._forget(next(iter(self._remembered)))
+
+    def _forget(self, who: tuple[str | None, str]) -> None:
+        encoded = self._remembered.pop(who, None)
+        if encoded is not None:
+            self._remembered_bytes -= len(memoryview(encoded))
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    children: list[object] = []
+    if isinstance(value, dict):
+        children = list(value.values())
+    elif isinstance(value, list):
+        children = value
+    else:
+        return False
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)

@@ -1,0 +1,79 @@
+"""Which store OUTBOX_URL names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from service.app_settings.app_settings import Scopes
+from service.config.settings import Settings
+from service.observe.recorder import NullRecorder, Recorder
+from service.operations.actions import OperatorActions
+from service.operations.control_server import control_address, controlling
+from service.outbox.ports import Intake, Operations, Queue
+from service.outbox.postgres.store import open_postgres_outbox
+from service.outbox.retention import Tidied
+from service.outbox.sqlite.store import open_sqlite_outbox
+
+
+class Outbox(Intake, Queue, Operations, Scopes, Tidied, Protocol):
+    """All ports of one store, and how it is."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """How many rows are pending or delivering, lately; reading it costs nothing."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def open_outbox(
+    settings: Settings, *, recorder: Recorder | None = None, socket: str | None = None
+) -> AsyncIterator[Outbox]:
+    """The outbox of this process; of SQLite its only writer, which `socket` reaches.
+
+    Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
+    """
+    limits = {
+        "max_pending": settings.max_pending,
+        "max_pending_per_user": settings.max_pending_per_user,
+    }
+    path = settings.sqlite_path
+    if path is None:
+        async with open_postgres_outbox(
+            settings.outbox_url, **limits, recorder=recorder or NullRecorder()
+        ) as postgres:
+            yield postgres
+    else:
+        async with open_sqlite_outbox(
+            Path(path), **limits, socket=socket, recorder=recorder
+        ) as sqlite:
+            yield sqlite
+
+
+@contextlib.asynccontextmanager
+async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIterator[Outbox]:
+    """The outbox of a process that serves: operators' commands reach it while it is open.
+
+    Raises what `open_outbox` raises.
+    """
+    if settings.sqlite_path is None:
+        async with open_outbox(settings, recorder=recorder) as outbox:
+            yield outbox
+        return
+    recorder.gauge("notify_ok", 1.0)  # one process has nobody to notify
+    with control_address() as address:
+        async with contextlib.AsyncExitStack() as stack:
+            outbox = await stack.enter_async_context(
+                open_outbox(settings, recorder=recorder, socket=address)
+            )
+            if address:
+                actions = OperatorActions(outbox, recorder)
+                await stack.enter_async_context(controlling(address, actions))
+            yield outbox

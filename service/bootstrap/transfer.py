@@ -1,0 +1,39 @@
+"""Moving an outbox from one store to another: which classes the two addresses name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from service.errors import OutboxMoveError, OutboxUnavailableError
+from service.outbox.postgres.transfer import open_postgres_ledger
+from service.outbox.schema import SQLITE_PREFIX, migrate, pending
+from service.outbox.sqlite.transfer import open_sqlite_ledger
+from service.outbox.transfer import Ledger, Moved, move
+
+
+def move_outbox(
+    source_url: str, target_url: str, *, actor: str, progress: Callable[[int], None]
+) -> Moved:
+    """One pass from `source_url` to `target_url`, which is made and migrated where needed.
+
+    Raises OutboxMoveError, SchemaTooNewError, OutboxUnavailableError.
+    """
+    if source_url == target_url:
+        raise OutboxMoveError("The source and the target are the same outbox.")
+    if pending(source_url):
+        raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
+    migrate(target_url)
+    with _ledger(source_url) as source, _ledger(target_url) as target:
+        return move(source, target, actor=actor, progress=progress)
+
+
+@contextlib.contextmanager
+def _ledger(url: str) -> Iterator[Ledger]:
+    if url.startswith(SQLITE_PREFIX):
+        with open_sqlite_ledger(Path(url.removeprefix(SQLITE_PREFIX))) as sqlite:
+            yield sqlite
+    else:
+        with open_postgres_ledger(url) as postgres:
+            yield postgres

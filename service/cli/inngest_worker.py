@@ -1,0 +1,35 @@
+"""`python -m service worker`: the process that runs the Inngest function on documents."""
+
+from __future__ import annotations
+
+import contextlib
+
+import uvloop
+
+from service.bootstrap.inngest import make_client
+from service.cli.startup import faults_end_the_process, load_settings
+from service.config.settings import Settings
+from service.documents.worker import run_worker
+from service.documents.worker_status import WorkerStatus
+from service.observe.logs import configure_logs
+from service.web.worker_health import serve_worker_health
+
+
+def main(health_port: int | None) -> None:
+    """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
+    with faults_end_the_process():
+        settings = load_settings()
+        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        try:
+            uvloop.run(_run(settings, health_port))
+        finally:
+            logs.close()
+
+
+async def _run(settings: Settings, health_port: int | None) -> None:
+    status = WorkerStatus()
+    async with contextlib.AsyncExitStack() as stack:
+        if health_port is not None:
+            health = serve_worker_health(status, settings.host, health_port)
+            await stack.enter_async_context(health)
+        await run_worker(settings, make_client(settings), status)

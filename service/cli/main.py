@@ -1,0 +1,141 @@
+"""`python -m service`: the commands that run the service.
+
+A faulty configuration lists every fault at once and exits with 2; so does an outbox that can't be
+opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from typing import Annotated
+
+import typer
+import uvloop
+from pydantic import SecretStr
+
+from service.cli import inngest_worker
+from service.cli.demo.demo import Pace, demo
+from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
+from service.cli.startup import faults_end_the_process, load_settings
+from service.config.settings import Settings
+from service.documents.bucket import Bucket
+from service.observe.logs import configure_logs
+from service.outbox import schema
+
+_HIDDEN = "********"
+# The one in user:password@host, and the one among an address's parameters.
+_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)|(?<=[?&]password=)[^&\s]*")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Accept events over HTTP, keep them durably, deliver them to Inngest.",
+)
+
+
+@app.command("serve")
+def serve_command(
+    *,
+    relay: Annotated[bool, typer.Option(help="Deliver too, not only accept.")] = True,
+    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Accept posts and deliver them, until SIGTERM or SIGINT."""
+    with faults_end_the_process():
+        settings = load_settings()
+        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        if listen_fd is not None and lifeline_fd is not None:
+            uvloop.run(
+                serve_as_worker(
+                    settings, logs, relay=relay, listen_fd=listen_fd, lifeline_fd=lifeline_fd
+                )
+            )
+        elif settings.web_concurrency > 1:
+            own = [sys.executable, "-m", "service", "serve", "--relay" if relay else "--no-relay"]
+            if code := uvloop.run(serve_with_workers(settings, logs, own)):
+                raise typer.Exit(code)
+        else:
+            uvloop.run(serve(settings, logs, relay=relay))
+
+
+@app.command("relay")
+def relay_command() -> None:
+    """Deliver without accepting posts, until SIGTERM or SIGINT."""
+    with faults_end_the_process():
+        settings = load_settings()
+        logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
+        uvloop.run(relay_only(settings, logs))
+
+
+@app.command("worker")
+def worker_command(
+    *,
+    health_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Answer GET /healthz and /readyz at HOST and here."),
+    ] = None,
+) -> None:
+    """Run the Inngest function that reads documents, over an outgoing connection."""
+    inngest_worker.main(health_port)
+
+
+@app.command("demo")
+def demo_command(
+    *,
+    posts_per_second: Annotated[float, typer.Option(min=1, help="The pace of the posts.")] = 200,
+    quick: Annotated[bool, typer.Option(help="A third of the time.")] = False,
+) -> None:
+    """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
+    with faults_end_the_process():
+        pace = Pace(posts_per_second)
+        if quick:
+            pace = Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
+        if code := asyncio.run(demo(pace)):
+            raise typer.Exit(code)
+
+
+@app.command("migrate")
+def migrate_command() -> None:
+    """Bring the outbox's schema up to date."""
+    with faults_end_the_process():
+        applied = schema.migrate(load_settings().outbox_url)
+        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@app.command("check")
+def check_command(
+    *, show: Annotated[bool, typer.Option(help="Print the effective settings.")] = True
+) -> None:
+    """Check the configuration and print it, secrets hidden; exits with 2 when it is faulty.
+
+    What S3 says is a line on standard error and no fault: it may be away for a while.
+    """
+    with faults_end_the_process():
+        settings = load_settings()
+        if show:
+            for variable, field in settings.variables().items():
+                typer.echo(f"{variable}={_shown(getattr(settings, field))}")
+        typer.echo(f"storage: {asyncio.run(_storage(settings))}", err=True)
+
+
+async def _storage(settings: Settings) -> str:
+    if not settings.s3_bucket or not settings.s3_region:
+        return f"not configured: {', '.join(settings.missing_storage)}"
+    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
+        return await bucket.probe() or "ok"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _HIDDEN
+    if isinstance(value, tuple):
+        return ",".join(_shown(one) for one in value)
+    return "" if value is None else _PASSWORD.sub(_HIDDEN, str(value))
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app()

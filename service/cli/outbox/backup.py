@@ -1,0 +1,45 @@
+"""`outbox backup FILE`: a consistent copy of an SQLite outbox, served or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from service.bootstrap.operations import back_up
+from service.cli.outbox.options import DEFAULT_URL, Json, Url, faults_end_the_command
+from service.cli.outbox.tables import print_json
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not be there.")]
+
+
+def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Copy the outbox to FILE, while the service runs or not; nothing waits for the copy.
+
+    To restore: stop the service, move the outbox's file away together with its -wal and -shm, put
+    FILE in its place (or name it in OUTBOX_URL) and start the service. Events that were delivered
+    after the backup go out again under their ids; Inngest drops those that it took within 24 h.
+
+    Example: `outbox backup /backups/outbox-$(date +%F).db`
+    """
+    with faults_end_the_command(), _progress() as progress:
+        size_bytes = back_up(url, file, progress)
+    if json:
+        print_json({"file": str(file), "bytes": size_bytes})
+    else:
+        typer.echo(f"Copied {size_bytes:,} bytes to {file}.")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("copying", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,74 @@
+"""The `outbox` script: see, explain and repair the outbox, while the service runs or not.
+
+Registers the commands; each group lives in its own module. Reading never blocks the service.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+import typer
+from dotenv import load_dotenv
+
+from service.cli.outbox.backup import backup
+from service.cli.outbox.changing import discard, purge, replay
+from service.cli.outbox.check import check
+from service.cli.outbox.move import move
+from service.cli.outbox.pause import pause, resume
+from service.cli.outbox.reading import audit, list_rows, show, stats
+from service.cli.outbox.watch import watch
+
+_HELP = """See, explain and repair the outbox.
+
+Looking works on a live outbox, without a service, and on a copy, and never holds the service up.
+Changes go through the running service, or are made directly when none runs; each leaves an audit
+row. `replay`, `discard` and `purge` only say what they would do until told --yes.
+
+Examples:
+
+* `outbox stats`
+
+* `outbox list --state dead --reason rejected`
+
+* `outbox show 019e…`
+
+* `outbox replay --reason rejected`
+
+* `outbox backup /backups/outbox.db`
+
+* `outbox check --max-age 5m`
+"""
+
+app = typer.Typer(
+    name="outbox",
+    help=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("stats")(stats)
+app.command("list")(list_rows)
+app.command("show")(show)
+app.command("audit")(audit)
+app.command("watch")(watch)
+app.command("check")(check)
+app.command("replay")(replay)
+app.command("discard")(discard)
+app.command("purge")(purge)
+app.command("pause")(pause)
+app.command("resume")(resume)
+app.command("backup")(backup)
+app.command("move")(move)
+
+
+def main() -> None:
+    """The entry point of the script. Variables of `.env` count, as they do for the service."""
+    load_dotenv(".env")
+    # Answers have standard output for themselves.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    app(prog_name="outbox")
+
+
+if __name__ == "__main__":
+    main()

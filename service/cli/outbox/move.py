@@ -1,0 +1,68 @@
+"""`outbox move --to URL`: the whole outbox into another store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from service.bootstrap.transfer import move_outbox
+from service.cli.outbox.options import (
+    ABSENT,
+    DEFAULT_URL,
+    Actor,
+    Json,
+    Url,
+    actor_name,
+    faults_end_the_command,
+)
+from service.cli.outbox.tables import print_json
+
+To = Annotated[
+    str, typer.Option("--to", metavar="URL", help="The other outbox; empty, or not there yet.")
+]
+
+
+def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = False) -> None:
+    """Copy every event with its id, state, history and key to another outbox, and verify it.
+
+    While the service runs, this copies ahead and exits with 1. Stop the service and give the same
+    command again: it copies the rest, compares count and checksum, and exits with 0. Then set
+    OUTBOX_URL to the new address and start the service; the old outbox is left as it was, and must
+    not be served again. Safe to interrupt and to repeat until it has finished.
+
+    Example: `outbox move --to postgresql://outbox@db/outbox`
+    """
+    with faults_end_the_command(), _progress() as progress:
+        moved = move_outbox(url, to, actor=actor_name(actor), progress=progress)
+    if json:
+        print_json(msgspec.to_builtins(moved))
+    else:
+        total = moved.total
+        typer.echo(
+            f"Wrote {moved.written:,} rows. The target holds {total.rows:,}: "
+            f"{total.pending:,} pending, {total.delivered:,} delivered, {total.dead:,} dead "
+            f"(checksum {total.checksum[:16]})."
+        )
+        typer.echo(
+            "Count and checksum agree: the move is finished."
+            if moved.finished
+            else "The source is being served. Stop its service and move again to finish."
+        )
+    if not moved.finished:
+        raise typer.Exit(ABSENT)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """A counter on a terminal, nothing elsewhere."""
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("moving", total=None)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,135 @@
+"""What the `outbox` commands print: JSON for programs, tables for people.
+
+Colours appear on a terminal only; into a pipe a table is plain and as wide as it needs, so that
+`grep` and `awk` can read it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.operations.explain import spoken_duration, spoken_time
+from service.operations.views import RowView, StatsView
+from service.outbox.model import State
+
+_PIPE_WIDTH = 500
+_STATE_STYLES = {
+    State.PENDING: "yellow",
+    State.DELIVERING: "cyan",
+    State.DELIVERED: "green",
+    State.DEAD: "bold red",
+}
+_DELIVERY_STYLES = {"healthy": "green", "recovering": "yellow"}
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    wide = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=wide, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(value: object) -> None:
+    """Print `value` as indented JSON."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def stats_table(view: StatsView) -> Table:
+    """The figures, a line each."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    counts = (view.pending, view.delivering, view.delivered, view.dead)
+    for state, count in zip(State, counts, strict=True):
+        table.add_row(state.value, Text(f"{count:,}", style=_STATE_STYLES[state] if count else ""))
+    table.add_row("oldest pending", _age(view.oldest_pending_seconds))
+    table.add_row("oldest due", _age(view.oldest_due_seconds))
+    table.add_row("delivery", delivery_text(view))
+    table.add_row("rate", f"{view.rate:,.1f} events/s")
+    table.add_row("drained in", "unknown" if view.eta_seconds is None else _age(view.eta_seconds))
+    table.add_row("database", _size(view.database_bytes))
+    if view.wal_bytes is not None:
+        table.add_row("write-ahead log", _size(view.wal_bytes))
+    if view.serving is not None:
+        table.add_row("service", "running" if view.serving else "not running")
+    return table
+
+
+def delivery_text(view: StatsView) -> Text:
+    """The state of delivery and its reason."""
+    delivery = view.delivery
+    if delivery is None:
+        return Text("unknown")
+    text = Text(delivery.state, style=_DELIVERY_STYLES.get(delivery.state, "bold red"))
+    if delivery.reason:
+        text.append(f" ({delivery.reason})", style="default")
+    return text
+
+
+def rows_table(views: Sequence[RowView], now_ms: int) -> Table:
+    """Rows, one a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("ID", "STATE", "ATTEMPTS", "AGE", "USER", "NAME", "REASON"):
+        table.add_column(heading, no_wrap=heading in ("ID", "STATE"))
+    for view in views:
+        table.add_row(
+            view.id,
+            Text(view.state.value, style=_STATE_STYLES[view.state]),
+            str(view.attempts),
+            _age(max(0, now_ms - view.accepted_at) / 1000),
+            plain(view.user_id),
+            plain(view.name),
+            plain(view.reason or ""),
+        )
+    return table
+
+
+def row_table(view: RowView, explanation: str) -> Table:
+    """One row with everything but its payload."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("id", view.id)
+    table.add_row("state", Text(view.state.value, style=_STATE_STYLES[view.state]))
+    table.add_row("why", plain(explanation))
+    table.add_row("name", plain(view.name))
+    table.add_row("user", plain(view.user_id))
+    table.add_row("attempts", f"{view.attempts} that judged it alone, {view.sends} sends")
+    table.add_row("accepted", spoken_time(view.accepted_at))
+    for label, moment in (
+        ("first sent", view.first_sent_at),
+        ("delivered", view.delivered_at),
+        ("dead", view.dead_at),
+    ):
+        if moment is not None:
+            table.add_row(label, spoken_time(moment))
+    if view.reason:
+        table.add_row("reason", plain(f"{view.reason}: {view.detail}"))
+    table.add_row("payload", f"{view.payload_bytes:,} bytes")
+    for note in view.history:
+        at = note.get("at")
+        when = spoken_time(at) if isinstance(at, int) else ""
+        table.add_row("history", plain(f"{when}  {note.get('note')}"))
+    return table
+
+
+def plain(text: str) -> Text:
+    """Words from elsewhere: no markup, and no control characters that a terminal would obey."""
+    return Text("".join(one if one.isprintable() else "\ufffd" for one in text))
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else spoken_duration(seconds)
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "-"
+    return f"{size_bytes / 1_048_576:,.1f} MiB"

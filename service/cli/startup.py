@@ -1,0 +1,55 @@
+"""How every command starts, and how it ends on a fault: with a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dotenv import load_dotenv
+
+from service.app_settings.app_settings import load_defaults
+from service.config.settings import Settings
+from service.errors import ConfigurationError, ServiceError
+
+FAULTY = 2
+
+
+def load_settings() -> Settings:
+    """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
+
+    Raises ConfigurationError with every fault, those of the file that APP_SETTINGS_FILE names too.
+    """
+    load_dotenv(".env")
+    faults: list[str] = []
+    try:
+        settings = Settings.load(os.environ)
+    except ConfigurationError as error:
+        faults += error.faults
+    try:
+        load_defaults(os.environ.get("APP_SETTINGS_FILE", "").strip() or None)
+    except ConfigurationError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+@contextmanager
+def faults_end_the_process() -> Iterator[None]:
+    """Exit with 2 on a faulty configuration or another error of ours, with 1 on the machine's."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _end(FAULTY, *(f"configuration: {fault}" for fault in error.faults))
+    except ServiceError as error:
+        _end(FAULTY, str(error))
+    except OSError as error:
+        _end(1, f"can't start: {error}")
+
+
+def _end(code: int, *sentences: str) -> None:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    sys.exit(code)

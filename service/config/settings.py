@@ -1,0 +1,269 @@
+"""The process's configuration: one frozen model, read once from the environment.
+
+`Settings.load` is the only door. It reports every fault at once, so that nobody repairs a
+configuration one start at a time. A change here must keep each name equal to the variable that
+README.md documents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
+from service.errors import ConfigurationError
+
+_MIN_SECRET_CHARS = 16
+_INNGEST_URL = re.compile(
+    r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
+)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(BaseSettings):
+    """Everything that the environment decides. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(default=3000, ge=0, le=65535)
+    web_concurrency: int = Field(default=1, ge=1, le=64)
+
+    outbox_url: str = "sqlite:///data/outbox.db"
+    batch_events: int = Field(default=500, ge=1, le=5000, validation_alias="OUTBOX_BATCH_EVENTS")
+    batch_bytes: ByteSize = Field(
+        default=ByteSize(1024 * 1024), ge=1024, validation_alias="OUTBOX_BATCH_BYTES"
+    )
+    senders: int = Field(default=4, ge=1, le=64, validation_alias="OUTBOX_SENDERS")
+    send_timeout_seconds: Seconds = Field(
+        default=10.0, gt=0, le=300, validation_alias="OUTBOX_SEND_TIMEOUT"
+    )
+    drain_seconds: Seconds = Field(
+        default=10.0, ge=0, le=600, validation_alias="OUTBOX_DRAIN_SECONDS"
+    )
+    max_pending: int = Field(default=1_000_000, ge=1, validation_alias="OUTBOX_MAX_PENDING")
+    max_pending_per_user: int = Field(
+        default=100_000, ge=1, validation_alias="OUTBOX_MAX_PENDING_PER_USER"
+    )
+    retention_seconds: Seconds = Field(
+        default=7 * 86400.0, ge=1, validation_alias="OUTBOX_RETENTION"
+    )
+
+    s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
+    s3_bucket: Text = Field(default=None, validation_alias="AWS_S3_BUCKET")
+    document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(lower)] = "off"
+    app_settings_file: Text = None
+
+    inngest_event_key: Secret = None
+    inngest_event_key_fallback: Secret = None
+    inngest_dev: Text = None
+    inngest_base_url: Text = None
+    inngest_api_base_url: Text = None
+    inngest_event_api_base_url: Text = None
+    inngest_env: Text = None
+
+    session_secret: Secrets = ()
+    nextauth_secret: Secret = None
+    auth_secrets: Secrets = Field(default=(), validation_alias="AUTH_SECRET")
+    auth_secret_1: Secret = None
+    auth_secret_2: Secret = None
+    auth_secret_3: Secret = None
+    oidc_issuer: Text = None
+    oidc_client_id: Text = None
+    oidc_client_secret: Secret = None
+    dev_login: bool = False
+    allowed_origins: Names = ()
+    operator_emails: Names = ()
+    metrics_token: Secret = None
+    otel_exporter_otlp_endpoint: Text = None
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = (
+        "info"
+    )
+    log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(lower)] = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the environment mapping given to `load` only."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """The settings that `environ` gives.
+
+        Raises ConfigurationError with every fault, each naming its variable.
+        """
+        given = {
+            variable: environ[variable]
+            for variable in cls.variables()
+            if environ.get(variable, "").strip()
+        }
+        faults: list[str] = []
+        try:
+            settings = cls._from_variables(given)
+        except ValidationError as error:
+            names = {str(fault["loc"][0]).upper() for fault in error.errors()}
+            faults = [_sentence(fault) for fault in error.errors()]
+            settings = cls._from_variables(
+                {key: value for key, value in given.items() if key not in names}
+            )
+        faults += settings._cross_faults()  # noqa: SLF001
+        if faults:
+            raise ConfigurationError(faults)
+        return settings
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Each environment variable with the name of the field that it sets."""
+        return {
+            str(field.validation_alias or name).upper(): name
+            for name, field in cls.model_fields.items()
+        }
+
+    @classmethod
+    def _from_variables(cls, given: Mapping[str, Any]) -> Self:
+        names = cls.variables()
+        fields = cls.model_fields
+        return cls(
+            **{
+                str(fields[names[key]].validation_alias or names[key]): value
+                for key, value in given.items()
+            }
+        )
+
+    @property
+    def production(self) -> bool:
+        """Whether this is a production process."""
+        return self.app_env == "production"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the service listens on this machine only."""
+        return self.host in _LOOPBACK
+
+    @property
+    def inngest_dev_mode(self) -> bool:
+        """Whether events go to a dev server, which takes them without a key.
+
+        INNGEST_DEV decides; without it, development without an event key does so too.
+        """
+        if self.inngest_dev is None:
+            return not self.production and self.inngest_event_key is None
+        return self.inngest_dev.lower() not in ("0", "false")
+
+    @property
+    def inngest_dev_url(self) -> str | None:
+        """The dev server's address that INNGEST_DEV gives, None when it is a plain flag."""
+        value = self.inngest_dev or ""
+        return value if "." in value or ":" in value else None
+
+    @property
+    def missing_storage(self) -> list[str]:
+        """The variables without which no document can be handed over."""
+        needed = {"AWS_S3_REGION": self.s3_region, "AWS_S3_BUCKET": self.s3_bucket}
+        return [variable for variable, value in needed.items() if not value]
+
+    @property
+    def sqlite_path(self) -> str | None:
+        """The file of an SQLite outbox, None for another store.
+
+        `sqlite:///data/outbox.db` is relative, `sqlite:////var/outbox.db` absolute.
+        """
+        prefix = "sqlite:///"
+        return self.outbox_url[len(prefix) :] if self.outbox_url.startswith(prefix) else None
+
+    def _cross_faults(self) -> list[str]:
+        return [
+            *self._store_faults(),
+            *self._secret_faults(),
+            *self._inngest_faults(),
+            *self._origin_faults(),
+        ]
+
+    def _store_faults(self) -> Iterator[str]:
+        sqlite = self.sqlite_path is not None
+        if not sqlite and _split_url(self.outbox_url).scheme not in ("postgresql", "postgres"):
+            yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
+        if self.sqlite_path in ("", ":memory:"):
+            yield "OUTBOX_URL: name a file after sqlite:///"
+        if sqlite and self.web_concurrency > 1:
+            yield (
+                "WEB_CONCURRENCY: an SQLite outbox has exactly one writing process; "
+                "use PostgreSQL for more"
+            )
+
+    def _secret_faults(self) -> Iterator[str]:
+        for index, secret in enumerate(self.session_secret):
+            if len(secret.get_secret_value()) < _MIN_SECRET_CHARS:
+                yield (
+                    f"SESSION_SECRET: secret {index + 1} is shorter than "
+                    f"{_MIN_SECRET_CHARS} characters"
+                )
+        oidc = (self.oidc_issuer, self.oidc_client_id)
+        if any(oidc) and not all(oidc):
+            yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
+        issuer = _split_url(self.oidc_issuer or "https://")
+        if issuer.scheme != "https" and issuer.hostname not in _LOOPBACK:
+            yield "OIDC_ISSUER: write it as https://host or https://host/path"
+        if self.production:
+            if not self.session_secret:
+                yield "SESSION_SECRET: required in production"
+            if self.dev_login:
+                yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+    def _inngest_faults(self) -> Iterator[str]:
+        if not self.inngest_event_key and not self.inngest_dev_mode:
+            yield "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
+        for variable, url in (
+            ("INNGEST_DEV", self.inngest_dev_url),
+            ("INNGEST_BASE_URL", self.inngest_base_url),
+            ("INNGEST_API_BASE_URL", self.inngest_api_base_url),
+            ("INNGEST_EVENT_API_BASE_URL", self.inngest_event_api_base_url),
+        ):
+            # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
+            if url and not _INNGEST_URL.fullmatch(url):
+                yield (
+                    f"{variable}: write http://host:port or https://host; "
+                    "a host without a dot needs its port"
+                )
+
+    def _origin_faults(self) -> Iterator[str]:
+        for origin in self.allowed_origins:
+            parts = _split_url(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
+                return
+
+
+def _split_url(url: str) -> SplitResult:
+    """The parts of a URL, all of them empty when it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{str(fault['loc'][0]).upper()}: {message[:1].lower()}{message[1:]}"

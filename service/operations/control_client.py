@@ -1,0 +1,69 @@
+"""Commanding the running service over its control socket: the changing half of Operations.
+
+Every fault of the socket, of the service behind it and of its answer ends in
+OutboxUnavailableError; a command that was cut off may have been done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from service.errors import OutboxUnavailableError
+from service.operations.control_server import Command, Refusal
+from service.outbox.model import DeliveryRecord, Filter
+
+_OK = 200
+_CONNECT_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+class ControlClient:
+    """Sends commands; made by `control_client`."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """See Operations.replay."""
+        return await self._do("replay", Command(actor=actor, wanted=wanted), list[str])
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """See Operations.discard."""
+        return await self._do("discard", Command(actor=actor, wanted=wanted), list[str])
+
+    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
+        """See Operations.purge."""
+        command = Command(actor=actor, older_than_seconds=older_than_seconds)
+        return await self._do("purge", command, int)
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """See Operations.set_paused."""
+        return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
+
+    async def _do(self, action: str, command: Command, kind: type[T]) -> T:
+        try:
+            body = msgspec.json.encode(command)
+            async with self._http.post(f"http://outbox/{action}", data=body) as response:
+                answer = await response.read()
+                if response.status != _OK:
+                    raise OutboxUnavailableError(msgspec.json.decode(answer, type=Refusal).error)
+                return msgspec.json.decode(answer, type=kind)
+        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+            raise OutboxUnavailableError(
+                "The service holds the outbox, but its control socket does not answer."
+            ) from error
+
+
+@contextlib.asynccontextmanager
+async def control_client(path: str) -> AsyncIterator[ControlClient]:
+    """A client of the control socket at `path`."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)
+    connector = aiohttp.UnixConnector(path)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+        yield ControlClient(http)

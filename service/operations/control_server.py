@@ -1,0 +1,141 @@
+"""The control socket: where the `outbox` commands reach the process that holds an SQLite outbox.
+
+A private Unix socket in a fresh folder that only this user may enter, so that the file system says
+who may command. Its address is in the outbox's lock file; a folder that a killed process left has
+no listener and is never named there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from service.errors import ServiceError
+from service.outbox.model import DeliveryRecord, Filter
+
+ACTIONS = ("replay", "discard", "purge", "pause")
+_MAX_PATH_BYTES = 100
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+_SHUTDOWN_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Changes(Protocol):
+    """What can be commanded; see Operations."""
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Dead rows that match become pending; returns their ids."""
+        ...
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Remove rows that match and are not under a claim; returns their ids."""
+        ...
+
+    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
+        """Remove delivered rows settled longer ago; returns how many."""
+        ...
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """Pause or resume delivery; returns the delivery."""
+        ...
+
+
+class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The body of a command; each action reads its own fields."""
+
+    actor: str
+    wanted: Filter | None = None
+    older_than_seconds: float | None = None
+    paused: bool | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """The body of an answer that is not 200."""
+
+    error: str
+
+
+@contextlib.contextmanager
+def control_address() -> Iterator[str | None]:
+    """A path for the socket, gone at the end; None where no such folder can be made."""
+    try:
+        folder = tempfile.mkdtemp(prefix="outbox-")
+    except OSError as error:
+        log.warning("no_control_socket", reason=error.strerror)
+        yield None
+        return
+    try:
+        path = str(Path(folder) / "control")
+        fits = len(path.encode()) <= _MAX_PATH_BYTES
+        if not fits:
+            log.warning("no_control_socket", reason="the temporary folder's path is too long")
+        yield path if fits else None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def controlling(path: str, changes: Changes) -> AsyncIterator[None]:
+    """Take commands at `path` until the end."""
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    control = _Control(changes)
+    for action in ACTIONS:
+        app.router.add_post(f"/{action}", control.handler(action))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path).start()
+        await asyncio.to_thread(Path(path).chmod, 0o600)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+class _Control:
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._decode = msgspec.json.Decoder(Command).decode
+
+    def handler(self, action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """The handler of one action."""
+
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                command = self._decode(await request.read())
+                result = await self._act(action, command)
+            except msgspec.DecodeError as error:
+                return _json(400, Refusal(str(error)))
+            except ServiceError as error:
+                return _json(503, Refusal(str(error)))
+            return _json(200, result)
+
+        return handle
+
+    async def _act(self, action: str, command: Command) -> object:
+        actor = command.actor
+        if action == "pause" and command.paused is not None:
+            return await self._changes.set_paused(paused=command.paused, actor=actor)
+        if action == "purge" and command.older_than_seconds is not None:
+            return await self._changes.purge(
+                older_than_seconds=command.older_than_seconds, actor=actor
+            )
+        if command.wanted is None:
+            raise msgspec.ValidationError("the command lacks what it is about")
+        change = self._changes.replay if action == "replay" else self._changes.discard
+        return await change(command.wanted, actor=actor)
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/json"
+    )

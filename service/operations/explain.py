@@ -1,0 +1,150 @@
+"""Why an event is where it is and what happens next, in one sentence. Pure.
+
+Says only what the row and the delivery record say; who reads it decides what to do. Inngest forgets
+an event's id after 24 hours, so a row that may have left longer ago says what sending it again can
+do.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from service.outbox.model import DeliveryRecord, Row, State
+
+HORIZON_SECONDS = 24 * 3600
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_WHY_DEAD = {
+    "rejected": "Inngest refused it",
+    "too_large": "Inngest takes no event of this size",
+    "undeliverable": "every try to send it met trouble while others passed",
+}
+
+
+def explain(
+    row: Row, delivery: DeliveryRecord | None, *, now_ms: int, serving: bool | None = None
+) -> str:
+    """One sentence about `row`. `serving` is whether a service holds the outbox, None: unknown."""
+    if row.state is State.DELIVERED:
+        return _delivered(row)
+    if row.state is State.DEAD:
+        return _dead(row) + _horizon(row, now_ms)
+    if row.state is State.DELIVERING:
+        return _delivering(row, serving=serving) + _horizon(row, now_ms)
+    return _pending(row, delivery, serving=serving) + _horizon(row, now_ms)
+
+
+def past_horizon(row: Row, now_ms: int) -> bool:
+    """Whether Inngest may have forgotten that it took this event."""
+    first = row.first_sent_at_ms
+    return first is not None and now_ms - first > HORIZON_SECONDS * 1000
+
+
+def spoken_duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> [spoken_duration(seconds) for seconds in (0.25, 12.34, 90, 7200, 200000)]
+    ['0.25 s', '12.3 s', '1.5 min', '2 h', '2.3 d']
+    """
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{round(seconds / size, 1):g} {unit}"
+    return f"{round(seconds, 2):g} s"
+
+
+def spoken_time(at_ms: int) -> str:
+    """A moment for people, in UTC.
+
+    >>> spoken_time(1795559419447)
+    '2026-11-24 22:30:19 UTC'
+    """
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _delivered(row: Row) -> str:
+    settled = row.settled_at_ms or row.accepted_at_ms
+    after = spoken_duration(max(0, settled - row.accepted_at_ms) / 1000)
+    times = "" if row.sends <= 1 else f", the answer to send {row.sends}"
+    return (
+        f"delivered: Inngest took it at {spoken_time(settled)}, {after} after its "
+        f"acceptance{times}; the row goes after the retention."
+    )
+
+
+def _dead(row: Row) -> str:
+    why = _WHY_DEAD.get(row.reason or "", row.reason or "no reason is kept")
+    words = f" ({row.detail})" if row.detail else ""
+    tries = f"after {row.attempts} attempts" if row.attempts != 1 else "at its only attempt"
+    at = spoken_time(row.settled_at_ms or row.accepted_at_ms)
+    return (
+        f"dead: {why}{words} {tries}, at {at}; it stays until `outbox replay {row.id}` sends it "
+        f"again under the same id or `outbox discard {row.id}` removes it"
+    )
+
+
+def _delivering(row: Row, *, serving: bool | None) -> str:
+    if serving is False:
+        return (
+            "delivering: its service ended while it was being sent; it goes out again when a "
+            "service starts"
+        )
+    lease = spoken_duration(row.lease_in_seconds or 0.0)
+    return f"delivering: it is being sent; without an answer it is due again in {lease}"
+
+
+def _pending(row: Row, delivery: DeliveryRecord | None, *, serving: bool | None) -> str:
+    held_up = _held_up(delivery, serving=serving)
+    if held_up:
+        return held_up
+    if row.due_in_seconds:
+        wait = spoken_duration(row.due_in_seconds)
+        return f"pending: it is sent again, alone, in {wait}{_last_note(row)}"
+    if row.isolated:
+        return f"pending: it is due and waits for its turn to be sent alone{_last_note(row)}"
+    if delivery and delivery.state == "recovering":
+        return (
+            f"pending: Inngest recovers ({delivery.reason}), "
+            f"events are sent {delivery.window} at a time; "
+            "it goes out when its turn comes"
+        )
+    return "pending: it is due and goes out with the next batch"
+
+
+def _held_up(delivery: DeliveryRecord | None, *, serving: bool | None) -> str | None:
+    """What keeps every row from leaving, None when nothing does."""
+    if serving is False:
+        return "pending: no service runs on this outbox; it goes out when one starts"
+    if delivery and delivery.paused_by:
+        return (
+            f"pending: delivery is paused by {delivery.paused_by}; "
+            "it goes out after `outbox resume`"
+        )
+    if delivery and delivery.state in ("backing_off", "misconfigured"):
+        return _pending_behind(delivery)
+    return None
+
+
+def _pending_behind(delivery: DeliveryRecord) -> str:
+    retry = spoken_duration(delivery.reopens_in_seconds)
+    if delivery.state == "misconfigured":
+        return (
+            f"pending: Inngest refuses our configuration ({delivery.reason}); repair it, one event "
+            f"asks again in {retry} and the rest follow"
+        )
+    return (
+        f"pending: Inngest is in trouble ({delivery.reason}); one event asks again in {retry} and "
+        "the rest follow when it passes"
+    )
+
+
+def _last_note(row: Row) -> str:
+    return f", because it was {row.history[-1].get('note')}" if row.history else ""
+
+
+def _horizon(row: Row, now_ms: int) -> str:
+    if not past_horizon(row, now_ms) or row.first_sent_at_ms is None:
+        return "."
+    ago = spoken_duration((now_ms - row.first_sent_at_ms) / 1000)
+    return (
+        f"; it may first have left {ago} ago and Inngest forgets an id after 24 h, so sending it "
+        "again may run its functions a second time."
+    )

@@ -1,0 +1,37 @@
+"""What moves between two looks at an outbox: events accepted and delivered per second. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.operations.views import StatsView
+
+
+class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """Two looks in a row: the later figures, and what moved between them, in events per second.
+
+    `peak` is the most that has waited since the first look or since nothing waited.
+    """
+
+    view: StatsView
+    accepted_rate: float
+    delivered_rate: float
+    peak: int
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not settled."""
+        return self.view.pending + self.view.delivering
+
+
+def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
+    """What moved since `before`, `seconds` ago. Purged rows don't count backwards."""
+    waiting = view.pending + view.delivering
+    if before is None or seconds <= 0:
+        return Movement(view, 0.0, 0.0, waiting)
+    old = before.view
+    settled = view.delivered + view.dead - old.delivered - old.dead
+    delivered = max(0, view.delivered - old.delivered)
+    accepted = max(0, settled + waiting - before.waiting)
+    peak = max(before.peak, waiting) if before.waiting else waiting
+    return Movement(view, accepted / seconds, delivered / seconds, peak)

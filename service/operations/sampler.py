@@ -1,0 +1,144 @@
+"""The outbox's figures, looked up regularly for metrics and for the operators' page.
+
+One look at a time, away from the path of requests: the store counts on a connection of its own. A
+store that can't be read leaves the last figures standing; `sampled_timestamp_seconds` says how old
+they are. Keeps the last hour in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+
+import msgspec
+import structlog
+
+from service.errors import OutboxUnavailableError
+from service.observe.recorder import Recorder
+from service.operations.rates import Movement, moved
+from service.operations.views import PAUSED, StatsView, stats_view
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import State
+from service.outbox.ports import Operations
+
+SAMPLE_SECONDS = 10.0
+WATCHED_SECONDS = 2.0
+DELIVERY_STATES = ("healthy", "recovering", "backing_off", "misconfigured", PAUSED)
+_HOUR_MS = 3_600_000
+_LAG_SECONDS = 0.1
+_COSTLY_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class Point(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One look, for the picture of the last hour."""
+
+    at: int
+    waiting: int
+    accepted_rate: float
+    delivered_rate: float
+
+
+class Sampler:
+    """Looks every 10 seconds; every 2 while someone watches, if looking is cheap."""
+
+    def __init__(self, operations: Operations, recorder: Recorder) -> None:
+        self._operations = operations
+        self._recorder = recorder
+        self._latest: Movement | None = None
+        self._looked_at = 0.0
+        self._cost_seconds = 0.0
+        self._sampled = asyncio.Event()
+        self._watchers = 0
+        self._hour: deque[Point] = deque()
+
+    @property
+    def latest(self) -> Movement | None:
+        """The latest look, None before the first."""
+        return self._latest
+
+    @property
+    def hour(self) -> tuple[Point, ...]:
+        """The looks of the last hour, oldest first."""
+        return tuple(self._hour)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.sample()
+            await self._sleep()
+
+    async def keep_lag(self) -> None:
+        """Measure how late this event loop wakes up, until cancelled."""
+        worst: deque[float] = deque(maxlen=round(SAMPLE_SECONDS / _LAG_SECONDS))
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(_LAG_SECONDS)
+            worst.append(max(0.0, time.perf_counter() - began - _LAG_SECONDS))
+            self._recorder.gauge("event_loop_lag_seconds", max(worst))
+
+    async def sample(self) -> None:
+        """Look once."""
+        began = time.monotonic()
+        try:
+            stats = await self._operations.stats()
+        except OutboxUnavailableError as error:
+            log.warning("sample_failed", reason=str(error))
+            return
+        now = time.monotonic()
+        self._cost_seconds = now - began
+        view = stats_view(stats, serving=True)
+        self._latest = latest = moved(self._latest, view, now - self._looked_at)
+        self._looked_at = now
+        self._remember(latest)
+        self._record(view)
+        sampled, self._sampled = self._sampled, asyncio.Event()
+        sampled.set()
+
+    async def watch(self) -> AsyncGenerator[Movement, None]:
+        """The latest look, then each new one, for as long as it is asked for."""
+        self._watchers += 1
+        try:
+            while True:
+                sampled = self._sampled
+                if self._latest:
+                    yield self._latest
+                await sampled.wait()
+        finally:
+            self._watchers -= 1
+
+    async def _sleep(self) -> None:
+        """Until the next look is due; someone who begins to watch makes it due sooner."""
+        until = time.monotonic() + SAMPLE_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            watched = self._watchers and self._cost_seconds < _COSTLY_SECONDS
+            if watched and left <= SAMPLE_SECONDS - WATCHED_SECONDS:
+                return
+            await asyncio.sleep(min(left, WATCHED_SECONDS))
+
+    def _remember(self, latest: Movement) -> None:
+        now = wall_now_ms()
+        if self._hour and now - self._hour[-1].at < SAMPLE_SECONDS * 900:
+            return
+        self._hour.append(Point(now, latest.waiting, latest.accepted_rate, latest.delivered_rate))
+        while now - self._hour[0].at > _HOUR_MS:
+            self._hour.popleft()
+
+    def _record(self, view: StatsView) -> None:
+        gauge = self._recorder.gauge
+        counts = (view.pending, view.delivering, view.delivered, view.dead)
+        for state, count in zip(State, counts, strict=True):
+            gauge("rows", count, state=state.value)
+        delivery = view.delivery.state if view.delivery else None
+        for name in DELIVERY_STATES:
+            gauge("delivery_state", float(name == delivery), state=name)
+        gauge("oldest_due_seconds", view.oldest_due_seconds or 0.0)
+        gauge("oldest_pending_seconds", view.oldest_pending_seconds or 0.0)
+        gauge("drain_eta_seconds", math.inf if view.eta_seconds is None else view.eta_seconds)
+        gauge("database_bytes", view.database_bytes or 0)
+        gauge("wal_bytes", view.wal_bytes or 0)
+        gauge("sampled_timestamp_seconds", time.time())

@@ -1,0 +1,127 @@
+"""How rows and figures are shown to people and programs: the JSON of the commands and the page.
+
+Names are camelCase, times milliseconds since 1970, durations seconds. Nothing here holds a payload.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.outbox.model import DeliveryRecord, Row, State, Stats
+
+PAUSED = "paused"
+
+
+class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One row. What does not apply to its state is null."""
+
+    id: str
+    name: str
+    user_id: str
+    state: State
+    attempts: int
+    sends: int
+    isolated: bool
+    accepted_at: int
+    first_sent_at: int | None
+    delivered_at: int | None
+    dead_at: int | None
+    due_in_seconds: float | None
+    lease_in_seconds: float | None
+    reason: str | None
+    detail: str | None
+    history: tuple[dict[str, object], ...]
+    payload_bytes: int
+
+
+class DeliveryView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What delivery does.
+
+    `state` is `paused` when a person paused it, else the breaker's. `reopens_in_seconds` is the
+    time until Inngest is asked again, 0 when it may be asked now.
+    """
+
+    state: str
+    reason: str | None
+    reopens_in_seconds: float
+
+
+class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The outbox in figures.
+
+    `delivery` is null before anything was served. `eta_seconds` is the estimated time until nothing
+    is pending, null when nothing moves. `serving` says whether a service holds the outbox, null
+    when that can't be known.
+    """
+
+    pending: int
+    delivering: int
+    delivered: int
+    dead: int
+    oldest_pending_seconds: float | None
+    oldest_due_seconds: float | None
+    delivery: DeliveryView | None
+    rate: float
+    eta_seconds: float | None
+    database_bytes: int | None
+    wal_bytes: int | None
+    serving: bool | None
+
+
+def row_view(row: Row) -> RowView:
+    """The view of one row."""
+    return RowView(
+        id=row.id,
+        name=row.name,
+        user_id=row.user_id,
+        state=row.state,
+        attempts=row.attempts,
+        sends=row.sends,
+        isolated=row.isolated,
+        accepted_at=row.accepted_at_ms,
+        first_sent_at=row.first_sent_at_ms,
+        delivered_at=row.settled_at_ms if row.state is State.DELIVERED else None,
+        dead_at=row.settled_at_ms if row.state is State.DEAD else None,
+        due_in_seconds=row.due_in_seconds,
+        lease_in_seconds=row.lease_in_seconds,
+        reason=row.reason,
+        detail=row.detail,
+        history=row.history,
+        payload_bytes=row.payload_bytes,
+    )
+
+
+def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
+    """The view of the figures."""
+    delivery = stats.delivery
+    return StatsView(
+        pending=stats.pending,
+        delivering=stats.delivering,
+        delivered=stats.delivered,
+        dead=stats.dead,
+        oldest_pending_seconds=stats.oldest_pending_seconds,
+        oldest_due_seconds=stats.oldest_due_seconds,
+        delivery=delivery_view(delivery) if delivery else None,
+        rate=delivery.rate if delivery else 0.0,
+        eta_seconds=eta_seconds(stats),
+        database_bytes=stats.database_bytes,
+        wal_bytes=stats.wal_bytes,
+        serving=serving,
+    )
+
+
+def delivery_view(record: DeliveryRecord) -> DeliveryView:
+    """The view of the delivery record."""
+    if record.paused_by is not None:
+        return DeliveryView(PAUSED, f"paused by {record.paused_by}", record.reopens_in_seconds)
+    return DeliveryView(record.state, record.reason or None, record.reopens_in_seconds)
+
+
+def eta_seconds(stats: Stats) -> float | None:
+    """The estimate until nothing is pending: 0 when nothing is, None when nothing moves."""
+    waiting = stats.pending + stats.delivering
+    if not waiting:
+        return 0.0
+    delivery = stats.delivery
+    moves = delivery is not None and delivery.rate > 0 and delivery.paused_by is None
+    return round(waiting / delivery.rate, 1) if delivery and moves else None

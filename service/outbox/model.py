@@ -1,0 +1,204 @@
+"""The durable queue as its users see it: states and values. No SQL.
+
+::
+
+                        claim                settle: delivered
+    append ──> pending ───────> delivering ───────────────────> delivered ──(retention)──> gone
+                  ^                 │ │       settle: dead
+                  │ settle: again,  │ └─────────────────────────> dead
+                  │ lease expired   │                              │
+                  └─────────────────┘<──────────── replay ─────────┘
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+
+class State(enum.StrEnum):
+    """Where a row is."""
+
+    PENDING = "pending"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class Isolated(enum.StrEnum):
+    """What a claim does with rows that must be sent alone."""
+
+    FIRST = "first"
+    LAST = "last"
+    NONE = "none"
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """A caller's key with the digest (32 bytes) of what the key stands for."""
+
+    key: str
+    digest: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an append. `replayed` means that the key's first event is meant."""
+
+    event_id: str
+    replayed: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A claimed row without its bytes. The defaults are those of an event that was never sent.
+
+    `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
+    `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
+    left, None if never before this claim; `sends` counts claims before this one.
+    """
+
+    seq: int
+    event_id: str
+    accepted_at_ms: int
+    user_id: str
+    trace: str | None = None
+    attempts: int = 0
+    isolated: bool = False
+    first_sent_at_ms: int | None = None
+    sends: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Rows under one claim, oldest first; `claim` is the token that a settle names.
+
+    `payloads` are the rows' bytes in the same order, joined by commas: what stands between the
+    brackets of a JSON array.
+    """
+
+    claim: str
+    entries: tuple[Entry, ...]
+    payloads: bytes
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
+    """What a claim wants.
+
+    At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
+    of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
+    oldest; below 1, a store may leave out of the newest what was not accepted lately. A row that
+    must be sent alone is returned alone: before any other (`FIRST`), only when nothing else is due
+    (`LAST`), or not at all (`NONE`).
+    """
+
+    max_events: int
+    max_bytes: int
+    lease_seconds: float
+    fresh_share: float = 0.0
+    isolated: Isolated = Isolated.FIRST
+
+
+class Retry(msgspec.Struct, frozen=True, gc=False):
+    """Back to pending, due after `delay_seconds`.
+
+    `attempts` is the new count. `note` goes into the row's history, None adds nothing.
+    """
+
+    seq: int
+    delay_seconds: float
+    attempts: int
+    isolated: bool
+    note: str | None = None
+
+
+class Dead(msgspec.Struct, frozen=True, gc=False):
+    """To dead, for `reason` (a short code, such as `rejected`) with `detail` (words)."""
+
+    seq: int
+    attempts: int
+    reason: str
+    detail: str
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of the rows under `claim`. Rows that are not named stay claimed."""
+
+    claim: str
+    delivered: Sequence[int] = ()
+    retry: Sequence[Retry] = ()
+    dead: Sequence[Dead] = ()
+
+
+class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
+    """The delivery's state as the store keeps it.
+
+    `state` and `reason` are `service.relay.breaker`'s; `window` is the batch it allows next,
+    `failures` the troubles in a row, `reopens_in_seconds` counted from now by the store's clock.
+    `revision` grows with every save, by any process. `paused_by` is the operator who paused
+    delivery, None when it is not paused. `rate` is events delivered per second, lately.
+    """
+
+    state: str
+    reason: str
+    window: int
+    failures: int
+    reopens_in_seconds: float
+    since_ms: int
+    rate: float = 0.0
+    paused_by: str | None = None
+    revision: int = 0
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One row for people: everything but the payload.
+
+    `history` is its notes, oldest first, each `{"at": ms, "note": text}`. `due_in_seconds` is
+    None unless it is pending, `lease_in_seconds` None unless it is delivering.
+    """
+
+    id: str
+    name: str
+    user_id: str
+    state: State
+    attempts: int
+    sends: int
+    isolated: bool
+    accepted_at_ms: int
+    first_sent_at_ms: int | None
+    settled_at_ms: int | None
+    due_in_seconds: float | None
+    lease_in_seconds: float | None
+    reason: str | None
+    detail: str | None
+    history: tuple[dict[str, object], ...]
+    payload_bytes: int
+
+
+class Stats(msgspec.Struct, frozen=True, gc=False):
+    """The outbox in figures.
+
+    `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
+    `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
+    store has no such file.
+    """
+
+    pending: int
+    delivering: int
+    delivered: int
+    dead: int
+    oldest_pending_seconds: float | None
+    oldest_due_seconds: float | None
+    delivery: DeliveryRecord | None
+    database_bytes: int | None
+    wal_bytes: int | None
+
+
+class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Which rows: every given field must match. `older_than_seconds` counts from acceptance."""
+
+    ids: tuple[str, ...] | None = None
+    state: State | None = None
+    user_id: str | None = None
+    name: str | None = None
+    reason: str | None = None
+    older_than_seconds: float | None = None
+    limit: int = 100

@@ -1,0 +1,113 @@
+"""The ports of an outbox: what requests, the relay and operators ask of a store.
+
+Invariants, for every store:
+
+* `append` returns only after the event is durable (synced).
+* A claim is a token over a set of rows; every settle names it. A settle under a claim that is no
+  longer held changes nothing and is counted by its return value.
+* Only a person's `discard` removes a row that is not delivered.
+* Callers pass durations, never instants: the store's own clock decides leases and due times.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from service.outbox.event import Event
+from service.outbox.model import (
+    Batch,
+    ClaimRequest,
+    DeliveryRecord,
+    Filter,
+    IdempotencyKey,
+    Receipt,
+    Row,
+    Settlement,
+    Stats,
+)
+
+
+class Intake(Protocol):
+    """Where requests put events."""
+
+    async def append(
+        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
+    ) -> Receipt:
+        """Make `event` durable, atomically with its key.
+
+        With a key that this user has used: the first receipt again (`replayed`) when the digest
+        is equal. Safe to repeat only with a key. Cancelled, the event may be stored or not, never
+        twice. Raises IdempotencyKeyReusedError for another digest, TooManyPendingError,
+        OutboxFullError, OutboxUnavailableError (nothing was stored, or it is not known).
+        """
+        ...
+
+    async def find(self, event_id: str) -> Row | None:
+        """The row of an event, None when there is none. Raises OutboxUnavailableError."""
+        ...
+
+
+class Queue(Protocol):
+    """Where the relay takes events from and says what became of them."""
+
+    async def claim(self, ask: ClaimRequest) -> Batch:
+        """Wait until rows are due, then claim some: never empty.
+
+        Repeated calls get other rows. Cancelled, it leaves no row claimed for longer than a
+        lease. Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle, atomically; returns how many rows were no longer under this claim.
+
+        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        """
+        ...
+
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery as last saved by any process, open at first."""
+        ...
+
+    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        ...
+
+
+class Operations(Protocol):
+    """What a person on call may ask and do. `actor` goes into the audit table."""
+
+    async def stats(self) -> Stats:
+        """The figures. Never blocks writers."""
+        ...
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Never blocks writers."""
+        ...
+
+    async def payload(self, event_id: str) -> bytes | None:
+        """The stored bytes of one event."""
+        ...
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Dead rows that match become pending with no attempts counted; returns their ids."""
+        ...
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Remove rows that match and are not under a claim; returns their ids."""
+        ...
+
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago, in small pages; returns how many.
+
+        `actor` None is the retention, which leaves no audit row.
+        """
+        ...
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """Pause or resume delivery for every process; returns the delivery."""
+        ...
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+        ...

@@ -1,0 +1,189 @@
+"""Waking whoever waits for rows: in this process at once, in the others by NOTIFY.
+
+NOTIFY stays off the commit path (it takes a lock that all commits of a database share): a wake-up
+is remembered and one NOTIFY tells of all that came within a few milliseconds, but not of what this
+process's own claims are about to take. A notification is only ever a hint. Whoever waits also
+polls, slowly while the listening connection hears its own nonce come back, quickly while it does
+not (a pooler in transaction mode, a half-open connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Self
+
+import psycopg
+
+from service.errors import OutboxUnavailableError
+from service.observe.recorder import Recorder
+from service.outbox.postgres.pool import PostgresPool, connection_string
+from service.supervisor import Supervisor
+
+# One NOTIFY in a transaction of its own; payloads are `<sender> <what>`.
+NOTIFY = "SELECT pg_notify('outbox', %(payload)s)"
+LISTEN = "LISTEN outbox"
+
+_ROWS, _OLD_ROWS, _SCOPES = "rows", "old-rows", "scopes"
+_COALESCE_SECONDS = 0.01
+_CLAIMS_HERE_SECONDS = 0.05
+_SELF_TEST_EVERY_SECONDS = 5.0
+_SELF_TEST_WITHIN_SECONDS = 2.0
+_POLL_SECONDS, _POLL_DEAF_SECONDS = 1.0, 0.2
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 5.0
+
+
+class PostgresWakeup:
+    """Tells waiting claims that rows may be due; an async context manager.
+
+    `notify_ok` is true while the listening connection hears what this process notifies,
+    `generation` grows with every wake-up, `old_rows` with those for rows that were here before.
+    `scopes_changed` is called when any other process saved a scope.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        pool: PostgresPool,
+        recorder: Recorder,
+        supervisor: Supervisor,
+        scopes_changed: Callable[[], None],
+    ) -> None:
+        self._recorder = recorder
+        self._supervisor = supervisor
+        self._set_notify_ok(ok=False)
+        self.generation = 0
+        self.old_rows = 0
+        self._pool = pool
+        self._scopes_changed = scopes_changed
+        self._conninfo = connection_string(url)
+        self._sender = uuid.uuid4().hex
+        self._woken = asyncio.Event()
+        self._waiting = 0
+        self._claimed_at = 0.0
+        self._unsaid: set[str] = set()
+        self._to_say = asyncio.Event()
+        self._nonce = ""
+        self._heard = False
+
+    async def __aenter__(self) -> Self:
+        self._supervisor.watch("outbox-listen", self._listen)
+        self._supervisor.watch("outbox-notify", self._say)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._supervisor.stop("outbox-listen")
+        await self._supervisor.stop("outbox-notify")
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a wait may last before the database is asked again."""
+        return _POLL_SECONDS if self.notify_ok else _POLL_DEAF_SECONDS
+
+    def claims_here(self) -> None:
+        """This process claims, so it takes by itself what it is told within the next moment."""
+        self._claimed_at = time.monotonic()
+
+    def rows_are_due(self, *, old: bool = False) -> None:
+        """Wake this process's waiting claims; without any, those of the others soon.
+
+        `old` says that rows are among them that were in the outbox before.
+        """
+        self.old_rows += old
+        taken_here = self._waiting or time.monotonic() - self._claimed_at < _CLAIMS_HERE_SECONDS
+        self._wake()
+        if not taken_here:
+            self._tell(_OLD_ROWS if old else _ROWS)
+
+    def scope_was_saved(self) -> None:
+        """Tell the other processes soon."""
+        self._tell(_SCOPES)
+
+    async def wait(self, generation: int, timeout_seconds: float) -> None:
+        """Return when something was told after `generation` was read, or at the timeout."""
+        woken = self._woken
+        if generation == self.generation:
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await woken.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting -= 1
+
+    def _set_notify_ok(self, *, ok: bool) -> None:
+        self.notify_ok = ok
+        self._recorder.gauge("notify_ok", float(ok))
+
+    def _wake(self) -> None:
+        self.generation += 1
+        self._woken.set()
+        self._woken = asyncio.Event()
+
+    def _tell(self, what: str) -> None:
+        self._unsaid.add(what)
+        self._to_say.set()
+
+    async def _say(self) -> None:
+        while True:
+            await self._to_say.wait()
+            self._to_say.clear()
+            unsaid, self._unsaid = self._unsaid, set()
+            for what in unsaid:
+                await self._notify(what)
+            await asyncio.sleep(_COALESCE_SECONDS)
+
+    async def _notify(self, what: str) -> None:
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._pool.run(NOTIFY, {"payload": f"{self._sender} {what}"})
+
+    async def _listen(self) -> None:
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, prepare_threshold=None
+                )
+                async with connection:
+                    await connection.execute(LISTEN)
+                    self._wake()
+                    await self._hear(connection)
+            except (psycopg.Error, OSError):
+                delay = _FIRST_RETRY_SECONDS if self.notify_ok else delay
+            self._set_notify_ok(ok=False)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LAST_RETRY_SECONDS)
+
+    async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Hear until the connection breaks or no longer hears this process itself."""
+        while True:
+            self._nonce = uuid.uuid4().hex
+            self._heard = False
+            await self._notify(self._nonce)
+            until = time.monotonic() + _SELF_TEST_WITHIN_SECONDS
+            while not self._heard:
+                if time.monotonic() >= until:
+                    return
+                await self._take(connection, until - time.monotonic(), stop_after=1)
+            self._set_notify_ok(ok=True)
+            await self._take(connection, _SELF_TEST_EVERY_SECONDS)
+
+    async def _take(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        seconds: float,
+        stop_after: int | None = None,
+    ) -> None:
+        async for notice in connection.notifies(timeout=max(0.0, seconds), stop_after=stop_after):
+            sender, _, what = notice.payload.partition(" ")
+            if what == self._nonce:
+                self._heard = True
+            elif sender != self._sender and what in (_ROWS, _OLD_ROWS):
+                self.old_rows += what == _OLD_ROWS
+                self._wake()
+            elif sender != self._sender and what == _SCOPES:
+                self._scopes_changed()

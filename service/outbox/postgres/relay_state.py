@@ -1,0 +1,78 @@
+"""The delivery record on PostgreSQL: one row that every process reads and saves.
+
+`revision` grows with every save, by any process. A save keeps `paused_by`, which only an operator
+changes; a pause keeps every other field. Instants stay in the database, callers get and give
+seconds from now.
+"""
+
+from __future__ import annotations
+
+from service.outbox.model import DeliveryRecord
+from service.outbox.postgres.pool import PostgresPool
+
+_FIELDS = """
+state, reason, batch_window, failures,
+greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
+since_ms, rate, paused_by, revision
+"""
+
+LOAD_DELIVERY = f"SELECT {_FIELDS} FROM outbox_delivery"
+
+# Keeps paused_by. The one row is there since the first migration.
+SAVE_DELIVERY = f"""
+UPDATE outbox_delivery SET
+    state = %(state)s, reason = %(reason)s, batch_window = %(window)s, failures = %(failures)s,
+    reopens_at = clock_timestamp() + make_interval(secs => %(reopens_in_seconds)s::float8),
+    since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1
+RETURNING {_FIELDS}
+"""
+
+# Keeps the delivery's own fields.
+SET_PAUSED = f"""
+WITH noted AS (
+    INSERT INTO outbox_audit (at_ms, actor, action, detail)
+    VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s, '')
+)
+UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1
+RETURNING {_FIELDS}
+"""
+
+
+class PostgresDelivery:
+    """Loads and saves the delivery record."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def load(self) -> DeliveryRecord:
+        """The record as last saved by any process; one that is open at first."""
+        rows = await self._pool.run(LOAD_DELIVERY)
+        return DeliveryRecord(*rows[0])
+
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the delivery's own fields; returns what now stands."""
+        rows = await self._pool.run(
+            SAVE_DELIVERY,
+            {
+                "state": record.state,
+                "reason": record.reason,
+                "window": record.window,
+                "failures": record.failures,
+                "reopens_in_seconds": max(0.0, record.reopens_in_seconds),
+                "since_ms": record.since_ms,
+                "rate": record.rate,
+            },
+        )
+        return DeliveryRecord(*rows[0])
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """Pause or resume; returns what now stands."""
+        rows = await self._pool.run(
+            SET_PAUSED,
+            {
+                "actor": actor,
+                "action": "pause" if paused else "resume",
+                "paused_by": actor if paused else None,
+            },
+        )
+        return DeliveryRecord(*rows[0])

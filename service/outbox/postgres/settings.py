@@ -1,0 +1,81 @@
+"""The stored application settings of organizations and users on PostgreSQL.
+
+`scope_revision` grows when any process saves: the saver raises one counter in the same statement,
+the others read it when they are notified and every few seconds besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Self
+
+import msgspec
+
+from service.errors import OutboxUnavailableError
+from service.outbox.postgres.pool import PostgresPool
+from service.supervisor import Supervisor
+
+LOAD_SCOPE = (
+    "SELECT settings FROM outbox_scopes WHERE scope = %(scope)s AND scope_id = %(scope_id)s"
+)
+
+SAVE_SCOPE = """
+WITH saved AS (
+    INSERT INTO outbox_scopes (scope, scope_id, settings)
+    VALUES (%(scope)s, %(scope_id)s, %(settings)s)
+    ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
+)
+UPDATE outbox_scope_revision SET revision = revision + 1 RETURNING revision
+"""
+
+READ_REVISION = "SELECT revision FROM outbox_scope_revision"
+
+_POLL_SECONDS = 2.0
+
+
+class PostgresScopes:
+    """`load_scope`, `save_scope` and `scope_revision` of the port; an async context manager."""
+
+    def __init__(self, pool: PostgresPool, supervisor: Supervisor) -> None:
+        self.revision = 0
+        self._pool = pool
+        self._supervisor = supervisor
+        self._look = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._read()
+        self._supervisor.watch("outbox-scopes", self._keep_reading)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._supervisor.stop("outbox-scopes")
+
+    def changed_elsewhere(self) -> None:
+        """Read the revision soon."""
+        self._look.set()
+
+    async def load(self, scope: str, scope_id: str) -> dict[str, object] | None:
+        """The settings of one scope."""
+        rows = await self._pool.run(LOAD_SCOPE, {"scope": scope, "scope_id": scope_id})
+        return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
+
+    async def save(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+        """Replace the settings of one scope."""
+        text = msgspec.json.encode(settings).decode()
+        given = {"scope": scope, "scope_id": scope_id, "settings": text}
+        rows = await self._pool.run(SAVE_SCOPE, given)
+        self.revision = max(self.revision, int(rows[0][0]))
+
+    async def _read(self) -> None:
+        with contextlib.suppress(OutboxUnavailableError):
+            rows = await self._pool.run(READ_REVISION)
+            self.revision = max(self.revision, int(rows[0][0]))
+
+    async def _keep_reading(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
+            await self._read()

@@ -1,0 +1,211 @@
+"""One SQLite connection on one thread: how it is opened, used and given up.
+
+Durability rests on two lines here: WAL and synchronous=FULL, which sync the WAL at each commit.
+Only the writing connection writes and checkpoints: SQLite before 3.51.3 can lose a commit when two
+connections do so at the same instant (https://sqlite.org/wal.html#walresetbug).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from urllib.parse import quote
+
+import aiosqlite
+
+from service.errors import OutboxUnavailableError
+from service.outbox.sqlite.wal import SqliteLog
+
+_BUSY_MS = 1000
+_CLOSE_SECONDS = 3.0
+_WRITER = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA busy_timeout = {_BUSY_MS};
+PRAGMA wal_autocheckpoint = 3000;
+PRAGMA journal_size_limit = 33554432;
+PRAGMA cache_size = -32768;
+PRAGMA temp_store = MEMORY;
+"""
+_READER = f"""
+PRAGMA busy_timeout = {_BUSY_MS};
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA query_only = 1;
+"""
+
+_EVERYTHING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_ONE_KIND = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM})
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Hop = Callable[..., Awaitable[Any]]
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite can lose a commit when two connections write at the same instant.
+
+    >>> [has_wal_reset_bug(one) for one in ((3, 46, 1), (3, 50, 7), (3, 51, 2), (3, 51, 3))]
+    [True, False, True, False]
+    """
+    if version >= (3, 51, 3):
+        return False
+    major, minor, release = version
+    fixed = {(3, 44): 6, (3, 50): 7}  # in these lines, from this release on
+    return release < fixed.get((major, minor), release + 1)
+
+
+class SqliteConnection:
+    """A connection whose whole transactions run in one hop to its own thread."""
+
+    def __init__(self, thread: aiosqlite.Connection, raw: list[sqlite3.Connection]) -> None:
+        self._thread = thread
+        self._raw = raw
+        self.closed = False
+
+    async def run(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`work(connection, …)` on the connection's thread; its result.
+
+        Cancelling does not stop work that has begun. Raises OutboxUnavailableError for SQLite's
+        errors, from it, and when the connection was closed.
+        """
+        if self.closed:
+            raise OutboxUnavailableError
+        with unavailable_if_sqlite_fails():
+            # aiosqlite's public methods take one statement a hop; a transaction needs this door.
+            hop = cast("_Hop", self._thread._execute)  # noqa: SLF001
+            result: T = await hop(work, self._raw[0], *args, **kwargs)
+            return result
+
+    def interrupt(self) -> None:
+        """End the statement that is running, from any thread."""
+        self._raw[0].interrupt()
+
+
+@contextlib.asynccontextmanager
+async def open_writer(path: Path) -> AsyncIterator[SqliteConnection]:
+    """The one connection that writes; its log has a reserve. Raises OutboxUnavailableError."""
+    async with _open(str(path), _WRITER) as connection:
+        await connection.run(SqliteLog(path).reserve)
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def open_reader(path: Path) -> AsyncIterator[SqliteConnection]:
+    """A connection that can't write and never checkpoints. Raises OutboxUnavailableError."""
+    async with _open(str(path), _READER) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def open_onlooker(path: Path, *, immutable: bool = False) -> AsyncIterator[SqliteConnection]:
+    """A connection for another process than the writer's: the file is opened for reading only.
+
+    So it can't checkpoint either, not even as the last to close. `immutable` reads a copy in a
+    folder that takes no files, and promises that nobody writes it. Raises OutboxUnavailableError.
+    """
+    mode = "immutable=1" if immutable else "mode=ro"
+    async with _open(f"file:{quote(str(path))}?{mode}", _READER, uri=True) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[SqliteConnection]:
+    raw: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        # Statements are cached by their text; autocommit leaves BEGIN and COMMIT to us.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000, uri=uri)
+        try:
+            connection.executescript(pragmas)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        raw.append(connection)
+        return connection
+
+    thread = aiosqlite.Connection(connect, iter_chunk_size=64)
+    with unavailable_if_sqlite_fails():
+        await thread
+    connection = SqliteConnection(thread, raw)
+    try:
+        yield connection
+    finally:
+        connection.closed = True
+        await _close(thread)
+
+
+async def _close(thread: aiosqlite.Connection) -> None:
+    """Close, or leave a disk that hangs behind. Raises OutboxUnavailableError."""
+    closing = asyncio.ensure_future(thread.close())
+    done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+    if not done:
+        closing.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise OutboxUnavailableError("The outbox's disk does not answer.")
+    with unavailable_if_sqlite_fails():
+        closing.result()
+
+
+@contextlib.contextmanager
+def unavailable_if_sqlite_fails() -> Iterator[None]:
+    """Turn SQLite's errors into OutboxUnavailableError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutboxUnavailableError(_sentence(error)) from error
+
+
+class Reach(enum.Enum):
+    """What a failed transaction says about other work."""
+
+    EVERYTHING = "nothing can be written now"
+    KIND = "the same kind of work fails, another may pass"
+    WORK = "something is wrong with this work"
+
+
+def reach_of(error: Exception) -> Reach:
+    """How far the cause of `error` reaches."""
+    cause = error.__cause__ if isinstance(error, OutboxUnavailableError) else error
+    if isinstance(error, OutboxUnavailableError) and cause is None:
+        return Reach.EVERYTHING
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _EVERYTHING:
+        return Reach.EVERYTHING
+    return Reach.KIND if code in _ONE_KIND else Reach.WORK
+
+
+def _sentence(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    words = {
+        "SQLITE_FULL": "The disk of the outbox is full.",
+        "SQLITE_BUSY": "Another process holds the outbox's file.",
+        "SQLITE_LOCKED": "Another process holds the outbox's file.",
+        "SQLITE_READONLY": "The outbox's file can't be written.",
+        "SQLITE_CANTOPEN": "The outbox's file can't be opened.",
+        "SQLITE_CORRUPT": "The outbox's file is damaged.",
+        "SQLITE_NOTADB": "The outbox's file is not an SQLite database.",
+    }
+    for prefix, sentence in words.items():
+        if name.startswith(prefix):
+            return f"{sentence} ({name})"
+    return f"The outbox's file failed. ({name})"

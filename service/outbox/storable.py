@@ -1,0 +1,12 @@
+"""Text that every store can keep."""
+
+from __future__ import annotations
+
+
+def storable(text: str) -> str:
+    r"""The text without what PostgreSQL can't store: NUL characters and lone surrogates.
+
+    >>> storable("a\x00b") == "a\ufffdb"
+    True
+    """
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,214 @@
+"""Moving an outbox into another store: every event with its id, state, history and key.
+
+A pass copies what the target lacks or has otherwise, so a move that was interrupted goes on where
+it was, and a live source can be copied ahead of its last pass. Only a pass over a source that
+nobody wrote meanwhile, which then agrees with the target in count and checksum, is a finished move.
+Delays and claims are not kept: what was delayed is due, what was under way may have been sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from service.errors import OutboxMoveError
+
+PAGE = 500
+_encode = msgspec.json.Encoder().encode
+
+Note = tuple[int, str]
+Scope = tuple[str, str, str]
+AuditEntry = tuple[int, str, str, str]
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False):
+    """All of an event that a move keeps, but its bytes, which `payload_sha256` stands for.
+
+    `state` is pending, delivered or dead; `seq` orders events in their own store only.
+    """
+
+    seq: int
+    id: str
+    name: str
+    user_id: str
+    accepted_at_ms: int
+    state: str
+    attempts: int
+    sends: int
+    isolated: bool
+    first_sent_at_ms: int | None
+    settled_at_ms: int | None
+    reason: str | None
+    detail: str | None
+    history: tuple[Note, ...]
+    trace: str | None
+    key: str | None
+    key_digest: str | None
+    payload_sha256: str
+
+    def digest(self) -> bytes:
+        """Of everything but `seq`."""
+        return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:])).digest()
+
+
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """What an outbox holds: rows by state, and a checksum that does not depend on their order."""
+
+    rows: int
+    pending: int
+    delivered: int
+    dead: int
+    checksum: str
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """A pass: rows written and removed in the target, what it now holds, and whether it is all.
+
+    `finished` is false when the source was written meanwhile: stop its service, move again.
+    """
+
+    written: int
+    removed: int
+    total: Total
+    finished: bool
+
+
+class Ledger(Protocol):
+    """One store as a move sees it. Nothing serves a target while it is written."""
+
+    def events(self, after_seq: int, limit: int) -> list[Copied]:
+        """Events in their order, without their bytes."""
+        ...
+
+    def named(self, ids: Sequence[str]) -> list[Copied]:
+        """The events with these ids, those that are there."""
+        ...
+
+    def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
+        """The bytes of these events."""
+        ...
+
+    def write(self, events: Sequence[Copied], payloads: Mapping[str, bytes]) -> None:
+        """Make these events what they are here, atomically; new ones in their order."""
+        ...
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove these events, atomically."""
+        ...
+
+    def surroundings(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+        """Stored settings, operator actions but moves (oldest first), and who paused delivery."""
+        ...
+
+    def surround(
+        self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
+    ) -> None:
+        """Make the surroundings these, atomically."""
+        ...
+
+    def moves(self) -> list[str]:
+        """The details of the moves into this store, oldest first."""
+        ...
+
+    def note_move(self, actor: str, detail: str) -> None:
+        """Add a move to the operator actions."""
+        ...
+
+    def unserved(self) -> AbstractContextManager[bool]:
+        """Keep others from serving this store while inside, where that can be done.
+
+        False when somebody serves it.
+        """
+        ...
+
+
+def move(
+    source: Ledger,
+    target: Ledger,
+    *,
+    actor: str,
+    progress: Callable[[int], None],
+) -> Moved:
+    """One pass of a move. Safe to repeat and to interrupt.
+
+    `progress` is told the rows gone through. Raises OutboxMoveError when the target holds events
+    of its own, is served, or disagrees with the source after a pass that should have been the last.
+    """
+    with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
+        if not target_is_ours:
+            raise OutboxMoveError("The target is being served; stop its service first.")
+        _claim_target(target, actor)
+        before = total(source)
+        # A key may have been used again since the last pass, by another event.
+        removed = _remove_rest(source, target)
+        written = _copy(source, target, progress)
+        target.surround(*source.surroundings())
+        now, there = total(source), total(target)
+        if source_is_ours and now == before and there != now:
+            raise OutboxMoveError(f"The target holds {there}, the source {now}.")
+        finished = source_is_ours and there == now
+        if finished:
+            target.note_move(actor, f"finished {there.checksum}")
+        return Moved(written, removed, there, finished)
+
+
+def total(ledger: Ledger) -> Total:
+    """Count and checksum of everything that a move keeps."""
+    counts = {"pending": 0, "delivered": 0, "dead": 0}
+    checksum = 0
+    for event in _all(ledger):
+        counts[event.state] += 1
+        checksum ^= int.from_bytes(event.digest(), "big")
+    return Total(sum(counts.values()), **counts, checksum=f"{checksum:064x}")
+
+
+def _claim_target(target: Ledger, actor: str) -> None:
+    """Only an empty outbox, or one that an earlier pass began to fill, is overwritten."""
+    moves = target.moves()
+    if moves and not moves[-1].startswith("finished"):
+        return
+    if target.events(0, 1):
+        raise OutboxMoveError("The target holds events of its own; move into an empty outbox.")
+    target.note_move(actor, "begun")
+
+
+def _copy(source: Ledger, target: Ledger, progress: Callable[[int], None]) -> int:
+    written = gone_through = 0
+    for page in _pages(source):
+        there = {event.id: event.digest() for event in target.named([one.id for one in page])}
+        wanted = [event for event in page if there.get(event.id) != event.digest()]
+        if wanted:
+            payloads = source.payloads([event.id for event in wanted])
+            # An event that a live source has dropped meanwhile is left to the next pass.
+            target.write([event for event in wanted if event.id in payloads], payloads)
+            written += len(wanted)
+        gone_through += len(page)
+        progress(gone_through)
+    return written
+
+
+def _remove_rest(source: Ledger, target: Ledger) -> int:
+    removed = 0
+    for page in _pages(target):
+        kept = {event.id for event in source.named([one.id for one in page])}
+        rest = [event.id for event in page if event.id not in kept]
+        if rest:
+            target.remove(rest)
+            removed += len(rest)
+    return removed
+
+
+def _all(ledger: Ledger) -> Iterator[Copied]:
+    for page in _pages(ledger):
+        yield from page
+
+
+def _pages(ledger: Ledger) -> Iterator[list[Copied]]:
+    after = 0
+    while page := ledger.events(after, PAGE):
+        yield page
+        after = page[-1].seq

@@ -1,0 +1,148 @@
+"""The breaker's keeper: the breaker as it stands in this process, and its record in the store.
+
+The record is for restarts, for people and for other processes. Another process's trouble makes a
+process that has no news of its own ask with one event before it sends more, and another's recovery
+lets one that waits ask at once. The invariant: what this process is seeing of Inngest itself is
+never overwritten by the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from service.errors import OutboxUnavailableError
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import DeliveryRecord
+from service.outbox.ports import Queue
+from service.relay.breaker import MAX_RETRY_AFTER_SECONDS, Breaker, BreakerState
+
+POLL_SECONDS = 1.0
+_RATE_WEIGHT = 0.3
+_TROUBLE = frozenset({BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED})
+
+log = structlog.get_logger(__name__)
+
+
+class BreakerSync:
+    """Holds the breaker. `changed` is called when sends may have to begin or to wait."""
+
+    def __init__(self, queue: Queue, breaker: Breaker, changed: Callable[[], None]) -> None:
+        self._queue = queue
+        self._changed = changed
+        self._since_ms = wall_now_ms()
+        self._restored = False
+        self._delivered = 0
+        self._seen = 0
+        self._told: tuple[tuple[str, str, int], float] | None = None
+        self.breaker = breaker
+        self.rate = 0.0
+
+    async def restore(self) -> None:
+        """Take up a breaker that was in trouble, once: it asks with one event.
+
+        Paused stays paused. A wrong configuration may have been put right, so it is tried at once.
+        """
+        if self._restored:
+            return
+        record = await self._queue.load_delivery()
+        self._restored = True
+        if record.state != BreakerState.HEALTHY:
+            wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
+            if record.state == BreakerState.MISCONFIGURED:
+                wait = 0.0
+            self.breaker = self.breaker.resumed(
+                BreakerState(record.state),
+                reason=record.reason,
+                reopens_at=asyncio.get_running_loop().time() + wait,
+            )
+            self._since_ms = record.since_ms
+        self._seen = record.revision
+        self._pause(record)
+
+    async def keep(self) -> None:
+        """Exchange the breaker with the store, until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            with contextlib.suppress(OutboxUnavailableError):
+                await self._exchange()
+            self.rate += (self._delivered / POLL_SECONDS - self.rate) * _RATE_WEIGHT
+            self._delivered = 0
+
+    async def _exchange(self) -> None:
+        record = await self._queue.load_delivery()
+        self._pause(record)
+        if record.revision > self._seen:
+            self._seen = record.revision
+            self._heed(record)
+        if self._is_news(record):
+            await self.save()
+
+    def move(self, breaker: Breaker) -> None:
+        """Replace the breaker; a change of its state is logged."""
+        before, self.breaker = self.breaker, breaker
+        if before.state is breaker.state:
+            return
+        self._since_ms = wall_now_ms()
+        self._changed()
+        level = log.error if breaker.state is BreakerState.MISCONFIGURED else log.warning
+        level(
+            "breaker_changed",
+            before=before.state,
+            after=breaker.state,
+            reason=breaker.reason or None,
+        )
+
+    def delivered(self, count: int) -> None:
+        """So many events more were delivered."""
+        self._delivered += count
+
+    async def save(self) -> None:
+        """Write the record. Raises OutboxUnavailableError."""
+        breaker = self.breaker
+        told = _told(breaker), self.rate
+        saved = await self._queue.save_delivery(
+            DeliveryRecord(
+                state=breaker.state.value,
+                reason=breaker.reason,
+                window=breaker.window,
+                failures=breaker.failures,
+                reopens_in_seconds=max(0.0, breaker.reopens_at - asyncio.get_running_loop().time()),
+                since_ms=self._since_ms,
+                rate=round(self.rate, 1),
+            )
+        )
+        self._told = told
+        if saved.revision == self._seen + 1:
+            self._seen = saved.revision
+
+    def _pause(self, record: DeliveryRecord) -> None:
+        paused = record.paused_by is not None
+        if paused != self.breaker.paused:
+            self.breaker = self.breaker.with_paused(paused=paused)
+            self._changed()
+
+    def _heed(self, record: DeliveryRecord) -> None:
+        """What another process has seen since this one looked last."""
+        now = asyncio.get_running_loop().time()
+        troubled = record.state in _TROUBLE
+        if troubled and self.breaker.state is BreakerState.HEALTHY and not self._delivered:
+            wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
+            state = BreakerState(record.state)
+            self.move(self.breaker.resumed(state, reason=record.reason, reopens_at=now + wait))
+            self._told = _told(self.breaker), self.rate
+        elif not troubled and self.breaker.state in _TROUBLE and self.breaker.reopens_at > now:
+            self.breaker = self.breaker.asking_at(now)
+            self._changed()
+
+    def _is_news(self, record: DeliveryRecord) -> bool:
+        """Whether this breaker has changed since it was told, or was never told and is another."""
+        state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)
+        return _told(self.breaker) != state or abs(rate - self.rate) > max(1.0, rate * 0.1)
+
+
+def _told(breaker: Breaker) -> tuple[str, str, int]:
+    return breaker.state.value, breaker.reason, breaker.failures

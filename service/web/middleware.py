@@ -1,0 +1,98 @@
+"""The outermost middleware: every request gets a request id, an answer in the one form, a log line.
+
+The invariant: whatever a handler raises, the client gets a JSON answer with `X-Request-Id`, and the
+log has a line with that id. Nothing of the body, the cookies or the query is logged.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import structlog
+import uuid_utils
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from service.errors import BodyTimeoutError, InvalidJsonError, OutboxUnavailableError, RefusedError
+from service.observe.logs import RequestLine, request_log, timestamp
+from service.observe.recorder import Recorder
+from service.web.errors import error_response, http_error_response, internal_error_response
+
+REQUEST_ID = "X-Request-Id"
+request_id_key = web.RequestKey("request_id", str)
+arrived_at_key = web.RequestKey("arrived_at", float)
+event_id_key = web.RequestKey("event_id", str)
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
+
+log = structlog.get_logger("service.web")
+
+
+def answering(recorder: Recorder) -> Middleware:
+    """The middleware. A client's own request id is kept when it is a plain token."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = request.get(arrived_at_key) or time.perf_counter()
+        given = request.headers.get(REQUEST_ID)
+        request_id = given if given and _is_request_id(given) else str(uuid_utils.uuid7())
+        request[request_id_key] = request_id
+        code = None
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except (RefusedError, OutboxUnavailableError) as error:
+            code = error.code
+            response = error_response(error)
+            recorder.count("refused", code=code)
+        except web.HTTPException as error:
+            if error.status < web.HTTPBadRequest.status_code:
+                raise
+            response = http_error_response(error)
+        except web.RequestPayloadError:
+            code = InvalidJsonError.code
+            response = error_response(InvalidJsonError())
+        except Exception as error:
+            if isinstance(error, ConnectionError) and request.transport is None:
+                code = BodyTimeoutError.code  # the client has gone in the middle of its body
+                response = error_response(BodyTimeoutError())
+            else:
+                log.exception("request_failed", request_id=request_id)
+                response = internal_error_response()
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+        if request_log.enabled and not _is_quiet(request, response):
+            _log_line(request, response, request_id, code, time.perf_counter() - began)
+        return response
+
+    return answer
+
+
+def _is_quiet(request: web.Request, response: web.StreamResponse) -> bool:
+    """A probe that went well says nothing new, many times a minute."""
+    return request.path in _PROBES and response.status < web.HTTPBadRequest.status_code
+
+
+def _log_line(
+    request: web.Request,
+    response: web.StreamResponse,
+    request_id: str,
+    code: str | None,
+    seconds: float,
+) -> None:
+    resource = request.match_info.route.resource
+    request_log.write(
+        RequestLine(
+            "request",
+            "info",
+            timestamp(),
+            request_id,
+            request.method,
+            resource.canonical if resource else None,
+            response.status,
+            round(seconds * 1000, 2),
+            code,
+            request.get(event_id_key),
+        )
+    )

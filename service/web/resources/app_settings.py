@@ -1,0 +1,108 @@
+"""Application settings over HTTP: one's own, and an organization's for operators."""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+
+from service.app_settings.app_settings import MAX_SETTINGS_BYTES, AppSettings, Tree, parse_settings
+from service.errors import InvalidFieldError, OperatorRequiredError, OutboxUnavailableError
+from service.identity.operators import Operators
+from service.identity.user import User
+from service.web.auth import SIGNED_IN_REFUSALS, Gate
+from service.web.body import JSON_REFUSALS, read_json_bytes
+from service.web.openapi import Operation
+
+_MAX_ID_CHARS = 255
+
+_log = structlog.get_logger(__name__)
+
+
+class AppSettingsResource:
+    """The handlers under /api/settings."""
+
+    def __init__(
+        self,
+        app_settings: AppSettings,
+        gate: Gate,
+        operators: Operators,
+    ) -> None:
+        self._app_settings = app_settings
+        self._gate = gate
+        self._operators = operators
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get("/api/settings", self.show),
+            web.put("/api/settings", self.replace_own),
+            web.put("/api/settings/organization/{id}", self.replace_organization),
+        ]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "GET",
+                "/api/settings",
+                "The effective application settings",
+                answer=Tree,
+                refusals=(*SIGNED_IN_REFUSALS, OutboxUnavailableError),
+            ),
+            Operation(
+                "PUT",
+                "/api/settings",
+                "Replace one's own application settings",
+                body=Tree,
+                answer=Tree,
+                refusals=(*SIGNED_IN_REFUSALS, *JSON_REFUSALS, OutboxUnavailableError),
+            ),
+            Operation(
+                "PUT",
+                "/api/settings/organization/{id}",
+                "Replace an organization's application settings, for operators",
+                body=Tree,
+                answer=Tree,
+                refusals=(
+                    *SIGNED_IN_REFUSALS,
+                    *JSON_REFUSALS,
+                    OperatorRequiredError,
+                    OutboxUnavailableError,
+                ),
+            ),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The effective settings of who asks."""
+        return await self._effective(await self._gate.user(request))
+
+    async def replace_own(self, request: web.Request) -> web.Response:
+        """Replace one's own settings; answers the settings that are now effective."""
+        user = await self._gate.user(request)
+        settings = await self._body(request)
+        await self._app_settings.replace_user(user.id, settings)
+        return await self._effective(user)
+
+    async def replace_organization(self, request: web.Request) -> web.Response:
+        """Replace an organization's settings, for operators; answers what is now stored."""
+        user = await self._gate.user(request)
+        self._operators.require(user)
+        organization_id = request.match_info["id"]
+        if len(organization_id) > _MAX_ID_CHARS or not organization_id.isprintable():
+            raise InvalidFieldError("An organization's id is 1 to 255 printable characters.")
+        settings = await self._body(request)
+        await self._app_settings.replace_organization(organization_id, settings)
+        _log.info(
+            "operator_action",
+            action="replace_organization_settings",
+            actor=user.id,
+            organization_id=organization_id,
+        )
+        return web.json_response(settings)
+
+    async def _body(self, request: web.Request) -> Tree:
+        return parse_settings(await read_json_bytes(request, max_bytes=MAX_SETTINGS_BYTES))
+
+    async def _effective(self, user: User) -> web.Response:
+        encoded = await self._app_settings.effective(user)
+        return web.Response(body=bytes(encoded), content_type="application/json")

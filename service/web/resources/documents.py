@@ -1,0 +1,80 @@
+"""Posting a document for indexing: the event type behind POST /api/route."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from service.app_settings.app_settings import AppSettings
+from service.documents.document_name import MAX_NAME_BYTES, check_document_name
+from service.errors import (
+    DocumentNameInvalidError,
+    DocumentNameRequiredError,
+    DocumentNotFoundError,
+    StorageNotConfiguredError,
+)
+from service.identity.user import User
+from service.web.resources.event_route import EventType
+
+_NAME_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_BYTES}
+
+
+class IndexDocument(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The body: which document. Checked by `check_document_name`, for its own error codes."""
+
+    document_name: Annotated[Any, Meta(extra_json_schema=_NAME_SCHEMA)] = UNSET
+
+
+class DocumentData(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """The event's data. `object` and `unchecked` are what DOCUMENT_CHECK found out."""
+
+    document_name: str
+    bucket: str
+    region: str
+    app_settings: msgspec.Raw
+    object: Mapping[str, Any] | None = None
+    unchecked: bool = False
+
+
+def documents_event(
+    *,
+    region: str | None,
+    bucket: str | None,
+    app_settings: AppSettings,
+    look_up: Callable[[str], Awaitable[Mapping[str, Any]]],
+) -> EventType[IndexDocument]:
+    """The event `documents/aws.index`. `look_up` gives what to add to the data of a document."""
+    missing = [
+        name for name, value in (("AWS_S3_REGION", region), ("AWS_S3_BUCKET", bucket)) if not value
+    ]
+
+    def require() -> None:
+        if missing:
+            raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
+
+    def check(body: IndexDocument) -> None:
+        check_document_name(body.document_name)
+
+    async def data(body: IndexDocument, user: User) -> DocumentData:
+        found = await look_up(body.document_name)
+        settings = await app_settings.effective(user)
+        return DocumentData(body.document_name, bucket or "", region or "", settings, **found)
+
+    return EventType(
+        path="/api/route",
+        name="documents/aws.index",
+        body=IndexDocument,
+        summary="Hand a document over for indexing",
+        require=require,
+        check=check,
+        data=data,
+        refusals=(
+            StorageNotConfiguredError,
+            DocumentNameRequiredError,
+            DocumentNameInvalidError,
+            DocumentNotFoundError,
+        ),
+    )

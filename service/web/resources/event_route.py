@@ -1,0 +1,208 @@
+"""The intake of events over HTTP: every check in its order, then one durable append.
+
+An `EventType` declares a route: its path, its body, its event name, its data. All of them share
+this handler, so that a new event type is one declaration. The invariant: the first check that
+fails answers, and nothing is stored unless all pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+from aiohttp import hdrs, web
+
+from service.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    CrossSiteRequestError,
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    InvalidFieldError,
+    InvalidJsonError,
+    JsonRequiredError,
+    OutboxFullError,
+    OutboxUnavailableError,
+    RefusedError,
+    SessionRequiredError,
+    TooManyPendingError,
+)
+from service.identity.user import User
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import encode_event
+from service.outbox.model import IdempotencyKey
+from service.outbox.ports import Intake
+from service.web.body import BODY_SECONDS, check_utf8
+from service.web.middleware import event_id_key
+from service.web.openapi import Header, Operation
+
+MAX_BODY_BYTES = 1024 * 1024
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_JSON = "application/json"
+_KEY = "[!-~]{1,255}"
+_is_visible_ascii = re.compile(_KEY).fullmatch
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+_REFUSALS = (
+    SessionRequiredError,
+    CrossSiteRequestError,
+    JsonRequiredError,
+    BodyTooLargeError,
+    BodyTimeoutError,
+    InvalidJsonError,
+    InvalidFieldError,
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    TooManyPendingError,
+    OutboxFullError,
+    OutboxUnavailableError,
+)
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType(Generic[Body]):
+    """One kind of event that front ends may post.
+
+    `check` validates a decoded body (raising RefusedError), `data` makes the event's data from it
+    for a user, `require` raises when this type can't be taken at all (its configuration misses).
+    """
+
+    path: str
+    name: str
+    body: type[Body]
+    summary: str
+    check: Callable[[Body], None]
+    data: Callable[[Body, User], Awaitable[msgspec.Struct]]
+    require: Callable[[], None] = lambda: None
+    refusals: Sequence[type[RefusedError]] = ()
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The answer to an accepted event."""
+
+    status: str
+    event_id: str
+
+
+class EventRoute(Generic[Body]):
+    """The handler of one event type.
+
+    `user_of` gives the user of a state-changing request, or raises SessionRequiredError or
+    CrossSiteRequestError.
+    """
+
+    def __init__(
+        self,
+        kind: EventType[Body],
+        intake: Intake,
+        user_of: Callable[[web.Request], Awaitable[User]],
+    ) -> None:
+        self._kind = kind
+        self._intake = intake
+        self._user_of = user_of
+        self._decode = msgspec.json.Decoder(kind.body).decode
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.post(self._kind.path, self.post)]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "POST",
+                self._kind.path,
+                self._kind.summary,
+                body=self._kind.body,
+                answer=Accepted,
+                refusals=(*_REFUSALS, *self._kind.refusals),
+                headers={IDEMPOTENCY_KEY: Header("A repeat is the same event.", f"^{_KEY}$")},
+            )
+        ]
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Accept one event."""
+        kind = self._kind
+        kind.require()
+        user = await self._user_of(request)
+        body = self._parse(await _read(request))
+        kind.check(body)
+        key = _idempotency_key(request, kind.name, body)
+        data = await kind.data(body, user)
+        event = encode_event(kind.name, data, user, wall_now_ms())
+        receipt = await self._intake.append(event, key=key)
+        request[event_id_key] = receipt.event_id
+        headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
+        if receipt.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
+        return web.Response(body=answer, content_type=_JSON, headers=headers)
+
+    def _parse(self, raw: bytes) -> Body:
+        check_utf8(raw)
+        try:
+            return self._decode(raw)
+        except msgspec.ValidationError as error:
+            if _is_object(raw):
+                raise InvalidFieldError from error
+            raise InvalidJsonError from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._explain(raw)
+            raise InvalidJsonError from error
+
+    def _explain(self, raw: bytes) -> None:
+        """Let the body's own check name a lone surrogate, which no JSON decoder here takes."""
+        try:
+            found = json.loads(raw, parse_constant=_refuse)
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            if isinstance(found, dict):
+                fields = msgspec.structs.fields(self._kind.body)
+                names = {field.encode_name: field.name for field in fields}
+                known = {names[key]: value for key, value in found.items() if key in names}
+                self._kind.check(self._kind.body(**known))
+        except (ValueError, RecursionError):
+            return
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body, once it is known to be JSON and small enough."""
+    kind = request.headers.get(hdrs.CONTENT_TYPE, "")
+    if _JSON not in (kind, request.content_type):
+        raise JsonRequiredError
+    if request.content_length and request.content_length > MAX_BODY_BYTES:
+        raise BodyTooLargeError
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise BodyTimeoutError from error
+
+
+def _idempotency_key(
+    request: web.Request, name: str, body: msgspec.Struct
+) -> IdempotencyKey | None:
+    given = request.headers.get(IDEMPOTENCY_KEY)
+    if given is None:
+        return None
+    if not _is_visible_ascii(given):
+        raise IdempotencyKeyInvalidError
+    return IdempotencyKey(given, hashlib.sha256(name.encode() + b"\0" + _encode(body)).digest())
+
+
+def _is_object(raw: bytes) -> bool:
+    return raw.lstrip(b" \t\r\n")[:1] == b"{"
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)

@@ -1,0 +1,118 @@
+"""Alive, ready, and the metrics: what orchestrators and monitoring ask.
+
+Ready means that posts can be accepted and are being delivered or retried: the store is writable,
+the background tasks run, the configuration is whole. An outage of Inngest is not unreadiness; it
+shows in the detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from aiohttp import web
+
+from service.errors import MetricsTokenRequiredError
+from service.web.openapi import Operation
+from service.web.peer import check_metrics_access, is_local
+
+_encode = msgspec.json.Encoder().encode
+_UNAVAILABLE = 503
+REASON_KEY = "reason"
+
+
+class Alive(msgspec.Struct, frozen=True, gc=False):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True, gc=False):
+    """Whether the service is ready, and the state of its parts."""
+
+    status: str
+    faults: list[str]
+    detail: dict[str, object]
+
+
+class Health:
+    """The handlers of /healthz, /readyz and /metrics.
+
+    `faults` gives what makes the service unready, a sentence each; `detail` what is worth seeing;
+    `render_metrics` the exposition text with its content type.
+    """
+
+    def __init__(
+        self,
+        *,
+        faults: Callable[[], list[str]],
+        detail: Callable[[], Mapping[str, object]],
+        render_metrics: Callable[[], tuple[bytes, str]],
+        metrics_token: str | None,
+    ) -> None:
+        self._faults = faults
+        self._detail = detail
+        self._render_metrics = render_metrics
+        self._metrics_token = metrics_token
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+        ]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        refusals = (MetricsTokenRequiredError,)
+        return [
+            Operation("GET", "/healthz", "Is the process alive?", answer=Alive),
+            Operation(
+                "GET",
+                "/readyz",
+                "Can posts be accepted? 503 with the faults when not.",
+                answer=Readiness,
+                also={_UNAVAILABLE: Readiness},
+            ),
+            Operation(
+                "GET",
+                "/metrics",
+                "The figures, for Prometheus",
+                answer=str,
+                produces="text/plain",
+                refusals=refusals,
+            ),
+        ]
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """The process answers."""
+        del request
+        return _json(200, Alive("ok"))
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 when ready, 503 with the faults when not.
+
+        Inngest's own words are for this machine only: they may quote what it was sent.
+        """
+        faults, detail = self._faults(), dict(self._detail())
+        if not is_local(request):
+            detail = {name: _without_reason(value) for name, value in detail.items()}
+        ready = Readiness("unready" if faults else "ready", faults, detail)
+        return _json(_UNAVAILABLE if faults else 200, ready)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The figures in Prometheus' text format."""
+        check_metrics_access(request, self._metrics_token)
+        body, content_type = self._render_metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _without_reason(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: inner for name, inner in value.items() if name != REASON_KEY}
+    return value
+
+
+def _json(status: int, body: object) -> web.Response:
+    return web.Response(status=status, body=_encode(body), content_type="application/json")

@@ -1,0 +1,159 @@
+"""POST /api/uploads: a signed form with which a browser uploads a document straight to S3.
+
+The bytes never pass through the service. Each user's keys start with a prefix of their own, made
+from the user's id, so that no upload overwrites another user's document; the answer's
+`documentName` is what POST /api/route takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from service.documents.bucket import UPLOAD_SECONDS, Bucket
+from service.documents.document_name import MAX_NAME_BYTES, check_document_name
+from service.errors import (
+    DocumentNameInvalidError,
+    DocumentNameRequiredError,
+    InvalidFieldError,
+    StorageNotConfiguredError,
+)
+from service.identity.user import User
+from service.web.auth import SIGNED_IN_REFUSALS
+from service.web.body import JSON_REFUSALS, read_json
+from service.web.openapi import Operation
+
+MAX_UPLOAD_BYTES = 5 * 1024**3  # what S3 takes in a single POST
+_MAX_TYPE_CHARS = 255
+_RESTRICTED = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_is_media_type = re.compile(
+    rf'{_RESTRICTED}/{_RESTRICTED}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*'
+).fullmatch
+_encode = msgspec.json.Encoder().encode
+
+
+class UploadBody(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What is asked for; each field is checked by itself, to answer with its own sentence."""
+
+    document_name: Any = None
+    content_type: Any = None
+    size: Any = None
+
+
+class UploadForm(msgspec.Struct, frozen=True, gc=False):
+    """Where and what to POST, the file last, as the field `file`."""
+
+    method: str
+    url: str
+    fields: dict[str, str]
+
+
+class UploadAnswer(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The signed form and the name under which the document will be known."""
+
+    status: str
+    document_name: str
+    upload: UploadForm
+    expires_in_seconds: int
+
+
+_body = msgspec.json.Decoder(UploadBody)
+
+
+class Uploads:
+    """The handler under /api/uploads.
+
+    `storage` gives the open bucket or raises StorageNotConfiguredError; `user_of` gives the user
+    of a request that may change something, or raises the refusal.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Callable[[], Bucket],
+        user_of: Callable[[web.Request], Awaitable[User]],
+    ) -> None:
+        self._storage = storage
+        self._user_of = user_of
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.post("/api/uploads", self.create)]
+
+    def operations(self) -> list[Operation]:
+        """What the API's description says."""
+        return [
+            Operation(
+                "POST",
+                "/api/uploads",
+                "A signed form for uploading a document straight to S3",
+                body=UploadBody,
+                answer=UploadAnswer,
+                refusals=(
+                    StorageNotConfiguredError,
+                    *SIGNED_IN_REFUSALS,
+                    *JSON_REFUSALS,
+                    DocumentNameRequiredError,
+                    DocumentNameInvalidError,
+                ),
+            )
+        ]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Sign an upload of exactly the named key, content type and size."""
+        bucket = self._storage()
+        user = await self._user_of(request)
+        body = await read_json(request, _body)
+        key = upload_key(user, body.document_name)
+        form = await bucket.presign_upload(
+            key, _check_content_type(body.content_type), _check_size(body.size)
+        )
+        answer = UploadAnswer("ok", key, UploadForm("POST", form.url, form.fields), UPLOAD_SECONDS)
+        return web.Response(
+            body=_encode(answer),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def upload_prefix(user: User) -> str:
+    """Where the documents of `user` are: `users/` and 32 hex digits of the SHA-256 of the id.
+
+    >>> upload_prefix(User("u-1"))
+    'users/a24a7f55f278dd49fb1f99c5507800cb/'
+    """
+    digest = hashlib.sha256(user.id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"users/{digest[:32]}/"
+
+
+def upload_key(user: User, document_name: object) -> str:
+    """The key for a document of `user`; a documentName itself.
+
+    Raises DocumentNameRequiredError, DocumentNameInvalidError.
+    """
+    name = check_document_name(document_name)
+    if "${filename}" in name:
+        # S3 would put the uploaded file's own name in its place.
+        raise DocumentNameInvalidError("documentName holds ${filename}, which S3 would replace")
+    key = upload_prefix(user) + name
+    if len(key.encode()) > MAX_NAME_BYTES:
+        raise DocumentNameInvalidError("documentName is too long for an upload")
+    return key
+
+
+def _check_content_type(value: object) -> str:
+    if isinstance(value, str) and len(value) <= _MAX_TYPE_CHARS and _is_media_type(value):
+        return value
+    raise InvalidFieldError("contentType is not a media type such as application/pdf")
+
+
+def _check_size(value: object) -> int:
+    if type(value) is int and 1 <= value <= MAX_UPLOAD_BYTES:
+        return value
+    raise InvalidFieldError("size is not a whole number of bytes from 1 to 5 GiB")

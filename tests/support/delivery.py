@@ -1,0 +1,102 @@
+"""A relay at work between a real SQLite outbox and the fake Inngest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from service.fake_inngest.event_api import EventApi
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.outbox.event import encode_event
+from service.outbox.model import Row, State
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.relay.breaker import BreakerState
+from service.relay.inngest import InngestSender
+from service.relay.relay import Relay
+from tests.support.storage import eventually
+
+
+class Document(msgspec.Struct, rename="camel"):
+    document_name: str
+
+
+class Delivery:
+    """A relay at work, and what becomes of the events that are given to it."""
+
+    def __init__(self, outbox: SqliteOutbox, relay: Relay, api: EventApi) -> None:
+        self.outbox = outbox
+        self.relay = relay
+        self.api = api
+
+    async def accept(self, *names: str) -> list[str]:
+        """Append an event for each name at one moment; their ids."""
+        user = User(id="u-1", email=None, name=None, organization_id=None, email_verified=False)
+        now_ms = int(time.time() * 1000)
+        events = [
+            encode_event("documents/aws.index", Document(name), user, now_ms) for name in names
+        ]
+        await asyncio.gather(*(self.outbox.append(one) for one in events))
+        return [one.id for one in events]
+
+    async def row(self, event_id: str) -> Row:
+        row = await self.outbox.find(event_id)
+        assert row is not None
+        return row
+
+    async def ends(self, ids: list[str], state: State = State.DELIVERED) -> list[Row]:
+        """Wait until all these events are in `state`."""
+
+        async def rows() -> list[Row]:
+            return [await self.row(one) for one in ids]
+
+        return await eventually(rows, lambda found: all(row.state is state for row in found))
+
+    async def delivery_is(self, state: BreakerState) -> None:
+        async def look() -> BreakerState:
+            return self.relay.breaker.state
+
+        await eventually(look, lambda found: found is state)
+
+
+@contextlib.asynccontextmanager
+async def delivering(
+    path: Path, api: EventApi, *, senders: int = 4, fallback_key: str | None = None
+) -> AsyncIterator[Delivery]:
+    async with (
+        open_sqlite_outbox(path, max_pending=10_000, max_pending_per_user=10_000) as outbox,
+        aiohttp.ClientSession() as http,
+    ):
+        sender = InngestSender(
+            http,
+            origin=api.url,
+            key="key-1",
+            fallback_key=fallback_key,
+            environment=None,
+            timeout_seconds=0.5,
+        )
+        relay = Relay(
+            outbox,
+            sender,
+            NullRecorder(),
+            max_events=100,
+            max_bytes=1 << 20,
+            senders=senders,
+            send_timeout_seconds=0.5,
+            drain_seconds=5,
+        )
+        running = [asyncio.create_task(relay.run()), asyncio.create_task(relay.sync_breaker())]
+        try:
+            yield Delivery(outbox, relay, api)
+        finally:
+            for task in running:
+                task.cancel()
+            ended = await asyncio.gather(*running, return_exceptions=True)
+            await relay.stop()
+            assert all(one is None or isinstance(one, asyncio.CancelledError) for one in ended)

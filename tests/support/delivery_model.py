@@ -1,0 +1,222 @@
+"""A model of everything around the relay: the store's queue, Inngest, and what goes wrong with it.
+
+Runs in virtual time. The queue follows the port's rules and checks that the relay does; Inngest
+takes events in order, as its Event API does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Entry, Isolated, Settlement
+from service.relay.outcome import Answer
+
+HEALTHY, REFUSED, FAILING, HANGING, HUGE = "healthy", "refused", "failing", "hanging", "huge"
+TIMEOUT_SECONDS = 10.0
+TRIP_SECONDS = 0.02
+_TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
+
+
+OPEN = DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
+
+
+@dataclass
+class ModelRow:
+    seq: int
+    kind: str
+    born_at: float
+    state: str = "pending"
+    attempts: int = 0
+    isolated: bool = False
+    due_at: float = 0.0
+    sends: int = 0
+    claim: str | None = None
+    settled_at: float | None = None
+    reason: str = ""
+
+    @property
+    def payload(self) -> bytes:
+        return f"{self.seq}:{self.kind}".encode()
+
+
+@dataclass
+class ModelQueue:
+    rows: dict[int, ModelRow] = field(default_factory=dict)
+    record: DeliveryRecord = OPEN
+    stale: int = 0
+    failing: bool = False
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._woken = asyncio.Event()
+
+    def add(self, kind: str) -> ModelRow:
+        row = ModelRow(next(self._numbers), kind, _now())
+        self.rows[row.seq] = row
+        self._woken.set()
+        return row
+
+    async def claim(self, ask: ClaimRequest) -> Batch:
+        if self.failing:
+            raise OutboxUnavailableError
+        while not (rows := self._pick(ask)):
+            soon = _now() + _TICK_SECONDS
+            wake = [row.due_at - _now() for row in self._free() if row.due_at > soon]
+            self._woken.clear()
+            waiting = asyncio.ensure_future(self._woken.wait())
+            try:
+                await asyncio.wait({waiting}, timeout=min(wake, default=3600.0))
+            finally:
+                waiting.cancel()
+        claim = f"c-{next(self._numbers)}"
+        for row in rows:
+            row.claim = claim
+        return Batch(
+            claim, tuple(_entry(row) for row in rows), b",".join(row.payload for row in rows)
+        )
+
+    async def settle(self, settlement: Settlement) -> int:
+        await asyncio.sleep(0.001)
+        ends = [
+            *((seq, "delivered", None) for seq in settlement.delivered),
+            *((retry.seq, "pending", retry) for retry in settlement.retry),
+            *((dead.seq, "dead", dead) for dead in settlement.dead),
+        ]
+        named = [seq for seq, _, _ in ends]
+        held = [row.seq for row in self.rows.values() if row.claim == settlement.claim]
+        assert sorted(named) == sorted(held), "every claimed row ends in exactly one place"
+        for seq, state, change in ends:
+            row = self.rows[seq]
+            row.state, row.claim, row.sends = state, None, row.sends + 1
+            if state != "pending":
+                row.settled_at = _now()
+            if state == "delivered":
+                row.attempts += 1
+            if change is not None:
+                assert change.attempts - row.attempts in (0, 1)
+                row.attempts = change.attempts
+            if state == "pending":
+                row.isolated, row.due_at = change.isolated, _now() + change.delay_seconds
+            if state == "dead":
+                row.reason = change.reason
+        self._woken.set()
+        return 0
+
+    async def load_delivery(self) -> DeliveryRecord:
+        return self.record
+
+    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
+        self.record = record
+        return record
+
+    def _free(self) -> list[ModelRow]:
+        return [r for r in self.rows.values() if r.state == "pending" and r.claim is None]
+
+    def _pick(self, ask: ClaimRequest) -> list[ModelRow]:
+        due = [row for row in self._free() if row.due_at <= _now() + _TICK_SECONDS]
+        isolated = sorted((r for r in due if r.isolated), key=lambda r: (r.due_at, r.seq))
+        others = sorted((r for r in due if not r.isolated), key=lambda r: r.seq)
+        if isolated and (
+            ask.isolated is Isolated.FIRST or (ask.isolated is Isolated.LAST and not others)
+        ):
+            return isolated[:1]
+        fresh = int(ask.max_events * ask.fresh_share)
+        picked = others[: ask.max_events - fresh]
+        picked += others[len(picked) :][-fresh:] if fresh else []
+        sizes = itertools.accumulate(len(row.payload) for row in picked)
+        return [
+            row
+            for index, (row, size) in enumerate(zip(picked, sizes, strict=True))
+            if index == 0 or size <= ask.max_bytes
+        ]
+
+
+class ModelInngest:
+    """`mode` is what goes wrong with it now: None, or a word that `_trouble` knows."""
+
+    def __init__(self, *, max_bytes: int = 1 << 30) -> None:
+        self.mode: str | None = None
+        self.max_bytes = max_bytes
+        self.times: Counter[int] = Counter()
+        self.sent_alone: Counter[int] = Counter()
+        self.under_way = 0
+        self.most_under_way = 0
+        self.sent_at: list[tuple[float, int]] = []
+
+    async def send(self, payloads: bytes) -> Answer:
+        pairs = [one.split(":") for one in payloads.decode().split(",")]
+        rows = [(int(seq), kind) for seq, kind in pairs]
+        if len(rows) == 1:
+            self.sent_alone[rows[0][0]] += 1
+        self.sent_at.append((_now(), len(rows)))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await self._answer(rows, len(payloads))
+        finally:
+            self.under_way -= 1
+
+    async def _answer(self, rows: list[tuple[int, str]], size: int) -> Answer:
+        if self.mode is not None:
+            return await self._trouble(self.mode, rows)
+        await asyncio.sleep(TRIP_SECONDS)
+        kinds = {kind for _, kind in rows}
+        if size > self.max_bytes or HUGE in kinds:
+            return Answer(413, (), "too large")
+        if HANGING in kinds:
+            await asyncio.sleep(TIMEOUT_SECONDS - TRIP_SECONDS)
+            return Answer(None, words="timeout")
+        if FAILING in kinds:
+            return Answer(500, (), "it broke")
+        return self._take(rows)
+
+    def _take(self, rows: list[tuple[int, str]]) -> Answer:
+        healthy = list(itertools.takewhile(lambda row: row[1] != REFUSED, rows))
+        self.times.update(seq for seq, _ in healthy)
+        ids = tuple("01J" for _ in healthy)
+        if len(healthy) < len(rows):
+            return Answer(400, ids or ("",), "this event is bad")
+        return Answer(200, ids)
+
+    async def _trouble(self, mode: str, rows: list[tuple[int, str]]) -> Answer:
+        await asyncio.sleep(TIMEOUT_SECONDS if mode == "hang" else TRIP_SECONDS)
+        good = list(itertools.takewhile(lambda row: row[1] == HEALTHY, rows))
+        if mode == "lost":
+            self._take(good)
+        if mode == "partial" and len(rows) > 1 and good:
+            return self._take(good[:1])
+        answers = {
+            "away": Answer(None, words="refused", reached=False),
+            "hang": Answer(None, words="timeout"),
+            "lost": Answer(None, words="reset"),
+            "failing": Answer(500, (), "down"),
+            "garbage": Answer(200, None, "an answer that is not the API's"),
+            "busy": Answer(429, (), "slow down", retry_after_seconds=3.0),
+            "no_key": Answer(401, (), "Event key not found"),
+            "refusing": Answer(400, ("",), "publish failed"),
+            "partial": Answer(200, ("",)),
+        }
+        return answers[mode]
+
+
+MODES = ("away", "hang", "lost", "failing", "garbage", "busy", "no_key", "partial")
+
+
+def _entry(row: ModelRow) -> Entry:
+    return Entry(
+        seq=row.seq,
+        event_id=f"e-{row.seq}",
+        accepted_at_ms=0,
+        user_id="u-1",
+        attempts=row.attempts,
+        isolated=row.isolated,
+        sends=row.sends,
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

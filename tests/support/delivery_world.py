@@ -1,0 +1,86 @@
+"""A relay at work in the model of its neighbours, and where each kind of event has to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from service.observe.recorder import NullRecorder
+from service.relay.relay import Relay
+from tests.support.delivery_model import (
+    FAILING,
+    HANGING,
+    HEALTHY,
+    HUGE,
+    REFUSED,
+    ModelInngest,
+    ModelQueue,
+    ModelRow,
+)
+
+REASONS = {
+    REFUSED: "rejected",
+    FAILING: "undeliverable",
+    HANGING: "undeliverable",
+    HUGE: "too_large",
+}
+
+
+class World:
+    def __init__(self, *, senders: int = 4, max_events: int = 50, max_bytes: int = 1 << 30) -> None:
+        self.queue = ModelQueue()
+        self.inngest = ModelInngest(max_bytes=max_bytes)
+        self.beats = 0
+        self.relay = Relay(
+            self.queue,
+            self.inngest,
+            NullRecorder(),
+            max_events=max_events,
+            max_bytes=1 << 20,
+            senders=senders,
+            send_timeout_seconds=10,
+            drain_seconds=30,
+            beat=self._beat,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [
+            asyncio.create_task(self.relay.run()),
+            asyncio.create_task(self.relay.sync_breaker()),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            await self.relay.stop()
+            assert all(isinstance(one, asyncio.CancelledError) for one in done), done
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+    def add(self, *kinds: str) -> list[ModelRow]:
+        return [self.queue.add(kind) for kind in kinds]
+
+    async def until(self, rows: list[ModelRow], seconds: float) -> float:
+        """Wait until every row is settled; how long it took."""
+        began = asyncio.get_running_loop().time()
+        while left := [row for row in rows if row.settled_at is None]:
+            waited = asyncio.get_running_loop().time() - began
+            assert waited <= seconds, (
+                f"not settled after {waited:g} s: {left[:5]}, {self.relay.breaker}"
+            )
+            await asyncio.sleep(0.1)
+        return asyncio.get_running_loop().time() - began
+
+
+def check(rows: list[ModelRow]) -> None:
+    """Each row ended where its kind belongs."""
+    for row in rows:
+        if row.kind == HEALTHY:
+            assert row.state == "delivered", row
+        else:
+            assert (row.state, row.reason) == ("dead", REASONS[row.kind]), row

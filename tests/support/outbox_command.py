@@ -1,0 +1,53 @@
+"""The `outbox` script beside an outbox of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from service.cli.outbox.main import app
+from service.outbox.model import Dead, Retry, Settlement
+from tests.support.storage import Outbox, append_all, claim
+
+
+async def outbox_command(path: Path | str, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    url = path if isinstance(path, str) else f"sqlite:///{path}"
+    # A command has a loop of its own, and the outbox under test goes on meanwhile.
+    result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", url])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def outbox_json(path: Path | str, *arguments: str) -> Any:
+    """What a command that succeeds prints with --json."""
+    code, out, err = await outbox_command(path, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+async def one_of_each(outbox: Outbox) -> dict[str, str]:
+    """Rows in every state; returns their ids by state."""
+    dead, isolated, delivered = await append_all(outbox, 3, "u-1")
+    batch = await claim(outbox)
+    seqs = [entry.seq for entry in batch.entries]
+    await outbox.settle(
+        Settlement(
+            batch.claim,
+            dead=[Dead(seqs[0], 3, "rejected", "the name is missing")],
+            retry=[Retry(seqs[1], 60.0, 1, isolated=True, note="refused: no")],
+            delivered=[seqs[2]],
+        )
+    )
+    [held] = await append_all(outbox, 1, "u-2")
+    await claim(outbox)
+    return {
+        "dead": dead.id,
+        "pending": isolated.id,
+        "delivered": delivered.id,
+        "delivering": held.id,
+    }

@@ -1,0 +1,73 @@
+"""Posts to an outbox whose store may be away: what is acknowledged, what fails, and how soon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Filter
+from tests.support.storage import Outbox, event, eventually
+
+# An append fails within 2 s; a machine that is busy with other tests gets some more.
+FAILS_WITHIN_SECONDS = 4.0
+
+
+async def can_append(outbox: Outbox) -> bool:
+    try:
+        await outbox.append(event())
+    except OutboxUnavailableError:
+        return False
+    return True
+
+
+async def fails_soon(outbox: Outbox) -> None:
+    async with asyncio.timeout(FAILS_WITHIN_SECONDS):
+        with pytest.raises(OutboxUnavailableError) as error:
+            await outbox.append(event())
+    assert error.value.retry_after_seconds
+
+
+class Posting:
+    """Appends until it is stopped, and remembers what was acknowledged."""
+
+    def __init__(self, outbox: Outbox, *, workers: int = 8) -> None:
+        self.accepted: list[str] = []
+        self.failed = 0
+        self._outbox = outbox
+        self._workers = workers
+
+    @contextlib.asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._post()) for _ in range(self._workers)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def more(self, count: int = 50) -> None:
+        """Wait until so many more were acknowledged."""
+        wanted = len(self.accepted) + count
+
+        async def there() -> bool:
+            return len(self.accepted) >= wanted
+
+        await eventually(there)
+
+    async def _post(self) -> None:
+        while True:
+            try:
+                receipt = await self._outbox.append(event())
+                self.accepted.append(receipt.event_id)
+            except OutboxUnavailableError:
+                self.failed += 1
+                await asyncio.sleep(0.01)
+
+
+async def stored(outbox: Outbox) -> list[str]:
+    return [row.id for row in await outbox.rows(Filter(limit=1_000_000))]

@@ -1,0 +1,126 @@
+"""What the contract suite needs of a store: a place that can be opened, closed and opened again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import uuid_utils
+
+from service.app_settings.app_settings import Scopes
+from service.observe.recorder import NullRecorder
+from service.outbox.event import Event
+from service.outbox.model import Batch, ClaimRequest, Settlement
+from service.outbox.ports import Intake, Operations, Queue
+from service.outbox.postgres.store import open_postgres_outbox
+from service.outbox.sqlite.store import open_sqlite_outbox
+
+PATIENCE_SECONDS = 10.0
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+class Outbox(Intake, Queue, Operations, Scopes, Protocol):
+    """Everything that a store does."""
+
+
+class SqliteStorage:
+    shared = False  # one writing process
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, *, max_pending: int = 10_000, max_pending_per_user: int = 10_000
+    ) -> AsyncIterator[Outbox]:
+        async with open_sqlite_outbox(
+            self._path, max_pending=max_pending, max_pending_per_user=max_pending_per_user
+        ) as outbox:
+            yield outbox
+
+
+class PostgresStorage:
+    shared = True  # any number of processes
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, *, max_pending: int = 10_000, max_pending_per_user: int = 10_000
+    ) -> AsyncIterator[Outbox]:
+        async with open_postgres_outbox(
+            self.url,
+            max_pending=max_pending,
+            max_pending_per_user=max_pending_per_user,
+            recorder=NullRecorder(),
+        ) as outbox:
+            # What is stored while a count runs may be counted twice until the next one.
+            await eventually(lambda: asyncio.sleep(0, outbox._quota._next_count_at))
+            yield outbox
+
+
+Storage = SqliteStorage | PostgresStorage
+
+
+def event(user_id: str = "u-1", *, name: str = "documents/aws.index", size: int = 200) -> Event:
+    event_id = str(uuid_utils.uuid7())
+    payload = b'{"id":"%s","n":%d,"pad":"' % (event_id.encode(), next(_numbers))
+    payload += b"x" * max(0, size - len(payload) - 2) + b'"}'
+    return Event(event_id, name, user_id, int(time.time() * 1000), payload)
+
+
+def ask(max_events: int = 100, **changes: object) -> ClaimRequest:
+    wanted = {"max_bytes": 1_000_000, "lease_seconds": 30.0, **changes}
+    return ClaimRequest(max_events, **wanted)
+
+
+async def append_all(outbox: Outbox, count: int, user_id: str = "u-1") -> list[Event]:
+    events = [event(user_id) for _ in range(count)]
+    for each in events:
+        await outbox.append(each)
+    return events
+
+
+async def claim(outbox: Outbox, wanted: ClaimRequest | None = None) -> Batch:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await outbox.claim(wanted or ask())
+
+
+async def claims_nothing(outbox: Outbox, wanted: ClaimRequest | None = None) -> bool:
+    """Whether a claim still waits after an event of another kind has gone by: a short pause."""
+    waiting = asyncio.create_task(outbox.claim(wanted or ask()))
+    done, _ = await asyncio.wait({waiting}, timeout=0.15)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    return not done
+
+
+async def deliver(outbox: Outbox, batch: Batch) -> int:
+    seqs = [entry.seq for entry in batch.entries]
+    return await outbox.settle(Settlement(batch.claim, delivered=seqs))
+
+
+async def eventually(
+    look: Callable[[], Awaitable[T]],
+    wanted: Callable[[T], bool] = bool,
+    *,
+    within_seconds: float = PATIENCE_SECONDS,
+) -> T:
+    deadline = time.monotonic() + within_seconds
+    while True:
+        seen = await look()
+        if wanted(seen):
+            return seen
+        assert time.monotonic() < deadline, f"never came, last seen: {seen!r}"
+        await asyncio.sleep(0.01)
+
+
+def ids(batch: Batch) -> list[str]:
+    return [entry.event_id for entry in batch.entries]
