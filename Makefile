@@ -7,6 +7,7 @@ DEV    := $(VENV)/.ready-dev
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
 .PHONY: help run test demo bench check stack soak docs lock audit clean
@@ -46,11 +47,12 @@ demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of
 bench: $(DEV) ## measure the service beside what it replaces (a few minutes)
 	$(BIN)/python -m bench
 
-check: $(DEV) ## lint, types, layers
+check: $(DEV) ## lint, types, layers, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MKDOCS) build --strict
 
 stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes; needs Docker, or root on Debian)
 	$(BIN)/python -m tests.stack
@@ -59,7 +61,7 @@ soak: $(DEV) ## longer trials under faults and kills (about 8 minutes); prints w
 	$(BIN)/python -m pytest -m soak -s -q
 
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
-	$(BIN)/mkdocs serve
+	$(MKDOCS) serve
 
 lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml

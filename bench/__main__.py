@@ -1,6 +1,6 @@
 """`python -m bench`: measure the service beside what it replaces, and judge it by the goals.
 
-Prints the table of the goals. A whole run also writes `results.json` and the README's table and
+Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
 syncs, curve, outage, picture, backlog, idle, crowd, start.
 """
@@ -23,6 +23,7 @@ from bench.processes import Server
 from bench.rounds import Run
 
 HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "explain"
 _BUSY = 1.0
 _BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
 
@@ -136,8 +137,8 @@ def _write(run: Run) -> None:
     results = {"goals": verdicts, **run.details}
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in results.items()]
     (HERE / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    pictures.draw(run.details, HERE)
-    goals.put_into(processes.ROOT / "README.md", run.figures)
+    pictures.draw(run.details, PAGES)
+    goals.put_into(PAGES / "performance.md", run.figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two pictures of the README: load over connections, and an outage over time."""
+"""The two pictures of the documentation: load over connections, and an outage over time."""
 
 from __future__ import annotations
 

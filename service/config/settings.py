@@ -2,7 +2,7 @@
 
 `Settings.load` is the only door. It reports every fault at once, so that nobody repairs a
 configuration one start at a time. A change here must keep each name equal to the variable that
-README.md documents.
+`variables.py` explains.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The README's example of another event type, run as it stands there."""
+"""The documentation's example of another event type, run as it stands there."""
 
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from pathlib import Path
 
@@ -17,20 +16,14 @@ from service.outbox.model import ClaimRequest
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.web.resources.event_route import EventRoute, EventType
 
-IMPORTS = """
-from typing import Annotated
-import msgspec
-from msgspec import Meta
-from service.identity.user import User
-from service.web.resources.event_route import EventType
-"""
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "event-types.md"
 
 
 @pytest.fixture
 def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventType:
-    [code] = re.findall(r"```python\n(class Greet.*?)```", README.read_text(), re.DOTALL)
-    (tmp_path / "greetings.py").write_text(IMPORTS + code)
+    marked = PAGE.read_text(encoding="utf-8").split("<!-- check: event type -->\n```python\n")[1]
+    code = marked.split("```")[0]
+    (tmp_path / "greetings.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "greetings", raising=False)
     return importlib.import_module("greetings").GREETED

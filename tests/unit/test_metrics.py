@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
@@ -9,7 +8,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
 
-README = Path(__file__).parents[2] / "README.md"
 UNITS = ("seconds", "bytes")
 NOT_BASE_UNITS = re.compile(r"(^|_)(ms|milliseconds|minutes|hours|kb|mb|kib|mib|percent)($|_)")
 
@@ -52,11 +50,3 @@ def test_what_is_exposed_is_what_prometheus_parses() -> None:
     assert {
         exposed(name) for name in VOCABULARY if VOCABULARY[name].kind is not Histogram
     } < samples
-
-
-def test_every_metric_is_documented() -> None:
-    text = README.read_text(encoding="utf-8")
-    if not re.search("^#+ Metrics$", text, re.MULTILINE):
-        pytest.skip("README.md has no section on metrics")
-    documented = set(re.findall("`(outbox_[a-z_]+)", text))
-    assert {exposed(name) for name in VOCABULARY} - documented == set()

@@ -1,0 +1,161 @@
+"""Writes the tables that the documentation takes from the code: variables, metrics and commands.
+
+Each table stands between two comments in its page. `--check` writes nothing and exits with 1 when
+a page is not current.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import click
+import typer
+from prometheus_client import Counter
+from pydantic import SecretStr
+from typer.main import get_command
+
+from service.cli import main as service_script
+from service.cli.outbox import main as outbox_script
+from service.config.settings import Settings
+from service.config.variables import VARIABLES
+from service.observe.metrics import VOCABULARY, Metric
+
+OPERATE = Path(__file__).parent / "operate"
+_UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
+_MIB = 1024 * 1024
+
+
+def configuration() -> str:
+    """Every variable with its default and its meaning, a table for each group."""
+    return "\n\n".join(_group(title, meanings) for title, meanings in VARIABLES.items())
+
+
+def metrics() -> str:
+    """Every metric with its kind and its meaning."""
+    rows = (
+        (f"`{_exposed(name, one)}`", one.kind.__name__.lower(), one.help)
+        for name, one in VOCABULARY.items()
+    )
+    return _table(("metric", "kind", "meaning"), rows)
+
+
+def command_reference() -> str:
+    """Every command of both programs with its arguments and options."""
+    parts = [
+        *_commands("python -m service", service_script.app),
+        *_commands("outbox", outbox_script.app),
+    ]
+    return "\n\n".join(parts)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "configuration": configuration,
+    "metrics": metrics,
+    "commands": command_reference,
+}
+
+
+def current(name: str, page: str) -> str:
+    """The page with its table as the code gives it now."""
+    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{TABLES[name]()}\n\n{end}{rest.split(end)[1]}"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them; returns the exit status."""
+    stale = []
+    for name in TABLES:
+        path = OPERATE / f"{name}.md"
+        page = path.read_text(encoding="utf-8")
+        if current(name, page) != page:
+            stale.append(path.name)
+            if "--check" not in arguments:
+                path.write_text(current(name, page), encoding="utf-8")
+    if "--check" in arguments and stale:
+        sys.stderr.write(f"Not current: {', '.join(stale)}. Run python docs/reference.py.\n")
+        return 1
+    return 0
+
+
+def _commands(program: str, app: typer.Typer) -> Iterator[str]:
+    group = get_command(app)
+    assert isinstance(group, click.Group | typer.core.TyperGroup)  # noqa: S101
+    yield f"### {program}"
+    for name, command in group.commands.items():
+        usage = " ".join([program, name, *_arguments(command)])
+        options = [_option(one) for one in command.params if _is_shown(one)]
+        table = _table(("option", "default", "meaning"), options) if options else ""
+        yield "\n\n".join(part for part in (f"#### {usage}", _help(command), table) if part)
+
+
+def _arguments(command: click.Command) -> Iterator[str]:
+    for one in command.params:
+        if one.param_type_name == "argument":
+            word = re.sub(r"\W", "", one.metavar or one.name or "")
+            yield f"{word}…" if one.nargs == -1 else word
+
+
+def _is_shown(one: click.Parameter) -> bool:
+    return one.param_type_name == "option" and not getattr(one, "hidden", False)
+
+
+def _option(one: click.Parameter) -> tuple[str, str, str]:
+    names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
+    default = "" if one.default in (None, False, True, ()) else f"`{one.default}`"
+    return names, default, str(getattr(one, "help", "") or "")
+
+
+def _help(command: click.Command) -> str:
+    """The help text, its examples as code."""
+    paragraphs = (command.help or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    found = re.fullmatch(r"(?s)(.*?)\s*Examples?: (.*)", text)
+    if not found:
+        return text
+    examples = found.group(2).rstrip(".").replace("`", "").split(", ")
+    return "\n".join([found.group(1), "", "```sh", *examples, "```"])
+
+
+def _exposed(name: str, metric: Metric) -> str:
+    labels = f"{{{','.join(metric.labels)}}}" if metric.labels else ""
+    return f"outbox_{name}{'_total' if metric.kind is Counter else ''}{labels}"
+
+
+def _group(title: str, meanings: Mapping[str, str]) -> str:
+    rows = ((f"`{name}`", _default(name), meaning) for name, meaning in meanings.items())
+    return f"### {title}\n\n{_table(('variable', 'default', 'meaning'), rows)}"
+
+
+def _default(variable: str) -> str:
+    field = Settings.variables()[variable]
+    value = Settings.model_fields[field].default
+    if value is None or value == () or isinstance(value, SecretStr):
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if field.endswith("_seconds"):
+        return f"`{_duration(value)}`"
+    if variable.endswith("_BYTES"):
+        return f"`{value // _MIB} MiB`"
+    return f"`{value:,}`" if isinstance(value, int) and variable != "PORT" else f"`{value}`"
+
+
+def _duration(seconds: float) -> str:
+    return next(f"{seconds / size:g}{unit}" for unit, size in _UNITS if seconds >= size)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (heads, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(heads)}", *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""What each environment variable means, grouped as the documentation shows them.
+
+The invariant: every variable that `Settings` reads is named here once, and nothing else.
+"""
+
+from __future__ import annotations
+
+VARIABLES: dict[str, dict[str, str]] = {
+    "The service": {
+        "APP_ENV": "`development` or `production`. Production needs its secrets, sets Secure "
+        "cookies and refuses the development sign-in.",
+        "HOST": "The address to listen on.",
+        "PORT": "The port to listen on. 0 picks a free one.",
+        "WEB_CONCURRENCY": "Service processes on one socket. Above 1 only with PostgreSQL.",
+        "LOG_LEVEL": "`debug`, `info`, `warning` or `error`.",
+        "LOG_FORMAT": "`console`, `json` or `auto`: console on a terminal, else JSON.",
+        "METRICS_TOKEN": "Opens `/metrics` to other machines, as a Bearer token.",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces go. Needs the extra `otel`.",
+    },
+    "The outbox": {
+        "OUTBOX_URL": "`sqlite:///path/to/file` (four slashes for an absolute path) or "
+        "`postgresql://host/database`.",
+        "OUTBOX_BATCH_EVENTS": "The largest batch, in events.",
+        "OUTBOX_BATCH_BYTES": "The largest batch, in bytes.",
+        "OUTBOX_SENDERS": "Batches that are sent at the same time.",
+        "OUTBOX_SEND_TIMEOUT": "The time limit of one send.",
+        "OUTBOX_DRAIN_SECONDS": "How long a stop waits for sends in flight.",
+        "OUTBOX_MAX_PENDING": "Undelivered events in all. Above it posts get 503 `outbox_full`.",
+        "OUTBOX_MAX_PENDING_PER_USER": "Undelivered events of one user. Above it posts get 429 "
+        "`too_many_pending`.",
+        "OUTBOX_RETENTION": "Delivered events are kept this long.",
+    },
+    "Inngest": {
+        "INNGEST_EVENT_KEY": "The event key. Required in production unless `INNGEST_DEV` is set.",
+        "INNGEST_EVENT_KEY_FALLBACK": "Tried when the first key is refused, for key rotation.",
+        "INNGEST_DEV": "`1` or the address of a dev server; `0` insists on the cloud.",
+        "INNGEST_BASE_URL": "The address of a self-hosted Inngest, for events and the worker.",
+        "INNGEST_EVENT_API_BASE_URL": "The address for events. Stronger than `INNGEST_BASE_URL`.",
+        "INNGEST_API_BASE_URL": "The address for the worker. Stronger than `INNGEST_BASE_URL`.",
+        "INNGEST_ENV": "The Inngest environment that events go to.",
+    },
+    "Documents and application settings": {
+        "AWS_S3_REGION": "The bucket's region. Required for posts.",
+        "AWS_S3_BUCKET": "The bucket. Required for posts.",
+        "DOCUMENT_CHECK": "`off`, `enrich` or `require`: whether a post asks S3 for its document.",
+        "APP_SETTINGS_FILE": "System defaults of the application settings, as JSON.",
+    },
+    "Sign-in": {
+        "SESSION_SECRET": "Secrets of the service's own cookie, separated by commas, at least 16 "
+        "characters each. The first one signs, all are read. Required in production; in "
+        "development one is made beside the outbox.",
+        "NEXTAUTH_SECRET": "Accepts sessions of next-auth 4.",
+        "AUTH_SECRET": "Accepts sessions of Auth.js 5. Several are separated by commas.",
+        "AUTH_SECRET_1": "A further Auth.js secret.",
+        "AUTH_SECRET_2": "A further Auth.js secret.",
+        "AUTH_SECRET_3": "A further Auth.js secret.",
+        "OIDC_ISSUER": "The OpenID Connect provider, https or an address of this machine.",
+        "OIDC_CLIENT_ID": "The client's id at the provider.",
+        "OIDC_CLIENT_SECRET": "The client's secret. Not needed for a public client.",
+        "DEV_LOGIN": "`1` opens the development sign-in to other machines.",
+        "ALLOWED_ORIGINS": "Origins that may call with credentials, separated by commas.",
+        "OPERATOR_EMAILS": "E-mails of the operators, separated by commas. Only an e-mail that the "
+        "provider says is verified counts.",
+    },
+}

@@ -1,0 +1,129 @@
+"""The documentation says what the code does: tables, codes, names, links between the two."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from docs import reference
+from service.cli import main as service_script
+from service.cli.outbox import main as outbox_script
+from service.config.settings import Settings
+from service.config.variables import VARIABLES
+from service.errors import RefusedError
+from service.observe.metrics import VOCABULARY
+from service.web import errors
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+MAX_README_LINES = 150
+SPANS = {"append", "send"}  # `outbox append` is a span of a trace
+READ_BY_OTHERS = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_SECRET_ACCESS_KEY",
+    "INNGEST_SIGNING_KEY",
+    "INNGEST_TEST_URL",
+    "OTEL_",
+    "INNGEST_",
+}
+CODE_PATH = re.compile(r"`((?:service|tests|docs|deploy|migrations|bench)/[\w./-]+)`")
+# What the server answers before a request has a handler.
+UNROUTED = {("400", "bad_request"), ("431", "headers_too_large"), ("500", errors.INTERNAL_ERROR)}
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def everything() -> str:
+    return "\n".join(text(page) for page in PAGES)
+
+
+@pytest.mark.parametrize("name", reference.TABLES)
+def test_a_table_from_the_code_is_current(name: str) -> None:
+    page = text(DOCS / "operate" / f"{name}.md")
+    assert page == reference.current(name, page), "run python docs/reference.py"
+
+
+def test_the_table_of_error_codes_has_each_code_with_its_status() -> None:
+    page = text(DOCS / "guide" / "api.md").split("<!-- check: error codes -->")[1]
+    told = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE))
+    known = {(str(status), kind.code) for kind, status in errors.STATUS.items()}
+    assert told == known | UNROUTED
+    assert all(issubclass(kind, RefusedError) or kind.code for kind in errors.STATUS)
+
+
+def test_each_alert_has_a_section_of_the_runbook_and_each_section_an_alert() -> None:
+    rules = yaml.safe_load(text(ROOT / "deploy" / "monitoring" / "alerts.yml"))
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    told = re.findall(
+        r"^## (Outbox\w+)\n\n\*Severity: (\w+)\.\*",
+        text(DOCS / "operate" / "runbook.md"),
+        re.MULTILINE,
+    )
+    assert sorted(told) == sorted((one["alert"], one["labels"]["severity"]) for one in alerts)
+    for rule in alerts:
+        anchor = rule["alert"].lower()
+        assert rule["annotations"]["runbook"] == f"docs/operate/runbook.md#{anchor}"
+
+
+def test_each_variable_has_its_meaning() -> None:
+    told = [name for meanings in VARIABLES.values() for name in meanings]
+    assert sorted(told) == sorted(Settings.variables())
+
+
+def test_metrics_that_pages_name_exist() -> None:
+    exposed = {f"outbox_{name}" for name in VOCABULARY} | {
+        f"outbox_{name}_total" for name in VOCABULARY
+    }
+    tables = {"outbox_ready", "outbox_claims", "outbox_done", "outbox_session"}
+    named = set(re.findall(r"`(outbox_\w+)", everything()))
+    assert named - exposed - tables <= {"outbox_full", "outbox_unavailable"}
+
+
+def test_variables_that_pages_name_exist() -> None:
+    prefixes = {name.split("_")[0] for name in Settings.variables() if "_" in name}
+    pattern = rf"\b(?:{'|'.join(sorted(prefixes))})_[A-Z0-9_]+\b"
+    named = set(re.findall(pattern, everything()))
+    assert named <= set(Settings.variables()) | READ_BY_OTHERS
+
+
+def test_paths_that_pages_name_exist() -> None:
+    named = set(CODE_PATH.findall(everything()))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_commands_that_pages_name_exist() -> None:
+    programs = {
+        "outbox": set(get_command(outbox_script.app).commands),
+        "python -m service": set(get_command(service_script.app).commands),
+        "make": set(re.findall(r"^([a-z]+):", text(ROOT / "Makefile"), re.MULTILINE)),
+    }
+    for program, known in programs.items():
+        named = set(re.findall(rf"(?:`|^){program} ([a-z]+)", everything(), re.MULTILINE))
+        assert named
+        assert named - SPANS <= known, program
+
+
+def test_links_of_the_front_pages_lead_somewhere() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
+        for link, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", text(ROOT / page)):
+            target = ROOT / link
+            assert target.exists(), f"{page}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page}: {link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(text(ROOT / "README.md").splitlines()) <= MAX_README_LINES
