@@ -22,7 +22,7 @@ import structlog
 from aiohttp import web
 
 from bench.meter import Costs, metered
-from service.bootstrap.service import serving
+from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Hang
@@ -192,7 +192,7 @@ async def _service(
     connector = aiohttp.TCPConnector(limit=APPENDERS)
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
-        serving(settings) as service,
+        run_service(settings) as service,
         aiohttp.ClientSession(connector=connector, cookie_jar=jar) as session,
     ):
         runner = web.AppRunner(service.app, access_log=None, shutdown_timeout=1)

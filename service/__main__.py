@@ -14,8 +14,8 @@ from types import ModuleType
 
 def main() -> None:
     """Run the command that the arguments name."""
-    isolated = sys.argv[1:] == ["worker"]
-    _loaded("service.cli.inngest_worker" if isolated else "service.cli.main").main()
+    is_worker = sys.argv[1:2] == ["worker"] and "--help" not in sys.argv
+    _loaded("service.cli.inngest_worker" if is_worker else "service.cli.main").main()
 
 
 def outbox() -> None:

@@ -135,7 +135,7 @@ def _is_being_cancelled() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def supervising(recorder: Recorder) -> AsyncIterator[Supervisor]:
+async def run_supervisor(recorder: Recorder) -> AsyncIterator[Supervisor]:
     """A supervisor whose tasks end with the context."""
     supervisor = Supervisor(recorder)
     try:

@@ -1,9 +1,8 @@
 """From OUTBOX_URL to what the `outbox` commands ask and do.
 
-Looking opens an SQLite file for reading only, so that a command can neither hold up nor checkpoint
-a running service's outbox; it works on a copy and without any service. Changing goes through the
-process that holds the file, or takes its place. Every way in which an address can be wrong ends in
-an OutboxError with a sentence.
+An inspector opens an SQLite file for reading only: a command can neither hold up nor checkpoint
+the outbox of a running service. It works on a copy and without a service. Repairs go through the
+process that holds the file, or take its place. A wrong address ends in an OutboxError.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
 
 from service.errors import (
     OutboxBusyError,
@@ -23,9 +21,8 @@ from service.errors import (
     SchemaTooNewError,
 )
 from service.operations.control_client import control_client
-from service.operations.control_server import Changes
 from service.outbox import schema
-from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.ports import Inspector, Repairs
 from service.outbox.postgres.store import open_postgres_operations
 from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
@@ -39,32 +36,8 @@ _APPLIED = "SELECT migration_id FROM _yoyo_migration"
 _TABLE_COUNT = 3
 
 
-class Looking(Protocol):
-    """What can be asked of an outbox without changing it; see Operations."""
-
-    async def stats(self) -> Stats:
-        """The figures."""
-        ...
-
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first."""
-        ...
-
-    async def payload(self, event_id: str) -> bytes | None:
-        """The stored bytes of one event."""
-        ...
-
-    async def load_delivery(self) -> DeliveryRecord:
-        """The delivery as last saved."""
-        ...
-
-    async def audit(self, limit: int) -> list[dict[str, object]]:
-        """The latest operator actions, newest first."""
-        ...
-
-
 @contextlib.asynccontextmanager
-async def looking(url: str) -> AsyncIterator[Looking]:
+async def open_inspector(url: str) -> AsyncIterator[Inspector]:
     """The outbox at `url`, for reading. Raises OutboxError."""
     path = sqlite_path(url)
     if path is None:
@@ -78,9 +51,9 @@ async def looking(url: str) -> AsyncIterator[Looking]:
 
 
 @contextlib.asynccontextmanager
-async def changing(url: str) -> AsyncIterator[Changes]:
+async def open_repairs(url: str) -> AsyncIterator[Repairs]:
     """The outbox at `url`, for a person's changes. Raises OutboxError."""
-    async with looking(url):
+    async with open_inspector(url):
         pass  # a wrong address or an older schema is said before anything is opened for writing
     path = sqlite_path(url)
     if path is None:
@@ -125,7 +98,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 @contextlib.asynccontextmanager
-async def _writer(path: Path) -> AsyncIterator[Changes]:
+async def _writer(path: Path) -> AsyncIterator[Repairs]:
     """Through the process that holds the file, else as that process."""
     holder = writer_of(path)
     if holder is None:

@@ -1,8 +1,8 @@
 """The composition root: from Settings to everything that runs, as context managers.
 
-With its neighbours in this folder the only place that names concrete classes. `serving` starts what
-a `serve` process needs, in the order of its lines; leaving it stops the same in reverse, after the
-requests have finished.
+This folder is the only place that names concrete classes. `run_service` starts what a `serve`
+process needs, in the order of its lines. Leaving it stops the same in reverse, after the requests
+have finished.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.app_settings.app_settings import AppSettings, load_defaults
 from service.bootstrap.identity import plain
 from service.bootstrap.inngest import make_client
 from service.bootstrap.stores import Outbox, open_served_outbox
-from service.bootstrap.tracing import Tracing, traced
+from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
@@ -29,7 +29,7 @@ from service.operations.sampler import Sampler
 from service.outbox.retention import keep_tidy
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
-from service.supervisor import Supervisor, supervising
+from service.supervisor import Supervisor, run_supervisor
 
 _HUNG_SECONDS = 30.0
 _ONE_PROCESS = (
@@ -50,7 +50,7 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterator[Service]:
+async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIterator[Service]:
     """A whole service but for the listening socket.
 
     Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
@@ -60,16 +60,16 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
     recorder = PrometheusRecorder()
     defaults = load_defaults(settings.app_settings_file)
     async with contextlib.AsyncExitStack() as stack:
-        tracing = stack.enter_context(traced(settings))
+        tracing = stack.enter_context(start_tracing(settings))
         outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
-        supervisor = await stack.enter_async_context(supervising(recorder))
+        supervisor = await stack.enter_async_context(run_supervisor(recorder))
         sampler = Sampler(outbox, recorder)
         supervisor.watch("sampler", sampler.run)
         supervisor.watch("event-loop-lag", sampler.keep_lag)
         relay = None
         if with_relay:
             relay = await stack.enter_async_context(
-                relaying(settings, outbox, recorder, supervisor, tracing)
+                run_relay(settings, outbox, recorder, supervisor, tracing)
             )
         http = await stack.enter_async_context(_http(limit=20))
         bucket = await stack.enter_async_context(_bucket(settings))
@@ -88,20 +88,20 @@ async def serving(settings: Settings, *, with_relay: bool = True) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def delivering(settings: Settings) -> AsyncIterator[Supervisor]:
-    """Delivery without intake; raises what `serving` raises."""
+async def run_relay_alone(settings: Settings) -> AsyncIterator[Supervisor]:
+    """Delivery without intake; raises what `run_service` raises."""
     recorder = PrometheusRecorder()
-    with traced(settings) as tracing:
+    with start_tracing(settings) as tracing:
         async with (
             open_served_outbox(settings, recorder) as outbox,
-            supervising(recorder) as supervisor,
-            relaying(settings, outbox, recorder, supervisor, tracing),
+            run_supervisor(recorder) as supervisor,
+            run_relay(settings, outbox, recorder, supervisor, tracing),
         ):
             yield supervisor
 
 
 @contextlib.asynccontextmanager
-async def relaying(
+async def run_relay(
     settings: Settings,
     outbox: Outbox,
     recorder: Recorder,

@@ -11,14 +11,14 @@ from service.app_settings.app_settings import Scopes
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
-from service.operations.control_server import control_address, controlling
-from service.outbox.ports import Intake, Operations, Queue
+from service.operations.control_server import control_address, serve_control_socket
+from service.outbox.ports import Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.retention import Tidied
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 
-class Outbox(Intake, Queue, Operations, Scopes, Tidied, Protocol):
+class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
     """All ports of one store, and how it is."""
 
     @property
@@ -75,5 +75,5 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             )
             if address:
                 actions = OperatorActions(outbox, recorder)
-                await stack.enter_async_context(controlling(address, actions))
+                await stack.enter_async_context(serve_control_socket(address, actions))
             yield outbox

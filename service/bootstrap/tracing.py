@@ -42,7 +42,7 @@ class Tracing(Protocol):
 
 
 @contextlib.contextmanager
-def traced(settings: Settings) -> Iterator[Tracing | None]:
+def start_tracing(settings: Settings) -> Iterator[Tracing | None]:
     """The tracing of this process, None when it is off or its extra is not installed."""
     if not settings.otel_exporter_otlp_endpoint:
         yield None

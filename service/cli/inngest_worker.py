@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import sys
 
 import uvloop
 
 from service.bootstrap.inngest import make_client
-from service.cli.startup import faults_end_the_process, load_settings
+from service.cli.startup import exit_on_fault, load_settings
 from service.config.settings import Settings
 from service.documents.worker import run_worker
 from service.documents.worker_status import WorkerStatus
@@ -15,9 +17,16 @@ from service.observe.logs import configure_logs
 from service.web.worker_health import serve_worker_health
 
 
-def main(health_port: int | None) -> None:
+def main() -> None:
+    """Run the worker by the arguments of `python -m service worker`."""
+    parser = argparse.ArgumentParser(prog="python -m service worker")
+    parser.add_argument("--health-port", type=int, default=None)
+    run(parser.parse_args(sys.argv[2:]).health_port)
+
+
+def run(health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
-    with faults_end_the_process():
+    with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         try:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from service.cli import inngest_worker
 from service.cli.demo.demo import Pace, demo
 from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
-from service.cli.startup import faults_end_the_process, load_settings
+from service.cli.startup import exit_on_fault, load_settings
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.observe.logs import configure_logs
@@ -44,7 +44,7 @@ def serve_command(
     lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
-    with faults_end_the_process():
+    with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         if listen_fd is not None and lifeline_fd is not None:
@@ -64,7 +64,7 @@ def serve_command(
 @app.command("relay")
 def relay_command() -> None:
     """Deliver without accepting posts, until SIGTERM or SIGINT."""
-    with faults_end_the_process():
+    with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         uvloop.run(relay_only(settings, logs))
@@ -79,7 +79,7 @@ def worker_command(
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    inngest_worker.main(health_port)
+    inngest_worker.run(health_port)
 
 
 @app.command("demo")
@@ -89,7 +89,7 @@ def demo_command(
     quick: Annotated[bool, typer.Option(help="A third of the time.")] = False,
 ) -> None:
     """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
-    with faults_end_the_process():
+    with exit_on_fault():
         pace = Pace(posts_per_second)
         if quick:
             pace = Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
@@ -100,7 +100,7 @@ def demo_command(
 @app.command("migrate")
 def migrate_command() -> None:
     """Bring the outbox's schema up to date."""
-    with faults_end_the_process():
+    with exit_on_fault():
         applied = schema.migrate(load_settings().outbox_url)
         typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
@@ -113,7 +113,7 @@ def check_command(
 
     What S3 says is a line on standard error and no fault: it may be away for a while.
     """
-    with faults_end_the_process():
+    with exit_on_fault():
         settings = load_settings()
         if show:
             for variable, field in settings.variables().items():

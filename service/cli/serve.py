@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from service.bootstrap.inngest import make_client
-from service.bootstrap.service import delivering, serving
+from service.bootstrap.service import run_relay_alone, run_service
 from service.cli.process_pool import Workers, lifeline
 from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
@@ -42,7 +42,7 @@ async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> N
     _allow_many_connections()
     async with (
         _fake_inngest_if_needed(settings),
-        serving(settings, with_relay=relay) as service,
+        run_service(settings, with_relay=relay) as service,
         _listening(service.app, settings.host, settings.port) as url,
     ):
         _quiet_garbage_collector()
@@ -60,7 +60,7 @@ async def serve_as_worker(
     _allow_many_connections()
     with lifeline(lifeline_fd, stop.set) as hello:
         async with (
-            serving(settings, with_relay=relay) as service,
+            run_service(settings, with_relay=relay) as service,
             _running(service.app) as runner,
         ):
             shared = socket.socket(fileno=listen_fd)
@@ -96,7 +96,7 @@ async def serve_with_workers(settings: Settings, logs: LogStream, command: Seque
 async def relay_only(settings: Settings, logs: LogStream) -> None:
     """Deliver without accepting, until SIGTERM or SIGINT; raises what `serve` raises."""
     stop = _stop_on_signals(logs)
-    async with _fake_inngest_if_needed(settings), delivering(settings):
+    async with _fake_inngest_if_needed(settings), run_relay_alone(settings):
         _quiet_garbage_collector()
         _say("Delivering")
         await stop.wait()

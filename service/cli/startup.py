@@ -37,7 +37,7 @@ def load_settings() -> Settings:
 
 
 @contextmanager
-def faults_end_the_process() -> Iterator[None]:
+def exit_on_fault() -> Iterator[None]:
     """Exit with 2 on a faulty configuration or another error of ours, with 1 on the machine's."""
     try:
         yield

@@ -10,39 +10,39 @@ import structlog
 
 from service.observe.recorder import Recorder
 from service.outbox.model import DeliveryRecord, Filter
-from service.outbox.ports import Operations
+from service.outbox.ports import Repairs
 
 log = structlog.get_logger(__name__)
 
 
 class OperatorActions:
-    """The changing half of Operations; `actor` is who asks."""
+    """`Repairs` that are logged and counted; `actor` is who asks."""
 
-    def __init__(self, operations: Operations, recorder: Recorder) -> None:
-        self._operations = operations
+    def __init__(self, repairs: Repairs, recorder: Recorder) -> None:
+        self._repairs = repairs
         self._recorder = recorder
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
-        """See Operations.replay."""
-        ids = await self._operations.replay(wanted, actor=actor)
+        """Replay dead rows that match; returns their ids."""
+        ids = await self._repairs.replay(wanted, actor=actor)
         self._report("replay", actor, len(ids))
         return ids
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
-        """See Operations.discard."""
-        ids = await self._operations.discard(wanted, actor=actor)
+        """Remove rows that match and are not under a claim; returns their ids."""
+        ids = await self._repairs.discard(wanted, actor=actor)
         self._report("discard", actor, len(ids))
         return ids
 
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
-        """See Operations.purge."""
-        gone = await self._operations.purge(older_than_seconds=older_than_seconds, actor=actor)
-        self._report("purge", actor, gone)
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago; returns how many."""
+        gone = await self._repairs.purge(older_than_seconds=older_than_seconds, actor=actor)
+        self._report("purge", actor or "retention", gone)
         return gone
 
     async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """See Operations.set_paused."""
-        record = await self._operations.set_paused(paused=paused, actor=actor)
+        """Pause or resume delivery; returns the delivery record."""
+        record = await self._repairs.set_paused(paused=paused, actor=actor)
         self._report("pause" if paused else "resume", actor, None)
         return record
 

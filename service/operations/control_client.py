@@ -1,4 +1,4 @@
-"""Commanding the running service over its control socket: the changing half of Operations.
+"""`Repairs` that the running service carries out, over its control socket.
 
 Every fault of the socket, of the service behind it and of its answer ends in
 OutboxUnavailableError; a command that was cut off may have been done.
@@ -30,20 +30,20 @@ class ControlClient:
         self._http = http
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
-        """See Operations.replay."""
+        """Replay dead rows that match; returns their ids."""
         return await self._do("replay", Command(actor=actor, wanted=wanted), list[str])
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
-        """See Operations.discard."""
+        """Remove rows that match and are not under a claim; returns their ids."""
         return await self._do("discard", Command(actor=actor, wanted=wanted), list[str])
 
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
-        """See Operations.purge."""
-        command = Command(actor=actor, older_than_seconds=older_than_seconds)
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago; returns how many."""
+        command = Command(actor=actor or "", older_than_seconds=older_than_seconds)
         return await self._do("purge", command, int)
 
     async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """See Operations.set_paused."""
+        """Pause or resume delivery; returns the delivery record."""
         return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
 
     async def _do(self, action: str, command: Command, kind: type[T]) -> T:

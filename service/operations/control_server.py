@@ -13,14 +13,14 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from service.errors import ServiceError
-from service.outbox.model import DeliveryRecord, Filter
+from service.outbox.model import Filter
+from service.outbox.ports import Repairs
 
 ACTIONS = ("replay", "discard", "purge", "pause")
 _MAX_PATH_BYTES = 100
@@ -28,26 +28,6 @@ _MAX_BODY_BYTES = 4 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
-
-
-class Changes(Protocol):
-    """What can be commanded; see Operations."""
-
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
-        """Dead rows that match become pending; returns their ids."""
-        ...
-
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
-        ...
-
-    async def purge(self, *, older_than_seconds: float, actor: str) -> int:
-        """Remove delivered rows settled longer ago; returns how many."""
-        ...
-
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """Pause or resume delivery; returns the delivery."""
-        ...
 
 
 class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -85,10 +65,10 @@ def control_address() -> Iterator[str | None]:
 
 
 @contextlib.asynccontextmanager
-async def controlling(path: str, changes: Changes) -> AsyncIterator[None]:
+async def serve_control_socket(path: str, repairs: Repairs) -> AsyncIterator[None]:
     """Take commands at `path` until the end."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
-    control = _Control(changes)
+    control = _Control(repairs)
     for action in ACTIONS:
         app.router.add_post(f"/{action}", control.handler(action))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -102,8 +82,8 @@ async def controlling(path: str, changes: Changes) -> AsyncIterator[None]:
 
 
 class _Control:
-    def __init__(self, changes: Changes) -> None:
-        self._changes = changes
+    def __init__(self, repairs: Repairs) -> None:
+        self._repairs = repairs
         self._decode = msgspec.json.Decoder(Command).decode
 
     def handler(self, action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -124,14 +104,14 @@ class _Control:
     async def _act(self, action: str, command: Command) -> object:
         actor = command.actor
         if action == "pause" and command.paused is not None:
-            return await self._changes.set_paused(paused=command.paused, actor=actor)
+            return await self._repairs.set_paused(paused=command.paused, actor=actor)
         if action == "purge" and command.older_than_seconds is not None:
-            return await self._changes.purge(
+            return await self._repairs.purge(
                 older_than_seconds=command.older_than_seconds, actor=actor
             )
         if command.wanted is None:
             raise msgspec.ValidationError("the command lacks what it is about")
-        change = self._changes.replay if action == "replay" else self._changes.discard
+        change = self._repairs.replay if action == "replay" else self._repairs.discard
         return await change(command.wanted, actor=actor)
 
 

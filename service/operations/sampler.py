@@ -22,7 +22,7 @@ from service.operations.rates import Movement, moved
 from service.operations.views import PAUSED, StatsView, stats_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import State
-from service.outbox.ports import Operations
+from service.outbox.ports import Inspector
 
 SAMPLE_SECONDS = 10.0
 WATCHED_SECONDS = 2.0
@@ -46,8 +46,8 @@ class Point(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class Sampler:
     """Looks every 10 seconds; every 2 while someone watches, if looking is cheap."""
 
-    def __init__(self, operations: Operations, recorder: Recorder) -> None:
-        self._operations = operations
+    def __init__(self, inspector: Inspector, recorder: Recorder) -> None:
+        self._inspector = inspector
         self._recorder = recorder
         self._latest: Movement | None = None
         self._looked_at = 0.0
@@ -85,7 +85,7 @@ class Sampler:
         """Look once."""
         began = time.monotonic()
         try:
-            stats = await self._operations.stats()
+            stats = await self._inspector.stats()
         except OutboxUnavailableError as error:
             log.warning("sample_failed", reason=str(error))
             return

@@ -74,20 +74,32 @@ class Queue(Protocol):
         ...
 
 
-class Operations(Protocol):
-    """What a person on call may ask and do. `actor` goes into the audit table."""
+class Inspector(Protocol):
+    """What a person on call may ask. Never blocks writers."""
 
     async def stats(self) -> Stats:
-        """The figures. Never blocks writers."""
+        """The figures."""
         ...
 
     async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first. Never blocks writers."""
+        """The matching rows, newest first."""
         ...
 
     async def payload(self, event_id: str) -> bytes | None:
-        """The stored bytes of one event."""
+        """The stored bytes of one event, None when there is no such event."""
         ...
+
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery record as last saved."""
+        ...
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+        ...
+
+
+class Repairs(Protocol):
+    """What a person on call may change. `actor` goes into the audit table."""
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids."""
@@ -105,9 +117,5 @@ class Operations(Protocol):
         ...
 
     async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """Pause or resume delivery for every process; returns the delivery."""
-        ...
-
-    async def audit(self, limit: int) -> list[dict[str, object]]:
-        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+        """Pause or resume delivery for every process; returns the delivery record."""
         ...

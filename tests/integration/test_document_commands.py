@@ -13,8 +13,9 @@ LEAN = """
 import sys
 
 import service.cli.inngest_worker
-print(*(name for name in sys.modules if name.startswith(("service.bootstrap.service", "service.web",
-      "service.outbox", "typer", "psycopg", "authlib", "yoyo", "prometheus_client"))))
+print(*(name for name in sys.modules if name.startswith((
+      "service.bootstrap.service", "service.web.app", "service.outbox", "typer", "psycopg",
+      "authlib", "yoyo", "prometheus_client"))))
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from openapi_spec_validator import validate
 
-from service.bootstrap.service import serving
+from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
 
@@ -26,7 +26,7 @@ async def app(tmp_path: Path, inngest_api: EventApi):
             "OIDC_CLIENT_ID": "outbox",
         }
     )
-    async with serving(settings) as service:
+    async with run_service(settings) as service:
         yield service.app
 
 

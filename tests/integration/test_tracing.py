@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service.bootstrap import service as composition
 from service.bootstrap.otel import Tracing
-from service.bootstrap.tracing import traced
+from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
 from service.fake_inngest.event_api import EventApi
 from tests.support.storage import PATIENCE_SECONDS, eventually
@@ -74,7 +74,7 @@ async def client(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("INNGEST_DEV", inngest_api.url)
     async with (
-        composition.serving(settings(tmp_path, inngest_api)) as service,
+        composition.run_service(settings(tmp_path, inngest_api)) as service,
         TestClient(TestServer(service.app)) as opened,
     ):
         answer = await opened.post("/auth/dev-login", json={"email": "ada@example.com"})
@@ -132,7 +132,7 @@ async def test_a_link_holds_over_a_restart(
     monkeypatch.setattr(module, "Tracing", lambda: first.tracing)
     await inngest_api.close()
     async with (
-        composition.serving(settings(tmp_path, inngest_api)) as service,
+        composition.run_service(settings(tmp_path, inngest_api)) as service,
         TestClient(TestServer(service.app)) as client,
     ):
         await client.post("/auth/dev-login", json={"email": "ada@example.com"})
@@ -140,7 +140,7 @@ async def test_a_link_holds_over_a_restart(
         [append] = await first.spans("outbox append", 1)
     await inngest_api.start()
     monkeypatch.setattr(module, "Tracing", lambda: second.tracing)
-    async with composition.serving(settings(tmp_path, inngest_api)):
+    async with composition.run_service(settings(tmp_path, inngest_api)):
         [send, *_] = await second.spans("outbox send", 1)
     assert [link.context.span_id for link in send.links] == [append.context.span_id]
 
@@ -148,9 +148,9 @@ async def test_a_link_holds_over_a_restart(
 def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
     code = (
         "import sys, service.cli.main\n"
-        "from service.bootstrap.tracing import traced\n"
+        "from service.bootstrap.tracing import start_tracing\n"
         "from service.config.settings import Settings\n"
-        "with traced(Settings.load({})) as tracing: assert tracing is None\n"
+        "with start_tracing(Settings.load({})) as tracing: assert tracing is None\n"
         "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -162,7 +162,7 @@ def test_an_endpoint_without_the_extra_is_said_and_serves(
     monkeypatch.delitem(sys.modules, "service.bootstrap.otel")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     configured = Settings.load({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
-    with traced(configured) as tracing:
+    with start_tracing(configured) as tracing:
         assert tracing is None
     assert "inngest-outbox[otel]" in capsys.readouterr().out
 

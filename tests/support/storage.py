@@ -16,7 +16,7 @@ from service.app_settings.app_settings import Scopes
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
-from service.outbox.ports import Intake, Operations, Queue
+from service.outbox.ports import Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
-class Outbox(Intake, Queue, Operations, Scopes, Protocol):
+class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Protocol):
     """Everything that a store does."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from service.observe.recorder import NullRecorder
-from service.supervisor import Supervisor, supervising
+from service.supervisor import Supervisor, run_supervisor
 from tests.support.virtual_time import run_in_virtual_time
 
 
@@ -60,7 +60,7 @@ async def test_a_task_that_ends_unasked_is_counted_and_started_again(
     end: Callable[[], None],
 ) -> None:
     recorder, task = Counting(), Ends(end)
-    async with supervising(recorder) as supervisor:
+    async with run_supervisor(recorder) as supervisor:
         supervisor.watch("work", task.run)
         await until(lambda: bool(supervisor.faults))
         assert supervisor.faults == ["work has ended and is being restarted"]
@@ -71,7 +71,7 @@ async def test_a_task_that_ends_unasked_is_counted_and_started_again(
 
 async def test_a_task_that_keeps_failing_is_a_fault_even_while_it_runs() -> None:
     task = Ends(raises(ValueError("no")), times=3)
-    async with supervising(NullRecorder()) as supervisor:
+    async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", task.run)
         await until(lambda: task.runs == 4)
         assert supervisor.faults == ["work fails again and again"]
@@ -80,7 +80,7 @@ async def test_a_task_that_keeps_failing_is_a_fault_even_while_it_runs() -> None
 
 
 async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
-    async with supervising(NullRecorder()) as supervisor:
+    async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.05)
         await until(lambda: supervisor.faults == ["work does not answer"])
         supervisor.beat("work")
@@ -88,7 +88,7 @@ async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
 
 
 async def test_a_stopped_task_is_cancelled_and_no_fault_and_may_beat() -> None:
-    async with supervising(NullRecorder()) as supervisor:
+    async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.01)
         await supervisor.stop("work")
         supervisor.beat("work")
@@ -125,7 +125,7 @@ async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
             lost.set()
         await asyncio.Event().wait()
 
-    async with supervising(NullRecorder()) as supervisor:
+    async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("stubborn", loses_the_first)
         await asyncio.sleep(0)
         stopping = asyncio.create_task(supervisor.stop("stubborn"))

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bootstrap.operations import changing, looking
+from service.bootstrap.operations import open_inspector, open_repairs
 from service.cli.demo.picture import DemoPicture, demo_picture
 from service.cli.demo.posts import POISON, DemoPosts, demo_posts
 from service.cli.demo.service import DemoService, demo_service
@@ -115,7 +115,7 @@ async def _poison(stage: _Stage) -> None:
         stage.inngest.faults.clear()
         return
     stage.inngest.faults.clear()
-    async with changing(stage.service.outbox_url) as outbox:
+    async with open_repairs(stage.service.outbox_url) as outbox:
         await outbox.replay(Filter(ids=(event_id,), state=State.DEAD), actor=ACTOR)
     stage.picture.tell(f"It is dead, with the reason. Repaired, `outbox replay {event_id}`.")
 
@@ -144,7 +144,7 @@ async def _look(stage: _Stage) -> None:
     looked_at = time.monotonic()
     while True:
         with contextlib.suppress(OutboxError):
-            async with looking(stage.service.outbox_url) as outbox:
+            async with open_inspector(stage.service.outbox_url) as outbox:
                 view = stats_view(await outbox.stats(), serving=True)
             now = time.monotonic()
             stage.latest = moved(stage.latest, view, now - looked_at)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.bootstrap.operations import back_up
-from service.cli.outbox.options import DEFAULT_URL, Json, Url, faults_end_the_command
+from service.cli.outbox.options import DEFAULT_URL, Json, Url, exit_on_fault
 from service.cli.outbox.tables import print_json
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not be there.")]
@@ -28,7 +28,7 @@ def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
     Example: `outbox backup /backups/outbox-$(date +%F).db`
     """
-    with faults_end_the_command(), _progress() as progress:
+    with exit_on_fault(), _progress() as progress:
         size_bytes = back_up(url, file, progress)
     if json:
         print_json({"file": str(file), "bytes": size_bytes})

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import changing, looking
+from service.bootstrap.operations import open_inspector, open_repairs
 from service.cli.outbox.options import (
     ABSENT,
     DEFAULT_URL,
@@ -216,7 +216,7 @@ def _report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: b
 
 
 async def _rows(url: str, wanted: Filter) -> list[Row]:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         return await outbox.rows(wanted)
 
 
@@ -231,7 +231,7 @@ async def _settled_before(url: str, older_than_seconds: float) -> int:
 
 async def _replay(url: str, rows: Sequence[Row], actor: str) -> list[str]:
     done: list[str] = []
-    async with changing(url) as outbox:
+    async with open_repairs(url) as outbox:
         for page in _pages(rows):
             done += await outbox.replay(Filter(ids=page, limit=_PAGE), actor=actor)
     return done
@@ -239,7 +239,7 @@ async def _replay(url: str, rows: Sequence[Row], actor: str) -> list[str]:
 
 async def _discard(url: str, rows: Sequence[Row], actor: str) -> list[str]:
     done: list[str] = []
-    async with changing(url) as outbox:
+    async with open_repairs(url) as outbox:
         for state in {row.state for row in rows}:
             for page in _pages([row for row in rows if row.state is state]):
                 wanted = Filter(ids=page, state=state, limit=_PAGE)
@@ -248,7 +248,7 @@ async def _discard(url: str, rows: Sequence[Row], actor: str) -> list[str]:
 
 
 async def _purge(url: str, older_than_seconds: float, actor: str) -> int:
-    async with changing(url) as outbox:
+    async with open_repairs(url) as outbox:
         return await outbox.purge(older_than_seconds=older_than_seconds, actor=actor)
 
 

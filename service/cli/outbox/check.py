@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import is_served, looking
+from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.options import DEFAULT_URL, UNKNOWN, Json, Url, duration
 from service.cli.outbox.tables import print_json
 from service.errors import ServiceError
@@ -87,5 +87,5 @@ def _performance_data(view: StatsView) -> str:
 
 
 async def _stats(url: str) -> Stats:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         return await outbox.stats()

@@ -20,7 +20,7 @@ from service.cli.outbox.options import (
     Json,
     Url,
     actor_name,
-    faults_end_the_command,
+    exit_on_fault,
 )
 from service.cli.outbox.tables import print_json
 
@@ -39,7 +39,7 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
 
     Example: `outbox move --to postgresql://outbox@db/outbox`
     """
-    with faults_end_the_command(), _progress() as progress:
+    with exit_on_fault(), _progress() as progress:
         moved = move_outbox(url, to, actor=actor_name(actor), progress=progress)
     if json:
         print_json(msgspec.to_builtins(moved))

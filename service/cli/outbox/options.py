@@ -81,12 +81,12 @@ def actor_name(given: str | None) -> str:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end; a fault becomes a sentence and exit code 2."""
-    with faults_end_the_command():
+    with exit_on_fault():
         return asyncio.run(work)
 
 
 @contextlib.contextmanager
-def faults_end_the_command() -> Iterator[None]:
+def exit_on_fault() -> Iterator[None]:
     """Turn our own errors into a sentence on standard error and exit code 2."""
     try:
         yield
@@ -95,7 +95,7 @@ def faults_end_the_command() -> Iterator[None]:
         raise typer.Exit(UNKNOWN) from error
 
 
-def absent(event_id: str) -> typer.Exit:
+def not_found(event_id: str) -> typer.Exit:
     """Say that there is no such event; to be raised."""
     typer.echo(f"outbox: there is no event {event_id} in this outbox.", err=True)
     return typer.Exit(ABSENT)

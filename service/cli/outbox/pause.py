@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import changing
+from service.bootstrap.operations import open_repairs
 from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name, run
 from service.cli.outbox.tables import print_json
 from service.outbox.model import DeliveryRecord
@@ -51,5 +51,5 @@ def _say(delivery: DeliveryRecord, *, json: bool) -> None:
 
 
 async def _set_paused(url: str, actor: str, *, paused: bool) -> DeliveryRecord:
-    async with changing(url) as outbox:
+    async with open_repairs(url) as outbox:
         return await outbox.set_paused(paused=paused, actor=actor)

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import is_served, looking
+from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox import tables
 from service.cli.outbox.options import (
     DEFAULT_URL,
@@ -20,8 +20,8 @@ from service.cli.outbox.options import (
     OfUser,
     OlderThan,
     Url,
-    absent,
     filter_of,
+    not_found,
     run,
 )
 from service.operations.explain import explain, spoken_time
@@ -80,7 +80,7 @@ def show(
     """
     row, delivery, stored = run(_one(url, event_id, with_payload=payload))
     if row is None:
-        raise absent(event_id)
+        raise not_found(event_id)
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
@@ -110,24 +110,24 @@ def audit(*, limit: Limit = 20, url: Url = DEFAULT_URL, json: Json = False) -> N
 
 
 async def _stats(url: str) -> Stats:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         return await outbox.stats()
 
 
 async def _rows(url: str, wanted: Filter) -> list[Row]:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         return await outbox.rows(wanted)
 
 
 async def _one(
     url: str, event_id: str, *, with_payload: bool
 ) -> tuple[Row | None, DeliveryRecord | None, bytes | None]:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         rows = await outbox.rows(Filter(ids=(event_id,), limit=1))
         stored = await outbox.payload(event_id) if with_payload else None
         return (rows[0] if rows else None), await outbox.load_delivery(), stored
 
 
 async def _audit(url: str, limit: int) -> list[dict[str, object]]:
-    async with looking(url) as outbox:
+    async with open_inspector(url) as outbox:
         return await outbox.audit(limit)

@@ -19,8 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from service.bootstrap.operations import is_served, looking
-from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration, faults_end_the_command
+from service.bootstrap.operations import is_served, open_inspector
+from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration, exit_on_fault
 from service.cli.outbox.tables import console, delivery_text, stats_table
 from service.errors import OutboxUnavailableError
 from service.operations.explain import spoken_duration
@@ -49,7 +49,7 @@ def watch(
 
     Example: `outbox watch --interval 500ms`
     """
-    with faults_end_the_command():
+    with exit_on_fault():
         try:
             asyncio.run(_watch(url, max(interval, _LEAST_SECONDS), count, json=json))
         except KeyboardInterrupt:
@@ -73,7 +73,7 @@ async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator
     seen = 0
     while True:
         try:
-            async with looking(url) as outbox:
+            async with open_inspector(url) as outbox:
                 stats = await outbox.stats()
         except OutboxUnavailableError:
             if moving is None:

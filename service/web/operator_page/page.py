@@ -18,12 +18,11 @@ from aiohttp import hdrs, web
 from service.errors import NotFoundError
 from service.identity.operators import Operators
 from service.identity.user import User
-from service.operations.control_server import Changes
 from service.operations.rates import Movement
 from service.operations.sampler import Point
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
-from service.outbox.ports import Operations
+from service.outbox.ports import Inspector, Repairs
 from service.web.openapi import Operation
 from service.web.operator_page.view import OperatorView, delivery_words, figures
 
@@ -62,15 +61,15 @@ class OperatorPage:
 
     def __init__(
         self,
-        operations: Operations,
-        changes: Changes,
+        inspector: Inspector,
+        repairs: Repairs,
         looks: Looks,
         *,
         user_of: Callable[[web.Request], Awaitable[User]],
         operators: Operators,
     ) -> None:
-        self._operations = operations
-        self._changes = changes
+        self._inspector = inspector
+        self._repairs = repairs
         self._looks = looks
         self._user_of = user_of
         self._operators = operators
@@ -100,7 +99,7 @@ class OperatorPage:
         """The page."""
         await self._operator(request)
         await self._looks.sample()
-        dead = await self._operations.rows(Filter(state=State.DEAD, limit=_DEAD_SHOWN))
+        dead = await self._inspector.rows(Filter(state=State.DEAD, limit=_DEAD_SHOWN))
         text = self._view.page(
             self._looks.latest,
             self._looks.hour,
@@ -126,11 +125,11 @@ class OperatorPage:
 
     async def replay(self, request: web.Request) -> web.Response:
         """Ask, then send a dead event again."""
-        return await self._change(request, "replay", self._changes.replay)
+        return await self._change(request, "replay", self._repairs.replay)
 
     async def discard(self, request: web.Request) -> web.Response:
         """Ask, then remove a dead event."""
-        return await self._change(request, "discard", self._changes.discard)
+        return await self._change(request, "discard", self._repairs.discard)
 
     async def _change(
         self, request: web.Request, action: str, change: Callable[..., Awaitable[list[str]]]
@@ -139,7 +138,7 @@ class OperatorPage:
         form = dict(parse_qsl((await request.read()).decode(errors="replace")))
         event_id = form.get("id", "")
         wanted = Filter(ids=(event_id,), state=State.DEAD, limit=1)
-        rows: list[Row] = await self._operations.rows(wanted)
+        rows: list[Row] = await self._inspector.rows(wanted)
         if not rows:
             raise NotFoundError("There is no such dead event.")
         if form.get("confirmed") != "yes":
