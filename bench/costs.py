@@ -24,8 +24,8 @@ from aiohttp import web
 from bench.meter import Costs, metered
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Hang
+from service.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
@@ -70,7 +70,7 @@ async def accepted_and_drained(folder: Path) -> tuple[Costs, Costs]:
             meter.reset()
             await asyncio.gather(*(_append_all(outbox) for _ in range(APPENDERS)))
             accepted = meter.counts()
-            async with EventApi() as inngest, _relay(outbox, inngest, senders=1):
+            async with FakeInngest() as inngest, _relay(outbox, inngest, senders=1):
                 meter.reset()
                 drained = await _until_delivered(outbox, inngest, APPENDERS * ROUNDS)
                 return accepted, {**meter.counts(), **drained}
@@ -81,7 +81,7 @@ async def flowing(folder: Path) -> Costs:
     with metered() as meter:
         async with (
             _outbox(folder) as outbox,
-            EventApi() as inngest,
+            FakeInngest() as inngest,
             _relay(outbox, inngest, senders=4),
         ):
             meter.reset()
@@ -96,7 +96,7 @@ async def flowing(folder: Path) -> Costs:
 async def posted(folder: Path) -> Costs:
     """Posts to the whole service while Inngest hangs, rounded to whole costs of a commit."""
     with metered() as meter:
-        async with EventApi() as inngest, _service(folder, inngest) as (session, url):
+        async with FakeInngest() as inngest, _service(folder, inngest) as (session, url):
             inngest.faults.add(Hang(), times=None)
             await _post(session, url)
             await _until(lambda: inngest.ledger.request_count)
@@ -146,7 +146,9 @@ async def _outbox(folder: Path) -> AsyncIterator[SqliteOutbox]:
 
 
 @contextlib.asynccontextmanager
-async def _relay(outbox: SqliteOutbox, inngest: EventApi, *, senders: int) -> AsyncIterator[None]:
+async def _relay(
+    outbox: SqliteOutbox, inngest: FakeInngest, *, senders: int
+) -> AsyncIterator[None]:
     async with aiohttp.ClientSession() as session:
         sender = InngestSender(
             session,
@@ -177,7 +179,7 @@ async def _relay(outbox: SqliteOutbox, inngest: EventApi, *, senders: int) -> As
 
 @contextlib.asynccontextmanager
 async def _service(
-    folder: Path, inngest: EventApi
+    folder: Path, inngest: FakeInngest
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     settings = Settings.load(
         {
@@ -223,7 +225,7 @@ def _event() -> Event:
     return encode_event("documents/aws.index", _Data("example"), _USER, _TS_MS)
 
 
-async def _until_delivered(outbox: SqliteOutbox, inngest: EventApi, count: int) -> Costs:
+async def _until_delivered(outbox: SqliteOutbox, inngest: FakeInngest, count: int) -> Costs:
     await inngest.ledger.wait_for_arrivals(count, timeout_seconds=_PATIENCE_SECONDS)
     await _until(lambda: not outbox.undelivered)
     return {

@@ -7,7 +7,7 @@ import hypothesis
 import psycopg
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres
 
@@ -27,8 +27,8 @@ hypothesis.settings.load_profile("outbox")
 
 
 @pytest.fixture
-async def inngest_api() -> AsyncIterator[EventApi]:
-    async with EventApi() as api:
+async def inngest_api() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest() as api:
         yield api
 
 

@@ -23,7 +23,7 @@ from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_relay_alone, run_service
 from service.cli.process_pool import Workers, lifeline
 from service.config.settings import Settings
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.observe.log_stream import LogStream
 from service.web.server import HttpServer
 
@@ -164,7 +164,7 @@ async def _fake_inngest_if_needed(settings: Settings) -> AsyncIterator[None]:
     if settings.production or not local or await _answers(host, port):
         yield
         return
-    async with EventApi(host, port) as fake:
+    async with FakeInngest(host, port) as fake:
         _say(
             f"No Inngest answers at {fake.url}: a fake one takes its place (development only). "
             f"See what arrives at {fake.url}/fake-inngest/events. "

@@ -1,8 +1,7 @@
-"""What arrived at the fake Inngest, and what it would have run.
+"""What arrived at the fake Inngest: every event that it answered with an id.
 
-Every accepted event is an arrival; a run is an arrival whose id started none in the 24 h before,
-as the server schedules it. The invariant: bodies are bounded (the oldest go first), ids are not
-(about 100 bytes each), so a million events fit while none is forgotten.
+The invariant: bodies are bounded (the oldest go first), ids are not (about 100 bytes each), so a
+million events fit while none is forgotten.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import msgspec
 
 from service.fake_inngest.events import WireEvent
 
-RUN_ONCE_SECONDS = 86_400.0
 _MAX_BODIES = 10_000
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_REQUESTS = 10_000
@@ -56,7 +54,6 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     requests: int
     arrivals: int
     ids: int
-    runs: int
 
 
 class Ledger:
@@ -81,27 +78,25 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything; who waits goes on waiting."""
         self.arrivals = 0
-        self.runs = 0
         self.request_count = 0
         self.requests: deque[Request] = deque(maxlen=_MAX_REQUESTS)
         self._kept: deque[Arrival] = deque()
         self._kept_bytes = 0
-        self._ran_at: dict[str, float] = {}
-        self._repeats: dict[str, int] = {}
+        self._times: dict[str, int] = {}
 
     @property
     def ids(self) -> Iterator[str]:
         """Every id that arrived, in the order of first arrival."""
-        return iter(self._ran_at)
+        return iter(self._times)
 
     @property
     def stats(self) -> Stats:
         """The figures now."""
-        return Stats(self.request_count, self.arrivals, len(self._ran_at), self.runs)
+        return Stats(self.request_count, self.arrivals, len(self._times))
 
     def times(self, event_id: str) -> int:
         """How often this id arrived."""
-        return (event_id in self._ran_at) + self._repeats.get(event_id, 0)
+        return self._times.get(event_id, 0)
 
     def kept(self, *, event_id: str | None = None, limit: int | None = None) -> list[Arrival]:
         """The latest kept arrivals, oldest first: of one id, at most `limit`."""
@@ -112,19 +107,22 @@ class Ledger:
         """The receive time."""
         return int(self._clock() * 1000)
 
-    def store(self, events: Sequence[WireEvent], server_ids: Sequence[str]) -> None:
-        """Accept `events` under the ids that the server gave them."""
-        now = self._clock()
-        now_ms = int(now * 1000)
-        for event, server_id in zip(events, server_ids, strict=True):
-            event_id = event.id or server_id
-            self._count(event_id, now)
-            self._kept.append(
-                Arrival(event_id, server_id, event.name, event.ts or now_ms, now_ms, event.raw)
+    def accept(self, events: Sequence[WireEvent], server_ids: Sequence[str]) -> list[Arrival]:
+        """Note `events` under the ids that the server gave them; returns them as arrivals."""
+        now_ms = self.now_ms()
+        arrivals = [
+            Arrival(
+                event.id or server_id, server_id, event.name, event.ts or now_ms, now_ms, event.raw
             )
-            self._kept_bytes += len(event.raw)
-        self.arrivals += len(events)
+            for event, server_id in zip(events, server_ids, strict=True)
+        ]
+        for arrival in arrivals:
+            self._times[arrival.id] = self._times.get(arrival.id, 0) + 1
+        self._kept.extend(arrivals)
+        self._kept_bytes += sum(len(arrival.event) for arrival in arrivals)
+        self.arrivals += len(arrivals)
         self._forget_bodies()
+        return arrivals
 
     def record(self, request: Request) -> None:
         """Note a request, after its events, and wake who waits for what it brought."""
@@ -156,7 +154,7 @@ class Ledger:
 
     async def wait_for_id(self, event_id: str, *, timeout_seconds: float = 10) -> Arrival | None:
         """Wait until this id arrived; its latest arrival, None when its body is not kept."""
-        await self.wait_until(lambda: event_id in self._ran_at, timeout_seconds=timeout_seconds)
+        await self.wait_until(lambda: event_id in self._times, timeout_seconds=timeout_seconds)
         return next(iter(self.kept(event_id=event_id, limit=1)), None)
 
     async def wait_for_arrivals(self, count: int, *, timeout_seconds: float = 10) -> None:
@@ -165,7 +163,7 @@ class Ledger:
 
     async def wait_for_ids(self, count: int, *, timeout_seconds: float = 10) -> None:
         """Wait until `count` different ids arrived."""
-        await self.wait_until(lambda: len(self._ran_at) >= count, timeout_seconds=timeout_seconds)
+        await self.wait_until(lambda: len(self._times) >= count, timeout_seconds=timeout_seconds)
 
     async def wait_for_requests(self, count: int, *, timeout_seconds: float = 10) -> None:
         """Wait until `count` requests came, whatever they were answered."""
@@ -175,14 +173,6 @@ class Ledger:
         for reached, future in self._waiting:
             if not future.done() and reached():
                 future.set_result(None)
-
-    def _count(self, event_id: str, now: float) -> None:
-        ran_at = self._ran_at.get(event_id)
-        if ran_at is not None:
-            self._repeats[event_id] = self._repeats.get(event_id, 0) + 1
-        if ran_at is None or now - ran_at >= RUN_ONCE_SECONDS:
-            self._ran_at[event_id] = now
-            self.runs += 1
 
     def _forget_bodies(self) -> None:
         while len(self._kept) > self._max_bodies or self._kept_bytes > self._max_body_bytes:

@@ -17,6 +17,7 @@ _PAIR_COUNT = 1 << _PAIR_BITS
 _RANDOM_BITS = 80
 _ULID_BITS = 128
 _SEED_BYTES = 10
+_COUNTER_MASK = (1 << 32) - 1
 _LAST_MS = (1 << 48) - 1
 
 
@@ -35,15 +36,18 @@ def ulids(start: int, count: int) -> list[str]:
     return ids
 
 
-def first_ulid(seed: str | None, now_ms: int) -> int:
-    """The number of a request's first ULID: from its seed header, else from the clock and chance.
+def request_ulids(seed: str | None, count: int, now_ms: int) -> list[str]:
+    """The ids of a request's `count` events: from its seed header, else from the clock and chance.
 
-    A seed is `<ms>,<10 bytes in base64>`; one that can't be read counts as none.
+    A seed is `<ms>,<10 bytes in base64>`; one that can't be read counts as none. The event at
+    position p, counted from 1, adds p to the last four of the bytes, without a carry.
     """
     seeded = _read_seed(seed) if seed else None
-    if seeded is not None:
-        return seeded
-    return (now_ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+    if seeded is None:
+        return ulids((now_ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS - 1), count)
+    kept, low = seeded & ~_COUNTER_MASK, (seeded + 1) & _COUNTER_MASK
+    before_wrap = min(count, _COUNTER_MASK + 1 - low)
+    return ulids(kept | low, before_wrap) + ulids(kept, count - before_wrap)
 
 
 def _read_seed(seed: str) -> int | None:

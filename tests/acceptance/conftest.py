@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import ForgedProvider
 from tests.support.front_end import FRONT, SECRET
@@ -19,8 +19,8 @@ module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 
 
 @module_fixture
-async def inngest() -> AsyncIterator[EventApi]:
-    async with EventApi() as api:
+async def inngest() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest() as api:
         yield api
 
 
@@ -32,7 +32,7 @@ async def provider() -> AsyncIterator[ForgedProvider]:
 
 @module_fixture
 async def development(
-    tmp_path_factory: pytest.TempPathFactory, inngest: EventApi, provider: ForgedProvider
+    tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest, provider: ForgedProvider
 ) -> AsyncIterator[Process]:
     path = tmp_path_factory.mktemp("development") / "outbox.db"
     settings = environment(
@@ -65,7 +65,7 @@ async def other(development: Process) -> AsyncIterator[Browser]:
 
 @module_fixture
 async def service(
-    tmp_path_factory: pytest.TempPathFactory, inngest: EventApi
+    tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest
 ) -> AsyncIterator[Process]:
     path = tmp_path_factory.mktemp("route") / "outbox.db"
     async with running("serve", environment=environment(f"sqlite:///{path}", inngest.url)) as one:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.plain_browser import Browser, arrived
 
@@ -29,7 +29,7 @@ async def test_an_event_is_seen_by_its_owner_and_operators_only(
 
 
 async def test_settings_show_in_the_next_event(
-    browser: Browser, other: Browser, inngest: EventApi
+    browser: Browser, other: Browser, inngest: FakeInngest
 ) -> None:
     await browser.sign_in("ada", organizationId="org")
     await other.sign_in("kim")

@@ -9,7 +9,7 @@ from service.cli.demo.demo import _missing, _Stage
 from service.cli.demo.picture import DemoPicture
 from service.cli.demo.posts import DemoPosts
 from service.cli.demo.service import DemoService
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import ROOT
 
 
@@ -32,7 +32,7 @@ async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
 
 
 async def test_an_accepted_event_that_did_not_arrive_is_counted(tmp_path: Path) -> None:
-    api = EventApi()
+    api = FakeInngest()
     posts = DemoPosts([], lambda: "")
     posts.accepted = {"never-arrived"}
     stage = _Stage(api, DemoService(tmp_path, ""), posts, DemoPicture(None))

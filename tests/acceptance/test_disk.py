@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import environment, running
@@ -54,7 +54,7 @@ async def test_a_file_that_becomes_read_only_loses_nothing_and_is_used_again(
 
 
 async def test_a_folder_that_can_not_be_written_ends_the_start_with_2_and_a_sentence(
-    small: Path, inngest_api: EventApi
+    small: Path, inngest_api: FakeInngest
 ) -> None:
     assert disks.run("mount", "-o", "remount,ro", str(small))
     settings = environment(f"sqlite:///{small / 'outbox.db'}", inngest_api.url)

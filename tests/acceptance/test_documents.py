@@ -12,7 +12,7 @@ import aiohttp
 import boto3
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.s3_server import running_s3
 from tests.support.storage import eventually
@@ -66,7 +66,7 @@ class Browser:
 
 @pytest.fixture
 async def browser(
-    tmp_path: Path, inngest_api: EventApi, s3_url: str, request: pytest.FixtureRequest
+    tmp_path: Path, inngest_api: FakeInngest, s3_url: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[Browser]:
     """A user of a service that requires documents; `request.param` changes its environment."""
     settings = environment(
@@ -87,7 +87,7 @@ async def browser(
 
 
 async def test_an_uploaded_document_arrives_at_inngest_with_what_s3_knows_of_it(
-    browser: Browser, inngest_api: EventApi
+    browser: Browser, inngest_api: FakeInngest
 ) -> None:
     name = await browser.upload()
     status, accepted = await browser.post("/api/route", {"documentName": name})
@@ -113,7 +113,9 @@ async def test_a_document_that_was_not_uploaded_is_refused_when_it_is_required(
 
 
 @pytest.mark.parametrize("browser", [{"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}], indirect=True)
-async def test_an_s3_that_is_away_refuses_no_event(browser: Browser, inngest_api: EventApi) -> None:
+async def test_an_s3_that_is_away_refuses_no_event(
+    browser: Browser, inngest_api: FakeInngest
+) -> None:
     status, accepted = await browser.post("/api/route", {"documentName": "nothing"})
     assert status == 200, accepted
     arrival = await inngest_api.ledger.wait_for_id(accepted["eventId"])

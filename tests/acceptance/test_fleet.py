@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.outbox.model import Stats
 from service.outbox.schema import migrate
 from tests.support.fleet import Client, Process, client, environment, running
@@ -41,7 +41,7 @@ def url(crashable: PostgresServer) -> Iterator[str]:
 class Fleet:
     """Processes that serve one outbox, and a client that posts to those that live."""
 
-    def __init__(self, outbox_url: str, api: EventApi, poster: Client) -> None:
+    def __init__(self, outbox_url: str, api: FakeInngest, poster: Client) -> None:
         self.outbox_url = outbox_url
         self.api = api
         self.poster = poster
@@ -118,7 +118,7 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet_of(
-    url: str, api: EventApi, commands: Sequence[Sequence[str]]
+    url: str, api: FakeInngest, commands: Sequence[Sequence[str]]
 ) -> AsyncIterator[Fleet]:
     async with client() as poster, Fleet(url, api, poster) as fleet:
         for command in commands:
@@ -127,7 +127,7 @@ async def fleet_of(
 
 
 async def test_a_killed_process_and_a_crashed_database_lose_nothing(
-    crashable: PostgresServer, url: str, inngest_api: EventApi
+    crashable: PostgresServer, url: str, inngest_api: FakeInngest
 ) -> None:
     commands = [("serve",), ("serve", "--no-relay"), ("serve", "--no-relay")]
     async with fleet_of(url, inngest_api, commands) as fleet:
@@ -151,7 +151,7 @@ async def test_a_killed_process_and_a_crashed_database_lose_nothing(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [2, 4])
 async def test_killed_deliverers_crashes_and_black_holes_lose_nothing(
-    crashable: PostgresServer, url: str, inngest_api: EventApi, count: int
+    crashable: PostgresServer, url: str, inngest_api: FakeInngest, count: int
 ) -> None:
     async with TcpProxy(crashable.socket) as proxy:
         through = f"postgresql://outbox@127.0.0.1:{proxy.port}/fleet"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 
 # That a schema can't say how many bytes of UTF-8 a name has is no fault of the service.
@@ -16,7 +16,7 @@ LEFT_OUT = "positive_data_acceptance"
 
 
 async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
-    tmp_path: Path, inngest_api: EventApi
+    tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     path = tmp_path / "outbox.db"
     settings = environment(f"sqlite:///{path}", inngest_api.url, OPERATOR_EMAILS="kim@example.com")

@@ -6,14 +6,16 @@ import asyncio
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.poster import GOOD, Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_the_same_key_and_body_is_the_same_event(poster: Poster, inngest: EventApi) -> None:
+async def test_the_same_key_and_body_is_the_same_event(
+    poster: Poster, inngest: FakeInngest
+) -> None:
     _, first = await poster.post(Idempotency_Key="k-1")
     assert "Idempotent-Replayed" not in poster.headers
     status, retry = await poster.post(Idempotency_Key="k-1")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import client, environment, running
 from tests.support.outbox_script import outbox
 from tests.support.storage import eventually
 
 
 async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
-    tmp_path: Path, inngest_api: EventApi
+    tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     url = f"sqlite:///{tmp_path}/outbox.db"
     settings = environment(url, inngest_api.url)

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.model import Dead, Settlement
@@ -32,7 +32,7 @@ class Data(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def served(path: Path, api: EventApi) -> AsyncIterator[Process]:
+async def served(path: Path, api: FakeInngest) -> AsyncIterator[Process]:
     settings = environment(f"sqlite:///{path}", api.url, OPERATOR_EMAILS=OPERATOR)
     async with running("serve", environment=settings) as service:
         yield service
@@ -54,7 +54,7 @@ async def dead_ids(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 async def service(
-    tmp_path: Path, dead_ids: list[str], inngest_api: EventApi
+    tmp_path: Path, dead_ids: list[str], inngest_api: FakeInngest
 ) -> AsyncIterator[Process]:
     del dead_ids
     async with served(tmp_path / "outbox.db", inngest_api) as process:
@@ -110,7 +110,7 @@ async def test_another_site_can_change_nothing(service: Process, dead_ids: list[
 
 
 async def test_a_change_is_confirmed_first_and_hostile_words_stay_words(
-    service: Process, dead_ids: list[str], inngest_api: EventApi
+    service: Process, dead_ids: list[str], inngest_api: FakeInngest
 ) -> None:
     first, second = dead_ids
     async with signed_in(service.url, OPERATOR) as session:
@@ -156,7 +156,7 @@ async def test_an_open_live_stream_does_not_hold_up_the_stop(service: Process) -
 
 
 async def test_in_a_browser_it_is_live_and_works_by_keyboard(
-    service: Process, dead_ids: list[str], inngest_api: EventApi, tmp_path: Path
+    service: Process, dead_ids: list[str], inngest_api: FakeInngest, tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import ScriptedAnswer
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.poster import GOOD, Poster
 from tests.support.storage import eventually
@@ -14,7 +14,7 @@ from tests.support.storage import eventually
 async def test_a_user_without_room_and_a_full_outbox_are_told_so_and_used_keys_still_answer(
     tmp_path: Path,
 ) -> None:
-    async with EventApi() as failing:
+    async with FakeInngest() as failing:
         failing.faults.add(ScriptedAnswer(500), times=None)
         settings = environment(
             f"sqlite:///{tmp_path / 'outbox.db'}",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.poster import Poster
 from tests.support.storage import eventually
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_good_post_is_answered_with_its_id_and_arrives_as_promised(
-    poster: Poster, inngest: EventApi
+    poster: Poster, inngest: FakeInngest
 ) -> None:
     status, body = await poster.post({"documentName": "Jahres\u00adbericht ü.pdf"})
     assert (status, body["status"], set(body)) == (200, "ok", {"status", "eventId"})
@@ -114,7 +114,7 @@ async def test_what_is_not_there_has_the_one_form(
 
 
 async def test_two_hundred_at_once_are_all_accepted_and_delivered_once(
-    service: Process, inngest: EventApi
+    service: Process, inngest: FakeInngest
 ) -> None:
     async def user(number: int) -> list[str]:
         one = Poster(service.url)
@@ -132,7 +132,7 @@ async def test_two_hundred_at_once_are_all_accepted_and_delivered_once(
     assert {inngest.ledger.times(one) for one in ids} == {1}
 
 
-async def test_without_a_bucket_nothing_is_accepted(tmp_path: Path, inngest: EventApi) -> None:
+async def test_without_a_bucket_nothing_is_accepted(tmp_path: Path, inngest: FakeInngest) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest.url)
     del settings["AWS_S3_REGION"], settings["AWS_S3_BUCKET"]
     async with running("serve", environment=settings) as service:

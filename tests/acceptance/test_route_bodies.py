@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.poster import Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -68,7 +68,7 @@ async def test_a_bad_body_is_refused(poster: Poster, body: bytes | str, code: st
     ],
 )
 async def test_a_good_name_is_taken_and_arrives_unchanged(
-    poster: Poster, inngest: EventApi, name: str
+    poster: Poster, inngest: FakeInngest, name: str
 ) -> None:
     status, body = await poster.post({"documentName": name})
     assert status == 200

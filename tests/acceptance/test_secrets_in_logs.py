@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
@@ -63,7 +63,7 @@ async def front(url: str) -> AsyncIterator[Front]:
         yield Front(http, url)
 
 
-def configuration(path: Path, api: EventApi, provider: str) -> dict[str, str]:
+def configuration(path: Path, api: FakeInngest, provider: str) -> dict[str, str]:
     return environment(
         f"sqlite:///{path}/outbox.db",
         "0",
@@ -132,11 +132,11 @@ async def dead_event(url: str) -> str:
 
 
 @pytest.fixture
-def api() -> EventApi:
-    return EventApi(keys=[FALLBACK_KEY])
+def api() -> FakeInngest:
+    return FakeInngest(options=FakeOptions(keys=[FALLBACK_KEY]))))
 
 
-def script_trouble(api: EventApi) -> None:
+def script_trouble(api: FakeInngest) -> None:
     quoting = f'{{"ids":[],"error":"no such key {EVENT_KEY} in /e/{EVENT_KEY}"}}'
     for action in (
         ScriptedAnswer(401, body=quoting),
@@ -148,7 +148,7 @@ def script_trouble(api: EventApi) -> None:
     api.faults.add(Poison("refused"), times=None, match=Match(prefix="poison"))
 
 
-async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: EventApi) -> None:
+async def test_no_secret_and_nothing_personal_is_logged(tmp_path: Path, api: FakeInngest) -> None:
     outbox_url = f"sqlite:///{tmp_path}/outbox.db"
     lines: list[str] = []
     secrets: set[str] = set()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import pytest_asyncio
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.front_end import SECRET
@@ -25,7 +25,7 @@ VECTORS = json.loads(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def production(
-    tmp_path_factory: pytest.TempPathFactory, inngest: EventApi, provider: ForgedProvider
+    tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest, provider: ForgedProvider
 ) -> AsyncIterator[Process]:
     path = tmp_path_factory.mktemp("production") / "outbox.db"
     settings = environment(
@@ -47,7 +47,7 @@ async def production_browser(production: Process) -> AsyncIterator[Browser]:
     await browser.http.close()
 
 
-async def test_a_developer_posts_and_signs_out(browser: Browser, inngest: EventApi) -> None:
+async def test_a_developer_posts_and_signs_out(browser: Browser, inngest: FakeInngest) -> None:
     await browser.sign_in("ada", name="Ada")
     status, body = await browser.post()
     assert status == 200
@@ -63,7 +63,7 @@ async def test_a_developer_posts_and_signs_out(browser: Browser, inngest: EventA
 
 @pytest.mark.parametrize("version", ["v4", "v5"])
 async def test_a_front_ends_cookie_signs_in_whole_and_chunked(
-    browser: Browser, inngest: EventApi, version: str
+    browser: Browser, inngest: FakeInngest, version: str
 ) -> None:
     vectors = VECTORS[version]
     whole = next(one for one in vectors["vectors"] if one["secret"] == SECRET)
@@ -114,7 +114,7 @@ class TestProduction:
         assert (status, answer["code"]) == (401, "session_required")
 
     async def test_a_user_signs_in_at_the_provider_and_posts(
-        self, production_browser: Browser, provider: ForgedProvider, inngest: EventApi
+        self, production_browser: Browser, provider: ForgedProvider, inngest: FakeInngest
     ) -> None:
         browser = production_browser
         assert (await browser.ask("GET", "/auth/login?returnTo=/done"))[0] == 302

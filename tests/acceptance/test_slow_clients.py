@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.trial import trial, until
 
@@ -76,7 +76,9 @@ async def test_500_slow_clients_keep_nobody_from_being_answered(tmp_path: Path) 
         await one.drained()
 
 
-async def test_a_stop_does_not_wait_for_slow_heads(tmp_path: Path, inngest_api: EventApi) -> None:
+async def test_a_stop_does_not_wait_for_slow_heads(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
     async with running("serve", environment=settings) as service:
         address = urlsplit(service.url)

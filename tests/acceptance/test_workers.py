@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import client, environment, running
 from tests.support.storage import eventually
 
 
-async def delivered(api: EventApi, ids: list[str]) -> None:
+async def delivered(api: FakeInngest, ids: list[str]) -> None:
     async def arrived() -> bool:
         return all(api.ledger.times(event_id) for event_id in ids)
 
@@ -34,7 +34,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
 
 
 async def test_several_processes_share_one_address_and_one_that_is_killed_comes_again(
-    postgres_url: str, inngest_api: EventApi
+    postgres_url: str, inngest_api: FakeInngest
 ) -> None:
     settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY="2")
     async with running("serve", environment=settings) as parent, client() as poster:
@@ -59,7 +59,7 @@ async def test_several_processes_share_one_address_and_one_that_is_killed_comes_
 
 
 async def test_workers_stop_when_their_parent_is_killed(
-    postgres_url: str, inngest_api: EventApi
+    postgres_url: str, inngest_api: FakeInngest
 ) -> None:
     settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY="2")
     async with running("serve", environment=settings) as parent, client() as poster:
@@ -78,7 +78,7 @@ async def test_workers_that_can_not_start_end_the_parent_with_2(tmp_path: Path) 
         assert await parent.ended() == 2
 
 
-async def test_intake_and_delivery_run_apart(postgres_url: str, inngest_api: EventApi) -> None:
+async def test_intake_and_delivery_run_apart(postgres_url: str, inngest_api: FakeInngest) -> None:
     settings = environment(postgres_url, inngest_api.url)
     async with (
         running("serve", "--no-relay", environment=settings) as intake,
@@ -104,7 +104,7 @@ async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) ->
 
 
 async def test_a_second_signal_ends_the_workers_at_once(
-    postgres_url: str, inngest_api: EventApi
+    postgres_url: str, inngest_api: FakeInngest
 ) -> None:
     settings = environment(postgres_url, inngest_api.url, WEB_CONCURRENCY="2")
     async with running("serve", environment=settings) as parent, client() as poster:

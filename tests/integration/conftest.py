@@ -19,7 +19,7 @@ import boto3
 import pytest
 
 from service.documents.bucket import Bucket
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay import breaker, outcome
 from tests.support.delivery import Delivery, delivering
@@ -133,7 +133,7 @@ async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
 
 
 @pytest.fixture
-async def delivery(tmp_path: Path, inngest_api: EventApi) -> AsyncIterator[Delivery]:
+async def delivery(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[Delivery]:
     async with delivering(tmp_path / "outbox.db", inngest_api) as made:
         yield made
 

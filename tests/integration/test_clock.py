@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -93,7 +93,7 @@ async def test_after_a_restart_by_another_clock_everything_is_due(
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_delivery_goes_on_over_a_jump(
-    tmp_path: Path, inngest_api: EventApi, wall: WallClock, jump: float
+    tmp_path: Path, inngest_api: FakeInngest, wall: WallClock, jump: float
 ) -> None:
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
         await delivery.ends(await delivery.accept("before"))

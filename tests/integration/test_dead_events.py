@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
+from service.fake_inngest.server import FakeInngest
 from service.outbox.model import State
 from tests.support.delivery import Delivery, delivering
 from tests.support.storage import eventually
@@ -42,7 +42,7 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
 @pytest.mark.parametrize("senders", [1, 4])
 @pytest.mark.usefixtures("quick")
 async def test_poison_among_thousands_dies_and_nothing_else(
-    tmp_path: Path, inngest_api: EventApi, senders: int
+    tmp_path: Path, inngest_api: FakeInngest, senders: int
 ) -> None:
     inngest_api.faults.add(Poison(error="bad"), times=None)
     names = ["poison" if n in {0, 1, 77, 1234, 1998, 1999} else f"d-{n}" for n in range(2000)]

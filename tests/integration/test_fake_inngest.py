@@ -14,7 +14,8 @@ import inngest
 import pytest
 from inngest._internal.errors import SendEventsError
 
-from service.fake_inngest.event_api import SEED_HEADER, EventApi
+from service.fake_inngest.event_api import SEED_HEADER
+from service.fake_inngest.server import FakeInngest, FakeOptions
 
 TS_MS = 1_795_559_419_447
 OK = {"name": "documents/aws.index", "data": {"documentName": "example"}}
@@ -23,7 +24,7 @@ ULID_CHARS = 26
 
 
 async def post(
-    http: aiohttp.ClientSession, api: EventApi, events: object, **headers: str
+    http: aiohttp.ClientSession, api: FakeInngest, events: object, **headers: str
 ) -> tuple[int, dict[str, Any]]:
     body = events if isinstance(events, bytes) else json.dumps(events).encode()
     async with http.post(
@@ -51,7 +52,7 @@ async def test_the_same_seed_and_order_give_the_same_ids(inngest_api, http):
     _, unseeded = await post(http, inngest_api, [OK, OK])
     assert first == again != unseeded
     assert inngest_api.ledger.stats.arrivals == 6
-    assert inngest_api.ledger.runs == 4
+    assert inngest_api.store.run_count == 4
 
 
 GOOD: list[tuple[str, dict[str, Any]]] = [
@@ -178,7 +179,7 @@ async def test_the_internal_data_key_is_stripped(inngest_api, http):
 
 
 async def test_an_unknown_key_is_refused_when_keys_are_configured(http):
-    async with EventApi(keys={"good"}) as api:
+    async with FakeInngest(options=FakeOptions(keys={"good"})) as api:
         status, answer = await post(http, api, [OK])
         assert (status, answer) == (401, {"error": "Event key not found", "status": 401})
         async with http.post(f"{api.url}/e/good", json=[OK]) as response:
@@ -188,7 +189,7 @@ async def test_an_unknown_key_is_refused_when_keys_are_configured(http):
 
 
 async def test_a_self_hosted_server_without_keys_answers_503(http):
-    async with EventApi(keys_required=True) as api:
+    async with FakeInngest(options=FakeOptions(keys_required=True)) as api:
         status, answer = await post(http, api, [OK])
     assert status == 503
     assert "event keys are required" in answer["error"]
@@ -199,11 +200,11 @@ async def test_a_repeated_id_arrives_again_but_runs_once(inngest_api, http):
     _, again = await post(http, inngest_api, [{**OK, "id": "one"}])
     assert first["ids"] != again["ids"]
     assert inngest_api.ledger.times("one") == 2
-    assert inngest_api.ledger.runs == 1
+    assert inngest_api.store.run_count == 1
 
 
 async def test_a_sink_answers_an_id_for_each_event_and_keeps_none(http):
-    async with EventApi(sink=True) as api:
+    async with FakeInngest(options=FakeOptions(sink=True)) as api:
         status, answer = await post(http, api, [OK] * 3)
         assert (status, len(set(answer["ids"]))) == (200, 3)
         assert (await post(http, api, b"[{"))[0] == 400
@@ -212,7 +213,7 @@ async def test_a_sink_answers_an_id_for_each_event_and_keeps_none(http):
 
 
 async def test_a_restart_serves_the_same_address_with_the_same_ledger(http):
-    async with EventApi() as api:
+    async with FakeInngest() as api:
         await post(http, api, [{**OK, "id": "before"}])
         await api.close()
         with pytest.raises(aiohttp.ClientConnectionError):
@@ -223,7 +224,7 @@ async def test_a_restart_serves_the_same_address_with_the_same_ledger(http):
 
 
 @contextlib.asynccontextmanager
-async def sdk(api: EventApi) -> AsyncIterator[inngest.Inngest]:
+async def sdk(api: FakeInngest) -> AsyncIterator[inngest.Inngest]:
     # The SDK has no close(), so its two HTTP clients are closed behind its back.
     client = inngest.Inngest(
         app_id="test", event_api_base_url=api.url, event_key="key", is_production=True
@@ -244,6 +245,6 @@ async def test_the_inngest_client_sends_to_it(inngest_api):
 
 
 async def test_the_inngest_client_sees_that_its_key_is_unknown():
-    async with EventApi(keys={"other"}) as api, sdk(api) as client:
+    async with FakeInngest(options=FakeOptions(keys={"other"})) as api, sdk(api) as client:
         with pytest.raises(SendEventsError, match="Event key not found"):
             await client.send(inngest.Event(name="a"))

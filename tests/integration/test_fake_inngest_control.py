@@ -58,7 +58,17 @@ async def test_what_arrived_is_shown_newest_last_and_can_be_forgotten(inngest_ap
     async with http.get(f"{url}/events?id=e1") as response:
         assert [entry["event"] for entry in await response.json()] == [EVENTS[1]]
     async with http.get(f"{url}/stats") as response:
-        assert await response.json() == {"requests": 2, "arrivals": 4, "ids": 3, "runs": 3}
+        assert await response.json() == {
+            "requests": 2,
+            "arrivals": 4,
+            "ids": 3,
+            "stored": 4,
+            "storedIds": 3,
+            "queued": 0,
+            "lost": 0,
+            "runs": 3,
+            "mostRunsOfAnId": 1,
+        }
     async with http.delete(f"{url}/events") as response:
         assert response.status == 204
     async with http.get(f"{url}/events") as response:
@@ -77,3 +87,41 @@ async def test_an_event_that_is_not_utf_8_is_shown_with_replacements(inngest_api
 async def test_a_limit_that_is_no_number_is_refused(inngest_api, http):
     async with http.get(f"{inngest_api.url}/fake-inngest/events?limit=x") as response:
         assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.test"},
+        {"Host": "rebound.test:8288"},
+        {"Host": "10.0.0.1"},
+        {"Origin": "http://elsewhere.test"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_another_site_gets_nothing_and_changes_nothing(inngest_api, http, headers):
+    await post(http, inngest_api)
+    url = f"{inngest_api.url}/fake-inngest"
+    for method, path in [("DELETE", "events"), ("POST", "faults"), ("GET", "events")]:
+        async with http.request(method, f"{url}/{path}", headers=headers, json={}) as response:
+            assert response.status == 403
+    assert inngest_api.ledger.arrivals == 3
+
+
+async def test_the_page_of_the_server_itself_may_ask(inngest_api, http):
+    headers = {"Origin": inngest_api.url, "Sec-Fetch-Site": "same-origin"}
+    async with http.get(f"{inngest_api.url}/fake-inngest/stats", headers=headers) as response:
+        assert response.status == 200
+
+
+async def test_the_clock_moves_and_an_id_runs_again_a_day_after_its_run(inngest_api, http):
+    url = f"{inngest_api.url}/fake-inngest/clock"
+    runs = []
+    for seconds in (0, 86_000, 500):
+        async with http.post(url, json={"seconds": seconds}) as response:
+            assert response.status == 200
+        await post(http, inngest_api, EVENTS[:1])
+        runs.append(inngest_api.store.run_count)
+    assert runs == [1, 1, 2]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import (
     Cut,
     Drip,
@@ -23,6 +22,7 @@ from service.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
+from service.fake_inngest.server import FakeInngest
 from tests.support.batches import EVENTS, POISONED, post
 
 BAD_EVENTS = (
@@ -114,7 +114,7 @@ async def test_a_hanging_request_is_reset_when_the_faults_are_cleared(
 
 
 async def test_closing_does_not_wait_for_a_hanging_request(http):
-    async with EventApi() as api:
+    async with FakeInngest() as api:
         api.faults.add(Hang())
         hanging = asyncio.create_task(post(http, api))
         await api.ledger.wait_for_requests(1)

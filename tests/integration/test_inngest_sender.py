@@ -9,8 +9,8 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import ScriptedAnswer
+from service.fake_inngest.server import FakeInngest
 from service.relay.breaker import Signal
 from service.relay.inngest import InngestSender
 from service.relay.outcome import classify
@@ -21,7 +21,7 @@ EVENT = b'{"name":"a"}'
 
 
 @pytest.fixture
-async def sender(inngest_api: EventApi) -> AsyncIterator[InngestSender]:
+async def sender(inngest_api: FakeInngest) -> AsyncIterator[InngestSender]:
     async with aiohttp.ClientSession() as session:
         yield InngestSender(
             session,
@@ -36,7 +36,7 @@ async def sender(inngest_api: EventApi) -> AsyncIterator[InngestSender]:
 @pytest.mark.parametrize("named", [KEY, quote(KEY, safe=""), FALLBACK])
 @pytest.mark.parametrize("before", ["", "x" * 490])
 async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without_it(
-    inngest_api: EventApi, sender: InngestSender, named: str, before: str
+    inngest_api: FakeInngest, sender: InngestSender, named: str, before: str
 ) -> None:
     body = json.dumps({"error": f"{before}Cannot POST /e/{named}"})
     inngest_api.faults.add(ScriptedAnswer(404, body=body, content_type="application/json"), times=2)
@@ -47,7 +47,7 @@ async def test_the_words_of_a_server_that_quotes_the_event_key_come_back_without
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes_first(
-    inngest_api: EventApi, sender: InngestSender, status: int
+    inngest_api: FakeInngest, sender: InngestSender, status: int
 ) -> None:
     inngest_api.faults.add(ScriptedAnswer(status), times=1)
     assert (await sender.send(EVENT)).status == 200
@@ -59,7 +59,7 @@ async def test_a_key_that_is_refused_gives_way_to_the_other_one_which_then_comes
     "body", ["event keys are required", '{"error": "Event keys are required"}']
 )
 async def test_a_server_without_keys_is_a_wrong_configuration_in_whatever_form_it_says_so(
-    inngest_api: EventApi, sender: InngestSender, body: str
+    inngest_api: FakeInngest, sender: InngestSender, body: str
 ) -> None:
     inngest_api.faults.add(ScriptedAnswer(503, body=body), times=1)
     answer = await sender.send(EVENT)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
+from service.fake_inngest.server import FakeInngest
 from service.outbox.model import State
 from service.relay.breaker import BreakerState
 from tests.support.delivery import Delivery, delivering
@@ -111,7 +111,7 @@ async def test_when_everything_is_refused_the_delivery_closes_and_the_rest_does_
 
 @pytest.mark.usefixtures("quick")
 async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
-    tmp_path: Path, inngest_api: EventApi
+    tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     inngest_api.faults.add(ScriptedAnswer(500), times=None)
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:

@@ -10,14 +10,14 @@ from openapi_spec_validator import validate
 
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")
 
 
 @pytest.fixture
-async def app(tmp_path: Path, inngest_api: EventApi):
+async def app(tmp_path: Path, inngest_api: FakeInngest):
     settings = Settings.load(
         {
             "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
+from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import State
 from service.relay.breaker import BreakerState
 from tests.support.delivery import Delivery, delivering
@@ -41,7 +41,7 @@ async def test_a_batch_that_is_too_large_is_halved(delivery: Delivery) -> None:
 
 async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path) -> None:
     async with (
-        EventApi(keys=["key-2"]) as api,
+        FakeInngest(options=FakeOptions(keys=["key-2"])) as api,
         delivering(tmp_path / "outbox.db", api, fallback_key="key-2") as delivery,
     ):
         ids = []
@@ -51,7 +51,7 @@ async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path)
         asked = len(api.ledger.requests)
         await delivery.ends(await delivery.accept("d"))
         assert [request.key for request in api.ledger.requests][asked:] == ["key-2"]
-        api.keys = ["key-1"]
+        api.event_api.event_api.event_api.keys = ["key-1"]
         await delivery.ends(await delivery.accept("d"))
         assert delivery.relay.breaker.state is BreakerState.HEALTHY
 
@@ -71,7 +71,7 @@ async def test_a_pause_sends_nothing_and_a_resume_sends_all(delivery: Delivery) 
     await delivery.ends(ids)
 
 
-async def test_a_stop_lets_sends_under_way_settle(tmp_path: Path, inngest_api: EventApi) -> None:
+async def test_a_stop_lets_sends_under_way_settle(tmp_path: Path, inngest_api: FakeInngest) -> None:
     inngest_api.faults.add(Slow(seconds=0.3))
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
         ids = await delivery.accept("d")
@@ -81,7 +81,7 @@ async def test_a_stop_lets_sends_under_way_settle(tmp_path: Path, inngest_api: E
 
 
 async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
-    tmp_path: Path, inngest_api: EventApi
+    tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     inngest_api.faults.add(Hang(store=True))
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
@@ -92,4 +92,4 @@ async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
         [row] = await delivery.ends(ids)
         assert (row.attempts, row.sends) == (1, 2)
     assert inngest_api.ledger.times(ids[0]) == 2
-    assert inngest_api.ledger.runs == 1
+    assert inngest_api.store.run_count == 1

@@ -19,7 +19,7 @@ from service.bootstrap import service as composition
 from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> Traced:
     return made
 
 
-def settings(tmp_path: Path, api: EventApi, **changes: str) -> Settings:
+def settings(tmp_path: Path, api: FakeInngest, **changes: str) -> Settings:
     return Settings.load(
         {
             "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
@@ -68,7 +68,7 @@ def settings(tmp_path: Path, api: EventApi, **changes: str) -> Settings:
 
 @pytest.fixture
 async def client(
-    tmp_path: Path, inngest_api: EventApi, traces: Traced, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inngest_api: FakeInngest, traces: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -89,7 +89,7 @@ async def post(client: TestClient[web.Request, web.Application], headers: Mappin
 
 
 async def test_a_send_links_to_the_append_within_the_callers_trace(
-    client: TestClient[web.Request, web.Application], traces: Traced, inngest_api: EventApi
+    client: TestClient[web.Request, web.Application], traces: Traced, inngest_api: FakeInngest
 ) -> None:
     event_id = await post(client, {"traceparent": PARENT})
     [request] = await traces.spans("POST /api/route", 1)
@@ -123,7 +123,7 @@ async def test_no_span_holds_what_is_personal(
 
 
 async def test_a_link_holds_over_a_restart(
-    tmp_path: Path, inngest_api: EventApi, traces: Traced, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inngest_api: FakeInngest, traces: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del traces
     first, second = Traced(), Traced()

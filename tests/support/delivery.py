@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
@@ -30,7 +30,7 @@ class Document(msgspec.Struct, rename="camel"):
 class Delivery:
     """A relay at work, and what becomes of the events that are given to it."""
 
-    def __init__(self, outbox: SqliteOutbox, relay: Relay, api: EventApi) -> None:
+    def __init__(self, outbox: SqliteOutbox, relay: Relay, api: FakeInngest) -> None:
         self.outbox = outbox
         self.relay = relay
         self.api = api
@@ -67,7 +67,7 @@ class Delivery:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    path: Path, api: EventApi, *, senders: int = 4, fallback_key: str | None = None
+    path: Path, api: FakeInngest, *, senders: int = 4, fallback_key: str | None = None
 ) -> AsyncIterator[Delivery]:
     async with (
         open_sqlite_outbox(path, max_pending=10_000, max_pending_per_user=10_000) as outbox,

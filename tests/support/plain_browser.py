@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 
 
 class Browser:
@@ -32,7 +32,7 @@ class Browser:
         return await self.ask("POST", "/api/route", json={"documentName": "example"}, **options)
 
 
-async def arrived(inngest: EventApi, accepted: dict[str, str]) -> dict[str, Any]:
+async def arrived(inngest: FakeInngest, accepted: dict[str, str]) -> dict[str, Any]:
     arrival = await inngest.ledger.wait_for_id(accepted["eventId"])
     assert arrival is not None
     return json.loads(arrival.event)

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import (
     Action,
     Cut,
@@ -25,6 +24,7 @@ from service.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
+from service.fake_inngest.server import FakeInngest
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.trial import Trial, Verdict, trial
 
@@ -58,7 +58,7 @@ PROXY_FAULTS: dict[str, Callable[[TcpProxy], None]] = {
 @asynccontextmanager
 async def proxied(path: Path, **changes: str) -> AsyncIterator[tuple[Trial, TcpProxy]]:
     """A trial whose service reaches the fake Inngest through a TCP proxy."""
-    async with EventApi() as api, TcpProxy(int(api.url.rpartition(":")[2])) as proxy:
+    async with FakeInngest() as api, TcpProxy(int(api.url.rpartition(":")[2])) as proxy:
         way = f"http://127.0.0.1:{proxy.port}"
         async with trial(path, inngest=api, sends_to=way, **changes) as one:
             yield one, proxy

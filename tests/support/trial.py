@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 
 RECOVERY_SECONDS = 15.0
@@ -107,7 +107,7 @@ class Trial:
     """`path` is the outbox, `inngest` what the service sends to, by way of `sends_to`."""
 
     path: Path
-    inngest: EventApi
+    inngest: FakeInngest
     sends_to: str
     load: Load
     settings: dict[str, str]
@@ -199,11 +199,11 @@ class Trial:
 
 @contextlib.asynccontextmanager
 async def trial(
-    path: Path, *, sends_to: str | None = None, inngest: EventApi | None = None, **changes: str
+    path: Path, *, sends_to: str | None = None, inngest: FakeInngest | None = None, **changes: str
 ) -> AsyncIterator[Trial]:
     """A trial on the outbox at `path`; start the service with `serving`, the load with `load`."""
     async with contextlib.AsyncExitStack() as stack:
-        api = inngest or await stack.enter_async_context(EventApi())
+        api = inngest or await stack.enter_async_context(FakeInngest())
         port = free_port()
         target = sends_to or api.url
         changes = {"OUTBOX_SEND_TIMEOUT": "1s", **changes}

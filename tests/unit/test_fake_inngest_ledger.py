@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 
 from service.fake_inngest.events import WireEvent
-from service.fake_inngest.ledger import RUN_ONCE_SECONDS, Ledger, Request
-from service.fake_inngest.ulids import first_ulid, ulids
+from service.fake_inngest.ledger import Ledger, Request
+from service.fake_inngest.ulids import request_ulids, ulids
 
 REQUEST = Request("key", 1, 1, 1, None)
 
@@ -23,27 +24,15 @@ def event(event_id: str, raw: bytes = b"{}") -> WireEvent:
     return WireEvent(event_id, "a", 0, b"null", raw)
 
 
-def test_an_id_runs_again_only_after_a_day_from_its_run():
-    clock = Clock()
-    ledger = Ledger(clock=clock)
-    runs = []
-    for seconds in (0, RUN_ONCE_SECONDS - 1, RUN_ONCE_SECONDS, RUN_ONCE_SECONDS + 1):
-        clock.seconds = 1_000 + seconds
-        ledger.store([event("one")], ["s"])
-        runs.append(ledger.runs)
-    assert runs == [1, 1, 2, 2]
-    assert ledger.times("one") == ledger.arrivals == 4
-
-
 def test_an_event_without_id_is_known_by_the_id_that_the_server_gave():
     ledger = Ledger()
-    ledger.store([event(""), event("")], ["s1", "s2"])
+    ledger.accept([event(""), event("")], ["s1", "s2"])
     assert list(ledger.ids) == ["s1", "s2"]
 
 
 def test_an_event_without_ts_has_the_receive_time():
     ledger = Ledger(clock=Clock())
-    ledger.store([event("one")], ["s"])
+    ledger.accept([event("one")], ["s"])
     assert ledger.kept()[0].ts == 1_000_000
 
 
@@ -51,7 +40,7 @@ def test_an_event_without_ts_has_the_receive_time():
 def test_old_bodies_are_forgotten_but_no_id_is(bounds):
     ledger = Ledger(**bounds)
     for n in range(5):
-        ledger.store([event(f"e{n}", b"0123456789")], ["s"])
+        ledger.accept([event(f"e{n}", b"0123456789")], ["s"])
     assert [arrival.id for arrival in ledger.kept()] == ["e3", "e4"]
     assert ledger.stats.ids == 5
     assert [ledger.times(name) for name in ("e0", "e4", "e9")] == [1, 1, 0]
@@ -59,7 +48,7 @@ def test_old_bodies_are_forgotten_but_no_id_is(bounds):
 
 def test_the_latest_are_shown_first_come_first():
     ledger = Ledger()
-    ledger.store([event("a"), event("b"), event("c")], ["1", "2", "3"])
+    ledger.accept([event("a"), event("b"), event("c")], ["1", "2", "3"])
     assert [arrival.id for arrival in ledger.kept(limit=2)] == ["b", "c"]
     assert ledger.kept(limit=0) == []
     assert [arrival.id for arrival in ledger.kept(event_id="a", limit=9)] == ["a"]
@@ -71,7 +60,7 @@ async def test_a_wait_ends_with_the_request_that_brings_the_id():
     for name in ("one", "two"):
         await asyncio.sleep(0)
         assert not waiting.done()
-        ledger.store([event(name)], ["s"])
+        ledger.accept([event(name)], ["s"])
         ledger.record(REQUEST)
     arrival = await waiting
     assert arrival is not None
@@ -80,7 +69,7 @@ async def test_a_wait_ends_with_the_request_that_brings_the_id():
 
 async def test_a_wait_for_what_is_there_returns_at_once():
     ledger = Ledger(max_bodies=0)
-    ledger.store([event("one"), event("one")], ["s", "t"])
+    ledger.accept([event("one"), event("one")], ["s", "t"])
     ledger.record(REQUEST)
     assert await ledger.wait_for_id("one") is None
     await ledger.wait_for_arrivals(2)
@@ -90,7 +79,7 @@ async def test_a_wait_for_what_is_there_returns_at_once():
 
 async def test_a_wait_in_vain_says_what_arrived():
     ledger = Ledger()
-    ledger.store([event("one")], ["s"])
+    ledger.accept([event("one")], ["s"])
     with pytest.raises(TimeoutError, match="arrivals=1"):
         await ledger.wait_for_ids(2, timeout_seconds=0.01)
 
@@ -107,10 +96,17 @@ def test_ulids_count_up_over_the_edges_of_their_last_characters():
     "seed", [None, "", "x,AAECAwQFBgcICQ==", "1,AA==", "1,*", "1", f"{1 << 48},"]
 )
 def test_a_seed_that_can_not_be_read_counts_as_none(seed):
-    first, second = (first_ulid(seed, 5) for _ in range(2))
+    [first], [second] = (request_ulids(seed, 1, 5) for _ in range(2))
     assert first != second
-    assert first >> 80 == second >> 80 == 5
+    assert first[:10] == second[:10] == "0000000005"
 
 
-def test_a_seed_decides_the_first_id():
-    assert first_ulid("7,AAAAAAAAAAAAAQ==", 5) == (7 << 80) + 1
+def test_a_seed_gives_its_last_four_bytes_plus_the_position_from_one():
+    assert request_ulids("7,AAAAAAAAAAAAAQ==", 2, 5) == ulids((7 << 80) + 2, 2)
+
+
+def test_the_last_four_bytes_of_a_seed_wrap_without_a_carry():
+    seed = "7," + base64.b64encode(bytes.fromhex("000000000001fffffffe")).decode()
+    first, *others = request_ulids(seed, 3, 5)
+    assert first == ulids((7 << 80) + (1 << 32) + 0xFFFFFFFF, 1)[0]
+    assert others == ulids((7 << 80) + (1 << 32), 2)

@@ -21,8 +21,8 @@ from service.cli.demo.picture import DemoPicture, demo_picture
 from service.cli.demo.posts import POISON, DemoPosts, demo_posts
 from service.cli.demo.service import DemoService, demo_service
 from service.errors import OutboxError
-from service.fake_inngest.event_api import EventApi
 from service.fake_inngest.faults import Poison
+from service.fake_inngest.server import FakeInngest
 from service.operations.rates import Movement, moved
 from service.operations.views import stats_view
 from service.outbox.model import Filter, State
@@ -55,7 +55,7 @@ class Count:
 class _Stage:
     """Who plays."""
 
-    inngest: EventApi
+    inngest: FakeInngest
     service: DemoService
     posts: DemoPosts
     picture: DemoPicture
@@ -65,7 +65,7 @@ class _Stage:
 async def demo(pace: Pace) -> int:
     """Play and print the count; the exit code."""
     with tempfile.TemporaryDirectory(prefix="outbox-demo-") as folder:
-        async with EventApi() as inngest, demo_service(Path(folder), inngest.url) as service:
+        async with FakeInngest() as inngest, demo_service(Path(folder), inngest.url) as service:
             with demo_picture() as picture:
                 async with demo_posts(lambda: service.url) as posts:
                     count = await _play(_Stage(inngest, service, posts, picture), pace)
