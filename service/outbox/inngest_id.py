@@ -1,0 +1,96 @@
+"""Inngest's own id of an event: a ULID that follows from the row and is never stored.
+
+A request may carry a seed, `<milliseconds>,<10 bytes in base64>`. Inngest then gives its event at
+position p, counted from 1, the ULID with this time, the first six of the bytes, and the last four
+plus p. A row's number in the store takes the place of a position, so that the row has one ULID in
+whatever request it leaves. The invariant: the ULID depends on the row alone, never on its batch.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BUCKET_MS = 5 * 60 * 1000
+PREFIX_BYTES = 6
+
+_COUNTER_BITS = 32
+_COUNTER_MASK = (1 << _COUNTER_BITS) - 1
+_ENTROPY_BITS = 80
+_ULID_CHARS = 26
+_PADDED_BYTES = 20
+_PADDING_CHARS = 6
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TO_CROCKFORD = bytes.maketrans(_BASE32, _CROCKFORD)
+_FROM_CROCKFORD = bytes.maketrans(_CROCKFORD, _BASE32)
+
+
+@dataclass(frozen=True, slots=True)
+class InngestIds:
+    """The ids of one outbox's rows; `prefix` is its six random bytes.
+
+    >>> InngestIds(bytes(6)).ulid(seq=33, accepted_at_ms=300_001)
+    '00000094Z00000000000000011'
+    """
+
+    prefix: bytes
+
+    def number(self, seq: int, accepted_at_ms: int) -> int:
+        """The ULID of a row as a number."""
+        bucket_ms = accepted_at_ms - accepted_at_ms % BUCKET_MS
+        head = bucket_ms << (_ENTROPY_BITS - _COUNTER_BITS) | int.from_bytes(self.prefix)
+        return head << _COUNTER_BITS | seq & _COUNTER_MASK
+
+    def ulid(self, seq: int, accepted_at_ms: int) -> str:
+        """The ULID of a row as text."""
+        return encode_ulid(self.number(seq, accepted_at_ms))
+
+
+def encode_ulid(number: int) -> str:
+    """The text of a ULID.
+
+    >>> encode_ulid(32)
+    '00000000000000000000000010'
+    """
+    text = base64.b32encode(number.to_bytes(_PADDED_BYTES))[-_ULID_CHARS:]
+    return text.translate(_TO_CROCKFORD).decode()
+
+
+def decode_ulid(text: str) -> int:
+    """The number of a ULID. Raises ValueError for a text that is none.
+
+    >>> decode_ulid("00000000000000000000000010")
+    32
+    """
+    if not _ULID.fullmatch(text):
+        raise ValueError("A ULID is 26 characters of Crockford's base 32")
+    encoded = text.encode().translate(_FROM_CROCKFORD)
+    return int.from_bytes(base64.b32decode(b"A" * _PADDING_CHARS + encoded))
+
+
+def seed(number: int) -> str:
+    """The seed header of a request whose first event has the ULID `number`.
+
+    >>> seed(InngestIds(bytes(6)).number(seq=1, accepted_at_ms=300_000))
+    '300000,AAAAAAAAAAAAAA=='
+    """
+    head, counter = number >> _COUNTER_BITS, (number - 1) & _COUNTER_MASK
+    milliseconds, prefix = divmod(head, 1 << (_ENTROPY_BITS - _COUNTER_BITS))
+    entropy = prefix.to_bytes(PREFIX_BYTES) + counter.to_bytes(_COUNTER_BITS // 8)
+    return f"{milliseconds},{base64.b64encode(entropy).decode()}"
+
+
+def consecutive_runs(numbers: Sequence[int]) -> list[range]:
+    """The positions of `numbers`, divided wherever one does not follow the one before.
+
+    >>> consecutive_runs([4, 5, 6, 9, 10, 3])
+    [range(0, 3), range(3, 5), range(5, 6)]
+    """
+    breaks = [at for at in range(1, len(numbers)) if numbers[at] != numbers[at - 1] + 1]
+    edges = [0, *breaks, len(numbers)] if numbers else []
+    return [range(first, end) for first, end in itertools.pairwise(edges)]
