@@ -2,12 +2,17 @@
 
 ::
 
-                        claim                settle: delivered
-    append ──> pending ───────> delivering ───────────────────> delivered ──(retention)──> gone
-                  ^                 │ │       settle: dead
-                  │ settle: again,  │ └─────────────────────────> dead
-                  │ lease expired   │                              │
-                  └─────────────────┘<──────────── replay ─────────┘
+                      claim             settle: sent       confirm
+    append ──> pending ─────> delivering ──────────> sent ─────────> delivered ──(retention)──> gone
+                  ^               │ │ │               │                  ^
+                  │ settle: retry,│ │ └───────────────┼──────────────────┘ settle: delivered
+                  │ lease expired │ │ settle: dead    │ resend
+                  ├───────────────┘ └──────────> dead │
+                  ├──────────── replay ───────────┘   │
+                  └───────────────────────────────────┘
+
+`sent` is where a row waits when confirmation is on: Inngest has answered, and is not known to hold
+its event.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ class State(enum.StrEnum):
 
     PENDING = "pending"
     DELIVERING = "delivering"
+    SENT = "sent"
     DELIVERED = "delivered"
     DEAD = "dead"
 
@@ -54,7 +60,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
     `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
-    left, None if never before this claim; `sends` counts claims before this one.
+    left, None if never before this claim; `sends` counts claims before this one. `inngest_id` is
+    the ULID that a moved row brought from another outbox; None means that it is derived.
     """
 
     seq: int
@@ -66,6 +73,22 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     isolated: bool = False
     first_sent_at_ms: int | None = None
     sends: int = 0
+    inngest_id: str | None = None
+
+
+class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A row that Inngest has answered, without its bytes.
+
+    `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
+    by the store's clock; `sends` counts its claims; `inngest_id` is Entry's.
+    """
+
+    seq: int
+    event_id: str
+    accepted_at_ms: int
+    sent_seconds: float
+    sends: int = 1
+    inngest_id: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -120,10 +143,15 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of the rows under `claim`. Rows that are not named stay claimed."""
+    """What becomes of the rows under `claim`. Rows that are not named stay claimed.
+
+    `sent` rows were answered by Inngest and wait for their confirmation; `delivered` rows need
+    none.
+    """
 
     claim: str
     delivered: Sequence[int] = ()
+    sent: Sequence[int] = ()
     retry: Sequence[Retry] = ()
     dead: Sequence[Dead] = ()
 
@@ -152,7 +180,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """One row for people: everything but the payload.
 
     `history` is its notes, oldest first, each `{"at": ms, "note": text}`. `due_in_seconds` is
-    None unless it is pending, `lease_in_seconds` None unless it is delivering.
+    None unless it is pending, `lease_in_seconds` None unless it is delivering. `inngest_id` is the
+    ULID under which Inngest has the event, or will have it.
     """
 
     id: str
@@ -171,10 +200,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     detail: str | None
     history: tuple[dict[str, object], ...]
     payload_bytes: int
+    inngest_id: str | None = None
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
-    """The outbox in figures.
+    """The outbox in figures. `sent` rows were answered and are not confirmed.
 
     `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
     `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
@@ -190,6 +220,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     delivery: DeliveryRecord | None
     database_bytes: int | None
     wal_bytes: int | None
+    sent: int = 0
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -11,9 +11,11 @@ Invariants, for every store:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
 from service.outbox.model import (
     Batch,
     ClaimRequest,
@@ -22,6 +24,7 @@ from service.outbox.model import (
     IdempotencyKey,
     Receipt,
     Row,
+    SentEntry,
     Settlement,
     Stats,
 )
@@ -71,6 +74,47 @@ class Queue(Protocol):
 
     async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
         """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        ...
+
+
+class Confirmations(Protocol):
+    """Rows that Inngest has answered, until it is known to hold their events."""
+
+    @property
+    def inngest_ids(self) -> InngestIds:
+        """How the ULIDs of this outbox's rows follow from them."""
+        ...
+
+    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
+        """At most `limit` sent rows with a higher `seq`, in its order. Never blocks writers."""
+        ...
+
+    async def count_sent(self) -> int:
+        """How many rows are sent. Never blocks writers."""
+        ...
+
+    async def confirm(self, seqs: Sequence[int]) -> int:
+        """Sent rows become delivered, atomically; returns how many were still sent.
+
+        Safe to repeat. Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def resend(self, seqs: Sequence[int], note: str) -> int:
+        """Sent rows become pending, due now, with `note` in their history; returns how many were.
+
+        Their attempts and the time of their first send stay. Atomic and safe to repeat. Raises
+        OutboxUnavailableError.
+        """
+        ...
+
+    async def delivered(
+        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
+    ) -> Sequence[SentEntry]:
+        """At most `limit` delivered rows with a higher `seq`, in its order.
+
+        `within_seconds` leaves out those that were settled longer ago. Never blocks writers.
+        """
         ...
 
 

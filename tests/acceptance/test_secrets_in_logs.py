@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
+from service.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
 from tests.support.outbox_script import outbox
@@ -133,7 +133,7 @@ async def dead_event(url: str) -> str:
 
 @pytest.fixture
 def api() -> FakeInngest:
-    return FakeInngest(options=FakeOptions(keys=[FALLBACK_KEY]))))
+    return FakeInngest(options=FakeOptions(keys=[FALLBACK_KEY]))
 
 
 def script_trouble(api: FakeInngest) -> None:

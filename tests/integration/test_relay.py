@@ -51,7 +51,7 @@ async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path)
         asked = len(api.ledger.requests)
         await delivery.ends(await delivery.accept("d"))
         assert [request.key for request in api.ledger.requests][asked:] == ["key-2"]
-        api.event_api.event_api.event_api.keys = ["key-1"]
+        api.event_api.keys = ["key-1"]
         await delivery.ends(await delivery.accept("d"))
         assert delivery.relay.breaker.state is BreakerState.HEALTHY
 

@@ -83,6 +83,7 @@ class ModelQueue:
         await asyncio.sleep(0.001)
         ends = [
             *((seq, "delivered", None) for seq in settlement.delivered),
+            *((seq, "sent", None) for seq in settlement.sent),
             *((retry.seq, "pending", retry) for retry in settlement.retry),
             *((dead.seq, "dead", dead) for dead in settlement.dead),
         ]

@@ -22,6 +22,7 @@ _PIPE_WIDTH = 500
 _STATE_STYLES = {
     State.PENDING: "yellow",
     State.DELIVERING: "cyan",
+    State.SENT: "blue",
     State.DELIVERED: "green",
     State.DEAD: "bold red",
 }

@@ -37,6 +37,7 @@ _PLACES = {name: f"LEFT JOIN {name} USING (seq)" for name in ("ready", "claims",
 _STATES = {
     State.PENDING: ("ready", "ready.seq IS NOT NULL"),
     State.DELIVERING: ("claims", "claims.seq IS NOT NULL"),
+    State.SENT: ("claims", "false"),
     State.DELIVERED: ("done", "dead = 0"),
     State.DEAD: ("done", "dead = 1"),
 }
