@@ -10,6 +10,7 @@
     │   ├── OutboxNotFoundError     there is no outbox at this address
     │   ├── SchemaTooNewError       the schema is from a later version
     │   └── OutboxMoveError         an outbox can't be moved there
+    ├── InngestApiError             Inngest's REST API does not say
     └── RefusedError                a request is refused; carries its code
         ├── StorageNotConfiguredError   ├── InvalidFieldError
         ├── SessionRequiredError        ├── DocumentNameRequiredError
@@ -75,6 +76,17 @@ class SchemaTooNewError(OutboxError):
 
 class OutboxMoveError(OutboxError):
     """The outbox can't be moved there."""
+
+
+class InngestApiError(ServiceError):
+    """Inngest's REST API gave no answer that counts.
+
+    `reached` is false where Inngest could not be reached at all.
+    """
+
+    def __init__(self, message: str | None = None, *, reached: bool = True) -> None:
+        super().__init__(message or "Inngest's REST API gave no answer that counts.")
+        self.reached = reached
 
 
 class RefusedError(ServiceError):

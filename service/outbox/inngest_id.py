@@ -40,15 +40,17 @@ class InngestIds:
 
     prefix: bytes
 
-    def number(self, seq: int, accepted_at_ms: int) -> int:
-        """The ULID of a row as a number."""
+    def number(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> int:
+        """The ULID of a row as a number; `inngest_id` is one that it brought from elsewhere."""
+        if inngest_id is not None:
+            return decode_ulid(inngest_id)
         bucket_ms = accepted_at_ms - accepted_at_ms % BUCKET_MS
         head = bucket_ms << (_ENTROPY_BITS - _COUNTER_BITS) | int.from_bytes(self.prefix)
         return head << _COUNTER_BITS | seq & _COUNTER_MASK
 
-    def ulid(self, seq: int, accepted_at_ms: int) -> str:
+    def ulid(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> str:
         """The ULID of a row as text."""
-        return encode_ulid(self.number(seq, accepted_at_ms))
+        return inngest_id or encode_ulid(self.number(seq, accepted_at_ms))
 
 
 def encode_ulid(number: int) -> str:

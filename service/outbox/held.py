@@ -1,0 +1,71 @@
+"""Which events Inngest holds, asked in bulk.
+
+Rows of one outbox have consecutive ULIDs, so a page of Inngest's list that begins just above the
+newest wanted one shows nothing but wanted ones. The invariant: an event counts as held only when
+Inngest shows its ULID with its own id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from service.outbox.inngest_id import decode_ulid, encode_ulid
+
+MAX_PAGE = 50
+"""How many events Inngest shows at once, whatever limit is asked for."""
+
+
+class HeldEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event that Inngest holds: its ULID and the id that its sender gave it."""
+
+    ulid: str
+    event_id: str
+
+
+class EventPages(Protocol):
+    """Inngest's list of events."""
+
+    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+        """The newest events with a ULID below `before`, newest first, at most `limit`.
+
+        An empty page means that there are none. Raises InngestApiError.
+        """
+        ...
+
+
+async def find_held(pages: EventPages, wanted: Mapping[int, str]) -> set[int]:
+    """The ULIDs of `wanted` (ULID as a number, event id) that Inngest holds.
+
+    Costs one request for 50 held events and one for each stretch of ULIDs. Raises InngestApiError.
+    """
+    held: set[int] = set()
+    for first, last in stretches(sorted(wanted)):
+        before = last + 1
+        while before > first:
+            page = await pages.page(encode_ulid(before), min(MAX_PAGE, before - first))
+            if not page:
+                break
+            shown = [(decode_ulid(one.ulid), one.event_id) for one in page]
+            held.update(ulid for ulid, event_id in shown if wanted.get(ulid) == event_id)
+            before = min(shown[-1][0], before - 1)
+    return held
+
+
+def stretches(ulids: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and last of each stretch of ascending `ulids`.
+
+    A new stretch begins where skipping what lies between costs less than reading a page of it.
+
+    >>> stretches([1, 2, 40, 100, 101])
+    [(1, 40), (100, 101)]
+    """
+    found: list[tuple[int, int]] = []
+    for ulid in ulids:
+        if found and ulid - found[-1][1] <= MAX_PAGE:
+            found[-1] = (found[-1][0], ulid)
+        else:
+            found.append((ulid, ulid))
+    return found

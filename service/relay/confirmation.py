@@ -1,0 +1,108 @@
+"""When a row that Inngest has answered, and does not hold, is sent again.
+
+Inngest answers before it stores and may store much later: a row that is not held yet is not lost.
+Pure functions and values. The invariant: while Inngest's store goes on, a row waits until events
+that were answered well after it are held.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from service.outbox.model import SentEntry
+
+_MAX_DOUBLINGS = 4
+
+
+class ResendReason(enum.StrEnum):
+    """Why a row is sent again; the value is the metric's label."""
+
+    PASSED = "passed"
+    RESTARTED = "restarted"
+    STALLED = "stalled"
+
+
+NOTES = {
+    ResendReason.PASSED: "sent again: Inngest holds newer events, and not this one",
+    ResendReason.RESTARTED: "sent again: Inngest was away and does not hold it",
+    ResendReason.STALLED: "sent again: Inngest stores nothing and does not hold it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationPolicy:
+    """How patient the confirmer is.
+
+    `reorder_seconds`: an event that was answered this much before a held one should be held too.
+    `restart_seconds`: how long Inngest must have answered again, and stored nothing, after it was
+    away. `stall_seconds`: the same without a sign that it was away; doubled for each time that the
+    row was sent before. `min_poll_seconds` and `max_poll_seconds` bound the pause between
+    questions, `sweep_seconds` is how often every row is asked for. `chunk_rows` are asked for
+    together. While nothing is sent, the store is asked every `idle_seconds`, and Inngest never.
+    """
+
+    reorder_seconds: float = 10.0
+    restart_seconds: float = 5.0
+    stall_seconds: float = 60.0
+    min_poll_seconds: float = 0.25
+    max_poll_seconds: float = 4.0
+    sweep_seconds: float = 5.0
+    chunk_rows: int = 500
+    idle_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreProgress:
+    """What is known of Inngest's storing; times are seconds of the caller's clock.
+
+    `newest_held` is when the newest event that is known to be held was answered; `held_at` when an
+    event was last found to be held. `silent_at` is when a question was last not answered, `away_at`
+    when Inngest was then out of reach; `back_at` is when it first answered after that.
+    """
+
+    held_at: float
+    back_at: float
+    newest_held: float = float("-inf")
+    silent_at: float = float("-inf")
+    away_at: float = float("-inf")
+
+    def with_held(self, held: Collection[SentEntry], now: float) -> StoreProgress:
+        """After these rows were found to be held.
+
+        A row that was sent more than once says nothing of the order: an earlier copy may be held.
+        """
+        if not held:
+            return self
+        once = [now - entry.sent_seconds for entry in held if entry.sends <= 1]
+        return replace(self, held_at=now, newest_held=max([self.newest_held, *once]))
+
+    def with_silence(self, now: float, *, away: bool) -> StoreProgress:
+        """After a question was not answered; `away` where Inngest was out of reach."""
+        return replace(self, silent_at=now, away_at=now if away else self.away_at)
+
+    def with_answer(self, now: float) -> StoreProgress:
+        """After Inngest answered a question."""
+        return self if self.back_at > self.silent_at else replace(self, back_at=now)
+
+
+def resend_reason(
+    entry: SentEntry, progress: StoreProgress, policy: ConfirmationPolicy, now: float
+) -> ResendReason | None:
+    """Why a row that is not held must be sent again, None while it is waited for."""
+    answered_at = now - entry.sent_seconds
+    if progress.newest_held - answered_at > policy.reorder_seconds:
+        return ResendReason.PASSED
+    if progress.back_at <= progress.silent_at:
+        return None
+    quiet = now - max(progress.held_at, progress.back_at, answered_at)
+    if progress.away_at >= answered_at and quiet > policy.restart_seconds:
+        return ResendReason.RESTARTED
+    doublings = min(max(entry.sends - 1, 0), _MAX_DOUBLINGS)
+    return ResendReason.STALLED if quiet > policy.stall_seconds * 2**doublings else None
+
+
+def poll_seconds(before: float, policy: ConfirmationPolicy, *, found: bool) -> float:
+    """The pause before the next question: short while rows are found, else twice the last one."""
+    return policy.min_poll_seconds if found else min(before * 2, policy.max_poll_seconds)

@@ -1,0 +1,58 @@
+"""What is counted and logged of confirmations. The invariant: events are named by their ids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import SentEntry
+from service.relay.confirmation import ResendReason
+
+_SHOWN = 20
+_LOG_EVERY_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class ConfirmationReport:
+    """Reports confirmations to `recorder` and to the log."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._failure_logged_at = float("-inf")
+
+    def confirmed(self, held: Sequence[SentEntry]) -> None:
+        """Count rows that Inngest holds; delivery ends here."""
+        now_ms = wall_now_ms()
+        self._recorder.count("delivered", len(held))
+        self._recorder.count("confirmed", len(held))
+        oldest = max(held, key=lambda entry: entry.sent_seconds)
+        self._recorder.observe("confirm_latency_seconds", oldest.sent_seconds)
+        accepted_at_ms = min(entry.accepted_at_ms for entry in held)
+        age_ms = max(0, now_ms - accepted_at_ms)
+        self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
+
+    def resent(self, reason: ResendReason, entries: Sequence[SentEntry]) -> None:
+        """Count and log rows that go again."""
+        self._recorder.count("resent", len(entries), reason=reason.value)
+        shown = [entry.event_id for entry in entries[:_SHOWN]]
+        log.warning("resent", reason=reason.value, count=len(entries), events=shown)
+
+    def swept(self, found: int, unconfirmed: int) -> None:
+        """Inngest answered every question of a sweep."""
+        self._recorder.gauge("confirmations_ok", 1.0)
+        self._failure_logged_at = float("-inf")
+        if found:
+            log.debug("confirmed", events=found, unconfirmed=unconfirmed)
+
+    def failed(self, reason: str) -> None:
+        """Inngest could not be asked."""
+        self._recorder.gauge("confirmations_ok", 0.0)
+        now = time.monotonic()
+        if now - self._failure_logged_at > _LOG_EVERY_SECONDS:
+            self._failure_logged_at = now
+            log.warning("confirmations_failing", reason=reason)

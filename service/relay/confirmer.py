@@ -1,0 +1,143 @@
+"""The confirmer: asks whether Inngest holds what it answered, and settles the rows.
+
+It works beside the sends and shares nothing with them but the store and the count of unconfirmed
+events. The invariant: a row becomes `delivered` only when Inngest showed its event, and goes back
+to `pending` only for a reason that `confirmation` gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from service.errors import InngestApiError, OutboxUnavailableError
+from service.outbox.held import EventPages, find_held
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import SentEntry
+from service.outbox.ports import Confirmations
+from service.relay.confirmation import (
+    NOTES,
+    ConfirmationPolicy,
+    ResendReason,
+    StoreProgress,
+    poll_seconds,
+    resend_reason,
+)
+from service.relay.confirmation_report import ConfirmationReport
+from service.relay.unconfirmed import Unconfirmed
+
+_QUIET_CHUNKS = 2
+
+log = structlog.get_logger(__name__)
+
+
+class Confirmer:
+    """Confirms the sent rows of `confirmations` until it is cancelled.
+
+    `clock` gives seconds that never go back; the loop's where None.
+    """
+
+    def __init__(
+        self,
+        confirmations: Confirmations,
+        pages: EventPages,
+        ids: InngestIds,
+        unconfirmed: Unconfirmed,
+        report: ConfirmationReport,
+        *,
+        policy: ConfirmationPolicy | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._confirmations = confirmations
+        self._pages = pages
+        self._ids = ids
+        self._unconfirmed = unconfirmed
+        self._report = report
+        self._policy = policy or ConfirmationPolicy()
+        self._clock = clock or asyncio.get_running_loop().time
+        now = self._clock()
+        self._progress = StoreProgress(held_at=now, back_at=now)
+        self._swept_at = float("-inf")
+        self._sent = asyncio.Event()
+        unconfirmed.on_sent = self._sent.set
+
+    async def run(self) -> None:
+        """Ask while rows are sent, and wait while none is. Cancelling loses nothing."""
+        pause = self._policy.min_poll_seconds
+        while True:
+            found = await self._sweep_reported()
+            pause = poll_seconds(pause, self._policy, found=found)
+            if not self._unconfirmed.count:
+                await self._wait_for_sent()
+                pause = self._policy.min_poll_seconds
+            await asyncio.sleep(pause)
+
+    async def sweep(self) -> int:
+        """Ask for the sent rows, oldest first, and settle what is known; how many were held.
+
+        Ends early, but for one sweep in `sweep_seconds`, where Inngest's store has not come yet.
+        Raises InngestApiError, OutboxUnavailableError.
+        """
+        whole = self._clock() - self._swept_at >= self._policy.sweep_seconds
+        found, quiet, after_seq = 0, 0, 0
+        while entries := await self._confirmations.sent(self._policy.chunk_rows, after_seq):
+            held = await self._settle(entries)
+            found += held
+            quiet = 0 if held else quiet + 1
+            after_seq = entries[-1].seq
+            if quiet == _QUIET_CHUNKS and not whole:
+                break
+        else:
+            self._swept_at = self._clock()
+        self._unconfirmed.recount(await self._confirmations.count_sent())
+        return found
+
+    async def _sweep_reported(self) -> bool:
+        try:
+            found = await self.sweep()
+        except InngestApiError as error:
+            self._progress = self._progress.with_silence(self._clock(), away=not error.reached)
+            self._report.failed(str(error))
+            return False
+        except OutboxUnavailableError as error:
+            log.warning("confirm_failed", reason=str(error))
+            return False
+        self._report.swept(found, self._unconfirmed.count)
+        return bool(found)
+
+    async def _settle(self, entries: Sequence[SentEntry]) -> int:
+        ulids = {
+            self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
+            for entry in entries
+        }
+        wanted = {ulid: entry.event_id for ulid, entry in ulids.items()}
+        shown = await find_held(self._pages, wanted)
+        now = self._clock()
+        held = [entry for ulid, entry in ulids.items() if ulid in shown]
+        self._progress = self._progress.with_answer(now).with_held(held, now)
+        if held:
+            await self._confirmations.confirm([entry.seq for entry in held])
+            self._report.confirmed(held)
+        await self._resend([entry for ulid, entry in ulids.items() if ulid not in shown], now)
+        return len(held)
+
+    async def _resend(self, missing: Sequence[SentEntry], now: float) -> None:
+        lost: defaultdict[ResendReason, list[SentEntry]] = defaultdict(list)
+        for entry in missing:
+            reason = resend_reason(entry, self._progress, self._policy, now)
+            if reason is not None:
+                lost[reason].append(entry)
+        for reason, entries in lost.items():
+            await self._confirmations.resend([entry.seq for entry in entries], NOTES[reason])
+            self._report.resent(reason, entries)
+
+    async def _wait_for_sent(self) -> None:
+        """Until a row is sent here; other processes' rows are looked for after a while."""
+        self._sent.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._policy.idle_seconds):
+                await self._sent.wait()

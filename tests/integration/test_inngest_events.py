@@ -1,0 +1,118 @@
+"""Questions to Inngest's REST API, against the fake one over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service.errors import InngestApiError
+from service.fake_inngest.event_api import SEED_HEADER
+from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.outbox.held import HeldEvent, find_held
+from service.outbox.inngest_id import InngestIds, seed
+from service.relay.inngest_events import InngestEvents
+
+KEY = "signkey-test-00112233445566778899aabbccddeeff"
+IDS = InngestIds(b"\x00prefi")
+NOW_MS = 1_795_559_419_447
+
+
+def asker(http: aiohttp.ClientSession, url: str, key: str | None = KEY) -> InngestEvents:
+    return InngestEvents(http, origin=url, signing_key=key, environment=None, timeout_seconds=2)
+
+
+async def post(http: aiohttp.ClientSession, api: FakeInngest, first: int, count: int) -> None:
+    events = [{"name": "a", "id": f"e{seq}"} for seq in range(first, first + count)]
+    headers = {SEED_HEADER: seed(IDS.number(first, NOW_MS))}
+    async with http.post(f"{api.url}/e/k", data=json.dumps(events), headers=headers) as response:
+        assert response.status == 200
+
+
+def wanted(*seqs: int) -> dict[int, str]:
+    return {IDS.number(seq, NOW_MS): f"e{seq}" for seq in seqs}
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest(options=FakeOptions(signing_key=KEY)) as api:
+        yield api
+
+
+@contextlib.asynccontextmanager
+async def answering(body: bytes, status: int = 200) -> AsyncIterator[str]:
+    """A server that gives one answer to every question."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=body)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_the_held_ones_of_many_are_found_by_their_derived_ids(guarded, http):
+    await post(http, guarded, 1, 120)
+    await post(http, guarded, 200, 30)
+    before = guarded.rest_api.requests
+    found = await find_held(asker(http, guarded.url), wanted(*range(1, 300)))
+    assert found == wanted(*range(1, 121), *range(200, 230)).keys()
+    assert guarded.rest_api.requests - before <= 5
+
+
+async def test_one_event_and_its_runs_are_found_by_its_ulid(guarded, http):
+    await post(http, guarded, 1, 1)
+    events = asker(http, guarded.url)
+    ulid = IDS.ulid(1, NOW_MS)
+    assert await events.find(ulid) == HeldEvent(ulid, "e1")
+    assert [run.status for run in await events.runs(ulid)] == ["Completed"]
+
+
+async def test_an_unknown_event_is_not_found_and_has_no_runs(guarded, http):
+    events = asker(http, guarded.url)
+    assert await events.find(IDS.ulid(1, NOW_MS)) is None
+    assert not await events.runs(IDS.ulid(1, NOW_MS))
+
+
+async def test_a_refused_key_is_an_error_that_does_not_name_it(guarded, http):
+    with pytest.raises(InngestApiError, match="INNGEST_SIGNING_KEY") as refused:
+        await asker(http, guarded.url, "signkey-test-ff").find(IDS.ulid(1, NOW_MS))
+    assert refused.value.reached
+    assert "ff" not in str(refused.value)
+
+
+async def test_an_inngest_that_is_away_was_not_reached(guarded, http):
+    await guarded.close()
+    with pytest.raises(InngestApiError) as away:
+        await asker(http, guarded.url).page(IDS.ulid(1, NOW_MS), 50)
+    assert not away.value.reached
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 200),
+        (b"<html>", 200),
+        (b'{"data": 7}', 200),
+        (b'{"data": [{"id": "e1"}]}', 200),
+        (b'{"data": null, "error": "Unable to query events", "status": 500}', 200),
+        (b'{"data": []}', 302),
+        (b'{"data": []}', 404),
+        (b'{"data": []}', 500),
+    ],
+)
+async def test_anything_else_says_nothing_of_what_is_held(http, body, status):
+    async with answering(body, status) as url:
+        with pytest.raises(InngestApiError):
+            await asker(http, url).page(IDS.ulid(1, NOW_MS), 50)

@@ -1,0 +1,116 @@
+"""A model of an Inngest that answers at once and stores later, and of the rows that wait for it.
+
+Runs in virtual time. `rate` is how many events are stored a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.errors import InngestApiError
+from service.outbox.held import HeldEvent
+from service.outbox.inngest_id import InngestIds, encode_ulid
+from service.outbox.model import SentEntry
+
+IDS = InngestIds(b"prefix")
+_TICK_SECONDS = 0.05
+
+
+@dataclass
+class SentRow:
+    seq: int
+    sent_at: float
+    sends: int = 1
+
+    def entry(self) -> SentEntry:
+        return SentEntry(self.seq, f"e{self.seq}", 0, _now() - self.sent_at, self.sends)
+
+
+class ModelConfirmations:
+    """The rows of a store that are sent; what is confirmed or sent again leaves them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, SentRow] = {}
+        self.delivered: set[int] = set()
+        self.resent: Counter[int] = Counter()
+        self.notes: Counter[str] = Counter()
+
+    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
+        seqs = sorted(seq for seq in self.rows if seq > after_seq)
+        return [self.rows[seq].entry() for seq in seqs[:limit]]
+
+    async def count_sent(self) -> int:
+        return len(self.rows)
+
+    async def confirm(self, seqs: Sequence[int]) -> int:
+        known = self.rows.keys() & set(seqs)
+        self.delivered |= known
+        self._leave(known)
+        return len(known)
+
+    async def resend(self, seqs: Sequence[int], note: str) -> int:
+        known = self.rows.keys() & set(seqs)
+        self.resent.update(known)
+        self.notes[note] += len(known)
+        self._leave(known)
+        return len(known)
+
+    def _leave(self, seqs: set[int]) -> None:
+        for seq in seqs:
+            del self.rows[seq]
+
+
+class StoringInngest:
+    """Inngest: `send` answers, `run` stores behind it, `stop` loses what is not stored."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.away = False
+        self.refusing = False
+        self.questions = 0
+        self.stored: set[int] = set()
+        self._shown: list[tuple[str, str]] = []
+        self._queue: deque[int] = deque()
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def send(self, seqs: Sequence[int]) -> None:
+        self._queue.extend(seqs)
+
+    def stop(self) -> None:
+        self.away = True
+        self._queue.clear()
+
+    async def run(self) -> None:
+        due = 0.0
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            due = min(due + self.rate * _TICK_SECONDS, float(len(self._queue)))
+            for _ in range(int(due)):
+                self._store(self._queue.popleft())
+            due -= int(due)
+
+    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+        self.questions += 1
+        await asyncio.sleep(0.005)
+        if self.away:
+            raise InngestApiError(reached=False)
+        if self.refusing:
+            raise InngestApiError
+        end = bisect.bisect_left(self._shown, (before, ""))
+        below = self._shown[max(0, end - limit) : end]
+        return [HeldEvent(ulid, event_id) for ulid, event_id in below[::-1]]
+
+    def _store(self, seq: int) -> None:
+        self.stored.add(seq)
+        bisect.insort(self._shown, (encode_ulid(IDS.number(seq, 0)), f"e{seq}"))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

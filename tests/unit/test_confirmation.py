@@ -1,0 +1,86 @@
+"""A row is sent again only for a reason, and a slow Inngest is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.outbox.model import SentEntry
+from service.relay.confirmation import (
+    ConfirmationPolicy,
+    ResendReason,
+    StoreProgress,
+    poll_seconds,
+    resend_reason,
+)
+
+POLICY = ConfirmationPolicy(reorder_seconds=10, restart_seconds=5, stall_seconds=60)
+NOW = 1_000.0
+
+
+def entry(sent_seconds: float, sends: int = 1) -> SentEntry:
+    return SentEntry(7, "e7", 0, sent_seconds, sends)
+
+
+def storing(newest_held_seconds: float) -> StoreProgress:
+    """Just now an event was found held that was answered so long ago."""
+    fresh = StoreProgress(held_at=0.0, back_at=0.0)
+    return fresh.with_held([entry(newest_held_seconds)], NOW)
+
+
+def test_a_row_is_waited_for_while_older_ones_are_being_stored():
+    assert resend_reason(entry(3_600), storing(3_600), POLICY, NOW) is None
+    assert resend_reason(entry(0.1), storing(3_600), POLICY, NOW) is None
+
+
+def test_a_row_that_the_store_has_passed_goes_again():
+    assert resend_reason(entry(100), storing(89.9), POLICY, NOW) is ResendReason.PASSED
+
+
+def test_events_may_be_stored_a_little_out_of_order():
+    assert resend_reason(entry(100), storing(90.1), POLICY, NOW) is None
+
+
+def test_an_event_that_was_sent_twice_says_nothing_of_the_order():
+    progress = StoreProgress(0.0, 0.0).with_held([entry(1, sends=2)], NOW)
+    assert resend_reason(entry(30), progress, POLICY, NOW) is None
+
+
+def test_while_inngest_can_not_be_asked_nothing_goes_again():
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 500, away=True)
+    assert resend_reason(entry(900), progress, POLICY, NOW) is None
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(4.9, None), (5.1, ResendReason.RESTARTED)])
+def test_after_inngest_was_away_a_short_quiet_is_enough(seconds, reason):
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 6, away=True).with_answer(NOW - seconds)
+    assert resend_reason(entry(100), progress, POLICY, NOW) is reason
+
+
+def test_a_row_that_was_answered_after_inngest_was_back_is_not_suspected():
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
+    assert resend_reason(entry(20), progress, POLICY, NOW) is None
+
+
+def test_rows_that_are_still_being_stored_after_a_lost_connection_are_waited_for():
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 29)
+    progress = progress.with_held([entry(101)], NOW - 1)
+    assert resend_reason(entry(100), progress, POLICY, NOW) is None
+
+
+def test_an_inngest_that_refused_to_answer_was_not_away():
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=False).with_answer(NOW - 29)
+    assert resend_reason(entry(100), progress, POLICY, NOW) is None
+
+
+@pytest.mark.parametrize(("sends", "seconds"), [(1, 60), (2, 120), (3, 240), (9, 960)])
+def test_a_standstill_is_waited_for_longer_each_time(sends, seconds):
+    for quiet, reason in [(seconds - 1, None), (seconds + 1, ResendReason.STALLED)]:
+        progress = StoreProgress(held_at=NOW - quiet, back_at=0.0)
+        assert resend_reason(entry(2_000, sends), progress, POLICY, NOW) is reason
+
+
+def test_questions_come_quickly_while_rows_are_found_and_slowly_otherwise():
+    pauses = [POLICY.min_poll_seconds]
+    for found in (True, False, False, False, False, False, True):
+        pauses.append(poll_seconds(pauses[-1], POLICY, found=found))
+    assert pauses == [0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 0.25]

@@ -1,0 +1,226 @@
+"""The confirmer beside an Inngest that stores late, loses and comes back, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.observe.recorder import NullRecorder
+from service.relay.confirmation import NOTES, ResendReason
+from service.relay.confirmation_report import ConfirmationReport
+from service.relay.confirmer import Confirmer
+from service.relay.unconfirmed import Unconfirmed
+from tests.support.storing_inngest import IDS, ModelConfirmations, SentRow, StoringInngest
+from tests.support.virtual_time import run_in_virtual_time
+
+
+class World:
+    def __init__(self, rate: float) -> None:
+        self.rows = ModelConfirmations()
+        self.inngest = StoringInngest(rate)
+        self.unconfirmed = Unconfirmed(10_000)
+        self.confirmer = Confirmer(
+            self.rows,
+            self.inngest,
+            IDS,
+            self.unconfirmed,
+            ConfirmationReport(NullRecorder()),
+        )
+
+    def send(self, seqs: range | list[int]) -> None:
+        now = asyncio.get_running_loop().time()
+        self.inngest.send(seqs)
+        for seq in seqs:
+            self.rows.rows[seq] = SentRow(seq, now, 1 + self.rows.resent[seq])
+        self.unconfirmed.sent(len(seqs))
+
+    async def until(self, reached: Callable[[], bool], seconds: float) -> float:
+        began = asyncio.get_running_loop().time()
+        while not reached():
+            waited = asyncio.get_running_loop().time() - began
+            assert waited < seconds, (len(self.rows.delivered), len(self.rows.rows))
+            await asyncio.sleep(0.05)
+        return asyncio.get_running_loop().time() - began
+
+
+@contextlib.asynccontextmanager
+async def world(rate: float) -> AsyncIterator[World]:
+    one = World(rate)
+    tasks = [asyncio.create_task(one.inngest.run()), asyncio.create_task(one.confirmer.run())]
+    try:
+        yield one
+    finally:
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in done), done
+
+
+def test_what_is_stored_becomes_delivered_soon_after():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.send(range(1, 5_001))
+            seconds = await one.until(lambda: len(one.rows.delivered) == 5_000, 20)
+            assert seconds < 5 / 0.9
+            assert not one.rows.resent
+
+    run_in_virtual_time(main())
+
+
+def test_bulk_questions_cost_less_than_three_for_a_hundred_events():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.send(range(1, 5_001))
+            await one.until(lambda: len(one.rows.delivered) == 5_000, 20)
+            assert one.inngest.questions < 150 + 4 * 20
+
+    run_in_virtual_time(main())
+
+
+def test_a_slow_inngest_with_a_long_queue_is_waited_for():
+    async def main() -> None:
+        async with world(rate=20) as one:
+            for batch in range(30):
+                one.send(range(1 + 100 * batch, 101 + 100 * batch))
+                await asyncio.sleep(1)
+            await one.until(lambda: len(one.rows.delivered) == 3_000, 300)
+            assert not one.rows.resent
+
+    run_in_virtual_time(main())
+
+
+def test_what_a_stop_lost_goes_again_and_what_was_stored_does_not():
+    async def main() -> None:
+        async with world(rate=500) as one:
+            one.send(range(1, 1_001))
+            await asyncio.sleep(1)
+            one.inngest.stop()
+            held = set(one.inngest.stored)
+            await asyncio.sleep(10)
+            assert not one.rows.resent
+            one.inngest.away = False
+            await one.until(lambda: not one.rows.rows, 20)
+            assert one.rows.delivered == held
+            assert set(one.rows.resent) == set(range(1, 1_001)) - held
+            assert set(one.rows.notes) == {NOTES[ResendReason.RESTARTED]}
+            again = sorted(one.rows.resent)
+            one.send(again)
+            await one.until(lambda: len(one.rows.delivered) == 1_000, 20)
+            assert set(one.rows.resent.values()) == {1}
+
+    run_in_virtual_time(main())
+
+
+def test_a_stop_too_short_to_be_seen_is_found_by_the_events_behind_it():
+    async def main() -> None:
+        async with world(rate=500) as one:
+            for batch in range(60):
+                if batch == 10:
+                    one.inngest.stop()
+                    one.inngest.away = False
+                one.send(range(1 + 100 * batch, 101 + 100 * batch))
+                await asyncio.sleep(0.5)
+            await one.until(lambda: not one.rows.rows, 20)
+            assert set(one.rows.notes) <= {NOTES[ResendReason.PASSED]}
+            lost = set(range(1, 6_001)) - set(one.inngest.stored)
+            assert set(one.rows.resent) == lost
+
+    run_in_virtual_time(main())
+
+
+def test_a_standstill_ends_in_a_second_copy_not_in_a_wait_for_ever():
+    async def main() -> None:
+        async with world(rate=0) as one:
+            one.send(range(1, 101))
+            seconds = await one.until(lambda: len(one.rows.resent) == 100, 120)
+            assert seconds > 59
+            assert set(one.rows.notes) == {NOTES[ResendReason.STALLED]}
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("trouble", ["away", "refusing"])
+def test_while_inngest_can_not_be_asked_rows_are_kept_and_asked_for_rarely(trouble):
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            setattr(one.inngest, trouble, True)
+            one.send(range(1, 101))
+            await asyncio.sleep(3_600)
+            assert len(one.rows.rows) == 100
+            assert one.inngest.questions < 1_000
+            setattr(one.inngest, trouble, False)
+            await one.until(lambda: len(one.rows.delivered) == 100, 10)
+            assert not one.rows.resent
+
+    run_in_virtual_time(main())
+
+
+def test_nothing_is_asked_while_nothing_is_sent():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            await asyncio.sleep(3_600)
+            assert one.inngest.questions == 0
+            one.send(range(1, 11))
+            await one.until(lambda: len(one.rows.delivered) == 10, 2)
+            asked = one.inngest.questions
+            await asyncio.sleep(3_600)
+            assert one.inngest.questions == asked
+
+    run_in_virtual_time(main())
+
+
+def test_rows_that_another_process_sent_are_confirmed_too():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            await asyncio.sleep(1)
+            one.inngest.send([1, 2, 3])
+            for seq in (1, 2, 3):
+                one.rows.rows[seq] = SentRow(seq, asyncio.get_running_loop().time())
+            await one.until(lambda: len(one.rows.delivered) == 3, 10)
+
+    run_in_virtual_time(main())
+
+
+def test_a_store_that_can_not_write_now_is_asked_again():
+    class Failing(ModelConfirmations):
+        faults = 5
+
+        async def confirm(self, seqs: list[int]) -> int:
+            self.faults -= 1
+            if self.faults >= 0:
+                raise OutboxUnavailableError
+            return await super().confirm(seqs)
+
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.rows = one.confirmer._confirmations = Failing()
+            one.send(range(1, 11))
+            await one.until(lambda: len(one.rows.delivered) == 10, 30)
+
+    run_in_virtual_time(main())
+
+
+def test_room_grows_with_each_confirmation():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            grown: list[int] = []
+            one.unconfirmed.on_room = lambda: grown.append(one.unconfirmed.room(0))
+            one.send(range(1, 2_001))
+            assert one.unconfirmed.room(in_flight=500) == 7_500
+            await one.until(lambda: one.unconfirmed.count == 0, 10)
+            assert grown == sorted(grown)
+            assert grown[-1] == 10_000
+
+    run_in_virtual_time(main())
+
+
+def test_the_last_of_the_room_is_for_fresh_events():
+    unconfirmed = Unconfirmed(100)
+    unconfirmed.sent(80)
+    assert not unconfirmed.only_fresh(in_flight=0)
+    assert unconfirmed.only_fresh(in_flight=10)
+    assert unconfirmed.room(in_flight=30) == 0

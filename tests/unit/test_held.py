@@ -1,0 +1,76 @@
+"""Events are looked for in bulk, and found only under their own ULID and id."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.outbox.held import MAX_PAGE, HeldEvent, find_held, stretches
+from service.outbox.inngest_id import encode_ulid
+
+BASE = 1 << 100
+
+
+class Pages:
+    """Inngest's list over events in memory; `stored` is ULIDs, some more than once."""
+
+    def __init__(self, stored: Sequence[int], others: Sequence[int] = ()) -> None:
+        events = [HeldEvent(encode_ulid(one), f"e{one}") for one in stored]
+        events += [HeldEvent(encode_ulid(one), "another") for one in others]
+        self._events = sorted(events, key=lambda event: event.ulid, reverse=True)
+        self.requests = 0
+
+    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+        self.requests += 1
+        below = [event for event in self._events if event.ulid < before]
+        return below[: min(limit, MAX_PAGE)]
+
+
+def wanted(ulids: Sequence[int]) -> dict[int, str]:
+    return {ulid: f"e{ulid}" for ulid in ulids}
+
+
+ULIDS = st.lists(st.integers(BASE, BASE + 400), unique=True, max_size=80)
+
+
+@given(ULIDS, ULIDS, ULIDS)
+async def test_exactly_the_stored_ones_are_held(stored, asked, others):
+    others = [ulid for ulid in others if ulid not in stored]
+    found = await find_held(Pages([*stored, *stored[:3]], others), wanted(asked))
+    assert found == set(stored) & set(asked)
+
+
+async def test_five_hundred_consecutive_events_cost_ten_requests():
+    ulids = range(BASE, BASE + 500)
+    pages = Pages(ulids)
+    assert await find_held(pages, wanted(ulids)) == set(ulids)
+    assert pages.requests == 10
+
+
+async def test_a_stretch_of_which_nothing_is_held_costs_one_request():
+    pages = Pages(range(BASE, BASE + 10))
+    assert await find_held(pages, wanted(range(BASE + 10, BASE + 510))) == set()
+    assert pages.requests == 1
+
+
+async def test_nothing_wanted_asks_nothing():
+    pages = Pages([BASE])
+    assert await find_held(pages, {}) == set()
+    assert pages.requests == 0
+
+
+async def test_an_event_of_another_under_the_same_ulid_is_not_ours():
+    pages = Pages([], others=[BASE])
+    assert await find_held(pages, wanted([BASE])) == set()
+
+
+@given(ULIDS)
+def test_stretches_hold_every_ulid_and_no_wide_gap(ulids):
+    found = stretches(sorted(ulids))
+    for ulid in ulids:
+        assert sum(first <= ulid <= last for first, last in found) == 1
+    for (_, last), (first, _) in itertools.pairwise(found):
+        assert first - last > MAX_PAGE
