@@ -1,0 +1,73 @@
+"""Rows that Inngest may have got longer ago than it remembers ids.
+
+Inngest drops a repeated id for 24 h. A row that may first have left before that is sent only when
+Inngest shows that it never got it. The invariant: no answer means not sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.errors import InngestApiError
+from service.outbox.held import EventPages, find_held
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch, Entry, Retry, Settlement
+from service.relay.seeded import parts_of
+
+HORIZON_SECONDS = 24 * 3600.0
+_MARGIN_SECONDS = 300.0
+_ASK_AGAIN_SECONDS = 30.0
+
+
+class HorizonCheck(msgspec.Struct, frozen=True, gc=False):
+    """What may be sent now (None: nothing), and what becomes of the other rows (None: none)."""
+
+    send: Batch | None
+    settlement: Settlement | None
+
+
+class DedupeHorizon:
+    """Asks `pages` about old rows of a batch."""
+
+    def __init__(self, pages: EventPages, ids: InngestIds) -> None:
+        self._pages = pages
+        self._ids = ids
+
+    async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
+        """Take out of `batch` what Inngest holds, and what it can't be asked about now."""
+        old = [entry for entry in batch.entries if is_old(entry, now_ms)]
+        if not old:
+            return HorizonCheck(batch, None)
+        ulids = {
+            self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
+            for entry in old
+        }
+        try:
+            wanted = {ulid: entry.event_id for ulid, entry in ulids.items()}
+            held = await find_held(self._pages, wanted)
+        except InngestApiError as error:
+            note = f"not sent: it may have left 24 h ago, and {error}"
+            later = [
+                Retry(entry.seq, _ASK_AGAIN_SECONDS, entry.attempts, entry.isolated, note)
+                for entry in old
+            ]
+            return _without(batch, old, Settlement(batch.claim, retry=later))
+        known = [ulids[ulid] for ulid in held]
+        delivered = [entry.seq for entry in known]
+        return _without(batch, known, Settlement(batch.claim, delivered=delivered))
+
+
+def is_old(entry: Entry, now_ms: int) -> bool:
+    """Whether Inngest may have forgotten the id of an event that left before."""
+    if entry.first_sent_at_ms is None:
+        return False
+    return now_ms - entry.first_sent_at_ms > (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
+
+
+def _without(batch: Batch, settled: list[Entry], settlement: Settlement) -> HorizonCheck:
+    gone = {entry.seq for entry in settled}
+    if not gone:
+        return HorizonCheck(batch, None)
+    left = [at for at, entry in enumerate(batch.entries) if entry.seq not in gone]
+    send = parts_of(batch, [left])[0] if left else None
+    return HorizonCheck(send, settlement)
