@@ -1,25 +1,68 @@
-"""Fixtures that several unit tests ask for: quiet logs, and sign-ins at a provider."""
+"""Quiet logs, and the guard that keeps unit tests to themselves."""
 
 from __future__ import annotations
 
 import logging
-import time
+import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
-from aiohttp import ClientSession, web
 
-from service.identity.cookie_session import CookieSessionStorage
-from service.identity.oidc import OidcSignIn
-from service.identity.oidc_provider import OidcProvider
-from service.identity.sessions import Sessions
-from service.identity.sign_in_attempt import AttemptCookie
-from service.web.cross_site import CrossSite
-from service.web.resources.oidc import OidcResource
-from service.web.resources.sign_in import SignIn
-from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
-from tests.support.oidc_browser import Browser, refusals
+ROOT = Path(__file__).parents[2]
+# Python's own files, the package's, what hypothesis and coverage keep, and what Linux makes up.
+READABLE = (*sysconfig.get_paths().values(), sys.base_prefix, f"{ROOT}/service", "/proc", "/usr")
+KEPT = (f"{ROOT}/.hypothesis", f"{ROOT}/.coverage")
+FORBIDDEN = {
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "sqlite3.connect",
+    "subprocess.Popen",
+}
+
+
+class Guard:
+    """While a unit test runs, it may open no socket, file or process."""
+
+    def __init__(self) -> None:
+        self.watching = False
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.watching:
+            return
+        if event in FORBIDDEN or (event == "open" and not allowed(*arguments[:3])):
+            sentence = f"a unit test uses {event} {arguments[:1]}: move it to tests/integration"
+            raise RuntimeError(sentence)
+
+
+def allowed(path: object, mode: object, flags: object) -> bool:
+    """Whether a file may be opened: one of this process's descriptors, or one to read."""
+    if not isinstance(path, str | bytes):
+        return isinstance(path, int)
+    name = path if isinstance(path, str) else path.decode(errors="replace")
+    reads = not isinstance(mode, str) or not set(mode) & set("wax+")
+    return name.startswith(KEPT) or (reads and (name.startswith(READABLE) or name.endswith(".py")))
+
+
+GUARD = Guard()
+sys.addaudithook(GUARD)
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """No socket, file or process."""
+    GUARD.watching = True
+    yield
+    GUARD.watching = False
 
 
 @pytest.fixture(scope="module")
@@ -29,57 +72,3 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)
     yield
     structlog.reset_defaults()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def provider():
-    async with ForgedProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def start(aiohttp_server, clock):
-    """Starts the service's sign-in at an issuer."""
-    opened = []
-
-    async def start(issuer: str, secret: str | None = CLIENT_SECRET):
-        http = ClientSession()
-        opened.append(http)
-        oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http))
-        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
-        cookie = AttemptCookie(["secret"], secure=False, clock=clock)
-        app = web.Application(middlewares=[sessions.middleware(), refusals])
-        app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
-        app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
-        return await aiohttp_server(app)
-
-    yield start
-    for http in opened:
-        await http.close()
-
-
-@pytest.fixture
-async def browser(start, provider):
-    browser = Browser(await start(provider.issuer))
-    yield browser
-    await browser.http.close()
-
-
-@pytest.fixture
-async def other_browser(browser):
-    other = Browser(browser._service)
-    yield other
-    await other.http.close()

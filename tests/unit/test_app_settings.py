@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.app_settings.app_settings import AppSettings, load_defaults, merge, parse_settings
-from service.errors import ConfigurationError, InvalidJsonError
+from service.errors import InvalidJsonError
 from service.identity.user import User
 
 ADA = User("ada", organization_id="org")
@@ -206,22 +206,3 @@ def test_settings_may_be_nested_64_deep():
 
 def test_the_packaged_defaults_are_an_object():
     assert load_defaults(None)["indexing"]
-
-
-def test_a_file_of_defaults_takes_the_place_of_the_packaged_ones(tmp_path):
-    (tmp_path / "defaults.json").write_text('{"a": 1}')
-    assert load_defaults(str(tmp_path / "defaults.json")) == {"a": 1}
-
-
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"\xff"])
-def test_a_faulty_file_of_defaults_is_a_fault_of_the_configuration(tmp_path, content):
-    path = tmp_path / "defaults.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
-        load_defaults(str(path))
-
-
-def test_a_folder_of_defaults_is_a_fault_of_the_configuration(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"^APP_SETTINGS_FILE: "):
-        load_defaults(str(tmp_path))

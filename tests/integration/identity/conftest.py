@@ -1,0 +1,73 @@
+"""Sign-ins at a provider, over HTTP."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from aiohttp import ClientSession, web
+
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
+from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
+from service.web.cross_site import CrossSite
+from service.web.resources.oidc import OidcResource
+from service.web.resources.sign_in import SignIn
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.oidc_browser import Browser, refusals
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def provider():
+    async with ForgedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def start(aiohttp_server, clock):
+    """Starts the service's sign-in at an issuer."""
+    opened = []
+
+    async def start(issuer: str, secret: str | None = CLIENT_SECRET):
+        http = ClientSession()
+        opened.append(http)
+        oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http))
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
+        cookie = AttemptCookie(["secret"], secure=False, clock=clock)
+        app = web.Application(middlewares=[sessions.middleware(), refusals])
+        app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
+        app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
+        return await aiohttp_server(app)
+
+    yield start
+    for http in opened:
+        await http.close()
+
+
+@pytest.fixture
+async def browser(start, provider):
+    browser = Browser(await start(provider.issuer))
+    yield browser
+    await browser.http.close()
+
+
+@pytest.fixture
+async def other_browser(browser):
+    other = Browser(browser._service)
+    yield other
+    await other.http.close()
