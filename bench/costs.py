@@ -57,8 +57,8 @@ class _Unhurried:
         self._sender = sender
         self._outbox = outbox
 
-    async def send(self, payloads: bytes) -> Answer:
-        answer = await self._sender.send(payloads)
+    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
+        answer = await self._sender.send(payloads, seed)
         await _until(lambda: _claim_waits(self._outbox))
         return answer
 

@@ -36,6 +36,7 @@ class BreakerSync:
         self._since_ms = wall_now_ms()
         self._restored = False
         self._delivered = 0
+        self._answered = 0
         self._seen = 0
         self._told: tuple[tuple[str, str, int], float] | None = None
         self.breaker = breaker
@@ -71,6 +72,7 @@ class BreakerSync:
                 await self._exchange()
             self.rate += (self._delivered / POLL_SECONDS - self.rate) * _RATE_WEIGHT
             self._delivered = 0
+            self._answered = 0
 
     async def _exchange(self) -> None:
         record = await self._queue.load_delivery()
@@ -96,8 +98,12 @@ class BreakerSync:
             reason=breaker.reason or None,
         )
 
+    def answered(self, count: int) -> None:
+        """Inngest took so many events more."""
+        self._answered += count
+
     def delivered(self, count: int) -> None:
-        """So many events more were delivered."""
+        """So many events more were delivered: the rate counts them."""
         self._delivered += count
 
     async def save(self) -> None:
@@ -129,7 +135,7 @@ class BreakerSync:
         """What another process has seen since this one looked last."""
         now = asyncio.get_running_loop().time()
         troubled = record.state in _TROUBLE
-        if troubled and self.breaker.state is BreakerState.HEALTHY and not self._delivered:
+        if troubled and self.breaker.state is BreakerState.HEALTHY and not self._answered:
             wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
             state = BreakerState(record.state)
             self.move(self.breaker.resumed(state, reason=record.reason, reopens_at=now + wait))

@@ -26,6 +26,7 @@ _UNAVAILABLE = 503
 _KEY_TAKEN = frozenset({200, 400})
 _WORDS = 500
 _HIDDEN = "********"
+SEED_HEADER = "X-Inngest-Event-Id-Seed"
 
 
 class _Body(msgspec.Struct):
@@ -59,25 +60,26 @@ class InngestSender:
         if environment:
             self._headers["X-Inngest-Env"] = environment
 
-    async def send(self, payloads: bytes) -> Answer:
+    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
         """Post the events; never raises for what the network or the server does."""
         body = b"".join((b"[", payloads, b"]"))
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
-        answer = await self._post(first, body)
+        answer = await self._post(first, body, seed)
         if answer.status not in _KEY_REFUSED or not other:
             return answer
-        answer = await self._post(other[0], body)
+        answer = await self._post(other[0], body, seed)
         if answer.status in _KEY_TAKEN:
             self._urls = (other[0], first)
         return answer
 
-    async def _post(self, url: str, body: bytes) -> Answer:
+    async def _post(self, url: str, body: bytes, seed: str | None) -> Answer:
+        headers = {**self._headers, SEED_HEADER: seed} if seed else self._headers
         try:
             async with self._session.post(
                 url,
                 data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
-                headers=self._headers,
+                headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,  # a redirected POST would become an empty GET
             ) as response:

@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
+from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, ClaimRequest, Retry, Settlement
 from service.outbox.ports import Queue
 from service.relay.breaker import Breaker, BreakerState, InFlight, Permit
 from service.relay.breaker_sync import POLL_SECONDS, BreakerSync
+from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.outcome import Answer, BreakerView, Outcome, outcome
 from service.relay.report import Report
+from service.relay.seeded import seeded_requests
+from service.relay.unconfirmed import Unconfirmed
 from service.supervisor import end
 
 LEASE_MARGIN_SECONDS = 20.0
@@ -37,8 +44,8 @@ log = structlog.get_logger(__name__)
 class Sender(Protocol):
     """Where the relay sends batches."""
 
-    async def send(self, payloads: bytes) -> Answer:
-        """Send encoded events, joined by commas, in one request.
+    async def send(self, payloads: bytes, seed: str | None) -> Answer:
+        """Send encoded events, joined by commas, in one request under the seed of their ids.
 
         Faults come back as an Answer.
         """
@@ -58,6 +65,9 @@ class Relay:
     `max_events`, `max_bytes` and `senders` bound a batch and how many are under way;
     `send_timeout_seconds` bounds one send; `drain_seconds` is what sends under way get at the stop.
     `beat` is called at least every second while the relay is at work and no send is overdue.
+    With `ids` Inngest gives each event the ULID of its row; None leaves the choice to Inngest. With
+    `unconfirmed` an answered row is settled as sent and its room is bounded; None settles it as
+    delivered. `horizon` is asked about rows that left long ago; None sends them.
     """
 
     def __init__(
@@ -73,6 +83,9 @@ class Relay:
         drain_seconds: float,
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
+        ids: InngestIds | None = None,
+        unconfirmed: Unconfirmed | None = None,
+        horizon: DedupeHorizon | None = None,
     ) -> None:
         self._queue = queue
         self._sender = sender
@@ -90,6 +103,11 @@ class Relay:
         self._sends: dict[asyncio.Task[None], _Send] = {}
         self._stopping = False
         self._claimed_at = 0.0
+        self._ids = ids
+        self._horizon = horizon
+        self._unconfirmed = unconfirmed
+        if unconfirmed is not None:
+            unconfirmed.on_room = self._changed.set
 
     @property
     def breaker(self) -> Breaker:
@@ -111,6 +129,8 @@ class Relay:
             self._beat_if_well()
             await self._gather()
             wait = self.breaker.wait_seconds(_now(), self._under_way())
+            if wait == 0.0 and self._room() == 0:
+                wait = None
             if wait != 0.0:
                 await self._wait_for_change(wait)
                 continue
@@ -118,6 +138,10 @@ class Relay:
             batch = await self._claim(permit)
             if batch:
                 self._begin(permit, batch)
+
+    def confirmed(self, count: int) -> None:
+        """So many events more are held by Inngest; the rate of delivery counts them."""
+        self._keeper.delivered(count)
 
     async def sync_breaker(self) -> None:
         """Share the breaker with the store, for restarts, other processes and people."""
@@ -181,10 +205,10 @@ class Relay:
     async def _claim(self, permit: Permit) -> Batch | None:
         """A batch, or None when the breaker changed before rows were due."""
         ask = ClaimRequest(
-            permit.max_events,
+            min(permit.max_events, self._room()),
             permit.max_bytes,
             self._lease_seconds,
-            permit.fresh_share,
+            1.0 if self._only_fresh() else permit.fresh_share,
             permit.isolated,
         )
         self._changed.clear()
@@ -227,23 +251,64 @@ class Relay:
         if not task.cancelled() and (error := task.exception()):
             self._report.failed(error)
 
+    def _room(self) -> int:
+        """How many events may be sent before Inngest holds more of those it has answered."""
+        if self._unconfirmed is None:
+            return sys.maxsize
+        return self._unconfirmed.room(self._events_in_flight())
+
+    def _only_fresh(self) -> bool:
+        """Whether what room is left is kept for fresh events."""
+        if self._unconfirmed is None:
+            return False
+        return self._unconfirmed.only_fresh(self._events_in_flight())
+
+    def _events_in_flight(self) -> int:
+        return sum(len(send.batch.entries) for send in self._sends.values())
+
     async def _deliver(self, permit: Permit, batch: Batch) -> None:
-        if not self.breaker.holds(permit):
-            await self._put_back(batch)
-            return
+        wanted = await self._without_held(batch)
+        for part, seed in self._requests(wanted) if wanted else ():
+            if self.breaker.holds(permit):
+                await self._deliver_part(permit, part, seed)
+            else:
+                await self._put_back(part)
+
+    async def _without_held(self, batch: Batch) -> Batch | None:
+        """What is left to send, None for nothing; what Inngest got long ago is settled."""
+        if self._horizon is None:
+            return batch
+        checked = await self._horizon.check(batch, wall_now_ms())
+        if checked.settlement is not None:
+            await self._settle(checked.settlement)
+        return checked.send
+
+    def _requests(self, batch: Batch) -> list[tuple[Batch, str | None]]:
+        if self._ids is None:
+            return [(batch, None)]
+        return [(one.batch, one.seed) for one in seeded_requests(batch, self._ids)]
+
+    async def _deliver_part(self, permit: Permit, batch: Batch, seed: str | None) -> None:
         self._report.begins(batch)
         began = _now()
-        answer = await self._send(batch)
+        answer = await self._send(batch, seed)
         seconds = _now() - began
         verdict = self._judge(permit, batch, answer)
+        taken = len(verdict.settlement.delivered)
+        if self._unconfirmed is not None:
+            verdict = replace(verdict, settlement=_as_sent(verdict.settlement))
         await self._settle(verdict.settlement)
-        self._keeper.delivered(len(verdict.settlement.delivered))
+        self._keeper.answered(taken)
+        if self._unconfirmed is None:
+            self._keeper.delivered(taken)
+        else:
+            self._unconfirmed.sent(taken)
         self._report.ended(batch, answer, verdict, seconds)
 
-    async def _send(self, batch: Batch) -> Answer:
+    async def _send(self, batch: Batch, seed: str | None) -> Answer:
         try:
             with self._around_send(batch):
-                return await self._sender.send(batch.payloads)
+                return await self._sender.send(batch.payloads, seed)
         except Exception as error:  # noqa: BLE001  (a fault of ours must not hold the rows back)
             self._report.failed(error)
             return Answer(None, words=f"the sender failed: {type(error).__name__}", reached=False)
@@ -293,6 +358,11 @@ class Relay:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _as_sent(settlement: Settlement) -> Settlement:
+    """The same, but what Inngest took waits for its confirmation."""
+    return msgspec.structs.replace(settlement, delivered=(), sent=settlement.delivered)
 
 
 def _drained(permit: Permit, batch: Batch) -> bool:

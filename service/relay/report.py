@@ -70,6 +70,7 @@ class Report:
             outcome=verdict.signal.value,
             status=answer.status,
             delivered=len(settlement.delivered),
+            sent=len(settlement.sent),
             retry=len(settlement.retry),
             dead=len(settlement.dead) or None,
             reason=verdict.reason or None,

@@ -69,6 +69,7 @@ async def test_a_process_that_delivers_is_not_held_up_by_anothers_trouble(
 
     async def deliver() -> None:
         while True:
+            two.answered(10)
             two.delivered(10)
             await asyncio.sleep(0.01)
 

@@ -148,7 +148,7 @@ class ModelInngest:
         self.most_under_way = 0
         self.sent_at: list[tuple[float, int]] = []
 
-    async def send(self, payloads: bytes) -> Answer:
+    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
         pairs = [one.split(":") for one in payloads.decode().split(",")]
         rows = [(int(seq), kind) for seq, kind in pairs]
         if len(rows) == 1:

@@ -1,0 +1,63 @@
+"""A claimed batch is divided so that each event gets the ULID of its row."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.fake_inngest.ulids import request_ulids
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch, Entry
+from service.relay.seeded import seeded_requests
+
+IDS = InngestIds(b"prefix")
+MOVED = IDS.ulid(7_000_000, 0)
+
+
+def batch_of(entries: list[Entry]) -> Batch:
+    payloads = [json.dumps({"id": entry.event_id, "text": "a,b[]"}).encode() for entry in entries]
+    return Batch("claim", tuple(entries), b",".join(payloads))
+
+
+def entry(seq: int, at_ms: int = 0, inngest_id: str | None = None) -> Entry:
+    return Entry(seq, f"e{seq}", at_ms, "u-1", inngest_id=inngest_id)
+
+
+ENTRIES = st.lists(
+    st.builds(
+        entry,
+        st.integers(1, 60),
+        st.sampled_from([0, 299_999, 300_000]),
+        st.sampled_from([None, None, None, MOVED]),
+    ),
+    min_size=1,
+    max_size=40,
+    unique_by=lambda one: one.seq,
+)
+
+
+@given(ENTRIES)
+def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
+    sent: list[str] = []
+    for request in seeded_requests(batch_of(entries), IDS):
+        events = json.loads(b"[%b]" % request.batch.payloads)
+        assert [event["id"] for event in events] == [e.event_id for e in request.batch.entries]
+        given_ids = request_ulids(request.seed, len(events), 0)
+        for one, ulid in zip(request.batch.entries, given_ids, strict=True):
+            assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.inngest_id)
+        sent += [event["id"] for event in events]
+        assert request.batch.claim == "claim"
+    assert sent == [one.event_id for one in entries]
+
+
+def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
+    batch = batch_of([entry(seq) for seq in range(5, 105)])
+    [request] = seeded_requests(batch, IDS)
+    assert request.batch is batch
+
+
+def test_a_gap_costs_one_more_request():
+    batch = batch_of([entry(seq) for seq in (1, 2, 4, 5)])
+    assert [len(one.batch.entries) for one in seeded_requests(batch, IDS)] == [2, 2]
