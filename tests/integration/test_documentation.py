@@ -92,7 +92,17 @@ def test_variables_that_pages_name_exist() -> None:
     prefixes = {name.split("_")[0] for name in Settings.variables() if "_" in name}
     pattern = rf"\b(?:{'|'.join(sorted(prefixes))})_[A-Z0-9_]+\b"
     named = set(re.findall(pattern, everything()))
-    assert named <= set(Settings.variables()) | READ_BY_OTHERS
+    stack = set(re.findall(r"\$\{(\w+)", text(ROOT / "docker-compose.yml")))
+    assert named <= set(Settings.variables()) | READ_BY_OTHERS | stack
+
+
+def test_log_events_that_pages_name_exist() -> None:
+    page = text(DOCS / "operate" / "logs.md")
+    named = re.findall(r"`([a-z]+(?:_[a-z]+)+|request|send|dead|purged)`", page)
+    fields = {"request_id", "event_id"}
+    code = "\n".join(text(path) for path in (ROOT / "service").rglob("*.py"))
+    assert named
+    assert [name for name in named if name not in fields and f'"{name}"' not in code] == []
 
 
 def test_paths_that_pages_name_exist() -> None:
