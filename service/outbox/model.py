@@ -179,9 +179,10 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One row for people: everything but the payload.
 
-    `history` is its notes, oldest first, each `{"at": ms, "note": text}`. `due_in_seconds` is
-    None unless it is pending, `lease_in_seconds` None unless it is delivering. `inngest_id` is the
-    ULID under which Inngest has the event, or will have it.
+    `seq` names it inside its store. `history` is its notes, oldest first, each
+    `{"at": ms, "note": text}`. `due_in_seconds` is None unless it is pending, `lease_in_seconds`
+    None unless it is delivering. `inngest_id` is the ULID under which Inngest has the event, or
+    will have it.
     """
 
     id: str
@@ -201,6 +202,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     history: tuple[dict[str, object], ...]
     payload_bytes: int
     inngest_id: str | None = None
+    seq: int = 0
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
@@ -224,7 +226,12 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Which rows: every given field must match. `older_than_seconds` counts from acceptance."""
+    """Which rows: every given field must match.
+
+    `older_than_seconds` counts from acceptance, `since_ms` is the earliest acceptance, and only
+    rows below `before_seq` match: the last one of the page before. With `never_sent`, only
+    pending rows whose bytes have never left match.
+    """
 
     ids: tuple[str, ...] | None = None
     state: State | None = None
@@ -232,4 +239,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     name: str | None = None
     reason: str | None = None
     older_than_seconds: float | None = None
+    since_ms: int | None = None
+    before_seq: int | None = None
+    never_sent: bool = False
     limit: int = 100

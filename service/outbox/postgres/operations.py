@@ -50,6 +50,8 @@ AND (%(user_id)s::text IS NULL OR o.user_id = %(user_id)s)
 AND (%(name)s::text IS NULL OR o.name = %(name)s)
 AND (%(older_than_ms)s::bigint IS NULL
      OR o.accepted_at_ms <= {_NOW_MS} - %(older_than_ms)s::bigint)
+AND (%(since_ms)s::bigint IS NULL OR o.accepted_at_ms >= %(since_ms)s)
+AND (%(before_seq)s::bigint IS NULL OR o.seq < %(before_seq)s)
 """
 
 _ROWS = f"""
@@ -62,9 +64,11 @@ SELECT o.event_id, o.name, o.user_id, p.state, p.attempts, p.sends, p.isolated, 
        p.reason, p.detail,
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-       octet_length(o.payload)
+       octet_length(o.payload), o.seq
 FROM {{source}}
 WHERE {_WANTED} AND (%(reason)s::text IS NULL OR p.reason = %(reason)s)
+  AND (NOT %(never_sent)s::boolean
+       OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
 ORDER BY {{order}} DESC LIMIT %(limit)s
 """
 
@@ -135,12 +139,14 @@ WITH waiting AS (
     SELECT r.seq, o.event_id FROM outbox_ready r JOIN outbox o ON o.seq = r.seq
     WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {_WANTED}
       AND %(reason)s::text IS NULL
+      AND (NOT %(never_sent)s::boolean OR (r.sends = 0 AND r.first_sent_at_ms IS NULL))
     ORDER BY r.seq DESC LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
 ), settled AS (
     SELECT d.seq, o.event_id FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE coalesce(%(state)s::text, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END)
           = CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END
       AND {_WANTED} AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+      AND NOT %(never_sent)s::boolean
     ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
 ), picked AS (
     SELECT * FROM (TABLE waiting UNION ALL TABLE settled) AS found
@@ -272,15 +278,18 @@ def _values(wanted: Filter) -> dict[str, Any]:
         "name": wanted.name,
         "reason": wanted.reason,
         "older_than_ms": None if older is None else int(older * 1000),
+        "since_ms": wanted.since_ms,
+        "before_seq": wanted.before_seq,
+        "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }
 
 
 def _row(row: tuple[Any, ...]) -> Row:
-    *fields, noted_at, notes, payload_bytes = row
+    *fields, noted_at, notes, payload_bytes, seq = row
     history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
     fields[3] = State(fields[3])
-    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes])
+    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes, None, seq])
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -33,6 +33,8 @@ FROM {source} {places}
 """
 _PLACES = {name: f"LEFT JOIN {name} USING (seq)" for name in ("ready", "claims", "done")}
 
+_PAST_ALL = 2**63 - 1
+
 # Where the rows of a state are.
 _STATES = {
     State.PENDING: ("ready", "ready.seq IS NOT NULL"),
@@ -49,6 +51,9 @@ WHERE {in_state}
   AND (:name IS NULL OR name = :name)
   AND (:reason IS NULL OR reason = :reason)
   AND (:accepted_before IS NULL OR accepted_at <= :accepted_before)
+  AND (:since IS NULL OR accepted_at >= :since)
+  AND outbox.seq < :before
+  AND (NOT :never_sent OR (ready.sends = 0 AND ready.first_sent_at IS NULL))
 ORDER BY seq DESC LIMIT :limit
 """
 
@@ -174,6 +179,9 @@ def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
         "name": wanted.name,
         "reason": wanted.reason,
         "accepted_before": None if older is None else now_ms - int(older * 1000),
+        "since": wanted.since_ms,
+        "before": _PAST_ALL if wanted.before_seq is None else wanted.before_seq,
+        "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }
     return _fetch(connection, MATCHING[wanted.state, wanted.ids is not None], values)
@@ -214,7 +222,9 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
 
 
 def _row(row: tuple[Any, ...], now: int) -> Row:
-    (_, event_id, name, user_id, state, attempts, sends, isolated, accepted_at, sent_at) = row[:10]
+    (seq, event_id, name, user_id, state, attempts, sends, isolated, accepted_at, sent_at) = row[
+        :10
+    ]
     settled_at, due_at, lease_until, reason, detail, history, payload_bytes = row[10:]
     pending = state == State.PENDING
     return Row(
@@ -234,6 +244,7 @@ def _row(row: tuple[Any, ...], now: int) -> Row:
         detail=detail,
         history=tuple(msgspec.json.decode(history)),
         payload_bytes=payload_bytes,
+        seq=seq,
     )
 
 
