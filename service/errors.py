@@ -22,7 +22,8 @@
         ├── JsonRequiredError           ├── TooManyPendingError
         ├── BodyTooLargeError           ├── OutboxFullError
         ├── BodyTimeoutError            ├── NotFoundError
-        └── InvalidJsonError            └── MethodNotAllowedError
+        ├── InvalidJsonError            ├── EventLeftError
+                                        └── MethodNotAllowedError
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -228,6 +229,12 @@ class NotFoundError(RefusedError):
     """There is nothing here."""
 
     code = "not_found"
+
+
+class EventLeftError(RefusedError):
+    """The event has been sent to Inngest, or is being sent, and can't be taken back."""
+
+    code = "event_left"
 
 
 class MethodNotAllowedError(RefusedError):

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings, load_defaults
+from service.bootstrap.following import start_follower
 from service.bootstrap.identity import plain
 from service.bootstrap.inngest import make_client
 from service.bootstrap.stores import Outbox, open_served_outbox
@@ -72,6 +73,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
                 run_relay(settings, outbox, recorder, supervisor, tracing)
             )
         http = await stack.enter_async_context(_http(limit=20))
+        follower = start_follower(settings, outbox, http, supervisor)
         bucket = await stack.enter_async_context(_bucket(settings))
         running = Running(
             outbox=outbox,
@@ -83,6 +85,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
             app_settings=AppSettings(outbox, defaults),
             sampler=sampler,
             tracing=tracing,
+            follower=follower,
         )
         yield Service(make_app(settings, running), outbox, relay, supervisor, recorder)
 

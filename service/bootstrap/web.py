@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -26,12 +26,16 @@ from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
 from service.web.auth import Gate
 from service.web.cross_site import CrossSite
+from service.web.following.follower import EventFollower
 from service.web.operator_page.page import OperatorPage
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.documents import documents_event
+from service.web.resources.event_access import EventAccess
 from service.web.resources.event_route import EventRoute
+from service.web.resources.event_stream import EventStream
 from service.web.resources.events import Events
 from service.web.resources.health import REASON_KEY, Health
+from service.web.resources.own_events import OwnEvents
 from service.web.resources.sign_in import SignIn
 from service.web.resources.uploads import Uploads
 
@@ -49,6 +53,7 @@ class Running:
     app_settings: AppSettings
     sampler: Sampler
     tracing: Tracing | None
+    follower: EventFollower
 
 
 def make_app(settings: Settings, running: Running) -> web.Application:
@@ -68,7 +73,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     page = _operator_page(running, gate, operators)
     resources: list[Resource] = [
         _intake(settings, running, gate),
-        Events(running.outbox, gate.user, operators.includes),
+        *_events(running, gate, operators),
         AppSettingsResource(running.app_settings, gate, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=gate.user),
         sign_in,
@@ -86,6 +91,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     if running.tracing:
         app.middlewares.insert(0, running.tracing.middleware)
     app.on_shutdown.append(page.close)
+    app.on_shutdown.append(_let_go(running.follower))
     return app
 
 
@@ -98,6 +104,16 @@ def _intake(settings: Settings, running: Running, gate: Gate) -> Resource:
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
     return EventRoute(documents, tracing.intake(outbox) if tracing else outbox, gate.user)
+
+
+def _events(running: Running, gate: Gate, operators: Operators) -> list[Resource]:
+    access = EventAccess(running.outbox, gate.user, operators.includes)
+    follower = running.follower
+    return [
+        Events(access, follower),
+        EventStream(access, follower),
+        OwnEvents(access, running.outbox, runs_follow=follower.runs_follow),
+    ]
 
 
 def _health(settings: Settings, running: Running) -> Health:
@@ -143,6 +159,14 @@ def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -
         detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
         detail["deliveredPerSecond"] = round(relay.rate, 1)
     return detail
+
+
+def _let_go(follower: EventFollower) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(app: web.Application) -> None:
+        del app
+        follower.close()
+
+    return close
 
 
 async def _nothing(document_name: str) -> Mapping[str, object]:

@@ -1,7 +1,7 @@
 """The web application: which resources it has, and what stands before them.
 
 Order of what a request passes: answering (request id, errors, log line), preflights of allowed
-origins, sessions, the handler. The table of operations is the API's description.
+origins, sessions, the handler. The table of endpoints is the API's description.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from service.identity.sessions import Sessions
 from service.observe.recorder import Recorder
 from service.web.cross_site import CrossSite
 from service.web.middleware import answering
-from service.web.openapi import OpenApi, Operation
+from service.web.openapi.endpoint import Endpoint
+from service.web.openapi.resource import OpenApi
 from service.web.resources.event_route import MAX_BODY_BYTES
 from service.web.security_headers import install_security_headers
 
@@ -27,7 +28,7 @@ class Resource(Protocol):
         """The routes to mount."""
         ...
 
-    def operations(self) -> Iterable[Operation]:
+    def endpoints(self) -> Iterable[Endpoint]:
         """What the API's description says of them."""
         ...
 
@@ -48,6 +49,6 @@ def build_app(
     install_security_headers(app, secure=secure)
     for resource in resources:
         app.router.add_routes(resource.routes())
-    described = OpenApi(one for resource in resources for one in resource.operations())
+    described = OpenApi(one for resource in resources for one in resource.endpoints())
     app.router.add_routes(described.routes())
     return app

@@ -18,7 +18,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({None, "same-origin", "none"})
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 _PREFLIGHT = {
-    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT",
+    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "DELETE, GET, POST, PUT",
     hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, Idempotency-Key, traceparent",
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }

@@ -6,6 +6,8 @@ holds input, a stack trace or a cause.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from aiohttp import hdrs, web
 
@@ -25,6 +27,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.NotFoundError: 404,
     errors.DocumentNotFoundError: 404,
     errors.MethodNotAllowedError: 405,
+    errors.EventLeftError: 409,
     errors.BodyTimeoutError: 408,
     errors.BodyTooLargeError: 413,
     errors.JsonRequiredError: 415,
@@ -37,6 +40,15 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.OutboxUnavailableError: 503,
 }
 INTERNAL_ERROR = "internal_error"
+BAD_REQUEST = "bad_request"
+HEADERS_TOO_LARGE = "headers_too_large"
+# Codes of answers that no error of ours stands behind, with their status and their sentence.
+UNTYPED_CODES = {
+    BAD_REQUEST: (400, "The request is not HTTP that can be parsed."),
+    "expectation_failed": (417, "The request's Expect header can't be met."),
+    HEADERS_TOO_LARGE: (431, "A line of the request's head is larger than is accepted here."),
+    INTERNAL_ERROR: (500, "Something failed here. The request id tells us what."),
+}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,7 +56,7 @@ _encode = msgspec.json.Encoder().encode
 class ErrorAnswer(msgspec.Struct, frozen=True, gc=False):
     """The form of every failure."""
 
-    status: str
+    status: Literal["error"]
     code: str
     error: str
 
@@ -73,23 +85,24 @@ def http_error_response(error: web.HTTPException) -> web.Response:
 
 def malformed_response(*, too_large: bool) -> web.Response:
     """The answer to what is no HTTP request, or one with a line that is `too_large`."""
-    if too_large:
-        sentence = "A line of the request's head is larger than is accepted here."
-        return _response(431, "headers_too_large", sentence)
-    return _response(400, "bad_request", "This is no HTTP request that can be read.")
+    return _untyped(HEADERS_TOO_LARGE if too_large else BAD_REQUEST)
 
 
 def unknown_method_response() -> web.Response:
     """The answer to a method that HTTP servers do not know, whatever the path."""
     response = error_response(errors.MethodNotAllowedError())
-    response.headers[hdrs.ALLOW] = "GET, HEAD, POST, PUT"
+    response.headers[hdrs.ALLOW] = "DELETE, GET, HEAD, POST, PUT"
     return response
 
 
 def internal_error_response() -> web.Response:
     """The answer to a fault of ours."""
-    sentence = "Something failed here. The request id tells us what."
-    return _response(500, INTERNAL_ERROR, sentence)
+    return _untyped(INTERNAL_ERROR)
+
+
+def _untyped(code: str) -> web.Response:
+    status, sentence = UNTYPED_CODES[code]
+    return _response(status, code, sentence)
 
 
 def _response(status: int, code: str, sentence: str) -> web.Response:

@@ -1,38 +1,116 @@
 from __future__ import annotations
 
-from aiohttp import web
+import pytest
 
-from service.identity.user import User
 from service.outbox.event import Event
 from service.outbox.model import ClaimRequest, Dead, Settlement
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.web.resources.events import Events
+from tests.support.followed_events import followed_events
 
 
-async def ada(request: web.Request) -> User:
-    return User("u-1")
+def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Event:
+    return Event(event_id, name, user_id, 1_795_559_419_447, b"{}")
 
 
-async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(
-    aiohttp_client, tmp_path
-):
-    limits = {"max_pending": 10, "max_pending_per_user": 10}
-    async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
-        await outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
-        batch = await outbox.claim(ClaimRequest(1, 1000, 30))
-        dead = Dead(batch.entries[0].seq, 3, "rejected", "name must not be empty")
-        await outbox.settle(Settlement(batch.claim, dead=[dead]))
-        app = web.Application()
-        app.add_routes(Events(outbox, ada, lambda user: False).routes())
-        client = await aiohttp_client(app)
-        view = await (await client.get("/api/events/e-1")).json()
+@pytest.fixture
+async def followed(tmp_path):
+    async with followed_events(tmp_path, with_runs=False) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(followed, aiohttp_client):
+    return await aiohttp_client(followed.app)
+
+
+async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(followed, client):
+    outbox = followed.outbox
+    await outbox.append(event())
+    batch = await outbox.claim(ClaimRequest(1, 1000, 30))
+    dead = Dead(batch.entries[0].seq, 3, "rejected", "name must not be empty")
+    await outbox.settle(Settlement(batch.claim, dead=[dead]))
+    view = await (await client.get("/api/events/e-1")).json()
     assert view["state"] == "dead"
     assert view["reason"] == "rejected: name must not be empty"
+    assert view["final"] is True
+
+
+async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, client):
+    await followed.outbox.append(event())
+    seen = [
+        (await client.get(f"/api/events/e-1{rest}", headers={"X-User": user})).status
+        for rest in ("", "/stream")
+        for user in ("u-2", "kim")
+        if (rest, user) != ("/stream", "kim")
+    ]
+    assert seen == [404, 200, 404]
+
+
+async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, client):
+    for number in range(5):
+        await followed.outbox.append(event(f"e-{number}"))
+    await followed.outbox.append(event("other", "u-2"))
+    first = await (await client.get("/api/events?limit=3")).json()
+    cursor = first["nextCursor"]
+    second = await (await client.get(f"/api/events?limit=3&cursor={cursor}")).json()
+    assert [one["id"] for one in first["events"]] == ["e-4", "e-3", "e-2"]
+    assert [one["id"] for one in second["events"]] == ["e-1", "e-0"]
+    assert second["nextCursor"] is None
+
+
+async def test_a_list_is_narrowed_by_state_and_name(followed, client):
+    await followed.outbox.append(event("e-1", name="a/b"))
+    await followed.outbox.append(event("e-2", name="a/c"))
+    for query, expected in (
+        ("state=pending&name=a/c", ["e-2"]),
+        ("state=dead", []),
+        ("since=99999999999999", []),
+    ):
+        page = await (await client.get(f"/api/events?{query}")).json()
+        assert [one["id"] for one in page["events"]] == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=lost",
+        "limit=0",
+        "limit=101",
+        "cursor=x",
+        "since=-1",
+        "limit=9" * 9,
+        f"name={'n' * 256}",
+    ],
+)
+async def test_a_query_that_makes_no_sense_is_refused(client, query):
+    answer = await client.get(f"/api/events?{query}")
+    assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+
+
+async def test_an_event_that_was_never_sent_is_taken_back(followed, client):
+    await followed.outbox.append(event())
+    assert (await client.delete("/api/events/e-1")).status == 204
+    assert (await client.get("/api/events/e-1")).status == 404
+
+
+async def test_an_event_that_has_left_is_not_taken_back(followed, client):
+    await followed.outbox.append(event())
+    await followed.outbox.claim(ClaimRequest(1, 1000, 30))
+    answer = await client.delete("/api/events/e-1")
+    assert (answer.status, (await answer.json())["code"]) == (409, "event_left")
+
+
+@pytest.mark.parametrize("user", ["u-2", "kim"])
+async def test_nobody_takes_back_anothers_event(followed, client, user):
+    await followed.outbox.append(event())
+    answer = await client.delete("/api/events/e-1", headers={"X-User": user})
+    assert answer.status == 404
+    assert await followed.outbox.find("e-1") is not None
 
 
 async def test_the_outbox_and_its_log_are_readable_by_their_owner_only(tmp_path):
     limits = {"max_pending": 10, "max_pending_per_user": 10}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
-        await outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
+        await outbox.append(event())
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("outbox.db*")}
     assert {modes["outbox.db"], modes["outbox.db-wal"]} == {0o600}

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from service.bootstrap.service import run_service
-from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest
+from tests.support.api_description import COMMITTED, description, whole_service
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")
 
 
 @pytest.fixture
-async def app(tmp_path: Path, inngest_api: FakeInngest):
-    settings = Settings.load(
-        {
-            "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
-            "INNGEST_DEV": inngest_api.url,
-            "OIDC_ISSUER": "https://identity.example.com",
-            "OIDC_CLIENT_ID": "outbox",
-        }
-    )
-    async with run_service(settings) as service:
+async def app(tmp_path: Path):
+    async with run_service(whole_service(tmp_path)) as service:
         yield service.app
+
+
+@pytest.fixture
+async def document(app, aiohttp_client):
+    client = await aiohttp_client(app)
+    return await (await client.get("/openapi.json")).json()
+
+
+def operations_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for methods in document["paths"].values() for one in methods.values()]
 
 
 def routes_of(app: web.Application) -> set[tuple[str, str]]:
@@ -38,10 +42,7 @@ def routes_of(app: web.Application) -> set[tuple[str, str]]:
     }
 
 
-async def test_it_is_openapi_3_1_and_has_every_route(app, aiohttp_client):
-    client = await aiohttp_client(app)
-    answer = await client.get("/openapi.json")
-    document = await answer.json()
+async def test_it_is_openapi_3_1_and_has_every_route(app, document):
     validate(document)
     described = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
@@ -51,12 +52,48 @@ async def test_it_is_openapi_3_1_and_has_every_route(app, aiohttp_client):
     assert described == expected
 
 
+async def test_every_operation_has_a_name_of_its_own(document):
+    names = [operation["operationId"] for operation in operations_of(document)]
+    assert len(set(names)) == len(names)
+
+
+async def test_every_failure_names_its_codes(document):
+    for operation in operations_of(document):
+        for status, answer in operation["responses"].items():
+            if status in ("401", "403", "404", "413", "422", "429", "500", "default"):
+                schema = answer["content"]["application/json"]["schema"]
+                codes = schema["properties"]["code"]["enum"]
+                assert codes == sorted(answer["content"]["application/json"]["examples"])
+
+
+async def test_every_example_is_of_its_schema(document):
+    components = {"components": document["components"]}
+    for operation in operations_of(document):
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for content in (one for body in bodies for one in body.get("content", {}).values()):
+            examples = [content[key] for key in ("example",) if key in content]
+            examples += [one["value"] for one in content.get("examples", {}).values()]
+            for example in examples:
+                Draft202012Validator({**content["schema"], **components}).validate(example)
+
+
+async def test_fields_that_a_post_needs_are_required(document):
+    schemas = document["components"]["schemas"]
+    assert schemas["IndexDocument"]["required"] == ["documentName"]
+    assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
+    assert schemas["Accepted"]["required"] == ["status", "eventId"]
+
+
+async def test_the_description_that_the_typescript_client_is_made_from_is_current(tmp_path):
+    assert COMMITTED.read_text() == await description(tmp_path), "run `make client-types`"
+
+
 async def test_its_page_needs_nothing_from_elsewhere(app, aiohttp_client):
     client = await aiohttp_client(app)
     answer = await client.get("/docs")
     page = await answer.text()
     assert "/api/route" in page
-    assert "://" not in page
+    assert not re.search(r"""src=|url\(|@import|href=['"][^/#]""", page)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 

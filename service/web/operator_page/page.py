@@ -23,7 +23,7 @@ from service.operations.sampler import Point
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.outbox.ports import Inspector, Repairs
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Endpoint
 from service.web.operator_page.view import OperatorView, delivery_words, figures
 
 _DEAD_SHOWN = 50
@@ -85,7 +85,7 @@ class OperatorPage:
             web.post("/outbox/discard", self.discard),
         ]
 
-    def operations(self) -> Sequence[Operation]:
+    def endpoints(self) -> Sequence[Endpoint]:
         """A page for people is no part of the API's description."""
         return ()
 

@@ -6,14 +6,30 @@ import structlog
 from aiohttp import web
 
 from service.app_settings.app_settings import MAX_SETTINGS_BYTES, AppSettings, Tree, parse_settings
-from service.errors import InvalidFieldError, OperatorRequiredError, OutboxUnavailableError
+from service.errors import (
+    InvalidFieldError,
+    OperatorRequiredError,
+    OutboxUnavailableError,
+    SessionRequiredError,
+)
 from service.identity.operators import Operators
 from service.identity.user import User
 from service.web.auth import SIGNED_IN_REFUSALS, Gate
 from service.web.body import JSON_REFUSALS, read_json_bytes
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
 _MAX_ID_CHARS = 255
+
+_SETTINGS = {"type": "object", "additionalProperties": True, "description": "At most 64 KiB."}
+_EXAMPLE = {"index": {"language": "en", "ocr": True}}
+_EFFECTIVE = {200: Answer("The settings that are now effective", _SETTINGS, _EXAMPLE)}
+_CHANGE_ERRORS = (*SIGNED_IN_REFUSALS, *JSON_REFUSALS, OutboxUnavailableError)
+_ORGANIZATION = Parameter(
+    "id",
+    "The organization's id.",
+    {"type": "string", "minLength": 1, "maxLength": _MAX_ID_CHARS},
+    place="path",
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -39,36 +55,40 @@ class AppSettingsResource:
             web.put("/api/settings/organization/{id}", self.replace_organization),
         ]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
+        body = Body(_SETTINGS, _EXAMPLE)
         return [
-            Operation(
-                "GET",
-                "/api/settings",
-                "The effective application settings",
-                answer=Tree,
-                refusals=(*SIGNED_IN_REFUSALS, OutboxUnavailableError),
+            Endpoint(
+                method="GET",
+                path="/api/settings",
+                name="getSettings",
+                tag="settings",
+                summary="The effective application settings",
+                answers=_EFFECTIVE,
+                errors=(SessionRequiredError, OutboxUnavailableError),
             ),
-            Operation(
-                "PUT",
-                "/api/settings",
-                "Replace one's own application settings",
-                body=Tree,
-                answer=Tree,
-                refusals=(*SIGNED_IN_REFUSALS, *JSON_REFUSALS, OutboxUnavailableError),
+            Endpoint(
+                method="PUT",
+                path="/api/settings",
+                name="replaceSettings",
+                tag="settings",
+                summary="Replace one's own application settings",
+                body=body,
+                answers=_EFFECTIVE,
+                errors=_CHANGE_ERRORS,
             ),
-            Operation(
-                "PUT",
-                "/api/settings/organization/{id}",
-                "Replace an organization's application settings, for operators",
-                body=Tree,
-                answer=Tree,
-                refusals=(
-                    *SIGNED_IN_REFUSALS,
-                    *JSON_REFUSALS,
-                    OperatorRequiredError,
-                    OutboxUnavailableError,
-                ),
+            Endpoint(
+                method="PUT",
+                path="/api/settings/organization/{id}",
+                name="replaceOrganizationSettings",
+                tag="settings",
+                summary="Replace an organization's application settings",
+                access=Access.OPERATOR,
+                parameters=[_ORGANIZATION],
+                body=body,
+                answers={200: Answer("What is now stored", _SETTINGS, _EXAMPLE)},
+                errors=(*_CHANGE_ERRORS, OperatorRequiredError),
             ),
         ]
 

@@ -15,15 +15,21 @@ from service.errors import (
     DocumentNameRequiredError,
     DocumentNotFoundError,
     StorageNotConfiguredError,
+    StorageUnavailableError,
 )
 from service.identity.user import User
 from service.web.resources.event_route import EventType
 
-_NAME_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_BYTES}
+_NAME_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_NAME_BYTES,
+    "description": "The document's key in the bucket, at most 1,024 bytes of UTF-8.",
+}
 
 
 class IndexDocument(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The body: which document. Checked by `check_document_name`, for its own error codes."""
+    """Which document to index."""
 
     document_name: Annotated[Any, Meta(extra_json_schema=_NAME_SCHEMA)] = UNSET
 
@@ -76,5 +82,8 @@ def documents_event(
             DocumentNameRequiredError,
             DocumentNameInvalidError,
             DocumentNotFoundError,
+            StorageUnavailableError,
         ),
+        required=("documentName",),
+        example={"documentName": "reports/2026.pdf"},
     )

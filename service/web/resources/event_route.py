@@ -11,9 +11,9 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -40,7 +40,8 @@ from service.outbox.model import IdempotencyKey
 from service.outbox.ports import Intake
 from service.web.body import BODY_SECONDS, check_utf8
 from service.web.middleware import event_id_key
-from service.web.openapi import Header, Operation
+from service.web.openapi.endpoint import Answer, Endpoint, Parameter, ResponseHeader
+from service.web.openapi.endpoint import Body as RequestBody
 
 MAX_BODY_BYTES = 1024 * 1024
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -64,6 +65,14 @@ _REFUSALS = (
     OutboxUnavailableError,
 )
 
+_EXAMPLE_ID = "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
+_KEY_PARAMETER = Parameter(
+    IDEMPOTENCY_KEY,
+    "A repeat with the same key and body is the same event and gets the same answer.",
+    {"type": "string", "pattern": f"^{_KEY}$", "minLength": 1, "maxLength": 255},
+    place="header",
+)
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
@@ -73,6 +82,7 @@ class EventType(Generic[Body]):
 
     `check` validates a decoded body (raising RefusedError), `data` makes the event's data from it
     for a user, `require` raises when this type can't be taken at all (its configuration misses).
+    `required` names the fields that `check` requires, `example` is a good body.
     """
 
     path: str
@@ -83,13 +93,30 @@ class EventType(Generic[Body]):
     data: Callable[[Body, User], Awaitable[msgspec.Struct]]
     require: Callable[[], None] = lambda: None
     refusals: Sequence[type[RefusedError]] = ()
+    required: Sequence[str] = ()
+    example: Mapping[str, object] = field(default_factory=dict)
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The answer to an accepted event."""
 
-    status: str
+    status: Literal["ok"]
     event_id: str
+
+
+_ACCEPTED = Answer(
+    "The event is on disk and will be delivered",
+    Accepted,
+    {"status": "ok", "eventId": _EXAMPLE_ID},
+    headers=[
+        ResponseHeader("Location", "Where to see what becomes of the event."),
+        ResponseHeader(
+            "Idempotent-Replayed",
+            "Set where the Idempotency-Key was used before; no second event was made.",
+            {"const": "true"},
+        ),
+    ],
+)
 
 
 class EventRoute(Generic[Body]):
@@ -114,17 +141,20 @@ class EventRoute(Generic[Body]):
         """The routes to mount."""
         return [web.post(self._kind.path, self.post)]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
+        kind = self._kind
         return [
-            Operation(
-                "POST",
-                self._kind.path,
-                self._kind.summary,
-                body=self._kind.body,
-                answer=Accepted,
-                refusals=(*_REFUSALS, *self._kind.refusals),
-                headers={IDEMPOTENCY_KEY: Header("A repeat is the same event.", f"^{_KEY}$")},
+            Endpoint(
+                method="POST",
+                path=kind.path,
+                name=_operation_id(kind.name),
+                tag="events",
+                summary=kind.summary,
+                parameters=[_KEY_PARAMETER],
+                body=RequestBody(kind.body, kind.example, kind.required),
+                answers={200: _ACCEPTED},
+                errors=(*_REFUSALS, *kind.refusals),
             )
         ]
 
@@ -198,6 +228,16 @@ def _idempotency_key(
     if not _is_visible_ascii(given):
         raise IdempotencyKeyInvalidError
     return IdempotencyKey(given, hashlib.sha256(name.encode() + b"\0" + _encode(body)).digest())
+
+
+def _operation_id(event_name: str) -> str:
+    """A name for the endpoint of an event.
+
+    >>> _operation_id("documents/aws.index")
+    'postDocumentsAwsIndex'
+    """
+    words = re.findall(r"[A-Za-z0-9]+", event_name)
+    return "post" + "".join(word[0].upper() + word[1:] for word in words)
 
 
 def _is_object(raw: bytes) -> bool:

@@ -1,77 +1,100 @@
-"""GET /api/events/{id}: what became of an event, for its owner or an operator."""
+"""GET /api/events/{id}: what became of an event, at once or as soon as it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
 
-import msgspec
-import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from service.errors import NotFoundError, OutboxUnavailableError, SessionRequiredError
-from service.identity.user import User
-from service.outbox.model import State
-from service.outbox.ports import Intake
-from service.web.openapi import Operation
+from service.errors import (
+    InvalidFieldError,
+    NotFoundError,
+    OutboxUnavailableError,
+    SessionRequiredError,
+)
+from service.web.following.event_view import EventView
+from service.web.following.followed_event import FollowedEvent, Snapshot
+from service.web.following.follower import EventFollower
+from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter, ResponseHeader
+from service.web.resources.event_access import EventAccess
+from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 
-_encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
-
-
-class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An event as its owner sees it. Times are milliseconds since 1970, null until they happen.
-
-    `reason` is why it is dead: a code, then Inngest's words.
-    """
-
-    id: str
-    name: str
-    state: State
-    attempts: int
-    accepted_at: int
-    delivered_at: int | None
-    reason: str | None
+EVENT_ERRORS = (SessionRequiredError, NotFoundError, OutboxUnavailableError)
+_ETAG = ResponseHeader("ETag", "Changes with the event.")
+_KNOWN = Parameter("If-None-Match", "The ETag that is known already.", place="header")
 
 
 class Events:
-    """The handler under /api/events. `user_of` raises SessionRequiredError without a session."""
+    """The handler of a single event."""
 
-    def __init__(
-        self,
-        intake: Intake,
-        user_of: Callable[[web.Request], Awaitable[User]],
-        is_operator: Callable[[User], bool],
-    ) -> None:
-        self._intake = intake
-        self._user_of = user_of
-        self._is_operator = is_operator
+    def __init__(self, access: EventAccess, follower: EventFollower) -> None:
+        self._access = access
+        self._follower = follower
+        self._max_wait_seconds = follower.policy.max_wait_seconds
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
         return [web.get("/api/events/{id}", self.show)]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
-        refusals = (SessionRequiredError, NotFoundError, OutboxUnavailableError)
-        summary = "What became of an event"
-        return [Operation("GET", "/api/events/{id}", summary, answer=EventView, refusals=refusals)]
+        seconds = {"type": "integer", "minimum": 0, "maximum": self._max_wait_seconds}
+        wait = Parameter("wait", "Answer when the event changes, after so many seconds.", seconds)
+        return [
+            Endpoint(
+                method="GET",
+                path="/api/events/{id}",
+                name="getEvent",
+                tag="events",
+                summary="What became of an event",
+                parameters=[EVENT_ID, wait, _KNOWN],
+                answers={
+                    200: Answer("The event", EventView, EVENT_EXAMPLE, headers=[_ETAG]),
+                    304: Answer("The event is still as it is known", headers=[_ETAG]),
+                },
+                errors=(*EVENT_ERRORS, InvalidFieldError),
+            )
+        ]
 
     async def show(self, request: web.Request) -> web.Response:
-        """One event; 404 also when it is somebody else's."""
-        user = await self._user_of(request)
-        row = await self._intake.find(request.match_info["id"])
-        if row is None or (row.user_id != user.id and not self._is_operator(user)):
-            raise NotFoundError("There is no such event.")
-        if row.user_id != user.id:
-            _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
-        delivered = row.settled_at_ms if row.state is State.DELIVERED else None
-        view = EventView(
-            row.id,
-            row.name,
-            row.state,
-            row.attempts,
-            row.accepted_at_ms,
-            delivered,
-            f"{row.reason}: {row.detail}" if row.reason and row.detail else row.reason,
-        )
-        return web.Response(body=_encode(view), content_type="application/json")
+        """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
+        seconds = self._wait_seconds(request)
+        row = await self._access.visible(request)
+        known = request.headers.get(hdrs.IF_NONE_MATCH, "").strip('"')
+        async with self._follower.follow(row) as followed:
+            if seconds and self._follower.has_room:
+                await self._wait(followed, known, seconds)
+            return _answer(followed.snapshot, known)
+
+    async def _wait(self, followed: FollowedEvent, known: str, seconds: int) -> None:
+        first = followed.snapshot.tag if followed.snapshot and not known else known
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while _is_unchanged(followed, first) and not self._follower.closed:
+                    await followed.change()
+
+    def _wait_seconds(self, request: web.Request) -> int:
+        given = request.query.get("wait", "0")
+        if not given.isdecimal() or not given.isascii() or int(given) > self._max_wait_seconds:
+            raise InvalidFieldError(
+                f"wait is a whole number of seconds from 0 to {self._max_wait_seconds}."
+            )
+        return int(given)
+
+
+def _is_unchanged(followed: FollowedEvent, known: str) -> bool:
+    """Whether there is nothing to tell. Runs that Inngest did not tell yet are no news."""
+    snapshot = followed.snapshot
+    if snapshot is None or snapshot.final:
+        return False
+    return snapshot.tag == known or not followed.is_known
+
+
+def _answer(snapshot: Snapshot | None, known: str) -> web.Response:
+    if snapshot is None:
+        raise NotFoundError("There is no such event.")
+    headers = {hdrs.ETAG: f'"{snapshot.tag}"'}
+    if snapshot.tag == known:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=snapshot.body, content_type=JSON, headers=headers)

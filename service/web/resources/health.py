@@ -13,12 +13,15 @@ import msgspec
 from aiohttp import web
 
 from service.errors import MetricsTokenRequiredError
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.peer import check_metrics_access, is_local
 
 _encode = msgspec.json.Encoder().encode
 _UNAVAILABLE = 503
 REASON_KEY = "reason"
+
+
+_READY_EXAMPLE = {"status": "ready", "faults": [], "detail": {"undelivered": 0}}
 
 
 class Alive(msgspec.Struct, frozen=True, gc=False):
@@ -63,25 +66,39 @@ class Health:
             web.get("/metrics", self.metrics),
         ]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
-        refusals = (MetricsTokenRequiredError,)
         return [
-            Operation("GET", "/healthz", "Is the process alive?", answer=Alive),
-            Operation(
-                "GET",
-                "/readyz",
-                "Can posts be accepted? 503 with the faults when not.",
-                answer=Readiness,
-                also={_UNAVAILABLE: Readiness},
+            Endpoint(
+                method="GET",
+                path="/healthz",
+                name="isAlive",
+                tag="health",
+                summary="Whether the process is alive",
+                access=Access.ANYBODY,
+                answers={200: Answer("It is", Alive, {"status": "alive"})},
             ),
-            Operation(
-                "GET",
-                "/metrics",
-                "The figures, for Prometheus",
-                answer=str,
-                produces="text/plain",
-                refusals=refusals,
+            Endpoint(
+                method="GET",
+                path="/readyz",
+                name="isReady",
+                tag="health",
+                summary="Whether posts can be accepted",
+                access=Access.ANYBODY,
+                answers={
+                    200: Answer("They can", Readiness, _READY_EXAMPLE),
+                    _UNAVAILABLE: Answer("They can't: see `faults`", Readiness),
+                },
+            ),
+            Endpoint(
+                method="GET",
+                path="/metrics",
+                name="getMetrics",
+                tag="health",
+                summary="The figures in Prometheus' text format",
+                access=Access.METRICS,
+                answers={200: Answer("The figures", {"type": "string"}, content_type="text/plain")},
+                errors=(MetricsTokenRequiredError,),
             ),
         ]
 

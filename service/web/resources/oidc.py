@@ -8,9 +8,17 @@ from service.errors import ProviderUnavailableError, SignInFailedError
 from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter, ResponseHeader
 
 _CALLBACK = "/auth/callback"
+_LOCATION = ResponseHeader("Location", "Where to go.")
+_RETURN_TO = Parameter("returnTo", "A path of this service to come back to.")
+_CALLBACK_PARAMETERS = (
+    Parameter("code", "The provider's code."),
+    Parameter("state", "What the sign-in began with."),
+    Parameter("iss", "The provider."),
+    Parameter("error", "Why the provider refuses."),
+)
 
 
 class OidcResource:
@@ -32,22 +40,30 @@ class OidcResource:
         """The routes to mount."""
         return [web.get("/auth/login", self.login), web.get(_CALLBACK, self.callback)]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
         return [
-            Operation(
-                "GET",
-                "/auth/login",
-                "Sign in at the identity provider; `returnTo` is a path of ours to come back to",
-                status=302,
-                refusals=(ProviderUnavailableError,),
+            Endpoint(
+                method="GET",
+                path="/auth/login",
+                name="signIn",
+                tag="sign-in",
+                summary="Sign in at the identity provider",
+                access=Access.ANYBODY,
+                parameters=[_RETURN_TO],
+                answers={302: Answer("Off to the identity provider", headers=[_LOCATION])},
+                errors=(ProviderUnavailableError,),
             ),
-            Operation(
-                "GET",
-                _CALLBACK,
-                "Come back from the identity provider",
-                status=302,
-                refusals=(SignInFailedError, ProviderUnavailableError),
+            Endpoint(
+                method="GET",
+                path=_CALLBACK,
+                name="finishSignIn",
+                tag="sign-in",
+                summary="Come back from the identity provider",
+                access=Access.ANYBODY,
+                parameters=_CALLBACK_PARAMETERS,
+                answers={302: Answer("Signed in, back to `returnTo`", headers=[_LOCATION])},
+                errors=(SignInFailedError, ProviderUnavailableError),
             ),
         ]
 

@@ -17,12 +17,22 @@ from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.body import JSON_REFUSALS, read_json
 from service.web.cross_site import CrossSite
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Access, Answer, Body, Endpoint
 from service.web.peer import is_for_loopback, is_local
 
 # One line of text that is not blank, in a pattern that Python and JSON Schema read alike.
 _LINE = r"^(?!\s*(?![\s\S]))[^\x00-\x1f\x7f]+(?![\s\S])"
 _Short = Annotated[str, Meta(pattern=_LINE, max_length=255)]
+_DEV_LOGIN_EXAMPLE = {"email": "ada@example.com", "name": "Ada"}
+_SESSION_EXAMPLE = {
+    "user": {
+        "id": "ada@example.com",
+        "email": "ada@example.com",
+        "name": "Ada",
+        "organizationId": None,
+        "emailVerified": True,
+    }
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,25 +92,39 @@ class SignIn:
             web.get("/auth/session", self.session),
         ]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
         return [
-            Operation(
-                "POST",
-                "/auth/dev-login",
-                "Sign in as anybody, in development only",
-                body=DevLogin,
-                answer=SessionAnswer,
-                refusals=(NotFoundError, CrossSiteRequestError, *JSON_REFUSALS),
+            Endpoint(
+                method="POST",
+                path="/auth/dev-login",
+                name="devSignIn",
+                tag="sign-in",
+                summary="Sign in as anybody, in development only",
+                access=Access.ANYBODY,
+                body=Body(DevLogin, _DEV_LOGIN_EXAMPLE),
+                answers={200: Answer("Signed in", SessionAnswer, _SESSION_EXAMPLE)},
+                errors=(NotFoundError, CrossSiteRequestError, *JSON_REFUSALS),
             ),
-            Operation(
-                "POST",
-                "/auth/logout",
-                "Sign out",
-                answer=SessionAnswer,
-                refusals=(CrossSiteRequestError,),
+            Endpoint(
+                method="POST",
+                path="/auth/logout",
+                name="signOut",
+                tag="sign-in",
+                summary="Sign out",
+                access=Access.ANYBODY,
+                answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
+                errors=(CrossSiteRequestError,),
             ),
-            Operation("GET", "/auth/session", "Who am I", answer=SessionAnswer),
+            Endpoint(
+                method="GET",
+                path="/auth/session",
+                name="getSession",
+                tag="sign-in",
+                summary="Who is signed in",
+                access=Access.ANYBODY,
+                answers={200: Answer("Who is signed in", SessionAnswer, _SESSION_EXAMPLE)},
+            ),
         ]
 
     async def dev_login(self, request: web.Request) -> web.Response:

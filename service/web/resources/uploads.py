@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from service.documents.bucket import UPLOAD_SECONDS, Bucket
 from service.documents.document_name import MAX_NAME_BYTES, check_document_name
@@ -22,11 +23,12 @@ from service.errors import (
     DocumentNameRequiredError,
     InvalidFieldError,
     StorageNotConfiguredError,
+    StorageUnavailableError,
 )
 from service.identity.user import User
 from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, read_json
-from service.web.openapi import Operation
+from service.web.openapi.endpoint import Answer, Body, Endpoint
 
 MAX_UPLOAD_BYTES = 5 * 1024**3  # what S3 takes in a single POST
 _MAX_TYPE_CHARS = 255
@@ -35,21 +37,44 @@ _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _is_media_type = re.compile(
     rf'{_RESTRICTED}/{_RESTRICTED}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*'
 ).fullmatch
+_NAME = {"type": "string", "minLength": 1, "description": "The document's file name."}
+_TYPE = {
+    "type": "string",
+    "maxLength": _MAX_TYPE_CHARS,
+    "description": "Its media type, such as application/pdf.",
+}
+_SIZE = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_UPLOAD_BYTES,
+    "description": "Its size in bytes.",
+}
+_UPLOAD_EXAMPLE = {"documentName": "report.pdf", "contentType": "application/pdf", "size": 48213}
+_ANSWER_EXAMPLE = {
+    "status": "ok",
+    "documentName": "users/a24a7f55f278dd49fb1f99c5507800cb/report.pdf",
+    "upload": {
+        "method": "POST",
+        "url": "https://documents.s3.eu-west-1.amazonaws.com",
+        "fields": {"key": "users/a24a7f55f278dd49fb1f99c5507800cb/report.pdf", "policy": "eyJ…"},
+    },
+    "expiresInSeconds": UPLOAD_SECONDS,
+}
 _encode = msgspec.json.Encoder().encode
 
 
 class UploadBody(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What is asked for; each field is checked by itself, to answer with its own sentence."""
+    """The document to upload. The upload must match all three fields."""
 
-    document_name: Any = None
-    content_type: Any = None
-    size: Any = None
+    document_name: Annotated[Any, Meta(extra_json_schema=_NAME)] = None
+    content_type: Annotated[Any, Meta(extra_json_schema=_TYPE)] = None
+    size: Annotated[Any, Meta(extra_json_schema=_SIZE)] = None
 
 
 class UploadForm(msgspec.Struct, frozen=True, gc=False):
     """Where and what to POST, the file last, as the field `file`."""
 
-    method: str
+    method: Literal["POST"]
     url: str
     fields: dict[str, str]
 
@@ -57,13 +82,21 @@ class UploadForm(msgspec.Struct, frozen=True, gc=False):
 class UploadAnswer(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The signed form and the name under which the document will be known."""
 
-    status: str
+    status: Literal["ok"]
     document_name: str
     upload: UploadForm
     expires_in_seconds: int
 
 
 _body = msgspec.json.Decoder(UploadBody)
+_ERRORS = (
+    StorageNotConfiguredError,
+    StorageUnavailableError,
+    *SIGNED_IN_REFUSALS,
+    *JSON_REFUSALS,
+    DocumentNameRequiredError,
+    DocumentNameInvalidError,
+)
 
 
 class Uploads:
@@ -86,22 +119,18 @@ class Uploads:
         """The routes to mount."""
         return [web.post("/api/uploads", self.create)]
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
         return [
-            Operation(
-                "POST",
-                "/api/uploads",
-                "A signed form for uploading a document straight to S3",
-                body=UploadBody,
-                answer=UploadAnswer,
-                refusals=(
-                    StorageNotConfiguredError,
-                    *SIGNED_IN_REFUSALS,
-                    *JSON_REFUSALS,
-                    DocumentNameRequiredError,
-                    DocumentNameInvalidError,
-                ),
+            Endpoint(
+                method="POST",
+                path="/api/uploads",
+                name="createUpload",
+                tag="documents",
+                summary="A signed form for uploading a document straight to S3",
+                body=Body(UploadBody, _UPLOAD_EXAMPLE, ("documentName", "contentType", "size")),
+                answers={200: Answer("The signed form", UploadAnswer, _ANSWER_EXAMPLE)},
+                errors=_ERRORS,
             )
         ]
 

@@ -1,0 +1,60 @@
+"""Asks Inngest for the runs of followed events.
+
+The invariant: an event's runs are asked for once for everyone who waits, and at most once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from service.errors import InngestApiError
+from service.web.following.event_view import has_left
+from service.web.following.follow_policy import FollowPolicy
+from service.web.following.followed_event import FollowedEvent
+from service.web.following.runs import RunReader, runs_of
+
+TURNS_A_SECOND = 5
+
+log = structlog.get_logger(__name__)
+
+
+class RunAsker:
+    """Asks `reader` within the limits of `policy`. An outage of Inngest changes nothing."""
+
+    def __init__(self, reader: RunReader, policy: FollowPolicy) -> None:
+        self._reader = reader
+        self._policy = policy
+
+    async def ask_some(self, moving: Sequence[FollowedEvent]) -> None:
+        """Ask about the events that are due, those first that have waited longest."""
+        due = [one for one in moving if self._is_due(one)]
+        due.sort(key=lambda one: one.ask_at)
+        some = due[: self._policy.asks_a_second // TURNS_A_SECOND]
+        await asyncio.gather(*(self._ask(one) for one in some))
+
+    async def ask_soon(self, followed: FollowedEvent) -> None:
+        """Ask about one event now if it is due. Gives up waiting after `first_ask_seconds`."""
+        if self._is_due(followed):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._policy.first_ask_seconds):
+                    await self._ask(followed)
+
+    def _is_due(self, followed: FollowedEvent) -> bool:
+        now = asyncio.get_running_loop().time()
+        known = followed.row.inngest_id is not None and has_left(followed.row)
+        return known and followed.ask_at <= now
+
+    async def _ask(self, followed: FollowedEvent) -> None:
+        loop = asyncio.get_running_loop()
+        followed.ask_at = loop.time() + self._policy.ask_seconds
+        try:
+            runs = await self._reader.runs(followed.row.inngest_id or "")
+        except InngestApiError as error:
+            followed.ask_at = loop.time() + self._policy.trouble_seconds
+            log.debug("runs_not_asked", reason=str(error))
+        else:
+            followed.show_runs(runs_of(runs))

@@ -1,0 +1,138 @@
+"""The OpenAPI 3.1 document of a table of endpoints.
+
+The invariant: every schema comes from the type that decodes or encodes, and every error code from
+the error that is raised, so that the description can't say anything else than the code does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from service.web.errors import INTERNAL_ERROR, STATUS, UNTYPED_CODES
+from service.web.openapi.endpoint import JSON, Access, Answer, Body, Endpoint, Parameter
+from service.web.openapi.schemas import Schemas, error_schema
+from service.web.openapi.security import SECURITY_SCHEMES, requirements
+
+API_VERSION = "1.0.0"
+_TITLE = "Outbox for Inngest"
+_ABOUT = (
+    "Accepts events durably and delivers them to Inngest. Every failure has the same form: "
+    "`status` is `error`, `code` is for programs, `error` is a sentence for a person."
+)
+_REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The request's id in the service's log.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
+    }
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which another try makes sense.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_MAY_BE_RETRIED = frozenset({429, 503})
+
+
+def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """The OpenAPI document."""
+    table = list(endpoints)
+    schemas = Schemas(table)
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for endpoint in table:
+        paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": _TITLE, "version": API_VERSION, "description": _ABOUT},
+        "tags": [{"name": tag} for tag in dict.fromkeys(one.tag for one in table)],
+        "paths": dict(paths),
+        "components": {"schemas": schemas.components, "securitySchemes": SECURITY_SCHEMES},
+    }
+
+
+def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": endpoint.name,
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary,
+        "security": requirements(endpoint.access),
+        "responses": _responses(endpoint, schemas),
+    }
+    parameters = [*_path_parameters(endpoint), *endpoint.parameters]
+    if parameters:
+        described["parameters"] = [_parameter(one) for one in parameters]
+    if endpoint.body:
+        described["requestBody"] = _request_body(endpoint.body, schemas)
+    if endpoint.access is Access.OPERATOR:
+        described["description"] = "For operators, who are named in OPERATOR_EMAILS."
+    return described
+
+
+def _path_parameters(endpoint: Endpoint) -> list[Parameter]:
+    parts = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+    described = {one.name for one in endpoint.parameters if one.place == "path"}
+    return [Parameter(name, "", place="path") for name in parts if name not in described]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.text,
+        "required": parameter.place == "path",
+        "schema": dict(parameter.schema),
+    }
+
+
+def _request_body(body: Body, schemas: Schemas) -> dict[str, Any]:
+    content = {"schema": schemas.of(body.kind), "example": body.example}
+    return {"required": True, "content": {JSON: content}}
+
+
+def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    responses = {str(code): _answer(one, schemas) for code, one in endpoint.answers.items()}
+    for status, codes in _codes(endpoint).items():
+        if status in endpoint.answers:
+            continue
+        headers = _REQUEST_ID | (_RETRY_AFTER if status in _MAY_BE_RETRIED else {})
+        responses[str(status)] = _error(codes, headers)
+    unreadable = {code: text for code, (_, text) in UNTYPED_CODES.items() if code != INTERNAL_ERROR}
+    responses["default"] = _error(unreadable, _REQUEST_ID)
+    return responses
+
+
+def _codes(endpoint: Endpoint) -> dict[int, dict[str, str]]:
+    """The codes of each status, with the sentence of each."""
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for kind in endpoint.errors:
+        found[STATUS[kind]][kind.code] = (kind.__doc__ or "").strip()
+    status, sentence = UNTYPED_CODES[INTERNAL_ERROR]
+    found[status][INTERNAL_ERROR] = sentence
+    return dict(sorted(found.items()))
+
+
+def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
+    headers = {
+        one.name: {"description": one.text, "schema": dict(one.schema)} for one in answer.headers
+    }
+    described: dict[str, Any] = {"description": answer.text, "headers": headers | _REQUEST_ID}
+    if answer.kind is not None:
+        content: dict[str, Any] = {"schema": schemas.of(answer.kind)}
+        if answer.example is not None:
+            content["example"] = answer.example
+        described["content"] = {answer.content_type: content}
+    return described
+
+
+def _error(codes: dict[str, str], headers: dict[str, Any]) -> dict[str, Any]:
+    examples = {
+        code: {"value": {"status": "error", "code": code, "error": sentence}}
+        for code, sentence in codes.items()
+    }
+    return {
+        "description": "; ".join(f"`{code}`: {text}" for code, text in codes.items()),
+        "headers": dict(headers),
+        "content": {JSON: {"schema": error_schema(codes), "examples": examples}},
+    }

@@ -1,0 +1,82 @@
+"""The table of endpoints that the API's description is made of: one `Endpoint` a route.
+
+A schema is either the type that decodes or encodes, or a JSON Schema that is given as it is.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from service.errors import OutboxUnavailableError, RefusedError
+
+JSON = "application/json"
+JsonSchema: TypeAlias = Mapping[str, Any]
+ErrorType: TypeAlias = type[RefusedError | OutboxUnavailableError]
+
+
+class Access(enum.StrEnum):
+    """Who may call an endpoint."""
+
+    ANYBODY = "anybody"
+    USER = "user"
+    OPERATOR = "operator"
+    EVENT_KEY = "event key"
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a request. A path parameter is always required, the others never."""
+
+    name: str
+    text: str
+    schema: JsonSchema = field(default_factory=lambda: {"type": "string"})
+    place: Literal["path", "query", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's JSON body. `required` names fields that the type itself does not require."""
+
+    kind: type | JsonSchema
+    example: object
+    required: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeader:
+    """A header of an answer."""
+
+    name: str
+    text: str
+    schema: JsonSchema = field(default_factory=lambda: {"type": "string"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is not an error. `kind` is None where it has no body."""
+
+    text: str
+    kind: type | JsonSchema | None = None
+    example: object = None
+    content_type: str = JSON
+    headers: Sequence[ResponseHeader] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One endpoint: `name` is its operationId, `errors` are what it may answer beside `answers`."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    access: Access = Access.USER
+    parameters: Sequence[Parameter] = ()
+    body: Body | None = None
+    errors: Sequence[ErrorType] = ()

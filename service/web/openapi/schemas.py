@@ -1,0 +1,76 @@
+"""The JSON Schemas of the description: components made from types, and those of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from service.errors import OutboxUnavailableError, RefusedError
+from service.web.errors import STATUS, UNTYPED_CODES, ErrorAnswer
+from service.web.openapi.endpoint import Endpoint, JsonSchema
+
+_REF = "#/components/schemas/{name}"
+
+
+class Schemas:
+    """The schemas of a table of endpoints; `components` holds those that have a name."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        table = list(endpoints)
+        bodies = [one.body for one in table if one.body]
+        answers = [answer for one in table for answer in one.answers.values()]
+        kinds = [*(one.kind for one in bodies), *(one.kind for one in answers), ErrorAnswer]
+        types = [kind for kind in dict.fromkeys(map(_hashable, kinds)) if isinstance(kind, type)]
+        described, self.components = _components(types)
+        self._described = dict(zip(types, described, strict=True))
+        for body in bodies:
+            if isinstance(body.kind, type) and body.required:
+                _require(self.components[body.kind.__name__], body.required)
+        self.components["ErrorCode"] = {"type": "string", "enum": _all_codes()}
+        self.components["ErrorAnswer"]["properties"]["code"] = {
+            "$ref": _REF.format(name="ErrorCode")
+        }
+
+    def of(self, kind: type | JsonSchema) -> dict[str, Any]:
+        """The schema of `kind`: a reference to its component, or what was given."""
+        return dict(kind) if isinstance(kind, Mapping) else self._described[kind]
+
+
+def error_schema(codes: Iterable[str]) -> dict[str, Any]:
+    """The schema of a failure with one of `codes`."""
+    return {
+        "type": "object",
+        "required": ["status", "code", "error"],
+        "properties": {
+            "status": {"const": "error"},
+            "code": {"type": "string", "enum": sorted(codes)},
+            "error": {"type": "string", "description": "A sentence for a person."},
+        },
+    }
+
+
+def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
+    schema["required"] = list(names)
+    for name in names:
+        schema["properties"][name].pop("default", None)
+
+
+def _hashable(kind: type | JsonSchema | None) -> type | None:
+    return None if isinstance(kind, Mapping) else kind
+
+
+def _all_codes() -> list[str]:
+    answered = (kind for kind in STATUS if issubclass(kind, (RefusedError, OutboxUnavailableError)))
+    return sorted({kind.code for kind in answered} | set(UNTYPED_CODES))
+
+
+def _components(kinds: Iterable[type]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    return msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template=_REF)
+
+
+def _any_value(kind: type) -> dict[str, Any]:
+    if kind is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError

@@ -1,0 +1,40 @@
+"""What the description of the event endpoints shares: parameters and examples."""
+
+from __future__ import annotations
+
+from service.web.openapi.endpoint import Parameter
+
+EVENT_ID = Parameter(
+    "id",
+    "The `eventId` of the answer to the post.",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    place="path",
+)
+RUN_EXAMPLE: dict[str, object] = {
+    "id": "01KB08Z5RZ0V5GYE3Q0N7J7Q4T",
+    "status": "completed",
+    "startedAt": 1795559419930,
+    "endedAt": 1795559421215,
+    "output": {"pages": 12},
+}
+EVENT_EXAMPLE: dict[str, object] = {
+    "id": "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10",
+    "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
+    "name": "documents/aws.index",
+    "state": "delivered",
+    "attempts": 0,
+    "acceptedAt": 1795559419447,
+    "deliveredAt": 1795559419480,
+    "reason": None,
+    "run": RUN_EXAMPLE,
+    "otherRuns": [],
+    "final": True,
+}
+WAITING_EXAMPLE: dict[str, object] = {
+    **EVENT_EXAMPLE,
+    "inngestId": None,
+    "state": "pending",
+    "deliveredAt": None,
+    "run": None,
+    "final": False,
+}

@@ -1,0 +1,101 @@
+"""GET /api/events/{id}/stream: an event as server-sent events, until nothing more happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import hdrs, web
+
+from service.errors import OutboxUnavailableError
+from service.web.following.followed_event import FollowedEvent, Snapshot
+from service.web.following.follower import EventFollower
+from service.web.openapi.endpoint import Answer, Endpoint, Parameter
+from service.web.resources.event_access import EventAccess
+from service.web.resources.event_examples import EVENT_ID
+from service.web.resources.events import EVENT_ERRORS
+
+_EVENT_STREAM = "text/event-stream"
+_LAST_EVENT_ID = "Last-Event-ID"
+_HEADERS = {
+    hdrs.CONTENT_TYPE: _EVENT_STREAM,
+    hdrs.CACHE_CONTROL: "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_BEAT = b":\n\n"
+_RETRY_MS = 1000
+
+
+class EventStream:
+    """The handler of an event's stream."""
+
+    def __init__(self, access: EventAccess, follower: EventFollower) -> None:
+        self._access = access
+        self._follower = follower
+        self._policy = follower.policy
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.get("/api/events/{id}/stream", self.stream, allow_head=False)]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        last = Parameter(_LAST_EVENT_ID, "Sent by a browser that connects again.", place="header")
+        return [
+            Endpoint(
+                method="GET",
+                path="/api/events/{id}/stream",
+                name="streamEvent",
+                tag="events",
+                summary="What becomes of an event, as server-sent events",
+                parameters=[EVENT_ID, last],
+                answers={
+                    200: Answer(
+                        "Each `data` is an EventView; the stream ends with the final one",
+                        {"type": "string"},
+                        content_type=_EVENT_STREAM,
+                    ),
+                    204: Answer("Nothing more happens to the event after `Last-Event-ID`"),
+                },
+                errors=EVENT_ERRORS,
+            )
+        ]
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """The event as it is, then each change. An EventSource stops at the answer 204."""
+        row = await self._access.visible(request)
+        if not self._follower.has_room:
+            raise OutboxUnavailableError("Too many streams are open. Try again shortly.")
+        async with self._follower.follow(row) as followed:
+            known = request.headers.get(_LAST_EVENT_ID)
+            if followed.snapshot and followed.snapshot.final and followed.snapshot.tag == known:
+                return web.Response(status=204)
+            response = web.StreamResponse(headers=_HEADERS)
+            await response.prepare(request)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(self._policy.stream_seconds):
+                    await self._send_changes(response, followed)
+            return response
+
+    async def _send_changes(self, response: web.StreamResponse, followed: FollowedEvent) -> None:
+        sent = ""
+        while (snapshot := followed.snapshot) is not None and not self._follower.closed:
+            if snapshot.tag == sent:
+                await self._wait(response, followed)
+                continue
+            await response.write(_event(snapshot))
+            sent = snapshot.tag
+            if snapshot.final:
+                return
+
+    async def _wait(self, response: web.StreamResponse, followed: FollowedEvent) -> None:
+        try:
+            async with asyncio.timeout(self._policy.beat_seconds):
+                await followed.change()
+        except TimeoutError:
+            await response.write(_BEAT)
+
+
+def _event(snapshot: Snapshot) -> bytes:
+    head = f"retry: {_RETRY_MS}\nid: {snapshot.tag}\ndata: "
+    return head.encode() + snapshot.body + b"\n\n"

@@ -1,0 +1,161 @@
+"""One's own events: GET /api/events lists them, DELETE /api/events/{id} takes one back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from service.errors import (
+    CrossSiteRequestError,
+    EventLeftError,
+    InvalidFieldError,
+    OutboxUnavailableError,
+    SessionRequiredError,
+)
+from service.identity.user import User
+from service.outbox.model import Filter, Row, State
+from service.web.following.event_view import EventView, event_view
+from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter
+from service.web.resources.event_access import EventAccess
+from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
+from service.web.resources.events import EVENT_ERRORS
+
+MAX_LIMIT = 100
+_LIMIT = 50
+_MAX_TEXT = 255
+_MAX_MS = 2**53 - 1
+_encode = msgspec.json.Encoder().encode
+_WHOLE = {"type": "integer", "minimum": 0, "maximum": _MAX_MS}
+_QUERY = (
+    Parameter("state", "Only events in this state.", {"enum": [str(one) for one in State]}),
+    Parameter("name", "Only events of this name.", {"type": "string", "maxLength": _MAX_TEXT}),
+    Parameter("since", "Only events accepted at this time or later: ms since 1970.", _WHOLE),
+    Parameter(
+        "limit",
+        "How many at most.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": _LIMIT},
+    ),
+    Parameter("cursor", "The `nextCursor` of the page before.", {"type": "string"}),
+)
+
+
+class EventPage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A page of events, newest first. The list does not ask Inngest: `run` is null."""
+
+    events: Sequence[EventView]
+    next_cursor: Annotated[str | None, Meta(description="For the next page; null on the last one.")]
+
+
+class OwnRows(Protocol):
+    """The rows of one user."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Raises OutboxUnavailableError."""
+        ...
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Remove the matching rows that are not under a claim; returns their ids. Atomic.
+
+        Raises OutboxUnavailableError.
+        """
+        ...
+
+
+class OwnEvents:
+    """The handlers of a user's own events."""
+
+    def __init__(self, access: EventAccess, rows: OwnRows, *, runs_follow: bool) -> None:
+        self._access = access
+        self._rows = rows
+        self._runs_follow = runs_follow
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get("/api/events", self.list_own),
+            web.delete("/api/events/{id}", self.take_back),
+        ]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        page = {"events": [{**EVENT_EXAMPLE, "run": None}], "nextCursor": "42"}
+        return [
+            Endpoint(
+                method="GET",
+                path="/api/events",
+                name="listEvents",
+                tag="events",
+                summary="One's own events, newest first",
+                parameters=_QUERY,
+                answers={200: Answer("A page of events", EventPage, page)},
+                errors=(SessionRequiredError, InvalidFieldError, OutboxUnavailableError),
+            ),
+            Endpoint(
+                method="DELETE",
+                path="/api/events/{id}",
+                name="takeBackEvent",
+                tag="events",
+                summary="Take back an event that was never sent to Inngest",
+                parameters=[EVENT_ID],
+                answers={204: Answer("The event is gone and will not be sent")},
+                errors=(*EVENT_ERRORS, CrossSiteRequestError, EventLeftError),
+            ),
+        ]
+
+    async def list_own(self, request: web.Request) -> web.Response:
+        """A page of the user's own events."""
+        user = await self._access.user_of(request)
+        wanted = _filter(request, user)
+        rows = await self._rows.rows(wanted)
+        page = rows[: wanted.limit - 1]
+        views = [event_view(row, runs_follow=self._runs_follow) for row in page]
+        cursor = str(page[-1].seq) if len(rows) > len(page) else None
+        return web.Response(body=_encode(EventPage(views, cursor)), content_type=JSON)
+
+    async def take_back(self, request: web.Request) -> web.Response:
+        """Remove an event that was never sent. Raises EventLeftError for any other."""
+        row = await self._access.own(request)
+        user = await self._access.user_of(request)
+        wanted = Filter(ids=(row.id,), user_id=user.id, never_sent=True, limit=1)
+        if not await self._rows.discard(wanted, actor=user.id):
+            raise EventLeftError
+        return web.Response(status=204)
+
+
+def _filter(request: web.Request, user: User) -> Filter:
+    """What the query asks for, and one row more, which tells whether there is another page."""
+    query = request.query
+    return Filter(
+        user_id=user.id,
+        state=_state(query.get("state")),
+        name=_text(query.get("name")),
+        since_ms=_number("since", query.get("since"), 0, _MAX_MS),
+        before_seq=_number("cursor", query.get("cursor"), 1, _MAX_MS),
+        limit=(_number("limit", query.get("limit"), 1, MAX_LIMIT) or _LIMIT) + 1,
+    )
+
+
+def _state(given: str | None) -> State | None:
+    try:
+        return State(given) if given is not None else None
+    except ValueError:
+        raise InvalidFieldError(f"state is one of {', '.join(State)}.") from None
+
+
+def _text(given: str | None) -> str | None:
+    if given is not None and len(given) > _MAX_TEXT:
+        raise InvalidFieldError(f"name has at most {_MAX_TEXT} characters.")
+    return given
+
+
+def _number(name: str, given: str | None, least: int, most: int) -> int | None:
+    if given is None:
+        return None
+    is_number = given.isascii() and given.isdecimal() and len(given) <= len(str(_MAX_MS))
+    if not is_number or not least <= int(given) <= most:
+        raise InvalidFieldError(f"{name} is a whole number from {least} to {most}.")
+    return int(given)

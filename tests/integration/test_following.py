@@ -1,0 +1,162 @@
+"""Waiting for an event: long polls and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from service.outbox.event import Event
+from service.outbox.model import ClaimRequest, Settlement
+from service.web.following.follow_policy import FollowPolicy
+from tests.support.followed_events import followed_events, run
+from tests.support.storage import eventually
+
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture
+async def followed(tmp_path):
+    async with followed_events(tmp_path) as made:
+        await made.outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
+        yield made
+
+
+@pytest.fixture
+async def client(followed, aiohttp_client):
+    return await aiohttp_client(followed.app)
+
+
+async def deliver(followed):
+    batch = await followed.outbox.claim(ClaimRequest(1, 1000, 30))
+    await followed.outbox.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
+
+
+def show_runs(followed, *runs):
+    followed.runs.runs_of = {"inngest-e-1": runs}
+
+
+async def views_of(answer):
+    async for line in answer.content:
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+async def is_followed(followed):
+    await eventually(lambda: asyncio.sleep(0, followed.follower.followers))
+
+
+async def test_a_long_poll_answers_when_the_event_changes(followed, client):
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=60"))
+    await is_followed(followed)
+    await deliver(followed)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        view = await (await waiting).json()
+    assert view["state"] in ("delivering", "delivered")
+    assert view["final"] is False
+
+
+async def test_a_long_poll_answers_at_once_when_the_known_state_is_old(followed, client):
+    known = (await client.get("/api/events/e-1")).headers["ETag"]
+    await deliver(followed)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await client.get("/api/events/e-1?wait=60", headers={"If-None-Match": known})
+    assert (await answer.json())["state"] == "delivered"
+
+
+async def test_a_long_poll_that_sees_no_change_says_so(client):
+    known = (await client.get("/api/events/e-1")).headers["ETag"]
+    headers = {"If-None-Match": known}
+    answer = await client.get("/api/events/e-1?wait=1", headers=headers)
+    assert (answer.status, await answer.read()) == (304, b"")
+
+
+@pytest.mark.parametrize("wait", ["61", "-1", "soon", "1.5", "٣"])
+async def test_a_wait_that_makes_no_sense_is_refused(client, wait):
+    answer = await client.get(f"/api/events/e-1?wait={wait}")
+    assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+
+
+async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
+    seen = []
+    async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        async for view in views_of(answer):
+            status = view["run"] and view["run"]["status"]
+            seen.append((view["state"], status))
+            if seen[-1] == ("pending", None):
+                await deliver(followed)
+            elif seen[-1] == ("delivered", None):
+                show_runs(followed, run("Running"))
+            elif seen[-1] == ("delivered", "running"):
+                show_runs(followed, run("Completed", {"pages": 12}))
+    assert [one for one in seen if one[0] != "delivering"] == [
+        ("pending", None),
+        ("delivered", None),
+        ("delivered", "running"),
+        ("delivered", "completed"),
+    ]
+    assert view["run"]["output"] == {"pages": 12}
+    assert view["final"] is True
+
+
+async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(followed, client):
+    await deliver(followed)
+    show_runs(followed, run("Failed"))
+    tag = (await client.get("/api/events/e-1")).headers["ETag"].strip('"')
+    answer = await client.get("/api/events/e-1/stream", headers={"Last-Event-ID": tag})
+    assert answer.status == 204
+
+
+async def test_an_outage_of_inngest_is_waited_out(followed, client):
+    followed.runs.runs_of = None
+    await deliver(followed)
+    known = (await client.get("/api/events/e-1")).headers["ETag"]
+    headers = {"If-None-Match": known}
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=60", headers=headers))
+    before = followed.runs.asked
+    await eventually(lambda: asyncio.sleep(0, followed.runs.asked > before + 2))
+    assert not waiting.done()
+    show_runs(followed, run("Completed"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await (await waiting).json())["run"]["status"] == "completed"
+
+
+async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
+    policy = FollowPolicy(look_seconds=0.02, ask_seconds=3600)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        await followed.outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
+        await deliver(followed)
+        client = await aiohttp_client(followed.app)
+        for _ in range(5):
+            await client.get("/api/events/e-1")
+        waiting = [asyncio.create_task(client.get("/api/events/e-1?wait=1")) for _ in range(20)]
+        await asyncio.gather(*waiting)
+        assert followed.runs.asked == 1
+
+
+async def test_a_stream_of_an_event_that_is_removed_ends(followed, client):
+    async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
+        views = views_of(answer)
+        await anext(views)
+        await client.delete("/api/events/e-1")
+        assert [view async for view in views] == []
+
+
+async def test_everyone_who_waits_is_let_go_when_the_service_stops(followed, client):
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=60"))
+    streaming = await client.get("/api/events/e-1/stream")
+    await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 2))
+    followed.follower.close()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await waiting).status == 200
+        await streaming.read()
+
+
+async def test_a_silent_stream_is_kept_alive(client):
+    async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
+        async for line in answer.content:
+            if line == b":\n":
+                return
+    pytest.fail("no comment came")

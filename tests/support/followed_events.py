@@ -1,0 +1,109 @@
+"""The event endpoints over a real SQLite outbox, with runs that a test makes up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from service.errors import InngestApiError
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.outbox.model import Filter, Row
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.relay.inngest_events import EventRun
+from service.supervisor import run_supervisor
+from service.web.following.follow_policy import FollowPolicy
+from service.web.following.follower import EventFollower
+from service.web.following.run_asker import RunAsker
+from service.web.middleware import answering
+from service.web.resources.event_access import EventAccess
+from service.web.resources.event_stream import EventStream
+from service.web.resources.events import Events
+from service.web.resources.own_events import OwnEvents
+from tests.support.storage import Outbox
+
+QUICK = FollowPolicy(look_seconds=0.02, ask_seconds=0.02, trouble_seconds=0.02, beat_seconds=0.05)
+
+
+class MadeUpRuns:
+    """Answers what `runs` holds, None as an outage; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.runs_of: dict[str, Sequence[EventRun]] | None = {}
+        self.asked = 0
+
+    async def runs(self, ulid: str) -> Sequence[EventRun]:
+        self.asked += 1
+        if self.runs_of is None:
+            raise InngestApiError
+        return self.runs_of.get(ulid, ())
+
+
+def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:
+    return EventRun(run_id, status, "2026-11-24T22:30:19Z", "2026-11-24T22:30:21Z", output)
+
+
+class WithInngestIds:
+    """An outbox whose rows say under which id Inngest has them: `inngest-<id>`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.append = outbox.append
+        self.discard = outbox.discard
+
+    async def find(self, event_id: str) -> Row | None:
+        row = await self.outbox.find(event_id)
+        return row and _identified(row)
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        return [_identified(row) for row in await self.outbox.rows(wanted)]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    app: web.Application
+    outbox: Outbox
+    follower: EventFollower
+    runs: MadeUpRuns
+
+
+@contextlib.asynccontextmanager
+async def followed_events(
+    folder: Path, *, with_runs: bool = True, policy: FollowPolicy = QUICK
+) -> AsyncIterator[Followed]:
+    """The endpoints for the user that the header X-User names; `kim` is an operator."""
+    limits = {"max_pending": 100, "max_pending_per_user": 100}
+    recorder = NullRecorder()
+    async with (
+        open_sqlite_outbox(folder / "outbox.db", **limits) as outbox,
+        run_supervisor(recorder) as supervisor,
+    ):
+        runs = MadeUpRuns()
+        rows = WithInngestIds(outbox)
+        asker = RunAsker(runs, policy) if with_runs else None
+        follower = EventFollower(rows, asker, policy)
+        supervisor.watch("following", follower.look)
+        if asker:
+            supervisor.watch("asking", follower.ask)
+        access = EventAccess(rows, _user, lambda user: user.id == "kim")
+        app = web.Application(middlewares=[answering(recorder)])
+        for resource in (
+            Events(access, follower),
+            EventStream(access, follower),
+            OwnEvents(access, rows, runs_follow=with_runs),
+        ):
+            app.add_routes(resource.routes())
+        yield Followed(app, outbox, follower, runs)
+
+
+async def _user(request: web.Request) -> User:
+    return User(request.headers.get("X-User", "u-1"))
+
+
+def _identified(row: Row) -> Row:
+    return msgspec.structs.replace(row, inngest_id=f"inngest-{row.id}")
