@@ -1,0 +1,125 @@
+import { type EventPage, Events, type EventView, type ListOptions, type WaitOptions } from "./events.js";
+import { indexedDbQueue } from "./indexeddb_queue.js";
+import { memoryQueue } from "./memory_queue.js";
+import type { QueueEntry, QueueStore } from "./queue_store.js";
+import { DEFAULT_RETRY_POLICY, type RetryPolicy } from "./retry_policy.js";
+import type { EventBody, EventPath } from "./event_paths.js";
+import { type Accepted, Submissions, type SubmitOptions } from "./submissions.js";
+import { Transport } from "./transport.js";
+import { type UploadedDocument, type UploadOptions, Uploads } from "./uploads.js";
+import { onReturn } from "./page_events.js";
+
+export interface OutboxClientOptions {
+  /** The origin of the service; empty for the page's own. */
+  readonly baseUrl?: string;
+  /**
+   * The id of the signed-in user. Each account has a queue of its own in the browser, so that
+   * events of one user are not sent under the session of the next.
+   */
+  readonly account?: string;
+  /** Headers of every request, for example an Authorization header. Read at each request. */
+  readonly headers?: () => Record<string, string>;
+  /** Where events wait: IndexedDB in a browser, memory elsewhere. */
+  readonly queue?: QueueStore;
+  readonly retry?: Partial<RetryPolicy>;
+  readonly fetch?: typeof fetch;
+}
+
+const NAME = "inngest-outbox";
+
+/** Posts events to the outbox, each exactly once, and follows them to their result. */
+export class OutboxClient {
+  private readonly queue: QueueStore;
+  private readonly submissions: Submissions;
+  private readonly events: Events;
+  private readonly uploads: Uploads;
+  private readonly listeners = new Set<() => void>();
+  private readonly stopListening: () => void;
+
+  constructor(options: OutboxClientOptions = {}) {
+    const request = options.fetch ?? globalThis.fetch.bind(globalThis);
+    const transport = new Transport({
+      baseUrl: options.baseUrl ?? "",
+      fetch: request,
+      headers: options.headers ?? (() => ({})),
+      credentials: options.baseUrl ? "include" : "same-origin",
+    });
+    const policy = { ...DEFAULT_RETRY_POLICY, ...options.retry };
+    const name = options.account ? `${NAME}:${options.account}` : NAME;
+    this.queue = options.queue ?? (globalThis.indexedDB ? indexedDbQueue(name) : memoryQueue());
+    const changed = (): void => this.listeners.forEach((listener) => listener());
+    this.submissions = new Submissions(transport, this.queue, `${name}:`, policy, changed);
+    this.events = new Events(transport, policy);
+    this.uploads = new Uploads(transport, request, policy);
+    this.stopListening = onReturn(() => this.flush());
+  }
+
+  /**
+   * Queues an event durably and resolves when the service has it.
+   * Waits and repeats through outages, also after a reload or in another tab. Throws OutboxError
+   * when the service refuses the event; `queuedAs` then tells whether it stays in the queue.
+   */
+  submit<Path extends EventPath = "/api/route">(
+    body: EventBody<Path>,
+    options: SubmitOptions & { path?: Path } = {},
+  ): Promise<Accepted> {
+    return this.submissions.submit(options.path ?? "/api/route", JSON.stringify(body), options);
+  }
+
+  /** Sends the events that an earlier page left, and ends a wait between two tries. */
+  flush(): Promise<void> {
+    return this.submissions.flush().catch(() => undefined);
+  }
+
+  /** The events that the service has not answered yet, and those it refused, oldest first. */
+  queued(): Promise<QueueEntry[]> {
+    return this.queue.all();
+  }
+
+  /** Removes an event from the queue, such as a refused one. The service may have it already. */
+  forget(key: string): Promise<void> {
+    return this.queue.remove(key);
+  }
+
+  /** Calls `listener` after each change of the queue by this page; returns how to stop it. */
+  onQueueChange(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
+  }
+
+  /** The event as it is now. */
+  get(id: string, options?: WaitOptions): Promise<EventView> {
+    return this.events.get(id, options);
+  }
+
+  /** Resolves with the event when nothing more will happen to it: its run has ended, or it is dead. */
+  waitFor(id: string, options?: WaitOptions): Promise<EventView> {
+    return this.events.waitFor(id, options);
+  }
+
+  /** Yields the event as it is now and after each change, until nothing more will happen to it. */
+  watch(id: string, options?: WaitOptions): AsyncGenerator<EventView> {
+    return this.events.watch(id, options);
+  }
+
+  /** One page of the user's own events, newest first. */
+  list(options?: ListOptions): Promise<EventPage> {
+    return this.events.list(options);
+  }
+
+  /** Takes back an event that was never sent to Inngest. Throws OutboxError `event_left` otherwise. */
+  takeBack(id: string): Promise<void> {
+    return this.events.takeBack(id);
+  }
+
+  /** Uploads a file straight to the bucket; its `documentName` is what `submit` takes. */
+  upload(file: Blob, options?: UploadOptions): Promise<UploadedDocument> {
+    return this.uploads.upload(file, options);
+  }
+
+  /** Stops sending. Queued events stay in a durable queue for the next page. */
+  close(): void {
+    this.stopListening();
+    this.submissions.close();
+  }
+}

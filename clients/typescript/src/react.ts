@@ -1,0 +1,109 @@
+import {
+  createContext,
+  createElement,
+  type FunctionComponent,
+  type ReactNode,
+  useCallback,
+  useContext,
+  useEffect,
+  useState,
+} from "react";
+import type { OutboxClient } from "./client.js";
+import type { EventBody } from "./event_paths.js";
+import type { EventView } from "./events.js";
+
+const Context = createContext<OutboxClient | undefined>(undefined);
+
+/** Gives the client to the hooks below it. */
+export const OutboxProvider: FunctionComponent<{ client: OutboxClient; children?: ReactNode }> = (
+  props,
+) => createElement(Context.Provider, { value: props.client }, props.children);
+
+/** The client of the provider above. */
+export function useOutbox(): OutboxClient {
+  const client = useContext(Context);
+  if (!client) throw new Error("useOutbox needs an OutboxProvider above it.");
+  return client;
+}
+
+/** An event followed to its end: undefined until the first answer. */
+export interface FollowedEvent {
+  readonly event: EventView | undefined;
+  readonly error: unknown;
+}
+
+/** Follows one event while the component is mounted; nothing without an id. */
+export function useEvent(id: string | undefined): FollowedEvent {
+  const client = useOutbox();
+  const [followed, setFollowed] = useState<FollowedEvent>(NOTHING);
+  useEffect(() => {
+    setFollowed(NOTHING);
+    if (!id) return undefined;
+    const unmounted = new AbortController();
+    follow(client, id, unmounted.signal, setFollowed).catch((error: unknown) => {
+      if (!unmounted.signal.aborted) setFollowed((last) => ({ ...last, error }));
+    });
+    return () => unmounted.abort();
+  }, [client, id]);
+  return followed;
+}
+
+type Body = EventBody<"/api/route">;
+
+/** What a submission is doing. `waiting` lasts until the service has the event. */
+export interface Submission extends FollowedEvent {
+  readonly submit: (body: Body | Promise<Body>) => Promise<void>;
+  readonly waiting: boolean;
+}
+
+/**
+ * Submits events and follows the last one to its result.
+ * `submit` also takes the promise of a body, such as an upload's. It does not throw: see `error`.
+ */
+export function useSubmit(): Submission {
+  const client = useOutbox();
+  const [state, setState] = useState<SubmitState>(IDLE);
+  const followed = useEvent(state.eventId);
+  const submit = useCallback(
+    async (body: Body | Promise<Body>) => {
+      setState({ waiting: true });
+      const posted = Promise.resolve(body).then((given) => client.submit(given));
+      await posted.then(
+        ({ eventId }) => setState({ waiting: false, eventId }),
+        (error: unknown) => setState({ waiting: false, error }),
+      );
+    },
+    [client],
+  );
+  return { ...followed, submit, waiting: state.waiting, error: state.error ?? followed.error };
+}
+
+/** How many events wait in this browser for the service. */
+export function useQueued(): number {
+  const client = useOutbox();
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    const read = (): void => void client.queued().then((entries) => setCount(entries.length));
+    read();
+    return client.onQueueChange(read);
+  }, [client]);
+  return count;
+}
+
+interface SubmitState {
+  readonly waiting: boolean;
+  readonly eventId?: string;
+  readonly error?: unknown;
+}
+
+const IDLE: SubmitState = { waiting: false };
+const NOTHING: FollowedEvent = { event: undefined, error: undefined };
+
+async function follow(
+  client: OutboxClient,
+  id: string,
+  signal: AbortSignal,
+  show: (followed: FollowedEvent) => void,
+): Promise<void> {
+  for await (const event of client.watch(id, { signal })) show({ event, error: undefined });
+}

@@ -1,0 +1,50 @@
+import { OutboxError } from "./errors.js";
+
+/** How long to wait between two tries of one request, and how long one try may take. */
+export interface RetryPolicy {
+  readonly firstDelayMs: number;
+  readonly maxDelayMs: number;
+  readonly requestTimeoutMs: number;
+}
+
+export const DEFAULT_RETRY_POLICY: RetryPolicy = {
+  firstDelayMs: 250,
+  maxDelayMs: 30_000,
+  requestTimeoutMs: 30_000,
+};
+
+/**
+ * The delay after `failures` failures in a row, the last of which is `error`.
+ * It is random up to an exponential limit, and never shorter than the answer's Retry-After.
+ */
+export function delayMs(policy: RetryPolicy, failures: number, error: unknown): number {
+  const limit = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** (failures - 1));
+  const asked = error instanceof OutboxError ? (error.retryAfterSeconds ?? 0) * 1000 : 0;
+  return asked + Math.random() * limit;
+}
+
+/**
+ * Waits `ms` milliseconds. `wake`, when called, ends the wait early.
+ * Rejects with the signal's reason when `signal` aborts.
+ */
+export function pause(
+  ms: number,
+  signal?: AbortSignal,
+  onWake?: (wake: () => void) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const end = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    if (signal?.aborted) return abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    onWake?.(end);
+  });
+}

@@ -1,0 +1,81 @@
+import { isTransient, OutboxConnectionError } from "./errors.js";
+import { delayMs, pause, type RetryPolicy } from "./retry_policy.js";
+import type { components } from "./schema.js";
+import type { Transport } from "./transport.js";
+
+type UploadAnswer = components["schemas"]["UploadAnswer"];
+
+/** An uploaded document. `documentName` is what POST /api/route takes. */
+export interface UploadedDocument {
+  readonly documentName: string;
+}
+
+export interface UploadOptions {
+  /** The name of the document; the file's own name without it. */
+  readonly name?: string;
+  readonly signal?: AbortSignal;
+}
+
+const TRIES = 5;
+const UNTYPED = "application/octet-stream";
+
+/** Uploads files straight to the bucket, with a form that the service signs. */
+export class Uploads {
+  constructor(
+    private readonly transport: Transport,
+    private readonly fetch: typeof globalThis.fetch,
+    private readonly policy: RetryPolicy,
+  ) {}
+
+  /**
+   * Uploads one file. Tries up to five times, each time with a newly signed form.
+   * Throws OutboxError when the service refuses it, OutboxConnectionError when the bucket does.
+   */
+  async upload(file: Blob, options: UploadOptions = {}): Promise<UploadedDocument> {
+    const documentName = options.name ?? (file instanceof File ? file.name : undefined);
+    if (!documentName) throw new TypeError("A document without a file name needs options.name.");
+    for (let failures = 1; ; failures += 1) {
+      try {
+        return await this.tryOnce(file, documentName, options.signal);
+      } catch (error) {
+        if (!isTransient(error) || failures === TRIES) throw error;
+        await pause(delayMs(this.policy, failures, error), options.signal);
+      }
+    }
+  }
+
+  private async tryOnce(
+    file: Blob,
+    documentName: string,
+    signal?: AbortSignal,
+  ): Promise<UploadedDocument> {
+    const contentType = file.type || UNTYPED;
+    const { body: signed } = await this.transport.send<UploadAnswer>({
+      method: "POST",
+      path: "/api/uploads",
+      body: JSON.stringify({ documentName, contentType, size: file.size }),
+      timeoutMs: this.policy.requestTimeoutMs,
+      signal,
+    });
+    await this.store(signed.upload, file, signal);
+    return { documentName: signed.documentName };
+  }
+
+  private async store(
+    form: UploadAnswer["upload"],
+    file: Blob,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(form.fields)) body.append(name, value);
+    body.append("file", file);
+    const sent = { method: form.method, body, signal: signal ?? null };
+    const answer = await this.fetch(form.url, sent).catch((cause: unknown) => {
+      signal?.throwIfAborted();
+      throw new OutboxConnectionError("The document storage can't be reached.", { cause });
+    });
+    if (!answer.ok) {
+      throw new OutboxConnectionError(`The document storage answered ${answer.status}.`);
+    }
+  }
+}
