@@ -130,9 +130,8 @@ class Sampler:
 
     def _record(self, view: StatsView) -> None:
         gauge = self._recorder.gauge
-        counts = (view.pending, view.delivering, view.delivered, view.dead)
-        for state, count in zip(State, counts, strict=True):
-            gauge("rows", count, state=state.value)
+        for state in State:
+            gauge("rows", getattr(view, state.value), state=state.value)
         delivery = view.delivery.state if view.delivery else None
         for name in DELIVERY_STATES:
             gauge("delivery_state", float(name == delivery), state=name)

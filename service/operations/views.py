@@ -56,6 +56,7 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     pending: int
     delivering: int
+    sent: int
     delivered: int
     dead: int
     oldest_pending_seconds: float | None
@@ -97,6 +98,7 @@ def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
     return StatsView(
         pending=stats.pending,
         delivering=stats.delivering,
+        sent=stats.sent,
         delivered=stats.delivered,
         dead=stats.dead,
         oldest_pending_seconds=stats.oldest_pending_seconds,

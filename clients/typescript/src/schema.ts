@@ -1064,7 +1064,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @description Changes with the event. */
+                        id?: string;
+                        data: string;
+                    };
                 };
             };
             /** @description Nothing more happens to the event after `Last-Event-ID` */

@@ -47,8 +47,8 @@ def stats_table(view: StatsView) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    counts = (view.pending, view.delivering, view.delivered, view.dead)
-    for state, count in zip(State, counts, strict=True):
+    for state in State:
+        count = getattr(view, state.value)
         table.add_row(state.value, Text(f"{count:,}", style=_STATE_STYLES[state] if count else ""))
     table.add_row("oldest pending", _age(view.oldest_pending_seconds))
     table.add_row("oldest due", _age(view.oldest_due_seconds))

@@ -22,6 +22,18 @@ _HEADERS = {
     hdrs.CACHE_CONTROL: "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
+_SCHEMA = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string", "description": "Changes with the event."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/EventView"},
+        },
+    },
+}
 _BEAT = b":\n\n"
 _RETRY_MS = 1000
 
@@ -52,7 +64,7 @@ class EventStream:
                 answers={
                     200: Answer(
                         "Each `data` is an EventView; the stream ends with the final one",
-                        {"type": "string"},
+                        _SCHEMA,
                         content_type=_EVENT_STREAM,
                     ),
                     204: Answer("Nothing more happens to the event after `Last-Event-ID`"),
