@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from service.config.outbox_url import sqlite_path
 from service.errors import (
     OutboxBusyError,
     OutboxNotFoundError,
@@ -82,19 +83,19 @@ def is_served(url: str) -> bool | None:
     return None if path is None else writer_of(path) is not None
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file that `url` names, None for PostgreSQL.
+async def service_faults(url: str) -> list[str]:
+    """What keeps the service that holds the SQLite outbox at `url` from storing events.
 
-    Raises OutboxNotFoundError for an address that is neither.
+    Empty when nothing does, when no service holds it, and for PostgreSQL. Raises OutboxError when
+    the service does not answer.
     """
-    if url.startswith(schema.SQLITE_PREFIX) and len(url) > len(schema.SQLITE_PREFIX):
-        return Path(url.removeprefix(schema.SQLITE_PREFIX))
-    if url.startswith(("postgresql://", "postgres://")):
-        return None
-    raise OutboxNotFoundError(
-        "The outbox's address is sqlite:///path/to/file or postgresql://host/database "
-        "(OUTBOX_URL or --url)."
-    )
+    path = sqlite_path(url)
+    holder = None if path is None else writer_of(path)
+    socket = holder.get("socket") if holder else None
+    if not isinstance(socket, str):
+        return []
+    async with control_client(socket) as client:
+        return await client.faults()
 
 
 @contextlib.asynccontextmanager

@@ -75,5 +75,10 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             )
             if address:
                 actions = OperatorActions(outbox, recorder)
-                await stack.enter_async_context(serve_control_socket(address, actions))
+                control = serve_control_socket(address, actions, lambda: _faults(outbox))
+                await stack.enter_async_context(control)
             yield outbox
+
+
+def _faults(outbox: Outbox) -> list[str]:
+    return [outbox.failure] if outbox.failure else []

@@ -6,7 +6,9 @@ OutboxUnavailableError; a command that was cut off may have been done.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -19,6 +21,9 @@ from service.outbox.model import DeliveryRecord, Filter
 
 _OK = 200
 _CONNECT_SECONDS = 5.0
+START_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_NO_ANSWER = "The service holds the outbox, but its control socket does not answer."
 
 T = TypeVar("T")
 
@@ -46,6 +51,10 @@ class ControlClient:
         """Pause or resume delivery; returns the delivery record."""
         return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
 
+    async def faults(self) -> list[str]:
+        """What keeps the service from storing events; empty when nothing does."""
+        return await self._do("faults", Command(), list[str])
+
     async def _do(self, action: str, command: Command, kind: type[T]) -> T:
         try:
             body = msgspec.json.encode(command)
@@ -55,15 +64,34 @@ class ControlClient:
                     raise OutboxUnavailableError(msgspec.json.decode(answer, type=Refusal).error)
                 return msgspec.json.decode(answer, type=kind)
         except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
-            raise OutboxUnavailableError(
-                "The service holds the outbox, but its control socket does not answer."
-            ) from error
+            raise OutboxUnavailableError(_NO_ANSWER) from error
 
 
 @contextlib.asynccontextmanager
-async def control_client(path: str) -> AsyncIterator[ControlClient]:
-    """A client of the control socket at `path`."""
+async def control_client(
+    path: str, *, patience_seconds: float = START_SECONDS
+) -> AsyncIterator[ControlClient]:
+    """A client of the control socket at `path`.
+
+    Waits for `patience_seconds` until something listens there: a service that starts holds its
+    outbox before it takes commands. Raises OutboxUnavailableError.
+    """
+    await _wait_for_listener(path, patience_seconds)
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)
     connector = aiohttp.UnixConnector(path)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         yield ControlClient(http)
+
+
+async def _wait_for_listener(path: str, patience_seconds: float) -> None:
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            _, writer = await asyncio.open_unix_connection(path)
+        except OSError as error:
+            if time.monotonic() >= until:
+                raise OutboxUnavailableError(_NO_ANSWER) from error
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            writer.close()
+            return

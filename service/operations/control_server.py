@@ -22,7 +22,7 @@ from service.errors import ServiceError
 from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 
-ACTIONS = ("replay", "discard", "purge", "pause")
+ACTIONS = ("replay", "discard", "purge", "pause", "faults")
 _MAX_PATH_BYTES = 100
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The body of a command; each action reads its own fields."""
 
-    actor: str
+    actor: str = ""
     wanted: Filter | None = None
     older_than_seconds: float | None = None
     paused: bool | None = None
@@ -65,10 +65,12 @@ def control_address() -> Iterator[str | None]:
 
 
 @contextlib.asynccontextmanager
-async def serve_control_socket(path: str, repairs: Repairs) -> AsyncIterator[None]:
-    """Take commands at `path` until the end."""
+async def serve_control_socket(
+    path: str, repairs: Repairs, faults: Callable[[], list[str]]
+) -> AsyncIterator[None]:
+    """Take commands at `path` until the end. `faults` says why events can't be stored."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
-    control = _Control(repairs)
+    control = _Control(repairs, faults)
     for action in ACTIONS:
         app.router.add_post(f"/{action}", control.handler(action))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -82,8 +84,9 @@ async def serve_control_socket(path: str, repairs: Repairs) -> AsyncIterator[Non
 
 
 class _Control:
-    def __init__(self, repairs: Repairs) -> None:
+    def __init__(self, repairs: Repairs, faults: Callable[[], list[str]]) -> None:
         self._repairs = repairs
+        self._faults = faults
         self._decode = msgspec.json.Decoder(Command).decode
 
     def handler(self, action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -103,6 +106,8 @@ class _Control:
 
     async def _act(self, action: str, command: Command) -> object:
         actor = command.actor
+        if action == "faults":
+            return self._faults()
         if action == "pause" and command.paused is not None:
             return await self._repairs.set_paused(paused=command.paused, actor=actor)
         if action == "purge" and command.older_than_seconds is not None:

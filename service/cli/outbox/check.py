@@ -1,81 +1,74 @@
-"""`outbox check`: one line and an exit code for monitoring.
-
-0 all is well, 1 the oldest pending row is too old or a dead row exists, 2 it can't be told; the
-word on the line is the one that Nagios gives to that code.
-"""
+"""`outbox check`: one line and an exit code for monitoring, as Nagios plugins give them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import is_served, open_inspector
-from service.cli.outbox.options import DEFAULT_URL, UNKNOWN, Json, Url, duration
+from service.bootstrap.operations import is_served, open_inspector, service_faults
+from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration
 from service.cli.outbox.tables import print_json
 from service.errors import ServiceError
-from service.operations.explain import spoken_duration
+from service.operations.alarm import Alarm, Severity, alarms
 from service.operations.views import StatsView, stats_view
-from service.outbox.model import Stats
 
 MaxAge = Annotated[
     float,
     typer.Option(
-        "--max-age",
-        parser=duration,
-        metavar="DURATION",
-        help="Alarm when the oldest pending row is older.",
+        "--max-age", parser=duration, metavar="DURATION", help="Warn when a pending row is older."
     ),
 ]
-_WORDS = ("OK", "WARNING", "CRITICAL")
-_ALARM = 1
+CriticalAge = Annotated[
+    float,
+    typer.Option(
+        "--critical-age",
+        parser=duration,
+        metavar="DURATION",
+        help="Critical when a pending row is older.",
+    ),
+]
 
 
 def check(
     *,
     max_age: MaxAge = "5m",  # type: ignore[assignment]
+    critical_age: CriticalAge = "1h",  # type: ignore[assignment]
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
-    """Check for monitoring: one line, and exit code 0 well, 1 alarm, 2 can't tell.
+    """Check for monitoring: one line and a Nagios exit code.
 
-    An alarm is a pending row that is too old, or any dead row.
+    0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, or
+    delivery is not healthy though rows wait. 2, critical: a pending row is older than
+    --critical-age, the configuration is refused, or no event can be stored. 3: it can't tell.
 
-    Example: `outbox check --max-age 10m`
+    Example: `outbox check --max-age 10m --critical-age 2h`
     """
     try:
-        view = stats_view(asyncio.run(_stats(url)), serving=is_served(url))
+        view, faults = asyncio.run(_ask(url))
     except ServiceError as error:
-        _say(UNKNOWN, " ".join(str(error).split()), None, json=json)
-        raise typer.Exit(UNKNOWN) from error
-    alarms = list(_alarms(view, max_age))
-    code = _ALARM if alarms else 0
-    _say(code, "; ".join(alarms) or "nothing is late, nothing is dead", view, json=json)
-    raise typer.Exit(code)
+        _say(Severity.UNKNOWN, " ".join(str(error).split()), None, json=json)
+        raise typer.Exit(Severity.UNKNOWN) from error
+    found = alarms(view, faults, max_age_seconds=max_age, critical_age_seconds=critical_age)
+    severity = max((alarm.severity for alarm in found), default=Severity.OK)
+    _say(severity, _words(found), view, json=json)
+    raise typer.Exit(severity)
 
 
-def _alarms(view: StatsView, max_age_seconds: float) -> Iterator[str]:
-    if view.dead:
-        yield f"{view.dead} dead (see `outbox list --state dead`)"
-    oldest = view.oldest_pending_seconds
-    if oldest is not None and oldest > max_age_seconds:
-        delivery = view.delivery
-        reason = f" ({delivery.reason})" if delivery and delivery.reason else ""
-        state = delivery.state if delivery else "unknown"
-        yield (
-            f"the oldest pending row is {spoken_duration(oldest)} old, more than "
-            f"{spoken_duration(max_age_seconds)}; delivery {state}{reason}"
-        )
+def _words(found: list[Alarm]) -> str:
+    worst_first = sorted(found, key=lambda alarm: -alarm.severity)
+    return "; ".join(alarm.words for alarm in worst_first) or "nothing is late, nothing is dead"
 
 
-def _say(code: int, words: str, view: StatsView | None, *, json: bool) -> None:
+def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) -> None:
     if json:
-        print_json({"code": code, "status": _WORDS[code], "message": words, "stats": view})
+        status = {"code": severity.value, "status": severity.name, "message": words}
+        print_json({**status, "stats": view})
         return
     figures = "" if view is None else f" | {_performance_data(view)}"
-    typer.echo(f"OUTBOX {_WORDS[code]} - {words}{figures}")
+    typer.echo(f"OUTBOX {severity.name} - {words}{figures}")
 
 
 def _performance_data(view: StatsView) -> str:
@@ -86,6 +79,7 @@ def _performance_data(view: StatsView) -> str:
     )
 
 
-async def _stats(url: str) -> Stats:
+async def _ask(url: str) -> tuple[StatsView, list[str]]:
     async with open_inspector(url) as outbox:
-        return await outbox.stats()
+        view = stats_view(await outbox.stats(), serving=is_served(url))
+    return view, await service_faults(url)

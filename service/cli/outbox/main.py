@@ -1,22 +1,30 @@
 """The `outbox` script: see, explain and repair the outbox, while the service runs or not.
 
-Registers the commands; each group lives in its own module. Reading never blocks the service.
+Registers the commands; each lives in a module of its name. Reading never blocks the service.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import structlog
 import typer
 from dotenv import load_dotenv
 
+from service.cli.outbox.audit import audit
 from service.cli.outbox.backup import backup
-from service.cli.outbox.changing import discard, purge, replay
 from service.cli.outbox.check import check
+from service.cli.outbox.discard import discard
+from service.cli.outbox.list import list_rows
 from service.cli.outbox.move import move
-from service.cli.outbox.pause import pause, resume
-from service.cli.outbox.reading import audit, list_rows, show, stats
+from service.cli.outbox.pause import pause
+from service.cli.outbox.purge import purge
+from service.cli.outbox.replay import replay
+from service.cli.outbox.resume import resume
+from service.cli.outbox.show import show
+from service.cli.outbox.stats import stats
 from service.cli.outbox.watch import watch
 
 _HELP = """See, explain and repair the outbox.
@@ -60,6 +68,25 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("backup")(backup)
 app.command("move")(move)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outbox {metadata.version('inngest-outbox')}")
+        raise typer.Exit
+
+
+@app.callback(help=_HELP)
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    del version
 
 
 def main() -> None:

@@ -1,30 +1,19 @@
-"""The options that the `outbox` commands share, and how a command runs and fails.
-
-Exit codes: 0 done, 1 what was asked for is not there (or an alarm, in `check`), 2 it can't be told
-or done. Every failure is one sentence on standard error, never a traceback.
-"""
+"""The options that the `outbox` commands share."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import getpass
 import os
 import platform
-from collections.abc import Coroutine, Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
 from service.config.settings import Settings
 from service.config.values import parse_duration
-from service.errors import ServiceError
 from service.outbox.model import Filter, State
 
-ABSENT, UNKNOWN = 1, 2
 DEFAULT_URL: str = Settings.model_fields["outbox_url"].default
-
-T = TypeVar("T")
 
 
 def duration(text: str) -> float:
@@ -62,6 +51,9 @@ OlderThan = Annotated[
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, only say what would.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The events' ids.")]
+All = Annotated[bool, typer.Option("--all", help="Every dead row; needed without ID or filter.")]
+Most = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Actor = Annotated[
     str | None,
     typer.Option("--actor", help="Who is named in the audit.", show_default="you on this machine"),
@@ -77,28 +69,6 @@ def actor_name(given: str | None) -> str:
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     return f"{user}@{platform.node()}"
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end; a fault becomes a sentence and exit code 2."""
-    with exit_on_fault():
-        return asyncio.run(work)
-
-
-@contextlib.contextmanager
-def exit_on_fault() -> Iterator[None]:
-    """Turn our own errors into a sentence on standard error and exit code 2."""
-    try:
-        yield
-    except ServiceError as error:
-        typer.echo(f"outbox: {error}", err=True)
-        raise typer.Exit(UNKNOWN) from error
-
-
-def not_found(event_id: str) -> typer.Exit:
-    """Say that there is no such event; to be raised."""
-    typer.echo(f"outbox: there is no event {event_id} in this outbox.", err=True)
-    return typer.Exit(ABSENT)
 
 
 def filter_of(

@@ -1,0 +1,87 @@
+"""`outbox discard`: events are removed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from service.bootstrap.operations import open_repairs
+from service.cli.outbox.command import run
+from service.cli.outbox.options import (
+    DEFAULT_URL,
+    Actor,
+    All,
+    Ids,
+    Json,
+    Most,
+    OfName,
+    OfReason,
+    OfState,
+    OfUser,
+    OlderThan,
+    Url,
+    Yes,
+    actor_name,
+    filter_of,
+)
+from service.cli.outbox.selection import (
+    PAGE,
+    chosen_rows,
+    pages,
+    refuse_unless_chosen,
+    report,
+    warn_of_limit,
+)
+from service.outbox.model import Filter, Row, State
+
+
+def discard(
+    ids: Ids = None,
+    *,
+    state: OfState = None,
+    user: OfUser = None,
+    name: OfName = None,
+    reason: OfReason = None,
+    older_than: OlderThan = None,
+    every: All = False,
+    limit: Most = 100_000,
+    yes: Yes = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Remove events for good, delivered or not; without --yes only say which.
+
+    Means dead rows unless ids or --state say otherwise. A row that is being sent stays.
+
+    Examples: `outbox discard 019e… --yes`, `outbox discard --reason too_large --older-than 7d`
+    """
+    wanted = filter_of(
+        ids=tuple(ids) if ids else None,
+        state=state or (None if ids else State.DEAD),
+        user=user,
+        name=name,
+        reason=reason,
+        older_than=older_than,
+        limit=limit,
+    )
+    refuse_unless_chosen(wanted, every=every or state is not None)
+    found = chosen_rows(url, wanted)
+    warn_of_limit(found, limit)
+    rows = [row for row in found if row.state is not State.DELIVERING]
+    lost = sum(row.state is not State.DELIVERED for row in rows)
+    if lost and not json:
+        typer.echo(f"{lost} of them never reached Inngest, and will not.", err=True)
+    done = run(_discard(url, rows, actor_name(actor))) if yes else None
+    report("discard", rows, done, json=json)
+
+
+async def _discard(url: str, rows: Sequence[Row], actor: str) -> list[str]:
+    done: list[str] = []
+    async with open_repairs(url) as outbox:
+        for state in {row.state for row in rows}:
+            for page in pages([row for row in rows if row.state is state]):
+                wanted = Filter(ids=page, state=state, limit=PAGE)
+                done += await outbox.discard(wanted, actor=actor)
+    return done

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.operations.control_client import control_client
+from service.operations.control_server import control_address, serve_control_socket
+from service.outbox.sqlite.store import open_sqlite_outbox
+
+
+async def test_a_command_waits_for_a_service_that_is_just_starting(tmp_path: Path) -> None:
+    with control_address() as address:
+        assert address
+        async with open_sqlite_outbox(
+            tmp_path / "outbox.db", max_pending=9, max_pending_per_user=9
+        ) as outbox:
+
+            async def paused() -> str | None:
+                async with control_client(address, patience_seconds=60) as client:
+                    return (await client.set_paused(paused=True, actor="ada")).paused_by
+
+            command = asyncio.create_task(paused())
+            await asyncio.sleep(0)
+            assert not command.done()
+            async with serve_control_socket(address, outbox, list):
+                assert await command == "ada"
+
+
+async def test_a_command_gives_up_when_nothing_listens(tmp_path: Path) -> None:
+    with pytest.raises(OutboxUnavailableError, match="control socket does not answer"):
+        async with control_client(str(tmp_path / "nobody"), patience_seconds=0.0):
+            pass

@@ -1,0 +1,98 @@
+"""`outbox check` as a monitoring system runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.operations.control_server import control_address, serve_control_socket
+from service.outbox.model import DeliveryRecord
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.outbox_command import one_of_each, outbox_command
+from tests.support.storage import event
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        yield outbox
+
+
+async def append_aged(outbox: SqliteOutbox, seconds: int) -> None:
+    fresh = event()
+    accepted_at_ms = fresh.accepted_at_ms - seconds * 1000
+    await outbox.append(msgspec.structs.replace(fresh, accepted_at_ms=accepted_at_ms))
+
+
+async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
+    del live
+    code, out, _ = await outbox_command(path, "check")
+    assert code == 0
+    assert out.startswith("OUTBOX OK - nothing is late, nothing is dead | pending=0 ")
+
+
+@pytest.mark.parametrize(
+    ("age", "options", "code", "words"),
+    [
+        (600, (), 1, "OUTBOX WARNING - the oldest pending row is 10 min old, more than 5 min"),
+        (600, ("--max-age", "20m"), 0, "OUTBOX OK - "),
+        (7200, (), 2, "OUTBOX CRITICAL - the oldest pending row is 2 h old, more than 1 h"),
+        (7200, ("--critical-age", "3h"), 1, "OUTBOX WARNING - "),
+    ],
+)
+async def test_a_late_row_is_told_by_its_age(
+    live: SqliteOutbox, path: Path, *, age: int, options: tuple[str, ...], code: int, words: str
+) -> None:
+    await append_aged(live, age)
+    found, out, _ = await outbox_command(path, "check", *options)
+    assert (found, out[: len(words)]) == (code, words)
+
+
+async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:
+    await one_of_each(live)
+    code, out, _ = await outbox_command(path, "check")
+    assert code == 1
+    assert "1 dead (see `outbox list --state dead`)" in out
+
+
+async def test_a_refused_configuration_is_critical_while_rows_wait(
+    live: SqliteOutbox, path: Path
+) -> None:
+    await live.save_delivery(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
+    assert (await outbox_command(path, "check"))[0] == 0
+    await live.append(event())
+    code, out, _ = await outbox_command(path, "check", "--json")
+    told = json.loads(out)
+    assert (code, told["code"], told["status"]) == (2, 2, "CRITICAL")
+    assert told["message"] == "1 wait and delivery is misconfigured (HTTP 401)"
+
+
+async def test_a_service_that_can_not_store_is_critical(path: Path) -> None:
+    with control_address() as address:
+        async with (
+            open_sqlite_outbox(
+                path, max_pending=9, max_pending_per_user=9, socket=address
+            ) as outbox,
+            serve_control_socket(str(address), outbox, lambda: ["The disk is full."]),
+        ):
+            code, out, _ = await outbox_command(path, "check")
+    assert code == 2
+    assert out.startswith("OUTBOX CRITICAL - events can't be stored: The disk is full.")
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://h/x", "postgresql://[::1/x", "sqlite://", "nothing", "sqlite:///no/such.db"]
+)
+async def test_it_can_not_tell_of_an_address_without_an_outbox(url: str) -> None:
+    code, out, _ = await outbox_command(url, "check")
+    assert code == 3
+    assert out.startswith("OUTBOX UNKNOWN - ")

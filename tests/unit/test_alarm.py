@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+
+from service.operations.alarm import Alarm, Severity, alarms
+from service.operations.views import stats_view
+from service.outbox.model import DeliveryRecord, Stats
+
+
+def found(
+    *,
+    pending: int = 0,
+    dead: int = 0,
+    oldest: float | None = None,
+    state: str | None = "healthy",
+    reason: str = "",
+    paused_by: str | None = None,
+    faults: tuple[str, ...] = (),
+) -> list[Alarm]:
+    delivery = state and DeliveryRecord(state, reason, 1, 0, 0.0, 0, paused_by=paused_by)
+    stats = Stats(
+        pending=pending,
+        delivering=0,
+        delivered=7,
+        dead=dead,
+        oldest_pending_seconds=oldest,
+        oldest_due_seconds=oldest,
+        delivery=delivery or None,
+        database_bytes=None,
+        wal_bytes=None,
+    )
+    view = stats_view(stats, serving=True)
+    return alarms(view, faults, max_age_seconds=300, critical_age_seconds=3600)
+
+
+@pytest.mark.parametrize("state", ["healthy", "backing_off", "recovering", "misconfigured", None])
+def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
+    assert found(state=state) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "severity", "words"),
+    [
+        ({"pending": 1, "oldest": 301.0}, Severity.WARNING, "5 min old, more than 5 min"),
+        ({"pending": 1, "oldest": 3601.0}, Severity.CRITICAL, "1 h old, more than 1 h"),
+        ({"dead": 2}, Severity.WARNING, "2 dead"),
+        (
+            {"pending": 5, "oldest": 1.0, "state": "backing_off", "reason": "HTTP 503"},
+            Severity.WARNING,
+            "5 wait and delivery is backing_off (HTTP 503)",
+        ),
+        (
+            {"pending": 1, "oldest": 1.0, "state": "recovering"},
+            Severity.WARNING,
+            "1 wait and delivery is recovering",
+        ),
+        (
+            {"pending": 1, "oldest": 1.0, "paused_by": "ada"},
+            Severity.WARNING,
+            "delivery is paused (paused by ada)",
+        ),
+        (
+            {"pending": 5000, "oldest": 1.0, "state": "misconfigured", "reason": "HTTP 401"},
+            Severity.CRITICAL,
+            "5000 wait and delivery is misconfigured (HTTP 401)",
+        ),
+        (
+            {"faults": ("The disk is full.",)},
+            Severity.CRITICAL,
+            "stored: The disk is full",
+        ),
+    ],
+)
+def test_each_trouble_has_its_severity_and_its_words(
+    given: dict[str, object], severity: Severity, words: str
+) -> None:
+    [alarm] = found(**given)  # type: ignore[arg-type]
+    assert alarm.severity is severity
+    assert words in alarm.words
+
+
+def test_a_row_at_its_limit_is_not_late() -> None:
+    assert found(pending=1, oldest=300.0) == []
+    [alarm] = found(pending=1, oldest=3600.0)
+    assert alarm.severity is Severity.WARNING
+
+
+def test_every_trouble_is_told() -> None:
+    given = found(pending=9, dead=1, oldest=4000.0, state="misconfigured", faults=("a", "b"))
+    assert [alarm.severity for alarm in given].count(Severity.CRITICAL) == 4
+    assert [alarm.severity for alarm in given].count(Severity.WARNING) == 1
