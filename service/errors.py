@@ -23,7 +23,10 @@
         ├── BodyTooLargeError           ├── OutboxFullError
         ├── BodyTimeoutError            ├── NotFoundError
         ├── InvalidJsonError            ├── EventLeftError
-                                        └── MethodNotAllowedError
+        ├── EncodingRefusedError        ├── MethodNotAllowedError
+        ├── HeadTooLargeError           ├── MalformedRequestError
+        ├── HeadTimeoutError            ├── ExpectationFailedError
+        └── RateLimitedError
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -150,6 +153,12 @@ class JsonRequiredError(RefusedError):
     code = "json_required"
 
 
+class EncodingRefusedError(RefusedError):
+    """Send the body as it is: no Content-Encoding but identity is accepted."""
+
+    code = "content_encoding_refused"
+
+
 class BodyTooLargeError(RefusedError):
     """The body is larger than is accepted here."""
 
@@ -241,3 +250,37 @@ class MethodNotAllowedError(RefusedError):
     """This path does not take that method."""
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str | None = None, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(sorted(allowed))
+
+
+class MalformedRequestError(RefusedError):
+    """The request is not valid HTTP."""
+
+    code = "bad_request"
+
+
+class HeadTooLargeError(RefusedError):
+    """The request's headers are larger than is accepted here."""
+
+    code = "headers_too_large"
+
+
+class HeadTimeoutError(RefusedError):
+    """The request's headers did not arrive in time."""
+
+    code = "headers_timeout"
+
+
+class ExpectationFailedError(RefusedError):
+    """The Expect header asks for something that is not done here."""
+
+    code = "expectation_failed"
+
+
+class RateLimitedError(RefusedError):
+    """You send requests faster than is allowed. Try again shortly."""
+
+    code = "rate_limited"

@@ -25,11 +25,11 @@ from service.cli.process_pool import Workers, lifeline
 from service.config.settings import Settings
 from service.fake_inngest.server import FakeInngest
 from service.observe.log_stream import LogStream
+from service.observe.recorder import Recorder
 from service.web.server import HttpServer
 
 BACKLOG = 1024
 MAX_HANDLES = 65_536
-REQUEST_SECONDS = 15.0
 _SECOND_SIGNAL_EXIT = 130
 
 
@@ -43,7 +43,7 @@ async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> N
     async with (
         _fake_inngest_if_needed(settings),
         run_service(settings, with_relay=relay) as service,
-        _listening(service.app, settings.host, settings.port) as url,
+        _listening(service.app, service.recorder, settings.host, settings.port) as url,
     ):
         _quiet_garbage_collector()
         _say(f"Listening on {url}")
@@ -61,7 +61,7 @@ async def serve_as_worker(
     with lifeline(lifeline_fd, stop.set) as hello:
         async with (
             run_service(settings, with_relay=relay) as service,
-            _running(service.app) as runner,
+            _running(service.app, service.recorder) as runner,
         ):
             shared = socket.socket(fileno=listen_fd)
             await web.SockSite(runner, shared, backlog=BACKLOG).start()
@@ -123,15 +123,17 @@ def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | 
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    async with _running(app) as runner:
+async def _listening(
+    app: web.Application, recorder: Recorder, host: str, port: int
+) -> AsyncIterator[str]:
+    async with _running(app, recorder) as runner:
         await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
         yield _url(host, runner.addresses[0][1])
 
 
 @contextlib.asynccontextmanager
-async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
-    runner = HttpServer(app, shutdown_seconds=REQUEST_SECONDS)
+async def _running(app: web.Application, recorder: Recorder) -> AsyncIterator[web.AppRunner]:
+    runner = HttpServer(app, recorder)
     await runner.setup()
     try:
         yield runner

@@ -1,7 +1,7 @@
 """The web application: which resources it has, and what stands before them.
 
-Order of what a request passes: answering (request id, errors, log line), preflights of allowed
-origins, sessions, the handler. The table of endpoints is the API's description.
+Order of what a request passes: the error middleware (request id, errors, log line), preflights of
+allowed origins, sessions, the handler. The table of endpoints is the API's description.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiohttp import web
 from service.identity.sessions import Sessions
 from service.observe.recorder import Recorder
 from service.web.cross_site import CrossSite
-from service.web.middleware import answering
+from service.web.middleware import error_middleware
 from service.web.openapi.endpoint import Endpoint
 from service.web.openapi.resource import OpenApi
 from service.web.resources.event_route import MAX_BODY_BYTES
@@ -43,7 +43,7 @@ def build_app(
 ) -> web.Application:
     """The application with `resources` and the API's description mounted."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.middlewares.append(answering(recorder))
+    app.middlewares.append(error_middleware(recorder))
     cross_site.install(app)
     app.middlewares.append(sessions.middleware())
     install_security_headers(app, secure=secure)

@@ -6,11 +6,12 @@ import asyncio
 from typing import TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, hdrs, web
 
 from service.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
+    EncodingRefusedError,
     InvalidFieldError,
     InvalidJsonError,
     JsonRequiredError,
@@ -18,8 +19,11 @@ from service.errors import (
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
+_JSON = "application/json"
+_NO_ENCODING = ("", "identity")
 JSON_REFUSALS = (
     JsonRequiredError,
+    EncodingRefusedError,
     BodyTooLargeError,
     BodyTimeoutError,
     InvalidJsonError,
@@ -60,14 +64,35 @@ def check_utf8(body: bytes) -> None:
 async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:
     """The bytes of a body that says it is JSON and has at most `max_bytes`.
 
-    Raises JsonRequiredError, BodyTooLargeError, and BodyTimeoutError after 30 s.
+    Raises JsonRequiredError, and what `read_body` raises.
     """
-    if request.content_type != "application/json":
+    if request.content_type != _JSON:
         raise JsonRequiredError
+    return await read_body(request, max_bytes=max_bytes)
+
+
+async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+    """The bytes of a body of at most `max_bytes`, never decompressed.
+
+    Raises EncodingRefusedError, BodyTooLargeError, and BodyTimeoutError after 30 s.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None and encoding.strip().lower() not in _NO_ENCODING:
+        raise EncodingRefusedError
+    if (request.content_length or 0) > max_bytes:
+        raise BodyTooLargeError
+    content = request.content
+    body = content.read_nowait() if content.is_eof() else await _arriving(content, max_bytes)
+    if len(body) > max_bytes:
+        raise BodyTooLargeError
+    return body
+
+
+async def _arriving(content: StreamReader, max_bytes: int) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
+            async for chunk in content.iter_any():
                 body += chunk
                 if len(body) > max_bytes:
                     raise BodyTooLargeError

@@ -1,4 +1,4 @@
-"""From an error to an answer: the one place where HTTP status codes stand beside errors.
+"""From an error to its answer: the one place where HTTP status codes stand beside errors.
 
 Every failure has one form, `{"status": "error", "code": …, "error": …}`. The invariant: no answer
 holds input, a stack trace or a cause.
@@ -20,6 +20,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.DocumentNameInvalidError: 400,
     errors.IdempotencyKeyInvalidError: 400,
     errors.SignInFailedError: 400,
+    errors.MalformedRequestError: 400,
     errors.SessionRequiredError: 401,
     errors.MetricsTokenRequiredError: 401,
     errors.CrossSiteRequestError: 403,
@@ -29,10 +30,15 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.MethodNotAllowedError: 405,
     errors.EventLeftError: 409,
     errors.BodyTimeoutError: 408,
+    errors.HeadTimeoutError: 408,
     errors.BodyTooLargeError: 413,
     errors.JsonRequiredError: 415,
+    errors.EncodingRefusedError: 415,
+    errors.ExpectationFailedError: 417,
     errors.IdempotencyKeyReusedError: 422,
     errors.TooManyPendingError: 429,
+    errors.RateLimitedError: 429,
+    errors.HeadTooLargeError: 431,
     errors.StorageNotConfiguredError: 503,
     errors.StorageUnavailableError: 503,
     errors.ProviderUnavailableError: 503,
@@ -40,13 +46,23 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.OutboxUnavailableError: 503,
 }
 INTERNAL_ERROR = "internal_error"
-BAD_REQUEST = "bad_request"
-HEADERS_TOO_LARGE = "headers_too_large"
-# Codes of answers that no error of ours stands behind, with their status and their sentence.
-UNTYPED_CODES = {
-    BAD_REQUEST: (400, "The request is not HTTP that can be parsed."),
-    "expectation_failed": (417, "The request's Expect header can't be met."),
-    HEADERS_TOO_LARGE: (431, "A line of the request's head is larger than is accepted here."),
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
+_REFUSALS: dict[type[web.HTTPException], type[errors.RefusedError]] = {
+    web.HTTPNotFound: errors.NotFoundError,
+    web.HTTPRequestEntityTooLarge: errors.BodyTooLargeError,
+    web.HTTPExpectationFailed: errors.ExpectationFailedError,
+}
+# Codes that no endpoint raises: of requests that can't be parsed, and of faults.
+SERVER_CODES = {
+    **{
+        kind.code: (STATUS[kind], str(kind()))
+        for kind in (
+            errors.MalformedRequestError,
+            errors.ExpectationFailedError,
+            errors.HeadTimeoutError,
+            errors.HeadTooLargeError,
+        )
+    },
     INTERNAL_ERROR: (500, "Something failed here. The request id tells us what."),
 }
 
@@ -66,43 +82,25 @@ def error_response(error: errors.RefusedError | errors.OutboxUnavailableError) -
     response = _response(STATUS[type(error)], error.code, str(error))
     if error.retry_after_seconds is not None:
         response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
+    if isinstance(error, errors.MethodNotAllowedError):
+        response.headers[hdrs.ALLOW] = ", ".join(error.allowed)
+    if isinstance(error, errors.EncodingRefusedError):
+        response.headers[hdrs.ACCEPT_ENCODING] = "identity"
     return response
 
 
-def http_error_response(error: web.HTTPException) -> web.Response:
-    """The answer to what aiohttp itself refuses (an unknown path, a wrong method, …)."""
+def refusal_of(error: web.HTTPException) -> errors.RefusedError:
+    """Our refusal for one of aiohttp's: an unknown path, a wrong method, an unknown Expect."""
     if isinstance(error, web.HTTPMethodNotAllowed):
-        response = error_response(errors.MethodNotAllowedError())
-        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
-        return response
-    if isinstance(error, web.HTTPNotFound):
-        return error_response(errors.NotFoundError())
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return error_response(errors.BodyTooLargeError())
-    code = (error.reason or "error").lower().replace(" ", "_")
-    return _response(error.status, code, "The request can't be handled.")
-
-
-def malformed_response(*, too_large: bool) -> web.Response:
-    """The answer to what is no HTTP request, or one with a line that is `too_large`."""
-    return _untyped(HEADERS_TOO_LARGE if too_large else BAD_REQUEST)
-
-
-def unknown_method_response() -> web.Response:
-    """The answer to a method that HTTP servers do not know, whatever the path."""
-    response = error_response(errors.MethodNotAllowedError())
-    response.headers[hdrs.ALLOW] = "DELETE, GET, HEAD, POST, PUT"
-    return response
+        return errors.MethodNotAllowedError(allowed=sorted(error.allowed_methods))
+    refusal = _REFUSALS.get(type(error), errors.MalformedRequestError)
+    return refusal()
 
 
 def internal_error_response() -> web.Response:
-    """The answer to a fault of ours."""
-    return _untyped(INTERNAL_ERROR)
-
-
-def _untyped(code: str) -> web.Response:
-    status, sentence = UNTYPED_CODES[code]
-    return _response(status, code, sentence)
+    """The answer to a fault of the service."""
+    status, sentence = SERVER_CODES[INTERNAL_ERROR]
+    return _response(status, INTERNAL_ERROR, sentence)
 
 
 def _response(status: int, code: str, sentence: str) -> web.Response:

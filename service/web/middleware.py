@@ -1,4 +1,4 @@
-"""The outermost middleware: every request gets a request id, an answer in the one form, a log line.
+"""The outermost middleware: each request gets a request id, a JSON answer and a log line.
 
 The invariant: whatever a handler raises, the client gets a JSON answer with `X-Request-Id`, and the
 log has a line with that id. Nothing of the body, the cookies or the query is logged.
@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from service.errors import BodyTimeoutError, InvalidJsonError, OutboxUnavailableError, RefusedError
 from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
-from service.web.errors import error_response, http_error_response, internal_error_response
+from service.web.errors import INTERNAL_ERROR, error_response, internal_error_response, refusal_of
 
 REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)
@@ -26,10 +26,10 @@ event_id_key = web.RequestKey("event_id", str)
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 
-log = structlog.get_logger("service.web")
+_log = structlog.get_logger("service.web")
 
 
-def answering(recorder: Recorder) -> Middleware:
+def error_middleware(recorder: Recorder) -> Middleware:
     """The middleware. A client's own request id is kept when it is a plain token."""
 
     @web.middleware
@@ -42,24 +42,14 @@ def answering(recorder: Recorder) -> Middleware:
         response: web.StreamResponse
         try:
             response = await handler(request)
-        except (RefusedError, OutboxUnavailableError) as error:
-            code = error.code
-            response = error_response(error)
-            recorder.count("refused", code=code)
-        except web.HTTPException as error:
-            if error.status < web.HTTPBadRequest.status_code:
-                raise
-            response = http_error_response(error)
-        except web.RequestPayloadError:
-            code = InvalidJsonError.code
-            response = error_response(InvalidJsonError())
-        except Exception as error:
-            if isinstance(error, ConnectionError) and request.transport is None:
-                code = BodyTimeoutError.code  # the client has gone in the middle of its body
-                response = error_response(BodyTimeoutError())
+        except Exception as error:  # noqa: BLE001
+            refusal = _refusal(error, request)
+            if refusal is None:
+                _log.exception("request_failed", request_id=request_id)
+                response, code = internal_error_response(), INTERNAL_ERROR
             else:
-                log.exception("request_failed", request_id=request_id)
-                response = internal_error_response()
+                response, code = error_response(refusal), refusal.code
+                recorder.count("refused", code=code)
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
         if request_log.enabled and not _is_quiet(request, response):
@@ -69,8 +59,25 @@ def answering(recorder: Recorder) -> Middleware:
     return answer
 
 
+def _refusal(
+    error: Exception, request: web.Request
+) -> RefusedError | OutboxUnavailableError | None:
+    """What the client is told of `error`; None for a fault of the service. Raises redirects."""
+    if isinstance(error, RefusedError | OutboxUnavailableError):
+        return error
+    if isinstance(error, web.HTTPException):
+        if error.status < web.HTTPBadRequest.status_code:
+            raise error
+        return refusal_of(error)
+    if isinstance(error, web.RequestPayloadError):
+        return InvalidJsonError()
+    if isinstance(error, ConnectionError) and request.transport is None:
+        return BodyTimeoutError()  # the client has gone in the middle of its body
+    return None
+
+
 def _is_quiet(request: web.Request, response: web.StreamResponse) -> bool:
-    """A probe that went well says nothing new, many times a minute."""
+    """Whether the request is a probe that went well, which says nothing new."""
     return request.path in _PROBES and response.status < web.HTTPBadRequest.status_code
 
 

@@ -1,8 +1,10 @@
-"""What is no HTTP request, or no whole one, on the server that `serve` runs."""
+"""Requests that can't be parsed or do not arrive whole, on the server that `serve` runs."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import json
 import logging
 from collections import Counter
@@ -12,12 +14,15 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.errors import NotFoundError
-from service.observe.recorder import NullRecorder
-from service.web import server as http_server
-from service.web.middleware import answering
-from service.web.server import MAX_HEADER_BYTES, HttpServer
+from service.observe.metrics import PrometheusRecorder
+from service.web.body import read_body
+from service.web.middleware import error_middleware
+from service.web.request_parser import RequestLimits
+from service.web.server import HttpServer, ServerPolicy
 
 SECRET = "tell-nobody"
+MAX_HEADER_BYTES = RequestLimits().header
+MAX_HEAD_BYTES = RequestLimits().head
 FORM = {"status", "code", "error"}
 
 
@@ -32,20 +37,29 @@ def read_ended() -> asyncio.Event:
 
 
 @pytest.fixture
-async def server(read_began, read_ended):
+def recorder() -> PrometheusRecorder:
+    return PrometheusRecorder()
+
+
+@pytest.fixture
+async def server(read_began, read_ended, recorder):
     async def read(request: web.Request) -> web.Response:
         read_began.set()
         try:
-            return web.Response(body=await request.read())
+            return web.Response(body=await read_body(request, max_bytes=1024 * 1024))
         finally:
             read_ended.set()
+
+    async def raw(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
 
     async def refuse(request: web.Request) -> web.Response:
         raise NotFoundError
 
-    app = web.Application(middlewares=[answering(NullRecorder())])
-    app.add_routes([web.post("/read", read), web.get("/refuse", refuse)])
-    server = HttpServer(app, shutdown_seconds=1)
+    app = web.Application(middlewares=[error_middleware(recorder)])
+    app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
+    policy = ServerPolicy(shutdown_seconds=5, head_seconds=0.3)
+    server = HttpServer(app, recorder, policy)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
     yield server
@@ -120,10 +134,125 @@ async def test_a_header_of_32_kib_is_read(port):
     assert status == 404
 
 
-async def test_a_body_that_is_not_in_the_encoding_it_names_is_the_callers_fault(port):
-    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
-    status, _, body = await send(port, head + b"Content-Length: 9\r\n\r\nnot gzip.")
-    assert (status, json.loads(body)["code"]) == (400, "invalid_json")
+async def test_a_head_may_have_64_kib_in_all(port):
+    def head(size: int) -> bytes:
+        start = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2))
+        padding = size - len(start) - len(lines) - len(b"X-Pad: \r\n\r\n")
+        return start + lines + b"X-Pad: " + b"x" * padding + b"\r\n\r\n"
+
+    assert (await send(port, head(MAX_HEAD_BYTES)))[0] == 404
+    status, _, body = await send(port, head(MAX_HEAD_BYTES + 1))
+    assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
+
+
+async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
+    status, _, body = await send(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
+async def test_a_body_in_an_encoding_is_refused_and_never_decompressed(port, encoding):
+    head = (
+        "POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Encoding: {encoding}\r\nContent-Length: 4\r\n\r\n"
+    ).encode()
+    with capture_logs() as logs:
+        status, headers, body = await send(port, head + b"junk")
+    assert (status, json.loads(body)["code"]) == (415, "content_encoding_refused")
+    assert headers["Accept-Encoding"] == "identity"
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_a_body_in_the_identity_encoding_is_read(port):
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: Identity\r\n"
+    assert (await send(port, head + b"Content-Length: 4\r\n\r\nbody"))[::2] == (200, b"body")
+
+
+async def test_no_handler_gets_an_inflated_body(port):
+    packed = gzip.compress(b"a" * 100_000)
+    head = (
+        "POST /raw HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+    ).encode()
+    assert (await send(port, head + packed))[::2] == (200, packed)
+
+
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_broken_chunk_is_answered_at_once_and_closes_the_connection(port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with capture_logs() as logs:
+        writer.write(CHUNKED + b"4\r\nbody\r\n")
+        await read_began.wait()
+        writer.write(b"no size\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED + b"0\r\n")
+    await read_began.wait()
+    for number in range(20):
+        writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\x00\x01\x02\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["junk", "websocket", "h2c", "connect", "close"],
+)
+async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
+    port, server, first
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(first)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"\x00junk\r\n" * 1000)
+                await writer.drain()
+                for connection in server.server.connections:
+                    assert len(connection._messages) <= 2
+                    assert len(connection._message_tail) == 0
+        with contextlib.suppress(ConnectionError):
+            assert (await reader.read()).count(b"HTTP/1.1 ") <= 1
+    writer.close()
+
+
+async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
+    await send(port, MALFORMED["version"][0])
+    await send(port, MALFORMED["size"][0])
+    await send(port, MALFORMED["expect"][0])
+    await send(port, b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    text = recorder.render()[0].decode()
+    for code in ("bad_request", "headers_too_large", "expectation_failed", "not_found"):
+        assert f'outbox_refused_total{{code="{code}"}} 1.0' in text
+
+
+async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    async with asyncio.timeout(2):
+        await server.cleanup()
+    writer.close()
 
 
 async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, read_ended):
@@ -157,11 +286,9 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
 
 
 @pytest.mark.parametrize(("max_wait_seconds", "posts_at_work"), [(10, 2), (0.01, 5)])
-async def test_of_a_crowd_of_posts_some_are_at_work_for_a_moment_and_slow_clients_do_not_count(
-    monkeypatch, max_wait_seconds, posts_at_work
+async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not_count(
+    recorder, max_wait_seconds, posts_at_work
 ):
-    monkeypatch.setattr(http_server, "MAX_POSTS_AT_WORK", 2)
-    monkeypatch.setattr(http_server, "MAX_WAIT_SECONDS", max_wait_seconds)
     at_work, let_go = [], asyncio.Event()
 
     async def work(request: web.Request) -> web.Response:
@@ -172,7 +299,10 @@ async def test_of_a_crowd_of_posts_some_are_at_work_for_a_moment_and_slow_client
 
     app = web.Application()
     app.add_routes([web.post("/{any}", work), web.get("/seen", work)])
-    server = HttpServer(app, shutdown_seconds=1)
+    policy = ServerPolicy(
+        shutdown_seconds=1, concurrent_posts=2, post_wait_seconds=max_wait_seconds
+    )
+    server = HttpServer(app, recorder, policy)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
     port = server.addresses[0][1]

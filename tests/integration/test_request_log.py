@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.observe.logs import request_log
 from service.observe.metrics import PrometheusRecorder
-from service.web.middleware import answering
+from service.web.middleware import error_middleware
 
 PROBES = ("/healthz", "/readyz", "/metrics")
 
@@ -28,7 +28,7 @@ async def browser(aiohttp_client):
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=int(request.query.get("status", "200")))
 
-    app = web.Application(middlewares=[answering(PrometheusRecorder())])
+    app = web.Application(middlewares=[error_middleware(PrometheusRecorder())])
     app.router.add_routes([web.get(path, answer) for path in (*PROBES, "/api/events")])
     return await aiohttp_client(app)
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from service.web.errors import INTERNAL_ERROR, STATUS, UNTYPED_CODES
+from service.web.errors import INTERNAL_ERROR, SERVER_CODES, STATUS
 from service.web.openapi.endpoint import JSON, Access, Answer, Body, Endpoint, Parameter
 from service.web.openapi.schemas import Schemas, error_schema
 from service.web.openapi.security import SECURITY_SCHEMES, requirements
@@ -98,7 +98,7 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
             continue
         headers = _REQUEST_ID | (_RETRY_AFTER if status in _MAY_BE_RETRIED else {})
         responses[str(status)] = _error(codes, headers)
-    unreadable = {code: text for code, (_, text) in UNTYPED_CODES.items() if code != INTERNAL_ERROR}
+    unreadable = {code: text for code, (_, text) in SERVER_CODES.items() if code != INTERNAL_ERROR}
     responses["default"] = _error(unreadable, _REQUEST_ID)
     return responses
 
@@ -108,7 +108,7 @@ def _codes(endpoint: Endpoint) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for kind in endpoint.errors:
         found[STATUS[kind]][kind.code] = (kind.__doc__ or "").strip()
-    status, sentence = UNTYPED_CODES[INTERNAL_ERROR]
+    status, sentence = SERVER_CODES[INTERNAL_ERROR]
     found[status][INTERNAL_ERROR] = sentence
     return dict(sorted(found.items()))
 

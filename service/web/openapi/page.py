@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from service.web.errors import UNTYPED_CODES
+from service.web.errors import SERVER_CODES
 from service.web.openapi.endpoint import JSON
 from service.web.openapi.fields import FieldRow, field_rows, limits, type_name
 
@@ -125,7 +125,7 @@ def _code_table(operations: Iterable[tuple[str, str, Mapping[str, Any]]]) -> str
 
 
 def _status(code: str, status: str) -> str:
-    return str(UNTYPED_CODES[code][0]) if code in UNTYPED_CODES else status
+    return str(SERVER_CODES[code][0]) if code in SERVER_CODES else status
 
 
 def _types(components: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxUnavailableError, RefusedError
-from service.web.errors import STATUS, UNTYPED_CODES, ErrorAnswer
+from service.web.errors import SERVER_CODES, STATUS, ErrorAnswer
 from service.web.openapi.endpoint import Endpoint, JsonSchema
 
 _REF = "#/components/schemas/{name}"
@@ -63,7 +63,7 @@ def _hashable(kind: type | JsonSchema | None) -> type | None:
 
 def _all_codes() -> list[str]:
     answered = (kind for kind in STATUS if issubclass(kind, (RefusedError, OutboxUnavailableError)))
-    return sorted({kind.code for kind in answered} | set(UNTYPED_CODES))
+    return sorted({kind.code for kind in answered} | set(SERVER_CODES))
 
 
 def _components(kinds: Iterable[type]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:

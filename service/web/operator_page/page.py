@@ -23,10 +23,12 @@ from service.operations.sampler import Point
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.outbox.ports import Inspector, Repairs
+from service.web.body import read_body
 from service.web.openapi.endpoint import Endpoint
 from service.web.operator_page.view import OperatorView, delivery_words, figures
 
 _DEAD_SHOWN = 50
+_MAX_FORM_BYTES = 64 * 1024
 _DONE = {
     "replayed": "Event replayed: it goes out again under its id.",
     "discarded": "Event discarded.",
@@ -135,7 +137,8 @@ class OperatorPage:
         self, request: web.Request, action: str, change: Callable[..., Awaitable[list[str]]]
     ) -> web.Response:
         user = await self._operator(request)
-        form = dict(parse_qsl((await request.read()).decode(errors="replace")))
+        body = await read_body(request, max_bytes=_MAX_FORM_BYTES)
+        form = dict(parse_qsl(body.decode(errors="replace")))
         event_id = form.get("id", "")
         wanted = Filter(ids=(event_id,), state=State.DEAD, limit=1)
         rows: list[Row] = await self._inspector.rows(wanted)

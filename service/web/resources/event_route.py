@@ -7,7 +7,6 @@ fails answers, and nothing is stored unless all pass.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -19,14 +18,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service.errors import (
-    BodyTimeoutError,
-    BodyTooLargeError,
     CrossSiteRequestError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,
     InvalidFieldError,
     InvalidJsonError,
-    JsonRequiredError,
     OutboxFullError,
     OutboxUnavailableError,
     RefusedError,
@@ -38,7 +34,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.model import IdempotencyKey
 from service.outbox.ports import Intake
-from service.web.body import BODY_SECONDS, check_utf8
+from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
 from service.web.middleware import event_id_key
 from service.web.openapi.endpoint import Answer, Endpoint, Parameter, ResponseHeader
 from service.web.openapi.endpoint import Body as RequestBody
@@ -53,11 +49,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 _REFUSALS = (
     SessionRequiredError,
     CrossSiteRequestError,
-    JsonRequiredError,
-    BodyTooLargeError,
-    BodyTimeoutError,
-    InvalidJsonError,
-    InvalidFieldError,
+    *JSON_REFUSALS,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,
     TooManyPendingError,
@@ -163,7 +155,7 @@ class EventRoute(Generic[Body]):
         kind = self._kind
         kind.require()
         user = await self._user_of(request)
-        body = self._parse(await _read(request))
+        body = self._parse(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
         kind.check(body)
         key = _idempotency_key(request, kind.name, body)
         data = await kind.data(body, user)
@@ -201,22 +193,6 @@ class EventRoute(Generic[Body]):
                 self._kind.check(self._kind.body(**known))
         except (ValueError, RecursionError):
             return
-
-
-async def _read(request: web.Request) -> bytes:
-    """The body, once it is known to be JSON and small enough."""
-    kind = request.headers.get(hdrs.CONTENT_TYPE, "")
-    if _JSON not in (kind, request.content_type):
-        raise JsonRequiredError
-    if request.content_length and request.content_length > MAX_BODY_BYTES:
-        raise BodyTooLargeError
-    if request.content.is_eof():
-        return await request.read()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
-    except TimeoutError as error:
-        raise BodyTimeoutError from error
 
 
 def _idempotency_key(

@@ -1,0 +1,145 @@
+"""One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
+
+aiohttp answers a request that it can't parse in plain text, before any middleware, and both its
+answer and its log line quote the request, a session cookie for example. The invariant: neither
+holds input here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+import uuid_utils
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
+
+from service.errors import (
+    HeadTimeoutError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RefusedError,
+)
+from service.observe.recorder import Recorder
+from service.web.errors import METHODS, error_response, internal_error_response
+from service.web.middleware import REQUEST_ID
+from service.web.request_parser import BoundedParser, HeadSizeError, RequestLimits
+from service.web.security_headers import security_headers
+
+_SERVER_FAULT = web.HTTPInternalServerError.status_code
+
+_log = structlog.get_logger(__name__)
+
+
+class HeadSecondsError(HttpProcessingError):
+    """The head did not arrive in time."""
+
+
+class Connection(web.RequestHandler):
+    """A connection whose request heads are bounded in size and time."""
+
+    __slots__ = ("_head_seconds", "_head_timer", "_recorder", "_requests")
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        recorder: Recorder,
+        limits: RequestLimits,
+        head_seconds: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(server, loop=loop, **options)
+        self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
+        self._parser = self._requests
+        self._recorder = recorder
+        self._head_seconds = head_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read; during a stop also the rest of a body in progress, which aiohttp drops."""
+        if self._close or self._force_close:
+            if self._request_in_progress and self._requests is not None:
+                self._requests.feed_data(data)
+            return
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the timer, and drop the parser, which refers to this connection."""
+        self._stop_head_timer()
+        self._requests = None
+        super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
+        """Wait for a request in progress, not for a client that still sends a refused body."""
+        task = self._task_handler
+        if not self._request_in_progress and not self._messages and task is not None:
+            self._force_close = True
+            task.cancel()
+        await super().shutdown(timeout)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what failed outside of the application; it closes the connection."""
+        del message  # quotes the request
+        request_id = str(uuid_utils.uuid7())
+        if status >= _SERVER_FAULT:
+            response = internal_error_response()
+            _log.error("request_failed", request_id=request_id, exc_info=exc)
+        else:
+            refusal = _refusal(exc)
+            response = error_response(refusal)
+            self._recorder.count("refused", code=refusal.code)
+            _log.info("malformed_request", request_id=request_id, reason=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer has begun already.")
+        response.headers[REQUEST_ID] = request_id
+        response.headers.update(security_headers(secure=False))
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **details: Any) -> None:
+        """Log, but for a body that turned out to be broken after its request was answered."""
+        if not isinstance(details.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **details)
+
+    def _watch_head(self) -> None:
+        if self._requests is None or not self._requests.is_in_head:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._head_seconds, self._end_head)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_head(self) -> None:
+        self._head_timer = None
+        if self._requests is None:
+            return
+        self._requests.end()
+        self._messages.append((_ErrInfo(408, HeadSecondsError(), ""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _refusal(fault: BaseException | None) -> RefusedError:
+    if isinstance(fault, HeadSecondsError):
+        return HeadTimeoutError()
+    if isinstance(fault, BadHttpMethod):
+        return MethodNotAllowedError(allowed=METHODS)
+    if isinstance(fault, LineTooLong | HeadSizeError):
+        return HeadTooLargeError()
+    return MalformedRequestError()

@@ -1,0 +1,144 @@
+"""The parser of one connection's requests, within bounds that hold for anonymous clients too.
+
+aiohttp limits the lines of a head, not the head, and after a fault it parses whatever comes next
+and keeps one error for each piece. The invariant: a connection buffers one head and the framing of
+one body at most, and after the first fault nothing more of it is parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
+
+_BUFFER_BYTES = 64 * 1024
+_MAX_PIPELINED = 2
+
+Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Bounds of one request in bytes.
+
+    `head` bounds request line and headers together, `header` each line, `framing` everything of a
+    chunked body that is not data: chunk sizes, extensions and trailers.
+    """
+
+    head: int = 64 * 1024
+    header: int = 32 * 1024
+    framing: int = 256 * 1024
+
+
+class HeadSizeError(HttpProcessingError):
+    """The head has more bytes than the limit."""
+
+
+class FramingSizeError(HttpProcessingError):
+    """The framing of a chunked body has more bytes than the limit."""
+
+
+class BoundedParser(HttpRequestParser):
+    """Parses requests. It never raises: a fault is the last message that it gives.
+
+    `has_ended` says that nothing more is parsed: after a fault, after `end()`, and after a request
+    that asks for another protocol, which is answered and closes the connection.
+    """
+
+    def __init__(
+        self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop, limits: RequestLimits
+    ) -> None:
+        super().__init__(
+            protocol,
+            loop,
+            _BUFFER_BYTES,
+            max_line_size=limits.header,
+            max_field_size=limits.header,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=_MAX_PIPELINED,
+        )
+        self._connection = protocol
+        self._limits = limits
+        self._head_bytes = 0
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._body_wire_bytes = 0
+        self._changes_protocol = False
+        self.has_ended = False
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._head_bytes > 0
+
+    def end(self) -> None:
+        """Parse nothing more."""
+        self.has_ended = True
+
+    def feed_data(self, data: bytes, *_: Any) -> tuple[Any, bool, bytes]:
+        """The requests whose heads `data` completes, and never an upgraded protocol."""
+        parsed: Parsed = []
+        while not self.has_ended:
+            try:
+                part, data = self._split(data)
+                parsed += self._feed(part)
+            except HttpProcessingError as error:
+                parsed += self._fault(error)
+            if not data:
+                break
+        return parsed, False, b""
+
+    def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What may be parsed now, and the rest."""
+        if not self._body.is_eof():
+            return data, b""
+        room = self._limits.head - self._head_bytes
+        if data and not room:
+            raise HeadSizeError
+        return data[:room], data[room:]
+
+    def _feed(self, part: bytes) -> Parsed:
+        in_head = self._body.is_eof()
+        messages, upgraded, _ = super().feed_data(part)
+        parsed: Parsed = list(messages)
+        if parsed:
+            self._begin_body(parsed)
+        elif in_head:
+            self._head_bytes += len(part)
+        else:
+            self._count_framing(len(part))
+        if upgraded or (self._changes_protocol and self._body.is_eof()):
+            self.end()
+        return parsed
+
+    def _fault(self, error: HttpProcessingError) -> Parsed:
+        self.end()
+        if self._body.is_eof():
+            return [(_ErrInfo(400, error, ""), EMPTY_PAYLOAD)]
+        # The request has been handed out: whoever reads its body learns of the fault there. The
+        # exception comes before the end, so that nobody takes the body for a whole one.
+        self._body.set_exception(RequestPayloadError("The body is not framed as HTTP."))
+        self._body.feed_eof()
+        self._connection.close()  # type: ignore[attr-defined]
+        return []
+
+    def _begin_body(self, messages: Parsed) -> None:
+        message, self._body = messages[-1]
+        self._head_bytes = self._body_wire_bytes = 0
+        if isinstance(message, RawRequestMessage) and message.upgrade:
+            self._changes_protocol = True
+            messages[-1] = (message._replace(should_close=True), self._body)
+
+    def _count_framing(self, size_bytes: int) -> None:
+        self._body_wire_bytes += size_bytes
+        # A paused parser holds bytes back that count as framing until they are parsed.
+        if self._connection._reading_paused:  # noqa: SLF001
+            return
+        if self._body_wire_bytes - self._body.total_bytes > self._limits.framing:
+            raise FramingSizeError

@@ -1,0 +1,29 @@
+"""Anonymous floods cost the service a bounded memory, and it answers others meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.fake_inngest.event_api import EventApi
+from tests.support.fleet import environment, running
+from tests.support.floods import FLOODS, cost
+
+MIB = 1024 * 1024
+# A head of 64 KiB is kept as bytes and as text; a body's framing likewise; one read is 256 KiB.
+BYTES_PER_CONNECTION = MIB
+BASE_BYTES = 32 * MIB
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_of_anonymous_connections_costs_a_bounded_memory(
+    tmp_path: Path, inngest_api: EventApi, flood: str
+) -> None:
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    async with running("serve", environment=settings) as service:
+        found = await cost(service.url, service.process.pid, flood, seconds=6)
+    print(f"{flood}: {found.grown_bytes / MIB:.0f} MiB, {found.slowest_seconds:.2f} s")
+    connections = FLOODS[flood][1]
+    assert found.grown_bytes < BASE_BYTES + connections * BYTES_PER_CONNECTION
+    assert found.probes > 1

@@ -1,0 +1,138 @@
+"""Floods of anonymous connections against one service on loopback, and what they cost it.
+
+Each flood keeps `connections` sockets busy for as long as it runs. What it costs is the growth of
+the service's memory and how long /healthz takes meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psutil
+
+HEAD = b"POST /api/route HTTP/1.1\r\nHost: localhost\r\n"
+LINE = b"X-%d: " + b"x" * 32_000 + b"\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+UPGRADE = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+JUNK = b"\x00\x01 this is no HTTP\r\n" * 500
+BOMB = gzip.compress(bytes(1_000_000_000), 1)[:1_000_000]
+
+Send = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`grown_bytes` is memory at its highest above what it was before."""
+
+    grown_bytes: int
+    slowest_seconds: float
+    probes: int
+
+
+async def unfinished_heads(writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    for number in range(120):
+        writer.write(LINE % number)
+        await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def trailers(writer: asyncio.StreamWriter) -> None:
+    writer.write(CHUNKED)
+    for number in range(120):
+        writer.write(LINE % number)
+        await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def junk(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(JUNK)
+        await writer.drain()
+
+
+async def junk_after_upgrade(writer: asyncio.StreamWriter) -> None:
+    writer.write(UPGRADE)
+    await junk(writer)
+
+
+async def gzip_bombs(writer: asyncio.StreamWriter) -> None:
+    head = HEAD + b"Content-Type: application/json\r\nContent-Encoding: gzip\r\n"
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(BOMB))
+    writer.write(BOMB[:-1])
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def pipelined_heads(writer: asyncio.StreamWriter) -> None:
+    whole = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 30_000 + b"\r\n\r\n"
+    while True:
+        writer.write(whole * 8)
+        await writer.drain()
+
+
+FLOODS: dict[str, tuple[Send, int]] = {
+    "gzip bombs": (gzip_bombs, 6),
+    "unfinished heads": (unfinished_heads, 300),
+    "trailers": (trailers, 300),
+    "junk": (junk, 50),
+    "junk after an upgrade": (junk_after_upgrade, 50),
+    "pipelined heads": (pipelined_heads, 50),
+}
+
+
+async def cost(url: str, pid: int, flood: str, seconds: float) -> Cost:
+    """What the named flood costs the process `pid` in so many seconds."""
+    process = psutil.Process(pid)
+    before = process.memory_info().rss
+    highest, slowest, probes = before, 0.0, 0
+    send, connections = FLOODS[flood]
+    async with _flooding(url, send, connections):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            slowest = max(slowest, await _probe(url))
+            probes += 1
+            highest = max(highest, process.memory_info().rss)
+            await asyncio.sleep(0.05)
+    return Cost(highest - before, slowest, probes)
+
+
+@contextlib.asynccontextmanager
+async def _flooding(url: str, send: Send, connections: int) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_keep_sending(url, send)) for _ in range(connections)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep_sending(url: str, send: Send) -> None:
+    address = urlsplit(url)
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            try:
+                await send(writer)
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.05)
+
+
+async def _probe(url: str) -> float:
+    """How long /healthz takes on a connection of its own; at most a minute."""
+    address = urlsplit(url)
+    began = time.monotonic()
+    async with asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"200 OK" in await reader.read()
+        writer.transport.abort()
+    return time.monotonic() - began
