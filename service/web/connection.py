@@ -27,7 +27,12 @@ from service.errors import (
 from service.observe.recorder import Recorder
 from service.web.errors import METHODS, error_response, internal_error_response
 from service.web.middleware import REQUEST_ID
-from service.web.request_parser import BoundedParser, HeadSizeError, RequestLimits
+from service.web.request_parser import (
+    MAX_PIPELINED,
+    BoundedParser,
+    HeadSizeError,
+    RequestLimits,
+)
 from service.web.security_headers import security_headers
 
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
@@ -57,6 +62,9 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **options)
         self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
         self._parser = self._requests
+        # The parser pauses at as many requests as make the connection pause its reading.
+        self._max_msg_queue_size = MAX_PIPELINED
+        self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None

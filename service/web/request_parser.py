@@ -18,7 +18,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
-_MAX_PIPELINED = 2
+MAX_PIPELINED = 2
 
 Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 
@@ -62,7 +62,7 @@ class BoundedParser(HttpRequestParser):
             max_field_size=limits.header,
             payload_exception=RequestPayloadError,
             auto_decompress=False,
-            max_msg_queue_size=_MAX_PIPELINED,
+            max_msg_queue_size=MAX_PIPELINED,
         )
         self._connection = protocol
         self._limits = limits

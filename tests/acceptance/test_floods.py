@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.floods import FLOODS, cost
 
@@ -18,7 +18,7 @@ BASE_BYTES = 32 * MIB
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_of_anonymous_connections_costs_a_bounded_memory(
-    tmp_path: Path, inngest_api: EventApi, flood: str
+    tmp_path: Path, inngest_api: FakeInngest, flood: str
 ) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
     async with running("serve", environment=settings) as service:

@@ -439,7 +439,7 @@ export interface components {
             error: string;
         };
         /** @enum {string} */
-        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_left" | "expectation_failed" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
+        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "content_encoding_refused" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_left" | "expectation_failed" | "headers_timeout" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "rate_limited" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
     };
     responses: never;
     parameters: never;
@@ -599,7 +599,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -611,7 +611,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "json_required";
+                        code: "content_encoding_refused" | "json_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -693,7 +693,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -705,7 +705,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -870,7 +870,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -882,7 +882,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1021,7 +1021,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1033,7 +1033,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1154,7 +1154,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1166,7 +1166,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1299,7 +1299,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1311,7 +1311,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1405,7 +1405,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1417,7 +1417,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1559,7 +1559,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1571,7 +1571,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "json_required";
+                        code: "content_encoding_refused" | "json_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1615,7 +1615,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1627,7 +1627,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1772,7 +1772,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1784,7 +1784,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "json_required";
+                        code: "content_encoding_refused" | "json_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1828,7 +1828,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1840,7 +1840,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1984,7 +1984,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1996,7 +1996,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "json_required";
+                        code: "content_encoding_refused" | "json_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2040,7 +2040,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2052,7 +2052,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2191,7 +2191,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2203,7 +2203,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "json_required";
+                        code: "content_encoding_refused" | "json_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2227,7 +2227,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2239,7 +2239,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2308,7 +2308,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2320,7 +2320,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2377,7 +2377,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2389,7 +2389,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2458,7 +2458,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2470,7 +2470,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2563,7 +2563,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2575,7 +2575,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2626,7 +2626,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2638,7 +2638,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2704,7 +2704,7 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2716,7 +2716,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2780,7 +2780,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not HTTP that can be parsed.; `expectation_failed`: The request's Expect header can't be met.; `headers_too_large`: A line of the request's head is larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2792,7 +2792,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_too_large";
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
                         /** @description A sentence for a person. */
                         error: string;
                     };
