@@ -25,6 +25,9 @@ _CHROMIUM_ARGUMENTS = (
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
     "--window-size=1200,1400",
 )
 START_SECONDS = 60.0
@@ -80,6 +83,25 @@ class Browser:
     async def add_cookie(self, name: str, value: str) -> None:
         cookie = {"name": name, "value": value, "path": "/", "httpOnly": True}
         await self._post("cookie", {"cookie": cookie})
+
+    async def delete_cookies(self) -> None:
+        async with self._http.delete(f"{self._url}/cookie"):
+            pass
+
+    async def open_tab(self, url: str) -> None:
+        """Open `url` in a new tab beside the others; what follows is about that tab."""
+        made = await self._post("window/new", {"type": "tab"})
+        await self._post("window", {"handle": made["handle"]})
+        await self.open(url)
+
+    async def open_tab_instead(self) -> None:
+        """Close the tab, in favour of an empty one."""
+        [closed] = await self._get("window/handles")
+        made = await self._post("window/new", {"type": "tab"})
+        async with self._http.delete(f"{self._url}/window"):
+            pass
+        await self._post("window", {"handle": made["handle"]})
+        assert closed not in await self._get("window/handles")
 
     async def complaints(self) -> list[str]:
         """What the console holds: scripts and styles that the policy refused, errors."""

@@ -1,0 +1,204 @@
+"""The TypeScript client against a running service: in Chromium, and in Node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.browser import Browser, chromium
+from tests.support.fleet import Process, environment, running
+from tests.support.front_server import FrontServer
+from tests.support.node_packages import CLIENT, built_client, npm
+from tests.support.storage import eventually
+
+PATIENCE_SECONDS = 30.0
+COOKIE = "outbox_session"
+
+
+@pytest.fixture(scope="module")
+def client_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_client(tmp_path_factory.mktemp("client"))
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, api: FakeInngest) -> AsyncIterator[Process]:
+    settings = environment(f"sqlite:///{folder / 'outbox.db'}", api.url)
+    async with running("serve", environment=settings) as service:
+        yield service
+
+
+@pytest.fixture
+async def service(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[Process]:
+    async with served(tmp_path, inngest_api) as process:
+        yield process
+
+
+@pytest.fixture
+async def front(client_package: Path, service: Process) -> AsyncIterator[FrontServer]:
+    async with FrontServer(client_package / "dist", service.url) as server:
+        yield server
+
+
+@pytest.fixture
+async def browser(tmp_path: Path, front: FrontServer) -> AsyncIterator[Browser]:
+    async with chromium(tmp_path / "profile") as one:
+        await one.open(f"{front.url}/no-such-page")
+        await one.add_cookie(COOKIE, await session_of(front.service_url))
+        await one.open(front.url)
+        await one.shows("#seen", "ready")
+        yield one
+
+
+async def session_of(service_url: str) -> str:
+    body = {"email": "ada@example.com", "id": "u-1"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{service_url}/auth/dev-login", json=body) as answer,
+    ):
+        return answer.cookies[COOKIE].value
+
+
+async def click(browser: Browser, times: int) -> None:
+    await browser.run(f"for (let n = 0; n < {times}; n++) document.querySelector('#post').click()")
+
+
+async def queued(browser: Browser, count: int) -> None:
+    async def look() -> Any:
+        return await browser.run("return outbox.queued().then((entries) => entries.length)")
+
+    await eventually(look, lambda seen: seen == count, within_seconds=PATIENCE_SECONDS)
+
+
+async def answered(browser: Browser, count: int) -> list[str]:
+    async def look() -> Any:
+        return await browser.run("return answers")
+
+    return await eventually(look, lambda seen: len(seen) == count, within_seconds=PATIENCE_SECONDS)
+
+
+async def test_a_hundred_clicks_through_every_outage_are_a_hundred_events_each_once(
+    tmp_path: Path,
+    inngest_api: FakeInngest,
+    service: Process,
+    front: FrontServer,
+    browser: Browser,
+) -> None:
+    await click(browser, 20)
+    known = await answered(browser, 20)
+    await inngest_api.close()
+    await click(browser, 20)
+    known = await answered(browser, 40)
+    service.kill()
+    await click(browser, 20)
+    await queued(browser, 20)
+    await front.cut()
+    await click(browser, 40)
+    await queued(browser, 60)
+    await browser.open_tab_instead()
+    await inngest_api.start()
+    await front.mend()
+    async with served(tmp_path, inngest_api) as restarted:
+        front.service_url = restarted.url
+        await browser.open(front.url)
+        await queued(browser, 0)
+        await inngest_api.ledger.wait_for_ids(100, timeout_seconds=PATIENCE_SECONDS)
+        page = await browser.run("return outbox.list({ limit: 100 })")
+    listed = [event["id"] for event in page["events"]]
+    arrived = list(inngest_api.ledger.ids)
+    assert len(listed) == 100
+    assert sorted(arrived) == sorted(listed)
+    assert set(known) < set(listed)
+
+
+async def test_what_inngest_says_is_shown_on_the_page(
+    inngest_api: FakeInngest, browser: Browser
+) -> None:
+    await browser.run("outbox.submit({ documentName: 'example' }).then((a) => follow(a.eventId))")
+    await inngest_api.ledger.wait_for_ids(1, timeout_seconds=PATIENCE_SECONDS)
+    await browser.shows("#seen", "delivered")
+
+
+async def test_two_tabs_send_what_is_queued_once(
+    inngest_api: FakeInngest, front: FrontServer, browser: Browser
+) -> None:
+    await front.cut()
+    await click(browser, 10)
+    await queued(browser, 10)
+    await front.mend()
+    await browser.open_tab(front.url)
+    await queued(browser, 0)
+    await inngest_api.ledger.wait_for_ids(10, timeout_seconds=PATIENCE_SECONDS)
+    assert [inngest_api.ledger.times(one) for one in inngest_api.ledger.ids] == [1] * 10
+
+
+async def test_a_refused_event_rejects_and_leaves_the_queue(browser: Browser) -> None:
+    code = await browser.run(
+        "return outbox.submit({ documentName: ' ' }).catch((error) => error.code)"
+    )
+    assert code == "document_name_required"
+    await queued(browser, 0)
+
+
+async def test_an_event_that_is_posted_while_signed_out_is_sent_after_the_sign_in(
+    inngest_api: FakeInngest, front: FrontServer, browser: Browser
+) -> None:
+    await browser.delete_cookies()
+    code = await browser.run(
+        "return outbox.submit({ documentName: 'example' }).catch((error) => error.code)"
+    )
+    assert code == "session_required"
+    await queued(browser, 1)
+    await browser.add_cookie(COOKIE, await session_of(front.service_url))
+    await browser.open(front.url)
+    await queued(browser, 0)
+    await inngest_api.ledger.wait_for_ids(1, timeout_seconds=PATIENCE_SECONDS)
+
+
+async def test_the_client_works_in_node(
+    client_package: Path, service: Process, inngest_api: FakeInngest
+) -> None:
+    session = await session_of(service.url)
+    script = f"""
+    import {{ OutboxClient }} from "inngest-outbox-client";
+    const headers = () => ({{ cookie: "{COOKIE}={session}" }});
+    const outbox = new OutboxClient({{ baseUrl: "{service.url}", headers }});
+    const {{ eventId }} = await outbox.submit({{ documentName: "example" }});
+    const seen = [];
+    for await (const event of outbox.watch(eventId)) seen.push(event.state);
+    const last = await outbox.waitFor(eventId);
+    const refused = await outbox.takeBack(eventId).catch((error) => error.code);
+    const {{ events }} = await outbox.list({{ state: "delivered" }});
+    const listed = events.map((event) => event.id);
+    console.log(JSON.stringify({{ eventId, seen, last, refused, listed }}));
+    """
+    node = await asyncio.create_subprocess_exec(
+        str(shutil.which("node")),
+        "--input-type=module",
+        "--eval",
+        script,
+        cwd=client_package,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        out, err = await node.communicate()
+    assert node.returncode == 0, err.decode()
+    told = json.loads(out)
+    assert told["seen"][-1] == told["last"]["state"] == "delivered"
+    assert told["refused"] == "event_left"
+    assert told["listed"] == [told["eventId"]] == list(inngest_api.ledger.ids)
+
+
+def test_the_types_are_those_of_the_description(client_package: Path) -> None:
+    npm(client_package, "run", "types")
+    made = (client_package / "src" / "schema.ts").read_text()
+    assert made == (CLIENT / "src" / "schema.ts").read_text(), "run `make client-types`"

@@ -1,0 +1,49 @@
+"""Packages of npm for tests: installed from a lock file in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "clients" / "typescript"
+_LEFT_OUT = shutil.ignore_patterns("node_modules", "dist", ".next")
+
+
+def built_client(folder: Path) -> Path:
+    """A copy of the TypeScript client in `folder`, installed and compiled; its `dist` is ready."""
+    copy = installed(CLIENT, folder / "clients" / "typescript")
+    npm(copy, "run", "build")
+    return copy
+
+
+def installed(package: Path, copy: Path) -> Path:
+    """A copy of `package` with what its lock names; skips where npm can't install, except in CI."""
+    if shutil.which("npm") is None:
+        _give_up("Node and npm are not installed")
+    shutil.copytree(package, copy, ignore=_LEFT_OUT)
+    npm(copy, "ci", "--ignore-scripts", may_fail=True)
+    return copy
+
+
+def npm(folder: Path, *arguments: str, may_fail: bool = False) -> None:
+    """Run npm in `folder`; a failure that `may_fail` skips the test."""
+    done = subprocess.run(
+        [str(shutil.which("npm")), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    if done.returncode and may_fail:
+        _give_up(f"npm can't install the packages: {done.stderr[-500:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _give_up(reason: str) -> None:
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
