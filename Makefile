@@ -36,7 +36,7 @@ $(DEV): $(RUN) requirements-dev.lock
 	cp .env.example .env
 
 run: $(RUN) .env ## all set-up, then the service on its embedded defaults
-	$(BIN)/python -m service serve
+	$(BIN)/python -m service serve --fake-inngest
 
 test: $(DEV) ## all set-up, then every test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -12,6 +12,7 @@ from service.app_settings.app_settings import AppSettings
 from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
+from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
@@ -120,7 +121,10 @@ def _health(settings: Settings, running: Running) -> Health:
     storage = BucketHealth(running.bucket) if running.bucket else None
     return Health(
         faults=lambda: _faults(settings, running.outbox, running.supervisor),
-        detail=lambda: _detail(running.relay, running.outbox, storage),
+        detail=lambda: {
+            **_inngest(settings),
+            **_detail(running.relay, running.outbox, storage),
+        },
         render_metrics=running.recorder.render,
         metrics_token=plain(settings.metrics_token),
     )
@@ -147,6 +151,11 @@ def _faults(settings: Settings, outbox: Outbox, supervisor: Supervisor) -> list[
     missing = settings.missing_storage
     faults = [f"not configured: {', '.join(missing)}"] if missing else []
     return [*faults, *([outbox.failure] if outbox.failure else []), *supervisor.faults]
+
+
+def _inngest(settings: Settings) -> dict[str, object]:
+    confirmation = str(confirmation_mode(settings))
+    return {"inngest": destination(settings).value, "confirmation": confirmation}
 
 
 def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -> dict[str, object]:

@@ -40,6 +40,15 @@ app = typer.Typer(
 def serve_command(
     *,
     relay: Annotated[bool, typer.Option(help="Deliver too, not only accept.")] = True,
+    fake_inngest: Annotated[
+        bool,
+        typer.Option(
+            "--fake-inngest",
+            help="In development: send events to a fake Inngest where no INNGEST_* variable is "
+            "set and no dev server answers.",
+        ),
+    ] = False,
+    fake_inngest_url: Annotated[str | None, typer.Option(hidden=True)] = None,
     listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -48,6 +57,8 @@ def serve_command(
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         if listen_fd is not None and lifeline_fd is not None:
+            if fake_inngest_url:
+                settings = settings.with_fake_inngest(fake_inngest_url)
             uvloop.run(
                 serve_as_worker(
                     settings, logs, relay=relay, listen_fd=listen_fd, lifeline_fd=lifeline_fd
@@ -55,10 +66,12 @@ def serve_command(
             )
         elif settings.web_concurrency > 1:
             own = [sys.executable, "-m", "service", "serve", "--relay" if relay else "--no-relay"]
-            if code := uvloop.run(serve_with_workers(settings, logs, own)):
+            if code := uvloop.run(
+                serve_with_workers(settings, logs, own, fake_inngest=fake_inngest)
+            ):
                 raise typer.Exit(code)
         else:
-            uvloop.run(serve(settings, logs, relay=relay))
+            uvloop.run(serve(settings, logs, relay=relay, fake_inngest=fake_inngest))
 
 
 @app.command("relay")

@@ -15,15 +15,13 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_relay_alone, run_service
+from service.cli.development_inngest import open_inngest
 from service.cli.process_pool import Workers, lifeline
 from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest
 from service.observe.log_stream import LogStream
 from service.observe.recorder import Recorder
 from service.web.server import HttpServer
@@ -33,16 +31,19 @@ MAX_HANDLES = 65_536
 _SECOND_SIGNAL_EXIT = 130
 
 
-async def serve(settings: Settings, logs: LogStream, *, relay: bool = True) -> None:
+async def serve(
+    settings: Settings, logs: LogStream, *, relay: bool = True, fake_inngest: bool = False
+) -> None:
     """Serve until SIGTERM or SIGINT; `relay` says whether this process delivers too.
 
-    Raises ConfigurationError, OutboxError, and OSError when the address can't be listened on.
+    With `fake_inngest` events go to a fake Inngest where nothing else is meant. Raises
+    ConfigurationError, OutboxError, and OSError when the address can't be listened on.
     """
     stop = _stop_on_signals(logs)
     _allow_many_connections()
     async with (
-        _fake_inngest_if_needed(settings),
-        run_service(settings, with_relay=relay) as service,
+        open_inngest(settings, fake=fake_inngest, say=_say) as known,
+        run_service(known, with_relay=relay) as service,
         _listening(service.app, service.recorder, settings.host, settings.port) as url,
     ):
         _quiet_garbage_collector()
@@ -71,12 +72,16 @@ async def serve_as_worker(
     logs.close()
 
 
-async def serve_with_workers(settings: Settings, logs: LogStream, command: Sequence[str]) -> int:
+async def serve_with_workers(
+    settings: Settings, logs: LogStream, command: Sequence[str], *, fake_inngest: bool
+) -> int:
     """Serve by WEB_CONCURRENCY processes of `command`; returns the exit status."""
     with _shared_socket(settings.host, settings.port) as listening:
-        workers = Workers(command, listening, count=settings.web_concurrency, say=_say)
-        stop = _stop_on_signals(logs, then=workers.kill)
-        async with _fake_inngest_if_needed(settings):
+        async with open_inngest(settings, fake=fake_inngest, say=_say) as known:
+            fake = known.fake_inngest_url
+            own = [*command, "--fake-inngest-url", fake] if fake else command
+            workers = Workers(own, listening, count=settings.web_concurrency, say=_say)
+            stop = _stop_on_signals(logs, then=workers.kill)
             running = asyncio.create_task(workers.run(), name="workers")
             stopping = asyncio.create_task(stop.wait(), name="stop")
             accepting = asyncio.create_task(workers.accept(), name="accept")
@@ -96,7 +101,7 @@ async def serve_with_workers(settings: Settings, logs: LogStream, command: Seque
 async def relay_only(settings: Settings, logs: LogStream) -> None:
     """Deliver without accepting, until SIGTERM or SIGINT; raises what `serve` raises."""
     stop = _stop_on_signals(logs)
-    async with _fake_inngest_if_needed(settings), run_relay_alone(settings):
+    async with run_relay_alone(settings):
         _quiet_garbage_collector()
         _say("Delivering")
         await stop.wait()
@@ -155,36 +160,6 @@ def _shared_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 def _url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-@contextlib.asynccontextmanager
-async def _fake_inngest_if_needed(settings: Settings) -> AsyncIterator[None]:
-    """In development, a fake Inngest on this machine when nothing answers there."""
-    origin = urlsplit(make_client(settings).event_api_origin)
-    host, port = origin.hostname or "", origin.port or 80
-    local = host in ("localhost", "127.0.0.1", "::1")
-    if settings.production or not local or await _answers(host, port):
-        yield
-        return
-    async with FakeInngest(host, port) as fake:
-        _say(
-            f"No Inngest answers at {fake.url}: a fake one takes its place (development only). "
-            f"See what arrives at {fake.url}/fake-inngest/events. "
-            "The real one: npx inngest-cli@latest dev --no-discovery"
-        )
-        yield
-
-
-async def _answers(host: str, port: int) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
 
 
 def _allow_many_connections() -> None:

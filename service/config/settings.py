@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     inngest_api_base_url: Text = None
     inngest_event_api_base_url: Text = None
     inngest_env: Text = None
+    inngest_signing_key: Secret = None
+    fake_inngest_url: str | None = Field(default=None, exclude=True)
+    confirm: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = Field(
+        default="auto", validation_alias="OUTBOX_CONFIRM"
+    )
+    unconfirmed_max: int = Field(
+        default=5_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
+    )
 
     session_secret: Secrets = ()
     nextauth_secret: Secret = None
@@ -136,6 +144,7 @@ class Settings(BaseSettings):
         return {
             str(field.validation_alias or name).upper(): name
             for name, field in cls.model_fields.items()
+            if not field.exclude
         }
 
     @classmethod
@@ -174,6 +183,17 @@ class Settings(BaseSettings):
         """The dev server's address that INNGEST_DEV gives, None when it is a plain flag."""
         value = self.inngest_dev or ""
         return value if "." in value or ":" in value else None
+
+    def with_fake_inngest(self, url: str) -> Self:
+        """The same, but events go to the fake Inngest at `url`."""
+        return self.model_copy(update={"inngest_base_url": url, "fake_inngest_url": url})
+
+    @property
+    def inngest_variables(self) -> list[str]:
+        """The variables of Inngest's that are set."""
+        variables = self.variables().items()
+        inngest = [(name, field) for name, field in variables if name.startswith("INNGEST_")]
+        return [name for name, field in inngest if getattr(self, field) is not None]
 
     @property
     def missing_storage(self) -> list[str]:
@@ -232,6 +252,8 @@ class Settings(BaseSettings):
     def _inngest_faults(self) -> Iterator[str]:
         if not self.inngest_event_key and not self.inngest_dev_mode:
             yield "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
+        if self.confirm == "on" and not self.inngest_signing_key and not self.inngest_dev_mode:
+            yield "OUTBOX_CONFIRM: on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"
         for variable, url in (
             ("INNGEST_DEV", self.inngest_dev_url),
             ("INNGEST_BASE_URL", self.inngest_base_url),

@@ -29,6 +29,9 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_MAX_PENDING_PER_USER": "Undelivered events of one user. Above it posts get 429 "
         "`too_many_pending`.",
         "OUTBOX_RETENTION": "Delivered events are kept this long.",
+        "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "
+        "answers. `auto`: on for a self-hosted Inngest with `INNGEST_SIGNING_KEY`.",
+        "OUTBOX_UNCONFIRMED_MAX": "Events that Inngest may have answered and not yet stored.",
     },
     "Inngest": {
         "INNGEST_EVENT_KEY": "The event key. Required in production unless `INNGEST_DEV` is set.",
@@ -38,6 +41,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "INNGEST_EVENT_API_BASE_URL": "The address for events. Stronger than `INNGEST_BASE_URL`.",
         "INNGEST_API_BASE_URL": "The address for the worker. Stronger than `INNGEST_BASE_URL`.",
         "INNGEST_ENV": "The Inngest environment that events go to.",
+        "INNGEST_SIGNING_KEY": "Asks Inngest's REST API what it holds; serves the worker.",
     },
     "Documents and application settings": {
         "AWS_S3_REGION": "The bucket's region. Required for posts.",

@@ -12,6 +12,10 @@ from datetime import UTC, datetime
 from service.outbox.model import DeliveryRecord, Row, State
 
 HORIZON_SECONDS = 24 * 3600
+_SENT = (
+    "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
+    "goes again under the same ids"
+)
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WHY_DEAD = {
     "rejected": "Inngest refused it",
@@ -26,6 +30,8 @@ def explain(
     """One sentence about `row`. `serving` is whether a service holds the outbox, None: unknown."""
     if row.state is State.DELIVERED:
         return _delivered(row)
+    if row.state is State.SENT:
+        return f"{_SENT}."
     if row.state is State.DEAD:
         return _dead(row) + _horizon(row, now_ms)
     if row.state is State.DELIVERING:

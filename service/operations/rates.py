@@ -21,12 +21,12 @@ class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     @property
     def waiting(self) -> int:
         """Rows that are not settled."""
-        return self.view.pending + self.view.delivering
+        return _waiting(self.view)
 
 
 def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
     """What moved since `before`, `seconds` ago. Purged rows don't count backwards."""
-    waiting = view.pending + view.delivering
+    waiting = _waiting(view)
     if before is None or seconds <= 0:
         return Movement(view, 0.0, 0.0, waiting)
     old = before.view
@@ -35,3 +35,7 @@ def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
     accepted = max(0, settled + waiting - before.waiting)
     peak = max(before.peak, waiting) if before.waiting else waiting
     return Movement(view, accepted / seconds, delivered / seconds, peak)
+
+
+def _waiting(view: StatsView) -> int:
+    return view.pending + view.delivering + view.sent

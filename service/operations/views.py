@@ -13,9 +13,13 @@ PAUSED = "paused"
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One row. What does not apply to its state is null."""
+    """One row. What does not apply to its state is null.
+
+    `inngest_id` is the ULID under which Inngest has the event, or will have it.
+    """
 
     id: str
+    inngest_id: str | None
     name: str
     user_id: str
     state: State
@@ -49,7 +53,8 @@ class DeliveryView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The outbox in figures.
 
-    `delivery` is null before anything was served. `eta_seconds` is the estimated time until nothing
+    `sent` rows were answered and wait until Inngest holds them. `delivery` is null before anything
+    was served. `eta_seconds` is the estimated time until nothing
     is pending, null when nothing moves. `serving` says whether a service holds the outbox, null
     when that can't be known.
     """
@@ -73,6 +78,7 @@ def row_view(row: Row) -> RowView:
     """The view of one row."""
     return RowView(
         id=row.id,
+        inngest_id=row.inngest_id,
         name=row.name,
         user_id=row.user_id,
         state=row.state,
@@ -120,8 +126,8 @@ def delivery_view(record: DeliveryRecord) -> DeliveryView:
 
 
 def eta_seconds(stats: Stats) -> float | None:
-    """The estimate until nothing is pending: 0 when nothing is, None when nothing moves."""
-    waiting = stats.pending + stats.delivering
+    """The estimate until everything is delivered: 0 when nothing is, None when nothing moves."""
+    waiting = stats.pending + stats.delivering + stats.sent
     if not waiting:
         return 0.0
     delivery = stats.delivery

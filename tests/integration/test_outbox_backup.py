@@ -118,7 +118,7 @@ async def test_watch_prints_a_line_at_each_look_where_there_is_no_terminal(
     code, out, _ = await outbox_command(path, "watch", "--count", "2", "--interval", "100ms")
     first, second = out.splitlines()
     assert code == 0
-    assert first.startswith("pending=1 delivering=1 delivered=1 dead=1 ")
+    assert first.startswith("pending=1 delivering=1 sent=0 delivered=1 dead=1 ")
     assert "delivery=healthy" in second
 
 

@@ -74,8 +74,9 @@ def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) 
 def _performance_data(view: StatsView) -> str:
     oldest = view.oldest_pending_seconds or 0.0
     return (
-        f"pending={view.pending} delivering={view.delivering} delivered={view.delivered} "
-        f"dead={view.dead} oldest_pending={oldest:.1f}s rate={view.rate:.1f}"
+        f"pending={view.pending} delivering={view.delivering} sent={view.sent} "
+        f"delivered={view.delivered} dead={view.dead} "
+        f"oldest_pending={oldest:.1f}s rate={view.rate:.1f}"
     )
 
 

@@ -99,8 +99,8 @@ def _json_line(moving: Movement) -> str:
 def _line(moving: Movement) -> str:
     view = moving.view
     return (
-        f"pending={view.pending} delivering={view.delivering} delivered={view.delivered} "
-        f"dead={view.dead} accepted/s={moving.accepted_rate:.0f} "
+        f"pending={view.pending} delivering={view.delivering} sent={view.sent} "
+        f"delivered={view.delivered} dead={view.dead} accepted/s={moving.accepted_rate:.0f} "
         f"delivered/s={moving.delivered_rate:.0f} delivery={delivery_text(view)}"
     )
 

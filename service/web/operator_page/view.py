@@ -77,6 +77,7 @@ def figures(latest: Movement | None, hour: Sequence[Point], now_ms: int) -> str:
     shown = [
         ("Pending", f"{view.pending:,}", ""),
         ("Being sent", f"{view.delivering:,}", ""),
+        ("Not yet held by Inngest", f"{view.sent:,}", ""),
         ("Delivered", f"{view.delivered:,}", "good"),
         ("Dead", f"{view.dead:,}", "bad" if view.dead else ""),
         ("Oldest pending", _age(view.oldest_pending_seconds), ""),

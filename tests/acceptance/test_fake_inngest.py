@@ -1,0 +1,83 @@
+"""`serve --fake-inngest` starts a fake Inngest only where no other one is meant, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import Process, client, environment, running
+
+DEV_SERVER = ("127.0.0.1", 8288)
+SAID = r"fake Inngest: see them at (http://\S+)/fake-inngest/events"
+
+
+def without_inngest(folder: Path, **changes: str) -> dict[str, str]:
+    """No variable of Inngest's, so that a dev server at its usual address is meant."""
+    given = environment(f"sqlite:///{folder / 'outbox.db'}", "", **changes)
+    return {name: value for name, value in given.items() if value}
+
+
+def needs_no_dev_server() -> None:
+    with contextlib.suppress(OSError), socket.create_connection(DEV_SERVER, timeout=1):
+        pytest.skip("a dev server answers on this machine")
+
+
+async def readiness(process: Process) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as http, http.get(f"{process.url}/readyz") as answer:
+        detail: dict[str, Any] = (await answer.json())["detail"]
+        return detail
+
+
+async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(tmp_path: Path) -> None:
+    needs_no_dev_server()
+    settings = without_inngest(tmp_path)
+    async with running("serve", "--fake-inngest", environment=settings) as process, client() as one:
+        fake = (await process.said(SAID)).group(1)
+        assert not fake.endswith(":8288")
+        detail = await readiness(process)
+        assert detail["inngest"] == "fake"
+        assert "off (a fake Inngest" in detail["confirmation"]
+        await one.sign_in(process.url)
+        assert await one.post(process.url) == 200
+        async with aiohttp.ClientSession() as http, http.get(f"{fake}/fake-inngest/stats") as stats:
+            assert stats.status == 200
+
+
+async def test_without_the_flag_nothing_takes_the_place_of_a_dev_server(tmp_path: Path) -> None:
+    needs_no_dev_server()
+    async with running("serve", environment=without_inngest(tmp_path)) as process:
+        assert (await readiness(process))["inngest"] == "dev server"
+        with pytest.raises(OSError):  # noqa: PT011  (nobody listens)
+            socket.create_connection(DEV_SERVER, timeout=1).close()
+        assert not any("fake Inngest" in line for line in process.lines)
+
+
+async def test_the_flag_leaves_a_server_that_is_named_alone(tmp_path: Path) -> None:
+    async with FakeInngest() as named:
+        settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", named.url)
+        async with running("serve", "--fake-inngest", environment=settings) as process:
+            await process.said("No fake Inngest: INNGEST_DEV is set")
+            assert (await readiness(process))["inngest"] == "dev server"
+
+
+async def test_the_flag_leaves_a_dev_server_that_answers_alone(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        with contextlib.suppress(OSError):  # another dev server is as good
+            await stack.enter_async_context(FakeInngest(port=DEV_SERVER[1]))
+        settings = without_inngest(tmp_path)
+        async with running("serve", "--fake-inngest", environment=settings) as process:
+            await process.said("No fake Inngest: a dev server answers")
+
+
+async def test_production_refuses_the_flag(tmp_path: Path) -> None:
+    settings = without_inngest(tmp_path, APP_ENV="production", INNGEST_EVENT_KEY="key")
+    async with running(
+        "serve", "--fake-inngest", environment=settings, ready="can't be used in production"
+    ) as process:
+        assert await process.ended() == 2

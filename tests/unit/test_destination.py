@@ -1,0 +1,61 @@
+"""Where events go, and whether delivery waits for Inngest's store."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.config.destination import Destination, confirmation_mode, destination
+from service.config.settings import Settings
+from service.errors import ConfigurationError
+
+KEY = {"INNGEST_EVENT_KEY": "key"}
+SIGNED = {"INNGEST_SIGNING_KEY": "signkey-prod-00ff"}
+OWN = {"INNGEST_BASE_URL": "http://inngest:8288", **KEY}
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind", "on", "why"),
+    [
+        ({}, Destination.DEV_SERVER, False, "dev server"),
+        ({"INNGEST_DEV": "http://inngest:8288", **SIGNED}, Destination.DEV_SERVER, False, "dev"),
+        (KEY, Destination.CLOUD, False, "cloud"),
+        ({**KEY, **SIGNED}, Destination.CLOUD, False, "cloud"),
+        ({**OWN}, Destination.SELF_HOSTED, False, "INNGEST_SIGNING_KEY"),
+        ({**OWN, **SIGNED}, Destination.SELF_HOSTED, True, "self-hosted"),
+        (
+            {"INNGEST_EVENT_API_BASE_URL": "https://inngest.test", **KEY, **SIGNED},
+            Destination.SELF_HOSTED,
+            True,
+            "self-hosted",
+        ),
+        ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, False, "OUTBOX_"),
+        ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, True, "OUTBOX_CONFIRM"),
+        ({"OUTBOX_CONFIRM": "on"}, Destination.DEV_SERVER, True, "OUTBOX_CONFIRM"),
+    ],
+)
+def test_confirmation_is_on_where_it_can_be_and_matters(environ, kind, on, why):
+    settings = Settings.load(environ)
+    mode = confirmation_mode(settings)
+    assert destination(settings) is kind
+    assert mode.on is on
+    assert why in str(mode)
+
+
+def test_a_fake_inngest_is_said_to_be_one():
+    settings = Settings.load({}).model_copy(update={"fake_inngest_url": "http://127.0.0.1:1"})
+    assert destination(settings) is Destination.FAKE
+    assert "fake" in str(confirmation_mode(settings))
+
+
+def test_inngest_can_be_asked_with_a_key_or_where_none_is_needed():
+    for environ, can_ask in [({}, True), (KEY, False), ({**KEY, **SIGNED}, True)]:
+        assert confirmation_mode(Settings.load(environ)).can_ask is can_ask
+
+
+def test_confirmation_without_a_key_to_ask_with_is_a_fault():
+    with pytest.raises(ConfigurationError, match="INNGEST_SIGNING_KEY"):
+        Settings.load({**OWN, "OUTBOX_CONFIRM": "on"})
+
+
+def test_a_fake_inngest_is_no_variable():
+    assert Settings.load({"FAKE_INNGEST_URL": "http://127.0.0.1:1"}).fake_inngest_url is None
