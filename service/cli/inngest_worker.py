@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 
 import uvloop
@@ -14,7 +15,8 @@ from service.config.settings import Settings
 from service.documents.worker import run_worker
 from service.documents.worker_status import WorkerStatus
 from service.observe.logs import configure_logs
-from service.web.worker_health import serve_worker_health
+from service.observe.service_manager import ServiceManager
+from service.web.resources.worker_health import serve_worker_health
 
 
 def main() -> None:
@@ -41,4 +43,5 @@ async def _run(settings: Settings, health_port: int | None) -> None:
         if health_port is not None:
             health = serve_worker_health(status, settings.host, health_port)
             await stack.enter_async_context(health)
+        await stack.enter_async_context(ServiceManager(os.environ).told("Serving the function"))
         await run_worker(settings, make_client(settings), status)

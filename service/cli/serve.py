@@ -24,6 +24,7 @@ from service.cli.process_pool import Workers, lifeline
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.observe.recorder import Recorder
+from service.observe.service_manager import ServiceManager
 from service.web.server import HttpServer
 
 BACKLOG = 1024
@@ -48,7 +49,8 @@ async def serve(
     ):
         _quiet_garbage_collector()
         _say(f"Listening on {url}")
-        await stop.wait()
+        async with ServiceManager(os.environ).told(f"Listening on {url}"):
+            await stop.wait()
         _say("Stopping: finishing requests and sends under way.")
     logs.close()
 
@@ -89,8 +91,10 @@ async def serve_with_workers(
             await asyncio.wait({*ended, accepting}, return_when=asyncio.FIRST_COMPLETED)
             if accepting.done():
                 url = _url(settings.host, listening.getsockname()[1])
-                _say(f"Listening on {url} with {settings.web_concurrency} processes")
-            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+                listens = f"Listening on {url} with {settings.web_concurrency} processes"
+                _say(listens)
+                async with ServiceManager(os.environ).told(listens):
+                    await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
             accepting.cancel()
             stopping.cancel()
             _say("Stopping: the processes finish requests and sends under way.")
@@ -104,7 +108,8 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
     async with run_relay_alone(settings):
         _quiet_garbage_collector()
         _say("Delivering")
-        await stop.wait()
+        async with ServiceManager(os.environ).told("Delivering"):
+            await stop.wait()
         _say("Stopping: finishing sends under way.")
     logs.close()
 

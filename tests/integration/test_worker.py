@@ -17,7 +17,7 @@ from service.documents.index_document import INDEXED
 from service.documents.worker import WorkerTimings, run_worker
 from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
-from service.web.worker_health import serve_worker_health
+from service.web.resources.worker_health import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
 

@@ -1,0 +1,121 @@
+"""The systemd unit, and what the service tells its manager."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "inngest-outbox.service"
+LIMIT_SECONDS = 30
+WATCHDOG_SECONDS = 0.9
+MAX_EXPOSURE = 2.0
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with an interpreter that is on this machine."""
+    text = UNIT.read_text(encoding="utf-8")
+    copy = tmp_path / UNIT.name
+    copy.write_text(text.replace("/opt/inngest-outbox/bin/python", sys.executable))
+    return copy
+
+
+def analyzed(*arguments: str) -> str:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs systemd-analyze (Debian's package systemd)")
+        pytest.skip("no systemd-analyze on this machine")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_unit_is_valid(unit: Path) -> None:
+    assert analyzed("verify", str(unit)) == ""
+
+
+def test_the_unit_exposes_little_of_the_machine(unit: Path) -> None:
+    said = analyzed("security", "--offline=true", "--no-pager", str(unit))
+    found = re.search(r"exposure level for \S+: ([\d.]+)", said)
+    assert found is not None
+    assert float(found[1]) <= MAX_EXPOSURE
+
+
+def test_the_unit_leaves_time_to_stop_and_does_not_restart_a_faulty_configuration() -> None:
+    settings = dict(
+        line.split("=", 1) for line in UNIT.read_text("utf-8").splitlines() if "=" in line
+    )
+    assert settings["Type"] == "notify"
+    assert int(settings["TimeoutStopSec"]) > 15 + 10
+    assert settings["RestartPreventExitStatus"] == "2"
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket on which systemd would listen."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(LIMIT_SECONDS)
+        yield listening
+
+
+@pytest.fixture
+def service(manager: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "NOTIFY_SOCKET": manager.getsockname(),
+        "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1_000_000)),
+        "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "INNGEST_DEV": "http://inngest.invalid:8288",
+        "PORT": "0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"], cwd=tmp_path, env=environment
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(
+    manager: socket.socket, service: subprocess.Popen[bytes]
+) -> None:
+    ready, status = manager.recv(4096).decode().splitlines()
+    assert ready == "READY=1"
+    url = status.removeprefix("STATUS=Listening on ")
+    with urllib.request.urlopen(f"{url}/readyz", timeout=LIMIT_SECONDS) as answer:
+        assert answer.status == 200
+    manager.settimeout(WATCHDOG_SECONDS)
+    for _ in range(3):
+        assert manager.recv(4096) == b"WATCHDOG=1"
+    service.send_signal(signal.SIGTERM)
+    while (heard := manager.recv(4096)) == b"WATCHDOG=1":
+        pass
+    assert heard.startswith(b"STOPPING=1")
+    assert service.wait(LIMIT_SECONDS) == 0
+
+
+def test_a_loop_that_stands_still_is_not_reported_alive(
+    manager: socket.socket, service: subprocess.Popen[bytes]
+) -> None:
+    assert manager.recv(4096).startswith(b"READY=1")
+    service.send_signal(signal.SIGSTOP)
+    manager.settimeout(WATCHDOG_SECONDS)
+    heard = []
+    with contextlib.suppress(TimeoutError):
+        while len(heard) < 10:
+            heard.append(manager.recv(4096))
+    assert len(heard) < 10
