@@ -41,6 +41,6 @@ def run(
         check=False,
     )
     if check and done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines()[-25:]
+        words = (done.stderr or done.stdout).strip().splitlines()[-5:]
         raise StackError(f"{' '.join(command)}: exit {done.returncode}\n" + "\n".join(words))
     return done

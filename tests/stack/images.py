@@ -43,29 +43,27 @@ def registry_answers() -> bool:
         return False
 
 
+def make_python() -> None:
+    """The stand-in for the official Python image."""
+    if run("docker", "image", "inspect", PYTHON, check=False).returncode:
+        _make_python()
+
+
 def make_stand_ins() -> dict[str, str]:
-    """Build every stand-in; the name of each service's image."""
-    _make_python()
-    _build("tools", STAND_INS / "tools")
-    made = {}
-    for folder in sorted(STAND_INS.iterdir()):
-        if folder.name not in ("tools", "inngest"):
-            made[folder.name] = _build(folder.name, folder)
-    made["inngest"] = _build("inngest", ROOT, STAND_INS / "inngest" / "Dockerfile")
-    return made
+    """Build the other stand-ins, after the service's own image; the name of each part's image."""
+    _build("tools")
+    names = sorted(folder.name for folder in STAND_INS.iterdir() if folder.name != "tools")
+    return {name: _build(name) for name in names}
 
 
-def _build(name: str, context: Path, dockerfile: Path | None = None) -> str:
+def _build(name: str) -> str:
     image = f"{PREFIX}/{name}"
     say(f"building the stand-in {image}")
-    chosen = ["--file", str(dockerfile)] if dockerfile else []
-    run("docker", "build", "--quiet", "--tag", image, *chosen, str(context))
+    run("docker", "build", "--quiet", "--tag", image, str(STAND_INS / name))
     return image
 
 
 def _make_python() -> None:
-    if run("docker", "image", "inspect", PYTHON, check=False).returncode == 0:
-        return
     if sys.base_prefix == "/usr":
         raise StackError("an image is made of a Python outside /usr: make stack PYTHON=…")
     say(f"making {PYTHON}: Debian {SUITE}, this machine's Python, pip {PIP}")

@@ -1,0 +1,68 @@
+"""`make stack`: build, start and try the container stack, and show a table of figures.
+
+Uses the engine that runs, else Debian's Docker, which root gets installed. Images come from the
+registry where it answers; elsewhere stand-ins take their names' places (`STACK_IMAGES=stand-ins`
+asks for them). Exits with 1 when a promise was broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from tests.stack.command import StackError, say
+from tests.stack.engine import engine
+from tests.stack.image_trial import build_image, look_into_image
+from tests.stack.images import PYTHON, make_python, make_stand_ins, registry_answers
+from tests.stack.journey_trial import follow_a_document
+from tests.stack.metrics_trial import look_at_prometheus
+from tests.stack.replica_trial import trouble_replicas
+from tests.stack.stack import EVERY_PROFILE, stack
+from tests.stack.stop_trial import stop_and_start
+from tests.stack.table import Table
+from tests.stack.trouble_trial import trouble_each_part
+
+
+def main() -> int:
+    """Run every trial; the exit code."""
+    table = Table()
+    try:
+        with engine():
+            try_all(table)
+    except StackError as error:
+        table.add("ended early", str(error), good=False)
+    table.show()
+    for broken in table.broken:
+        say(f"NOT AS PROMISED: {broken}")
+    return 1 if table.broken else 0
+
+
+def try_all(table: Table) -> None:
+    """The trials, on one stack."""
+    real = registry_answers()
+    table.add("images", "from the registry" if real else "stand-ins: no registry answers")
+    if not real:
+        make_python()
+    build_image(table, base=None if real else PYTHON)
+    look_into_image(table)
+    images = {} if real else make_stand_ins()
+    with stack(images) as running:
+        began = time.monotonic()
+        running.up()
+        parts = running.containers()
+        seconds = time.monotonic() - began
+        profiles = f"the default profile, {' and '.join(EVERY_PROFILE)}"
+        table.add("up", f"{len(parts)} containers healthy after {seconds:.0f} s ({profiles})")
+        for trial in (
+            follow_a_document,
+            look_at_prometheus,
+            trouble_each_part,
+            trouble_replicas,
+            stop_and_start,
+        ):
+            asyncio.run(trial(running, table))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

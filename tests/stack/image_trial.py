@@ -1,0 +1,62 @@
+"""The service's image: built without a warning, small, one fixed user, nothing to build with."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.stack.command import run
+from tests.stack.images import PYTHON, ROOT
+from tests.stack.table import Table
+
+IMAGE = "inngest-outbox:local"
+HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+MAX_ADDED_MB = 160
+FAULTY = 2
+
+
+def build_image(table: Table, *, base: str | None) -> None:
+    """Build on `base` (None: the Dockerfile's own) and look at the outcome."""
+    chosen = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
+    began = time.monotonic()
+    built = run("docker", "build", "--progress", "plain", *chosen, "--tag", IMAGE, str(ROOT))
+    seconds = time.monotonic() - began
+    said = (built.stdout + built.stderr).lower()
+    warnings = [line for line in said.splitlines() if "warn" in line]
+    table.add(
+        "image: build",
+        f"{seconds:.0f} s, {len(warnings)} warnings {warnings[:3] or ''}".strip(),
+        good=not warnings,
+    )
+    whole = _inspect(IMAGE)["Size"] / 1e6
+    added = whole - _inspect(base or PYTHON)["Size"] / 1e6
+    table.add(
+        "image: size",
+        f"{whole:.0f} MB, of them {added:.0f} MB above the Python image",
+        good=added < MAX_ADDED_MB,
+    )
+
+
+def look_into_image(table: Table) -> None:
+    """Who it runs as, what it refuses, what it lacks."""
+    who = _inside("id").strip()
+    table.add("image: user", who, good="uid=10001" in who and "gid=10001" in who)
+    tools = _inside("sh", "-c", "command -v pip pip3 gcc cc make || true").split()
+    table.add("image: build tools", str(len(tools)), good=not tools)
+    done = run("docker", "run", "--rm", *HARDENED, IMAGE, check=False)
+    table.add(
+        "image: started without secrets",
+        f"exit {done.returncode}: {done.stderr.strip().splitlines()[-1]}",
+        good=done.returncode == FAULTY and "SESSION_SECRET" in done.stderr,
+    )
+    labels = _inspect(IMAGE)["Config"]["Labels"]
+    table.add("image: labels", str(len(labels)), good="org.opencontainers.image.title" in labels)
+
+
+def _inside(*command: str) -> str:
+    return run("docker", "run", "--rm", *HARDENED, IMAGE, *command).stdout
+
+
+def _inspect(image: str) -> dict[str, object]:
+    found: list[dict[str, object]] = json.loads(run("docker", "image", "inspect", image).stdout)
+    return found[0]

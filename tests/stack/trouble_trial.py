@@ -1,0 +1,77 @@
+"""Posts at a steady rate while one container after the other is stopped, killed, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.stack.command import StackError, run
+from tests.stack.stack import Stack
+from tests.stack.table import Table
+from tests.stack.visitor import Posts, Visitor, visitor
+
+PER_SECOND = 40
+CALM_SECONDS = 1.0
+AWAY_SECONDS = 2.0
+DRAIN_SECONDS = 90
+# Parts whose absence a post must not notice.
+UNNOTICED = ("worker", "inngest", "s3", "prometheus", "grafana")
+
+
+async def trouble_each_part(stack: Stack, table: Table) -> None:
+    """Every part of the default and the metrics profile, by SIGTERM and by SIGKILL."""
+    async with visitor(stack.url("service")) as user:
+        accepted: list[str] = []
+        name = await user.upload(stack.url("s3"), b"steady")
+        for part in ("service", *UNNOTICED):
+            for act in ("stop", "kill"):
+                posts = await _trouble(stack, user, name, part, act)
+                accepted += posts.accepted
+                _report(table, part, act, posts)
+        await _account(stack, table, user, accepted)
+
+
+async def _trouble(stack: Stack, user: Visitor, name: str, part: str, act: str) -> Posts:
+    [container] = stack.names(part)
+    async with user.posting(name, per_second=PER_SECOND) as posts:
+        await asyncio.sleep(CALM_SECONDS)
+        await asyncio.to_thread(run, "docker", act, container)
+        await asyncio.sleep(AWAY_SECONDS)
+        await asyncio.to_thread(run, "docker", "start", container)
+        await asyncio.to_thread(stack.up, part)
+        await asyncio.sleep(CALM_SECONDS)
+    return posts
+
+
+def _report(table: Table, part: str, act: str, posts: Posts) -> None:
+    figure = f"{len(posts.accepted)} accepted, {len(posts.refused)} refused"
+    if posts.refused:
+        figure += f" over {posts.refused_seconds:.1f} s ({posts.reasons()})"
+    figure += f", slowest {posts.slowest_seconds:.2f} s"
+    table.add(f"{part}: {act}", figure, good=part == "service" or not posts.refused)
+
+
+async def _account(stack: Stack, table: Table, user: Visitor, accepted: list[str]) -> None:
+    """Every accepted event is delivered, and the outbox holds nothing else of the trial's."""
+    began = time.monotonic()
+    await drained(stack)
+    seconds = time.monotonic() - began
+    states = [str((await user.event(event_id)).get("state")) for event_id in accepted]
+    lost = len(accepted) - states.count("delivered")
+    table.add(
+        "accepted over all of it, lost",
+        f"{len(accepted)}, {lost}; drained {seconds:.1f} s after the end",
+        good=lost == 0 and bool(accepted),
+    )
+
+
+async def drained(stack: Stack, part: str = "service") -> None:
+    """Return when nothing waits in the outbox."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while True:
+        stats = await asyncio.to_thread(stack.stats, part)
+        if stats["pending"] + stats["delivering"] + stats.get("sent", 0) == 0:
+            return
+        if time.monotonic() > deadline:
+            raise StackError(f"not drained after {DRAIN_SECONDS} s: {stats}")
+        await asyncio.sleep(0.2)
