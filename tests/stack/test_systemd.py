@@ -80,6 +80,8 @@ def service(manager: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen
         "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "INNGEST_DEV": "http://inngest.invalid:8288",
+        "AWS_S3_REGION": "eu-west-1",
+        "AWS_S3_BUCKET": "documents",
         "PORT": "0",
     }
     process = subprocess.Popen(
