@@ -1,7 +1,7 @@
-"""`python -m service` and the `outbox` script: hand over to a command.
+"""The entry points of `python -m service` and of the `outbox` script.
 
-The worker is imported by itself: without what only the server needs, its process stays under
-100 MiB whatever the size of the document that it reads.
+The worker is imported without the server's modules, so that its process stays under 100 MiB for a
+document of any size.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def outbox() -> None:
 
 
 def _loaded(name: str) -> ModuleType:
-    """The module, loaded without a search for garbage, which took a sixth of the start.
+    """The module, imported with the garbage collector off, which took a sixth of the start.
 
-    What modules make while they load stays as long as the process.
+    Objects that modules make at import live as long as the process.
     """
     gc.disable()
     module = import_module(name)

@@ -1,8 +1,8 @@
 """Background tasks that can't die or hang unseen.
 
-A `Supervisor` runs named tasks. One that ends although nobody stopped it is an incident: it is
-logged with its traceback, counted, and started again with backoff. One whose `beat` is late counts
-as hung. `faults` is what readiness shows.
+A `Supervisor` runs named tasks. A task that ends without being stopped is logged with its
+traceback, counted, and started again with backoff. A task whose `beat` is late counts as hung.
+`/readyz` shows `faults`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Watched:
 
 
 class Supervisor:
-    """Runs tasks until it is closed; restarts those that end."""
+    """Runs tasks until it is closed; restarts a task that ends."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -55,7 +55,8 @@ class Supervisor:
     ) -> None:
         """Start `run` as a task called `name`.
 
-        With `hung_after_seconds` it must call `beat(name)` more often than that.
+        With `hung_after_seconds`, the task must call `beat(name)` more often than that. None means
+        that it can't be seen to hang.
         """
         now = time.monotonic()
         watched = _Watched(name, run, hung_after_seconds, beat_at=now, began_at=now)
@@ -63,26 +64,26 @@ class Supervisor:
         self._tasks[name] = asyncio.create_task(self._keep(watched), name=name)
 
     def beat(self, name: str) -> None:
-        """`name` is still at work."""
+        """Note that `name` is alive."""
         if watched := self._watched.get(name):
             watched.beat_at = time.monotonic()
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with the tasks now, a sentence each."""
+        """One sentence for each task that is down, failing or hung."""
         now = time.monotonic()
         found = (_fault(task, now) for task in self._watched.values())
         return [sentence for sentence in found if sentence]
 
     async def stop(self, name: str) -> None:
-        """End one task for good."""
+        """Stop one task; it is not restarted. Safe to repeat."""
         self._watched.pop(name, None)
         task = self._tasks.pop(name, None)
         if task:
             await end(task)
 
     async def close(self) -> None:
-        """End all tasks, last started first."""
+        """Stop all tasks, the last started first."""
         for name in reversed(list(self._tasks)):
             await self.stop(name)
 
@@ -110,8 +111,8 @@ class Supervisor:
 async def end(task: asyncio.Task[Any]) -> None:
     """Cancel `task` until it has ended.
 
-    Once may not be enough: before Python 3.12 `asyncio.wait_for`, which psycopg's pool waits with,
-    loses a cancellation that comes in the same turn of the loop as what it waits for.
+    One cancellation may not be enough. Before Python 3.12 `asyncio.wait_for`, which psycopg's pool
+    uses, loses a cancellation that arrives in the same turn of the loop as its result.
     """
     while not task.done():
         task.cancel()
@@ -122,14 +123,14 @@ def _fault(task: _Watched, now: float) -> str | None:
     if task.down:
         return f"{task.name} has ended and is being restarted"
     if task.failures >= _FAILING and now - task.began_at < _HEALTHY_SECONDS:
-        return f"{task.name} fails again and again"
+        return f"{task.name} keeps failing"
     if task.hung_after_seconds and now - task.beat_at > task.hung_after_seconds:
         return f"{task.name} does not answer"
     return None
 
 
 def _is_being_cancelled() -> bool:
-    """Whether this task itself is cancelled, not only something that it waited for."""
+    """Whether this task itself is being cancelled, not only something that it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -1,8 +1,8 @@
-"""The users' settings: system defaults, the organization's, the user's own, merged in that order.
+"""Application settings: system defaults, the organization's and the user's, merged in that order.
 
-Objects merge key by key; lists, scalars and null replace. A user's merged settings are remembered
-in encoded form for as long as no process saves a scope: `Scopes.scope_revision` must have grown by
-the time that `save_scope` returns, or a change would not show in the next event.
+Objects merge key by key; lists, scalars and null replace. A user's merged settings are cached in
+encoded form until any process saves a scope. So `Scopes.scope_revision` must grow before
+`save_scope` returns, or the next event would not show the change.
 """
 
 from __future__ import annotations
@@ -41,34 +41,34 @@ class Scopes(Protocol):
     async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
         """Replace the settings of one scope; durable on return. Safe to repeat.
 
-        Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        Raises OutboxUnavailableError: nothing was changed, or the outcome is unknown.
         """
         ...
 
     @property
     def scope_revision(self) -> int:
-        """A number that has grown when any process saved a scope; reading it costs nothing."""
+        """A number that grows when any process saves a scope; cheap to read."""
         ...
 
 
 def parse_settings(body: bytes) -> Tree:
-    """The settings object that `body` encodes.
+    """The settings object in `body`.
 
-    Raises InvalidJsonError for anything but a JSON object in UTF-8, or one nested over 64 deep.
+    Raises InvalidJsonError unless it is a JSON object in UTF-8, nested at most 64 levels deep.
     """
     try:
         settings = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidJsonError from exc
     if _is_deeper(settings, _MAX_DEPTH):
-        raise InvalidJsonError(f"The settings are nested more than {_MAX_DEPTH} deep.")
+        raise InvalidJsonError(f"The settings are nested more than {_MAX_DEPTH} levels deep.")
     return settings
 
 
 def load_defaults(path: str | None) -> Tree:
     """The system defaults from the file at `path`, the packaged ones for None.
 
-    Raises ConfigurationError for a file that can't be read or holds no settings object.
+    Raises ConfigurationError for a file that can't be read or has no settings object.
     """
     try:
         if path is None:
@@ -76,13 +76,13 @@ def load_defaults(path: str | None) -> Tree:
             return parse_settings(packaged.read_bytes())
         return parse_settings(Path(path).read_bytes())
     except (OSError, InvalidJsonError) as exc:
-        nothing = f"it holds no JSON object in UTF-8, at most {_MAX_DEPTH} deep"
+        nothing = f"it has no JSON object in UTF-8, nested at most {_MAX_DEPTH} levels deep"
         reason = exc.strerror if isinstance(exc, OSError) else nothing
         raise ConfigurationError([f"APP_SETTINGS_FILE: {reason}"]) from exc
 
 
 def merge(below: Tree, above: Tree) -> Tree:
-    """`below` overlaid by `above`; neither is changed.
+    """`below` overlaid by `above`, as a new object.
 
     >>> merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2], "e": None}, "d": {"f": 3}})
     {'a': {'b': 1, 'c': [2], 'e': None}, 'd': {'f': 3}}
@@ -96,9 +96,9 @@ def merge(below: Tree, above: Tree) -> Tree:
 
 
 class AppSettings:
-    """Effective settings, and their replacement, over the stored scopes.
+    """Reads effective settings and replaces stored ones.
 
-    At most `max_remembered` users' settings are remembered, and 64 MiB of them.
+    Caches the settings of at most `max_remembered` users, and at most 64 MiB.
     """
 
     def __init__(

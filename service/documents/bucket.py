@@ -1,57 +1,33 @@
 """The S3 bucket that holds the documents: one client for the life of the process.
 
-Endpoint and credentials are what boto reads (AWS_ENDPOINT_URL_S3, the credentials chain). Every
-library error leaves here as ours through `s3_errors`. A change must keep "S3 says that it is not
-there" (None, DocumentNotFoundError) apart from "S3 can't be asked" (StorageUnavailableError).
+boto reads the endpoint and the credentials (AWS_ENDPOINT_URL_S3, the credentials chain). Every
+library error becomes one of the service's through `s3_errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import aioboto3
-import aiohttp
 import msgspec
 from aiobotocore.config import AioConfig
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    HTTPClientError,
     NoCredentialsError,
-    PartialCredentialsError,
-    ReadTimeoutError,
 )
 
-from service.errors import DocumentNotFoundError, ServiceError, StorageUnavailableError
+from service.documents.s3_errors import s3_errors, status_of
+from service.errors import ServiceError, StorageUnavailableError
 
 UPLOAD_SECONDS = 900
 ASK_SECONDS = 1.0
 _REOPEN_SECONDS = 5.0
 _OPEN_SECONDS = 5.0
 _CHUNK_BYTES = 256 * 1024
-
-_CREDENTIALS = "S3 refuses the credentials, or they don't allow this."
-_REGION = "The bucket is in another region than AWS_S3_REGION."
-_BUCKET = "The bucket named by AWS_S3_BUCKET does not exist."
-_SENTENCES = {
-    "NoSuchBucket": _BUCKET,
-    "404": _BUCKET,
-    "301": _REGION,
-    "PermanentRedirect": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
-    "IllegalLocationConstraintException": _REGION,
-    "400": "S3 refuses the request: check the credentials and AWS_S3_REGION.",
-    "401": _CREDENTIALS,
-    "403": _CREDENTIALS,
-    "429": "S3 asks for fewer requests.",
-}
 
 
 class DocumentObject(msgspec.Struct, frozen=True, gc=False):
@@ -73,8 +49,8 @@ class PresignedUpload(msgspec.Struct, frozen=True, gc=False):
 class Bucket:
     """The bucket `name` in `region`, open between `__aenter__` and `__aexit__`.
 
-    Entering makes no call and does not fail: the client opens in the background, because finding
-    credentials may mean asking a neighbour. An opening that failed is tried again on later use.
+    Entering makes no call and does not fail. The client opens in the background, because finding
+    credentials may need a request. A client that could not be opened is opened on a later use.
     """
 
     def __init__(self, name: str, region: str) -> None:
@@ -126,7 +102,7 @@ class Bucket:
         )
 
     async def head(self, key: str) -> DocumentObject | None:
-        """What S3 says about `key`, None when it says that there is nothing.
+        """What S3 says about `key`, None when S3 says that it is missing.
 
         Takes ASK_SECONDS at most. Raises StorageUnavailableError when S3 can't be asked.
         """
@@ -136,7 +112,7 @@ class Bucket:
                 try:
                     answer = await client.head_object(Bucket=self.name, Key=key)
                 except ClientError as error:
-                    if _status(error) != 404:  # noqa: PLR2004
+                    if status_of(error) != 404:  # noqa: PLR2004
                         raise
                     # A HEAD has no body, so a missing bucket looks like a missing document.
                     await client.head_bucket(Bucket=self.name)
@@ -144,10 +120,10 @@ class Bucket:
         return _document(answer)
 
     async def download(self, key: str, sink: Callable[[bytes], object]) -> DocumentObject:
-        """Give every chunk of `key` to `sink` in order; returns what S3 says about it.
+        """Give every chunk of `key` to `sink` in order; return what S3 says about it.
 
-        Holds a few chunks of 256 KiB at a time. Raises DocumentNotFoundError,
-        StorageUnavailableError, the latter possibly after some chunks.
+        Holds a few chunks of 256 KiB at a time. Raises DocumentNotFoundError, and
+        StorageUnavailableError, possibly after some chunks.
         """
         with s3_errors():
             client = await self._client()
@@ -159,7 +135,7 @@ class Bucket:
         return _document(answer)
 
     async def probe(self) -> str | None:
-        """Ask for the bucket: None when all is well, else a sentence. Takes ASK_SECONDS at most."""
+        """Ask for the bucket: None when it answers, else a sentence. Takes ASK_SECONDS at most."""
         try:
             with s3_errors():
                 async with asyncio.timeout(ASK_SECONDS):
@@ -170,7 +146,7 @@ class Bucket:
         return None
 
     async def _client(self) -> Any:
-        """The client. Cancelled, it leaves the opening to go on for the next caller."""
+        """The client. After a cancellation the client still opens, for the next caller."""
         opening = self._opening
         if opening is None:
             raise StorageUnavailableError("The bucket is not open.")
@@ -184,7 +160,7 @@ class Bucket:
         return client
 
     async def _open(self) -> Any:
-        """A client, or the StorageUnavailableError that says why there is none."""
+        """A client, or the StorageUnavailableError that explains why there is none."""
         config = AioConfig(
             signature_version="s3v4",
             connect_timeout=2,
@@ -201,48 +177,12 @@ class Bucket:
         except StorageUnavailableError as error:
             return self._failed(error)
         except ValueError:
-            # botocore's answer to an endpoint that is no URL.
+            # botocore says so when the endpoint is not a URL.
             return self._failed(StorageUnavailableError("AWS_ENDPOINT_URL_S3 is not a URL."))
 
     def _failed(self, error: StorageUnavailableError) -> StorageUnavailableError:
         self._reopen_at = asyncio.get_running_loop().time() + _REOPEN_SECONDS
         return error
-
-
-@contextmanager
-def s3_errors() -> Iterator[None]:
-    """Turn what botocore, aiohttp and the network raise into the service's errors."""
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "NoSuchKey":
-            raise DocumentNotFoundError from error
-        raise StorageUnavailableError(_answer_sentence(error)) from error
-    except (BotoCoreError, aiohttp.ClientError, OSError) as error:
-        raise StorageUnavailableError(_fault_sentence(error)) from error
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _answer_sentence(error: ClientError) -> str:
-    code = str(error.response.get("Error", {}).get("Code"))
-    return (
-        _SENTENCES.get(code)
-        or _SENTENCES.get(str(_status(error)))
-        or "S3 answers with an error of its own."
-    )
-
-
-def _fault_sentence(error: BaseException) -> str:
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
-        return "No usable AWS credentials were found."
-    if isinstance(error, (TimeoutError, ConnectTimeoutError, ReadTimeoutError)):
-        return "S3 does not answer in time."
-    if isinstance(error, (EndpointConnectionError, HTTPClientError, aiohttp.ClientError, OSError)):
-        return "S3 can't be reached."
-    return "The S3 client's configuration is faulty."
 
 
 def _document(answer: Any) -> DocumentObject:

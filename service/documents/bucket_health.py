@@ -1,4 +1,4 @@
-"""What the bucket said lately, for a health check that must not wait for S3."""
+"""The bucket's latest answer, for a health check that must not wait for S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class BucketHealth:
     def tell(self) -> str:
         """`ok`, the sentence of the latest probe, or `not asked yet`. Never waits.
 
-        An answer older than 10 s is told, and the bucket asked again in the background.
+        When the answer is older than 10 s, it is returned and the bucket is asked again in the
+        background.
         """
         stale = asyncio.get_running_loop().time() >= self._fresh_until
         if stale and (self._asking is None or self._asking.done()):

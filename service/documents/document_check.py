@@ -1,8 +1,8 @@
-"""DOCUMENT_CHECK: what the bucket knows about a document, asked before its event is accepted.
+"""DOCUMENT_CHECK: asks the bucket about a document before its event is accepted.
 
-`off` asks nothing. `enrich` adds what is known and never refuses. `require` refuses a document that
-S3 says is not there. In no mode does an S3 that can't be asked refuse an event: an outage of a
-neighbour is not the caller's trouble.
+`off` asks nothing. `enrich` adds what S3 knows and never refuses. `require` refuses a document that
+S3 says is missing. When S3 can't be asked, every mode accepts the event: an outage of S3 is not the
+caller's trouble.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _MAX_KNOWN = 1024
 
 
 class Objects(Protocol):
-    """Where documents are."""
+    """Where the documents are stored."""
 
     async def head(self, key: str) -> DocumentObject | None:
-        """What is known about `key`, None when it is not there.
+        """What is known about `key`, None when it is missing.
 
-        Bounded in time by itself. Raises StorageUnavailableError when it can't be asked.
+        Has a time limit of its own. Raises StorageUnavailableError when the store can't be asked.
         """
         ...
 
 
 class DocumentCheck:
-    """Called with a documentName, gives what to add to its event's data.
+    """Takes a documentName and returns what to add to the event's data.
 
-    Only answers that found the document are kept, for 5 s: a kept "not there" would refuse the
-    document that is uploaded a moment later. Simultaneous calls for one name share one question.
+    Only an answer that found the document is cached, for 5 s: a cached "missing" would refuse a
+    document that is uploaded a moment later. Simultaneous calls for one name share one request.
     """
 
     def __init__(self, mode: Mode, objects: Objects) -> None:
@@ -47,7 +47,8 @@ class DocumentCheck:
     async def __call__(self, document_name: str) -> Extra:
         """`object` when the document is there, `unchecked` when `require` could not ask.
 
-        Raises DocumentNotFoundError (`require` only). Cancelled, it leaves the question to others.
+        Raises DocumentNotFoundError (`require` only). Cancelling a call leaves the request to the
+        other callers.
         """
         if self._mode == "off":
             return {}
@@ -70,7 +71,7 @@ class DocumentCheck:
         return asking
 
     async def _ask(self, name: str) -> Extra | None:
-        """What to add, None when the document is not there."""
+        """What to add, None when the document is missing."""
         try:
             found = await self._objects.head(name)
         except StorageUnavailableError:

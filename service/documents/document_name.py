@@ -1,4 +1,4 @@
-"""The documentName: which names are accepted.
+"""Which documentNames are accepted.
 
 Every `POST /api/route` passes through `check_document_name`, so the common case (printable ASCII
 without a dot segment) costs a handful of string scans in C. A change must keep every accepted name
@@ -20,7 +20,7 @@ _find_dot_segment = re.compile(r"(?:\A|/)\.\.?(?:/|\Z)").search
 
 
 def check_document_name(value: object) -> str:
-    """The name itself, unchanged.
+    """Return the name unchanged.
 
     Raises DocumentNameRequiredError when it is missing (None, UNSET) or blank, and
     DocumentNameInvalidError when it isn't a string, is over 1,024 bytes of UTF-8, or has a control

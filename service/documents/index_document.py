@@ -1,8 +1,8 @@
-"""The Inngest function that processes an uploaded document: the one to copy for your own work.
+"""The Inngest function that processes an uploaded document: the example to copy.
 
-What may fail for a while is a step, and a step may run twice: it changes nothing outside. What
-can't get better is a NonRetriableError. The event at the end is a step of its own, and its id comes
-from the id of the event that asked for the work, so that a repeat announces nothing twice.
+Work that may fail for a while is a step. A step may run twice, so it changes nothing outside. A
+failure that can't get better is a NonRetriableError. The announcement at the end is a step whose
+event id comes from the first event's id, so that a repeat announces nothing twice.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Facts = dict[str, str | int]
 
 
 def index_function(client: inngest.Inngest, bucket: Bucket) -> inngest.Function[Facts]:
-    """The function that runs on INDEX: reads the document once and announces it as INDEXED.
+    """The function that runs on INDEX: reads the document and announces it as INDEXED.
 
-    The document is streamed and never held. One that is not there, or is in another bucket, fails
-    the run at once; an S3 that can't be asked is tried again.
+    The document is streamed, never held in memory. A missing document, or one in another bucket,
+    fails the run at once. When S3 can't be asked, the step is retried.
     """
 
     async def read(name: str) -> Facts:

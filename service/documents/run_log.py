@@ -21,8 +21,7 @@ _log = structlog.get_logger(__name__)
 class RunLog:
     """Makes the SDK's middleware; `client.add_middleware(RunLog())` logs all runs of a client.
 
-    A duration counts from the first call that this process got: an earlier step may have run
-    elsewhere.
+    A duration counts from the first call in this process: an earlier step may have run elsewhere.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class RunLog:
         return _CallLog(client, raw_request, self)
 
     def begin(self, ctx: inngest.Context | inngest.ContextSync, name: str) -> None:
-        """A call of a run arrived; its first one is logged."""
+        """Log the first call of a run."""
         if ctx.run_id in self._began:
             return
         if len(self._began) == _MAX_RUNS:
@@ -47,9 +46,10 @@ class RunLog:
     def end(
         self, ctx: inngest.Context | inngest.ContextSync, name: str, error: Exception | None
     ) -> None:
-        """The function returned or raised. The error's words stay out: they may quote a document.
+        """Log that a run finished or failed.
 
-        Inngest shows them, and calls again unless the error says that a repeat can't help.
+        Only the type of an error is logged, because its words may quote a document. Inngest shows
+        them, and calls again unless the error is a NonRetriableError.
         """
         began = self._began.pop(ctx.run_id, None)
         seconds = round(time.monotonic() - began, 3) if began else None

@@ -1,7 +1,7 @@
-"""The process that serves the Inngest function, over an outgoing connection: no port to open.
+"""The process that serves the Inngest function over an outgoing connection, without an open port.
 
-It outlives its neighbours: a lost connection is made again, and an S3 that is away is the business
-of each run. Stopping gives the runs at work their time, then leaves them to Inngest's retry.
+It reconnects after a lost connection. When S3 is away, the runs fail and are retried. A stop gives
+the running functions their time, then leaves them to Inngest's retry.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _log = structlog.get_logger(__name__)
 
 
 class Connection(Protocol):
-    """The SDK's connection, as far as it is looked at."""
+    """The part of the SDK's connection that is used here."""
 
     def get_state(self) -> ConnectionState:
         """Its state now."""
         ...
 
     async def wait_for_state(self, state: ConnectionState) -> None:
-        """Return when it has the state."""
+        """Return once it has the state."""
         ...
 
     def get_connection_id(self) -> str:
-        """The id that Inngest gave; raises without a connection."""
+        """The id that Inngest assigned; raises without a connection."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerTimings:
-    """`retry_seconds` lie between two tries to connect; after `slow_seconds` a try is reported."""
+    """Wait `retry_seconds` between tries to connect; report a try after `slow_seconds`."""
 
     retry_seconds: float = 5.0
     slow_seconds: float = 5.0
@@ -56,7 +56,7 @@ class WorkerTimings:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a worker serves, with which client, and what it reports to."""
+    """The functions of a worker, its client, and where it reports its state."""
 
     client: inngest.Inngest
     functions: list[inngest.Function[Facts]]
@@ -72,8 +72,8 @@ async def run_worker(
 ) -> None:
     """Serve the function over an outgoing connection to Inngest until SIGINT or SIGTERM.
 
-    A lost connection is made again. On stop, runs at work have `drain_seconds` to finish; Inngest
-    gives what is left to another worker. Raises ConfigurationError without a bucket.
+    Reconnects after a lost connection. On a stop, running functions have `drain_seconds` to finish;
+    Inngest retries the others. Raises ConfigurationError without a bucket.
     """
     if settings.s3_bucket is None or settings.s3_region is None:
         missing = settings.missing_storage
@@ -88,7 +88,7 @@ async def run_worker(
 
 
 async def serve(work: Work, stop: asyncio.Event, drain_seconds: float) -> None:
-    """Serve until `stop` is set; a connection that ended is made again after `retry_seconds`."""
+    """Serve until `stop` is set; reconnect `retry_seconds` after a connection ended."""
     while not stop.is_set():
         _log.info("worker_connecting", inngest=work.client.api_origin)
         reason = "Inngest closed the connection"
@@ -134,13 +134,13 @@ async def _followed(connection: Connection, work: Work) -> AsyncIterator[None]:
 
 
 async def _follow(connection: Connection, work: Work) -> None:
-    """Report each change between connected and not, and a connection that takes its time."""
+    """Report each change between connected and not connected, and a slow try to connect."""
     while True:
         await _until_active(connection, work)
         work.status.connect()
         names = [function.id for function in work.functions]
         _log.info("worker_connected", id=connection.get_connection_id(), functions=names)
-        # Asked again and again: the SDK's watcher can miss a state that it left at once.
+        # Polled, because the SDK's watcher can miss a short state.
         while connection.get_state() is ConnectionState.ACTIVE:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
         if connection.get_state() in (ConnectionState.CLOSING, ConnectionState.CLOSED):

@@ -15,15 +15,15 @@ class WorkerStatus:
 
     @property
     def seconds(self) -> float:
-        """How long the state has been what it is."""
+        """Seconds since the state last changed."""
         return time.monotonic() - self._since
 
     def connect(self) -> None:
-        """The connection is made and the functions are registered."""
+        """Note that the worker is connected and its functions are registered."""
         self._turn(connected=True, reason="")
 
     def disconnect(self, reason: str) -> None:
-        """There is no connection; repeated with another reason, the time counts on."""
+        """Note that there is no connection. Another reason does not restart the time."""
         self._turn(connected=False, reason=reason)
 
     def _turn(self, *, connected: bool, reason: str) -> None:

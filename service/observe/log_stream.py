@@ -1,8 +1,7 @@
-"""Where log lines go: a buffer that a thread empties, so that no reader of logs can hold us up.
+"""A buffer for log lines that a thread writes, so that a slow log reader never delays a request.
 
-Lines are written several times a second, and at once when one is urgent. A reader that does not
-read costs lines, never memory without bound or a request's time; how many were lost is told when
-it reads again.
+The thread writes several times a second, and at once after `flush`. When the reader does not keep
+up, lines beyond the buffer's limit are dropped. A line says how many, as soon as the reader reads.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ class LogStream:
         self._thread.start()
 
     def write(self, text: str) -> int:
-        """Add text that ends its own lines."""
+        """Add text; it must end with a newline."""
         self.write_line(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def write_line(self, line: bytes) -> None:
-        """Add a line with its newline."""
+        """Add a line, including its newline."""
         if len(self._lines) < MAX_BUFFERED_LINES:
             self._lines.append(line)
         else:
             self._lost += 1
 
     def flush(self) -> None:
-        """Have the buffer written now, without waiting for it."""
+        """Ask the thread to write now; does not wait."""
         self._wake.set()
 
     def close(self) -> None:
-        """Write what is buffered, for at most a second, and end the thread."""
+        """Write what is buffered and end the thread, within a second."""
         self._closed = True
         self._wake.set()
         self._thread.join(1)
@@ -62,7 +61,7 @@ class LogStream:
             lines.append(b'{"event":"log_lines_lost","level":"warning","count":%d}\n' % self._lost)
             self._lost = 0
         text = memoryview(b"".join(lines))
-        # A descriptor that is gone or a full disk: the lines are lost, the service is not.
+        # With a closed descriptor or a full disk the lines are lost; the service goes on.
         with contextlib.suppress(OSError):
             while text:
                 text = text[os.write(self._descriptor, text) :]

@@ -1,9 +1,8 @@
-"""Logs: one line an event, JSON or console, the same for our own code and for libraries.
+"""Logs: one line for each event, as JSON or for a console, for this code and for libraries.
 
-What must never be logged (payloads, keys, cookies, users' e-mails) is kept out where it arises;
-nothing here tries to recognise it. Operators are named in the lines of their actions. The one line
-of the hot path, a request's, is a struct that is encoded directly: through structlog it cost 15 µs
-of a request of 95 µs.
+Payloads, keys, cookies and users' e-mails must never be passed to a logger: nothing here filters
+them. Operators are named in the lines of their actions. The line of a request is a struct that is
+encoded directly, because structlog took 15 µs of a request of 95 µs.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One request and its answer. `ms` is how long it took."""
+    """One request and its answer. `ms` is its duration in milliseconds."""
 
     event: str
     level: str
@@ -39,14 +38,14 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RequestLog:
-    """Writes the requests' lines to a stream, or nowhere before logs are configured."""
+    """Writes the lines of requests. Before logs are configured it drops them."""
 
     def __init__(self) -> None:
         self.enabled = False
         self._write: Callable[[RequestLine], None] = lambda _: None
 
     def point_at(self, stream: LogStream, *, enabled: bool, console: bool) -> None:
-        """Write to `stream` from now on; for people through structlog's renderer."""
+        """Write to `stream` from now on. With `console`, structlog renders the lines."""
         self.enabled = enabled
         self._write = _to_structlog if console else lambda line: _to_stream(stream, line)
 
@@ -67,8 +66,8 @@ def timestamp() -> str:
 def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None) -> LogStream:
     """Send structlog's and the standard library's logs to `stream` (default: standard error).
 
-    `format_name` is `json`, `console` or `auto` (console on a terminal). Returns the buffer, to
-    be closed at the end.
+    `format_name` is `json`, `console` or `auto` (console on a terminal). The caller closes the
+    returned buffer at the end.
     """
     target = stream or sys.stderr
     buffer = LogStream(target.fileno())
@@ -103,7 +102,7 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
 
 
 class _Flusher:
-    """Has the buffer written soon after a warning or worse."""
+    """Flushes the buffer after a warning or worse."""
 
     def __init__(self, buffer: LogStream) -> None:
         self._buffer = buffer

@@ -1,8 +1,8 @@
-"""The vocabulary of what is measured, and the recorder that gives it to Prometheus.
+"""The metrics, and the recorder that exposes them to Prometheus.
 
-Names follow Prometheus' conventions with the prefix `outbox_`: counters end in `_total`, seconds
-and bytes are base units. The table below is the whole vocabulary; a name that is not in it is
-dropped, so that measuring never fails.
+Names follow Prometheus' conventions with the prefix `outbox_`: counters end in `_total`; units are
+seconds and bytes. `VOCABULARY` lists every metric. The recorder ignores a name that is not in it,
+so that measuring never fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One name: what kind it is, what it says, its labels, its buckets."""
+    """One metric: its kind, its meaning, its labels, and a histogram's buckets."""
 
     kind: type[Counter | Gauge | Histogram]
     help: str
@@ -31,50 +31,53 @@ class Metric:
 
 
 VOCABULARY = {
-    "accepted": Metric(Counter, "Events accepted: durable in the outbox."),
+    "accepted": Metric(Counter, "Events accepted and durable; repeats of a key are not counted."),
     "refused": Metric(Counter, "Requests refused, by error code.", ("code",)),
-    "delivered": Metric(Counter, "Events that Inngest has taken."),
+    "delivered": Metric(Counter, "Events delivered to Inngest."),
     "dead": Metric(Counter, "Events that became dead, by reason.", ("reason",)),
-    "sends": Metric(Counter, "Requests to Inngest, by what they said of it.", ("outcome",)),
-    "lease_lost": Metric(Counter, "Rows whose answer came after their lease."),
-    "relay_drain_overruns": Metric(Counter, "Stops that had to cancel sends under way."),
-    "task_restarts": Metric(Counter, "Background tasks that ended unasked.", ("task",)),
+    "sends": Metric(Counter, "Requests to Inngest, by outcome.", ("outcome",)),
+    "lease_lost": Metric(Counter, "Rows whose answer came after the end of their lease."),
+    "relay_drain_overruns": Metric(Counter, "Stops that had to cancel sends in flight."),
+    "task_restarts": Metric(Counter, "Background tasks that ended by themselves.", ("task",)),
     "sent_past_dedupe_window": Metric(
-        Counter, "Events sent again later than 24 h after they may first have left."
+        Counter, "Events sent again later than 24 h after they may first have been sent."
     ),
-    "sent_with_future_ts": Metric(Counter, "Events whose ts was ahead of the clock when sent."),
+    "sent_with_future_ts": Metric(Counter, "Events that were sent with a ts ahead of the clock."),
     "operator_actions": Metric(Counter, "Operator commands, by action.", ("action",)),
-    "send_seconds": Metric(Histogram, "Time of a request to Inngest.", (), _SHORT),
+    "send_seconds": Metric(Histogram, "Duration of a request to Inngest.", (), _SHORT),
     "send_events": Metric(Histogram, "Events in a request to Inngest.", (), _SIZES),
     "delivery_latency_seconds": Metric(
-        Histogram, "From acceptance to delivery, oldest event of each batch.", (), _LATENCY
+        Histogram,
+        "From acceptance to delivery, the oldest event of each batch.",
+        (),
+        _LATENCY,
     ),
     "group_events": Metric(Histogram, "Events that shared one commit.", (), _SIZES),
-    "commit_seconds": Metric(Histogram, "Time of a commit with its sync.", (), _SHORT),
-    "clock_skew_seconds": Metric(Gauge, "How far our clock is ahead of Inngest's."),
+    "commit_seconds": Metric(Histogram, "Duration of a commit with its sync.", (), _SHORT),
+    "clock_skew_seconds": Metric(Gauge, "How far this machine's clock is ahead of Inngest's."),
     "sampled_timestamp_seconds": Metric(
-        Gauge, "When the outbox was last looked at for these gauges, in seconds since 1970."
+        Gauge, "When the gauges of rows were sampled, in seconds since 1970."
     ),
     "oldest_pending_seconds": Metric(
         Gauge, "Age of the oldest row that is not settled, 0 without one."
     ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",)),
     "oldest_due_seconds": Metric(Gauge, "Age of the oldest row that is due, 0 without one."),
-    "delivery_state": Metric(Gauge, "1 for the delivery's state, 0 for the others.", ("state",)),
+    "delivery_state": Metric(Gauge, "1 for the state of delivery, 0 for the others.", ("state",)),
     "drain_eta_seconds": Metric(
         Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."
     ),
-    "event_loop_lag_seconds": Metric(Gauge, "How late the event loop woke up, at worst, lately."),
+    "event_loop_lag_seconds": Metric(Gauge, "Longest delay of the event loop in the last 10 s."),
     "database_bytes": Metric(Gauge, "Size of the outbox's database."),
-    "wal_bytes": Metric(Gauge, "Size of its write-ahead log."),
-    "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive, or none are needed."),
+    "wal_bytes": Metric(Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL."),
+    "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive. Always 1 on SQLite."),
 }
 
 _Child = Counter | Gauge | Histogram
 
 
 class PrometheusRecorder:
-    """The Recorder over a registry of its own, with the process's own figures."""
+    """A Recorder with its own registry, which also has the figures of the process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -85,19 +88,19 @@ class PrometheusRecorder:
         self._children: dict[tuple[str, tuple[str, ...]], _Child] = {}
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        """See Recorder.count."""
+        """Add to a counter; an unknown name or a negative value is ignored."""
         child = self._child(name, labels)
         if isinstance(child, Counter) and value > 0:
             child.inc(value)
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
-        """See Recorder.gauge."""
+        """Set a gauge; an unknown name is ignored."""
         child = self._child(name, labels)
         if isinstance(child, Gauge):
             child.set(value)
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:
-        """See Recorder.observe."""
+        """Add an observation to a histogram; an unknown name is ignored."""
         child = self._child(name, labels)
         if isinstance(child, Histogram):
             child.observe(value)

@@ -1,7 +1,7 @@
-"""The recorder port: what is counted, and the recorder that counts nothing.
+"""The recorder port, and the recorder that does nothing.
 
-Everything that measures takes a Recorder. The names, units and labels are the vocabulary in
-`service.observe.metrics`. A recorder never raises into the path that it measures.
+Code that measures takes a Recorder. `service.observe.metrics` lists the names, units and labels. A
+recorder never raises: measuring must not break what is measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Recorder(Protocol):
-    """Where figures go. Labels are given as keywords."""
+    """Takes figures. Labels are keyword arguments."""
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
         """Add to a counter."""
@@ -26,13 +26,13 @@ class Recorder(Protocol):
 
 
 class NullRecorder:
-    """Counts nothing."""
+    """Does nothing; the default."""
 
     def count(self, name: str, value: float = 1, /, **labels: str) -> None:
-        """See Recorder.count."""
+        """Do nothing."""
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
-        """See Recorder.gauge."""
+        """Do nothing."""
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:
-        """See Recorder.observe."""
+        """Do nothing."""

@@ -113,4 +113,4 @@ def test_a_faulty_settings_file_is_told_with_every_other_fault(run, tmp_path, co
     done = run("-m", "service", command, PORT="x", APP_SETTINGS_FILE=str(faulty))
     assert done.returncode == 2
     assert "configuration: PORT: " in done.stderr
-    assert "configuration: APP_SETTINGS_FILE: it holds no JSON object" in done.stderr
+    assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
