@@ -1,4 +1,4 @@
-"""Writes the tables that the documentation takes from the code: variables, metrics and commands.
+"""Writes the tables that the documentation takes from the code.
 
 Each table stands between two comments in its page. `--check` writes nothing and exits with 1 when
 a page is not current.
@@ -6,9 +6,11 @@ a page is not current.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -23,7 +25,8 @@ from service.config.settings import Settings
 from service.config.variables import VARIABLES
 from service.observe.metrics import VOCABULARY, Metric
 
-OPERATE = Path(__file__).parent / "operate"
+DOCS = Path(__file__).parent
+OPENAPI = DOCS.parent / "clients" / "typescript" / "openapi.json"
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 _MIB = 1024 * 1024
 
@@ -51,32 +54,55 @@ def command_reference() -> str:
     return "\n\n".join(parts)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "configuration": configuration,
-    "metrics": metrics,
-    "commands": command_reference,
-}
+def endpoints() -> str:
+    """Every endpoint of the API's description with what it does."""
+    paths = json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"]
+    rows = (
+        (f"`{method.upper()} {path}`", endpoint["summary"])
+        for path, endpoints in paths.items()
+        for method, endpoint in endpoints.items()
+    )
+    return _table(("endpoint", "what it does"), rows)
 
 
-def current(name: str, page: str) -> str:
-    """The page with its table as the code gives it now."""
-    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
-    before, rest = page.split(begin)
-    return f"{before}{begin}\n{TABLES[name]()}\n\n{end}{rest.split(end)[1]}"
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What stands between the marks `name` of a page."""
+
+    name: str
+    page: str
+    make: Callable[[], str]
+
+
+TABLES = (
+    Table("configuration", "operate/configuration.md", configuration),
+    Table("metrics", "operate/metrics.md", metrics),
+    Table("commands", "operate/commands.md", command_reference),
+    Table("endpoints", "guide/api.md", endpoints),
+)
+
+
+def current(table: Table) -> str:
+    """The table's page with the table as the code gives it now."""
+    begin, end = f"<!-- begin: {table.name} -->\n", f"<!-- end: {table.name} -->"
+    before, rest = written(table).split(begin)
+    return f"{before}{begin}\n{table.make()}\n\n{end}{rest.split(end)[1]}"
+
+
+def written(table: Table) -> str:
+    """The table's page as it is."""
+    return (DOCS / table.page).read_text(encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or check them; returns the exit status."""
-    stale = []
-    for name in TABLES:
-        path = OPERATE / f"{name}.md"
-        page = path.read_text(encoding="utf-8")
-        if current(name, page) != page:
-            stale.append(path.name)
-            if "--check" not in arguments:
-                path.write_text(current(name, page), encoding="utf-8")
+    stale = [table for table in TABLES if current(table) != written(table)]
+    if "--check" not in arguments:
+        for table in stale:
+            (DOCS / table.page).write_text(current(table), encoding="utf-8")
     if "--check" in arguments and stale:
-        sys.stderr.write(f"Not current: {', '.join(stale)}. Run python docs/reference.py.\n")
+        pages = ", ".join(table.page for table in stale)
+        sys.stderr.write(f"Not current: {pages}. Run python docs/reference.py.\n")
         return 1
     return 0
 
