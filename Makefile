@@ -53,6 +53,7 @@ check: $(DEV) ## lint, types, layers, documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MKDOCS) build --strict
+	$(BIN)/python -m pytest -q tests/integration/test_documentation.py
 
 stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes; needs Docker, or root on Debian)
 	$(BIN)/python -m tests.stack

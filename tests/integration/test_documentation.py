@@ -56,7 +56,7 @@ def test_the_table_of_error_codes_has_each_code_with_its_status() -> None:
     page = text(DOCS / "guide" / "api.md").split("<!-- check: error codes -->")[1]
     told = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE))
     known = {(str(status), kind.code) for kind, status in errors.STATUS.items()}
-    assert told == known | UNROUTED
+    assert told == known | UNROUTED, "docs/guide/api.md has a row for each error code"
     assert all(issubclass(kind, RefusedError) or kind.code for kind in errors.STATUS)
 
 
@@ -76,7 +76,7 @@ def test_each_alert_has_a_section_of_the_runbook_and_each_section_an_alert() -> 
 
 def test_each_variable_has_its_meaning() -> None:
     told = [name for meanings in VARIABLES.values() for name in meanings]
-    assert sorted(told) == sorted(Settings.variables())
+    assert sorted(told) == sorted(Settings.variables()), "service/config/variables.py"
 
 
 def test_metrics_that_pages_name_exist() -> None:
