@@ -16,14 +16,16 @@ _FILL = """
 WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count),
      named AS (SELECT printf('01900000-0000-7000-8000-%012x', n) AS id, 'u-' || n % :users AS who
                FROM numbers)
-INSERT INTO outbox (id, name, user_id, accepted_at, payload)
-SELECT id, 'documents/aws.index', who, :now, CAST(printf(
+INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload)
+SELECT id, 'documents/aws.index', who, who, :now, CAST(printf(
     '{"id":"%s","name":"documents/aws.index","ts":%d,"v":"1","user":{"id":"%s",'
     || '"email":"ada@example.com","name":"Ada"},"data":{"documentName":"example",'
     || '"bucket":"documents","region":"eu-west-1","appSettings":{}}}', id, :now, who) AS BLOB)
 FROM named
 """
-_MAKE_READY = "INSERT INTO ready (seq, bytes) SELECT seq, length(payload) FROM outbox"
+_MAKE_READY = """
+INSERT INTO outbox_ready (seq, payload_bytes) SELECT seq, length(payload) FROM outbox
+"""
 
 
 def fill(path: Path, count: int) -> None:

@@ -37,8 +37,8 @@ class Meter:
     def counts(self) -> Costs:
         """What was counted; expired leases are looked for by the clock, so they are left out."""
         housekeeping = (
-            "INSERT INTO ready (seq, sends,",
-            "DELETE FROM claims WHERE lease_until",
+            "INSERT INTO outbox_ready (seq, sends,",
+            "DELETE FROM outbox_claims WHERE lease_until_ms",
         )
         return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}
 
@@ -74,7 +74,7 @@ def _connection(meter: Meter) -> type[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def metered() -> Iterator[Meter]:
-    """Every connection to SQLite that is opened inside is counted, whoever opens it."""
+    """Every connection to a file of SQLite that is opened inside is counted, whoever opens it."""
     meter = Meter()
     counting = _connection(meter)
     connect, run = sqlite3.connect, SqliteConnection.run
@@ -88,8 +88,10 @@ def metered() -> Iterator[Meter]:
         meter.call()
         return await request(*args, **kwargs)
 
-    def opened(*args: object, **kwargs: object) -> sqlite3.Connection:
-        return connect(*args, **kwargs, factory=counting)
+    def opened(path: object, *args: object, **kwargs: object) -> sqlite3.Connection:
+        if not path:  # the fake Inngest's, in memory
+            return connect(path, *args, **kwargs)
+        return connect(path, *args, **kwargs, factory=counting)
 
     with (
         patch.object(sqlite3, "connect", opened),

@@ -13,9 +13,9 @@ from tests.support.postgres_server import PostgresServer, needed_postgres
 
 EMPTY_OUTBOX = """
 DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
-DELETE FROM outbox_notes; DELETE FROM outbox_scopes; DELETE FROM outbox_audit;
+DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
 DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
-UPDATE outbox_scope_revision SET revision = 0;
+DELETE FROM outbox_sent; UPDATE outbox_meta SET settings_revision = 0;
 """
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.

@@ -1,68 +1,147 @@
--- The outbox. Times are milliseconds since 1970 by the store's clock.
--- state: 0 pending (under a claim: delivering), 1 delivered, 2 dead.
--- due_at 0 means "due at once, by any clock"; only delayed rows carry a time.
+-- The outbox. A row of `outbox` is written once and never updated. Where an event is, is which of
+-- four narrow tables names its `seq`, exactly one of them: outbox_ready (pending), outbox_claims
+-- (delivering), outbox_sent (answered, not confirmed), outbox_done (delivered or dead).
+-- Times are milliseconds since 1970. Instants of the store's own clock end in `_at_ms` too; they
+-- mean something only while one process runs.
+
+-- owner decides quotas, idempotency keys and visibility; user_id is for people. inngest_id is null
+-- unless the row came from another outbox: Inngest's id follows from outbox_meta and seq.
 CREATE TABLE outbox (
-    seq             INTEGER PRIMARY KEY,
-    id              TEXT    NOT NULL UNIQUE,
-    name            TEXT    NOT NULL,
-    user_id         TEXT    NOT NULL,
-    accepted_at     INTEGER NOT NULL,
-    state           INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2)),
-    isolated           INTEGER NOT NULL DEFAULT 0,
-    due_at          INTEGER NOT NULL DEFAULT 0,
-    attempts        INTEGER NOT NULL DEFAULT 0,
-    sends           INTEGER NOT NULL DEFAULT 0,
-    first_sent_at   INTEGER,
-    settled_at      INTEGER,
-    reason          TEXT,
-    detail          TEXT,
-    history         TEXT    NOT NULL DEFAULT '[]',
-    trace           TEXT,
-    idempotency_key TEXT,
-    digest          TEXT,
-    payload         BLOB    NOT NULL
+    seq                INTEGER PRIMARY KEY,
+    event_id           TEXT    NOT NULL UNIQUE,
+    name               TEXT    NOT NULL,
+    owner              TEXT    NOT NULL,
+    user_id            TEXT    NOT NULL,
+    accepted_at_ms     INTEGER NOT NULL,
+    trace              TEXT,
+    idempotency_key    TEXT,
+    idempotency_digest TEXT,
+    inngest_id         TEXT,
+    payload            BLOB    NOT NULL
 ) STRICT;
 
--- What a claim looks for, in the order in which it takes it. Rows leave it when they settle.
-CREATE INDEX outbox_due ON outbox (isolated, due_at) WHERE state = 0;
-CREATE INDEX outbox_dead ON outbox (settled_at) WHERE state = 2;
-CREATE UNIQUE INDEX outbox_key ON outbox (user_id, idempotency_key)
+CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- One small row for each claimed outbox row, so that claiming never rewrites a payload's page.
-CREATE TABLE claims (
-    seq         INTEGER PRIMARY KEY,
-    claim       TEXT    NOT NULL,
-    claimed_at  INTEGER NOT NULL,
-    lease_until INTEGER NOT NULL
+-- due_at_ms 0 means due at once, by any clock. held: the caller asked for due_at_ms, so it is wall
+-- time and outlives a restart. express: the row's owner had few rows waiting while another owner's
+-- rows filled the queue. The defaults are an event's that was never sent. history is a JSON array
+-- of notes, null without one.
+CREATE TABLE outbox_ready (
+    seq              INTEGER PRIMARY KEY,
+    payload_bytes    INTEGER NOT NULL,
+    due_at_ms        INTEGER NOT NULL DEFAULT 0,
+    held             INTEGER NOT NULL DEFAULT 0,
+    express          INTEGER NOT NULL DEFAULT 0,
+    isolated         INTEGER NOT NULL DEFAULT 0,
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    sends            INTEGER NOT NULL DEFAULT 0,
+    first_sent_at_ms INTEGER,
+    history          TEXT
 ) STRICT;
+
+CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at_ms) WHERE due_at_ms > 0 AND isolated = 0;
+CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at_ms) WHERE isolated = 1;
+CREATE INDEX outbox_ready_express ON outbox_ready (seq)
+    WHERE express = 1 AND due_at_ms = 0 AND isolated = 0;
+
+CREATE TABLE outbox_claims (
+    seq              INTEGER PRIMARY KEY,
+    claim            TEXT    NOT NULL,
+    claimed_at_ms    INTEGER NOT NULL,
+    lease_until_ms   INTEGER NOT NULL,
+    payload_bytes    INTEGER NOT NULL,
+    express          INTEGER NOT NULL,
+    isolated         INTEGER NOT NULL,
+    attempts         INTEGER NOT NULL,
+    sends            INTEGER NOT NULL,
+    first_sent_at_ms INTEGER,
+    history          TEXT
+) STRICT;
+
+CREATE TABLE outbox_sent (
+    seq              INTEGER PRIMARY KEY,
+    sent_at_ms       INTEGER NOT NULL,
+    isolated         INTEGER NOT NULL,
+    attempts         INTEGER NOT NULL,
+    sends            INTEGER NOT NULL,
+    first_sent_at_ms INTEGER NOT NULL,
+    history          TEXT
+) STRICT;
+
+CREATE TABLE outbox_done (
+    seq              INTEGER PRIMARY KEY,
+    dead             INTEGER NOT NULL CHECK (dead IN (0, 1)),
+    settled_at_ms    INTEGER NOT NULL,
+    isolated         INTEGER NOT NULL,
+    attempts         INTEGER NOT NULL,
+    sends            INTEGER NOT NULL,
+    first_sent_at_ms INTEGER,
+    history          TEXT,
+    reason           TEXT,
+    detail           TEXT
+) STRICT;
+
+CREATE INDEX outbox_done_dead ON outbox_done (seq) WHERE dead = 1;
+
+-- Where a row is, and what it has been through. A claimed row's bytes may have left.
+CREATE VIEW outbox_rows AS
+SELECT outbox.seq AS seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+       idempotency_digest, inngest_id, length(payload) AS payload_bytes,
+       CASE WHEN outbox_done.seq IS NOT NULL THEN iif(dead, 'dead', 'delivered')
+            WHEN outbox_sent.seq IS NOT NULL THEN 'sent'
+            WHEN outbox_claims.seq IS NOT NULL THEN 'delivering' ELSE 'pending' END AS state,
+       coalesce(r.attempts, outbox_claims.attempts, outbox_sent.attempts, outbox_done.attempts)
+           AS attempts,
+       coalesce(r.sends, outbox_claims.sends, outbox_sent.sends, outbox_done.sends) AS sends,
+       coalesce(r.isolated, outbox_claims.isolated, outbox_sent.isolated, outbox_done.isolated)
+           AS isolated,
+       coalesce(r.first_sent_at_ms, outbox_claims.first_sent_at_ms, outbox_sent.first_sent_at_ms,
+                outbox_done.first_sent_at_ms, claimed_at_ms) AS first_sent_at_ms,
+       due_at_ms, held, lease_until_ms, sent_at_ms, settled_at_ms, reason, detail,
+       coalesce(r.history, outbox_claims.history, outbox_sent.history, outbox_done.history)
+           AS history
+FROM outbox LEFT JOIN outbox_ready AS r ON r.seq = outbox.seq
+    LEFT JOIN outbox_claims ON outbox_claims.seq = outbox.seq
+    LEFT JOIN outbox_sent ON outbox_sent.seq = outbox.seq
+    LEFT JOIN outbox_done ON outbox_done.seq = outbox.seq;
 
 CREATE TABLE outbox_delivery (
-    one        INTEGER PRIMARY KEY CHECK (one = 1),
-    state      TEXT    NOT NULL DEFAULT 'healthy',
-    reason     TEXT    NOT NULL DEFAULT '',
-    window     INTEGER NOT NULL DEFAULT 1,
-    failures   INTEGER NOT NULL DEFAULT 0,
-    reopens_at INTEGER NOT NULL DEFAULT 0,
-    since      INTEGER NOT NULL DEFAULT 0,
-    rate       REAL    NOT NULL DEFAULT 0,
-    paused_by  TEXT,
-    revision   INTEGER NOT NULL DEFAULT 0
+    single        INTEGER PRIMARY KEY CHECK (single = 1),
+    state         TEXT    NOT NULL DEFAULT 'healthy',
+    reason        TEXT    NOT NULL DEFAULT '',
+    batch_window  INTEGER NOT NULL DEFAULT 1,
+    failures      INTEGER NOT NULL DEFAULT 0,
+    reopens_at_ms INTEGER NOT NULL DEFAULT 0,
+    since_ms      INTEGER NOT NULL DEFAULT 0,
+    rate          REAL    NOT NULL DEFAULT 0,
+    paused_by     TEXT,
+    revision      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO outbox_delivery (one) VALUES (1);
 
-CREATE TABLE scopes (
-    scope    TEXT    NOT NULL CHECK (scope IN ('organization', 'user')),
-    scope_id TEXT    NOT NULL,
-    settings TEXT    NOT NULL,
-    saved_at INTEGER NOT NULL,
+INSERT INTO outbox_delivery (single) VALUES (1);
+
+CREATE TABLE outbox_settings (
+    scope    TEXT NOT NULL CHECK (scope IN ('organization', 'user')),
+    scope_id TEXT NOT NULL,
+    settings TEXT NOT NULL,
     PRIMARY KEY (scope, scope_id)
 ) STRICT;
 
-CREATE TABLE audit (
-    seq    INTEGER PRIMARY KEY,
-    at     INTEGER NOT NULL,
+CREATE TABLE outbox_audit (
+    id     INTEGER PRIMARY KEY,
+    at_ms  INTEGER NOT NULL,
     actor  TEXT    NOT NULL,
     action TEXT    NOT NULL,
     detail TEXT    NOT NULL
 ) STRICT;
+
+-- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
+-- settings_revision grows with every change of outbox_settings.
+CREATE TABLE outbox_meta (
+    single            INTEGER PRIMARY KEY CHECK (single = 1),
+    inngest_id_prefix BLOB    NOT NULL CHECK (length(inngest_id_prefix) = 6),
+    settings_revision INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+INSERT INTO outbox_meta (single, inngest_id_prefix) VALUES (1, randomblob(6));

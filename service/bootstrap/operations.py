@@ -32,8 +32,10 @@ from service.outbox.sqlite.reader import SqliteReading
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.wal import SqliteLog
 
-_TABLES = "SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'claims', 'outbox_delivery')"
-_APPLIED = "SELECT migration_id FROM _yoyo_migration"
+_TABLES = """
+SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'outbox_claims', 'outbox_delivery')
+"""
+_APPLIED = "SELECT id FROM outbox_migrations"
 _TABLE_COUNT = 3
 
 

@@ -27,14 +27,18 @@ _encode = msgspec.json.Encoder().encode
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An accepted event.
 
-    `payload` is the encoded wire form; `accepted_at_ms` is wall time and equals its `ts`.
+    `payload` is the encoded wire form; `accepted_at_ms` is wall time and equals its `ts`. `owner`
+    is whose quota it uses, whose idempotency keys it may repeat and who may see it; `user_id` is
+    for people to read. It is not sent before `due_at_ms`, wall time; 0 is at once.
     """
 
     id: str
     name: str
+    owner: str
     user_id: str
     accepted_at_ms: int
     payload: bytes
+    due_at_ms: int = 0
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False):
@@ -72,4 +76,4 @@ def encode_event(name: str, data: msgspec.Struct, user: User, now_ms: int) -> Ev
     payload = _encode(_Wire(event_id, name, now_ms, VERSION, who, data))
     if len(payload) > MAX_EVENT_BYTES:
         raise InvalidFieldError("the event is larger than 3 MiB")
-    return Event(event_id, name, user.id, now_ms, payload)
+    return Event(event_id, name, user.id, user.id, now_ms, payload)

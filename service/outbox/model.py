@@ -187,6 +187,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     name: str
+    owner: str
     user_id: str
     state: State
     attempts: int
@@ -235,6 +236,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     ids: tuple[str, ...] | None = None
     state: State | None = None
+    owner: str | None = None
     user_id: str | None = None
     name: str | None = None
     reason: str | None = None

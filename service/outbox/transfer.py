@@ -28,12 +28,13 @@ AuditEntry = tuple[int, str, str, str]
 class Copied(msgspec.Struct, frozen=True, gc=False):
     """All of an event that a move keeps, but its bytes, which `payload_sha256` stands for.
 
-    `state` is pending, delivered or dead; `seq` orders events in their own store only.
+    `state` is pending, sent, delivered or dead; `seq` orders events in their own store only.
     """
 
     seq: int
     id: str
     name: str
+    owner: str
     user_id: str
     accepted_at_ms: int
     state: str
@@ -49,6 +50,7 @@ class Copied(msgspec.Struct, frozen=True, gc=False):
     key: str | None
     key_digest: str | None
     payload_sha256: str
+    inngest_id: str
 
     def digest(self) -> bytes:
         """Of everything but `seq`."""
@@ -60,6 +62,7 @@ class Total(msgspec.Struct, frozen=True, gc=False):
 
     rows: int
     pending: int
+    sent: int
     delivered: int
     dead: int
     checksum: str
@@ -158,7 +161,7 @@ def move(
 
 def total(ledger: Ledger) -> Total:
     """Count and checksum of everything that a move keeps."""
-    counts = {"pending": 0, "delivered": 0, "dead": 0}
+    counts = {"pending": 0, "sent": 0, "delivered": 0, "dead": 0}
     checksum = 0
     for event in _all(ledger):
         counts[event.state] += 1

@@ -38,8 +38,8 @@ def test_a_filled_backlog_holds_what_posts_leave(tmp_path):
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
         rows = connection.execute(
-            "SELECT id, user_id, accepted_at, payload, bytes FROM outbox JOIN ready USING (seq)"
-            " ORDER BY seq"
+            "SELECT event_id, user_id, accepted_at_ms, payload, payload_bytes "
+            "FROM outbox JOIN outbox_ready USING (seq) ORDER BY seq"
         ).fetchall()
     assert len(rows) == 3
     event_id, user_id, accepted_at, payload, size = rows[2]

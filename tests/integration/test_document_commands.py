@@ -15,7 +15,7 @@ import sys
 import service.cli.inngest_worker
 print(*(name for name in sys.modules if name.startswith((
       "service.bootstrap.service", "service.web.app", "service.outbox", "typer", "psycopg",
-      "authlib", "yoyo", "prometheus_client"))))
+      "authlib", "prometheus_client"))))
 """
 
 

@@ -9,7 +9,7 @@ from tests.support.followed_events import followed_events
 
 
 def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Event:
-    return Event(event_id, name, user_id, 1_795_559_419_447, b"{}")
+    return Event(event_id, name, user_id, user_id, 1_795_559_419_447, b"{}")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 10.0
 @pytest.fixture
 async def followed(tmp_path):
     async with followed_events(tmp_path) as made:
-        await made.outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
+        await made.outbox.append(Event("e-1", "a/b", "u-1", "u-1", 1_795_559_419_447, b"{}"))
         yield made
 
 
@@ -126,7 +126,7 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
 async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
     policy = FollowPolicy(look_seconds=0.02, ask_seconds=3600)
     async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.append(Event("e-1", "a/b", "u-1", 1_795_559_419_447, b"{}"))
+        await followed.outbox.append(Event("e-1", "a/b", "u-1", "u-1", 1_795_559_419_447, b"{}"))
         await deliver(followed)
         client = await aiohttp_client(followed.app)
         for _ in range(5):

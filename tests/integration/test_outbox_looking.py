@@ -142,9 +142,7 @@ async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
         pass
     with sqlite3.connect(path) as connection:
-        connection.execute(
-            "INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999_later')"
-        )
+        connection.execute("INSERT INTO outbox_migrations VALUES ('9999_later', 0)")
     connection.close()
     code, _, err = await outbox_command(path, "stats")
     assert code == 2

@@ -209,7 +209,7 @@ def test_migrations_apply_once_and_refuse_a_later_schema(postgres: PostgresServe
         assert migrate(url) == wanted
         assert migrate(url) == []
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("INSERT INTO _yoyo_migration VALUES ('x', '9999_later', now())")
+            connection.execute("INSERT INTO outbox_migrations (id) VALUES ('9999_later')")
         with pytest.raises(SchemaTooNewError):
             migrate(url)
 
@@ -220,29 +220,17 @@ async def test_migrations_at_one_instant_apply_once(postgres: PostgresServer) ->
         assert sorted(map(len, applied)) == [0, 0, 0, len(max(applied, key=len))]
 
 
-def test_the_lock_of_a_killed_migration_holds_up_nobody(postgres: PostgresServer) -> None:
-    with postgres.database("migrated") as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(
-                "CREATE TABLE yoyo_lock (locked INT DEFAULT 1, ctime TIMESTAMP, pid INT NOT NULL, "
-                "PRIMARY KEY (locked))"
-            )
-            connection.execute("INSERT INTO yoyo_lock VALUES (1, now(), 1)")
-        assert migrate(url)
-
-
 async def test_claims_and_settles_use_their_indexes(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     """Of the tables that grow, none is read from end to end."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO outbox (event_id, name, user_id, accepted_at_ms, payload) "
-            "SELECT n, 'n', 'u', 0, '\\x00' FROM generate_series(1, 20000) AS n"
+            "INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload) "
+            "SELECT n, 'n', 'u', 'u', 0, '\\x00' FROM generate_series(1, 20000) AS n"
         )
         connection.execute(
-            "INSERT INTO outbox_ready (seq, payload_bytes, user_id) "
-            "SELECT seq, 1, user_id FROM outbox"
+            "INSERT INTO outbox_ready (seq, payload_bytes, owner) SELECT seq, 1, owner FROM outbox"
         )
         connection.execute("ANALYZE outbox; ANALYZE outbox_ready; ANALYZE outbox_claims")
 

@@ -20,8 +20,8 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
     async def agrees(outbox: SqliteOutbox) -> None:
         stats = await outbox.stats()
         assert outbox.undelivered == stats.pending + stats.delivering
-        assert sum(outbox._counts._by_user.values()) == outbox.undelivered
-        assert min(outbox._counts._by_user.values(), default=0) >= 0
+        assert sum(outbox._counts._by_owner.values()) == outbox.undelivered
+        assert min(outbox._counts._by_owner.values(), default=0) >= 0
 
     async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
         await append_all(outbox, 10, "u-1")

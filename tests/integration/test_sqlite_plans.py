@@ -60,7 +60,7 @@ def outbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
 
 def test_the_statements_are_found() -> None:
     assert len(STATEMENTS) > 40
-    assert {"statements.READ", f"MATCHING {State.DEAD} True"} <= set(STATEMENTS)
+    assert {"statements.CLAIM_READ", f"MATCHING {State.DEAD} True"} <= set(STATEMENTS)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -73,7 +73,7 @@ def event(user_id: str = "u-1", *, name: str = "documents/aws.index", size: int 
     event_id = str(uuid_utils.uuid7())
     payload = b'{"id":"%s","n":%d,"pad":"' % (event_id.encode(), next(_numbers))
     payload += b"x" * max(0, size - len(payload) - 2) + b'"}'
-    return Event(event_id, name, user_id, int(time.time() * 1000), payload)
+    return Event(event_id, name, user_id, user_id, int(time.time() * 1000), payload)
 
 
 def ask(max_events: int = 100, **changes: object) -> ClaimRequest:

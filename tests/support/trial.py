@@ -159,38 +159,42 @@ class Trial:
         with contextlib.closing(sqlite3.connect(self.path)) as file:
             assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             astray = file.execute(
-                "SELECT count(*) FROM outbox WHERE (seq IN (SELECT seq FROM ready))"
-                " + (seq IN (SELECT seq FROM claims)) + (seq IN (SELECT seq FROM done)) <> 1"
+                "SELECT count(*) FROM outbox WHERE (seq IN (SELECT seq FROM outbox_ready))"
+                " + (seq IN (SELECT seq FROM outbox_claims))"
+                " + (seq IN (SELECT seq FROM outbox_sent))"
+                " + (seq IN (SELECT seq FROM outbox_done)) <> 1"
             ).fetchall()
             orphans = file.execute(
-                "SELECT count(*) FROM (SELECT seq FROM ready UNION ALL SELECT seq FROM claims"
-                " UNION ALL SELECT seq FROM done) WHERE seq NOT IN (SELECT seq FROM outbox)"
+                "SELECT count(*) FROM (SELECT seq FROM outbox_ready"
+                " UNION ALL SELECT seq FROM outbox_claims UNION ALL SELECT seq FROM outbox_sent"
+                " UNION ALL SELECT seq FROM outbox_done) WHERE seq NOT IN (SELECT seq FROM outbox)"
             ).fetchall()
             assert (astray, orphans) == ([(0,)], [(0,)])
-            stored = {one for (one,) in file.execute("SELECT id FROM outbox")}
+            stored = {one for (one,) in file.execute("SELECT event_id FROM outbox")}
             assert set(self.load.accepted) <= stored
             wrong = file.execute(
-                "SELECT count(*) FROM outbox WHERE json_extract(payload, '$.id') <> id"
+                "SELECT count(*) FROM outbox WHERE json_extract(payload, '$.id') <> event_id"
             ).fetchall()
             assert wrong == [(0,)]
             [counts] = file.execute(
-                "SELECT (SELECT count(*) FROM ready) + (SELECT count(*) FROM claims),"
-                " (SELECT count(*) FROM done WHERE dead = 0),"
-                " (SELECT count(*) FROM done WHERE dead = 1)"
+                "SELECT (SELECT count(*) FROM outbox_ready) + (SELECT count(*) FROM outbox_claims)"
+                " + (SELECT count(*) FROM outbox_sent),"
+                " (SELECT count(*) FROM outbox_done WHERE dead = 0),"
+                " (SELECT count(*) FROM outbox_done WHERE dead = 1)"
             ).fetchall()
         return dict(zip(("pending", "delivered", "dead"), counts, strict=True))
 
     def ids(self, name: str) -> set[str]:
         """The events in the file of documents named `name…`, answered or not."""
         return self._ids(
-            "SELECT id FROM outbox"
+            "SELECT event_id FROM outbox"
             " WHERE json_extract(payload, '$.data.documentName') LIKE ? || '%'",
             name,
         )
 
     def dead_ids(self) -> set[str]:
         """The events in the file that are dead."""
-        return self._ids("SELECT id FROM outbox JOIN done USING (seq) WHERE dead = 1")
+        return self._ids("SELECT event_id FROM outbox JOIN outbox_done USING (seq) WHERE dead = 1")
 
     def _ids(self, statement: str, *values: str) -> set[str]:
         with contextlib.closing(sqlite3.connect(self.path)) as file:

@@ -16,6 +16,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
     plain = Row(
         id="e-1",
         name="documents/aws.index",
+        owner="u-1",
         user_id="u-1",
         state=state,
         attempts=0,

@@ -34,32 +34,33 @@ from service.supervisor import Supervisor
 APPEND = """
 WITH given AS (
     SELECT * FROM unnest(
-        %(ids)b::text[], %(names)b::text[], %(users)b::text[], %(accepted)b::bigint[],
-        %(traces)b::text[], %(keys)b::text[], %(digests)b::bytea[], %(payloads)b::bytea[]
-    ) AS g(event_id, name, user_id, accepted_at_ms, trace, key, digest, payload)
+        %(ids)b::text[], %(names)b::text[], %(owners)b::text[], %(users)b::text[],
+        %(accepted)b::bigint[], %(traces)b::text[], %(keys)b::text[], %(digests)b::bytea[],
+        %(payloads)b::bytea[]
+    ) AS g(event_id, name, owner, user_id, accepted_at_ms, trace, key, digest, payload)
 ), put AS (
-    INSERT INTO outbox (event_id, name, user_id, accepted_at_ms, trace, idempotency_key,
+    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
                         idempotency_digest, payload)
-    SELECT event_id, name, user_id, accepted_at_ms, trace, key, digest, payload FROM given
+    SELECT event_id, name, owner, user_id, accepted_at_ms, trace, key, digest, payload FROM given
     ON CONFLICT DO NOTHING
-    RETURNING seq, event_id, user_id, octet_length(payload) AS payload_bytes
+    RETURNING seq, event_id, owner, octet_length(payload) AS payload_bytes
 ), ready AS (
-    INSERT INTO outbox_ready (seq, user_id, payload_bytes)
-    SELECT seq, user_id, payload_bytes FROM put
+    INSERT INTO outbox_ready (seq, owner, payload_bytes)
+    SELECT seq, owner, payload_bytes FROM put
 )
 SELECT event_id FROM put, set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
          ELSE current_setting('synchronous_commit') END, true) AS synced
 """
 
-# What is stored under these ids, or under these users' keys.
+# What is stored under these ids, or under these owners' keys.
 FIND_STORED = """
-SELECT event_id, user_id, idempotency_key, idempotency_digest FROM outbox
+SELECT event_id, owner, idempotency_key, idempotency_digest FROM outbox
 WHERE event_id = ANY(%(ids)s::text[])
 UNION
-SELECT o.event_id, o.user_id, o.idempotency_key, o.idempotency_digest
-FROM unnest(%(users)s::text[], %(keys)s::text[]) AS g(user_id, key)
-JOIN outbox o ON o.user_id = g.user_id AND o.idempotency_key = g.key
+SELECT o.event_id, o.owner, o.idempotency_key, o.idempotency_digest
+FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS g(owner, key)
+JOIN outbox o ON o.owner = g.owner AND o.idempotency_key = g.key
 """
 
 _MAX_EVENTS = 1000
@@ -120,7 +121,7 @@ class PostgresIntake:
     ) -> Receipt:
         """See the port."""
         try:
-            await self._quota.admit(event.user_id)
+            await self._quota.admit(event.owner)
         except RefusedError:
             first = await self._first(event, key) if key else None
             if first is None:
@@ -134,7 +135,7 @@ class PostgresIntake:
             stored = False
             raise
         finally:
-            self._quota.entered(event.user_id, stored=stored)
+            self._quota.entered(event.owner, stored=stored)
         return receipt
 
     async def _enqueue(
@@ -149,7 +150,7 @@ class PostgresIntake:
         return await done
 
     async def _first(self, event: Event, key: IdempotencyKey) -> Receipt | None:
-        given = {"ids": [], "users": [event.user_id], "keys": [key.key]}
+        given = {"ids": [], "owners": [event.owner], "keys": [key.key]}
         for stored_id, _, _, digest in await self._pool.run(FIND_STORED, given):
             return _receipt(event, key, stored_id, digest)
         return None
@@ -180,7 +181,7 @@ class PostgresIntake:
                 batch.append(item)
                 size += len(item.event.payload)
         # In one order in every process, so that two flushes never wait for each other's keys.
-        batch.sort(key=lambda item: (item.event.user_id, item.key.key) if item.key else ("", ""))
+        batch.sort(key=lambda item: (item.event.owner, item.key.key) if item.key else ("", ""))
         return batch
 
     async def _flush(self, batch: list[_Item]) -> None:
@@ -223,14 +224,14 @@ class PostgresIntake:
 
     async def _look_up(self, batch: list[_Item], new: set[str]) -> list[Receipt | ServiceError]:
         old = [item for item in batch if item.event.id not in new]
-        keyed = [(item.event.user_id, item.key.key) for item in old if item.key]
+        keyed = [(item.event.owner, item.key.key) for item in old if item.key]
         given = {
             "ids": [item.event.id for item in old],
-            "users": [user_id for user_id, _ in keyed],
+            "owners": [owner for owner, _ in keyed],
             "keys": [key for _, key in keyed],
         }
         stored = await self._pool.run(FIND_STORED, given)
-        by_key = {(user_id, key): (found, digest) for found, user_id, key, digest in stored if key}
+        by_key = {(owner, key): (found, digest) for found, owner, key, digest in stored if key}
         ids = new | {row[0] for row in stored}
         return [_answer(item, ids, by_key) for item in batch]
 
@@ -240,6 +241,7 @@ def _columns(batch: list[_Item]) -> dict[str, object]:
     return {
         "ids": [event.id for event in events],
         "names": [event.name for event in events],
+        "owners": [event.owner for event in events],
         "users": [event.user_id for event in events],
         "accepted": [event.accepted_at_ms for event in events],
         "traces": [item.trace for item in batch],
@@ -252,7 +254,7 @@ def _columns(batch: list[_Item]) -> dict[str, object]:
 def _answer(
     item: _Item, ids: set[str], by_key: dict[tuple[str, str], tuple[str, bytes]]
 ) -> Receipt | ServiceError:
-    found = by_key.get((item.event.user_id, item.key.key)) if item.key else None
+    found = by_key.get((item.event.owner, item.key.key)) if item.key else None
     if item.key and found:
         try:
             return _receipt(item.event, item.key, *found)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Filter, Row, State, Stats
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
@@ -46,6 +47,7 @@ FROM outbox_done WHERE dead AND coalesce(%(state)s::text, 'dead') = 'dead' AND {
 # A condition whose parameter is null is dropped when planning.
 _WANTED = f"""
     (%(ids)s::text[] IS NULL OR o.event_id = ANY(%(ids)s))
+AND (%(owner)s::text IS NULL OR o.owner = %(owner)s)
 AND (%(user_id)s::text IS NULL OR o.user_id = %(user_id)s)
 AND (%(name)s::text IS NULL OR o.name = %(name)s)
 AND (%(older_than_ms)s::bigint IS NULL
@@ -55,8 +57,8 @@ AND (%(before_seq)s::bigint IS NULL OR o.seq < %(before_seq)s)
 """
 
 _ROWS = f"""
-SELECT o.event_id, o.name, o.user_id, p.state, p.attempts, p.sends, p.isolated, o.accepted_at_ms,
-       p.first_sent_at_ms, p.settled_at_ms,
+SELECT o.event_id, o.name, o.owner, o.user_id, p.state, p.attempts, p.sends, p.isolated,
+       o.accepted_at_ms, p.first_sent_at_ms, p.settled_at_ms,
        CASE p.state WHEN 'pending' THEN
            greatest(0, coalesce(extract(epoch FROM p.due_at - clock_timestamp()), 0))::float8 END,
        CASE p.state WHEN 'delivering' THEN
@@ -64,7 +66,7 @@ SELECT o.event_id, o.name, o.user_id, p.state, p.attempts, p.sends, p.isolated, 
        p.reason, p.detail,
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-       octet_length(o.payload), o.seq
+       octet_length(o.payload), o.seq, o.inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM {{source}}
 WHERE {_WANTED} AND (%(reason)s::text IS NULL OR p.reason = %(reason)s)
   AND (NOT %(never_sent)s::boolean
@@ -111,7 +113,7 @@ AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC 
 # Dead rows become due, with nothing counted against them.
 REPLAY = f"""
 WITH picked AS (
-    SELECT d.seq, o.event_id, o.user_id, octet_length(o.payload) AS payload_bytes
+    SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE d.dead AND coalesce(%(state)s::text, 'dead') = 'dead' AND {_WANTED}
       AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
@@ -120,8 +122,8 @@ WITH picked AS (
     DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, sends, first_sent_at_ms
 ), put AS (
-    INSERT INTO outbox_ready (seq, first_sent_at_ms, sends, payload_bytes, user_id)
-    SELECT seq, first_sent_at_ms, sends, payload_bytes, user_id FROM taken JOIN picked USING (seq)
+    INSERT INTO outbox_ready (seq, first_sent_at_ms, sends, payload_bytes, owner)
+    SELECT seq, first_sent_at_ms, sends, payload_bytes, owner FROM taken JOIN picked USING (seq)
 ), noted AS (
     INSERT INTO outbox_notes (seq, at_ms, note)
     SELECT seq, {_NOW_MS}, 'replayed by ' || %(actor)s::text FROM taken
@@ -185,6 +187,8 @@ VALUES ({_NOW_MS}, %(actor)s, %(action)s, %(detail)s)
 _READ_SECONDS = 10.0
 _PURGE_PAGE = 500
 _PURGE_PAUSE_SECONDS = 0.02
+_STATE = 4
+_ACCEPTED_AT_MS = 8
 _LAST_NOTES = 20
 
 
@@ -274,6 +278,7 @@ def _values(wanted: Filter) -> dict[str, Any]:
     return {
         "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
         "state": state and state.value,
+        "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
@@ -286,10 +291,11 @@ def _values(wanted: Filter) -> dict[str, Any]:
 
 
 def _row(row: tuple[Any, ...]) -> Row:
-    *fields, noted_at, notes, payload_bytes, seq = row
+    *fields, noted_at, notes, payload_bytes, seq, inngest_id, prefix = row
     history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
-    fields[3] = State(fields[3])
-    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes, None, seq])
+    fields[_STATE] = State(fields[_STATE])
+    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
+    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes, ulid, seq])
 
 
 def _seconds(milliseconds: int | None) -> float | None:

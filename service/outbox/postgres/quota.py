@@ -18,10 +18,10 @@ from service.supervisor import Supervisor
 
 # Rows that are not settled, by user; the few under a claim come second.
 COUNT = """
-SELECT user_id, count(*) FROM outbox_ready GROUP BY user_id
+SELECT owner, count(*) FROM outbox_ready GROUP BY owner
 UNION ALL
-SELECT user_id, count(*) FROM outbox
-WHERE seq = ANY(ARRAY(SELECT unnest(seqs) FROM outbox_claims)) GROUP BY user_id
+SELECT owner, count(*) FROM outbox
+WHERE seq = ANY(ARRAY(SELECT unnest(seqs) FROM outbox_claims)) GROUP BY owner
 """
 
 _EVERY_SECONDS = 1.0
@@ -65,31 +65,31 @@ class PostgresQuota:
         """How many events are not settled, as far as this process knows."""
         return self._counted_total + self._put_total + self._entering_total
 
-    async def admit(self, user_id: str) -> None:
+    async def admit(self, owner: str) -> None:
         """Take a place for one event of this user, until `entered` tells what became of it.
 
         Raises TooManyPendingError and OutboxFullError.
         """
-        if self._refusal(user_id):
+        if self._refusal(owner):
             await self._count()
-        refusal = self._refusal(user_id)
+        refusal = self._refusal(owner)
         if refusal:
             raise refusal
-        self._entering[user_id] += 1
+        self._entering[owner] += 1
         self._entering_total += 1
 
-    def entered(self, user_id: str, *, stored: bool) -> None:
+    def entered(self, owner: str, *, stored: bool) -> None:
         """The event is stored, or may be; or it is not and its place is free."""
-        self._entering[user_id] -= 1
+        self._entering[owner] -= 1
         self._entering_total -= 1
-        if not self._entering[user_id]:
-            del self._entering[user_id]
+        if not self._entering[owner]:
+            del self._entering[owner]
         if stored:
-            self._put[user_id] += 1
+            self._put[owner] += 1
             self._put_total += 1
 
-    def _refusal(self, user_id: str) -> OutboxFullError | TooManyPendingError | None:
-        mine = self._counted[user_id] + self._put[user_id] + self._entering[user_id]
+    def _refusal(self, owner: str) -> OutboxFullError | TooManyPendingError | None:
+        mine = self._counted[owner] + self._put[owner] + self._entering[owner]
         if mine >= self._max_pending_per_user:
             return TooManyPendingError(retry_after_seconds=_RETRY_AFTER_SECONDS)
         if self.pending >= self._max_pending:
@@ -121,8 +121,8 @@ class PostgresQuota:
             except OutboxUnavailableError:
                 return
             counted: Counter[str] = Counter()
-            for user_id, count in rows:
-                counted[user_id] += count
+            for owner, count in rows:
+                counted[owner] += count
             self._counted, self._counted_total = counted, counted.total()
             self._put -= before
             self._put_total -= before_total

@@ -17,19 +17,19 @@ from service.outbox.postgres.pool import PostgresPool
 from service.supervisor import Supervisor
 
 LOAD_SCOPE = (
-    "SELECT settings FROM outbox_scopes WHERE scope = %(scope)s AND scope_id = %(scope_id)s"
+    "SELECT settings FROM outbox_settings WHERE scope = %(scope)s AND scope_id = %(scope_id)s"
 )
 
 SAVE_SCOPE = """
 WITH saved AS (
-    INSERT INTO outbox_scopes (scope, scope_id, settings)
+    INSERT INTO outbox_settings (scope, scope_id, settings)
     VALUES (%(scope)s, %(scope_id)s, %(settings)s)
     ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 )
-UPDATE outbox_scope_revision SET revision = revision + 1 RETURNING revision
+UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
 """
 
-READ_REVISION = "SELECT revision FROM outbox_scope_revision"
+READ_REVISION = "SELECT settings_revision FROM outbox_meta"
 
 _POLL_SECONDS = 2.0
 

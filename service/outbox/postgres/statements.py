@@ -110,11 +110,11 @@ WITH held AS MATERIALIZED (
     FROM member m JOIN dead USING (seq), now
 ), put_ready AS (
     INSERT INTO outbox_ready (seq, due_at, first_sent_at_ms, attempts, sends, payload_bytes,
-                              isolated, user_id)
+                              isolated, owner)
     SELECT m.seq,
            CASE WHEN delay_seconds > 0 THEN at + make_interval(secs => delay_seconds) END,
            m.first_sent_at_ms, again.attempts, m.sends, octet_length(o.payload), again.isolated,
-           o.user_id
+           o.owner
     FROM member m JOIN again USING (seq)
     CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = m.seq OFFSET 0) AS o, now
 ), put_notes AS (
@@ -152,12 +152,12 @@ WITH gone AS (
     ) RETURNING *
 ), back AS (
     INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
-        user_id)
+        owner)
     SELECT u.seq,
            CASE WHEN %(sent)s THEN coalesce(u.first_sent_at_ms, gone.claimed_at_ms)
                 ELSE u.first_sent_at_ms END,
            u.attempts, u.sends + CASE WHEN %(sent)s THEN 1 ELSE 0 END,
-           octet_length(o.payload), u.isolated, o.user_id
+           octet_length(o.payload), u.isolated, o.owner
     FROM gone, unnest(seqs, attempts, sends, isolated, first_sent_at_ms)
         AS u(seq, attempts, sends, isolated, first_sent_at_ms)
     CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = u.seq OFFSET 0) AS o

@@ -15,15 +15,17 @@ import msgspec
 import psycopg
 
 from service.errors import OutboxUnavailableError
+from service.outbox.inngest_id import InngestIds
 from service.outbox.transfer import AuditEntry, Copied, Scope
 
 _EVENTS = """
-SELECT o.seq, o.event_id, o.name, o.user_id, o.accepted_at_ms, p.state, p.attempts, p.sends,
-       p.isolated, p.first_sent_at_ms, p.settled_at_ms, p.reason, p.detail,
+SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms, p.state, p.attempts,
+       p.sends, p.isolated, p.first_sent_at_ms, p.settled_at_ms, p.reason, p.detail,
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        o.trace, o.idempotency_key, encode(o.idempotency_digest, 'hex'),
-       encode(sha256(o.payload), 'hex')
+       encode(sha256(o.payload), 'hex'), o.inngest_id,
+       (SELECT inngest_id_prefix FROM outbox_meta)
 FROM outbox o CROSS JOIN LATERAL (
     SELECT 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
            NULL::bigint AS settled_at_ms, NULL AS reason, NULL AS detail
@@ -47,16 +49,16 @@ PAYLOADS = "SELECT event_id, payload FROM outbox WHERE event_id = ANY(%(ids)s::t
 SEQS = "SELECT event_id, seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
 WRITE = """
-INSERT INTO outbox (event_id, name, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, payload)
-VALUES (%(id)s, %(name)s, %(user_id)s, %(accepted_at_ms)s, %(trace)s, %(key)s,
-        decode(%(key_digest)s, 'hex'), %(payload)s)
+INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+                    idempotency_digest, inngest_id, payload)
+VALUES (%(id)s, %(name)s, %(owner)s, %(user_id)s, %(accepted_at_ms)s, %(trace)s, %(key)s,
+        decode(%(key_digest)s, 'hex'), %(inngest_id)s, %(payload)s)
 ON CONFLICT (event_id) DO NOTHING
 """
 PUT_READY = """
-INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, user_id)
+INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, owner)
 SELECT seq, %(first_sent_at_ms)s::bigint, %(attempts)s::integer, %(sends)s::integer,
-       octet_length(payload), %(isolated)s::boolean, user_id
+       octet_length(payload), %(isolated)s::boolean, owner
 FROM outbox WHERE event_id = %(id)s
 """
 PUT_DONE = """
@@ -79,7 +81,7 @@ DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM named))
 """
 REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
-SCOPES = "SELECT scope, scope_id, settings FROM outbox_scopes ORDER BY scope, scope_id"
+SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
 AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit WHERE action <> 'move' ORDER BY id"
 PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
 MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
@@ -94,6 +96,8 @@ SERVED = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'outbox')
 """
+
+_ACCEPTED_AT_MS = 5
 
 
 class PostgresLedger:
@@ -153,9 +157,9 @@ class PostgresLedger:
     ) -> None:
         """See Ledger."""
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.execute("DELETE FROM outbox_scopes")
-            cursor.executemany("INSERT INTO outbox_scopes VALUES (%s, %s, %s)", scopes)
-            cursor.execute("UPDATE outbox_scope_revision SET revision = revision + 1")
+            cursor.execute("DELETE FROM outbox_settings")
+            cursor.executemany("INSERT INTO outbox_settings VALUES (%s, %s, %s)", scopes)
+            cursor.execute("UPDATE outbox_meta SET settings_revision = settings_revision + 1")
             cursor.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
             cursor.executemany(NOTE, audit)
             cursor.execute(
@@ -190,9 +194,11 @@ def open_postgres_ledger(url: str) -> Iterator[PostgresLedger]:
 
 
 def _copied(row: tuple[Any, ...]) -> Copied:
-    *fields, noted_at, notes, trace, key, key_digest, payload_sha256 = row
+    *fields, noted_at, notes, trace, key, key_digest, payload_sha256, inngest_id, prefix = row
+    seq, accepted_at_ms = fields[0], fields[_ACCEPTED_AT_MS]
+    ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id)
     history = tuple(zip(noted_at, notes, strict=True))
-    return Copied(*[*fields, history, trace, key, key_digest, payload_sha256])
+    return Copied(*[*fields, history, trace, key, key_digest, payload_sha256, ulid])
 
 
 def _values(event: Copied, payload: bytes) -> dict[str, object]:

@@ -72,7 +72,7 @@ def _snapshot(source: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     with contextlib.closing(connection):
         connection.execute("BEGIN")
-        connection.execute("SELECT one FROM outbox_delivery").fetchall()
+        connection.execute("SELECT single FROM outbox_delivery").fetchall()
         yield connection
 
 

@@ -18,40 +18,43 @@ from service.outbox.sqlite.reader import DELIVERY, delivery_record, matching
 
 # A dead row is pending again, with no attempts counted.
 REPLAY = """
-INSERT INTO ready (seq, bytes, sends, first_sent_at, history)
-SELECT seq, length(payload), sends, first_sent_at,
+INSERT INTO outbox_ready (seq, payload_bytes, sends, first_sent_at_ms, history)
+SELECT seq, length(payload), sends, first_sent_at_ms,
        json_insert(coalesce(history, '[]'), '$[#]', json_object('at', :now, 'note', :note))
-FROM json_each(:seqs) CROSS JOIN done ON seq = value CROSS JOIN outbox USING (seq)
+FROM json_each(:seqs) CROSS JOIN outbox_done ON seq = value CROSS JOIN outbox USING (seq)
 """
 
 _NAMED = "WHERE seq IN (SELECT value FROM json_each(:seqs))"
-FORGET_READY = f"DELETE FROM ready {_NAMED}"
-FORGET_DONE = f"DELETE FROM done {_NAMED}"
+FORGET_READY = f"DELETE FROM outbox_ready {_NAMED}"
+FORGET_DONE = f"DELETE FROM outbox_done {_NAMED}"
+FORGET_SENT = f"DELETE FROM outbox_sent {_NAMED}"
 FORGET_ROW = f"DELETE FROM outbox {_NAMED}"
 
 # Settled rows come roughly in the order of their acceptance, so a page ends the pass when all its
 # rows were accepted after the limit.
 PAGE = """
-SELECT max(seq), min(accepted_at) FROM (
-    SELECT seq FROM done WHERE seq > :after ORDER BY seq LIMIT 500) CROSS JOIN outbox USING (seq)
+SELECT max(seq), min(accepted_at_ms) FROM (
+    SELECT seq FROM outbox_done WHERE seq > :after ORDER BY seq LIMIT 500)
+    CROSS JOIN outbox USING (seq)
 """
 PURGEABLE = """
-SELECT json_group_array(seq) FROM done
-WHERE seq > :after AND seq <= :upto AND dead = 0 AND settled_at <= :before
+SELECT json_group_array(seq) FROM outbox_done
+WHERE seq > :after AND seq <= :upto AND dead = 0 AND settled_at_ms <= :before
 """
 
 SAVE_DELIVERY = """
-UPDATE outbox_delivery SET state = :state, reason = :reason, window = :window, failures = :failures,
-       reopens_at = :reopens_at, since = :since, rate = :rate, revision = revision + 1
+UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :window,
+       failures = :failures, reopens_at_ms = :reopens_at_ms, since_ms = :since_ms, rate = :rate,
+       revision = revision + 1
 """
 SET_PAUSED = "UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1"
 SAVE_SCOPE = """
-INSERT INTO scopes (scope, scope_id, settings, saved_at)
-VALUES (:scope, :scope_id, :settings, :now)
-ON CONFLICT (scope, scope_id)
-DO UPDATE SET settings = excluded.settings, saved_at = excluded.saved_at
+INSERT INTO outbox_settings (scope, scope_id, settings) VALUES (:scope, :scope_id, :settings)
+ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 """
-AUDIT = "INSERT INTO audit (at, actor, action, detail) VALUES (:now, :actor, :action, :detail)"
+AUDIT = """
+INSERT INTO outbox_audit (at_ms, actor, action, detail) VALUES (:now, :actor, :action, :detail)
+"""
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -90,10 +93,10 @@ class SqliteWrites:
 
 
 class Removed(msgspec.Struct, frozen=True, gc=False):
-    """Rows that a command changed: their ids, and how many rows of each user became undelivered."""
+    """Rows that a command changed: their ids, and how many undelivered rows of each owner."""
 
     ids: list[str]
-    pending_by_user: dict[str, int]
+    pending_by_owner: dict[str, int]
 
 
 def replay(wanted: Filter, actor: str) -> Job[Removed]:
@@ -117,10 +120,10 @@ def discard(wanted: Filter, actor: str) -> Job[Removed]:
 
     def job(connection: sqlite3.Connection) -> Removed:
         found = matching(connection, wanted, wall_now_ms())
-        rows = [row for row in found if row[4] != "delivering"]
+        rows = [row for row in found if row[5] != "delivering"]
         _forget(connection, _seqs(rows))
         _audit(connection, actor, "discard", rows)
-        return _removed([row for row in rows if row[4] == "pending"], rows)
+        return _removed([row for row in rows if row[5] in ("pending", "sent")], rows)
 
     return job
 
@@ -130,13 +133,13 @@ def purge_page(after: int, older_than_seconds: float) -> Job[tuple[int | None, i
 
     def job(connection: sqlite3.Connection) -> tuple[int | None, int]:
         before = wall_now_ms() - int(older_than_seconds * 1000)
-        [(upto, accepted_at)] = connection.execute(PAGE, {"after": after}).fetchall()
+        [(upto, accepted_at_ms)] = connection.execute(PAGE, {"after": after}).fetchall()
         if upto is None:
             return None, 0
         page = {"after": after, "upto": upto, "before": before}
         [(seqs,)] = connection.execute(PURGEABLE, page).fetchall()
         gone = _forget(connection, seqs)
-        return (None if accepted_at > before else upto), gone
+        return (None if accepted_at_ms > before else upto), gone
 
     return job
 
@@ -163,8 +166,8 @@ def save_delivery(record: DeliveryRecord) -> Job[DeliveryRecord]:
                 "reason": record.reason,
                 "window": record.window,
                 "failures": record.failures,
-                "reopens_at": now + int(record.reopens_in_seconds * 1000),
-                "since": record.since_ms,
+                "reopens_at_ms": now + int(record.reopens_in_seconds * 1000),
+                "since_ms": record.since_ms,
                 "rate": record.rate,
             },
         )
@@ -194,7 +197,6 @@ def save_scope(scope: str, scope_id: str, settings: dict[str, object]) -> Job[bo
                 "scope": scope,
                 "scope_id": scope_id,
                 "settings": msgspec.json.encode(settings).decode(),
-                "now": wall_now_ms(),
             },
         )
         return True
@@ -210,7 +212,7 @@ def load_delivery(connection: sqlite3.Connection) -> DeliveryRecord:
 
 def _forget(connection: sqlite3.Connection, seqs: str) -> int:
     """Remove rows, which the caller knows to be under no claim; how many."""
-    for statement in (FORGET_READY, FORGET_DONE):
+    for statement in (FORGET_READY, FORGET_SENT, FORGET_DONE):
         connection.execute(statement, {"seqs": seqs})
     return connection.execute(FORGET_ROW, {"seqs": seqs}).rowcount
 
@@ -222,10 +224,10 @@ def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:
 def _removed(
     pending: Sequence[tuple[Any, ...]], rows: Sequence[tuple[Any, ...]] | None = None
 ) -> Removed:
-    by_user: dict[str, int] = {}
+    by_owner: dict[str, int] = {}
     for row in pending:
-        by_user[row[3]] = by_user.get(row[3], 0) + 1
-    return Removed([row[1] for row in (pending if rows is None else rows)], by_user)
+        by_owner[row[3]] = by_owner.get(row[3], 0) + 1
+    return Removed([row[1] for row in (pending if rows is None else rows)], by_owner)
 
 
 def _audit(

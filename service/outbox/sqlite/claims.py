@@ -34,15 +34,16 @@ _decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
 
 def release(connection: sqlite3.Connection, claim: str) -> bool:
     """Free the rows of a claim that nobody took; they count as not sent."""
-    connection.execute(statements.PUT_BACK, (claim,))
-    connection.execute(statements.RELEASE, (claim,))
+    connection.execute(statements.RELEASE_READY, (claim,))
+    connection.execute(statements.RELEASE_CLAIM, (claim,))
     return True
 
 
 def give_back(connection: sqlite3.Connection, until_ms: int = _END_OF_TIME_MS) -> list[str]:
     """Free the rows whose lease ended by `until_ms` (default: all); a claim for each row."""
-    connection.execute(statements.GIVE_BACK, (until_ms,))
-    return [claim for (claim,) in connection.execute(statements.EXPIRE, (until_ms,)).fetchall()]
+    connection.execute(statements.EXPIRE_READY, (until_ms,))
+    expired = connection.execute(statements.EXPIRE_CLAIMS, (until_ms,)).fetchall()
+    return [claim for (claim,) in expired]
 
 
 class SqliteClaims:
@@ -69,7 +70,7 @@ class SqliteClaims:
 
     def recover(self, connection: sqlite3.Connection) -> int:
         """Free what an earlier process claimed or delayed; how many rows were under a claim."""
-        connection.execute(statements.FORGET_DELAYS)
+        connection.execute(statements.RECOVER_DUE)
         self._fresh.after(connection, self._clock.now_ms())
         return len(give_back(connection))
 
@@ -123,9 +124,9 @@ class SqliteClaims:
         claim = str(uuid_utils.uuid7())
         seqs = _encode(picked).decode()
         lease_until = now + int(ask.lease_seconds * 1000)
-        connection.execute(statements.HOLD, (seqs, claim, now, lease_until))
-        connection.execute(statements.TAKE, (seqs,))
-        [(rows, payloads)] = connection.execute(statements.READ, (seqs,)).fetchall()
+        connection.execute(statements.CLAIM_HOLD, (seqs, claim, now, lease_until))
+        connection.execute(statements.CLAIM_TAKE, (seqs,))
+        [(rows, payloads)] = connection.execute(statements.CLAIM_READ, (seqs,)).fetchall()
         entries = _decode_entries(rows)
         self._made[claim] = {entry.seq: entry.user_id for entry in entries}
         return Batch(claim, entries, payloads)
@@ -171,12 +172,12 @@ def _pick(
 ) -> list[int]:
     """The rows to claim, in the order of their acceptance."""
     if ask.isolated is Isolated.FIRST:
-        suspect, _ = _due(connection, statements.PICK_SUSPECT, now, 1)
+        suspect, _ = _due(connection, statements.PICK_ISOLATED, now, 1)
         if suspect:
             return suspect
     due, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events)
     if not due and ask.isolated is Isolated.LAST:
-        return _due(connection, statements.PICK_SUSPECT, now, 1)[0]
+        return _due(connection, statements.PICK_ISOLATED, now, 1)[0]
     if len(due) < ask.max_events and size <= ask.max_bytes:
         return sorted(due)
     room = ask.max_bytes
@@ -228,12 +229,12 @@ def _settle(connection: sqlite3.Connection, work: Settlement, now: int) -> int:
             for a in work.retry
         ]
         rows = _encode(agains).decode()
-        changed += connection.execute(statements.SETTLE_AGAIN, (rows, work.claim, now)).rowcount
+        changed += connection.execute(statements.SETTLE_RETRY, (rows, work.claim, now)).rowcount
     if work.dead:
         deads = [(d.seq, d.attempts, d.reason, d.detail) for d in work.dead]
         rows = _encode(deads).decode()
         changed += connection.execute(statements.SETTLE_DEAD, (rows, work.claim, now)).rowcount
-    connection.execute(statements.LET_GO, (_encode(named).decode(), work.claim))
+    connection.execute(statements.SETTLE_RELEASE, (_encode(named).decode(), work.claim))
     return len(named) - changed
 
 

@@ -21,20 +21,23 @@ from service.outbox.sqlite.quota import PendingCounts
 # Inserts many rows in one step of SQLite: executemany would hand the interpreter lock back and
 # forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined.
 APPEND = """
-INSERT INTO outbox (id, name, user_id, accepted_at, trace, idempotency_key, digest, payload)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-       value ->> 6, substr(?2, value ->> 7, value ->> 8)
+INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+                    idempotency_digest, payload)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+       value ->> 7, substr(?2, value ->> 8, value ->> 9)
 FROM json_each(?1)
 """
 
 # The rows of one APPEND are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
 # Rows that one statement inserts are numbered without a gap, since nobody else writes.
-MAKE_READY = "INSERT INTO ready (seq, bytes) SELECT ?2 + key, value FROM json_each(?1)"
+APPEND_READY = """
+INSERT INTO outbox_ready (seq, payload_bytes) SELECT ?2 + key, value FROM json_each(?1)
+"""
 
-# The earlier uses of (user, key) pairs: ?1 is a JSON array of [user, key].
+# The earlier uses of (owner, key) pairs: ?1 is a JSON array of [owner, key].
 KEYS_USED = """
-SELECT user_id, idempotency_key, outbox.id, digest FROM outbox, json_each(?1)
-WHERE user_id = value ->> 0 AND idempotency_key = value ->> 1
+SELECT owner, idempotency_key, event_id, idempotency_digest FROM outbox, json_each(?1)
+WHERE owner = value ->> 0 AND idempotency_key = value ->> 1
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -74,7 +77,7 @@ class SqliteIntake:
         stored = len(works)
         for work, result in zip(works, results, strict=True):
             if work.key and (isinstance(result, Exception) or result.replayed):
-                self._counts.left(work.event.user_id)
+                self._counts.left(work.event.owner)
                 stored -= 1
         self.appended += stored
         self._recorder.count("accepted", stored)
@@ -83,14 +86,12 @@ class SqliteIntake:
     def failed(self, works: Sequence[Append]) -> None:
         """Give all room back."""
         for work in works:
-            self._counts.left(work.event.user_id)
+            self._counts.left(work.event.owner)
 
 
-def used_receipt(
-    connection: sqlite3.Connection, user_id: str, key: IdempotencyKey
-) -> Receipt | None:
+def used_receipt(connection: sqlite3.Connection, owner: str, key: IdempotencyKey) -> Receipt | None:
     """The receipt of an earlier use of `key`, None if unused. Raises IdempotencyKeyReusedError."""
-    rows = connection.execute(KEYS_USED, (_encode([(user_id, key.key)]).decode(),)).fetchall()
+    rows = connection.execute(KEYS_USED, (_encode([(owner, key.key)]).decode(),)).fetchall()
     if not rows:
         return None
     verdict = _verdict(rows[0][2], rows[0][3], key)
@@ -102,9 +103,9 @@ def used_receipt(
 def _keys_used(
     connection: sqlite3.Connection, keyed: Sequence[Append]
 ) -> dict[tuple[str, str], tuple[str, str]]:
-    pairs = [(work.event.user_id, work.key.key) for work in keyed if work.key]
+    pairs = [(work.event.owner, work.key.key) for work in keyed if work.key]
     rows = connection.execute(KEYS_USED, (_encode(pairs).decode(),)).fetchall()
-    return {(user, key): (event_id, digest) for user, key, event_id, digest in rows}
+    return {(owner, key): (event_id, digest) for owner, key, event_id, digest in rows}
 
 
 def _insert_keyed(
@@ -120,7 +121,7 @@ def _insert_keyed(
             results.append(Receipt(work.event.id))
             continue
         first = used.setdefault(
-            (work.event.user_id, work.key.key), (work.event.id, work.key.digest.hex())
+            (work.event.owner, work.key.key), (work.event.id, work.key.digest.hex())
         )
         if first[0] == work.event.id:
             fresh.append(work)
@@ -151,6 +152,7 @@ def _insert(connection: sqlite3.Connection, works: Sequence[Append]) -> None:
             (
                 event.id,
                 event.name,
+                event.owner,
                 event.user_id,
                 event.accepted_at_ms,
                 work.trace,
@@ -166,4 +168,4 @@ def _insert(connection: sqlite3.Connection, works: Sequence[Append]) -> None:
     inserted = connection.execute(APPEND, (_encode(meta).decode(), payloads))
     assert inserted.lastrowid is not None  # noqa: S101
     first_seq = inserted.lastrowid - len(works) + 1
-    connection.execute(MAKE_READY, (_encode(sizes).decode(), first_seq))
+    connection.execute(APPEND_READY, (_encode(sizes).decode(), first_seq))

@@ -13,65 +13,55 @@ from typing import Any
 import msgspec
 
 from service.outbox.clock import wall_now_ms
+from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt, Row, State, Stats
 from service.outbox.sqlite.connection import SqliteConnection
 from service.outbox.sqlite.intake import used_receipt
 from service.outbox.sqlite.wal import SqliteLog
 
-# The one definition of a row's state for people, over the places where its `seq` may be.
-_ROWS = """
-SELECT seq, outbox.id, name, user_id,
-       CASE WHEN claims.seq IS NOT NULL THEN 'delivering' WHEN done.seq IS NULL THEN 'pending'
-            ELSE iif(dead, 'dead', 'delivered') END,
-       coalesce(ready.attempts, claims.attempts, done.attempts),
-       coalesce(ready.sends, claims.sends, done.sends),
-       coalesce(ready.isolated, claims.isolated, done.isolated), accepted_at,
-       coalesce(ready.first_sent_at, claims.first_sent_at, done.first_sent_at, claimed_at),
-       settled_at, due_at, lease_until, reason, detail,
-       coalesce(ready.history, claims.history, done.history, '[]'), length(payload)
-FROM {source} {places}
+_COLUMNS = """
+SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
+       inngest_id, first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail,
+       coalesce(history, '[]'), payload_bytes, (SELECT inngest_id_prefix FROM outbox_meta)
 """
-_PLACES = {name: f"LEFT JOIN {name} USING (seq)" for name in ("ready", "claims", "done")}
 
 _PAST_ALL = 2**63 - 1
 
-# Where the rows of a state are.
-_STATES = {
-    State.PENDING: ("ready", "ready.seq IS NOT NULL"),
-    State.DELIVERING: ("claims", "claims.seq IS NOT NULL"),
-    State.SENT: ("claims", "false"),
-    State.DELIVERED: ("done", "dead = 0"),
-    State.DEAD: ("done", "dead = 1"),
+# Where the rows of a state are: reading a state reads no row of another.
+_PLACES = {
+    State.PENDING: "(SELECT seq FROM outbox_ready)",
+    State.DELIVERING: "(SELECT seq FROM outbox_claims)",
+    State.SENT: "(SELECT seq FROM outbox_sent)",
+    State.DELIVERED: "(SELECT seq FROM outbox_done WHERE dead = 0)",
+    State.DEAD: "(SELECT seq FROM outbox_done WHERE dead = 1)",
 }
 
 # Each condition but the first is switched off by a NULL parameter.
 _MATCHING = """
 WHERE {in_state}
+  AND (:owner IS NULL OR owner = :owner)
   AND (:user_id IS NULL OR user_id = :user_id)
   AND (:name IS NULL OR name = :name)
   AND (:reason IS NULL OR reason = :reason)
-  AND (:accepted_before IS NULL OR accepted_at <= :accepted_before)
-  AND (:since IS NULL OR accepted_at >= :since)
-  AND outbox.seq < :before
-  AND (NOT :never_sent OR (ready.sends = 0 AND ready.first_sent_at IS NULL))
+  AND (:accepted_before IS NULL OR accepted_at_ms <= :accepted_before)
+  AND (:since IS NULL OR accepted_at_ms >= :since)
+  AND seq < :before
+  AND (NOT :never_sent OR (state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL))
 ORDER BY seq DESC LIMIT :limit
 """
 
-
-_OUTBOX = _ROWS.format(source="outbox", places=" ".join(_PLACES.values()))
-FIND = f"{_OUTBOX} WHERE outbox.id = :id"
+FIND = f"{_COLUMNS} FROM outbox_rows WHERE event_id = :id"
 
 
 def _matching(state: State | None, *, by_ids: bool) -> str:
     """The statement that reads no row but those of the ids, or else of the state."""
-    place, in_state = _STATES[state] if state else (None, "true")
-    source = "outbox"
+    source, in_state = "outbox_rows", "true"
     if by_ids:
-        place, source = None, "json_each(:ids) CROSS JOIN outbox ON outbox.id = value"
-    elif place:
-        source = f"{place} CROSS JOIN outbox USING (seq)"
-    others = " ".join(join for name, join in _PLACES.items() if name != place)
-    return _ROWS.format(source=source, places=others) + _MATCHING.format(in_state=in_state)
+        source = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
+        in_state = f"state = '{state}'" if state else "true"
+    elif state:
+        source = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)"
+    return f"{_COLUMNS} FROM {source} {_MATCHING.format(in_state=in_state)}"
 
 
 MATCHING = {
@@ -81,28 +71,29 @@ MATCHING = {
 }
 
 COUNTS = """
-SELECT (SELECT count(*) FROM ready), (SELECT count(*) FROM claims), (SELECT count(*) FROM done),
-       (SELECT count(*) FROM done WHERE dead = 1)
+SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims),
+       (SELECT count(*) FROM outbox_sent), (SELECT count(*) FROM outbox_done),
+       (SELECT count(*) FROM outbox_done WHERE dead = 1)
 """
 
 # Rows are numbered in the order of their acceptance.
 OLDEST_PENDING = """
-SELECT accepted_at FROM outbox WHERE seq = (
-    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM ready
-                          UNION ALL SELECT min(seq) FROM claims))
+SELECT accepted_at_ms FROM outbox WHERE seq = (
+    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM outbox_ready
+                          UNION ALL SELECT min(seq) FROM outbox_claims))
 """
 OLDEST_DUE = """
-SELECT accepted_at FROM outbox WHERE seq = (
-    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM ready WHERE due_at <= :now
-                          UNION ALL SELECT min(seq) FROM claims))
+SELECT accepted_at_ms FROM outbox WHERE seq = (
+    SELECT min(seq) FROM (SELECT min(seq) AS seq FROM outbox_ready WHERE due_at_ms <= :now
+                          UNION ALL SELECT min(seq) FROM outbox_claims))
 """
 DELIVERY = """
-SELECT state, reason, window, failures, reopens_at, since, rate, paused_by, revision
+SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, paused_by, revision
 FROM outbox_delivery
 """
-PAYLOAD = "SELECT payload FROM outbox WHERE id = :id"
-AUDIT = "SELECT at, actor, action, detail FROM audit ORDER BY seq DESC LIMIT :limit"
-SCOPE = "SELECT settings FROM scopes WHERE scope = :scope AND scope_id = :scope_id"
+PAYLOAD = "SELECT payload FROM outbox WHERE event_id = :id"
+AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT :limit"
+SCOPE = "SELECT settings FROM outbox_settings WHERE scope = :scope AND scope_id = :scope_id"
 
 
 class SqliteReading:
@@ -118,12 +109,12 @@ class SqliteReading:
         rows = await self._connection.run(_fetch, FIND, {"id": event_id})
         return _row(rows[0], wall_now_ms()) if rows else None
 
-    async def receipt(self, user_id: str, key: IdempotencyKey) -> Receipt | None:
+    async def receipt(self, owner: str, key: IdempotencyKey) -> Receipt | None:
         """The receipt of an earlier use of `key`, None if unused.
 
         Raises IdempotencyKeyReusedError.
         """
-        return await self._connection.run(used_receipt, user_id, key)
+        return await self._connection.run(used_receipt, owner, key)
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """See Operations.rows."""
@@ -134,10 +125,12 @@ class SqliteReading:
     async def stats(self) -> Stats:
         """See Operations.stats."""
         now = wall_now_ms()
-        ready, held, done, dead, oldest, due, delivery = await self._connection.run(_stats, now)
+        found = await self._connection.run(_stats, now)
+        ready, held, sent, done, dead, oldest, due, delivery = found
         return Stats(
             pending=ready,
             delivering=held,
+            sent=sent,
             delivered=done - dead,
             dead=dead,
             oldest_pending_seconds=_age(oldest, now),
@@ -169,12 +162,13 @@ class SqliteReading:
 
 
 def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
-    """The rows that match, newest first: seq, id, name, user, state, and what else `_ROWS` has."""
+    """The rows that match, newest first: the columns of `_COLUMNS`."""
     older = wanted.older_than_seconds
     values = {
         "ids": None
         if wanted.ids is None
         else msgspec.json.encode(sorted(set(wanted.ids))).decode(),
+        "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
@@ -222,29 +216,32 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
 
 
 def _row(row: tuple[Any, ...], now: int) -> Row:
-    (seq, event_id, name, user_id, state, attempts, sends, isolated, accepted_at, sent_at) = row[
+    (seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms) = row[
         :10
     ]
-    settled_at, due_at, lease_until, reason, detail, history, payload_bytes = row[10:]
+    inngest_id, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
+    history, size, prefix = row[17:]
     pending = state == State.PENDING
     return Row(
         id=event_id,
         name=name,
+        owner=owner,
         user_id=user_id,
         state=State(state),
         attempts=attempts,
         sends=sends,
         isolated=bool(isolated),
-        accepted_at_ms=accepted_at,
+        accepted_at_ms=accepted_at_ms,
         first_sent_at_ms=sent_at,
-        settled_at_ms=settled_at,
-        due_in_seconds=max(0, due_at - now) / 1000 if pending else None,
-        lease_in_seconds=None if lease_until is None else max(0, lease_until - now) / 1000,
+        settled_at_ms=settled_at_ms,
+        due_in_seconds=max(0, due_at_ms - now) / 1000 if pending else None,
+        lease_in_seconds=None if lease_until_ms is None else max(0, lease_until_ms - now) / 1000,
         reason=reason,
         detail=detail,
         history=tuple(msgspec.json.decode(history)),
-        payload_bytes=payload_bytes,
+        payload_bytes=size,
         seq=seq,
+        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id),
     )
 
 

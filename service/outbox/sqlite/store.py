@@ -89,12 +89,12 @@ class SqliteOutbox:
     ) -> Receipt:
         """See Intake.append."""
         try:
-            self._refuse_if_no_room(event.user_id)
+            self._refuse_if_no_room(event.owner)
         except (TooManyPendingError, OutboxFullError, OutboxUnavailableError):
-            if key and (first := await self._soon(self.reading.receipt(event.user_id, key))):
+            if key and (first := await self._soon(self.reading.receipt(event.owner, key))):
                 return first
             raise
-        self._counts.entered(event.user_id)
+        self._counts.entered(event.owner)
         return await self.writer.submit(self._intake, Append(event, key, trace))
 
     async def find(self, event_id: str) -> Row | None:
@@ -245,12 +245,12 @@ class SqliteOutbox:
         self.writer.poke()
 
     def _replayed(self, changed: Removed) -> None:
-        self._counts.add_found(changed.pending_by_user)
+        self._counts.add_found(changed.pending_by_owner)
         self.writer.poke()
 
     def _discarded(self, changed: Removed) -> None:
-        for user_id, count in changed.pending_by_user.items():
-            self._counts.left(user_id, count)
+        for owner, count in changed.pending_by_owner.items():
+            self._counts.left(owner, count)
 
     async def _soon(self, read: Awaitable[T]) -> T:
         """What a request reads; it does not wait for a disk that hangs."""
@@ -260,8 +260,8 @@ class SqliteOutbox:
         except TimeoutError as error:
             raise OutboxUnavailableError("The outbox's disk does not answer.") from error
 
-    def _refuse_if_no_room(self, user_id: str) -> None:
-        self._counts.refuse_if_full(user_id, _FULL_RETRY_SECONDS)
+    def _refuse_if_no_room(self, owner: str) -> None:
+        self._counts.refuse_if_full(owner, _FULL_RETRY_SECONDS)
         self.writer.refuse_if_failing()
         if self._disk.is_short():
             raise OutboxUnavailableError(_DISK_SHORT)

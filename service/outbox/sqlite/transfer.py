@@ -17,56 +17,68 @@ import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
+from service.outbox.inngest_id import InngestIds
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.storable import storable
 from service.outbox.transfer import AuditEntry, Copied, Scope
 
+# A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """
-SELECT seq, outbox.id, name, user_id, accepted_at,
-       CASE WHEN done.seq IS NULL THEN 'pending' ELSE iif(dead, 'dead', 'delivered') END,
-       coalesce(ready.attempts, claims.attempts, done.attempts),
-       coalesce(ready.sends, claims.sends + 1, done.sends),
-       coalesce(ready.isolated, claims.isolated, done.isolated),
-       coalesce(ready.first_sent_at, claims.first_sent_at, done.first_sent_at, claimed_at),
-       settled_at, reason, detail, coalesce(ready.history, claims.history, done.history, '[]'),
-       trace, idempotency_key, digest, payload
-FROM outbox LEFT JOIN ready USING (seq) LEFT JOIN claims USING (seq) LEFT JOIN done USING (seq)
+SELECT seq, event_id, name, owner, user_id, accepted_at_ms,
+       iif(state = 'delivering', 'pending', state), attempts, sends + (state = 'delivering'),
+       isolated, first_sent_at_ms, settled_at_ms, reason, detail, coalesce(history, '[]'), trace,
+       idempotency_key, idempotency_digest, payload, inngest_id,
+       (SELECT inngest_id_prefix FROM outbox_meta)
+FROM {source} CROSS JOIN outbox_rows USING (seq)
 """
-EVENTS = f"{_EVENTS} WHERE seq > :after ORDER BY seq LIMIT :limit"
-_NAMED = "id IN (SELECT value FROM json_each(:ids))"
-NAMED = f"{_EVENTS} WHERE outbox.{_NAMED}"
-PAYLOADS = f"SELECT id, payload FROM outbox WHERE {_NAMED}"
+EVENTS = f"""
+{_EVENTS.format(source="(SELECT seq, payload FROM outbox)")} WHERE seq > :after
+ORDER BY seq LIMIT :limit
+"""
+_NAMED = "event_id IN (SELECT value FROM json_each(:ids))"
+NAMED = _EVENTS.format(source=f"(SELECT seq, payload FROM outbox WHERE {_NAMED})")
+PAYLOADS = f"SELECT event_id, payload FROM outbox WHERE {_NAMED}"
 
 WRITE = """
-INSERT INTO outbox (id, name, user_id, accepted_at, trace, idempotency_key, digest, payload)
-VALUES (:id, :name, :user_id, :accepted_at, :trace, :key, :key_digest, :payload)
-ON CONFLICT (id) DO NOTHING
+INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+                    idempotency_digest, inngest_id, payload)
+VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :trace, :key, :key_digest,
+        :inngest_id, :payload)
+ON CONFLICT (event_id) DO NOTHING
 """
-MAKE_READY = """
-INSERT INTO ready (seq, bytes, isolated, attempts, sends, first_sent_at, history)
-SELECT seq, length(payload), :isolated, :attempts, :sends, :first_sent_at, :history
-FROM outbox WHERE id = :id
+WRITE_READY = """
+INSERT INTO outbox_ready (seq, payload_bytes, isolated, attempts, sends, first_sent_at_ms, history)
+SELECT seq, length(payload), :isolated, :attempts, :sends, :first_sent_at_ms, :history
+FROM outbox WHERE event_id = :id
 """
-MAKE_DONE = """
-INSERT INTO done (seq, dead, settled_at, isolated, attempts, sends, first_sent_at, history, reason,
-                  detail)
-SELECT seq, :dead, :settled_at, :isolated, :attempts, :sends, :first_sent_at, :history, :reason,
-       :detail
-FROM outbox WHERE id = :id
+WRITE_SENT = """
+INSERT INTO outbox_sent (seq, sent_at_ms, isolated, attempts, sends, first_sent_at_ms, history)
+SELECT seq, :settled_at_ms, :isolated, :attempts, :sends, :first_sent_at_ms, :history
+FROM outbox WHERE event_id = :id
+"""
+WRITE_DONE = """
+INSERT INTO outbox_done (seq, dead, settled_at_ms, isolated, attempts, sends, first_sent_at_ms,
+                         history, reason, detail)
+SELECT seq, :dead, :settled_at_ms, :isolated, :attempts, :sends, :first_sent_at_ms, :history,
+       :reason, :detail
+FROM outbox WHERE event_id = :id
 """
 DISPLACE = tuple(
-    f"DELETE FROM {place} WHERE seq IN (SELECT seq FROM outbox WHERE {_NAMED})"
-    for place in ("ready", "claims", "done")
+    f"DELETE FROM outbox_{place} WHERE seq IN (SELECT seq FROM outbox WHERE {_NAMED})"
+    for place in ("ready", "claims", "sent", "done")
 )
 REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
-SCOPES = "SELECT scope, scope_id, settings FROM scopes ORDER BY scope, scope_id"
-AUDIT = "SELECT at, actor, action, detail FROM audit WHERE action <> 'move' ORDER BY seq"
+SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
+AUDIT = """
+SELECT at_ms, actor, action, detail FROM outbox_audit WHERE action <> 'move' ORDER BY id
+"""
 PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
-MOVES = "SELECT detail FROM audit WHERE action = 'move' ORDER BY seq"
-NOTE = "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)"
+MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
+NOTE = "INSERT INTO outbox_audit (at_ms, actor, action, detail) VALUES (?, ?, ?, ?)"
 
-_ALONE = 8
+_ACCEPTED_AT_MS = 5
+_ISOLATED = 9
 
 
 class SqliteLedger:
@@ -96,7 +108,7 @@ class SqliteLedger:
             for event in events:
                 values = _values(event, payloads[event.id])
                 self._connection.execute(WRITE, values)
-                place = MAKE_READY if event.state == "pending" else MAKE_DONE
+                place = {"pending": WRITE_READY, "sent": WRITE_SENT}.get(event.state, WRITE_DONE)
                 self._connection.execute(place, values)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -118,9 +130,9 @@ class SqliteLedger:
         """See Ledger."""
         run = self._connection
         with self._transaction():
-            run.execute("DELETE FROM scopes")
-            run.executemany("INSERT INTO scopes VALUES (?, ?, ?, 0)", scopes)
-            run.execute("DELETE FROM audit WHERE action <> 'move'")
+            run.execute("DELETE FROM outbox_settings")
+            run.executemany("INSERT INTO outbox_settings VALUES (?, ?, ?)", scopes)
+            run.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
             run.executemany(NOTE, audit)
             run.execute(
                 "UPDATE outbox_delivery SET paused_by = ?, revision = revision + 1", (paused_by,)
@@ -172,26 +184,28 @@ def open_sqlite_ledger(path: Path) -> Iterator[SqliteLedger]:
 
 
 def _copied(row: tuple[Any, ...]) -> Copied:
-    *fields, reason, detail, history, trace, key, key_digest, payload = row
-    fields[_ALONE] = bool(fields[_ALONE])
+    *fields, reason, detail, history, trace, key, key_digest, payload, inngest_id, prefix = row
+    ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], inngest_id)
+    fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    return Copied(*[*fields, *words, notes, trace, key, key_digest, payload_sha256])
+    return Copied(*[*fields, *words, notes, trace, key, key_digest, payload_sha256, ulid])
 
 
 def _values(event: Copied, payload: bytes) -> dict[str, object]:
     return {
         "id": event.id,
         "name": event.name,
+        "owner": event.owner,
         "user_id": event.user_id,
-        "accepted_at": event.accepted_at_ms,
+        "accepted_at_ms": event.accepted_at_ms,
         "dead": int(event.state == "dead"),
         "attempts": event.attempts,
         "sends": event.sends,
         "isolated": int(event.isolated),
-        "first_sent_at": event.first_sent_at_ms,
-        "settled_at": event.settled_at_ms,
+        "first_sent_at_ms": event.first_sent_at_ms,
+        "settled_at_ms": event.settled_at_ms,
         "reason": event.reason,
         "detail": event.detail,
         "history": _json([{"at": at_ms, "note": note} for at_ms, note in event.history])
@@ -200,6 +214,7 @@ def _values(event: Copied, payload: bytes) -> dict[str, object]:
         "trace": event.trace,
         "key": event.key,
         "key_digest": event.key_digest,
+        "inngest_id": event.inngest_id,
         "payload": payload,
     }
 

@@ -1,0 +1,71 @@
+"""Applying migrations to a PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+CONNECT_TIMEOUT_SECONDS = 5
+ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
+
+# A migration that waits for a table's lock holds up everybody behind it: it gives up instead.
+_LIMITS = "SET LOCAL lock_timeout = '10s'"
+_LOCK = "SELECT pg_advisory_xact_lock(%s)"
+_HAS_RECORD = "SELECT to_regclass('outbox_migrations') IS NOT NULL"
+_MAKE_RECORD = """
+CREATE TABLE outbox_migrations (
+    id text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+_APPLIED = "SELECT id FROM outbox_migrations"
+_RECORD = "INSERT INTO outbox_migrations (id) VALUES (%s)"
+
+
+class PostgresSchema:
+    """The schema of the database at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def applied(self) -> set[str]:
+        """The ids of the migrations that are applied. Changes nothing."""
+        with self._connected() as connection:
+            return _applied(connection)
+
+    def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
+        """Apply those that are not applied yet, one transaction each; returns their ids.
+
+        The lock goes with each transaction, so that it holds behind pgbouncer too.
+        """
+        with self._connected() as connection:
+            return [one[0] for one in migrations if _apply_one(connection, *one)]
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **conninfo_to_dict(self._url)}
+        return psycopg.connect(
+            make_conninfo("", **options), autocommit=True, prepare_threshold=None
+        )
+
+
+def _applied(connection: psycopg.Connection[Any]) -> set[str]:
+    if not connection.execute(_HAS_RECORD).fetchall()[0][0]:
+        return set()
+    return {one for (one,) in connection.execute(_APPLIED)}
+
+
+def _apply_one(connection: psycopg.Connection[Any], migration_id: str, text: str) -> bool:
+    """Whether it was this process that applied it."""
+    with connection.transaction():
+        connection.execute(_LOCK, (ADVISORY_LOCK,))
+        connection.execute(_LIMITS)
+        if not connection.execute(_HAS_RECORD).fetchall()[0][0]:
+            connection.execute(_MAKE_RECORD)
+        elif migration_id in _applied(connection):
+            return False
+        connection.execute(text.encode())
+        connection.execute(_RECORD, (migration_id,))
+        return True

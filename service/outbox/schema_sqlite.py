@@ -1,0 +1,103 @@
+"""Applying migrations to an SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from service.outbox.clock import wall_now_ms
+
+BUSY_SECONDS = 30.0
+
+_HAS_RECORD = "SELECT 1 FROM sqlite_master WHERE name = 'outbox_migrations'"
+_MAKE_RECORD = """
+CREATE TABLE IF NOT EXISTS outbox_migrations (
+    id            TEXT    PRIMARY KEY,
+    applied_at_ms INTEGER NOT NULL
+) STRICT
+"""
+_APPLIED = "SELECT id FROM outbox_migrations"
+_RECORD = "INSERT INTO outbox_migrations VALUES (?, ?)"
+
+
+class SqliteSchema:
+    """The schema of the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def applied(self) -> set[str]:
+        """The ids of the migrations that are applied. Changes nothing, makes no file."""
+        if not self._path.exists():
+            return set()
+        with self._connected() as connection:
+            return _applied(connection)
+
+    def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
+        """Apply those that are not applied yet, one transaction each; returns their ids."""
+        make_folder(self._path.parent)
+        with _folder_lock(self._path.parent), self._connected(make=True) as connection:
+            connection.execute(_MAKE_RECORD)
+            applied = _applied(connection)
+            missing = [one for one in migrations if one[0] not in applied]
+            for migration_id, text in missing:
+                _apply_one(connection, migration_id, text)
+            return [migration_id for migration_id, _ in missing]
+
+    @contextlib.contextmanager
+    def _connected(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
+        if make:
+            # Its owner's alone: it holds payloads. SQLite gives its log the same mode.
+            self._path.touch(mode=0o600, exist_ok=True)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS)
+        with contextlib.closing(connection):
+            if make:
+                # Both stay with the file; the first has no effect once a table exists.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA journal_mode = WAL")
+            yield connection
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it, and sync the entry of each in its parent."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        descriptor = os.open(one.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _applied(connection: sqlite3.Connection) -> set[str]:
+    if connection.execute(_HAS_RECORD).fetchone() is None:
+        return set()
+    return {one for (one,) in connection.execute(_APPLIED)}
+
+
+def _apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
+    """`executescript` commits what is open, so the script itself begins the transaction."""
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{text}")
+        connection.execute(_RECORD, (migration_id, wall_now_ms()))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Lock the folder, not the file: closing a second handle of the file drops SQLite's locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
