@@ -7,10 +7,8 @@ configuration one start at a time. A change here must keep each name equal to th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import (
@@ -19,13 +17,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.config.faults import cross_faults
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
-_MIN_SECRET_CHARS = 16
-_INNGEST_URL = re.compile(
-    r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
-)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -133,7 +128,7 @@ class Settings(BaseSettings):
             settings = cls._from_variables(
                 {key: value for key, value in given.items() if key not in names}
             )
-        faults += settings._cross_faults()  # noqa: SLF001
+        faults += cross_faults(settings)
         if faults:
             raise ConfigurationError(faults)
         return settings
@@ -209,81 +204,6 @@ class Settings(BaseSettings):
         """
         prefix = "sqlite:///"
         return self.outbox_url[len(prefix) :] if self.outbox_url.startswith(prefix) else None
-
-    def _cross_faults(self) -> list[str]:
-        return [
-            *self._store_faults(),
-            *self._secret_faults(),
-            *self._inngest_faults(),
-            *self._origin_faults(),
-        ]
-
-    def _store_faults(self) -> Iterator[str]:
-        sqlite = self.sqlite_path is not None
-        if not sqlite and _split_url(self.outbox_url).scheme not in ("postgresql", "postgres"):
-            yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
-        if self.sqlite_path in ("", ":memory:"):
-            yield "OUTBOX_URL: name a file after sqlite:///"
-        if sqlite and self.web_concurrency > 1:
-            yield (
-                "WEB_CONCURRENCY: an SQLite outbox has exactly one writing process; "
-                "use PostgreSQL for more"
-            )
-
-    def _secret_faults(self) -> Iterator[str]:
-        for index, secret in enumerate(self.session_secret):
-            if len(secret.get_secret_value()) < _MIN_SECRET_CHARS:
-                yield (
-                    f"SESSION_SECRET: secret {index + 1} is shorter than "
-                    f"{_MIN_SECRET_CHARS} characters"
-                )
-        oidc = (self.oidc_issuer, self.oidc_client_id)
-        if any(oidc) and not all(oidc):
-            yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
-        issuer = _split_url(self.oidc_issuer or "https://")
-        if issuer.scheme != "https" and issuer.hostname not in _LOOPBACK:
-            yield "OIDC_ISSUER: write it as https://host or https://host/path"
-        if self.production:
-            if not self.session_secret:
-                yield "SESSION_SECRET: required in production"
-            if self.dev_login:
-                yield "DEV_LOGIN: the development sign-in can't be used in production"
-
-    def _inngest_faults(self) -> Iterator[str]:
-        if not self.inngest_event_key and not self.inngest_dev_mode:
-            yield "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
-        if self.confirm == "on" and not self.inngest_signing_key and not self.inngest_dev_mode:
-            yield "OUTBOX_CONFIRM: on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"
-        for variable, url in (
-            ("INNGEST_DEV", self.inngest_dev_url),
-            ("INNGEST_BASE_URL", self.inngest_base_url),
-            ("INNGEST_API_BASE_URL", self.inngest_api_base_url),
-            ("INNGEST_EVENT_API_BASE_URL", self.inngest_event_api_base_url),
-        ):
-            # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
-            if url and not _INNGEST_URL.fullmatch(url):
-                yield (
-                    f"{variable}: write http://host:port or https://host; "
-                    "a host without a dot needs its port"
-                )
-
-    def _origin_faults(self) -> Iterator[str]:
-        for origin in self.allowed_origins:
-            parts = _split_url(origin)
-            if (
-                parts.scheme not in ("http", "https")
-                or origin != f"{parts.scheme}://{parts.netloc}"
-            ):
-                yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
-                return
-
-
-def _split_url(url: str) -> SplitResult:
-    """The parts of a URL, all of them empty when it is none."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

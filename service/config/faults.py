@@ -1,0 +1,98 @@
+"""What is wrong with a configuration although each variable is right by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    from service.config.settings import Settings
+
+_MIN_SECRET_CHARS = 16
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_INNGEST_URL = re.compile(
+    r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
+)
+_FLAGS = ("0", "1", "false", "true")
+
+
+def cross_faults(settings: Settings) -> list[str]:
+    """A sentence for each fault; it begins with the variable's name."""
+    return [
+        *_store_faults(settings),
+        *_secret_faults(settings),
+        *_inngest_faults(settings),
+        *_origin_faults(settings),
+    ]
+
+
+def _store_faults(settings: Settings) -> Iterator[str]:
+    sqlite = settings.sqlite_path is not None
+    if not sqlite and _split_url(settings.outbox_url).scheme not in ("postgresql", "postgres"):
+        yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
+    if settings.sqlite_path in ("", ":memory:"):
+        yield "OUTBOX_URL: name a file after sqlite:///"
+    if sqlite and settings.web_concurrency > 1:
+        yield (
+            "WEB_CONCURRENCY: an SQLite outbox has exactly one writing process; "
+            "use PostgreSQL for more"
+        )
+
+
+def _secret_faults(settings: Settings) -> Iterator[str]:
+    for index, secret in enumerate(settings.session_secret):
+        if len(secret.get_secret_value()) < _MIN_SECRET_CHARS:
+            yield (
+                f"SESSION_SECRET: secret {index + 1} is shorter than {_MIN_SECRET_CHARS} characters"
+            )
+    oidc = (settings.oidc_issuer, settings.oidc_client_id)
+    if any(oidc) and not all(oidc):
+        yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
+    issuer = _split_url(settings.oidc_issuer or "https://")
+    if issuer.scheme != "https" and issuer.hostname not in _LOOPBACK:
+        yield "OIDC_ISSUER: write it as https://host or https://host/path"
+    if settings.production:
+        if not settings.session_secret:
+            yield "SESSION_SECRET: required in production"
+        if settings.dev_login:
+            yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+
+def _inngest_faults(settings: Settings) -> Iterator[str]:
+    if not settings.inngest_event_key and not settings.inngest_dev_mode:
+        yield "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
+    if settings.confirm == "on" and not (settings.inngest_signing_key or settings.inngest_dev_mode):
+        yield "OUTBOX_CONFIRM: on needs INNGEST_SIGNING_KEY, to ask Inngest's REST API"
+    flag = (settings.inngest_dev or "").lower()
+    if flag and settings.inngest_dev_url is None and flag not in _FLAGS:
+        yield "INNGEST_DEV: write 1, 0 or the dev server's address, such as http://127.0.0.1:8288"
+    for variable, url in (
+        ("INNGEST_DEV", settings.inngest_dev_url),
+        ("INNGEST_BASE_URL", settings.inngest_base_url),
+        ("INNGEST_API_BASE_URL", settings.inngest_api_base_url),
+        ("INNGEST_EVENT_API_BASE_URL", settings.inngest_event_api_base_url),
+    ):
+        # The SDK passes over a URL that it can't take and sends to Inngest's cloud instead.
+        if url and not _INNGEST_URL.fullmatch(url):
+            yield (
+                f"{variable}: write http://host:port or https://host; "
+                "a host without a dot needs its port"
+            )
+
+
+def _origin_faults(settings: Settings) -> Iterator[str]:
+    for origin in settings.allowed_origins:
+        parts = _split_url(origin)
+        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
+            yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
+            return
+
+
+def _split_url(url: str) -> SplitResult:
+    """The parts of a URL, all of them empty when it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
