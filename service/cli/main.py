@@ -7,26 +7,19 @@ opened.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from typing import Annotated
 
 import typer
 import uvloop
-from pydantic import SecretStr
 
 from service.cli import inngest_worker
+from service.cli.check import check
 from service.cli.demo.demo import Pace, demo
 from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
 from service.cli.startup import exit_on_fault, load_settings
-from service.config.settings import Settings
-from service.documents.bucket import Bucket
 from service.observe.logs import configure_logs
 from service.outbox import schema
-
-_HIDDEN = "********"
-# The one in user:password@host, and the one among an address's parameters.
-_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)|(?<=[?&]password=)[^&\s]*")
 
 app = typer.Typer(
     add_completion=False,
@@ -122,31 +115,14 @@ def migrate_command() -> None:
 def check_command(
     *, show: Annotated[bool, typer.Option(help="Print the effective settings.")] = True
 ) -> None:
-    """Check the configuration and print it, secrets hidden; exits with 2 when it is faulty.
+    """Check the configuration, Inngest and the bucket, and print the settings, secrets hidden.
 
-    What S3 says is a line on standard error and no fault: it may be away for a while.
+    Exits with 2 when the configuration is faulty, with 1 when Inngest or the bucket would not
+    serve.
     """
     with exit_on_fault():
-        settings = load_settings()
-        if show:
-            for variable, field in settings.variables().items():
-                typer.echo(f"{variable}={_shown(getattr(settings, field))}")
-        typer.echo(f"storage: {asyncio.run(_storage(settings))}", err=True)
-
-
-async def _storage(settings: Settings) -> str:
-    if not settings.s3_bucket or not settings.s3_region:
-        return f"not configured: {', '.join(settings.missing_storage)}"
-    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
-        return await bucket.probe() or "ok"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return _HIDDEN
-    if isinstance(value, tuple):
-        return ",".join(_shown(one) for one in value)
-    return "" if value is None else _PASSWORD.sub(_HIDDEN, str(value))
+        if code := check(load_settings(), show=show):
+            raise typer.Exit(code)
 
 
 def main() -> None:

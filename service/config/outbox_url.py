@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit
 
 from service.errors import OutboxNotFoundError
 
 SQLITE_PREFIX = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 _HIDDEN = "********"
+# What stands between the user's name and the last @, whatever it holds.
+_USER_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)")
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&]*(?:password|token|secret|key)[^=&]*=)[^&\s]*", re.IGNORECASE
+)
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -27,22 +32,12 @@ def sqlite_path(url: str) -> Path | None:
     )
 
 
-def without_password(url: str) -> str:
-    """The address with its passwords hidden, for people and logs.
+def redacted_url(url: str) -> str:
+    """An address with its passwords and tokens hidden, for people and logs.
 
-    >>> without_password("postgresql://ada:secret@db/outbox?sslmode=require&sslpassword=x")
+    >>> redacted_url("postgresql://ada:secret@db/outbox?sslmode=require&sslpassword=x")
     'postgresql://ada:********@db/outbox?sslmode=require&sslpassword=********'
-    >>> without_password("sqlite:///data/outbox.db")
+    >>> redacted_url("sqlite:///data/outbox.db")
     'sqlite:///data/outbox.db'
     """
-    if not url.startswith(_POSTGRESQL):
-        return url
-    parts = urlsplit(url)
-    user_info, at, hosts = parts.netloc.rpartition("@")
-    user, colon, _ = user_info.partition(":")
-    netloc = f"{user}{colon}{_HIDDEN if colon else ''}{at}{hosts}"
-    query = "&".join(
-        f"{name}={_HIDDEN if 'password' in name.lower() else quote(value, safe='/:')}"
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    )
-    return parts._replace(netloc=netloc, query=query).geturl()
+    return _SECRET_PARAMETER.sub(rf"\1{_HIDDEN}", _USER_PASSWORD.sub(_HIDDEN, url))

@@ -191,6 +191,17 @@ class Settings(BaseSettings):
         return [name for name, field in inngest if getattr(self, field) is not None]
 
     @property
+    def names_inngest(self) -> bool:
+        """Whether a variable says where events go or by which key."""
+        named = (
+            self.inngest_event_key,
+            self.inngest_dev,
+            self.inngest_base_url,
+            self.inngest_event_api_base_url,
+        )
+        return any(one is not None for one in named)
+
+    @property
     def missing_storage(self) -> list[str]:
         """The variables without which no document can be handed over."""
         needed = {"AWS_S3_REGION": self.s3_region, "AWS_S3_BUCKET": self.s3_bucket}

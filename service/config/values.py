@@ -27,6 +27,19 @@ def parse_duration(value: object) -> object:
     return float(found.group(1)) * _UNIT_SECONDS[unit]
 
 
+def spelled_duration(seconds: float) -> str:
+    """A duration as `parse_duration` reads it, in the largest unit that divides it.
+
+    >>> spelled_duration(604800.0), spelled_duration(90.0), spelled_duration(0.25)
+    ('7d', '90s', '250ms')
+    """
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = seconds / _UNIT_SECONDS[unit]
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds:g}s"
+
+
 def _split(value: object) -> object:
     if not isinstance(value, str):
         return value

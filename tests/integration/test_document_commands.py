@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from service.fake_inngest.faults import ScriptedAnswer
 
 LEAN = """
 import sys
@@ -72,23 +75,36 @@ def test_check_tells_that_the_storage_is_well(run, s3_url, bucket_name):
         AWS_SECRET_ACCESS_KEY="testing",
     )
     assert done.returncode == 0
-    assert done.stderr.strip() == "storage: ok"
+    assert "storage: ok" in done.stderr
+    assert "OUTBOX_RETENTION=7d" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("environ", "sentence"),
-    [
-        ({}, "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET"),
-        (
-            {"AWS_S3_BUCKET": "documents", "AWS_S3_REGION": "eu-west-1"},
-            "storage: No usable AWS credentials were found.",
-        ),
-    ],
-)
-def test_check_tells_of_storage_in_trouble_and_calls_it_no_fault(run, environ, sentence):
-    done = run("-m", "service", "check", **environ)
+def test_check_fails_when_the_configured_bucket_can_not_be_used(run):
+    done = run("-m", "service", "check", AWS_S3_BUCKET="documents", AWS_S3_REGION="eu-west-1")
+    assert done.returncode == 1
+    assert "storage: No usable AWS credentials were found." in done.stderr
+
+
+def test_check_names_the_storage_variables_that_are_missing(run):
+    done = run("-m", "service", "check")
     assert done.returncode == 0
-    assert done.stderr.strip() == sentence
+    assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
+
+
+async def test_check_tells_whether_inngest_takes_the_key(run, inngest_api):
+    good = await asyncio.to_thread(run, "-m", "service", "check", INNGEST_DEV=inngest_api.url)
+    assert good.returncode == 0
+    assert f"inngest: {inngest_api.url} answers and takes the event key" in good.stderr
+    inngest_api.faults.add(ScriptedAnswer(401), times=None)
+    bad = await asyncio.to_thread(run, "-m", "service", "check", INNGEST_DEV=inngest_api.url)
+    assert bad.returncode == 1
+    assert f"inngest: {inngest_api.url} refuses the event key (HTTP 401)" in bad.stderr
+
+
+def test_check_tells_of_an_inngest_that_is_configured_and_away(run):
+    done = run("-m", "service", "check", INNGEST_DEV="http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "inngest: http://127.0.0.1:1 does not answer as Inngest does" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -97,12 +113,20 @@ def test_check_tells_of_storage_in_trouble_and_calls_it_no_fault(run, environ, s
         "postgresql://u:tell-nobody@h/x",
         "postgresql://u:tell/@nobody@h",
         "postgresql:///x?password=tell-nobody",
+        "postgresql://h/x?sslpassword=tell-nobody",
     ],
 )
 def test_check_hides_the_password_in_an_address(run, address):
     done = run("-m", "service", "check", OUTBOX_URL=address)
     assert "OUTBOX_URL=postgresql://" in done.stdout
     assert "********" in done.stdout
+    assert "tell" not in done.stdout
+
+
+def test_check_hides_the_token_in_a_tracing_address(run):
+    endpoint = "https://collector.example.com/v1?api-token=tell-nobody"
+    done = run("-m", "service", "check", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT=https://collector" in done.stdout
     assert "tell" not in done.stdout
 
 

@@ -9,7 +9,7 @@ from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Json, Url
 from service.cli.outbox.tables import console, print_json, stats_table
-from service.config.outbox_url import without_password
+from service.config.outbox_url import redacted_url
 from service.operations.views import stats_view
 from service.outbox.model import Stats
 
@@ -20,7 +20,7 @@ def stats(*, url: Url = DEFAULT_URL, json: Json = False) -> None:
     Example: `outbox stats --json`
     """
     view = stats_view(run(_stats(url)), serving=is_served(url))
-    address = without_password(url)
+    address = redacted_url(url)
     if json:
         print_json({"outbox": address, **msgspec.to_builtins(view)})
         return

@@ -1,0 +1,59 @@
+"""Asking the neighbours whether they would serve us: Inngest and the bucket.
+
+A probe stores nothing: Inngest is sent an empty list of events, the bucket is only looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aiohttp
+
+from service.bootstrap.identity import plain
+from service.bootstrap.inngest import make_client
+from service.config.settings import Settings
+from service.documents.bucket import Bucket
+from service.relay.inngest import InngestSender
+
+_OK = 200
+_KEY_REFUSED = (401, 403, 404)
+_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a neighbour said. `ok` is None where it was not asked: it is not configured."""
+
+    ok: bool | None
+    words: str
+
+
+async def probe_inngest(settings: Settings) -> Probe:
+    """Whether Inngest answers and takes the event key. Takes 10 s at most."""
+    client = make_client(settings)
+    origin = client.event_api_origin
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        sender = InngestSender(
+            http,
+            origin=origin,
+            key=client.event_key or "",
+            fallback_key=plain(settings.inngest_event_key_fallback),
+            environment=client.env,
+            timeout_seconds=_PROBE_SECONDS,
+        )
+        answer = await sender.send(b"")
+    if answer.status == _OK:
+        return Probe(ok=True, words=f"{origin} answers and takes the event key")
+    if answer.status in _KEY_REFUSED:
+        return Probe(ok=False, words=f"{origin} refuses the event key (HTTP {answer.status})")
+    said = f"HTTP {answer.status}" if answer.status else answer.words
+    return Probe(ok=False, words=f"{origin} does not answer as Inngest does ({said})")
+
+
+async def probe_storage(settings: Settings) -> Probe:
+    """Whether the bucket is there and may be used. Takes some seconds at most."""
+    if not settings.s3_bucket or not settings.s3_region:
+        return Probe(ok=None, words=f"not configured: {', '.join(settings.missing_storage)}")
+    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
+        fault = await bucket.probe()
+    return Probe(ok=fault is None, words=fault or "ok")

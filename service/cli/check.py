@@ -1,0 +1,63 @@
+"""`python -m service check`: the configuration, and what the neighbours say to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import typer
+from pydantic import ByteSize, SecretStr
+
+from service.bootstrap.probes import Probe, probe_inngest, probe_storage
+from service.config.outbox_url import redacted_url
+from service.config.settings import Settings
+from service.config.values import spelled_duration
+from service.outbox.sqlite.connection import has_wal_reset_bug
+
+NEIGHBOUR_FAULT = 1
+_HIDDEN = "********"
+
+
+def check(settings: Settings, *, show: bool) -> int:
+    """Print the settings and what the neighbours say; returns the exit code.
+
+    1 when Inngest or the bucket is configured and would not serve. Secrets are hidden.
+    """
+    if show:
+        for variable, field in settings.variables().items():
+            typer.echo(f"{variable}={shown(field, getattr(settings, field))}")
+    inngest, storage = asyncio.run(_probe(settings))
+    typer.echo(f"inngest: {inngest.words}", err=True)
+    typer.echo(f"storage: {storage.words}", err=True)
+    if settings.sqlite_path and has_wal_reset_bug(sqlite3.sqlite_version_info):
+        typer.echo(
+            f"sqlite: version {sqlite3.sqlite_version} can corrupt a file that several processes "
+            "write (fixed in 3.51.3). The service is the only writer of its file.",
+            err=True,
+        )
+    return NEIGHBOUR_FAULT if False in (inngest.ok, storage.ok) else 0
+
+
+async def _probe(settings: Settings) -> tuple[Probe, Probe]:
+    inngest, storage = await asyncio.gather(probe_inngest(settings), probe_storage(settings))
+    if not inngest.ok and not settings.names_inngest:
+        # Nothing is configured: the dev server at its usual address may be started later.
+        inngest = Probe(ok=None, words=inngest.words)
+    return inngest, storage
+
+
+def shown(field: str, value: object) -> str:
+    """A setting as it could be written in the environment, without secrets.
+
+    >>> shown("retention_seconds", 604800.0), shown("session_secret", (SecretStr("x"),))
+    ('7d', '********')
+    """
+    if isinstance(value, SecretStr):
+        return _HIDDEN
+    if isinstance(value, tuple):
+        return ",".join(shown(field, one) for one in value)
+    if field.endswith("_seconds") and isinstance(value, float):
+        return spelled_duration(value)
+    if isinstance(value, ByteSize):
+        return str(int(value))
+    return "" if value is None else redacted_url(str(value))
