@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
+import structlog
+
 from service.app_settings.app_settings import Scopes
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder, Recorder
@@ -16,6 +18,9 @@ from service.outbox.ports import Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.retention import Tidied
 from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.volume import loss_of_volume
+
+log = structlog.get_logger(__name__)
 
 
 class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
@@ -67,6 +72,8 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
         async with open_outbox(settings, recorder=recorder) as outbox:
             yield outbox
         return
+    if fault := loss_of_volume(Path(settings.sqlite_path)):
+        log.warning("outbox_may_be_lost", reason=fault)
     recorder.gauge("notify_ok", 1.0)  # one process has nobody to notify
     with control_address() as address:
         async with contextlib.AsyncExitStack() as stack:

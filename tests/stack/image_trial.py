@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from tests.stack.command import run
+from tests.stack.command import StackError, run
 from tests.stack.images import PYTHON, ROOT
 from tests.stack.table import Table
 
@@ -13,6 +13,8 @@ IMAGE = "inngest-outbox:local"
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 MAX_ADDED_MB = 160
 FAULTY = 2
+START_SECONDS = 30
+NAMED_VOLUME = "outbox-stack-named:/var/lib/outbox"
 
 
 def build_image(table: Table, *, base: str | None) -> None:
@@ -49,8 +51,30 @@ def look_into_image(table: Table) -> None:
         f"exit {done.returncode}: {done.stderr.strip().splitlines()[-1]}",
         good=done.returncode == FAULTY and "SESSION_SECRET" in done.stderr,
     )
+    for kind, volume in (("anonymous", "/var/lib/outbox"), ("named", NAMED_VOLUME)):
+        warned = "outbox_may_be_lost" in _said_at_start(f"--volume={volume}")
+        figure = "warns" if warned else "no warning"
+        table.add(f"image: on a volume, {kind}", figure, good=warned == (kind == "anonymous"))
+    run("docker", "volume", "rm", NAMED_VOLUME.split(":", maxsplit=1)[0])
     labels = _inspect(IMAGE)["Config"]["Labels"]
     table.add("image: labels", str(len(labels)), good="org.opencontainers.image.title" in labels)
+
+
+def _said_at_start(*options: str) -> str:
+    """What a service says until it listens."""
+    settings = ("--env=APP_ENV=development", "--env=INNGEST_DEV=http://inngest.invalid:8288")
+    container = run("docker", "run", "--detach", *HARDENED, *settings, *options, IMAGE).stdout
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            done = run("docker", "logs", container.strip())
+            if "Listening" in done.stdout:
+                return done.stdout + done.stderr
+            if time.monotonic() > deadline:
+                raise StackError(f"it doesn't listen: {done.stdout}{done.stderr}")
+            time.sleep(0.2)
+    finally:
+        run("docker", "rm", "--force", "--volumes", container.strip())
 
 
 def _inside(*command: str) -> str:

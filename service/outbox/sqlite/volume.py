@@ -1,0 +1,54 @@
+"""Whether the database lies where it outlives its container and the machine's next start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+MOUNTS = Path("/proc/self/mountinfo")
+# Docker names a volume that was given no name by 64 hexadecimal digits.
+_ANONYMOUS = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
+_ROOT, _POINT = 3, 4  # fields of a line
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def loss_of_volume(database: Path) -> str | None:
+    """Why the rows may go without being deleted, as a sentence; None on an ordinary disk.
+
+    None also where the system doesn't say what is mounted.
+    """
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return fault_of_mount(PurePosixPath(database.resolve()), mounts)
+
+
+def fault_of_mount(database: PurePosixPath, mounts: str) -> str | None:
+    """The same from the text of /proc/self/mountinfo."""
+    found = (_parsed(line) for line in mounts.splitlines())
+    over = [mount for mount in found if mount and database.is_relative_to(mount[0])]
+    if not over:
+        return None
+    # Of two mounts on one point the later one is seen.
+    _, root, kind = max(over, key=lambda mount: len(mount[0].parts))
+    if kind in ("tmpfs", "ramfs"):
+        return "The outbox is in memory: its events are gone after the machine's next start."
+    if kind == "overlay":
+        return "The outbox is in the container itself: its events go with it. Mount a named volume."
+    if _ANONYMOUS.search(root):
+        return "The outbox is on an anonymous volume: its events go with it. Mount a named volume."
+    return None
+
+
+def _parsed(line: str) -> tuple[PurePosixPath, str, str] | None:
+    """Where, from which root, which kind of file system."""
+    left, separator, right = line.partition(" - ")
+    fields, kind = left.split(), right.split()
+    if not separator or not fields[_POINT:] or not kind:
+        return None
+    return PurePosixPath(_plain(fields[_POINT])), _plain(fields[_ROOT]), kind[0]
+
+
+def _plain(field: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
