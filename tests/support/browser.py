@@ -84,6 +84,9 @@ class Browser:
         cookie = {"name": name, "value": value, "path": "/", "httpOnly": True}
         await self._post("cookie", {"cookie": cookie})
 
+    async def fill(self, selector: str, text: str) -> None:
+        await self._post(f"element/{await self._find(selector)}/value", {"text": text})
+
     async def delete_cookies(self) -> None:
         async with self._http.delete(f"{self._url}/cookie"):
             pass
