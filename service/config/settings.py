@@ -1,8 +1,7 @@
 """The process's configuration: one frozen model, read once from the environment.
 
-`Settings.load` is the only door. It reports every fault at once, so that nobody repairs a
-configuration one start at a time. A change here must keep each name equal to the variable that
-`variables.py` explains.
+Make settings with `Settings.load`: it reports every fault at once. Each field is a variable, under
+its name or alias in capitals. `variables.py` has the meaning of each variable.
 """
 
 from __future__ import annotations
@@ -10,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ByteSize, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from service.config.faults import cross_faults
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
@@ -24,10 +18,10 @@ from service.errors import ConfigurationError
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that the environment decides. Durations are seconds, sizes bytes."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = ConfigDict(frozen=True)
 
     app_env: Annotated[Literal["development", "production"], BeforeValidator(lower)] = "development"
     host: str = "127.0.0.1"
@@ -94,19 +88,6 @@ class Settings(BaseSettings):
         "info"
     )
     log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(lower)] = "auto"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the environment mapping given to `load` only."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

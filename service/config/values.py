@@ -6,7 +6,6 @@ import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
@@ -60,7 +59,7 @@ def _blank_is_none(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
