@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import logging
 
+import aiohttp
 import inngest
 
+from service.config.destination import confirmation_mode
 from service.config.settings import Settings
+from service.relay.inngest_events import InngestEvents
 
 APP_ID = "documents"
 _DEV_EVENT_KEY = "NO_EVENT_KEY_SET"  # what the SDK itself sends where none is needed
@@ -21,18 +24,36 @@ def make_client(settings: Settings) -> inngest.Inngest:
     """A client of its own; 15 ms of CPU, so one for each running loop.
 
     Its `event_key` is always set, its origins are absolute URLs, and `is_production` is false where
-    events go to a dev server. The SDK itself reads INNGEST_SIGNING_KEY. Makes no call.
+    events go to a dev server. Makes no call.
     """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    key = settings.inngest_event_key
+    key, signing_key = settings.inngest_event_key, settings.inngest_signing_key
     base = settings.inngest_base_url or settings.inngest_dev_url
     return inngest.Inngest(
         app_id=APP_ID,
         api_base_url=settings.inngest_api_base_url or base,
         event_api_base_url=settings.inngest_event_api_base_url or base,
         event_key=key.get_secret_value() if key else _DEV_EVENT_KEY,
+        signing_key=signing_key.get_secret_value() if signing_key else None,
         env=settings.inngest_env,
         is_production=not settings.inngest_dev_mode,
         logger=logging.getLogger("inngest"),
+    )
+
+
+def make_inngest_events(
+    settings: Settings, http: aiohttp.ClientSession, *, timeout_seconds: float
+) -> InngestEvents | None:
+    """Inngest's REST API, None where it can't be asked: it wants a signing key or a dev server."""
+    if not confirmation_mode(settings).can_ask:
+        return None
+    client = make_client(settings)
+    key = settings.inngest_signing_key
+    return InngestEvents(
+        http,
+        origin=client.api_origin,
+        signing_key=key.get_secret_value() if key and client.is_production else None,
+        environment=client.env,
+        timeout_seconds=timeout_seconds,
     )

@@ -11,28 +11,23 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
 from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings, load_defaults
+from service.bootstrap.delivery import run_relay
 from service.bootstrap.following import start_follower
-from service.bootstrap.identity import plain
-from service.bootstrap.inngest import make_client
+from service.bootstrap.http import make_http
 from service.bootstrap.stores import Outbox, open_served_outbox
-from service.bootstrap.tracing import Tracing, start_tracing
+from service.bootstrap.tracing import start_tracing
 from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
 from service.observe.metrics import PrometheusRecorder
-from service.observe.recorder import Recorder
 from service.operations.sampler import Sampler
-from service.outbox.retention import keep_tidy
-from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.supervisor import Supervisor, run_supervisor
 
-_HUNG_SECONDS = 30.0
 _ONE_PROCESS = (
     "OUTBOX_URL: an SQLite outbox has exactly one process, which delivers too; "
     "use PostgreSQL to serve without a relay"
@@ -72,7 +67,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
             relay = await stack.enter_async_context(
                 run_relay(settings, outbox, recorder, supervisor, tracing)
             )
-        http = await stack.enter_async_context(_http(limit=20))
+        http = await stack.enter_async_context(make_http(limit=20))
         follower = start_follower(settings, outbox, http, supervisor)
         bucket = await stack.enter_async_context(_bucket(settings))
         running = Running(
@@ -101,58 +96,6 @@ async def run_relay_alone(settings: Settings) -> AsyncIterator[Supervisor]:
             run_relay(settings, outbox, recorder, supervisor, tracing),
         ):
             yield supervisor
-
-
-@contextlib.asynccontextmanager
-async def run_relay(
-    settings: Settings,
-    outbox: Outbox,
-    recorder: Recorder,
-    supervisor: Supervisor,
-    tracing: Tracing | None = None,
-) -> AsyncIterator[Relay]:
-    """A relay at work; leaving it lets sends under way settle."""
-    client = make_client(settings)
-    async with _http(limit=settings.senders * 2) as http:
-        sender = InngestSender(
-            http,
-            origin=client.event_api_origin,
-            key=client.event_key or "",
-            fallback_key=plain(settings.inngest_event_key_fallback),
-            environment=client.env,
-            timeout_seconds=settings.send_timeout_seconds,
-        )
-        relay = Relay(
-            outbox,
-            sender,
-            recorder,
-            max_events=settings.batch_events,
-            max_bytes=settings.batch_bytes,
-            senders=settings.senders,
-            send_timeout_seconds=settings.send_timeout_seconds,
-            drain_seconds=settings.drain_seconds,
-            beat=lambda: supervisor.beat("relay"),
-            around_send=tracing.around_send if tracing else contextlib.nullcontext,
-        )
-        supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
-        supervisor.watch("delivery", relay.sync_breaker)
-        supervisor.watch("upkeep", lambda: keep_tidy(outbox, settings.retention_seconds))
-        try:
-            yield relay
-        finally:
-            await supervisor.stop("upkeep")
-            await supervisor.stop("relay")
-            await relay.stop()
-            await supervisor.stop("delivery")
-
-
-def _http(*, limit: int) -> aiohttp.ClientSession:
-    """A client of its own; proxies named in the environment are not for these neighbours."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from service.config.settings import Settings
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
 from service.operations.control_server import control_address, serve_control_socket
-from service.outbox.ports import Inspector, Intake, Queue, Repairs
+from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.retention import Tidied
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -35,6 +35,12 @@ class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
     def undelivered(self) -> int:
         """How many rows are pending or delivering, lately; reading it costs nothing."""
         ...
+
+
+def confirmations_of(outbox: Outbox) -> Confirmations | None:
+    """The part of `outbox` that confirms sent rows, None for a store without it."""
+    part: Confirmations | None = getattr(outbox, "confirmations", None)
+    return part
 
 
 @contextlib.asynccontextmanager

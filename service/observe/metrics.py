@@ -33,7 +33,20 @@ class Metric:
 VOCABULARY = {
     "accepted": Metric(Counter, "Events accepted and durable; repeats of a key are not counted."),
     "refused": Metric(Counter, "Requests refused, by error code.", ("code",)),
-    "delivered": Metric(Counter, "Events delivered to Inngest."),
+    "delivered": Metric(
+        Counter, "Events that Inngest has taken; that it holds, where delivery is confirmed."
+    ),
+    "resent": Metric(
+        Counter, "Events sent again because Inngest answered and lost them, by reason.", ("reason",)
+    ),
+    "confirm_latency_seconds": Metric(
+        Histogram,
+        "From Inngest's answer to its store, oldest event of each question.",
+        (),
+        _LATENCY,
+    ),
+    "confirmations_ok": Metric(Gauge, "1 while Inngest says which events it holds, 0 while not."),
+    "inngest_stored_per_second": Metric(Gauge, "Events that Inngest stores a second, lately."),
     "dead": Metric(Counter, "Events that became dead, by reason.", ("reason",)),
     "sends": Metric(Counter, "Requests to Inngest, by outcome.", ("outcome",)),
     "lease_lost": Metric(Counter, "Rows whose answer came after the end of their lease."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,22 +14,48 @@ from service.relay.confirmation import ResendReason
 
 _SHOWN = 20
 _LOG_EVERY_SECONDS = 60.0
+_RATE_SECONDS = 1.0
+_RATE_WEIGHT = 0.3
 
 log = structlog.get_logger(__name__)
 
 
-class ConfirmationReport:
-    """Reports confirmations to `recorder` and to the log."""
+class StoringRate:
+    """How many events Inngest stores a second, lately. `now` is in seconds."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, now: float) -> None:
+        self.per_second = 0.0
+        self._since = now
+        self._found = 0
+
+    def count(self, found: int, now: float) -> None:
+        """So many events more are held; the rate moves at most once a second."""
+        self._found += found
+        seconds = now - self._since
+        if seconds >= _RATE_SECONDS:
+            self.per_second += (self._found / seconds - self.per_second) * _RATE_WEIGHT
+            self._since, self._found = now, 0
+
+
+class ConfirmationReport:
+    """Reports confirmations to `recorder` and to the log.
+
+    `on_confirmed` is told how many rows were confirmed.
+    """
+
+    def __init__(
+        self, recorder: Recorder, on_confirmed: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._recorder = recorder
+        self._on_confirmed = on_confirmed
         self._failure_logged_at = float("-inf")
+        self._rate = StoringRate(time.monotonic())
 
     def confirmed(self, held: Sequence[SentEntry]) -> None:
         """Count rows that Inngest holds; delivery ends here."""
         now_ms = wall_now_ms()
+        self._on_confirmed(len(held))
         self._recorder.count("delivered", len(held))
-        self._recorder.count("confirmed", len(held))
         oldest = max(held, key=lambda entry: entry.sent_seconds)
         self._recorder.observe("confirm_latency_seconds", oldest.sent_seconds)
         accepted_at_ms = min(entry.accepted_at_ms for entry in held)
@@ -46,6 +72,8 @@ class ConfirmationReport:
         """Inngest answered every question of a sweep."""
         self._recorder.gauge("confirmations_ok", 1.0)
         self._failure_logged_at = float("-inf")
+        self._rate.count(found, time.monotonic())
+        self._recorder.gauge("inngest_stored_per_second", self._rate.per_second)
         if found:
             log.debug("confirmed", events=found, unconfirmed=unconfirmed)
 
