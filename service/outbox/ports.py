@@ -146,7 +146,10 @@ class Repairs(Protocol):
     """What a person on call may change. `actor` goes into the audit table."""
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
-        """Dead rows that match become pending with no attempts counted; returns their ids."""
+        """Dead rows that match become pending with no attempts counted; returns their ids.
+
+        With the state DELIVERED, delivered rows do: those that Inngest is known to have lost.
+        """
         ...
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:

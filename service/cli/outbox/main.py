@@ -25,6 +25,7 @@ from service.cli.outbox.replay import replay
 from service.cli.outbox.resume import resume
 from service.cli.outbox.show import show
 from service.cli.outbox.stats import stats
+from service.cli.outbox.verify import verify_command
 from service.cli.outbox.watch import watch
 
 _HELP = """See, explain and repair the outbox.
@@ -46,6 +47,8 @@ Examples:
 * `outbox backup /backups/outbox.db`
 
 * `outbox check --max-age 5m`
+
+* `outbox verify --since 1h`
 """
 
 app = typer.Typer(
@@ -61,6 +64,7 @@ app.command("show")(show)
 app.command("audit")(audit)
 app.command("watch")(watch)
 app.command("check")(check)
+app.command("verify")(verify_command)
 app.command("replay")(replay)
 app.command("discard")(discard)
 app.command("purge")(purge)

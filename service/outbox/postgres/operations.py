@@ -115,7 +115,8 @@ REPLAY = f"""
 WITH picked AS (
     SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
-    WHERE d.dead AND coalesce(%(state)s::text, 'dead') = 'dead' AND {_WANTED}
+    WHERE (d.dead OR %(state)s::text IS NOT DISTINCT FROM 'delivered')
+      AND (NOT d.dead OR coalesce(%(state)s::text, 'dead') = 'dead') AND {_WANTED}
       AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
     ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
 ), taken AS (

@@ -100,12 +100,13 @@ class Removed(msgspec.Struct, frozen=True, gc=False):
 
 
 def replay(wanted: Filter, actor: str) -> Job[Removed]:
-    """Dead rows that match become pending."""
-    dead = msgspec.structs.replace(wanted, state=State.DEAD)
+    """Dead rows that match become pending; with the state DELIVERED, delivered ones."""
+    settled = msgspec.structs.replace(wanted, state=wanted.state or State.DEAD)
 
     def job(connection: sqlite3.Connection) -> Removed:
         now = wall_now_ms()
-        rows = matching(connection, dead, now) if wanted.state in (None, State.DEAD) else []
+        done = settled.state in (State.DEAD, State.DELIVERED)
+        rows = matching(connection, settled, now) if done else []
         seqs = _seqs(rows)
         connection.execute(REPLAY, {"seqs": seqs, "now": now, "note": f"replayed by {actor}"})
         connection.execute(FORGET_DONE, {"seqs": seqs})

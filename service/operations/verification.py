@@ -1,0 +1,104 @@
+"""Proving afterwards that Inngest holds what was delivered.
+
+The invariant: a row is missing only when Inngest answered and did not show its event. Where it gave
+no answer, the row is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from service.errors import InngestApiError
+from service.outbox.held import EventPages, find_held
+from service.outbox.inngest_id import decode_ulid
+from service.outbox.model import Filter, Row, State
+from service.outbox.ports import Inspector
+
+_PAGE = 500
+NO_RUN = "none"
+
+
+class RunStatus(Protocol):
+    """What is told of a run."""
+
+    @property
+    def status(self) -> str:
+        """Inngest's word for what became of it."""
+        ...
+
+
+class EventReader(EventPages, Protocol):
+    """Inngest's REST API."""
+
+    async def runs(self, ulid: str) -> Sequence[RunStatus]:
+        """The runs of an event, none for an unknown one. Raises InngestApiError."""
+        ...
+
+
+class Verification(msgspec.Struct, frozen=True, rename="camel"):
+    """What Inngest says of delivered rows: how many were asked for, and the ids by its answer.
+
+    `runs` counts the held events by what became of their runs, null where that was not asked.
+    `reason` is why some are unknown.
+    """
+
+    checked: int
+    held: int
+    missing: list[str]
+    unknown: list[str]
+    runs: dict[str, int] | None = None
+    reason: str | None = None
+
+
+async def verify(
+    inspector: Inspector, reader: EventReader, wanted: Filter, *, with_runs: bool
+) -> Verification:
+    """Ask for every delivered row that matches `wanted`, whose limit is not heeded.
+
+    With `with_runs` each held event costs a request of its own.
+    """
+    held: list[Row] = []
+    missing: list[str] = []
+    unknown: list[str] = []
+    reason = None
+    async for rows in _pages(inspector, wanted):
+        try:
+            shown = await find_held(reader, {_ulid(row): row.id for row in rows})
+        except InngestApiError as error:
+            reason = str(error)
+            unknown += [row.id for row in rows]
+            continue
+        held += [row for row in rows if _ulid(row) in shown]
+        missing += [row.id for row in rows if _ulid(row) not in shown]
+    runs = await _runs(reader, held) if with_runs else None
+    checked = len(held) + len(missing) + len(unknown)
+    return Verification(checked, len(held), missing, unknown, runs, reason)
+
+
+async def _pages(inspector: Inspector, wanted: Filter) -> AsyncIterator[list[Row]]:
+    delivered = msgspec.structs.replace(wanted, state=State.DELIVERED, limit=_PAGE)
+    while rows := await inspector.rows(delivered):
+        yield rows
+        if len(rows) < _PAGE:
+            return
+        delivered = msgspec.structs.replace(delivered, before_seq=rows[-1].seq)
+
+
+async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for row in held:
+        try:
+            runs = await reader.runs(row.inngest_id or "")
+        except InngestApiError:
+            counts["unknown"] += 1
+            continue
+        counts.update([run.status.lower() for run in runs] or [NO_RUN])
+    return dict(counts)
+
+
+def _ulid(row: Row) -> int:
+    return decode_ulid(row.inngest_id or "")

@@ -1,0 +1,146 @@
+"""`outbox verify` proves that Inngest holds what was delivered, and sends again what it lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.outbox.main import app
+from service.fake_inngest.event_api import SEED_HEADER
+from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.outbox.inngest_id import decode_ulid, seed
+from service.outbox.model import Filter, State
+from tests.support.storage import Outbox, SqliteStorage, append_all, ask, claim, deliver
+
+KEY = "signkey-test-00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest(options=FakeOptions(signing_key=KEY)) as api:
+        yield api
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def outbox(path: Path) -> AsyncIterator[Outbox]:
+    async with SqliteStorage(path).open() as opened:
+        yield opened
+
+
+async def delivered(outbox: Outbox, count: int) -> list[str]:
+    events = await append_all(outbox, count)
+    await deliver(outbox, await claim(outbox, ask(count)))
+    return [event.id for event in events]
+
+
+async def hold(api: FakeInngest, outbox: Outbox, *event_ids: str) -> None:
+    """Inngest gets these events under the ULIDs of their rows."""
+    async with aiohttp.ClientSession() as http:
+        for event_id in event_ids:
+            [row] = await outbox.rows(Filter(ids=(event_id,)))
+            headers = {SEED_HEADER: seed(decode_ulid(row.inngest_id or ""))}
+            event = json.dumps({"id": event_id, "name": row.name})
+            async with http.post(f"{api.url}/e/key", data=event, headers=headers) as response:
+                assert response.status == 200
+
+
+async def verify(
+    path: Path, api: FakeInngest, *options: str, key: str | None = KEY
+) -> tuple[int, dict[str, Any]]:
+    environ = {
+        "INNGEST_BASE_URL": api.url,
+        "INNGEST_EVENT_KEY": "key",
+        "INNGEST_SIGNING_KEY": key,
+        "INNGEST_DEV": None,
+    }
+    arguments = ["verify", *options, "--url", f"sqlite:///{path}", "--json"]
+    result = await asyncio.to_thread(CliRunner(env=environ).invoke, app, arguments)
+    _, brace, said = result.stdout.partition("{\n")  # after what the store logs
+    return result.exit_code, json.loads(brace + said) if brace else {}
+
+
+async def test_all_that_was_delivered_is_held(outbox: Outbox, path: Path, guarded: FakeInngest):
+    await hold(guarded, outbox, *await delivered(outbox, 120))
+    code, said = await verify(path, guarded)
+    assert code == 0
+    assert (said["checked"], said["held"], said["missing"], said["unknown"]) == (120, 120, [], [])
+
+
+async def test_what_inngest_lost_is_missing(outbox: Outbox, path: Path, guarded: FakeInngest):
+    ids = await delivered(outbox, 10)
+    await hold(guarded, outbox, *ids[:3], *ids[4:])
+    await append_all(outbox, 2)
+    code, said = await verify(path, guarded)
+    assert (code, said["held"], said["missing"]) == (1, 9, [ids[3]])
+
+
+async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: FakeInngest):
+    async with SqliteStorage(path).open() as outbox:
+        ids = await delivered(outbox, 3)
+        await hold(guarded, outbox, ids[0])
+    code, said = await verify(path, guarded, "--resend", "--actor", "ada")
+    assert (code, sorted(said["resent"])) == (1, sorted(ids[1:]))
+    async with SqliteStorage(path).open() as outbox:
+        batch = await claim(outbox)
+        assert [entry.event_id for entry in batch.entries] == ids[1:]
+        [kept] = await outbox.rows(Filter(ids=(ids[0],)))
+        assert kept.state is State.DELIVERED
+        assert (await outbox.audit(1))[0]["actor"] == "ada"
+
+
+async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, guarded: FakeInngest):
+    ids = await delivered(outbox, 2)
+    await hold(guarded, outbox, *ids)
+    code, said = await verify(path, guarded, "--runs")
+    assert (code, said["runs"]) == (0, {"completed": 2})
+
+
+async def test_some_events_can_be_named(outbox: Outbox, path: Path, guarded: FakeInngest):
+    ids = await delivered(outbox, 3)
+    await hold(guarded, outbox, ids[0])
+    code, said = await verify(path, guarded, "--ids", ids[0])
+    assert (code, said["checked"]) == (0, 1)
+    code, said = await verify(path, guarded, "--ids", ids[0], "--ids", ids[1])
+    assert (code, said["missing"]) == (1, [ids[1]])
+
+
+async def test_a_window_leaves_out_what_was_accepted_before_it(
+    outbox: Outbox, path: Path, guarded: FakeInngest
+):
+    await delivered(outbox, 3)
+    code, said = await verify(path, guarded, "--since", "0s")
+    assert (code, said["checked"]) == (0, 0)
+    code, said = await verify(path, guarded, "--since", "1h")
+    assert (code, said["checked"]) == (1, 3)
+
+
+@pytest.mark.parametrize("key", ["signkey-test-ff", None])
+async def test_without_the_right_key_it_can_not_tell(
+    outbox: Outbox, path: Path, guarded: FakeInngest, key: str | None
+):
+    await delivered(outbox, 2)
+    code, said = await verify(path, guarded, key=key)
+    assert code == 3
+    assert not said.get("missing")
+
+
+async def test_while_inngest_is_away_it_can_not_tell(
+    outbox: Outbox, path: Path, guarded: FakeInngest
+):
+    ids = await delivered(outbox, 2)
+    await guarded.close()
+    code, said = await verify(path, guarded)
+    assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
+    assert said["reason"]
