@@ -29,7 +29,10 @@ from service.web.auth import Gate
 from service.web.cross_site import CrossSite
 from service.web.following.follower import EventFollower
 from service.web.operator_page.page import OperatorPage
+from service.web.pages.error_pages import LOGIN, ErrorPages
+from service.web.pages.page import Pages
 from service.web.resources.app_settings import AppSettingsResource
+from service.web.resources.dev_login import DevSignIn
 from service.web.resources.documents import documents_event
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_route import EventRoute
@@ -63,11 +66,13 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     sessions = make_sessions(settings, secrets)
     cross_site = CrossSite(settings.allowed_origins)
     gate = Gate(sessions, cross_site)
-    sign_in = SignIn(
+    pages = Pages()
+    dev_sign_in = DevSignIn(
         sessions,
         cross_site,
+        pages,
         development=not settings.production,
-        dev_login_anywhere=settings.dev_login,
+        anywhere=settings.dev_login,
     )
     oidc = oidc_resource(settings, secrets, sessions, running.http)
     operators = Operators(settings.operator_emails)
@@ -77,7 +82,8 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         *_events(running, gate, operators),
         AppSettingsResource(running.app_settings, gate, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=gate.user),
-        sign_in,
+        SignIn(sessions, cross_site),
+        dev_sign_in,
         *([oidc] if oidc else []),
         _health(settings, running),
         page,
@@ -87,6 +93,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         sessions=sessions,
         cross_site=cross_site,
         recorder=running.recorder,
+        error_pages=ErrorPages(pages, _sign_in_path(settings)),
         secure=settings.production,
     )
     if running.tracing:
@@ -168,6 +175,13 @@ def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -
         detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
         detail["deliveredPerSecond"] = round(relay.rate, 1)
     return detail
+
+
+def _sign_in_path(settings: Settings) -> str | None:
+    """Where a person signs in at this service, None where only the front end has a sign-in."""
+    if settings.oidc_issuer:
+        return LOGIN
+    return None if settings.production else "/auth/dev-login"
 
 
 def _let_go(follower: EventFollower) -> Callable[[web.Application], Awaitable[None]]:

@@ -6,7 +6,6 @@ began can finish. Beginning again replaces it.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -16,12 +15,10 @@ from aiohttp import web
 from cryptography.fernet import InvalidToken
 
 from service.identity.cookie_session import derive_fernets, host_cookie_name
+from service.identity.return_path import own_path
 
 _MAX_AGE_SECONDS = 600
 _MAX_COOKIE_CHARS = 4096
-_MAX_RETURN_CHARS = 1024
-# Printable ASCII after one slash. Browsers read // and /\ as another host.
-_RETURN_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
 class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -40,13 +37,12 @@ _decoder = msgspec.json.Decoder(SignInAttempt)
 
 def begin_attempt(redirect_uri: str, return_to: str) -> SignInAttempt:
     """A new attempt with secrets of its own; a `return_to` that is no path of ours becomes `/`."""
-    own = len(return_to) <= _MAX_RETURN_CHARS and _RETURN_PATH.fullmatch(return_to)
     return SignInAttempt(
         state=secrets.token_urlsafe(32),
         nonce=secrets.token_urlsafe(32),
         code_verifier=secrets.token_urlsafe(48),
         redirect_uri=redirect_uri,
-        return_to=return_to if own else "/",
+        return_to=own_path(return_to),
     )
 
 

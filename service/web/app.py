@@ -17,6 +17,7 @@ from service.web.cross_site import CrossSite
 from service.web.middleware import error_middleware
 from service.web.openapi.endpoint import Endpoint
 from service.web.openapi.resource import OpenApi
+from service.web.pages.error_pages import ErrorPages
 from service.web.resources.event_route import MAX_BODY_BYTES
 from service.web.security_headers import install_security_headers
 
@@ -39,11 +40,12 @@ def build_app(
     sessions: Sessions,
     cross_site: CrossSite,
     recorder: Recorder,
+    error_pages: ErrorPages | None = None,
     secure: bool,
 ) -> web.Application:
     """The application with `resources` and the API's description mounted."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.middlewares.append(error_middleware(recorder))
+    app.middlewares.append(error_middleware(recorder, error_pages))
     cross_site.install(app)
     app.middlewares.append(sessions.middleware())
     install_security_headers(app, secure=secure)

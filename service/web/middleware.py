@@ -18,6 +18,7 @@ from service.errors import BodyTimeoutError, InvalidJsonError, OutboxUnavailable
 from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.errors import INTERNAL_ERROR, error_response, internal_error_response, refusal_of
+from service.web.pages.error_pages import ErrorPages, wants_page
 
 REQUEST_ID = "X-Request-Id"
 request_id_key = web.RequestKey("request_id", str)
@@ -29,8 +30,11 @@ _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 _log = structlog.get_logger("service.web")
 
 
-def error_middleware(recorder: Recorder) -> Middleware:
-    """The middleware. A client's own request id is kept when it is a plain token."""
+def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Middleware:
+    """The middleware. A client's own request id is kept when it is a plain token.
+
+    With `pages`, a person in a browser gets an error as a page.
+    """
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -50,6 +54,8 @@ def error_middleware(recorder: Recorder) -> Middleware:
             else:
                 response, code = error_response(refusal), refusal.code
                 recorder.count("refused", code=code)
+        if pages and code and isinstance(response, web.Response) and wants_page(request):
+            response = pages.page(request, response, request_id)
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
         if request_log.enabled and not _is_quiet(request, response):

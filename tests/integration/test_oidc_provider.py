@@ -103,7 +103,7 @@ async def open_browser(issuer, port):
         oidc = OidcResource(signing_in, sessions, cookie, secure=False)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(oidc.routes())
-        app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
+        app.add_routes(SignIn(sessions, CrossSite([])).routes())
         server = TestServer(app, port=port)
         await server.start_server()
         browser = Browser(server.make_url("/"))

@@ -20,7 +20,7 @@ from service.supervisor import run_supervisor
 from service.web.following.follow_policy import FollowPolicy
 from service.web.following.follower import EventFollower
 from service.web.following.run_asker import RunAsker
-from service.web.middleware import answering
+from service.web.middleware import error_middleware
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_stream import EventStream
 from service.web.resources.events import Events
@@ -91,7 +91,7 @@ async def followed_events(
         if asker:
             supervisor.watch("asking", follower.ask)
         access = EventAccess(rows, _user, lambda user: user.id == "kim")
-        app = web.Application(middlewares=[answering(recorder)])
+        app = web.Application(middlewares=[error_middleware(recorder)])
         for resource in (
             Events(access, follower),
             EventStream(access, follower),

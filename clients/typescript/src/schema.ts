@@ -128,23 +128,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/auth/dev-login": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Sign in as anybody, in development only */
-        post: operations["devSignIn"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/auth/logout": {
         parameters: {
             query?: never;
@@ -173,6 +156,24 @@ export interface paths {
         get: operations["getSession"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/dev-login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A form for the development sign-in */
+        get: operations["getDevSignInForm"];
+        put?: never;
+        /** Sign in as anybody, in development only */
+        post: operations["devSignIn"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2060,193 +2061,6 @@ export interface operations {
             };
         };
     };
-    devSignIn: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                /**
-                 * @example {
-                 *       "email": "ada@example.com",
-                 *       "name": "Ada"
-                 *     }
-                 */
-                "application/json": components["schemas"]["DevLogin"];
-            };
-        };
-        responses: {
-            /** @description Signed in */
-            200: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "user": {
-                     *         "id": "ada@example.com",
-                     *         "email": "ada@example.com",
-                     *         "name": "Ada",
-                     *         "organizationId": null,
-                     *         "emailVerified": true
-                     *       }
-                     *     }
-                     */
-                    "application/json": components["schemas"]["SessionAnswer"];
-                };
-            };
-            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid. */
-            400: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "invalid_field" | "invalid_json";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `cross_site_request`: Requests from other sites are not accepted. */
-            403: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "cross_site_request";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `not_found`: There is nothing here. */
-            404: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "not_found";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `body_timeout`: The body did not arrive in time. */
-            408: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "body_timeout";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
-            413: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "body_too_large";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
-            415: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "content_encoding_refused" | "json_required";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `internal_error`: Something failed here. The request id tells us what. */
-            500: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "internal_error";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
-            default: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-        };
-    };
     signOut: {
         parameters: {
             query?: never;
@@ -2357,6 +2171,281 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["SessionAnswer"];
+                };
+            };
+            /** @description `internal_error`: Something failed here. The request id tells us what. */
+            500: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            default: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+        };
+    };
+    getDevSignInForm: {
+        parameters: {
+            query?: {
+                /** @description A path of this service to go to afterwards. */
+                returnTo?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The form */
+            200: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description `not_found`: There is nothing here. */
+            404: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "not_found";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `internal_error`: Something failed here. The request id tells us what. */
+            500: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            default: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+        };
+    };
+    devSignIn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "ada@example.com",
+                 *       "name": "Ada"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DevLogin"];
+            };
+        };
+        responses: {
+            /** @description Signed in */
+            200: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "user": {
+                     *         "id": "ada@example.com",
+                     *         "email": "ada@example.com",
+                     *         "name": "Ada",
+                     *         "organizationId": null,
+                     *         "emailVerified": true
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionAnswer"];
+                };
+            };
+            /** @description Signed in with the form */
+            303: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid. */
+            400: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "invalid_field" | "invalid_json";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `cross_site_request`: Requests from other sites are not accepted. */
+            403: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "cross_site_request";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `not_found`: There is nothing here. */
+            404: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "not_found";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `body_timeout`: The body did not arrive in time. */
+            408: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "body_timeout";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `body_too_large`: The body is larger than is accepted here. */
+            413: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "body_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            415: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "content_encoding_refused" | "json_required";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
                 };
             };
             /** @description `internal_error`: Something failed here. The request id tells us what. */

@@ -51,7 +51,7 @@ async def start(aiohttp_server, clock):
         cookie = AttemptCookie(["secret"], secure=False, clock=clock)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
-        app.add_routes(SignIn(sessions, CrossSite([]), development=False).routes())
+        app.add_routes(SignIn(sessions, CrossSite([])).routes())
         return await aiohttp_server(app)
 
     yield start

@@ -11,6 +11,8 @@ from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
 from service.web.cross_site import CrossSite
+from service.web.pages.page import Pages
+from service.web.resources.dev_login import DevSignIn
 from service.web.resources.sign_in import SignIn
 
 ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}
@@ -29,7 +31,9 @@ def start(aiohttp_client):
     async def start(**options):
         sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
         app = web.Application(middlewares=[sessions.middleware(), refusals])
-        app.add_routes(SignIn(sessions, CrossSite([]), **options).routes())
+        cross_site = CrossSite([])
+        app.add_routes(SignIn(sessions, cross_site).routes())
+        app.add_routes(DevSignIn(sessions, cross_site, Pages(), **options).routes())
         return await aiohttp_client(app)
 
     return start
@@ -57,7 +61,7 @@ async def test_the_id_defaults_to_the_email_in_lower_case(start):
 
 async def test_production_has_no_development_sign_in_whatever_the_options(start):
     for anywhere in (False, True):
-        client = await start(development=False, dev_login_anywhere=anywhere)
+        client = await start(development=False, anywhere=anywhere)
         assert await code(client) == "not_found"
 
 
@@ -82,7 +86,7 @@ class TestFromElsewhere:
 
     @pytest.mark.parametrize("headers", elsewhere)
     async def test_it_is_there_when_the_configuration_says_so(self, start, headers):
-        client = await start(development=True, dev_login_anywhere=True)
+        client = await start(development=True, anywhere=True)
         assert await code(client, headers=headers) == "signed in"
 
 
@@ -157,3 +161,40 @@ async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_
     body = b'{"email": "ada@example.com", "other": "\xff"}'
     answer = await client.post("/auth/dev-login", data=body, headers=headers)
     assert (await answer.json())["code"] == "invalid_json"
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def test_a_browser_signs_in_with_the_form_and_goes_on_to_where_it_wanted(start):
+    client = await start(development=True)
+    form = await client.get("/auth/dev-login?returnTo=/outbox")
+    assert 'name="returnTo" value="/outbox"' in await form.text()
+    fields = {"email": "Ada@example.com", "name": "", "returnTo": "/outbox"}
+    answer = await client.post(
+        "/auth/dev-login", data=fields, headers=BROWSER, allow_redirects=False
+    )
+    assert (answer.status, answer.headers["Location"]) == (303, "/outbox")
+    known = await (await client.get("/auth/session")).json()
+    assert known["user"]["id"] == "ada@example.com"
+
+
+@pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example", "/\\evil.example"])
+async def test_the_form_leads_to_no_other_site(start, elsewhere):
+    client = await start(development=True)
+    fields = {"email": "ada@example.com", "returnTo": elsewhere}
+    answer = await client.post(
+        "/auth/dev-login", data=fields, headers=BROWSER, allow_redirects=False
+    )
+    assert answer.headers["Location"] == "/"
+
+
+async def test_there_is_no_form_in_production(start):
+    client = await start(development=False)
+    assert (await (await client.get("/auth/dev-login")).json())["code"] == "not_found"
+
+
+async def test_a_form_without_an_email_is_refused(start):
+    client = await start(development=True)
+    answer = await client.post("/auth/dev-login", data={"name": "Ada"}, headers=BROWSER)
+    assert (await answer.json())["code"] == "invalid_field"

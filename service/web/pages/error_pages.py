@@ -1,0 +1,90 @@
+"""Failures as pages, for a person who opened an address in a browser: what to do now."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import hdrs, web
+
+from service.errors import (
+    NotFoundError,
+    OperatorRequiredError,
+    ProviderUnavailableError,
+    SessionRequiredError,
+    SignInFailedError,
+)
+from service.web.errors import ErrorAnswer
+from service.web.pages.page import Pages
+
+LOGIN = "/auth/login"
+_SIGN_IN_CODES = frozenset(
+    {SessionRequiredError.code, OperatorRequiredError.code, SignInFailedError.code}
+)
+_TITLES = {
+    SessionRequiredError.code: "Sign in",
+    OperatorRequiredError.code: "For operators",
+    SignInFailedError.code: "The sign-in failed",
+    NotFoundError.code: "Nothing here",
+}
+_ADVICE = {
+    OperatorRequiredError.code: "Sign in as an operator, whom OPERATOR_EMAILS names.",
+    ProviderUnavailableError.code: "Open this address again in a moment.",
+}
+_AGAIN = "Open this address again in a moment."
+_NO_SIGN_IN = "Sign in at your front end, then open this address again."
+_NO_PROVIDER = "This service has no identity provider: OIDC_ISSUER is not set."
+_DOCS = '<p>The <a href="/docs">API\'s description</a> has every address.</p>'
+
+_decode = msgspec.json.Decoder(ErrorAnswer).decode
+
+
+class ErrorPages:
+    """Turns error answers into pages. `sign_in_path` is None where one signs in elsewhere."""
+
+    def __init__(self, pages: Pages, sign_in_path: str | None) -> None:
+        self._pages = pages
+        self._sign_in_path = sign_in_path
+
+    def page(self, request: web.Request, answer: web.Response, request_id: str) -> web.Response:
+        """The page for `answer`, with its status and headers."""
+        body = answer.body
+        error = _decode(body if isinstance(body, bytes) else b"")
+        title = _TITLES.get(error.code, "This did not work")
+        content = (
+            f"<p>{html.escape(error.error)}</p>{self._advice(request, answer.status, error.code)}"
+            f"<p><small>{answer.status} {html.escape(error.code)}, request "
+            f"{html.escape(request_id)}</small></p>"
+        )
+        page = self._pages.page(title, content, status=answer.status)
+        _take_over(page, answer.headers)
+        return page
+
+    def _advice(self, request: web.Request, status: int, code: str) -> str:
+        if code in _SIGN_IN_CODES or request.path == LOGIN:
+            return self._sign_in_advice(request, code)
+        if status == web.HTTPServiceUnavailable.status_code:
+            return f"<p>{_AGAIN}</p>"
+        return _DOCS
+
+    def _sign_in_advice(self, request: web.Request, code: str) -> str:
+        about = _NO_PROVIDER if code == NotFoundError.code else _ADVICE.get(code, "")
+        said = f"<p>{about}</p>" if about else ""
+        if self._sign_in_path is None:
+            return f"{said}<p>{_NO_SIGN_IN}</p>"
+        back = quote(request.path, safe="/") if request.path != LOGIN else "/docs"
+        return f'{said}<p><a href="{self._sign_in_path}?returnTo={back}">Sign in</a></p>'
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether the answer is for a person in a browser rather than for a program."""
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "")
+
+
+def _take_over(page: web.Response, headers: Mapping[str, str]) -> None:
+    page.headers[hdrs.VARY] = hdrs.ACCEPT
+    for name in (hdrs.RETRY_AFTER, hdrs.ALLOW):
+        if name in headers:
+            page.headers[name] = headers[name]

@@ -1,0 +1,148 @@
+"""The development sign-in: it believes whatever it is told.
+
+It answers 404 except in development, and there only to this machine itself unless DEV_LOGIN says
+otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta
+
+from service.errors import CrossSiteRequestError, InvalidFieldError, NotFoundError
+from service.identity.return_path import own_path
+from service.identity.sessions import Sessions
+from service.identity.user import User
+from service.web.body import JSON_REFUSALS, read_json
+from service.web.cross_site import CrossSite
+from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
+from service.web.pages.error_pages import wants_page
+from service.web.pages.page import Pages, template
+from service.web.peer import is_for_loopback, is_local
+from service.web.resources.sign_in import SESSION_EXAMPLE, SessionAnswer, session_answer
+
+_PATH = "/auth/dev-login"
+_FORM = "application/x-www-form-urlencoded"
+_RETURN_TO = "returnTo"
+# One line of text that is not blank, in a pattern that Python and JSON Schema read alike.
+_LINE = r"^(?!\s*(?![\s\S]))[^\x00-\x1f\x7f]+(?![\s\S])"
+_Short = Annotated[str, Meta(pattern=_LINE, max_length=255)]
+_EXAMPLE = {"email": "ada@example.com", "name": "Ada"}
+
+
+class DevLogin(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The body of the development sign-in. `id` defaults to the e-mail in lower case."""
+
+    email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+(?![\s\S])", max_length=254)]
+    name: _Short | None = None
+    id: _Short | None = None
+    organization_id: _Short | None = None
+
+
+_dev_login = msgspec.json.Decoder(DevLogin)
+
+
+class DevSignIn:
+    """The handlers of the development sign-in: JSON for programs, a form for browsers.
+
+    `development` allows it to this machine; `anywhere` widens it to every other one, and does
+    nothing outside development.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        cross_site: CrossSite,
+        pages: Pages,
+        *,
+        development: bool,
+        anywhere: bool = False,
+    ) -> None:
+        self._sessions = sessions
+        self._cross_site = cross_site
+        self._pages = pages
+        self._development = development
+        self._anywhere = anywhere
+        self._form = template("dev_login.html")
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.get(_PATH, self.form), web.post(_PATH, self.sign_in)]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        return [
+            Endpoint(
+                method="GET",
+                path=_PATH,
+                name="getDevSignInForm",
+                tag="sign-in",
+                summary="A form for the development sign-in",
+                access=Access.ANYBODY,
+                parameters=[Parameter(_RETURN_TO, "A path of this service to go to afterwards.")],
+                answers={200: Answer("The form", {"type": "string"}, content_type="text/html")},
+                errors=(NotFoundError,),
+            ),
+            Endpoint(
+                method="POST",
+                path=_PATH,
+                name="devSignIn",
+                tag="sign-in",
+                summary="Sign in as anybody, in development only",
+                access=Access.ANYBODY,
+                body=Body(DevLogin, _EXAMPLE),
+                answers={
+                    200: Answer("Signed in", SessionAnswer, SESSION_EXAMPLE),
+                    303: Answer("Signed in with the form"),
+                },
+                errors=(NotFoundError, CrossSiteRequestError, *JSON_REFUSALS),
+            ),
+        ]
+
+    async def form(self, request: web.Request) -> web.Response:
+        """The form."""
+        self._check_allowed(request)
+        return_to = own_path(request.query.get(_RETURN_TO, "/docs"))
+        return self._pages.page("Sign in", self._form.substitute(return_to=_attribute(return_to)))
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Sign in as whoever the body names. The e-mail counts as verified."""
+        self._check_allowed(request)
+        self._cross_site.check(request)
+        if request.content_type != _FORM or not wants_page(request):
+            user = _user(await read_json(request, _dev_login))
+            await self._sessions.sign_in(request, user)
+            return session_answer(user)
+        given = {name: str(value) for name, value in (await request.post()).items() if value}
+        return_to = own_path(given.pop(_RETURN_TO, "/docs"))
+        await self._sessions.sign_in(request, _user(_from_form(given)))
+        return web.Response(status=303, headers={hdrs.LOCATION: return_to})
+
+    def _check_allowed(self, request: web.Request) -> None:
+        here = self._anywhere or (is_local(request) and is_for_loopback(request))
+        if not self._development or not here:
+            raise NotFoundError
+
+
+def _user(body: DevLogin) -> User:
+    return User(
+        id=body.id or body.email.lower(),
+        email=body.email,
+        name=body.name,
+        organization_id=body.organization_id,
+        email_verified=True,
+    )
+
+
+def _from_form(given: dict[str, str]) -> DevLogin:
+    try:
+        return msgspec.convert(given, DevLogin)
+    except msgspec.ValidationError as error:
+        raise InvalidFieldError("The form needs an e-mail address.") from error
+
+
+def _attribute(path: str) -> str:
+    return path.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

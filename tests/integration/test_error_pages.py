@@ -1,0 +1,63 @@
+"""Failures as pages, for a person in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.bootstrap.service import run_service
+from service.config.settings import Settings
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    outbox = f"sqlite:///{tmp_path / 'outbox.db'}"
+    return {"OUTBOX_URL": outbox, "INNGEST_DEV": "http://127.0.0.1:9"}
+
+
+async def page(aiohttp_client, environment, path, **headers):
+    async with run_service(Settings.load(environment)) as service:
+        client = await aiohttp_client(service.app)
+        answer = await client.get(path, headers=BROWSER | headers)
+        return answer, await answer.text()
+
+
+async def test_a_page_that_needs_a_sign_in_leads_to_it_and_back(aiohttp_client, environment):
+    answer, text = await page(aiohttp_client, environment, "/outbox")
+    assert (answer.status, answer.content_type) == (401, "text/html")
+    assert 'href="/auth/dev-login?returnTo=/outbox"' in text
+
+
+async def test_with_a_provider_the_sign_in_is_the_providers(aiohttp_client, environment):
+    environment |= {"OIDC_ISSUER": "https://identity.example.com", "OIDC_CLIENT_ID": "outbox"}
+    _, text = await page(aiohttp_client, environment, "/outbox")
+    assert 'href="/auth/login?returnTo=/outbox"' in text
+
+
+async def test_a_sign_in_without_a_provider_says_what_is_missing(aiohttp_client, environment):
+    answer, text = await page(aiohttp_client, environment, "/auth/login")
+    assert answer.status == 404
+    assert "OIDC_ISSUER is not set" in text
+
+
+async def test_an_unknown_address_leads_to_the_description(aiohttp_client, environment):
+    answer, text = await page(aiohttp_client, environment, "/no/such/<page>")
+    assert answer.status == 404
+    assert 'href="/docs"' in text
+    assert "<page>" not in text
+    assert answer.headers["X-Request-Id"] in text
+
+
+async def test_a_wrong_method_still_names_the_right_ones(aiohttp_client, environment):
+    answer, _ = await page(aiohttp_client, environment, "/api/route")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_a_program_gets_json(aiohttp_client, environment):
+    answer, text = await page(aiohttp_client, environment, "/outbox", Accept="*/*")
+    assert answer.content_type == "application/json"
+    assert '"session_required"' in text
