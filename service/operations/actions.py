@@ -1,7 +1,7 @@
 """What operators change, with a log line and a count for each change.
 
-The page and the control socket both go through here, so that no change passes unseen; the store
-adds the audit row in the change's own commit.
+The page and the control socket both use these actions, so that every change is logged and counted.
+The store writes the audit row in the commit of the change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class OperatorActions:
-    """`Repairs` that are logged and counted; `actor` is who asks."""
+    """`Repairs` that are logged and counted. `actor` is the person who asks."""
 
     def __init__(self, repairs: Repairs, recorder: Recorder) -> None:
         self._repairs = repairs
@@ -52,7 +52,7 @@ class OperatorActions:
 
 
 def _masked(actor: str) -> str:
-    """No e-mail is logged in clear; the audit has the whole name.
+    """The actor for the log: an e-mail is masked. The audit has the whole name.
 
     >>> _masked("ada@example.com"), _masked("ada")
     ('a***@example.com', 'ada')

@@ -1,4 +1,4 @@
-"""What is worth waking somebody for. Pure."""
+"""Which conditions of an outbox raise an alarm. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.operations.views import StatsView
 
 
 class Severity(enum.IntEnum):
-    """How bad it is, with the exit codes of Nagios plugins."""
+    """The severity; its value is the exit code of a Nagios plugin."""
 
     OK = 0
     WARNING = 1
@@ -21,7 +21,7 @@ class Severity(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One thing that is wrong, in words for a person."""
+    """One condition that is wrong, as a sentence."""
 
     severity: Severity
     words: str
@@ -34,7 +34,7 @@ def alarms(
     max_age_seconds: float,
     critical_age_seconds: float,
 ) -> list[Alarm]:
-    """Everything that is wrong. `faults` are what keeps the service from storing events."""
+    """Every alarm. `faults` are the reasons why the service can't store events."""
     return [
         *(Alarm(Severity.CRITICAL, f"events can't be stored: {fault}") for fault in faults),
         *_delivery(view),

@@ -1,7 +1,7 @@
-"""`Repairs` that the running service carries out, over its control socket.
+"""`Repairs` that the running service makes, over its control socket.
 
-Every fault of the socket, of the service behind it and of its answer ends in
-OutboxUnavailableError; a command that was cut off may have been done.
+Every fault of the socket, the service or its answer raises OutboxUnavailableError. A command that
+was interrupted may have been carried out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class ControlClient:
-    """Sends commands; made by `control_client`."""
+    """Sends commands. Made by `control_client`."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
@@ -52,7 +52,7 @@ class ControlClient:
         return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
 
     async def faults(self) -> list[str]:
-        """What keeps the service from storing events; empty when nothing does."""
+        """Why the service can't store events; empty when it can."""
         return await self._do("faults", Command(), list[str])
 
     async def _do(self, action: str, command: Command, kind: type[T]) -> T:
@@ -73,8 +73,8 @@ async def control_client(
 ) -> AsyncIterator[ControlClient]:
     """A client of the control socket at `path`.
 
-    Waits for `patience_seconds` until something listens there: a service that starts holds its
-    outbox before it takes commands. Raises OutboxUnavailableError.
+    Waits at most `patience_seconds` for a listener: a starting service locks its outbox before it
+    takes commands. Raises OutboxUnavailableError.
     """
     await _wait_for_listener(path, patience_seconds)
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)

@@ -1,8 +1,8 @@
-"""The control socket: where the `outbox` commands reach the process that holds an SQLite outbox.
+"""The control socket: `outbox` commands reach the process that owns an SQLite outbox through it.
 
-A private Unix socket in a fresh folder that only this user may enter, so that the file system says
-who may command. Its address is in the outbox's lock file; a folder that a killed process left has
-no listener and is never named there again.
+It is a Unix socket in a new folder that only this user may enter: the file system decides who may
+send commands. The outbox's lock file has its path. The folder of a killed process has no listener,
+and the lock file never names it again.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """The body of an answer that is not 200."""
+    """The body of an answer other than 200."""
 
     error: str
 
 
 @contextlib.contextmanager
 def control_address() -> Iterator[str | None]:
-    """A path for the socket, gone at the end; None where no such folder can be made."""
+    """A path for the socket, removed at the end. None where no such folder can be made."""
     try:
         folder = tempfile.mkdtemp(prefix="outbox-")
     except OSError as error:
@@ -68,7 +68,7 @@ def control_address() -> Iterator[str | None]:
 async def serve_control_socket(
     path: str, repairs: Repairs, faults: Callable[[], list[str]]
 ) -> AsyncIterator[None]:
-    """Take commands at `path` until the end. `faults` says why events can't be stored."""
+    """Take commands at `path` in this context. `faults` says why events can't be stored."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     control = _Control(repairs, faults)
     for action in ACTIONS:
@@ -115,7 +115,7 @@ class _Control:
                 older_than_seconds=command.older_than_seconds, actor=actor
             )
         if command.wanted is None:
-            raise msgspec.ValidationError("the command lacks what it is about")
+            raise msgspec.ValidationError("the command names no rows")
         change = self._repairs.replay if action == "replay" else self._repairs.discard
         return await change(command.wanted, actor=actor)
 

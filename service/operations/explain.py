@@ -1,8 +1,7 @@
 """Why an event is where it is and what happens next, in one sentence. Pure.
 
-Says only what the row and the delivery record say; who reads it decides what to do. Inngest forgets
-an event's id after 24 hours, so a row that may have left longer ago says what sending it again can
-do.
+Uses only the row and the delivery record. Inngest forgets an event's id after 24 hours, so the
+sentence about a row that may have been sent longer ago says what another send can do.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from service.outbox.model import DeliveryRecord, Row, State
 HORIZON_SECONDS = 24 * 3600
 _SENT = (
     "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
-    "goes again under the same ids"
+    "is sent again under the same ids"
 )
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WHY_DEAD = {
@@ -27,7 +26,7 @@ _WHY_DEAD = {
 def explain(
     row: Row, delivery: DeliveryRecord | None, *, now_ms: int, serving: bool | None = None
 ) -> str:
-    """One sentence about `row`. `serving` is whether a service holds the outbox, None: unknown."""
+    """One sentence about `row`. `serving` says whether a service runs, None: unknown."""
     if row.state is State.DELIVERED:
         return _delivered(row)
     if row.state is State.SENT:
@@ -40,13 +39,13 @@ def explain(
 
 
 def past_horizon(row: Row, now_ms: int) -> bool:
-    """Whether Inngest may have forgotten that it took this event."""
+    """Whether Inngest may have forgotten this event's id."""
     first = row.first_sent_at_ms
     return first is not None and now_ms - first > HORIZON_SECONDS * 1000
 
 
 def spoken_duration(seconds: float) -> str:
-    """A duration for people.
+    """A duration as text.
 
     >>> [spoken_duration(seconds) for seconds in (0.25, 12.34, 90, 7200, 200000)]
     ['0.25 s', '12.3 s', '1.5 min', '2 h', '2.3 d']
@@ -58,7 +57,7 @@ def spoken_duration(seconds: float) -> str:
 
 
 def spoken_time(at_ms: int) -> str:
-    """A moment for people, in UTC.
+    """A time as text, in UTC.
 
     >>> spoken_time(1795559419447)
     '2026-11-24 22:30:19 UTC'
@@ -72,7 +71,7 @@ def _delivered(row: Row) -> str:
     times = "" if row.sends <= 1 else f", the answer to send {row.sends}"
     return (
         f"delivered: Inngest took it at {spoken_time(settled)}, {after} after its "
-        f"acceptance{times}; the row goes after the retention."
+        f"acceptance{times}; the row is removed after the retention."
     )
 
 
@@ -90,7 +89,7 @@ def _dead(row: Row) -> str:
 def _delivering(row: Row, *, serving: bool | None) -> str:
     if serving is False:
         return (
-            "delivering: its service ended while it was being sent; it goes out again when a "
+            "delivering: its service ended while it was being sent; it is sent again when a "
             "service starts"
         )
     lease = spoken_duration(row.lease_in_seconds or 0.0)
@@ -110,19 +109,18 @@ def _pending(row: Row, delivery: DeliveryRecord | None, *, serving: bool | None)
         return (
             f"pending: Inngest recovers ({delivery.reason}), "
             f"events are sent {delivery.window} at a time; "
-            "it goes out when its turn comes"
+            "it is sent when its turn comes"
         )
-    return "pending: it is due and goes out with the next batch"
+    return "pending: it is due and is sent with the next batch"
 
 
 def _held_up(delivery: DeliveryRecord | None, *, serving: bool | None) -> str | None:
-    """What keeps every row from leaving, None when nothing does."""
+    """Why no row is sent now, None when rows are sent."""
     if serving is False:
-        return "pending: no service runs on this outbox; it goes out when one starts"
+        return "pending: no service runs on this outbox; it is sent when one starts"
     if delivery and delivery.paused_by:
         return (
-            f"pending: delivery is paused by {delivery.paused_by}; "
-            "it goes out after `outbox resume`"
+            f"pending: delivery is paused by {delivery.paused_by}; it is sent after `outbox resume`"
         )
     if delivery and delivery.state in ("backing_off", "misconfigured"):
         return _pending_behind(delivery)
@@ -133,11 +131,11 @@ def _pending_behind(delivery: DeliveryRecord) -> str:
     retry = spoken_duration(delivery.reopens_in_seconds)
     if delivery.state == "misconfigured":
         return (
-            f"pending: Inngest refuses our configuration ({delivery.reason}); repair it, one event "
-            f"asks again in {retry} and the rest follow"
+            f"pending: Inngest refuses our configuration ({delivery.reason}); repair it; one event "
+            f"is tried in {retry} and the rest follow"
         )
     return (
-        f"pending: Inngest is in trouble ({delivery.reason}); one event asks again in {retry} and "
+        f"pending: Inngest is in trouble ({delivery.reason}); one event is tried in {retry} and "
         "the rest follow when it passes"
     )
 
@@ -151,6 +149,6 @@ def _horizon(row: Row, now_ms: int) -> str:
         return "."
     ago = spoken_duration((now_ms - row.first_sent_at_ms) / 1000)
     return (
-        f"; it may first have left {ago} ago and Inngest forgets an id after 24 h, so sending it "
-        "again may run its functions a second time."
+        f"; it may first have been sent {ago} ago and Inngest forgets an id after 24 h, so another "
+        "send may run its functions a second time."
     )

@@ -1,4 +1,4 @@
-"""What moves between two looks at an outbox: events accepted and delivered per second. Pure."""
+"""Rates between two samples of an outbox: events accepted and delivered per second. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from service.operations.views import StatsView
 
 
 class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """Two looks in a row: the later figures, and what moved between them, in events per second.
+    """The later of two samples, and the rates between them in events per second.
 
-    `peak` is the most that has waited since the first look or since nothing waited.
+    `peak` is the largest backlog since the first sample, or since there was none.
     """
 
     view: StatsView
@@ -20,12 +20,12 @@ class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def waiting(self) -> int:
-        """Rows that are not settled."""
+        """How many rows are not settled."""
         return _waiting(self.view)
 
 
 def moved(before: Movement | None, view: StatsView, seconds: float) -> Movement:
-    """What moved since `before`, `seconds` ago. Purged rows don't count backwards."""
+    """The rates since `before`, `seconds` ago. Purged rows do not make a rate negative."""
     waiting = _waiting(view)
     if before is None or seconds <= 0:
         return Movement(view, 0.0, 0.0, waiting)

@@ -1,8 +1,8 @@
-"""The outbox's figures, looked up regularly for metrics and for the operators' page.
+"""Samples the outbox's figures for metrics and for the operators' page.
 
-One look at a time, away from the path of requests: the store counts on a connection of its own. A
-store that can't be read leaves the last figures standing; `sampled_timestamp_seconds` says how old
-they are. Keeps the last hour in memory.
+One sample is taken at a time, on a connection of its own, so that no request waits for it. When the
+store can't be read the last figures stay; `sampled_timestamp_seconds` says how old they are. The
+samples of the last hour are kept in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Point(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One look, for the picture of the last hour."""
+    """One sample of the last hour."""
 
     at: int
     waiting: int
@@ -44,7 +44,7 @@ class Point(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Sampler:
-    """Looks every 10 seconds; every 2 while someone watches, if looking is cheap."""
+    """Samples every 10 seconds; every 2 while someone watches, if a sample is cheap."""
 
     def __init__(self, inspector: Inspector, recorder: Recorder) -> None:
         self._inspector = inspector
@@ -58,22 +58,22 @@ class Sampler:
 
     @property
     def latest(self) -> Movement | None:
-        """The latest look, None before the first."""
+        """The latest sample, None before the first."""
         return self._latest
 
     @property
     def hour(self) -> tuple[Point, ...]:
-        """The looks of the last hour, oldest first."""
+        """The samples of the last hour, oldest first."""
         return tuple(self._hour)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Take samples until cancelled."""
         while True:
             await self.sample()
             await self._sleep()
 
     async def keep_lag(self) -> None:
-        """Measure how late this event loop wakes up, until cancelled."""
+        """Measure the delay of this event loop until cancelled."""
         worst: deque[float] = deque(maxlen=round(SAMPLE_SECONDS / _LAG_SECONDS))
         while True:
             began = time.perf_counter()
@@ -82,7 +82,7 @@ class Sampler:
             self._recorder.gauge("event_loop_lag_seconds", max(worst))
 
     async def sample(self) -> None:
-        """Look once."""
+        """Take one sample."""
         began = time.monotonic()
         try:
             stats = await self._inspector.stats()
@@ -100,7 +100,7 @@ class Sampler:
         sampled.set()
 
     async def watch(self) -> AsyncGenerator[Movement, None]:
-        """The latest look, then each new one, for as long as it is asked for."""
+        """The latest sample, then each new one, until the iteration ends."""
         self._watchers += 1
         try:
             while True:
@@ -112,7 +112,7 @@ class Sampler:
             self._watchers -= 1
 
     async def _sleep(self) -> None:
-        """Until the next look is due; someone who begins to watch makes it due sooner."""
+        """Sleep until the next sample is due. A new watcher makes it due sooner."""
         until = time.monotonic() + SAMPLE_SECONDS
         while (left := until - time.monotonic()) > 0:
             watched = self._watchers and self._cost_seconds < _COSTLY_SECONDS

@@ -1,6 +1,6 @@
-"""How rows and figures are shown to people and programs: the JSON of the commands and the page.
+"""The JSON of rows and figures, for the commands and the page.
 
-Names are camelCase, times milliseconds since 1970, durations seconds. Nothing here holds a payload.
+Names are camelCase, times milliseconds since 1970, durations seconds. No view has a payload.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ PAUSED = "paused"
 
 
 class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One row. What does not apply to its state is null.
+    """One row. A field that does not apply to its state is null.
 
-    `inngest_id` is the ULID under which Inngest has the event, or will have it.
+    `inngest_id` is the ULID that Inngest gives to the event.
     """
 
     id: str
@@ -39,10 +39,10 @@ class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class DeliveryView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What delivery does.
+    """The state of delivery.
 
     `state` is `paused` when a person paused it, else the breaker's. `reopens_in_seconds` is the
-    time until Inngest is asked again, 0 when it may be asked now.
+    time until the next try, 0 when events may be sent now.
     """
 
     state: str
@@ -53,10 +53,9 @@ class DeliveryView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The outbox in figures.
 
-    `sent` rows were answered and wait until Inngest holds them. `delivery` is null before anything
-    was served. `eta_seconds` is the estimated time until nothing
-    is pending, null when nothing moves. `serving` says whether a service holds the outbox, null
-    when that can't be known.
+    `sent` rows were answered and are not yet known to be held by Inngest. `delivery` is null before
+    the first service ran. `eta_seconds` is the estimated time until nothing is pending, null when
+    nothing moves. `serving` says whether a service runs on the outbox, null when that is unknown.
     """
 
     pending: int
@@ -126,7 +125,7 @@ def delivery_view(record: DeliveryRecord) -> DeliveryView:
 
 
 def eta_seconds(stats: Stats) -> float | None:
-    """The estimate until everything is delivered: 0 when nothing is, None when nothing moves."""
+    """The estimate until everything is delivered: 0 when nothing waits, None when nothing moves."""
     waiting = stats.pending + stats.delivering + stats.sent
     if not waiting:
         return 0.0

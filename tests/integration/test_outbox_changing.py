@@ -110,14 +110,14 @@ async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
             )
         )
     _, _, err = await outbox_command(path, "replay", "--all")
-    assert "1 of them may first have left more than 24 h ago" in err
+    assert "1 of them may first have been sent more than 24 h ago" in err
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
 async def test_rows_must_be_chosen(served: Outbox, path: Path, command: str) -> None:
     code, out, err = await outbox_command(path, command, "--yes")
     assert (code, out) == (2, "")
-    assert "say which rows" in err
+    assert "choose rows" in err
 
 
 async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Path) -> None:

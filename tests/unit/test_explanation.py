@@ -40,7 +40,7 @@ def row(state: State = State.PENDING, **changes: object) -> Row:
     [
         (row(), OPEN, ["next batch"]),
         (row(), None, ["next batch"]),
-        (row(), CLOSED, ["503 busy", "2.1 s", "one event asks again"]),
+        (row(), CLOSED, ["503 busy", "2.1 s", "one event is tried"]),
         (
             row(),
             msgspec.structs.replace(CLOSED, state="misconfigured", reason="401 not found"),

@@ -17,15 +17,15 @@ from service.cli.outbox.command import exit_on_fault
 from service.cli.outbox.options import DEFAULT_URL, Json, Url
 from service.cli.outbox.tables import print_json
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not be there.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]
 
 
 def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Copy the outbox to FILE, while the service runs or not; nothing waits for the copy.
+    """Copy the outbox to FILE, while the service runs or not; no request waits for the copy.
 
     To restore: stop the service, move the outbox's file away together with its -wal and -shm, put
     FILE in its place (or name it in OUTBOX_URL) and start the service. Events that were delivered
-    after the backup go out again under their ids; Inngest drops those that it took within 24 h.
+    after the backup are sent again under their ids; Inngest ignores those it took within 24 h.
 
     Example: `outbox backup /backups/outbox-$(date +%F).db`
     """

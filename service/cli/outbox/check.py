@@ -1,4 +1,4 @@
-"""`outbox check`: one line and an exit code for monitoring, as Nagios plugins give them."""
+"""`outbox check`: one line and an exit code for monitoring, as a Nagios plugin."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How an `outbox` command runs and ends.
 
-Exit codes: 0 done; 1 what was asked for is not there; 2 it can't be done or told. `check` has codes
-of its own. A failure is one sentence on standard error, never a traceback.
+Exit codes: 0 done; 1 not found; 2 it can't be done. `check` has its own codes. A failure is one
+sentence on standard error, never a traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end. A fault becomes a sentence and exit code 2."""
+    """Run `work`. An error becomes a sentence and exit code 2."""
     with exit_on_fault():
         return asyncio.run(work)
 
@@ -37,6 +37,6 @@ def exit_on_fault() -> Iterator[None]:
 
 
 def not_found(event_id: str) -> typer.Exit:
-    """Say that there is no such event. The result is to be raised."""
+    """Say that there is no such event; the caller raises the result."""
     typer.echo(f"outbox: there is no event {event_id} in this outbox.", err=True)
     return typer.Exit(ABSENT)

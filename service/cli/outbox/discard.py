@@ -1,4 +1,4 @@
-"""`outbox discard`: events are removed for good."""
+"""`outbox discard`: removes events for good."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def discard(
 ) -> None:
     """Remove events for good, delivered or not; without --yes only say which.
 
-    Means dead rows unless ids or --state say otherwise. A row that is being sent stays.
+    Takes dead rows unless you give ids or --state. A row that is being sent stays.
 
     Examples: `outbox discard 019e… --yes`, `outbox discard --reason too_large --older-than 7d`
     """
@@ -72,7 +72,7 @@ def discard(
     rows = [row for row in found if row.state is not State.DELIVERING]
     lost = sum(row.state is not State.DELIVERED for row in rows)
     if lost and not json:
-        typer.echo(f"{lost} of them never reached Inngest, and will not.", err=True)
+        typer.echo(f"{lost} of them never reached Inngest, and never will.", err=True)
     done = run(_discard(url, rows, actor_name(actor))) if yes else None
     report("discard", rows, done, json=json)
 

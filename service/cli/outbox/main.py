@@ -1,6 +1,6 @@
 """The `outbox` script: see, explain and repair the outbox, while the service runs or not.
 
-Registers the commands; each lives in a module of its name. Reading never blocks the service.
+Each command has a module of its name. Reading never blocks the service.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from service.cli.outbox.watch import watch
 
 _HELP = """See, explain and repair the outbox.
 
-Looking works on a live outbox, without a service, and on a copy, and never holds the service up.
-Changes go through the running service, or are made directly when none runs; each leaves an audit
-row. `replay`, `discard` and `purge` only say what they would do until told --yes.
+Reading works while the service runs, without it, and on a copy. It never holds the service up.
+Changes go through the running service, or are made directly when none runs. Each writes an audit
+row. `replay`, `discard` and `purge` only say what they would do unless you give --yes.
 
 Examples:
 
@@ -96,7 +96,7 @@ def _options(
 def main() -> None:
     """The entry point of the script. Variables of `.env` count, as they do for the service."""
     load_dotenv(".env")
-    # Answers have standard output for themselves.
+    # Standard output is for answers only.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     app(prog_name="outbox")
 

@@ -1,4 +1,4 @@
-"""`outbox move --to URL`: the whole outbox into another store."""
+"""`outbox move --to URL`: copies the whole outbox into another store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
 from service.cli.outbox.tables import print_json
 
 To = Annotated[
-    str, typer.Option("--to", metavar="URL", help="The other outbox; empty, or not there yet.")
+    str, typer.Option("--to", metavar="URL", help="The other outbox; empty, or not created yet.")
 ]
 
 
@@ -27,8 +27,8 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
 
     While the service runs, this copies ahead and exits with 1. Stop the service and give the same
     command again: it copies the rest, compares count and checksum, and exits with 0. Then set
-    OUTBOX_URL to the new address and start the service; the old outbox is left as it was, and must
-    not be served again. Safe to interrupt and to repeat until it has finished.
+    OUTBOX_URL to the new address and start the service; the old outbox is unchanged and must
+    not be served again. You can interrupt and repeat a move until it has finished.
 
     Example: `outbox move --to postgresql://outbox@db/outbox`
     """

@@ -50,13 +50,17 @@ OlderThan = Annotated[
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, only say what would.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do it. Without this, only say what would be done.")
+]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The events' ids.")]
-All = Annotated[bool, typer.Option("--all", help="Every dead row; needed without ID or filter.")]
+All = Annotated[
+    bool, typer.Option("--all", help="All dead rows. Needed when there is no ID and no filter.")
+]
 Most = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Actor = Annotated[
     str | None,
-    typer.Option("--actor", help="Who is named in the audit.", show_default="you on this machine"),
+    typer.Option("--actor", help="The name in the audit.", show_default="you on this machine"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`outbox pause`: delivery stops until `outbox resume`."""
+"""`outbox pause`: stops delivery until `outbox resume`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`outbox purge`: delivered rows are removed."""
+"""`outbox purge`: removes delivered rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def purge(
     more = "more than " if found >= _COUNTED else ""
     typer.echo(
         f"Would remove {more}{found} rows delivered longer than {spoken_duration(older_than)} ago. "
-        "Nothing was changed: say --yes to do it."
+        "Nothing was changed: give --yes to do it."
     )
 
 

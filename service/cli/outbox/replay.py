@@ -1,4 +1,4 @@
-"""`outbox replay`: dead events are sent again."""
+"""`outbox replay`: sends dead events again."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def replay(
 ) -> None:
     """Send dead events again, under the same ids; without --yes only say which.
 
-    Inngest drops an id that it took within 24 h. It has forgotten rows that left longer ago: their
-    functions may run a second time.
+    Inngest ignores an id that it took within 24 h. It has forgotten events that were sent longer
+    ago: their functions may run a second time.
 
     Examples: `outbox replay 019e… --yes`, `outbox replay --reason rejected`, `outbox replay --all`
     """

@@ -1,4 +1,4 @@
-"""`outbox resume`: delivery goes on after `outbox pause`."""
+"""`outbox resume`: starts delivery again after `outbox pause`."""
 
 from __future__ import annotations
 

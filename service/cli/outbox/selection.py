@@ -1,6 +1,6 @@
-"""The rows that a change is about: found first, shown, then changed by their ids.
+"""The rows of a change: found first, shown, then changed by their ids.
 
-A change names ids in pages, so that it never holds up posts and changes no row that was not shown.
+A change names ids in pages. So it never holds up posts, and changes no row that was not shown.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SHOWN = 20
 
 
 def refuse_unless_chosen(wanted: Filter, *, every: bool) -> None:
-    """Exit with 2 unless rows were chosen: by ids, by a filter or, with `every`, all."""
+    """Exit with 2 unless rows were chosen by ids, by a filter or by `every`."""
     chosen = (wanted.ids, wanted.user_id, wanted.name, wanted.reason, wanted.older_than_seconds)
     if not every and all(one is None for one in chosen):
-        typer.echo("outbox: say which rows: ids, a filter such as --reason, or --all.", err=True)
+        typer.echo("outbox: choose rows: give ids, a filter such as --reason, or --all.", err=True)
         raise typer.Exit(UNKNOWN)
 
 
 def chosen_rows(url: str, wanted: Filter) -> list[Row]:
-    """The rows that match. Exits with 1 when an id that was given is not among them."""
+    """The rows that match. Exits with 1 when a given id is not among them."""
     rows = run(_rows(url, wanted))
     missing = set(wanted.ids or ()).difference(row.id for row in rows)
     if not missing:
@@ -44,29 +44,29 @@ def chosen_rows(url: str, wanted: Filter) -> list[Row]:
 
 
 def warn_of_limit(rows: Sequence[Row], limit: int) -> None:
-    """Say on standard error that more rows may match than were taken."""
+    """Warn on standard error that more rows may match."""
     if len(rows) >= limit:
         typer.echo(
             f"The limit of {limit:,} rows is reached: more may match. "
-            "Give the command again, or a larger --limit.",
+            "Run the command again, or give a larger --limit.",
             err=True,
         )
 
 
 def warn_of_horizon(rows: Sequence[Row]) -> None:
-    """Say on standard error which rows may run a second time when they are sent again."""
+    """Warn on standard error how many rows may run a second time."""
     now_ms = wall_now_ms()
     late = sum(past_horizon(row, now_ms) for row in rows)
     if late:
         typer.echo(
-            f"{late} of them may first have left more than 24 h ago. Inngest has forgotten their "
-            "ids: what it took then runs a second time.",
+            f"{late} of them may first have been sent more than 24 h ago. Inngest has forgotten "
+            "their ids: events that it took then run a second time.",
             err=True,
         )
 
 
 def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bool) -> None:
-    """Say what was done to `rows`, or, where `done` is None, what would be done."""
+    """Say what was done to `rows`. With `done` None, say what would be done."""
     if json:
         ids = [row.id for row in rows] if done is None else done
         print_json({"action": action, "done": done is not None, "ids": ids})
@@ -85,7 +85,7 @@ def pages(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _say_done(action: str, done: int, skipped: int) -> None:
-    rest = f" {skipped} had changed meanwhile and were left alone." if skipped else ""
+    rest = f" {skipped} had changed meanwhile and were not touched." if skipped else ""
     past = {"replay": "Replayed", "discard": "Discarded"}[action]
     typer.echo(f"{past} {done} rows.{rest}")
 
@@ -93,7 +93,7 @@ def _say_done(action: str, done: int, skipped: int) -> None:
 def _say_would(action: str, rows: Sequence[Row]) -> None:
     console().print(rows_table([row_view(row) for row in rows[:_SHOWN]], wall_now_ms()))
     more = f" ({len(rows) - _SHOWN} more than are shown)" if len(rows) > _SHOWN else ""
-    typer.echo(f"Would {action} {len(rows)} rows{more}. Nothing was changed: say --yes to do it.")
+    typer.echo(f"Would {action} {len(rows)} rows{more}. Nothing was changed: give --yes to do it.")
 
 
 async def _rows(url: str, wanted: Filter) -> list[Row]:

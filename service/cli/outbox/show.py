@@ -16,7 +16,9 @@ from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Filter, Row
 
-Payload = Annotated[bool, typer.Option("--payload", help="Show the payload too: it is personal.")]
+Payload = Annotated[
+    bool, typer.Option("--payload", help="Show the payload too. It is personal data.")
+]
 
 
 def show(

@@ -1,7 +1,7 @@
 """What the `outbox` commands print: JSON for programs, tables for people.
 
-Colours appear on a terminal only; into a pipe a table is plain and as wide as it needs, so that
-`grep` and `awk` can read it.
+Colours appear on a terminal only. In a pipe a table is plain and as wide as it needs, for `grep`
+and `awk`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DELIVERY_STYLES = {"healthy": "green", "recovering": "yellow"}
 
 
 def console() -> Console:
-    """Standard output as it is now."""
+    """A console on the current standard output."""
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
     return Console(width=wide, highlight=False, soft_wrap=not sys.stdout.isatty())
 
@@ -43,7 +43,7 @@ def print_json(value: object) -> None:
 
 
 def stats_table(view: StatsView) -> Table:
-    """The figures, a line each."""
+    """The figures, one a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
@@ -122,7 +122,7 @@ def row_table(view: RowView, explanation: str) -> Table:
 
 
 def plain(text: str) -> Text:
-    """Words from elsewhere: no markup, and no control characters that a terminal would obey."""
+    """Text from elsewhere, without markup and without control characters for a terminal."""
     return Text("".join(one if one.isprintable() else "\ufffd" for one in text))
 
 

@@ -1,6 +1,6 @@
-"""`outbox watch`: the figures as they move, with a bar while the outbox drains.
+"""`outbox watch`: live figures, with a bar while the outbox drains.
 
-On a terminal a picture that is drawn over, elsewhere a line at each look. Ends with Ctrl-C.
+A terminal shows one picture that is redrawn; elsewhere each sample is a line. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Interval = Annotated[
     float,
     typer.Option("--interval", parser=duration, metavar="DURATION", help="Between two looks."),
 ]
-Count = Annotated[int, typer.Option("--count", min=0, help="End after so many looks; 0: never.")]
+Count = Annotated[int, typer.Option("--count", min=0, help="End after so many samples; 0: never.")]
 _LEAST_SECONDS = 0.1
 _BAR_COLUMNS = 50
 
@@ -44,9 +44,9 @@ def watch(
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
-    """Watch the outbox live: rows by state, rates, the delivery, a bar while it drains.
+    """Watch the outbox live: rows by state, rates, delivery, a bar while it drains.
 
-    With --json each look is one line.
+    With --json each sample is one line.
 
     Example: `outbox watch --interval 500ms`
     """
