@@ -44,7 +44,7 @@ _LIMITS = {"max_pending": 10**9, "max_pending_per_user": 10**9}
 _ASK = ClaimRequest(500, 2**20, 60.0, 0.2)
 _KINDS = {
     "append": "INSERT INTO outbox (",
-    "claim": "WITH first_suspect",
+    "claim": "), held AS (\n    INSERT INTO outbox_claims",
     "settle": "put_done AS",
 }
 

@@ -23,8 +23,11 @@ CREATE TABLE outbox (
 
 CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX outbox_owner ON outbox (owner, seq);
 
--- due_at is null for a row that is due whatever the clock says; held: the caller asked for it.
+-- Two lanes. due_at null: a new event, in the order of seq. Otherwise in the order of due_at: what came
+-- back, and what its sender delays (held). Rows enter a lane near its end and leave it near its
+-- start, so that reads which begin at outbox_marks step over few dead rows.
 CREATE TABLE outbox_ready (
     seq bigint PRIMARY KEY,
     due_at timestamptz,
@@ -34,16 +37,16 @@ CREATE TABLE outbox_ready (
     sends integer NOT NULL DEFAULT 0,
     payload_bytes integer NOT NULL,
     isolated boolean NOT NULL DEFAULT false,
-    owner text COLLATE "C" NOT NULL
+    CHECK (due_at IS NOT NULL OR NOT isolated)
 ) WITH (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.2,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false
+    autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 20000,
+    autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false
 );
 
 CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT isolated;
-CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at NULLS FIRST, seq) WHERE isolated;
+CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND isolated;
 
 -- One row a batch: the arrays run in step, one element an event.
 CREATE TABLE outbox_claims (
@@ -56,9 +59,11 @@ CREATE TABLE outbox_claims (
     isolated boolean[] NOT NULL,
     first_sent_at_ms bigint[] NOT NULL
 ) WITH (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false
 );
+
+CREATE INDEX outbox_claims_lease ON outbox_claims (lease_until);
 
 CREATE TABLE outbox_sent (
     seq bigint PRIMARY KEY,
@@ -68,9 +73,11 @@ CREATE TABLE outbox_sent (
     sends integer NOT NULL,
     isolated boolean NOT NULL
 ) WITH (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false
 );
+
+CREATE INDEX outbox_sent_at ON outbox_sent (sent_at_ms, seq);
 
 CREATE TABLE outbox_done (
     seq bigint PRIMARY KEY,
@@ -94,33 +101,6 @@ CREATE TABLE outbox_notes (
 );
 
 CREATE INDEX outbox_notes_seq ON outbox_notes (seq);
-
--- Where a row is, and what it has been through. A claimed row's bytes may have left.
-CREATE VIEW outbox_rows AS
-SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms, o.trace, o.idempotency_key,
-       o.idempotency_digest, o.inngest_id, octet_length(o.payload) AS payload_bytes, p.*
-FROM outbox o CROSS JOIN LATERAL (
-    SELECT 'pending' AS state, attempts, sends, isolated, first_sent_at_ms, due_at, held,
-           NULL::timestamptz AS lease_until, NULL::bigint AS sent_at_ms,
-           NULL::bigint AS settled_at_ms, NULL::text AS reason, NULL::text AS detail
-    FROM outbox_ready r WHERE r.seq = o.seq
-    UNION ALL
-    SELECT 'delivering', u.attempts, u.sends, u.isolated,
-           coalesce(u.first_sent_at_ms, c.claimed_at_ms), NULL, NULL, c.lease_until, NULL, NULL,
-           NULL, NULL
-    FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
-        AS u(seq, attempts, sends, isolated, first_sent_at_ms)
-    WHERE u.seq = o.seq
-    UNION ALL
-    SELECT 'sent', attempts, sends, isolated, first_sent_at_ms, NULL, NULL, NULL, sent_at_ms, NULL,
-           NULL, NULL
-    FROM outbox_sent s WHERE s.seq = o.seq
-    UNION ALL
-    SELECT CASE WHEN dead THEN 'dead' ELSE 'delivered' END, attempts, sends, isolated,
-           first_sent_at_ms, NULL, NULL, NULL, NULL, settled_at_ms, reason, detail
-    FROM outbox_done d WHERE d.seq = o.seq
-    OFFSET 0
-) AS p;
 
 CREATE TABLE outbox_delivery (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -153,13 +133,97 @@ CREATE TABLE outbox_audit (
 );
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
--- settings_revision grows with every change of outbox_settings.
+-- settings_revision grows with every change of outbox_settings. delivered, dead and sent count what
+-- all changes up to changes_folded left; changes up to changes_trimmed are removed.
 CREATE TABLE outbox_meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     inngest_id_prefix bytea NOT NULL CHECK (length(inngest_id_prefix) = 6),
-    settings_revision bigint NOT NULL DEFAULT 0
-);
+    settings_revision bigint NOT NULL DEFAULT 0,
+    changes_folded bigint NOT NULL DEFAULT 0,
+    changes_trimmed bigint NOT NULL DEFAULT 0,
+    delivered bigint NOT NULL DEFAULT 0,
+    dead bigint NOT NULL DEFAULT 0,
+    sent bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
 
 -- The first 12 hexadecimal digits of a random UUID are random.
 INSERT INTO outbox_meta (inngest_id_prefix)
 VALUES (decode(left(replace(gen_random_uuid()::text, '-', ''), 12), 'hex'));
+
+-- How many rows of each owner are pending or delivering, by all changes up to changes_folded.
+CREATE TABLE outbox_counts (
+    owner text COLLATE "C" PRIMARY KEY,
+    pending bigint NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 1);
+
+-- What each statement changed of the counts; owners and pending run in step.
+CREATE TABLE outbox_changes (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    owners text[] NOT NULL DEFAULT '{}',
+    pending bigint[] NOT NULL DEFAULT '{}',
+    delivered integer NOT NULL DEFAULT 0,
+    dead integer NOT NULL DEFAULT 0,
+    sent integer NOT NULL DEFAULT 0
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false
+);
+
+-- Where reads begin. The row with the highest no counts. No live row of a lane is before its `_from`,
+-- and none will be: a `_from` passes a position only after every transaction that could still put a
+-- row before it has ended. drawn: positions when the row was made. watched: positions drawn earlier,
+-- with the transactions (writers) that may still put rows before them. safe: nothing will be put
+-- before these.
+CREATE TABLE outbox_marks (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ready_from bigint NOT NULL DEFAULT 0,
+    due_from timestamptz NOT NULL DEFAULT '-infinity',
+    isolated_from timestamptz NOT NULL DEFAULT '-infinity',
+    lease_from timestamptz NOT NULL DEFAULT '-infinity',
+    sent_from bigint NOT NULL DEFAULT 0,
+    drawn_seq bigint NOT NULL DEFAULT 0,
+    drawn_change bigint NOT NULL DEFAULT 0,
+    watched_seq bigint NOT NULL DEFAULT 0,
+    watched_change bigint NOT NULL DEFAULT 0,
+    watched_at timestamptz NOT NULL DEFAULT '-infinity',
+    writers text[] NOT NULL DEFAULT '{}',
+    safe_seq bigint NOT NULL DEFAULT 0,
+    safe_change bigint NOT NULL DEFAULT 0,
+    safe_at timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, vacuum_truncate = false
+);
+
+INSERT INTO outbox_marks DEFAULT VALUES;
+
+CREATE VIEW outbox_mark AS SELECT * FROM outbox_marks ORDER BY no DESC LIMIT 1;
+
+-- Where a row is, and what it has been through. A claimed row's bytes may have left.
+CREATE VIEW outbox_rows AS
+SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms, o.trace, o.idempotency_key,
+       o.idempotency_digest, o.inngest_id, octet_length(o.payload) AS payload_bytes, p.*
+FROM outbox o CROSS JOIN LATERAL (
+    SELECT CASE WHEN dead THEN 'dead' ELSE 'delivered' END AS state, attempts, sends, isolated,
+           first_sent_at_ms, NULL::timestamptz AS due_at, NULL::boolean AS held,
+           NULL::timestamptz AS lease_until, NULL::bigint AS sent_at_ms, settled_at_ms, reason,
+           detail
+    FROM outbox_done d WHERE d.seq = o.seq
+    UNION ALL
+    SELECT 'sent', attempts, sends, isolated, first_sent_at_ms, NULL, NULL, NULL, sent_at_ms, NULL,
+           NULL, NULL
+    FROM outbox_sent s WHERE s.seq = o.seq
+    UNION ALL
+    SELECT 'pending', attempts, sends, isolated, first_sent_at_ms, due_at, held, NULL, NULL, NULL,
+           NULL, NULL
+    FROM outbox_ready r WHERE r.seq = o.seq
+    UNION ALL
+    SELECT 'delivering', u.attempts, u.sends, u.isolated,
+           coalesce(u.first_sent_at_ms, c.claimed_at_ms), NULL, NULL, c.lease_until, NULL, NULL,
+           NULL, NULL
+    FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
+        AS u(seq, attempts, sends, isolated, first_sent_at_ms)
+    WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark) AND u.seq = o.seq
+    LIMIT 1
+) AS p;

@@ -120,7 +120,7 @@ async def test_without_notifications_rows_are_found_by_a_short_poll(
         PostgresStorage(postgres_url).open() as other,
     ):
         await deaf._supervisor.stop("outbox-listen")
-        deaf._wakeup.notify_ok = False
+        deaf.wakeup.notify_ok = False
         waiting = asyncio.create_task(claim(deaf))
         [sent] = await append_all(other, 1)
         assert ids(await waiting) == [sent.id]

@@ -230,7 +230,7 @@ async def test_claims_and_settles_use_their_indexes(
             "SELECT n, 'n', 'u', 'u', 0, '\\x00' FROM generate_series(1, 20000) AS n"
         )
         connection.execute(
-            "INSERT INTO outbox_ready (seq, payload_bytes, owner) SELECT seq, 1, owner FROM outbox"
+            "INSERT INTO outbox_ready (seq, payload_bytes) SELECT seq, 1 FROM outbox"
         )
         connection.execute("ANALYZE outbox; ANALYZE outbox_ready; ANALYZE outbox_claims")
 

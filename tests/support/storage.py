@@ -61,8 +61,8 @@ class PostgresStorage:
             max_pending_per_user=max_pending_per_user,
             recorder=NullRecorder(),
         ) as outbox:
-            # What is stored while a count runs may be counted twice until the next one.
-            await eventually(lambda: asyncio.sleep(0, outbox._quota._next_count_at))
+            # What is stored while the counts are read may be counted twice until the next read.
+            await eventually(lambda: asyncio.sleep(0, outbox._quota._read_at))
             yield outbox
 
 

@@ -6,8 +6,8 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from service.errors import ServiceError
-from service.outbox.postgres.pool import _REPEAT, _errors_mapped, _LostError, connection_string
+from service.outbox.postgres.connection import connection_string
+from service.outbox.postgres.faults import is_of_the_database, reason, sentence
 
 
 def every_error(of: type[Exception]) -> Iterator[type[Exception]]:
@@ -19,15 +19,50 @@ def every_error(of: type[Exception]) -> Iterator[type[Exception]]:
 @pytest.mark.parametrize(
     "kind", [*sorted(set(every_error(psycopg.Error)), key=str), psycopg_pool.PoolTimeout]
 )
-@pytest.mark.parametrize("broken", [False, True])
-def test_every_error_of_the_driver_is_turned_into_ours(
-    kind: type[Exception], *, broken: bool
+def test_every_error_of_the_driver_has_a_sentence_for_people(kind: type[Exception]) -> None:
+    told = sentence(kind("words"))
+    assert told.startswith(("The ", "A lock"))
+    assert "words" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "whole"),
+    [
+        (psycopg.errors.DiskFull, True),
+        (psycopg.errors.InsufficientPrivilege, True),
+        (psycopg.errors.AdminShutdown, True),
+        (psycopg.errors.CannotConnectNow, True),
+        (psycopg.errors.ReadOnlySqlTransaction, True),
+        (psycopg.errors.LockNotAvailable, True),
+        (psycopg.errors.TooManyConnections, True),
+        (psycopg_pool.PoolTimeout, True),
+        (psycopg.errors.SyntaxError, False),
+        (psycopg.errors.UniqueViolation, False),
+        (psycopg.errors.NumericValueOutOfRange, False),
+    ],
+)
+def test_an_error_is_of_the_whole_database_or_of_one_statement(
+    error: type[Exception], *, whole: bool
 ) -> None:
-    with (
-        pytest.raises((ServiceError, _LostError, *_REPEAT)),
-        _errors_mapped(lambda: broken),
-    ):
-        raise kind("words")
+    assert is_of_the_database(error("words")) is whole
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('FATAL:  password authentication failed for user "ada"', "refuses this password"),
+        ("FATAL:  sorry, too many clients already", "no connection left"),
+        ('FATAL:  database "outbox" does not exist', "does not exist"),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "refuses this user from here"),
+    ],
+)
+def test_a_refused_connection_names_its_cause_and_no_address(said: str, told: str) -> None:
+    error = psycopg.OperationalError(
+        f'connection failed: connection to server at "10.0.0.1", port 5432 failed: {said}'
+    )
+    assert told in sentence(error)
+    assert "10.0.0.1" not in sentence(error)
+    assert reason(error) == said.removeprefix("FATAL:  ")
 
 
 def test_an_address_keeps_what_it_sets_itself() -> None:

@@ -20,19 +20,20 @@ import psycopg
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.outbox.postgres.pool import PostgresPool, connection_string
+from service.outbox.postgres.connection import connection_string
+from service.outbox.postgres.pool import PostgresPool
 from service.supervisor import Supervisor
 
 # One NOTIFY in a transaction of its own; payloads are `<sender> <what>`.
 NOTIFY = "SELECT pg_notify('outbox', %(payload)s)"
 LISTEN = "LISTEN outbox"
 
-_ROWS, _OLD_ROWS, _SCOPES = "rows", "old-rows", "scopes"
+_ROWS, _SETTINGS = "rows", "settings"
 _COALESCE_SECONDS = 0.01
 _CLAIMS_HERE_SECONDS = 0.05
 _SELF_TEST_EVERY_SECONDS = 5.0
 _SELF_TEST_WITHIN_SECONDS = 2.0
-_POLL_SECONDS, _POLL_DEAF_SECONDS = 1.0, 0.2
+_POLL_SECONDS, _POLL_DEAF_SECONDS = 2.0, 0.2
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 5.0
 
 
@@ -40,8 +41,7 @@ class PostgresWakeup:
     """Tells waiting claims that rows may be due; an async context manager.
 
     `notify_ok` is true while the listening connection hears what this process notifies,
-    `generation` grows with every wake-up, `old_rows` with those for rows that were here before.
-    `scopes_changed` is called when any other process saved a scope.
+    `generation` grows with every wake-up.
     """
 
     def __init__(
@@ -50,15 +50,13 @@ class PostgresWakeup:
         pool: PostgresPool,
         recorder: Recorder,
         supervisor: Supervisor,
-        scopes_changed: Callable[[], None],
     ) -> None:
         self._recorder = recorder
         self._supervisor = supervisor
         self._set_notify_ok(ok=False)
         self.generation = 0
-        self.old_rows = 0
         self._pool = pool
-        self._scopes_changed = scopes_changed
+        self._settings_changed: Callable[[], None] = lambda: None
         self._conninfo = connection_string(url)
         self._sender = uuid.uuid4().hex
         self._woken = asyncio.Event()
@@ -87,20 +85,20 @@ class PostgresWakeup:
         """This process claims, so it takes by itself what it is told within the next moment."""
         self._claimed_at = time.monotonic()
 
-    def rows_are_due(self, *, old: bool = False) -> None:
-        """Wake this process's waiting claims; without any, those of the others soon.
-
-        `old` says that rows are among them that were in the outbox before.
-        """
-        self.old_rows += old
+    def rows_are_due(self) -> None:
+        """Wake this process's waiting claims; without any, those of the others soon."""
         taken_here = self._waiting or time.monotonic() - self._claimed_at < _CLAIMS_HERE_SECONDS
         self._wake()
         if not taken_here:
-            self._tell(_OLD_ROWS if old else _ROWS)
+            self._tell(_ROWS)
 
-    def scope_was_saved(self) -> None:
+    def settings_were_saved(self) -> None:
         """Tell the other processes soon."""
-        self._tell(_SCOPES)
+        self._tell(_SETTINGS)
+
+    def on_settings(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever any other process saved settings."""
+        self._settings_changed = changed
 
     async def wait(self, generation: int, timeout_seconds: float) -> None:
         """Return when something was told after `generation` was read, or at the timeout."""
@@ -182,8 +180,7 @@ class PostgresWakeup:
             sender, _, what = notice.payload.partition(" ")
             if what == self._nonce:
                 self._heard = True
-            elif sender != self._sender and what in (_ROWS, _OLD_ROWS):
-                self.old_rows += what == _OLD_ROWS
+            elif sender != self._sender and what == _ROWS:
                 self._wake()
-            elif sender != self._sender and what == _SCOPES:
-                self._scopes_changed()
+            elif sender != self._sender and what == _SETTINGS:
+                self._settings_changed()

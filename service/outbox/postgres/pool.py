@@ -1,9 +1,9 @@
 """Connections to PostgreSQL: one statement at a time, within a deadline, or OutboxUnavailableError.
 
 Every statement of the outbox is a transaction of its own, and most are safe to repeat: when the
-connection of one breaks it is run again on another while its deadline lasts. No session state is
-kept on a connection, so a pooler in transaction mode may stand between. While the database is away
-callers fail at once and one task looks for its return.
+connection of one breaks it is run again on another while its deadline lasts. The invariant: a
+statement whose caller has given up keeps its connection until the server has ended it, so that no
+more statements wait in the server than there are connections here.
 """
 
 from __future__ import annotations
@@ -11,49 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, LiteralString, Self
 
 import psycopg
 import structlog
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
-from service.errors import InvalidFieldError, OutboxUnavailableError, ServiceError
-from service.supervisor import end
+from service.errors import InvalidFieldError, OutboxUnavailableError
+from service.outbox.postgres.availability import Availability
+from service.outbox.postgres.connection import OutboxConnection, connection_string, set_up, shut
+from service.outbox.postgres.faults import BAD_VALUE, REPEAT, is_of_the_database, reason
 
 STATEMENT_SECONDS = 2.0
+ASK_SECONDS = 10.0
 MAX_CONNECTIONS = 8
-_GRACE_SECONDS = 0.5
 _CONNECTION_WAIT_SECONDS = 1.0
-_PROBE_SECONDS = 1.0
-_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
-
-# A peer that vanished is noticed by TCP, also where no statement waits for it.
-_CONNECTION: dict[str, str | int | None] = {
-    "connect_timeout": 2,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 6000,
-    "application_name": "outbox",
-}
-
-# Asked after a loss: a standby that answers is not a database that takes events.
-PROBE = "SELECT current_setting('transaction_read_only') = 'off'"
-
-_LOST = (
-    PoolTimeout,
-    psycopg.InterfaceError,
-    psycopg.errors.AdminShutdown,
-    psycopg.errors.CrashShutdown,
-    psycopg.errors.CannotConnectNow,
-    psycopg.errors.ReadOnlySqlTransaction,
-)
-_REPEAT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_ABANDON_SECONDS = 20.0
+_MAX_ABANDONED = MAX_CONNECTIONS
 
 
 log = structlog.get_logger(__name__)
@@ -63,51 +39,47 @@ class _LostError(Exception):
     """The connection broke under a statement; what became of the statement is not known."""
 
 
-def connection_string(url: str) -> str:
-    """The address in libpq's form with our timeouts, unless `url` sets its own."""
-    return make_conninfo("", **{**_CONNECTION, **conninfo_to_dict(url)})
-
-
 class PostgresPool:
     """The process's connections to one database; an async context manager.
 
-    `statements` counts the round trips that were made, `available` is false while the database
-    is away.
+    `statements` counts the round trips that were made.
     """
 
     def __init__(self, url: str, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self.statements = 0
-        self._closed = False
-        self._lost_at: float | None = None
-        self._back = asyncio.Event()
-        self._back.set()
-        self._recovery: asyncio.Task[None] | None = None
+        self._abandoned = 0
+        self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
+        self._in_use: set[OutboxConnection] = set()
         self._pool = AsyncConnectionPool(
             connection_string(url),
-            kwargs={"autocommit": True, "prepare_threshold": None},
+            connection_class=OutboxConnection,
+            kwargs={"autocommit": True},
+            configure=set_up,
             min_size=1,
             max_size=max_connections,
             reconnect_timeout=0.5,
             max_lifetime=1800,
             open=False,
         )
+        self._availability = Availability(url, self._renew)
 
     async def __aenter__(self) -> Self:
-        # Each try of the pool would be a line; what matters is logged here.
+        # Each try of the pool would be a line; what matters is logged by Availability.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         await self._pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._closed = True
-        if self._recovery:
-            await end(self._recovery)
+        await self._availability.close()
+        for connection in self._in_use:
+            shut(connection)
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self._pool.close(timeout=2.0)
 
     @property
-    def available(self) -> bool:
-        """Whether the database answered last."""
-        return self._lost_at is None
+    def failure(self) -> str | None:
+        """Why the database takes no writes, None while it does."""
+        return self._availability.failure
 
     async def run(
         self,
@@ -116,133 +88,126 @@ class PostgresPool:
         *,
         within_seconds: float = STATEMENT_SECONDS,
         repeatable: bool = True,
+        replicated: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Run one statement; returns its rows.
 
-        A connection that breaks is forgiven while the statement is `repeatable`. Raises
-        OutboxUnavailableError within `within_seconds` (it may have run all the same), and
-        InvalidFieldError for a value that PostgreSQL can't store.
+        A connection that breaks is forgiven while the statement is `repeatable`. With
+        `replicated`, a commit of which the server warns that no standby may have it is repeated
+        too. Raises OutboxUnavailableError within `within_seconds` (the statement may have run all
+        the same), and InvalidFieldError for a value that PostgreSQL can't store.
         """
         deadline = time.monotonic() + within_seconds
         while True:
-            await self._pass_gate(deadline)
+            await self._availability.pass_gate(deadline)
             try:
-                return await self._attempt(statement, given, deadline)
+                return await self._within(deadline, statement, given, heed=replicated)
+            except TimeoutError as exc:
+                self._availability.lose(exc)
+                raise OutboxUnavailableError from exc
             except _LostError as exc:
-                self._lose(exc)
+                if exc.__cause__:
+                    self._availability.lose(exc.__cause__)
                 if not repeatable or time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc.__cause__
-            except _REPEAT as exc:
+            except REPEAT as exc:
                 if time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc
 
-    async def _pass_gate(self, deadline: float) -> None:
-        if self._closed:
-            raise OutboxUnavailableError
-        if self._lost_at is None:
-            return
-        patience = min(deadline, self._lost_at + _GRACE_SECONDS) - time.monotonic()
-        try:
-            async with asyncio.timeout(max(0.0, patience)):
-                await self._back.wait()
-        except TimeoutError as exc:
-            raise OutboxUnavailableError from exc
-
-    async def _attempt(
-        self, statement: LiteralString, given: Mapping[str, object] | None, deadline: float
+    async def ask(
+        self, statement: LiteralString, given: Mapping[str, object] | None = None
     ) -> list[tuple[Any, ...]]:
-        async with self._connection(deadline) as connection:
-            self.statements += 1
-            with _cut_off_at(deadline, connection):
-                work = asyncio.ensure_future(_execute(connection, statement, given))
-                try:
-                    return await asyncio.shield(work)
-                except asyncio.CancelledError:
-                    if not work.done():
-                        _shut(connection)
-                        await asyncio.gather(work, return_exceptions=True)
-                        await connection.close()
-                    raise
+        """Run a statement for a person; returns its rows.
 
-    @contextlib.asynccontextmanager
-    async def _connection(self, deadline: float) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        Planned anew with its values. That it takes long says nothing of the database. Raises
+        OutboxUnavailableError after 10 s, and InvalidFieldError.
+        """
+        deadline = time.monotonic() + ASK_SECONDS
+        await self._availability.pass_gate(deadline)
+        try:
+            return await self._within(deadline, statement, given, prepare=False)
+        except (TimeoutError, _LostError, *REPEAT) as exc:
+            raise OutboxUnavailableError from exc.__cause__ or exc
+
+    async def _within(
+        self,
+        deadline: float,
+        statement: LiteralString,
+        given: Mapping[str, object] | None,
+        *,
+        prepare: bool | None = None,
+        heed: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        """Wait for the execution until the deadline; without its caller it goes on."""
+        work = asyncio.create_task(
+            self._execute(deadline, statement, given, prepare=prepare, heed=heed),
+            name="outbox-statement",
+        )
+        self._running.add(work)
+        work.add_done_callback(self._ended)
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.shield(work)
+
+    def _ended(self, work: asyncio.Task[list[tuple[Any, ...]]]) -> None:
+        self._running.discard(work)
+        if not work.cancelled():
+            work.exception()  # an error of an execution that nobody waits for is not news
+
+    async def _execute(
+        self,
+        deadline: float,
+        statement: LiteralString,
+        given: Mapping[str, object] | None,
+        *,
+        prepare: bool | None,
+        heed: bool,
+    ) -> list[tuple[Any, ...]]:
         timeout = max(0.01, min(_CONNECTION_WAIT_SECONDS, deadline - time.monotonic()))
         connection = None
-        with _errors_mapped(lambda: connection is None or connection.closed):
-            async with self._pool.connection(timeout=timeout) as connection:
-                yield connection
-
-    def _lose(self, error: _LostError) -> None:
-        if self._lost_at is None and not self._closed:
-            log.warning("database_lost", reason=str(error.__cause__).partition("\n")[0])
-            self._lost_at = time.monotonic()
-            self._back.clear()
-            self._recovery = asyncio.create_task(self._recover(), name="outbox-recovery")
-
-    async def _recover(self) -> None:
-        lost_at = time.monotonic()
-        delay = _FIRST_RETRY_SECONDS
-        while not await self._answers():
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LAST_RETRY_SECONDS)
-        log.warning("database_back", after_seconds=round(time.monotonic() - lost_at, 3))
-        self._lost_at = None
-        self._back.set()
-
-    async def _answers(self) -> bool:
-        """Whether a new connection takes writes; the old ones may all be as dead as the first."""
         try:
-            await self._pool.drain()
-            rows = await self._attempt(PROBE, None, time.monotonic() + _PROBE_SECONDS)
-        except (_LostError, ServiceError):
-            return False
-        return bool(rows[0][0])
+            async with self._pool.connection(timeout=timeout) as connection:
+                self._in_use.add(connection)
+                connection.warned = False
+                self.statements += 1
+                with self._abandoned_after(deadline + _ABANDON_SECONDS, connection):
+                    async with connection.cursor(binary=True) as cursor:
+                        await cursor.execute(statement, given, prepare=prepare)
+                        rows = await cursor.fetchall() if cursor.description else []
+                if heed and connection.warned:
+                    raise _LostError
+                return rows
+        except REPEAT:
+            raise
+        except BAD_VALUE as exc:
+            raise InvalidFieldError("a text holds a character that can't be stored") from exc
+        except psycopg.Error as exc:
+            if connection is None or connection.closed or is_of_the_database(exc):
+                raise _LostError from exc
+            log.warning("statement_failed", reason=reason(exc))
+            raise OutboxUnavailableError from exc
+        finally:
+            if connection is not None:
+                self._in_use.discard(connection)
 
+    @contextlib.contextmanager
+    def _abandoned_after(self, moment: float, connection: OutboxConnection) -> Iterator[None]:
+        """Give the connection up when no answer came long after the deadline, a few in all.
 
-@contextlib.contextmanager
-def _errors_mapped(broken: Callable[[], bool]) -> Iterator[None]:
-    """The driver's errors as ours; `broken` tells whether the connection is of no more use."""
-    try:
-        yield
-    except _REPEAT:
-        raise
-    except _LOST as exc:
-        raise _LostError from exc
-    except (psycopg.DataError, UnicodeEncodeError) as exc:
-        raise InvalidFieldError("a text holds a character that can't be stored") from exc
-    except psycopg.Error as exc:
-        if broken():
-            raise _LostError from exc
-        raise OutboxUnavailableError from exc
+        The peer may be gone without a word; but a backend that waits would be one more there.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(moment - time.monotonic(), self._abandon, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
+    def _abandon(self, connection: OutboxConnection) -> None:
+        if self._abandoned < _MAX_ABANDONED:
+            self._abandoned += 1
+            shut(connection)
 
-async def _execute(
-    connection: psycopg.AsyncConnection[Any],
-    statement: LiteralString,
-    given: Mapping[str, object] | None,
-) -> list[tuple[Any, ...]]:
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(statement, given, prepare=False)
-        return await cursor.fetchall() if cursor.description else []
-
-
-@contextlib.contextmanager
-def _cut_off_at(deadline: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
-    """Shut the socket at the deadline.
-
-    Cancelling psycopg asks the server to stop and waits for its answer, which a black hole never
-    gives; a shut socket ends the wait at once.
-    """
-    loop = asyncio.get_running_loop()
-    cut = loop.call_later(max(0.0, deadline - time.monotonic()), _shut, connection)
-    try:
-        yield
-    finally:
-        cut.cancel()
-
-
-def _shut(connection: psycopg.AsyncConnection[Any]) -> None:
-    with contextlib.suppress(OSError, psycopg.Error):
-        handle = socket.socket(fileno=os.dup(connection.fileno()))
-        with contextlib.closing(handle):
-            handle.shutdown(socket.SHUT_RDWR)
+    async def _renew(self) -> None:
+        """What was given up has ended, and old connections may be dead."""
+        self._abandoned = 0
+        await self._pool.drain()

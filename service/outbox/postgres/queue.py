@@ -1,50 +1,59 @@
-"""Claims and settles on PostgreSQL, each one statement.
+"""The queue on PostgreSQL: waiting for rows, claiming and settling them.
 
-A claim deletes its rows from `outbox_ready` and keeps them in one row of `outbox_claims`, so a row
-is never in both; whoever holds the claim's row lock decides where its rows go next. Leases and due
-times are read from the database's clock only. A claim whose answer was lost is given back as soon
-as the database answers again, and by its lease at the latest.
+A claim is never cancelled half-way: cancelled, it goes on in the background and is released when
+its answer comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
-from typing import Any, Self
+from typing import Self
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
+from service.outbox.model import (
+    Batch,
+    ClaimRequest,
+    DeliveryRecord,
+    Entry,
+    Isolated,
+    Settlement,
+)
+from service.outbox.postgres.claims import CLAIM, NEXT_DUE, claim_values
+from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.leases import PostgresLeases
+from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.statements import CLAIM, FLOOR, GIVE_BACK, NEXT_DUE, SETTLE
-from service.outbox.storable import storable
+from service.outbox.postgres.settlements import SETTLE, settle_values
 
-_GIVE_BACK_EVERY_SECONDS = 1.0
-_FLOOR_EVERY_SECONDS = 1.0
-_FLOOR_COST_FACTOR = 10
 _CLAIM_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
 _LEAST_WAIT_SECONDS = 0.005
+_WINDOW = 50_000
+_MAX_WINDOW = 2**40
 
 
 class PostgresQueue:
-    """`claim` and `settle` of the port; an async context manager.
+    """Hands out due rows; an async context manager that releases what it holds on its way out."""
 
-    On its way out it gives back what this process still holds.
-    """
-
-    def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        wakeup: PostgresWakeup,
+        marks: PostgresMarks,
+        leases: PostgresLeases,
+        delivery: PostgresDelivery,
+    ) -> None:
         self._pool = pool
         self._wakeup = wakeup
+        self._marks = marks
+        self._delivery = delivery
+        self._leases = leases
         self._holder = uuid.uuid4().hex
         self._claiming = asyncio.Lock()
-        self._orphans: set[str] = set()
-        self._floor = 0
-        self._floor_at = 0.0
-        self._give_back_at = 0.0
-        self._old_rows = 0
+        self._window = _WINDOW
         self._attempts: set[asyncio.Task[Batch | float]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
@@ -54,34 +63,49 @@ class PostgresQueue:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*self._attempts, *self._releases, return_exceptions=True)
         with contextlib.suppress(OutboxUnavailableError):
-            await self._give_back(holder=self._holder, sent=True)
+            await self._leases.release_lost()
+            if await self._leases.release_held():
+                self._wakeup.rows_are_due()
 
-    async def claim(self, ask: ClaimRequest) -> Batch:
-        """See the port."""
+    async def claim(self, wanted: ClaimRequest) -> Batch:
+        """Wait until rows are due, then claim some: never empty.
+
+        Repeated calls get other rows. Cancelled, it leaves no row claimed for longer than a
+        lease. Raises OutboxUnavailableError.
+        """
         while True:
             generation = self._wakeup.generation
             self._wakeup.claims_here()
-            found = await self._claim_uncancelled(ask)
+            found = await self._claim_uncancelled(wanted)
             if isinstance(found, Batch):
                 return found
             await self._wakeup.wait(generation, found)
 
     async def settle(self, settlement: Settlement) -> int:
-        """See the port."""
+        """Settle, atomically; returns how many rows were no longer under this claim.
+
+        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        """
         rows = await self._pool.run(
-            SETTLE, _settle_columns(settlement), within_seconds=_SETTLE_SECONDS
+            SETTLE, settle_values(settlement), within_seconds=_SETTLE_SECONDS
         )
-        stale, due_now = rows[0]
+        stale, due_now, is_over = rows[0]
+        if is_over:
+            self._leases.forget(settlement.claim)
         if due_now:
-            self._wakeup.rows_are_due(old=True)
+            self._wakeup.rows_are_due()
         return int(stale)
 
-    async def _claim_uncancelled(self, ask: ClaimRequest) -> Batch | float:
-        """One attempt; cancelled, its rows are given back when its answer comes.
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery as last saved by any process."""
+        return await self._delivery.load()
 
-        The pool's own waits may lose a cancellation, so none reaches them.
-        """
-        attempt = asyncio.create_task(self._attempt(ask), name="outbox-claim")
+    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        return await self._delivery.save(record)
+
+    async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | float:
+        attempt = asyncio.create_task(self._attempt(wanted), name="outbox-claim")
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
         try:
@@ -93,113 +117,52 @@ class PostgresQueue:
     def _abandon(self, attempt: asyncio.Task[Batch | float]) -> None:
         found = None if attempt.cancelled() or attempt.exception() else attempt.result()
         if isinstance(found, Batch):
-            self._orphans.add(found.claim)
-            release = asyncio.create_task(self._release_orphans(), name="outbox-release")
+            self._leases.lose(found.claim)
+            release = asyncio.create_task(self._release_lost(), name="outbox-release")
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
 
-    async def _attempt(self, ask: ClaimRequest) -> Batch | float:
+    async def _release_lost(self) -> None:
+        if await self._leases.release_lost():
+            self._wakeup.rows_are_due()
+
+    async def _attempt(self, wanted: ClaimRequest) -> Batch | float:
         """A batch, or how many seconds to wait for one."""
         async with self._claiming:
-            await self._look_after_leases()
-            await self._raise_floor()
+            await self._release_lost()
             claim = f"{self._holder}:{uuid.uuid4().hex}"
             try:
                 # Repeated, it could find nothing because it had taken everything before.
                 rows = await self._pool.run(
                     CLAIM,
-                    _claim_values(ask, claim, self._floor),
+                    claim_values(wanted, claim, self._window),
                     within_seconds=_CLAIM_SECONDS,
                     repeatable=False,
                 )
             except OutboxUnavailableError:
-                self._orphans.add(claim)
+                self._leases.lose(claim)
                 raise
         if not rows:
-            return await self._wait_seconds(ask)
+            return await self._wait_seconds(wanted)
+        self._window = _WINDOW
+        self._leases.hold(claim, wanted.lease_seconds)
         entries = tuple(Entry(*row[:-1]) for row in rows)
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
-    async def _look_after_leases(self) -> None:
-        await self._release_orphans()
-        if time.monotonic() >= self._give_back_at:
-            self._give_back_at = time.monotonic() + _GIVE_BACK_EVERY_SECONDS
-            await self._give_back(expired=True, sent=True)
+    async def _wait_seconds(self, wanted: ClaimRequest) -> float:
+        """Until the next row is due by the database's clock, at most a poll.
 
-    async def _release_orphans(self) -> None:
-        """Give back claims that nobody in this process holds; nothing of them was sent."""
-        if self._orphans:
-            orphans = list(self._orphans)
-            await self._give_back(claims=orphans)
-            self._orphans.difference_update(orphans)
-
-    async def _give_back(
-        self,
-        *,
-        claims: list[str] | None = None,
-        holder: str | None = None,
-        expired: bool = False,
-        sent: bool = False,
-    ) -> None:
-        """Make claimed rows due; `sent` says that their bytes may have left."""
-        given = {"claims": claims or [], "holder": holder, "expired": expired, "sent": sent}
-        rows = await self._pool.run(GIVE_BACK, given)
-        if rows[0][0]:
-            self._wakeup.rows_are_due(old=True)
-
-    async def _raise_floor(self) -> None:
-        """Remember where the live rows begin.
-
-        Each claim would otherwise step over all rows deleted since the oldest open transaction of
-        the whole database began. A row that commits late below the floor waits for the next look.
+        Where the window of a claim held nothing and more lies beyond it, the next mark and a wider
+        window are tried at once.
         """
-        old_rows = self._wakeup.old_rows
-        if time.monotonic() >= self._floor_at or old_rows != self._old_rows:
-            began = time.monotonic()
-            rows = await self._pool.run(FLOOR)
-            self._floor, self._old_rows = int(rows[0][0]), old_rows
-            cost_seconds = time.monotonic() - began
-            self._floor_at = began + max(_FLOOR_EVERY_SECONDS, cost_seconds * _FLOOR_COST_FACTOR)
-
-    async def _wait_seconds(self, ask: ClaimRequest) -> float:
-        """Until the next row is due by the database's clock, at most a poll."""
-        given = {"isolated": ask.isolated is not Isolated.NONE}
-        rows = await self._pool.run(NEXT_DUE, given)
-        due_seconds, lease_seconds = rows[0]
+        given = {"isolated": wanted.isolated is not Isolated.NONE, "window": self._window}
+        [(due_seconds, more_beyond)] = await self._pool.run(NEXT_DUE, given)
+        if more_beyond:
+            await self._marks.look(0.0)
+            self._window = min(self._window * 2, _MAX_WINDOW)
+            return _LEAST_WAIT_SECONDS
+        self._window = _WINDOW
         wait_seconds = self._wakeup.poll_seconds
-        if lease_seconds is not None:
-            self._give_back_at = min(self._give_back_at, time.monotonic() + lease_seconds)
-            wait_seconds = min(wait_seconds, lease_seconds)
         if due_seconds is not None:
             wait_seconds = min(wait_seconds, due_seconds)
         return max(wait_seconds, _LEAST_WAIT_SECONDS)
-
-
-def _claim_values(ask: ClaimRequest, claim: str, floor: int) -> dict[str, object]:
-    newest = min(ask.max_events, int(ask.max_events * ask.fresh_share))
-    return {
-        "claim": claim,
-        "lease_seconds": ask.lease_seconds,
-        "suspects": ask.isolated.value,
-        "oldest": ask.max_events - newest,
-        "newest": newest,
-        "oldest_bytes": int(ask.max_bytes * (1 - ask.fresh_share)),
-        "newest_bytes": int(ask.max_bytes * ask.fresh_share),
-        "floor": floor,
-    }
-
-
-def _settle_columns(settlement: Settlement) -> dict[str, Any]:
-    return {
-        "claim": settlement.claim,
-        "delivered": list(settlement.delivered),
-        "again": [retry.seq for retry in settlement.retry],
-        "again_delays": [float(retry.delay_seconds) for retry in settlement.retry],
-        "again_attempts": [retry.attempts for retry in settlement.retry],
-        "again_alone": [retry.isolated for retry in settlement.retry],
-        "again_notes": [retry.note and storable(retry.note) for retry in settlement.retry],
-        "dead": [dead.seq for dead in settlement.dead],
-        "dead_attempts": [dead.attempts for dead in settlement.dead],
-        "dead_reasons": [storable(dead.reason) for dead in settlement.dead],
-        "dead_details": [storable(dead.detail) for dead in settlement.dead],
-    }

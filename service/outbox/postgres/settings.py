@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 
 from service.errors import OutboxUnavailableError
+from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
 from service.supervisor import Supervisor
 
@@ -31,19 +32,21 @@ UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING setti
 
 READ_REVISION = "SELECT settings_revision FROM outbox_meta"
 
-_POLL_SECONDS = 2.0
+_POLL_SECONDS = 5.0
 
 
-class PostgresScopes:
-    """`load_scope`, `save_scope` and `scope_revision` of the port; an async context manager."""
+class PostgresSettings:
+    """Loads and saves settings; an async context manager."""
 
-    def __init__(self, pool: PostgresPool, supervisor: Supervisor) -> None:
-        self.revision = 0
+    def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup, supervisor: Supervisor) -> None:
+        self.scope_revision = 0
+        self._wakeup = wakeup
         self._pool = pool
         self._supervisor = supervisor
         self._look = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        self._wakeup.on_settings(self._look.set)
         await self._read()
         self._supervisor.watch("outbox-scopes", self._keep_reading)
         return self
@@ -51,26 +54,23 @@ class PostgresScopes:
     async def __aexit__(self, *_: object) -> None:
         await self._supervisor.stop("outbox-scopes")
 
-    def changed_elsewhere(self) -> None:
-        """Read the revision soon."""
-        self._look.set()
-
-    async def load(self, scope: str, scope_id: str) -> dict[str, object] | None:
+    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """The settings of one scope."""
         rows = await self._pool.run(LOAD_SCOPE, {"scope": scope, "scope_id": scope_id})
         return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
 
-    async def save(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """Replace the settings of one scope."""
         text = msgspec.json.encode(settings).decode()
         given = {"scope": scope, "scope_id": scope_id, "settings": text}
         rows = await self._pool.run(SAVE_SCOPE, given)
-        self.revision = max(self.revision, int(rows[0][0]))
+        self.scope_revision = max(self.scope_revision, int(rows[0][0]))
+        self._wakeup.settings_were_saved()
 
     async def _read(self) -> None:
         with contextlib.suppress(OutboxUnavailableError):
             rows = await self._pool.run(READ_REVISION)
-            self.revision = max(self.revision, int(rows[0][0]))
+            self.scope_revision = max(self.scope_revision, int(rows[0][0]))
 
     async def _keep_reading(self) -> None:
         while True:

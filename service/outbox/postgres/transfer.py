@@ -56,9 +56,10 @@ VALUES (%(id)s, %(name)s, %(owner)s, %(user_id)s, %(accepted_at_ms)s, %(trace)s,
 ON CONFLICT (event_id) DO NOTHING
 """
 PUT_READY = """
-INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, owner)
+INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
+                          due_at)
 SELECT seq, %(first_sent_at_ms)s::bigint, %(attempts)s::integer, %(sends)s::integer,
-       octet_length(payload), %(isolated)s::boolean, owner
+       octet_length(payload), %(isolated)s::boolean, clock_timestamp()
 FROM outbox WHERE event_id = %(id)s
 """
 PUT_DONE = """

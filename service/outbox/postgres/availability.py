@@ -1,0 +1,122 @@
+"""Whether the database takes writes, and if not, when it does again.
+
+While it does not, callers fail at once and one task tries, on a connection of its own, what failed:
+the locks, rights and commit of an append that stores nothing. A try that hangs is not given up and
+no second one is begun, so nothing piles up in the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import structlog
+
+from service.errors import OutboxUnavailableError
+from service.outbox.postgres.connection import OutboxConnection, connection_string, set_up, shut
+from service.outbox.postgres.faults import reason, sentence
+from service.supervisor import end
+
+# Needs what an append needs, and stores only a change of nothing.
+PROBE = """
+WITH event AS (
+    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload)
+    SELECT '', '', '', '', 0, '' WHERE false
+), ready AS (
+    INSERT INTO outbox_ready (seq, payload_bytes) SELECT 0, 0 WHERE false
+), claim AS (
+    DELETE FROM outbox_claims WHERE false
+), done AS (
+    INSERT INTO outbox_done (seq, settled_at_ms, attempts, sends, isolated, dead)
+    SELECT 0, 0, 0, 0, false, false WHERE false
+)
+INSERT INTO outbox_changes DEFAULT VALUES
+"""
+
+_GRACE_SECONDS = 0.5
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.05, 1.0
+_RELAPSE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Availability:
+    """Remembers a loss until a probe passes. `renew` is awaited before callers may go on."""
+
+    def __init__(self, url: str, renew: Callable[[], Awaitable[None]]) -> None:
+        self._conninfo = connection_string(url)
+        self._renew = renew
+        self._lost_at: float | None = None
+        self._back_at = 0.0
+        self._delay = _FIRST_RETRY_SECONDS
+        self._back = asyncio.Event()
+        self._back.set()
+        self._recovery: asyncio.Task[None] | None = None
+        self._probe: OutboxConnection | None = None
+        self._closed = False
+        self.failure: str | None = None
+
+    async def close(self) -> None:
+        """End the probe; from now on `pass_gate` refuses."""
+        self._closed = True
+        if self._probe:
+            shut(self._probe)
+        if self._recovery:
+            await end(self._recovery)
+
+    async def pass_gate(self, deadline: float) -> None:
+        """Return while the database takes writes, or soon after it does again.
+
+        Raises OutboxUnavailableError when it does not.
+        """
+        if self._closed:
+            raise OutboxUnavailableError
+        if self._lost_at is None:
+            return
+        patience = min(deadline, self._lost_at + _GRACE_SECONDS) - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, patience)):
+                await self._back.wait()
+        except TimeoutError as exc:
+            raise OutboxUnavailableError from exc
+
+    def lose(self, error: BaseException) -> None:
+        """The database was seen to take no writes."""
+        if self._lost_at is not None or self._closed:
+            return
+        self.failure = sentence(error)
+        log.warning("database_lost", reason=reason(error), failure=self.failure)
+        self._lost_at = time.monotonic()
+        if self._lost_at - self._back_at > _RELAPSE_SECONDS:
+            self._delay = _FIRST_RETRY_SECONDS
+        self._back.clear()
+        self._recovery = asyncio.create_task(self._recover(), name="outbox-recovery")
+
+    async def _recover(self) -> None:
+        lost_at = time.monotonic()
+        while not await self._passes():
+            await asyncio.sleep(self._delay)
+            self._delay = min(self._delay * 2, _LAST_RETRY_SECONDS)
+        await self._renew()
+        self._back_at = time.monotonic()
+        log.warning("database_back", after_seconds=round(self._back_at - lost_at, 3))
+        self._lost_at = self.failure = None
+        self._back.set()
+
+    async def _passes(self) -> bool:
+        try:
+            self._probe = await OutboxConnection.connect(self._conninfo, autocommit=True)
+            async with self._probe:
+                await set_up(self._probe)
+                await self._probe.execute(PROBE, prepare=False)
+                return not self._probe.warned
+        except (psycopg.Error, OSError) as error:
+            failure = sentence(error)
+            if failure != self.failure:
+                log.warning("database_still_lost", reason=reason(error), failure=failure)
+            self.failure = failure
+            return False
+        finally:
+            self._probe = None

@@ -1,0 +1,72 @@
+"""One connection to PostgreSQL: how it is made, and what its session is set to.
+
+Where no pooler is between, the session has timeouts of its own on the server, plans no just-in-time
+compilation and prepares its statements. A pooler is recognised by the backend's number: it hands
+out another one than the backend itself gives. Then nothing is kept in the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+# A peer that vanished is noticed by TCP, also where no statement waits for it.
+_CONNECTION: dict[str, str | int | None] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
+    "application_name": "outbox",
+}
+
+# A statement that waits for a lock ends on the server before its caller gives up, so that it is not
+# carried out later. No limit ends a commit that waits for a standby.
+SET_UP = """
+SELECT set_config(name, setting, false) FROM (VALUES
+    ('jit', 'off'), ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
+    ('idle_in_transaction_session_timeout', '15s'),
+    ('default_transaction_isolation', 'read committed'),
+    ('search_path', quote_ident(current_schema()) || ', pg_temp')
+) AS wanted (name, setting) WHERE pg_backend_pid() = %(backend)s
+"""
+
+_PREPARE_AFTER = 3
+
+
+class OutboxConnection(psycopg.AsyncConnection[Any]):
+    """A connection that remembers whether its last statement was warned of."""
+
+    warned = False
+
+
+def connection_string(url: str) -> str:
+    """The address in libpq's form with our timeouts, unless `url` sets its own."""
+    return make_conninfo("", **{**_CONNECTION, **conninfo_to_dict(url)})
+
+
+async def set_up(connection: OutboxConnection) -> None:
+    """Make a new connection what this module says."""
+    connection.add_notice_handler(lambda notice: _heed(connection, notice))
+    given = {"backend": connection.info.backend_pid}
+    cursor = await connection.execute(SET_UP, given, prepare=False)
+    is_direct = bool(await cursor.fetchall())
+    connection.prepare_threshold = _PREPARE_AFTER if is_direct else None
+
+
+def shut(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Shut the socket: a wait for an answer that may never come ends at once."""
+    with contextlib.suppress(OSError, psycopg.Error):
+        handle = socket.socket(fileno=os.dup(connection.fileno()))
+        with contextlib.closing(handle):
+            handle.shutdown(socket.SHUT_RDWR)
+
+
+def _heed(connection: OutboxConnection, notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        connection.warned = True

@@ -1,0 +1,79 @@
+"""What an error of the driver means for the outbox.
+
+An error is about the database (nothing can be stored until it is well again), about the value that
+was given, or about this one statement.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+REPEAT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+"""Errors of a statement that changed nothing and may pass the next time."""
+
+BAD_VALUE = (psycopg.DataError, UnicodeEncodeError)
+"""Errors of a value that PostgreSQL can't store."""
+
+_NO_ANSWER = "The outbox's database does not answer."
+_SENTENCES: tuple[tuple[type[Exception], str], ...] = (
+    (TimeoutError, "The outbox's database does not answer in time."),
+    (PoolTimeout, _NO_ANSWER),
+    (psycopg.errors.LockNotAvailable, "A lock in the outbox's database is held by somebody else."),
+    (psycopg.errors.DiskFull, "The disk of the outbox's database is full."),
+    (psycopg.errors.TooManyConnections, "The outbox's database has no connection left."),
+    (psycopg.errors.InsufficientResources, "The outbox's database is out of resources."),
+    (psycopg.errors.InsufficientPrivilege, "The outbox's database denies this user a right."),
+    (psycopg.errors.InvalidAuthorizationSpecification, "The outbox's database refuses this user."),
+    (psycopg.errors.InvalidPassword, "The outbox's database refuses this password."),
+    (psycopg.errors.ReadOnlySqlTransaction, "The outbox's database takes no writes."),
+    (psycopg.errors.UndefinedTable, "The outbox's tables are missing in its database."),
+    (psycopg.errors.IoError, "The outbox's database can't use its disk."),
+    (psycopg.errors.QueryCanceled, "The outbox's database does not answer in time."),
+)
+
+# What a refused connection says; the driver gives no code for it.
+_REFUSALS = (
+    ("password authentication failed", "The outbox's database refuses this password."),
+    ("no pg_hba.conf entry", "The outbox's database refuses this user from here."),
+    ('role "', "The outbox's database refuses this user."),
+    ("too many clients", "The outbox's database has no connection left."),
+    ("remaining connection slots", "The outbox's database has no connection left."),
+    ("too many connections", "The outbox's database has no connection left."),
+    ("certificate", "The certificate of the outbox's database is not trusted."),
+    ('database "', "The outbox's database does not exist."),
+)
+
+
+def is_of_the_database(error: BaseException) -> bool:
+    """Whether the error would meet every other write too."""
+    return isinstance(error, psycopg.InterfaceError) or _known(error) is not None or _closed(error)
+
+
+def sentence(error: BaseException) -> str:
+    """The cause for a person; holds no address and no name."""
+    known = _known(error)
+    if known:
+        return known
+    said = reason(error)
+    return next(
+        (told for sign, told in _REFUSALS if said.startswith(sign) or sign in said), _NO_ANSWER
+    )
+
+
+def reason(error: BaseException) -> str:
+    """The cause for the log: what the server said, without what the driver puts before it."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return f"{error.diag.message_primary} ({error.sqlstate})"
+    first = str(error).strip().partition("\n")[0]
+    _, fatal, said = first.rpartition("FATAL:")
+    return said.strip() if fatal else type(error).__name__
+
+
+def _known(error: BaseException) -> str | None:
+    return next((told for kind, told in _SENTENCES if isinstance(error, kind)), None)
+
+
+def _closed(error: BaseException) -> bool:
+    """57P01 to 57P05: the server ends this connection, starts or stops."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("57P")

@@ -1,0 +1,101 @@
+"""What a person on call asks of the outbox on PostgreSQL.
+
+No figure is counted from a table: a look costs the same beside any number of rows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.postgres.counts import READ_TOTALS
+from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.rows import NOW_MS, find_rows
+
+RATE_SECONDS = 5
+
+# Pending and delivering rows together are what the counts say; those under a claim are few. The
+# oldest of the lanes of due_at is looked for among the first of them.
+STATS = f"""
+WITH mark AS MATERIALIZED (TABLE outbox_mark), held AS MATERIALIZED (
+    SELECT unnest(seqs) AS seq FROM outbox_claims
+    WHERE lease_until >= (SELECT lease_from FROM mark)
+), fresh AS MATERIALIZED (
+    SELECT seq FROM outbox_ready WHERE due_at IS NULL AND seq >= (SELECT ready_from FROM mark)
+    ORDER BY seq LIMIT 1
+), delayed AS MATERIALIZED (
+    (SELECT seq, due_at FROM outbox_ready WHERE due_at IS NOT NULL AND NOT isolated
+         AND due_at >= (SELECT due_from FROM mark) ORDER BY due_at LIMIT 1000)
+    UNION ALL
+    (SELECT seq, due_at FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
+         AND due_at >= (SELECT isolated_from FROM mark) ORDER BY due_at LIMIT 1000)
+)
+SELECT (SELECT coalesce(sum(pending), 0)::bigint FROM (
+            SELECT pending FROM outbox_counts
+            UNION ALL SELECT unnest(c.pending) FROM outbox_meta, outbox_changes c
+            WHERE no > changes_folded) AS counted),
+       (SELECT count(*) FROM held),
+       (SELECT {NOW_MS} - min(accepted_at_ms) FROM outbox WHERE seq IN (
+            (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held))),
+       (SELECT {NOW_MS} - min(accepted_at_ms) FROM outbox WHERE seq IN (
+            (SELECT seq FROM fresh),
+            (SELECT min(seq) FROM delayed WHERE due_at <= statement_timestamp()))),
+       (SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM unnest(ARRAY[
+            'outbox', 'outbox_ready', 'outbox_claims', 'outbox_sent', 'outbox_done',
+            'outbox_notes', 'outbox_changes', 'outbox_counts', 'outbox_marks']) AS name)
+"""
+
+PAYLOAD = "SELECT payload FROM outbox WHERE event_id = %(id)s"
+
+AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT %(limit)s"
+
+
+class PostgresInspector:
+    """Answers questions; changes nothing."""
+
+    def __init__(self, pool: PostgresPool, delivery: PostgresDelivery) -> None:
+        self._pool = pool
+        self._delivery = delivery
+
+    async def stats(self) -> Stats:
+        """The figures. Raises OutboxUnavailableError."""
+        totals = await self._pool.ask(READ_TOTALS, {"seconds": RATE_SECONDS})
+        rows = await self._pool.ask(STATS)
+        delivered, dead, sent, lately = totals[0]
+        waiting, delivering, oldest, oldest_due, size = rows[0]
+        delivery = await self._delivery.load()
+        return Stats(
+            pending=max(0, waiting - delivering),
+            delivering=delivering,
+            delivered=delivered,
+            dead=dead,
+            oldest_pending_seconds=_seconds(oldest),
+            oldest_due_seconds=_seconds(oldest_due),
+            delivery=msgspec.structs.replace(delivery, rate=lately / RATE_SECONDS),
+            database_bytes=size,
+            wal_bytes=None,
+            sent=sent,
+        )
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Raises OutboxUnavailableError."""
+        return await find_rows(self._pool, wanted)
+
+    async def payload(self, event_id: str) -> bytes | None:
+        """The stored bytes of one event, None when there is no such event."""
+        rows = await self._pool.ask(PAYLOAD, {"id": event_id.replace("\x00", "\ufffd")})
+        return bytes(rows[0][0]) if rows else None
+
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery record as last saved."""
+        return await self._delivery.load()
+
+    async def audit(self, limit: int) -> list[dict[str, object]]:
+        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+        rows = await self._pool.ask(AUDIT, {"limit": limit})
+        return [dict(zip(("at", "actor", "action", "detail"), row, strict=True)) for row in rows]
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else max(0, milliseconds) / 1000

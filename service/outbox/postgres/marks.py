@@ -1,0 +1,109 @@
+"""Where reads of the outbox begin: positions that only move on.
+
+While any transaction of the server is open, dead rows stay in the tables and in their indexes. Each
+statement that looks for work therefore begins at a mark below which no live row is. The invariant:
+a mark passes a position only after every transaction that could still put a row before it has
+ended. Such a transaction holds a lock on one of the written tables from before it takes its
+position, so the locks that are held tell; a look compares them with those of an earlier look.
+"""
+
+from __future__ import annotations
+
+from service.outbox.postgres.pool import PostgresPool
+
+# How many positions one look may pass, live or dead: its cost is bounded.
+LOOK_WINDOW = 200_000
+
+# Makes the next mark unless one was made within the interval. The three steps
+# of a position, drawn, watched and safe, are in three statements because a statement's snapshot may
+# be older than the locks that it sees. A clock that was set back puts the marks of time back.
+LOOK = f"""
+WITH mark AS MATERIALIZED (
+    SELECT *, made_at > clock_timestamp() + interval '1 second' AS turned_back FROM outbox_mark
+), drawn AS MATERIALIZED (
+    SELECT clock_timestamp() AS at, (SELECT last_value FROM outbox_seq_seq) AS seq,
+           (SELECT last_value FROM outbox_changes_no_seq) AS change
+    FROM mark
+), due AS MATERIALIZED (
+    SELECT mark.* FROM mark, drawn
+    WHERE turned_back OR made_at <= at - interval '10 seconds'
+       OR made_at <= at - make_interval(secs => %(interval_seconds)s)
+          AND (ready_from, safe_change) <> (drawn.seq + 1, drawn.change)
+), held AS MATERIALIZED (
+    SELECT coalesce(array_agg(DISTINCT virtualtransaction), '{{}}') AS writers
+    FROM due, pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND relation IN ('outbox_ready'::regclass, 'outbox_claims'::regclass,
+                       'outbox_sent'::regclass, 'outbox_changes'::regclass)
+      AND pid IS DISTINCT FROM pg_backend_pid()
+), step AS MATERIALIZED (
+    SELECT held.writers, mark.writers && held.writers AS blocked, held.writers = '{{}}' AS quiet
+    FROM due AS mark, held
+), fresh AS MATERIALIZED (
+    SELECT min(r.seq) AS seq FROM due, LATERAL (
+        SELECT seq FROM outbox_ready
+        WHERE seq >= due.ready_from AND seq < due.ready_from + {LOOK_WINDOW} AND due_at IS NULL
+        ORDER BY seq LIMIT 1
+    ) AS r
+), made AS (
+    INSERT INTO outbox_marks (made_at, ready_from, due_from, isolated_from, lease_from, sent_from,
+        drawn_seq, drawn_change, watched_seq, watched_change, watched_at, writers,
+        safe_seq, safe_change, safe_at)
+    SELECT drawn.at,
+           greatest(ready_from, least(safe_seq + 1,
+                                      coalesce(fresh.seq, ready_from + {LOOK_WINDOW}))),
+           CASE WHEN turned_back THEN '-infinity' ELSE greatest(due_from, least(
+               safe_at - interval '2 seconds',
+               (SELECT min(due_at) FROM outbox_ready WHERE due_at IS NOT NULL AND NOT isolated
+                    AND due_at >= due_from AND due_at <= statement_timestamp()))) END,
+           CASE WHEN turned_back THEN '-infinity' ELSE greatest(isolated_from, least(
+               safe_at - interval '2 seconds',
+               (SELECT min(due_at) FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
+                    AND due_at >= isolated_from AND due_at <= statement_timestamp()))) END,
+           CASE WHEN turned_back THEN '-infinity' ELSE greatest(lease_from, least(
+               safe_at - interval '2 seconds',
+               (SELECT min(lease_until) FROM outbox_claims
+                WHERE lease_until >= lease_from AND lease_until <= statement_timestamp()))) END,
+           CASE WHEN turned_back OR safe_at = '-infinity' THEN 0 ELSE greatest(sent_from, least(
+               floor(extract(epoch FROM safe_at) * 1000)::bigint - 2000,
+               (SELECT min(sent_at_ms) FROM outbox_sent WHERE sent_at_ms >= sent_from))) END,
+           drawn.seq, drawn.change,
+           CASE WHEN blocked THEN watched_seq ELSE drawn_seq END,
+           CASE WHEN blocked THEN watched_change ELSE drawn_change END,
+           CASE WHEN turned_back THEN '-infinity' WHEN blocked THEN watched_at ELSE made_at END,
+           CASE WHEN blocked THEN ARRAY(SELECT unnest(mark.writers)
+                                        INTERSECT SELECT unnest(step.writers))
+                ELSE step.writers END,
+           CASE WHEN quiet THEN drawn_seq WHEN blocked THEN safe_seq ELSE watched_seq END,
+           CASE WHEN quiet THEN drawn_change WHEN blocked THEN safe_change
+                ELSE watched_change END,
+           CASE WHEN turned_back THEN '-infinity' WHEN quiet THEN made_at
+                WHEN blocked THEN safe_at ELSE watched_at END
+    FROM due AS mark, drawn, step, fresh
+    RETURNING no
+), trimmed AS (
+    DELETE FROM outbox_marks USING made
+    WHERE outbox_marks.no <= made.no - 20 AND outbox_marks.no > made.no - 200
+), soon AS (
+    SELECT set_config('synchronous_commit', 'off', true) FROM due
+)
+SELECT EXISTS (SELECT FROM outbox_claims, mark
+               WHERE lease_until >= lease_from AND lease_until <= statement_timestamp()),
+       (SELECT count(*) FROM made), (SELECT count(*) FROM soon)
+"""
+
+
+class PostgresMarks:
+    """Moves the marks on; any number of processes may."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def look(self, interval_seconds: float) -> bool:
+        """Make the next mark unless one was made within `interval_seconds`.
+
+        Returns whether a claim's lease is over.
+        """
+        rows = await self._pool.run(LOOK, {"interval_seconds": interval_seconds})
+        return bool(rows[0][0])

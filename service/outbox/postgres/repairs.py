@@ -1,0 +1,174 @@
+"""What a person on call changes of the outbox on PostgreSQL: replay, discard, purge, pause.
+
+Nothing here touches a row under a claim. A change, its counts and its audit row are in one commit,
+and purge goes in small pages of their own, so that no transaction is long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.outbox.model import DeliveryRecord, Filter
+from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.notify import PostgresWakeup
+from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.rows import NOW_MS, WANTED, filter_values
+
+# Dead rows become due, with nothing counted against them; delivered rows when they are asked for.
+REPLAY = f"""
+WITH picked AS (
+    SELECT d.seq, d.dead, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes
+    FROM outbox_done d JOIN outbox o ON o.seq = d.seq
+    WHERE (d.dead OR %(state)s::text IS NOT DISTINCT FROM 'delivered')
+      AND (NOT d.dead OR coalesce(%(state)s::text, 'dead') = 'dead') AND {WANTED}
+      AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+    ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
+), taken AS (
+    DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+    RETURNING seq, sends, first_sent_at_ms
+), put AS (
+    INSERT INTO outbox_ready (seq, due_at, first_sent_at_ms, sends, payload_bytes)
+    SELECT seq, (SELECT greatest(clock_timestamp(), due_from) FROM outbox_mark), first_sent_at_ms,
+           sends, payload_bytes
+    FROM taken JOIN picked USING (seq)
+), noted AS (
+    INSERT INTO outbox_notes (seq, at_ms, note)
+    SELECT seq, {NOW_MS}, 'replayed by ' || %(actor)s::text FROM taken
+), changed AS (
+    INSERT INTO outbox_changes (owners, pending, delivered, dead)
+    SELECT array_agg(owner), array_agg(rows), -sum(rows - dead), -sum(dead)
+    FROM (SELECT owner, count(*) AS rows, count(*) FILTER (WHERE dead) AS dead
+          FROM picked JOIN taken USING (seq) GROUP BY owner) AS o
+    HAVING count(*) > 0
+), audited AS (
+    INSERT INTO outbox_audit (at_ms, actor, action, detail)
+    SELECT {NOW_MS}, %(actor)s, 'replay', count(*) || ' rows: ' || coalesce(string_agg(
+        event_id, ', '), '') FROM picked
+)
+SELECT event_id FROM picked ORDER BY seq DESC
+"""
+
+# Rows under a claim are nobody's to remove; SKIP LOCKED leaves out what is being claimed.
+DISCARD = f"""
+WITH waiting AS (
+    SELECT r.seq, o.event_id, o.owner, 'pending' AS state
+    FROM outbox_ready r JOIN outbox o ON o.seq = r.seq
+    WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {WANTED}
+      AND %(reason)s::text IS NULL
+      AND (NOT %(never_sent)s::boolean OR (r.sends = 0 AND r.first_sent_at_ms IS NULL))
+    ORDER BY r.seq DESC LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
+), answered AS (
+    SELECT s.seq, o.event_id, o.owner, 'sent' AS state
+    FROM outbox_sent s JOIN outbox o ON o.seq = s.seq
+    WHERE coalesce(%(state)s::text, 'sent') = 'sent' AND {WANTED}
+      AND %(reason)s::text IS NULL AND NOT %(never_sent)s::boolean
+    ORDER BY s.seq DESC LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
+), settled AS (
+    SELECT d.seq, o.event_id, o.owner, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
+    FROM outbox_done d JOIN outbox o ON o.seq = d.seq
+    WHERE coalesce(%(state)s::text, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END)
+          = CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END
+      AND {WANTED} AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+      AND NOT %(never_sent)s::boolean
+    ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
+), picked AS MATERIALIZED (
+    SELECT * FROM (TABLE waiting UNION ALL TABLE answered UNION ALL TABLE settled) AS found
+    ORDER BY seq DESC LIMIT %(limit)s
+), not_waiting AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), not_sent AS (DELETE FROM outbox_sent WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), not_done AS (DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), changed AS (
+    INSERT INTO outbox_changes (owners, pending, delivered, dead, sent)
+    SELECT array_agg(owner), array_agg(-pending), -sum(delivered), -sum(dead), -sum(sent)
+    FROM (SELECT owner, count(*) FILTER (WHERE state = 'pending') AS pending,
+                 count(*) FILTER (WHERE state = 'delivered') AS delivered,
+                 count(*) FILTER (WHERE state = 'dead') AS dead,
+                 count(*) FILTER (WHERE state = 'sent') AS sent
+          FROM picked GROUP BY owner) AS o
+    HAVING count(*) > 0
+), audited AS (
+    INSERT INTO outbox_audit (at_ms, actor, action, detail)
+    SELECT {NOW_MS}, %(actor)s, 'discard', count(*) || ' rows: ' || coalesce(string_agg(
+        event_id, ', '), '') FROM picked
+)
+SELECT event_id FROM picked ORDER BY seq DESC
+"""
+
+# One page of delivered rows that were settled long enough ago, from where the page before ended.
+PURGE = f"""
+WITH picked AS (
+    DELETE FROM outbox_done WHERE seq = ANY(ARRAY(
+        SELECT seq FROM outbox_done
+        WHERE NOT dead AND settled_at_ms >= %(from_ms)s
+          AND settled_at_ms <= {NOW_MS} - %(older_than_ms)s::bigint
+        ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED
+    )) RETURNING seq, settled_at_ms
+), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), changed AS (
+    INSERT INTO outbox_changes (delivered) SELECT -count(*) FROM picked HAVING count(*) > 0
+)
+SELECT count(*), max(settled_at_ms) FROM picked
+"""
+
+AUDITED = f"""
+INSERT INTO outbox_audit (at_ms, actor, action, detail)
+VALUES ({NOW_MS}, %(actor)s, %(action)s, %(detail)s)
+"""
+
+_PURGE_PAGE = 500
+_PURGE_PAUSE_SECONDS = 0.02
+
+
+class PostgresRepairs:
+    """Changes what a person says."""
+
+    def __init__(
+        self, pool: PostgresPool, wakeup: PostgresWakeup, delivery: PostgresDelivery
+    ) -> None:
+        self._pool = pool
+        self._wakeup = wakeup
+        self._delivery = delivery
+        self._purged_to_ms = 0
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Dead rows that match become pending with no attempts counted; returns their ids."""
+        rows = await self._pool.ask(REPLAY, {**filter_values(wanted), "actor": actor})
+        self._wakeup.rows_are_due()
+        return [row[0] for row in rows]
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        """Remove rows that match and are not under a claim; returns their ids."""
+        rows = await self._pool.ask(DISCARD, {**filter_values(wanted), "actor": actor})
+        return [row[0] for row in rows]
+
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        """Remove delivered rows settled longer ago, in small pages; returns how many.
+
+        `actor` None is the retention, which leaves no audit row.
+        """
+        gone, from_ms = 0, self._purged_to_ms if actor is None else 0
+        while True:
+            given = {
+                "older_than_ms": int(older_than_seconds * 1000),
+                "page": _PURGE_PAGE,
+                "from_ms": from_ms,
+            }
+            [(count, last_ms)] = await self._pool.run(PURGE, given)
+            gone += int(count)
+            from_ms = last_ms or from_ms
+            if count < _PURGE_PAGE:
+                break
+            await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+        if actor is None:
+            self._purged_to_ms = from_ms
+        if gone and actor is not None:
+            detail = f"{gone} delivered rows"
+            await self._pool.run(AUDITED, {"actor": actor, "action": "purge", "detail": detail})
+        return gone
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """Pause or resume delivery for every process; returns the delivery record."""
+        return await self._delivery.set_paused(paused=paused, actor=actor)

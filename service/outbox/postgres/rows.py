@@ -1,0 +1,150 @@
+"""Rows for people: where each event is and what it has been through.
+
+From the events to their places where the newest of all or named ones are wanted, from the places of
+one state to their events otherwise. Reads take no lock that a writer waits for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Filter, Row, State
+from service.outbox.postgres.pool import PostgresPool
+
+# Since 1970, now; can bound an index scan.
+NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+
+# A condition whose parameter is null is dropped when planning.
+WANTED = f"""
+    (%(ids)s::text[] IS NULL OR o.event_id = ANY(%(ids)s))
+AND (%(owner)s::text IS NULL OR o.owner = %(owner)s)
+AND (%(user_id)s::text IS NULL OR o.user_id = %(user_id)s)
+AND (%(name)s::text IS NULL OR o.name = %(name)s)
+AND (%(older_than_ms)s::bigint IS NULL
+     OR o.accepted_at_ms <= {NOW_MS} - %(older_than_ms)s::bigint)
+AND (%(since_ms)s::bigint IS NULL OR o.accepted_at_ms >= %(since_ms)s)
+AND (%(before_seq)s::bigint IS NULL OR o.seq < %(before_seq)s)
+"""
+
+_COLUMNS = """
+o.event_id, o.name, o.owner, o.user_id, p.state, p.attempts, p.sends, p.isolated,
+o.accepted_at_ms, p.first_sent_at_ms, p.settled_at_ms,
+CASE p.state WHEN 'pending' THEN
+    greatest(0, coalesce(extract(epoch FROM p.due_at - clock_timestamp()), 0))::float8 END,
+CASE p.state WHEN 'delivering' THEN
+    greatest(0, extract(epoch FROM p.lease_until - clock_timestamp()))::float8 END,
+p.reason, p.detail,
+ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
+ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
+octet_length(o.payload), o.seq, o.inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
+"""
+
+_IN_PLACE = """
+(%(reason)s::text IS NULL OR p.reason = %(reason)s)
+AND (%(state)s::text IS NULL OR p.state = %(state)s)
+AND (NOT %(never_sent)s::boolean
+     OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
+"""
+
+ROWS = f"""
+SELECT {_COLUMNS} FROM outbox AS o JOIN outbox_rows AS p USING (seq)
+WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
+"""
+
+_PLACES: dict[State, LiteralString] = {
+    State.PENDING: """
+        SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
+               NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
+               NULL::text AS reason, NULL::text AS detail
+        FROM outbox_ready WHERE due_at IS NULL AND seq >= (SELECT ready_from FROM outbox_mark)
+        UNION ALL
+        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL, due_at, NULL,
+               NULL, NULL
+        FROM outbox_ready WHERE due_at IS NOT NULL AND NOT isolated
+             AND due_at >= (SELECT due_from FROM outbox_mark)
+        UNION ALL
+        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL, due_at, NULL,
+               NULL, NULL
+        FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
+             AND due_at >= (SELECT isolated_from FROM outbox_mark)""",
+    State.DELIVERING: """
+        SELECT u.seq, 'delivering' AS state, u.attempts, u.sends, u.isolated,
+               coalesce(u.first_sent_at_ms, c.claimed_at_ms) AS first_sent_at_ms,
+               NULL::bigint AS settled_at_ms, NULL::timestamptz AS due_at, c.lease_until,
+               NULL::text AS reason, NULL::text AS detail
+        FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
+            AS u(seq, attempts, sends, isolated, first_sent_at_ms)
+        WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark)""",
+    State.SENT: """
+        SELECT seq, 'sent' AS state, attempts, sends, isolated, first_sent_at_ms,
+               NULL::bigint AS settled_at_ms, NULL::timestamptz AS due_at,
+               NULL::timestamptz AS lease_until, NULL::text AS reason, NULL::text AS detail
+        FROM outbox_sent WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark)""",
+    State.DELIVERED: """
+        SELECT seq, 'delivered' AS state, attempts, sends, isolated, first_sent_at_ms,
+               settled_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,
+               reason, detail
+        FROM outbox_done WHERE NOT dead""",
+    State.DEAD: """
+        SELECT seq, 'dead' AS state, attempts, sends, isolated, first_sent_at_ms,
+               settled_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,
+               reason, detail
+        FROM outbox_done WHERE dead""",
+}
+
+# OFFSET 0 keeps the planner from reading the events from end to end.
+ROWS_IN_STATE: dict[State, LiteralString] = {
+    state: f"""
+SELECT {_COLUMNS}
+FROM ({place}) AS p
+CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
+WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
+"""
+    for state, place in _PLACES.items()
+}
+
+_LAST_NOTES = 20
+_STATE = 4
+_ACCEPTED_AT_MS = 8
+
+
+async def find_rows(pool: PostgresPool, wanted: Filter) -> list[Row]:
+    """The matching rows, newest first. Raises OutboxUnavailableError."""
+    given = filter_values(wanted)
+    state = given["state"]
+    statement = ROWS if state is None or wanted.ids is not None else ROWS_IN_STATE[State(state)]
+    return [_row(row) for row in await pool.ask(statement, given)]
+
+
+async def find_row(pool: PostgresPool, event_id: str) -> Row | None:
+    """The row of one event, None when there is none. Raises OutboxUnavailableError."""
+    rows = await find_rows(pool, Filter(ids=(event_id,), limit=1))
+    return rows[0] if rows else None
+
+
+def filter_values(wanted: Filter) -> dict[str, Any]:
+    """The parameters of a filter. Only dead rows have a reason; no stored id holds a NUL."""
+    older = wanted.older_than_seconds
+    state = State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
+    return {
+        "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
+        "state": state and state.value,
+        "owner": wanted.owner,
+        "user_id": wanted.user_id,
+        "name": wanted.name,
+        "reason": wanted.reason,
+        "older_than_ms": None if older is None else int(older * 1000),
+        "since_ms": wanted.since_ms,
+        "before_seq": wanted.before_seq,
+        "never_sent": wanted.never_sent,
+        "limit": wanted.limit,
+    }
+
+
+def _row(row: tuple[Any, ...]) -> Row:
+    *fields, noted_at, notes, payload_bytes, seq, inngest_id, prefix = row
+    history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
+    fields[_STATE] = State(fields[_STATE])
+    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
+    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes, ulid, seq])
