@@ -70,7 +70,7 @@ lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --all-build-deps --only-build-deps -c requirements-dev.lock -o requirements-build.lock pyproject.toml
 
 audit: $(DEV) ## ask PyPI whether a locked version has a known vulnerability
-	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements-dev.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
 
 clean: ## remove the environment and what the tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* dist site
