@@ -103,8 +103,8 @@ class Confirmations(Protocol):
     async def resend(self, seqs: Sequence[int], note: str) -> int:
         """Sent rows become pending, due now, with `note` in their history; returns how many were.
 
-        Their attempts and the time of their first send stay. Atomic and safe to repeat. Raises
-        OutboxUnavailableError.
+        The answer that was lost counts no attempt; the time of their first send stays. Atomic and
+        safe to repeat. Raises OutboxUnavailableError.
         """
         ...
 

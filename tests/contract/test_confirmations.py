@@ -101,7 +101,8 @@ async def test_a_row_that_is_sent_again_keeps_what_it_was(outbox: Outbox) -> Non
     assert await parts.resend(seqs, "Inngest lost it") == 0
     row = await find(outbox, event.id)
     assert row.state is State.PENDING
-    assert (row.sends, row.first_sent_at_ms) == (1, before.first_sent_at_ms)
+    assert (row.attempts, row.sends) == (0, 1)
+    assert row.first_sent_at_ms == before.first_sent_at_ms
     assert [note["note"] for note in row.history] == ["Inngest lost it"]
     batch = await claim(outbox)
     assert [entry.seq for entry in batch.entries] == seqs

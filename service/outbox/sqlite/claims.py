@@ -154,7 +154,7 @@ class SqliteSettlements:
         del results, taken
         for work in works:
             users = self._claims.held.get(work.claim, {})
-            settled = [*work.delivered, *(dead.seq for dead in work.dead)]
+            settled = [*work.delivered, *work.sent, *(dead.seq for dead in work.dead)]
             gone = Counter(users.pop(seq) for seq in settled if seq in users)
             for user_id, count in gone.items():
                 self._counts.left(user_id, count)
@@ -218,11 +218,19 @@ def _fitting(
 
 
 def _settle(connection: sqlite3.Connection, work: Settlement, now: int) -> int:
-    named = [*work.delivered, *(a.seq for a in work.retry), *(d.seq for d in work.dead)]
+    named = [
+        *work.delivered,
+        *work.sent,
+        *(a.seq for a in work.retry),
+        *(d.seq for d in work.dead),
+    ]
     changed = 0
     if work.delivered:
         rows = _encode(work.delivered).decode()
         changed += connection.execute(statements.SETTLE_DELIVERED, (rows, work.claim, now)).rowcount
+    if work.sent:
+        rows = _encode(work.sent).decode()
+        changed += connection.execute(statements.SETTLE_SENT, (rows, work.claim, now)).rowcount
     if work.retry:
         agains = [
             (a.seq, a.attempts, _due_at(now, a.delay_seconds), int(a.isolated), a.note)

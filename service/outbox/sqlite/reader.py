@@ -7,8 +7,9 @@ running service. Every statement is one short read transaction.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -18,6 +19,9 @@ from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt
 from service.outbox.sqlite.connection import SqliteConnection
 from service.outbox.sqlite.intake import used_receipt
 from service.outbox.sqlite.wal import SqliteLog
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _COLUMNS = """
 SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
@@ -149,6 +153,15 @@ class SqliteReading:
         """See Operations.payload."""
         rows = await self._connection.run(_fetch, PAYLOAD, {"id": event_id})
         return bytes(rows[0][0]) if rows else None
+
+    async def run(
+        self,
+        read: Callable[Concatenate[sqlite3.Connection, P], T],
+        *values: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """What `read` gives, called with the connection and `values`."""
+        return await self._connection.run(read, *values, **named)
 
     async def audit(self, limit: int) -> list[dict[str, object]]:
         """See Operations.audit."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendi
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
 from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
 from service.outbox.model import (
     Batch,
     ClaimRequest,
@@ -29,11 +30,13 @@ from service.outbox.model import (
     IdempotencyKey,
     Receipt,
     Row,
+    SentEntry,
     Settlement,
     Stats,
 )
 from service.outbox.schema import migrate
 from service.outbox.sqlite import changes as sqlite_repair
+from service.outbox.sqlite import confirmations
 from service.outbox.sqlite.changes import Job, Removed, SqliteWrites, Write, nothing
 from service.outbox.sqlite.claims import SqliteClaims, SqliteSettlements, release
 from service.outbox.sqlite.connection import has_wal_reset_bug, open_reader
@@ -79,6 +82,7 @@ class SqliteOutbox:
         self._upkeep = SqliteUpkeep(SqliteLog(path), self._disk, self.writer, self._write)
         self._pace = Pace(lambda: self._intake.appended, time.monotonic)
         self._delivery: DeliveryRecord
+        self._inngest_ids: InngestIds
         self.scope_revision = 0
         self.recovered = 0
 
@@ -129,6 +133,40 @@ class SqliteOutbox:
     async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
         """See Queue.save_delivery."""
         return await self._write(sqlite_repair.save_delivery(record), self._delivery_saved)
+
+    # Confirmations
+
+    @property
+    def confirmations(self) -> SqliteOutbox:
+        """The part that confirms sent rows."""
+        return self
+
+    @property
+    def inngest_ids(self) -> InngestIds:
+        """How the ULIDs of this outbox's rows follow from them."""
+        return self._inngest_ids
+
+    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
+        """A page of sent rows, by their number."""
+        return await self.reading.run(confirmations.sent, limit, after_seq)
+
+    async def count_sent(self) -> int:
+        """How many rows are sent."""
+        return await self.reading.run(confirmations.count_sent)
+
+    async def confirm(self, seqs: Sequence[int]) -> int:
+        """Sent rows become delivered; how many were still sent."""
+        return await self._write(confirmations.confirm(seqs))
+
+    async def resend(self, seqs: Sequence[int], note: str) -> int:
+        """Sent rows become pending with `note`; how many were still sent."""
+        return len((await self._write(confirmations.resend(seqs, note), self._replayed)).ids)
+
+    async def delivered(
+        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
+    ) -> Sequence[SentEntry]:
+        """A page of delivered rows, by their number."""
+        return await self.reading.run(confirmations.delivered, limit, after_seq, within_seconds)
 
     # Operations
 
@@ -209,6 +247,7 @@ class SqliteOutbox:
         await self.writer.start()
         try:
             self.recovered, self._delivery = await self._write(self._recover)
+            self._inngest_ids = await self._write(confirmations.inngest_ids)
             async with (
                 open_reader(self._path) as reader,
                 counting_earlier_rows(self._path, self._counts),
