@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+import aiohttp
+
 from service.bootstrap.http import make_http
 from service.bootstrap.identity import plain
 from service.bootstrap.inngest import make_client, make_inngest_events
@@ -13,6 +15,7 @@ from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
 from service.observe.recorder import Recorder
+from service.outbox.ports import Confirmations
 from service.outbox.retention import keep_tidy
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
@@ -33,24 +36,15 @@ async def run_relay(
     supervisor: Supervisor,
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Relay]:
-    """A relay at work; leaving it lets sends under way settle."""
-    client = make_client(settings)
+    """A relay at work, and a confirmer where it is wanted; leaving it lets sends settle."""
     confirmations = confirmations_of(outbox)
-    async with make_http(limit=settings.senders * 2) as http:
-        sender = InngestSender(
-            http,
-            origin=client.event_api_origin,
-            key=client.event_key or "",
-            fallback_key=plain(settings.inngest_event_key_fallback),
-            environment=client.env,
-            timeout_seconds=settings.send_timeout_seconds,
-        )
-        events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
-        confirming = confirmation_mode(settings).on and confirmations and events
-        unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirming else None
+    confirming = confirmation_mode(settings).on and confirmations is not None
+    unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirming else None
+    async with contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(make_http(limit=settings.senders * 2))
         relay = Relay(
             outbox,
-            sender,
+            _sender(settings, http),
             recorder,
             max_events=settings.batch_events,
             max_bytes=settings.batch_bytes,
@@ -61,21 +55,13 @@ async def run_relay(
             around_send=tracing.around_send if tracing else contextlib.nullcontext,
             ids=confirmations.inngest_ids if confirmations else None,
             unconfirmed=unconfirmed,
-            horizon=(
-                DedupeHorizon(events, confirmations.inngest_ids)
-                if events and confirmations
-                else None
-            ),
+            horizon=_horizon(settings, http, confirmations),
         )
-        if unconfirmed and confirmations and events:
-            confirmer = Confirmer(
-                confirmations,
-                events,
-                confirmations.inngest_ids,
-                unconfirmed,
-                ConfirmationReport(recorder, relay.confirmed),
+        if unconfirmed and confirmations:
+            report = ConfirmationReport(recorder, relay.confirmed)
+            await stack.enter_async_context(
+                _run_confirmer(settings, confirmations, unconfirmed, report, supervisor)
             )
-            supervisor.watch("confirmer", confirmer.run)
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch("upkeep", lambda: keep_tidy(outbox, settings.retention_seconds))
@@ -86,5 +72,50 @@ async def run_relay(
             await supervisor.stop("relay")
             await relay.stop()
             await supervisor.stop("delivery")
-            if unconfirmed:
-                await supervisor.stop("confirmer")
+
+
+@contextlib.asynccontextmanager
+async def _run_confirmer(
+    settings: Settings,
+    confirmations: Confirmations,
+    unconfirmed: Unconfirmed,
+    report: ConfirmationReport,
+    supervisor: Supervisor,
+) -> AsyncIterator[None]:
+    """A confirmer at work. Its one connection lives as long as Inngest does."""
+
+    def reconnected() -> None:
+        confirmer.reconnected()
+
+    async with make_http(limit=1, on_connect=reconnected) as http:
+        events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
+        if events is None:
+            yield
+            return
+        confirmer = Confirmer(confirmations, events, confirmations.inngest_ids, unconfirmed, report)
+        supervisor.watch("confirmer", confirmer.run)
+        try:
+            yield
+        finally:
+            await supervisor.stop("confirmer")
+
+
+def _sender(settings: Settings, http: aiohttp.ClientSession) -> InngestSender:
+    client = make_client(settings)
+    return InngestSender(
+        http,
+        origin=client.event_api_origin,
+        key=client.event_key or "",
+        fallback_key=plain(settings.inngest_event_key_fallback),
+        environment=client.env,
+        timeout_seconds=settings.send_timeout_seconds,
+    )
+
+
+def _horizon(
+    settings: Settings, http: aiohttp.ClientSession, confirmations: Confirmations | None
+) -> DedupeHorizon | None:
+    events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
+    if events is None or confirmations is None:
+        return None
+    return DedupeHorizon(events, confirmations.inngest_ids)

@@ -82,6 +82,10 @@ class StoreProgress:
         """After a question was not answered; `away` where Inngest was out of reach."""
         return replace(self, silent_at=now, away_at=now if away else self.away_at)
 
+    def with_new_connection(self, now: float) -> StoreProgress:
+        """After the connection to Inngest had to be made again: it may have been restarted."""
+        return self.with_silence(now, away=True)
+
     def with_answer(self, now: float) -> StoreProgress:
         """After Inngest answered a question."""
         return self if self.back_at > self.silent_at else replace(self, back_at=now)

@@ -65,6 +65,10 @@ class Confirmer:
         self._sent = asyncio.Event()
         unconfirmed.on_sent = self._sent.set
 
+    def reconnected(self) -> None:
+        """The connection to Inngest was lost and is made again: a restart, perhaps."""
+        self._progress = self._progress.with_new_connection(self._clock())
+
     async def run(self) -> None:
         """Ask while rows are sent, and wait while none is. Cancelling loses nothing."""
         pause = self._policy.min_poll_seconds

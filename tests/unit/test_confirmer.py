@@ -224,3 +224,18 @@ def test_the_last_of_the_room_is_for_fresh_events():
     assert not unconfirmed.only_fresh(in_flight=0)
     assert unconfirmed.only_fresh(in_flight=10)
     assert unconfirmed.room(in_flight=30) == 0
+
+
+def test_a_restart_between_two_questions_is_seen_by_its_connection():
+    async def main() -> None:
+        async with world(rate=0) as one:
+            one.send(range(1, 101))
+            await asyncio.sleep(1)
+            one.inngest.stop()
+            one.inngest.away = False
+            one.confirmer.reconnected()
+            seconds = await one.until(lambda: len(one.rows.resent) == 100, 30)
+            assert 5 < seconds < 12
+            assert set(one.rows.notes) == {NOTES[ResendReason.RESTARTED]}
+
+    run_in_virtual_time(main())

@@ -1,0 +1,141 @@
+"""With confirmation on, an event is delivered when Inngest holds it, whatever Inngest answered."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.fake_inngest.faults import Reset
+from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.outbox.model import Filter, Row, State
+from tests.support.confirmed_delivery import SIGNING_KEY, append_events, confirmed_delivery
+from tests.support.storage import (
+    Outbox,
+    PostgresStorage,
+    SqliteStorage,
+    Storage,
+    eventually,
+)
+
+
+@pytest.fixture
+async def inngest() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
+        yield api
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "sqlite":
+        return SqliteStorage(tmp_path / "outbox.db")
+    return PostgresStorage(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def outbox(storage: Storage) -> AsyncIterator[Outbox]:
+    async with storage.open() as opened:
+        if not hasattr(opened, "confirmations"):
+            pytest.skip("this store has no confirmations yet")
+        yield opened
+
+
+async def rows(outbox: Outbox, state: State) -> list[Row]:
+    return await outbox.rows(Filter(state=state, limit=10_000))
+
+
+async def in_state(outbox: Outbox, state: State, count: int, within_seconds: float = 20) -> None:
+    await eventually(
+        lambda: rows(outbox, state),
+        lambda found: len(found) == count,
+        within_seconds=within_seconds,
+    )
+
+
+async def test_an_answered_event_is_sent_until_inngest_stores_it(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    inngest.storing.rate = 0
+    await append_events(outbox, 30)
+    async with confirmed_delivery(outbox, inngest):
+        await inngest.ledger.wait_for_arrivals(30)
+        await in_state(outbox, State.SENT, 30)
+        assert not await rows(outbox, State.DELIVERED)
+        inngest.storing.rate = 1_000
+        await in_state(outbox, State.DELIVERED, 30)
+    assert inngest.store.event_count == inngest.ledger.arrivals == 30
+
+
+async def test_inngest_knows_each_event_by_the_id_that_its_row_shows(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    events = await append_events(outbox, 20)
+    async with confirmed_delivery(outbox, inngest):
+        await in_state(outbox, State.DELIVERED, 20)
+    for event in events:
+        [row] = await outbox.rows(Filter(ids=(event.id,)))
+        held = inngest.store.find(row.inngest_id or "")
+        assert held is not None
+        assert held.id == event.id
+
+
+async def test_what_a_stop_lost_arrives_again_and_runs_once(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    inngest.storing.rate = 200
+    events = await append_events(outbox, 200)
+    async with confirmed_delivery(outbox, inngest):
+        await inngest.ledger.wait_for_ids(200)
+        await inngest.close()
+        lost = inngest.storing.lost
+        assert lost > 0
+        inngest.storing.rate = None
+        await inngest.start()
+        await in_state(outbox, State.DELIVERED, 200, within_seconds=40)
+    assert inngest.store.id_count == 200
+    assert inngest.store.most_runs_of_an_id == 1
+    histories = [row.history for row in await rows(outbox, State.DELIVERED) if row.history]
+    assert len(histories) == lost
+    assert all("Inngest was away" in str(history[-1]["note"]) for history in histories)
+    assert {event.id for event in events} == set(inngest.ledger.ids)
+
+
+async def test_the_window_bounds_what_inngest_has_answered_and_not_stored(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    inngest.storing.rate = 0
+    await append_events(outbox, 400)
+    changes = {"OUTBOX_UNCONFIRMED_MAX": "100", "OUTBOX_BATCH_EVENTS": "50"}
+    async with confirmed_delivery(outbox, inngest, **changes):
+        await in_state(outbox, State.SENT, 100)
+        inngest.storing.rate = 2_000
+        await in_state(outbox, State.DELIVERED, 400)
+    assert inngest.ledger.arrivals == 400
+
+
+async def test_a_lost_answer_is_not_sent_again_after_inngest_forgot_the_id(
+    tmp_path: Path, inngest: FakeInngest
+) -> None:
+    storage = SqliteStorage(tmp_path / "outbox.db")
+    async with storage.open() as outbox:
+        await append_events(outbox, 5)
+        inngest.faults.add(Reset("stored"), times=None)
+        async with confirmed_delivery(outbox, inngest):
+            await inngest.ledger.wait_for_ids(1)
+    arrivals = inngest.ledger.arrivals
+    inngest.faults.clear()
+    inngest.clock.move(25 * 3600)
+    with sqlite3.connect(tmp_path / "outbox.db") as connection:
+        connection.execute("UPDATE outbox_ready SET first_sent_at_ms = first_sent_at_ms - 90000000")
+        connection.execute(
+            "UPDATE outbox_claims SET first_sent_at_ms = first_sent_at_ms - 90000000,"
+            " claimed_at_ms = claimed_at_ms - 90000000"
+        )
+    connection.close()
+    async with storage.open() as outbox, confirmed_delivery(outbox, inngest):
+        await in_state(outbox, State.DELIVERED, 5)
+    assert inngest.store.most_runs_of_an_id == 1
+    assert inngest.store.id_count == 5
+    assert inngest.ledger.arrivals <= arrivals + 4

@@ -1,0 +1,67 @@
+"""Delivery as a service does it, from an outbox to an Inngest that stores behind its answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+
+import uuid_utils
+
+from service.bootstrap.delivery import run_relay
+from service.bootstrap.stores import Outbox
+from service.config.settings import Settings
+from service.fake_inngest.server import FakeInngest
+from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.event import Event
+from service.outbox.ports import Intake
+from service.relay.relay import Relay
+from service.supervisor import run_supervisor
+
+SIGNING_KEY = "signkey-test-00112233445566778899aabbccddeeff"
+
+
+def self_hosted(inngest_url: str, **changes: str) -> dict[str, str]:
+    """The environment of a service whose Inngest is self-hosted."""
+    return {
+        "INNGEST_BASE_URL": inngest_url,
+        "INNGEST_EVENT_KEY": "key",
+        "INNGEST_SIGNING_KEY": SIGNING_KEY,
+        "OUTBOX_SEND_TIMEOUT": "2s",
+        "OUTBOX_DRAIN_SECONDS": "2s",
+        **changes,
+    }
+
+
+async def append_events(outbox: Intake, count: int) -> list[Event]:
+    """Append events as Inngest takes them."""
+    events = []
+    for number in range(count):
+        event_id = str(uuid_utils.uuid7())
+        payload = {"id": event_id, "name": "documents/aws.index", "data": {"n": number}}
+        event = Event(
+            event_id,
+            "documents/aws.index",
+            "dev u-1",
+            "u-1",
+            int(time.time() * 1000),
+            json.dumps(payload).encode(),
+        )
+        await outbox.append(event)
+        events.append(event)
+    return events
+
+
+@contextlib.asynccontextmanager
+async def confirmed_delivery(
+    outbox: Outbox, inngest: FakeInngest, recorder: Recorder | None = None, **changes: str
+) -> AsyncIterator[Relay]:
+    """A relay and a confirmer at work until the block ends."""
+    settings = Settings.load(self_hosted(inngest.url, **changes))
+    recorder = recorder or NullRecorder()
+    async with (
+        run_supervisor(recorder) as supervisor,
+        run_relay(settings, outbox, recorder, supervisor) as relay,
+    ):
+        yield relay
