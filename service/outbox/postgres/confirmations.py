@@ -52,7 +52,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# Returns how many were still sent.
+# Returns how many were still sent. The answer that was lost counts no attempt.
 RESEND = f"""
 WITH gone AS (
     DELETE FROM outbox_sent WHERE seq = ANY(%(seqs)s::bigint[]) RETURNING *
@@ -64,7 +64,7 @@ WITH gone AS (
     INSERT INTO outbox_ready (seq, due_at, first_sent_at_ms, attempts, sends, payload_bytes,
                               isolated)
     SELECT seq, (SELECT greatest(clock_timestamp(), due_from, isolated_from) FROM outbox_mark),
-           first_sent_at_ms, attempts, sends, payload_bytes, isolated FROM again
+           first_sent_at_ms, attempts - 1, sends, payload_bytes, isolated FROM again
 ), noted AS (
     INSERT INTO outbox_notes (seq, at_ms, note) SELECT seq, {NOW_MS}, %(note)s::text FROM again
 ), changed AS (

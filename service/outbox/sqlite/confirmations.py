@@ -40,6 +40,7 @@ RESEND_OWNERS = """
 SELECT event_id, owner FROM json_each(:seqs) CROSS JOIN outbox_sent ON seq = value
     CROSS JOIN outbox USING (seq)
 """
+# The answer that was lost counts no attempt.
 RESEND_READY = """
 INSERT INTO outbox_ready (seq, payload_bytes, isolated, attempts, sends, first_sent_at_ms, history)
 SELECT seq, length(payload), isolated, attempts - 1, sends, first_sent_at_ms,
