@@ -1,4 +1,4 @@
-"""HTTP clients for the service's neighbours."""
+"""HTTP clients for Inngest, S3 and the identity provider."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import aiohttp
 
 
 def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> aiohttp.ClientSession:
-    """A client of its own; proxies named in the environment are not for these neighbours.
+    """A new client. It does not use the proxies named in the environment.
 
-    `on_connect` is called for each connection that it makes.
+    `on_connect` is called for each connection that it opens.
     """
     tracing = aiohttp.TraceConfig()
     if on_connect is not None:

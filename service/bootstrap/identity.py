@@ -1,4 +1,4 @@
-"""Who may sign in, and how: sessions and the identity provider from the settings."""
+"""Builds sessions and the sign-in at the identity provider from the settings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
 def session_secrets(settings: Settings) -> list[str]:
     """The secrets of the service's own cookies, the signing one first.
 
-    In development one is made when none is set. Raises ConfigurationError when that fails.
+    In development a secret is created when none is set. Raises ConfigurationError when that fails.
     """
     given = [secret.get_secret_value() for secret in settings.session_secret]
     return given or [_development_secret(settings)]
 
 
 def make_sessions(settings: Settings, secrets: list[str]) -> Sessions:
-    """All kinds of session that the settings allow, in their fixed order."""
+    """Every kind of session that the settings allow, in their fixed order."""
     return Sessions(CookieSessionStorage(secrets, secure=settings.production), _readers(settings))
 
 
@@ -67,12 +67,12 @@ def _readers(settings: Settings) -> Sequence[NextAuthReader]:
 
 
 def _development_secret(settings: Settings) -> str:
-    """A secret made once for this folder, so that a restart signs nobody out."""
+    """A secret that is created once for this folder, so that sessions survive a restart."""
     path = Path(settings.sqlite_path or "data/outbox.db").with_name(_SECRET_FILE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Linked when whole: another process never reads a part of it.
+            # Linked when it is complete: another process never reads half of it.
             with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as made:
                 made.write(random_secrets.token_urlsafe(32))
                 made.flush()

@@ -1,4 +1,4 @@
-"""The web application of a service: its resources, made from the parts that run."""
+"""Builds the web application of a service from its running parts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from service.web.resources.uploads import Uploads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What runs in a service. `relay` is None where another process delivers."""
+    """The running parts. `relay` is None where another process delivers."""
 
     outbox: Outbox
     relay: Relay | None
@@ -61,7 +61,7 @@ class Running:
 
 
 def make_app(settings: Settings, running: Running) -> web.Application:
-    """The application over what runs."""
+    """The application over the running parts."""
     secrets = session_secrets(settings)
     sessions = make_sessions(settings, secrets)
     cross_site = CrossSite(settings.allowed_origins)
