@@ -40,7 +40,7 @@ ROUNDS = 50
 BATCH = 500
 _PATIENCE_SECONDS = 30.0
 _TS_MS = 1_795_559_419_447
-_USER = User("u-1", "ada@example.com", "Ada")
+_USER = User("dev", "u-1", "ada@example.com", "Ada")
 
 
 class _Data(msgspec.Struct, frozen=True, gc=False):

@@ -134,6 +134,9 @@ class ProviderUnavailableError(RefusedError):
 
     code = "provider_unavailable"
 
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+
 
 class OperatorRequiredError(RefusedError):
     """Only an operator may do this."""

@@ -122,7 +122,7 @@ CREATE TABLE outbox_delivery (
 INSERT INTO outbox_delivery (single) VALUES (1);
 
 CREATE TABLE outbox_settings (
-    scope    TEXT NOT NULL CHECK (scope IN ('organization', 'user')),
+    scope    TEXT NOT NULL CHECK (scope IN ('organization', 'user', 'session')),
     scope_id TEXT NOT NULL,
     settings TEXT NOT NULL,
     PRIMARY KEY (scope, scope_id)

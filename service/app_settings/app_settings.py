@@ -118,24 +118,24 @@ class AppSettings:
             self._revision = revision
             self._remembered.clear()
             self._remembered_bytes = 0
-        who = (user.organization_id, user.id)
+        who = (user.organization_id, user.owner)
         known = self._remembered.get(who)
         return known if known is not None else await self._load(who, revision)
 
-    async def replace_user(self, user_id: str, settings: Tree) -> None:
+    async def replace_user(self, owner: str, settings: Tree) -> None:
         """Replace the user's own settings; durable on return. Raises OutboxUnavailableError."""
-        await self._scopes.save_scope("user", user_id, settings)
+        await self._scopes.save_scope("user", owner, settings)
 
     async def replace_organization(self, organization_id: str, settings: Tree) -> None:
         """Replace an organization's settings; durable on return. Raises OutboxUnavailableError."""
         await self._scopes.save_scope("organization", organization_id, settings)
 
     async def _load(self, who: tuple[str | None, str], revision: int) -> msgspec.Raw:
-        organization_id, user_id = who
+        organization_id, owner = who
         merged = self._defaults
         if organization_id is not None:
             merged = merge(merged, await self._stored("organization", organization_id))
-        merged = merge(merged, await self._stored("user", user_id))
+        merged = merge(merged, await self._stored("user", owner))
         encoded = msgspec.Raw(_encode(merged))
         if revision == self._revision == self._scopes.scope_revision:
             self._remember(who, encoded)

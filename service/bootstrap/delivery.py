@@ -1,4 +1,4 @@
-"""Builds delivery: the relay, and the confirmer where rows wait for Inngest's store."""
+"""Delivery at work: the relay, and the confirmer where rows wait for Inngest's store."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import aiohttp
 
 from service.bootstrap.http import make_http
 from service.bootstrap.identity import plain
-from service.bootstrap.inngest import make_client
-from service.bootstrap.inngest_events import make_inngest_events
+from service.bootstrap.inngest import make_client, make_inngest_events
 from service.bootstrap.stores import Outbox, confirmations_of
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode
@@ -37,7 +36,7 @@ async def run_relay(
     supervisor: Supervisor,
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Relay]:
-    """A running relay, with a confirmer where wanted. Leaving the context lets sends settle."""
+    """A relay at work, and a confirmer where it is wanted; leaving it lets sends settle."""
     confirmations = confirmations_of(outbox)
     confirming = confirmation_mode(settings).on and confirmations is not None
     unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirming else None

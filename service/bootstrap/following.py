@@ -1,10 +1,10 @@
-"""Builds what follows events for the clients that wait for them."""
+"""What follows events for those who wait for them."""
 
 from __future__ import annotations
 
 import aiohttp
 
-from service.bootstrap.inngest_events import make_inngest_events
+from service.bootstrap.inngest import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.config.settings import Settings
 from service.supervisor import Supervisor
@@ -18,7 +18,7 @@ _ASK_TIMEOUT_SECONDS = 5.0
 def start_follower(
     settings: Settings, outbox: Outbox, http: aiohttp.ClientSession, supervisor: Supervisor
 ) -> EventFollower:
-    """A follower that runs under `supervisor`."""
+    """A follower at work under `supervisor`."""
     policy = FollowPolicy()
     reader = make_inngest_events(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
     follower = EventFollower(outbox, RunAsker(reader, policy) if reader else None, policy)

@@ -1,4 +1,4 @@
-"""HTTP clients for Inngest, S3 and the identity provider."""
+"""HTTP clients for the service's neighbours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import aiohttp
 
 
 def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> aiohttp.ClientSession:
-    """A new client. It does not use the proxies named in the environment.
+    """A client of its own; proxies named in the environment are not for these neighbours.
 
-    `on_connect` is called for each connection that it opens.
+    `on_connect` is called for each connection that it makes.
     """
     tracing = aiohttp.TraceConfig()
     if on_connect is not None:

@@ -1,4 +1,4 @@
-"""Builds sessions and the sign-in at the identity provider from the settings."""
+"""Who may sign in, and how: sessions and the identity provider from the settings."""
 
 from __future__ import annotations
 
@@ -17,29 +17,50 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.nextauth import NextAuthReader, next_auth_readers
 from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
+from service.identity.session_revision import Scopes, SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
+from service.web.proxies import Proxies
 from service.web.resources.oidc import OidcResource
 
+DEV_ISSUER = "dev"
+SHARED_ISSUER = "shared"
 _SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
 
 
 def session_secrets(settings: Settings) -> list[str]:
     """The secrets of the service's own cookies, the signing one first.
 
-    In development a secret is created when none is set. Raises ConfigurationError when that fails.
+    In development one is made when none is set. Raises ConfigurationError when that fails.
     """
     given = [secret.get_secret_value() for secret in settings.session_secret]
     return given or [_development_secret(settings)]
 
 
-def make_sessions(settings: Settings, secrets: list[str]) -> Sessions:
-    """Every kind of session that the settings allow, in their fixed order."""
-    return Sessions(CookieSessionStorage(secrets, secure=settings.production), _readers(settings))
+def make_sessions(settings: Settings, secrets: list[str], scopes: Scopes) -> Sessions:
+    """All kinds of session that the settings allow, in their fixed order."""
+    own = CookieSessionStorage(secrets, secure=settings.production)
+    return Sessions(own, _readers(settings), revisions=SessionRevisions(scopes))
+
+
+def user_issuer(settings: Settings, issuer: str) -> str:
+    """Whose ids the users of `issuer` have: its own, or those that all share."""
+    return SHARED_ISSUER if settings.user_ids_shared else issuer
+
+
+def own_issuers(settings: Settings) -> list[str]:
+    """The issuers of the users who may have a session cookie of this service."""
+    issuers = [settings.oidc_issuer] if settings.oidc_issuer else []
+    issuers += [] if settings.production else [DEV_ISSUER]
+    return list(dict.fromkeys(user_issuer(settings, one.rstrip("/")) for one in issuers))
 
 
 def oidc_resource(
-    settings: Settings, secrets: list[str], sessions: Sessions, http: aiohttp.ClientSession
+    settings: Settings,
+    secrets: list[str],
+    sessions: Sessions,
+    proxies: Proxies,
+    http: aiohttp.ClientSession,
 ) -> OidcResource | None:
     """The sign-in at the identity provider, None when there is none."""
     if not settings.oidc_issuer or not settings.oidc_client_id:
@@ -52,7 +73,10 @@ def oidc_resource(
         http,
     )
     cookie = AttemptCookie(secrets, secure=secure)
-    return OidcResource(OidcSignIn(provider), sessions, cookie, secure=secure)
+    sign_in = OidcSignIn(
+        provider, user_issuer=user_issuer(settings, settings.oidc_issuer.rstrip("/"))
+    )
+    return OidcResource(sign_in, sessions, cookie, secure=secure, proxies=proxies)
 
 
 def plain(secret: SecretStr | None) -> str | None:
@@ -63,16 +87,21 @@ def plain(secret: SecretStr | None) -> str | None:
 def _readers(settings: Settings) -> Sequence[NextAuthReader]:
     newest_first = (settings.auth_secret_3, settings.auth_secret_2, settings.auth_secret_1)
     auth_js = [one.get_secret_value() for one in (*newest_first, *settings.auth_secrets) if one]
-    return next_auth_readers(nextauth_secret=plain(settings.nextauth_secret), auth_secrets=auth_js)
+    return next_auth_readers(
+        nextauth_secret=plain(settings.nextauth_secret),
+        auth_secrets=auth_js,
+        secure=settings.production,
+        issuer=SHARED_ISSUER if settings.user_ids_shared else None,
+    )
 
 
 def _development_secret(settings: Settings) -> str:
-    """A secret that is created once for this folder, so that sessions survive a restart."""
+    """A secret made once for this folder, so that a restart signs nobody out."""
     path = Path(settings.sqlite_path or "data/outbox.db").with_name(_SECRET_FILE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Linked when it is complete: another process never reads half of it.
+            # Linked when whole: another process never reads a part of it.
             with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as made:
                 made.write(random_secrets.token_urlsafe(32))
                 made.flush()

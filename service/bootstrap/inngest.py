@@ -1,24 +1,27 @@
 """The Inngest client, made from the configuration.
 
-The relay uses its `event_api_origin`, `event_key` and `env`; the worker connects with it. So the
-INNGEST_* variables mean what Inngest's documentation says. httpx logs URLs, and the event key is
-part of them: that logger must stay quiet.
+The relay sends with what this client knows (`event_api_origin`, `event_key`, `env`), the worker
+connects with it, so that INNGEST_* mean what Inngest's documentation says in both. The event key is
+part of the URL that httpx logs: a change must keep that logger quiet.
 """
 
 from __future__ import annotations
 
 import logging
 
+import aiohttp
 import inngest
 
+from service.config.destination import confirmation_mode
 from service.config.settings import Settings
+from service.relay.inngest_events import InngestEvents
 
 APP_ID = "documents"
-_DEV_EVENT_KEY = "NO_EVENT_KEY_SET"  # the SDK sends this where no key is needed
+_DEV_EVENT_KEY = "NO_EVENT_KEY_SET"  # what the SDK itself sends where none is needed
 
 
 def make_client(settings: Settings) -> inngest.Inngest:
-    """A new client. It takes 15 ms of CPU: make one for each event loop.
+    """A client of its own; 15 ms of CPU, so one for each running loop.
 
     Its `event_key` is always set, its origins are absolute URLs, and `is_production` is false where
     events go to a dev server. Makes no call.
@@ -36,4 +39,21 @@ def make_client(settings: Settings) -> inngest.Inngest:
         env=settings.inngest_env,
         is_production=not settings.inngest_dev_mode,
         logger=logging.getLogger("inngest"),
+    )
+
+
+def make_inngest_events(
+    settings: Settings, http: aiohttp.ClientSession, *, timeout_seconds: float
+) -> InngestEvents | None:
+    """Inngest's REST API, None where it can't be asked: it wants a signing key or a dev server."""
+    if not confirmation_mode(settings).can_ask:
+        return None
+    client = make_client(settings)
+    key = settings.inngest_signing_key
+    return InngestEvents(
+        http,
+        origin=client.api_origin,
+        signing_key=key.get_secret_value() if key and client.is_production else None,
+        environment=client.env,
+        timeout_seconds=timeout_seconds,
     )

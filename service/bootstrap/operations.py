@@ -1,8 +1,8 @@
-"""Opens the outbox at an address for the `outbox` commands.
+"""From OUTBOX_URL to what the `outbox` commands ask and do.
 
-An inspector opens an SQLite file read-only: it can neither block nor checkpoint the outbox of a
-running service. It works on a copy and without a service. Repairs go through the process that owns
-the file, or take its place. A wrong address raises an OutboxError.
+An inspector opens an SQLite file for reading only: a command can neither hold up nor checkpoint
+the outbox of a running service. It works on a copy and without a service. Repairs go through the
+process that holds the file, or take its place. A wrong address ends in an OutboxError.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def open_inspector(url: str) -> AsyncIterator[Inspector]:
 async def open_repairs(url: str) -> AsyncIterator[Repairs]:
     """The outbox at `url`, for a person's changes. Raises OutboxError."""
     async with open_inspector(url):
-        pass  # report a wrong address or an older schema before opening anything for writing
+        pass  # a wrong address or an older schema is said before anything is opened for writing
     path = sqlite_path(url)
     if path is None:
         async with open_postgres_operations(url) as operations:
@@ -70,7 +70,7 @@ async def open_repairs(url: str) -> AsyncIterator[Repairs]:
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:
     """Copy the SQLite outbox at `url` to the new file `target`; returns its size in bytes.
 
-    `progress` gets the pages copied and all pages. Raises OutboxError.
+    `progress` is told pages copied and pages in all. Raises OutboxError.
     """
     path = sqlite_path(url)
     if path is None:
@@ -80,16 +80,16 @@ def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int
 
 
 def is_served(url: str) -> bool | None:
-    """Whether a service owns the SQLite outbox at `url`, None where that is unknown."""
+    """Whether a service holds the SQLite outbox at `url`; None where that can't be known."""
     path = sqlite_path(url)
     return None if path is None else writer_of(path) is not None
 
 
 async def service_faults(url: str) -> list[str]:
-    """Why the service that owns the SQLite outbox at `url` can't store events.
+    """What keeps the service that holds the SQLite outbox at `url` from storing events.
 
-    Empty when it can, when no service runs, and for PostgreSQL. Raises OutboxError when the service
-    does not answer.
+    Empty when nothing does, when no service holds it, and for PostgreSQL. Raises OutboxError when
+    the service does not answer.
     """
     path = sqlite_path(url)
     holder = None if path is None else writer_of(path)
@@ -102,7 +102,7 @@ async def service_faults(url: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _writer(path: Path) -> AsyncIterator[Repairs]:
-    """Repairs through the process that owns the file, else as its owner."""
+    """Through the process that holds the file, else as that process."""
     holder = writer_of(path)
     if holder is None:
         async with open_sqlite_outbox(
@@ -133,9 +133,9 @@ def _check_readable(path: Path) -> None:
 
 
 def _is_at_rest(path: Path) -> bool:
-    """Whether no process writes and the write-ahead log is empty: then no -shm is needed.
+    """Whether nobody writes the file and all of it is in the file: then no -shm is needed.
 
-    A reader that creates a -shm leaves it behind, perhaps under another user than the service's.
+    A reader that makes one leaves it behind, perhaps as another user than the service's.
     """
     return writer_of(path) is None and SqliteLog(path).size == 0
 

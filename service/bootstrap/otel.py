@@ -1,8 +1,8 @@
 """OpenTelemetry, when OTEL_EXPORTER_OTLP_ENDPOINT is set and the extra `otel` is installed.
 
-There are spans for a request, for the append within it, and for each send. A send links to the
-appends of its events: the rows keep their trace context, so the links survive restarts. Only this
-module imports the SDK, and it is imported only when tracing is on.
+Spans for a request, for the append within it, and for each send, which links to the appends of its
+events: their trace context lies in the rows, so that the link holds over restarts. Only this module
+imports the SDK, and nothing imports this module unless tracing is on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRACEPARENT = "traceparent"
 
 
 class Tracing:
-    """Makes the spans and sends them to `exporter`, by default the OTLP endpoint."""
+    """Wraps what is traced. Spans go to `exporter`, by default to the OTLP endpoint."""
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
         named = Resource({SERVICE_NAME: _SERVICE}).merge(OTELResourceDetector().detect())
@@ -61,12 +61,12 @@ class Tracing:
             return response
 
     def intake(self, intake: Intake) -> Intake:
-        """The intake with a span around each append, whose context is stored in the row."""
+        """The same intake with a span around each append; its context goes into the row."""
         return _TracedIntake(intake, self)
 
     @contextlib.contextmanager
     def around_send(self, batch: Batch) -> Iterator[None]:
-        """A span around a send, linked to the appends of its events."""
+        """A span around a send, linked to what appended its events."""
         contexts = {entry.trace for entry in batch.entries if entry.trace}
         with self._tracer.start_as_current_span(
             "outbox send",
@@ -79,7 +79,7 @@ class Tracing:
 
     @contextlib.contextmanager
     def around_append(self, event: Event) -> Iterator[str | None]:
-        """A span around an append; yields the trace context for the row."""
+        """A span around an append; gives the trace context for the row."""
         with self._tracer.start_as_current_span(
             "outbox append",
             kind=SpanKind.PRODUCER,
@@ -90,8 +90,8 @@ class Tracing:
             yield carrier.get(_TRACEPARENT)
 
     def close(self) -> None:
-        """Send the remaining spans, for a few seconds at most, also when the collector is away."""
-        # The SDK ignores its time limit and waits for the exporter; a thread can be abandoned.
+        """Send what is left, for a few seconds at most: a collector that is away delays no stop."""
+        # The SDK waits for its exporter, whatever time it is given; a thread can be left behind.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True, name="otel-close")
         closing.start()
         closing.join(_CLOSE_SECONDS)
@@ -113,11 +113,11 @@ class _TracedIntake:
     async def append(
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
-        """Append within a span."""
+        """See Intake.append."""
         del trace
         with self._tracing.around_append(event) as context:
             return await self._intake.append(event, key=key, trace=context)
 
     async def find(self, event_id: str) -> Row | None:
-        """Find, without a span."""
+        """See Intake.find."""
         return await self._intake.find(event_id)

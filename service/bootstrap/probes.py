@@ -1,6 +1,6 @@
-"""Asks Inngest and the bucket whether they accept this configuration.
+"""Asking the neighbours whether they would serve us: Inngest and the bucket.
 
-A probe stores nothing: Inngest gets an empty list of events, the bucket gets a HEAD request.
+A probe stores nothing: Inngest is sent an empty list of events, the bucket is only looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PROBE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The result of a probe. `ok` is None when the neighbour is not configured."""
+    """What a neighbour said. `ok` is None where it was not asked: it is not configured."""
 
     ok: bool | None
     words: str
@@ -51,7 +51,7 @@ async def probe_inngest(settings: Settings) -> Probe:
 
 
 async def probe_storage(settings: Settings) -> Probe:
-    """Whether the bucket exists and may be used. Takes some seconds at most."""
+    """Whether the bucket is there and may be used. Takes some seconds at most."""
     if not settings.s3_bucket or not settings.s3_region:
         return Probe(ok=None, words=f"not configured: {', '.join(settings.missing_storage)}")
     async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:

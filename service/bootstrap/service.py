@@ -36,7 +36,7 @@ _ONE_PROCESS = (
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of a running `serve` process. `relay` is None where other processes deliver."""
+    """What a running `serve` process is made of. `relay` is None where others deliver."""
 
     app: web.Application
     outbox: Outbox
@@ -47,7 +47,7 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIterator[Service]:
-    """A whole service except for the listening socket.
+    """A whole service but for the listening socket.
 
     Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
     """

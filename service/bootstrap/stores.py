@@ -1,4 +1,4 @@
-"""Opens the store that OUTBOX_URL names."""
+"""Which store OUTBOX_URL names."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 
 class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
-    """All ports of one store, and its condition."""
+    """All ports of one store, and how it is."""
 
     @property
     def failure(self) -> str | None:
-        """Why events can't be stored now, None while they can be."""
+        """Why events can't be stored now, None while they can."""
         ...
 
     @property
     def undelivered(self) -> int:
-        """How many rows were lately pending or delivering; cheap to read."""
+        """How many rows are pending or delivering, lately; reading it costs nothing."""
         ...
 
 
@@ -47,7 +47,7 @@ def confirmations_of(outbox: Outbox) -> Confirmations | None:
 async def open_outbox(
     settings: Settings, *, recorder: Recorder | None = None, socket: str | None = None
 ) -> AsyncIterator[Outbox]:
-    """The outbox of this process. An SQLite outbox has no other writer; `socket` is its address.
+    """The outbox of this process; of SQLite its only writer, which `socket` reaches.
 
     Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
     """
@@ -70,7 +70,7 @@ async def open_outbox(
 
 @contextlib.asynccontextmanager
 async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIterator[Outbox]:
-    """The outbox of a serving process, which takes operators' commands while it is open.
+    """The outbox of a process that serves: operators' commands reach it while it is open.
 
     Raises what `open_outbox` raises.
     """
@@ -80,7 +80,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
         return
     if fault := loss_of_volume(Path(settings.sqlite_path)):
         log.warning("outbox_may_be_lost", reason=fault)
-    recorder.gauge("notify_ok", 1.0)  # one process has no other to notify
+    recorder.gauge("notify_ok", 1.0)  # one process has nobody to notify
     with control_address() as address:
         async with contextlib.AsyncExitStack() as stack:
             outbox = await stack.enter_async_context(

@@ -1,4 +1,4 @@
-"""Starts tracing when OTEL_EXPORTER_OTLP_ENDPOINT is set; else nothing of the SDK is loaded."""
+"""Whether this process is traced; without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Tracing(Protocol):
-    """The spans of a process, as `service.bootstrap.otel` makes them."""
+    """What is wrapped in spans; see service.bootstrap.otel."""
 
     @property
     def middleware(self) -> Middleware:
@@ -29,7 +29,7 @@ class Tracing(Protocol):
         ...
 
     def intake(self, intake: Intake) -> Intake:
-        """The intake with a span around each append."""
+        """The same intake with a span around each append."""
         ...
 
     def around_send(self, batch: Batch) -> AbstractContextManager[object]:
@@ -37,7 +37,7 @@ class Tracing(Protocol):
         ...
 
     def close(self) -> None:
-        """Send the remaining spans, for a few seconds at most."""
+        """Send what is left, for a few seconds at most."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Opens the two stores of a move."""
+"""Moving an outbox from one store to another: which classes the two addresses name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from service.outbox.transfer import Ledger, Moved, move
 def move_outbox(
     source_url: str, target_url: str, *, actor: str, progress: Callable[[int], None]
 ) -> Moved:
-    """One pass from `source_url` to `target_url`, which is created and migrated if needed.
+    """One pass from `source_url` to `target_url`, which is made and migrated where needed.
 
     Raises OutboxMoveError, SchemaTooNewError, OutboxUnavailableError.
     """
     if source_url == target_url:
         raise OutboxMoveError("The source and the target are the same outbox.")
     if pending(source_url):
-        raise OutboxUnavailableError(
-            "There is no outbox at the source, or it needs `python -m service migrate`."
-        )
+        raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
     migrate(target_url)
     with _ledger(source_url) as source, _ledger(target_url) as target:
         return move(source, target, actor=actor, progress=progress)

@@ -1,4 +1,4 @@
-"""Builds the web application of a service from its running parts."""
+"""The web application of a service: its resources, made from the parts that run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import aiohttp
 from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings
-from service.bootstrap.identity import make_sessions, oidc_resource, plain, session_secrets
+from service.bootstrap.identity import (
+    DEV_ISSUER,
+    make_sessions,
+    oidc_resource,
+    plain,
+    session_secrets,
+    user_issuer,
+)
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
@@ -25,12 +32,14 @@ from service.operations.sampler import Sampler
 from service.relay.relay import Relay
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
-from service.web.auth import Gate
+from service.web.auth import Authenticator
 from service.web.cross_site import CrossSite
 from service.web.following.follower import EventFollower
 from service.web.operator_page.page import OperatorPage
 from service.web.pages.error_pages import LOGIN, ErrorPages
 from service.web.pages.page import Pages
+from service.web.proxies import Proxies
+from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.dev_login import DevSignIn
 from service.web.resources.documents import documents_event
@@ -46,7 +55,7 @@ from service.web.resources.uploads import Uploads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The running parts. `relay` is None where another process delivers."""
+    """What runs in a service. `relay` is None where another process delivers."""
 
     outbox: Outbox
     relay: Relay | None
@@ -61,27 +70,28 @@ class Running:
 
 
 def make_app(settings: Settings, running: Running) -> web.Application:
-    """The application over the running parts."""
+    """The application over what runs."""
     secrets = session_secrets(settings)
-    sessions = make_sessions(settings, secrets)
-    cross_site = CrossSite(settings.allowed_origins)
-    gate = Gate(sessions, cross_site)
+    sessions = make_sessions(settings, secrets, running.outbox)
+    proxies = Proxies(settings.trusted_proxies)
+    cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
+    authenticator = Authenticator(sessions, cross_site, RateLimit(settings.rate_limit_per_user))
     pages = Pages()
     dev_sign_in = DevSignIn(
         sessions,
         cross_site,
         pages,
-        development=not settings.production,
+        issuer=None if settings.production else user_issuer(settings, DEV_ISSUER),
         anywhere=settings.dev_login,
     )
-    oidc = oidc_resource(settings, secrets, sessions, running.http)
+    oidc = oidc_resource(settings, secrets, sessions, proxies, running.http)
     operators = Operators(settings.operator_emails)
-    page = _operator_page(running, gate, operators)
+    page = _operator_page(running, authenticator, operators)
     resources: list[Resource] = [
-        _intake(settings, running, gate),
-        *_events(running, gate, operators),
-        AppSettingsResource(running.app_settings, gate, operators),
-        Uploads(storage=lambda: _configured(running.bucket, settings), user_of=gate.user),
+        _intake(settings, running, authenticator),
+        *_events(running, authenticator, operators),
+        AppSettingsResource(running.app_settings, authenticator, operators),
+        Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
         SignIn(sessions, cross_site),
         dev_sign_in,
         *([oidc] if oidc else []),
@@ -103,19 +113,20 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     return app
 
 
-def _intake(settings: Settings, running: Running, gate: Gate) -> Resource:
+def _intake(settings: Settings, running: Running, authenticator: Authenticator) -> Resource:
     bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
     documents = documents_event(
         region=settings.s3_region,
         bucket=settings.s3_bucket,
         app_settings=running.app_settings,
+        scope=settings.document_scope,
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
-    return EventRoute(documents, tracing.intake(outbox) if tracing else outbox, gate.user)
+    return EventRoute(documents, tracing.intake(outbox) if tracing else outbox, authenticator.user)
 
 
-def _events(running: Running, gate: Gate, operators: Operators) -> list[Resource]:
-    access = EventAccess(running.outbox, gate.user, operators.includes)
+def _events(running: Running, authenticator: Authenticator, operators: Operators) -> list[Resource]:
+    access = EventAccess(running.outbox, authenticator.user, operators.includes)
     follower = running.follower
     return [
         Events(access, follower),
@@ -137,12 +148,14 @@ def _health(settings: Settings, running: Running) -> Health:
     )
 
 
-def _operator_page(running: Running, gate: Gate, operators: Operators) -> OperatorPage:
+def _operator_page(
+    running: Running, authenticator: Authenticator, operators: Operators
+) -> OperatorPage:
     return OperatorPage(
         running.outbox,
         OperatorActions(running.outbox, running.recorder),
         running.sampler,
-        user_of=gate.user,
+        user_of=authenticator.user,
         operators=operators,
     )
 

@@ -1,4 +1,4 @@
-"""`python -m service check`: the configuration, and whether Inngest and the bucket accept it."""
+"""`python -m service check`: the configuration, and what the neighbours say to it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HIDDEN = "********"
 
 
 def check(settings: Settings, *, show: bool) -> int:
-    """Print the settings and the probes' results; returns the exit code.
+    """Print the settings and what the neighbours say; returns the exit code.
 
-    It is 1 when Inngest or the bucket is configured and refuses. Secrets are hidden.
+    1 when Inngest or the bucket is configured and would not serve. Secrets are hidden.
     """
     if show:
         for variable, field in settings.variables().items():
@@ -47,7 +47,7 @@ async def _probe(settings: Settings) -> tuple[Probe, Probe]:
 
 
 def shown(field: str, value: object) -> str:
-    """A setting as it is written in the environment, with secrets hidden.
+    """A setting as it could be written in the environment, without secrets.
 
     >>> shown("retention_seconds", 604800.0), shown("session_secret", (SecretStr("x"),))
     ('7d', '********')

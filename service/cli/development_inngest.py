@@ -1,7 +1,8 @@
-"""`serve --fake-inngest`: a fake Inngest for a developer without a dev server.
+"""`serve --fake-inngest`: a fake Inngest for a developer who runs no dev server.
 
-The fake must never take events that were meant for another Inngest. So it has its own port, starts
-only in development, and only where no INNGEST_ variable is set and no dev server answers.
+The invariant: the fake never takes events that were meant for another Inngest. It has a port of its
+own, starts only in development, only where no variable of Inngest's is set and no dev server
+answers, and the settings that it gives name it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ONLY_IN_DEVELOPMENT = "--fake-inngest: a fake Inngest can't be used in producti
 async def open_inngest(
     settings: Settings, *, fake: bool, say: Callable[[str], None]
 ) -> AsyncIterator[Settings]:
-    """The settings to run with. With `fake`, a fake Inngest runs in this context where it may.
+    """The settings to run with; with `fake` a fake Inngest runs meanwhile where it may.
 
     Raises ConfigurationError in production.
     """
@@ -50,7 +51,7 @@ async def open_inngest(
 
 @contextlib.asynccontextmanager
 async def _fake_inngest() -> AsyncIterator[str]:
-    """Start a fake Inngest at its usual port, or at a free one; yields its address."""
+    """A fake Inngest at its usual port, or at a free one; its address."""
     async with contextlib.AsyncExitStack() as stack:
         try:
             fake = await stack.enter_async_context(FakeInngest(port=FAKE_INNGEST_PORT))

@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run(health_port: int | None) -> None:
-    """Run until SIGTERM or SIGINT. With `health_port`, answer health checks on that port."""
+    """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
     with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)

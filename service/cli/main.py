@@ -32,7 +32,7 @@ app = typer.Typer(
 @app.command("serve")
 def serve_command(
     *,
-    relay: Annotated[bool, typer.Option(help="Deliver as well as accept.")] = True,
+    relay: Annotated[bool, typer.Option(help="Deliver too, not only accept.")] = True,
     fake_inngest: Annotated[
         bool,
         typer.Option(
@@ -81,9 +81,7 @@ def worker_command(
     *,
     health_port: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=65_535, help="Answer GET /healthz and /readyz at HOST on this port."
-        ),
+        typer.Option(min=0, max=65_535, help="Answer GET /healthz and /readyz at HOST and here."),
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
@@ -93,8 +91,8 @@ def worker_command(
 @app.command("demo")
 def demo_command(
     *,
-    posts_per_second: Annotated[float, typer.Option(min=1, help="Posts per second.")] = 200,
-    quick: Annotated[bool, typer.Option(help="Take a third of the time.")] = False,
+    posts_per_second: Annotated[float, typer.Option(min=1, help="The pace of the posts.")] = 200,
+    quick: Annotated[bool, typer.Option(help="A third of the time.")] = False,
 ) -> None:
     """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
     with exit_on_fault():
@@ -119,7 +117,8 @@ def check_command(
 ) -> None:
     """Check the configuration, Inngest and the bucket, and print the settings, secrets hidden.
 
-    Exits with 2 when the configuration is faulty, with 1 when Inngest or the bucket refuses.
+    Exits with 2 when the configuration is faulty, with 1 when Inngest or the bucket would not
+    serve.
     """
     with exit_on_fault():
         if code := check(load_settings(), show=show):

@@ -1,9 +1,9 @@
 """`WEB_CONCURRENCY=N`: N service processes that accept on one listening socket.
 
-The parent binds the socket, starts the workers, restarts one that dies, and passes the stop on. All
-workers inherit one listening socket, so no connection waits in the queue of a dead worker. A second
-inherited socket is the lifeline: a worker writes one byte when it accepts. When the parent is
-killed the line ends, and the worker stops as on SIGTERM.
+The parent only binds the socket, starts the workers, restarts one that dies and passes the stop on;
+the socket is inherited, so that no connection waits in the queue of a worker that is gone. A second
+inherited socket is the lifeline: a worker says one byte when it accepts, and when the parent is
+killed the line ends and the worker stops as it does on SIGTERM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FAULTY = 2
 class Workers:
     """Keeps `count` processes of `command` running until `stop`.
 
-    The command gets `--listen-fd N --lifeline-fd N`. `say` reports restarts.
+    The command gets `--listen-fd N --lifeline-fd N`. `say` is told when a worker is restarted.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Workers:
         self.restarts = 0
 
     async def run(self) -> int:
-        """Run until stopped. Returns 0, or 2 when a worker's first start failed."""
+        """Until stopped: 0, or 2 when a worker's first start was faulty, which stops the others."""
         try:
             codes = await asyncio.gather(*(self._keep(number) for number in range(self._count)))
         finally:
@@ -55,25 +55,25 @@ class Workers:
         return max(codes)
 
     async def accept(self) -> None:
-        """Wait until `count` workers accept connections."""
+        """Wait until so many workers have begun to accept."""
         self._ours.setblocking(False)
         said = 0
         while said < self._count:
             said += len(await asyncio.get_running_loop().sock_recv(self._ours, self._count))
 
     def stop(self) -> None:
-        """Pass SIGTERM on; `run` returns when every worker has ended. Safe to repeat."""
+        """Pass SIGTERM on; `run` returns when every worker has ended. May come twice."""
         self._stopping.set()
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the workers at once."""
+        """End the workers at once."""
         self._stopping.set()
         self._signal(signal.SIGKILL)
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the running workers."""
+        """The workers that run."""
         return [process.pid for process in self._running.values()]
 
     def _signal(self, number: signal.Signals) -> None:
@@ -104,7 +104,7 @@ class Workers:
         return 0
 
     async def _run_once(self, number: int) -> int:
-        """Run a worker in its own session, so that Ctrl-C reaches only the parent."""
+        """A session of its own: Ctrl-C reaches the parent alone, which passes it on once."""
         handles = (self._listening.fileno(), self._theirs.fileno())
         process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -124,7 +124,7 @@ class Workers:
 
 @contextlib.contextmanager
 def lifeline(lifeline_fd: int, stop: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """In a worker: calls `stop` when the parent is gone. Yields the function that says hello."""
+    """In a worker: `stop` is called when the parent is gone; call what is yielded to say hello."""
     loop = asyncio.get_running_loop()
 
     def gone() -> None:

@@ -1,7 +1,7 @@
 """`serve`: listen, run until told to stop, and stop gracefully.
 
-SIGTERM or SIGINT stops accepting, lets requests finish and sends settle, then closes. A second one
-ends the process at once. Rows that were not settled are sent after the next start.
+SIGTERM and SIGINT stop accepting, let requests finish and sends settle, then close; a second one
+ends the process at once. What was not settled goes out after the next start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `relay` says whether this process delivers too.
 
-    With `fake_inngest`, events go to a fake Inngest where no other is configured. Raises
+    With `fake_inngest` events go to a fake Inngest where nothing else is meant. Raises
     ConfigurationError, OutboxError, and OSError when the address can't be listened on.
     """
     stop = _stop_on_signals(logs)
@@ -51,7 +51,7 @@ async def serve(
         _say(f"Listening on {url}")
         async with ServiceManager(os.environ).told(f"Listening on {url}"):
             await stop.wait()
-        _say("Stopping: finishing requests and sends in flight.")
+        _say("Stopping: finishing requests and sends under way.")
     logs.close()
 
 
@@ -97,7 +97,7 @@ async def serve_with_workers(
                     await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
             accepting.cancel()
             stopping.cancel()
-            _say("Stopping: the processes finish requests and sends in flight.")
+            _say("Stopping: the processes finish requests and sends under way.")
             workers.stop()
             return await running
 
@@ -110,12 +110,12 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
         _say("Delivering")
         async with ServiceManager(os.environ).told("Delivering"):
             await stop.wait()
-        _say("Stopping: finishing sends in flight.")
+        _say("Stopping: finishing sends under way.")
     logs.close()
 
 
 def _stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
-    """An event that the first signal sets. The second one calls `then` and ends the process."""
+    """An event that the first signal sets; a second one ends the process, after `then`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -153,7 +153,7 @@ async def _running(app: web.Application, recorder: Recorder) -> AsyncIterator[we
 
 @contextlib.contextmanager
 def _shared_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket for the workers to inherit; IPv4 where `host` has both."""
+    """A listening socket for the workers to inherit, on IPv4 where `host` has both."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     with socket.socket(family, kind, protocol) as bound:
@@ -168,7 +168,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _allow_many_connections() -> None:
-    """Raise the limit of file handles: each connection needs one, and 1,024 is the usual limit."""
+    """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, MAX_HANDLES)
     with contextlib.suppress(OSError, ValueError):
@@ -176,7 +176,7 @@ def _allow_many_connections() -> None:
 
 
 def _quiet_garbage_collector() -> None:
-    """Exclude objects that live as long as the process from garbage collections."""
+    """What lives as long as the process is not looked at again by each collection."""
     gc.collect()
     gc.freeze()
 

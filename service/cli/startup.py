@@ -1,4 +1,4 @@
-"""How every command starts, and how it ends on an error: with a sentence, not a traceback."""
+"""How every command starts, and how it ends on a fault: with a sentence, not a traceback."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FAULTY = 2
 
 
 def load_settings() -> Settings:
-    """Load the settings. `.env` goes into the environment, so boto and the Inngest SDK see it too.
+    """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
 
-    Raises ConfigurationError with every fault, including those of the file in APP_SETTINGS_FILE.
+    Raises ConfigurationError with every fault, those of the file that APP_SETTINGS_FILE names too.
     """
     load_dotenv(".env")
     faults: list[str] = []
@@ -38,7 +38,7 @@ def load_settings() -> Settings:
 
 @contextmanager
 def exit_on_fault() -> Iterator[None]:
-    """Exit with 2 on a ServiceError, with 1 on an error of the operating system."""
+    """Exit with 2 on a faulty configuration or another error of ours, with 1 on the machine's."""
     try:
         yield
     except ConfigurationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ def cross_faults(settings: Settings) -> list[str]:
         *_secret_faults(settings),
         *_inngest_faults(settings),
         *_origin_faults(settings),
+        *_proxy_faults(settings),
     ]
 
 
@@ -51,7 +53,8 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
     if any(oidc) and not all(oidc):
         yield "OIDC_ISSUER, OIDC_CLIENT_ID: set both or neither"
     issuer = _split_url(settings.oidc_issuer or "https://")
-    if issuer.scheme != "https" and issuer.hostname not in _LOOPBACK:
+    is_safe = issuer.scheme == "https" or issuer.hostname in _LOOPBACK
+    if not is_safe or len((settings.oidc_issuer or "").split()) > 1:
         yield "OIDC_ISSUER: write it as https://host or https://host/path"
     if settings.production:
         if not settings.session_secret:
@@ -87,6 +90,15 @@ def _origin_faults(settings: Settings) -> Iterator[str]:
         parts = _split_url(origin)
         if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
             yield "ALLOWED_ORIGINS: write each origin as https://host or https://host:port"
+            return
+
+
+def _proxy_faults(settings: Settings) -> Iterator[str]:
+    for proxy in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            yield "TRUSTED_PROXIES: write addresses or networks, such as 10.0.0.5 or 10.0.0.0/24"
             return
 
 

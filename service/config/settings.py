@@ -51,6 +51,7 @@ class Settings(BaseModel):
     s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
     s3_bucket: Text = Field(default=None, validation_alias="AWS_S3_BUCKET")
     document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(lower)] = "off"
+    document_scope: Annotated[Literal["own", "uploads", "any"], BeforeValidator(lower)] = "uploads"
     app_settings_file: Text = None
 
     inngest_event_key: Secret = None
@@ -79,7 +80,10 @@ class Settings(BaseModel):
     oidc_client_id: Text = None
     oidc_client_secret: Secret = None
     dev_login: bool = False
+    user_ids_shared: bool = False
+    rate_limit_per_user: float | None = Field(default=None, gt=0, le=100_000)
     allowed_origins: Names = ()
+    trusted_proxies: Names = ()
     operator_emails: Names = ()
     metrics_token: Secret = None
     otel_exporter_otlp_endpoint: Text = None

@@ -47,6 +47,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "AWS_S3_REGION": "The bucket's region. Required for posts.",
         "AWS_S3_BUCKET": "The bucket. Required for posts.",
         "DOCUMENT_CHECK": "`off`, `enrich` or `require`: whether a post asks S3 for its document.",
+        "DOCUMENT_SCOPE": "`own`: a user may name their own uploads only. `uploads`: any document "
+        "but the uploads of others. `any`: every document.",
         "APP_SETTINGS_FILE": "System defaults of the application settings, as JSON.",
     },
     "Sign-in": {
@@ -61,8 +63,15 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OIDC_ISSUER": "The OpenID Connect provider, https or an address of this machine.",
         "OIDC_CLIENT_ID": "The client's id at the provider.",
         "OIDC_CLIENT_SECRET": "The client's secret. Not needed for a public client.",
-        "DEV_LOGIN": "`1` opens the development sign-in to other machines.",
+        "USER_IDS_SHARED": "`1`: front end, provider and development sign-in "
+        "mean the same person by the same id.",
+        "DEV_LOGIN": "`1` opens the development sign-in to other machines, if the Host of "
+        "their requests is a loopback name: a published port or a tunnel.",
         "ALLOWED_ORIGINS": "Origins that may call with credentials, separated by commas.",
+        "TRUSTED_PROXIES": "Addresses or networks of the reverse proxies whose `X-Forwarded-Host` "
+        "and `X-Forwarded-Proto` count. Unset: this machine's.",
+        "RATE_LIMIT_PER_USER": "Requests that a user may send in a second, to each process. Unset: "
+        "no limit.",
         "OPERATOR_EMAILS": "E-mails of the operators, separated by commas. Only an e-mail that the "
         "provider says is verified counts.",
     },

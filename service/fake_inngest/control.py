@@ -1,7 +1,7 @@
 """The fake Inngest's own endpoints: see what arrived, script faults, move its clock.
 
-Inngest does not have them. There is no sign-in: only a client that uses a loopback name is
-answered, and no script of another site (DNS rebinding, forged requests).
+They are not Inngest's, and speak JSON. There is no sign-in: only a client that reaches the server
+under a loopback name is answered, and no script of another site (DNS rebinding, forged requests).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class ClockMove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far to move the clock, in seconds."""
+    """By how many seconds to move the clock."""
 
     seconds: float
 
@@ -119,7 +119,7 @@ class Control:
 def _guarded(handler: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
         if not _is_loopback(request.host) or _is_cross_site(request):
-            return _json({"error": "Only a client on this machine may use this."}, 403)
+            return _json({"error": "Only a client of this machine may ask this."}, 403)
         try:
             return await handler(request)
         except msgspec.DecodeError as error:

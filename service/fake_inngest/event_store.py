@@ -1,7 +1,7 @@
-"""The events that the fake Inngest has stored, and the runs they started.
+"""What the fake Inngest holds: the events it has stored and the runs they started.
 
 An id starts one run in 24 hours, counted from its first run. The invariant: an event that is not
-stored is in no answer of the REST API and has started no run, whatever the Event API answered.
+here is in no answer of the REST API and has started no run, whatever the Event API answered.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventStore:
-    """Stored events and their runs, in the file `path`. None is a temporary file.
+    """Stored events and their runs, in `path`, or in a temporary file (None) that goes with it.
 
     The file outlives a kill of the process, not a power cut.
     """
@@ -65,11 +65,11 @@ class EventStore:
         self._connection.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Close the file."""
+        """Let go of the file."""
         self._connection.close()
 
     def store(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
-        """Store these events, all or none, and start a run for each id that may run."""
+        """Hold these events, all or none, and start a run for each id that may run."""
         run_ids = ulids((now_ms << 80) | secrets.randbits(79), len(arrivals))
         rows = [
             (one.server_id, one.id, one.name, one.ts, one.received_at_ms, one.event)
@@ -91,7 +91,7 @@ class EventStore:
             self._connection.executemany(_INSERT_RUN, runs)
 
     def find(self, internal_id: str) -> Arrival | None:
-        """The event with this internal id, None when it is not stored."""
+        """The event with Inngest's own id, None when it is not held."""
         row = self._connection.execute(_FIND, (internal_id,)).fetchone()
         return Arrival(*row) if row else None
 
@@ -104,7 +104,7 @@ class EventStore:
         after_ms: int = 0,
         before_ms: int = 1 << 62,
     ) -> list[Arrival]:
-        """At most `limit` events below `cursor`, newest first by internal id."""
+        """At most `limit` events below `cursor`, newest first by Inngest's own id."""
         rows = self._connection.execute(
             _PAGE,
             {
@@ -124,12 +124,12 @@ class EventStore:
 
     @property
     def event_count(self) -> int:
-        """How many events are stored."""
+        """How many events are held."""
         return self._count("SELECT count(*) FROM events")
 
     @property
     def id_count(self) -> int:
-        """How many different ids are stored."""
+        """How many different ids are held."""
         return self._count("SELECT count(DISTINCT id) FROM events")
 
     @property
@@ -139,7 +139,7 @@ class EventStore:
 
     @property
     def most_runs_of_an_id(self) -> int:
-        """The largest number of runs of one id."""
+        """How many runs the id with the most of them started."""
         return self._count(
             "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM runs GROUP BY id)"
         )

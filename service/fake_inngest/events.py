@@ -1,7 +1,7 @@
-"""Reads a request's events as the Event API does: in order, up to the first bad one.
+"""Reading a request's events as the Event API does: one after the other, up to the first bad one.
 
-Has the API's rules and limits (Inngest v1.43: pkg/api, pkg/eventstream, pkg/event). The events
-before a bad one are accepted; nothing after it is read.
+Owns the API's rules and limits (Inngest v1.43: pkg/api, pkg/eventstream, pkg/event). The
+invariant: the events before a bad one are good and are accepted, nothing after it is looked at.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WireEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """The leading good events, and why reading stopped early. None: it did not."""
+    """The leading good events, and why reading stopped before the end (None: it did not)."""
 
     events: list[WireEvent]
     error: str | None = None
@@ -55,9 +55,9 @@ _scan_value = json.JSONDecoder().raw_decode
 
 
 def read_events(body: bytes, refuse: Callable[[WireEvent], str | None] | None = None) -> Reading:
-    """Read an array of events, or one event; an empty body has none.
+    """Read an array of events, or one event; an empty body holds none.
 
-    `refuse` is a further rule: the text that it returns refuses the event.
+    `refuse` adds a rule: its words stop the reading at that event.
     """
     events: list[WireEvent] = []
     try:
@@ -75,7 +75,7 @@ def read_events(body: bytes, refuse: Callable[[WireEvent], str | None] | None = 
 
 
 def count_events(body: bytes) -> int:
-    """How many elements a well-formed array has; the elements are not checked."""
+    """How many elements a well-formed array has; nothing in them is checked."""
     return len(_split_array(body)) if body else 0
 
 

@@ -1,7 +1,6 @@
-"""Shows a scripted fault to a client.
+"""Showing a scripted fault to a client.
 
-Which fault applies and what is accepted is decided elsewhere; this module only misbehaves on the
-wire.
+The decision (which fault, what is accepted) is made before; this only misbehaves on the wire.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 def stores_events(action: Action) -> bool:
-    """Whether the events are accepted although the fault applies."""
+    """Whether events are accepted in spite of the fault."""
     match action:
         case ScriptedAnswer() | Hang():
             return action.store
@@ -46,7 +45,7 @@ def stores_events(action: Action) -> bool:
 
 
 def apply_fault(reading: Reading, fault: Fault) -> Reading:
-    """The part of `reading` that is accepted under `fault`."""
+    """What of `reading` is taken under `fault`."""
     match fault.action:
         case Partial():
             return Reading(reading.events[: -fault.action.missing], reading.error)
@@ -60,7 +59,7 @@ def apply_fault(reading: Reading, fault: Fault) -> Reading:
 
 
 def empty_ids(fault: Fault | None, event_count: int) -> list[str]:
-    """The empty ids that `fault` answers for the events it left out of `event_count`."""
+    """The empty ids that `fault` answers for the events it left out, of `event_count`."""
     if fault and isinstance(fault.action, Partial) and fault.action.blank:
         return [""] * min(fault.action.missing, event_count)
     return []
@@ -69,7 +68,7 @@ def empty_ids(fault: Fault | None, event_count: int) -> list[str]:
 async def respond(
     action: Action, request: web.Request, script: FaultScript, answer: web.Response
 ) -> web.StreamResponse:
-    """Answer `request` as the fault says; `answer` is the true answer."""
+    """Answer `request` as the fault wants; `answer` is the true one."""
     match action:
         case ScriptedAnswer():
             return _scripted(action)

@@ -1,7 +1,8 @@
 """Scripted faults: what goes wrong, for which requests, how often.
 
-A script is a queue. A request meets the first fault that applies to it and uses up one of its
-`times`; later faults wait. A fault changes only the requests that it applies to.
+A script is a queue. A request meets the first fault that concerns it, and uses up one of its
+`times`; later faults wait their turn. The invariant: a fault alters nothing but the requests that
+it concerns.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ScriptedAnswer(
 class Reset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="reset"):
     """Reset the connection: before the body is read, after it, or after storing its events.
 
-    `stored` is a lost answer: the events are accepted and the client can't know.
+    The last one is the lost answer: accepted, and the client can't know.
     """
 
     when: Literal["unread", "read", "stored"] = "read"
@@ -48,13 +49,13 @@ class Hang(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
 
 
 class Slow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="slow"):
-    """Accept the events and send the true answer `seconds` later."""
+    """Accept the events, answer truly but `seconds` later."""
 
     seconds: _Seconds = 1.0
 
 
 class Drip(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="drip"):
-    """Accept the events and send the true answer byte by byte, `seconds` apart."""
+    """Accept the events, answer truly but byte by byte, `seconds` apart."""
 
     seconds: _Seconds = 0.1
 
@@ -104,7 +105,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = "poison"
 
     def fits(self, event: WireEvent) -> bool:
-        """Whether `event` matches."""
+        """Whether `event` is one of them."""
         value = decode_data(event).get(self.key)
         if value is None or not bytes(value).startswith(b'"'):
             return False
@@ -114,7 +115,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of the script: `action`, for the next `times` requests (None: until cleared).
 
-    With `match` it applies only to requests that have such an event.
+    With `match` it concerns only requests that hold such an event.
     """
 
     action: Action
@@ -123,7 +124,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FaultScript:
-    """The faults that are not used up."""
+    """The faults to come."""
 
     def __init__(self) -> None:
         self._script: list[Fault] = []
@@ -135,18 +136,18 @@ class FaultScript:
         return tuple(self._script)
 
     def add(self, action: Action, *, times: int | None = 1, match: Match | None = None) -> None:
-        """Append a fault. Poison without `match` uses Match's defaults."""
+        """Append a fault; see Fault. Poison without `match` means Match's defaults."""
         if isinstance(action, Poison) and match is None:
             match = Match()
         self._script.append(Fault(action, times, match))
 
     def clear(self) -> None:
-        """Remove every fault and reset the hanging requests."""
+        """Remove every fault and let go of the requests that hang, by resetting them."""
         self._script.clear()
         self.release()
 
     def release(self) -> None:
-        """End the hanging and slow requests; the script stays."""
+        """Let go of the requests that hang or are slow; the script stays."""
         self._released.set()
         self._released = asyncio.Event()
 

@@ -1,7 +1,7 @@
-"""The record of every event that the fake Inngest answered with an id.
+"""What arrived at the fake Inngest: every event that it answered with an id.
 
-Bodies are bounded, the oldest are dropped first. Ids are not (about 100 bytes each), so the record
-of a million events fits and none is forgotten.
+The invariant: bodies are bounded (the oldest go first), ids are not (about 100 bytes each), so a
+million events fit while none is forgotten.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One request that was read: its size, and the fault it met, if any.
+    """One request that was read: how much it brought, and which fault it met, if any.
 
-    `events` counts the good ones that were read, `accepted` the accepted ones.
+    `events` counts the good ones that were read, `accepted` those that were stored.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ledger:
-    """The record of arrivals.
+    """Everything that arrived.
 
     `max_bodies` and `max_body_bytes` bound the kept events. `clock` is in seconds.
     """
@@ -76,7 +76,7 @@ class Ledger:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything. Waiting calls keep waiting."""
+        """Forget everything; who waits goes on waiting."""
         self.arrivals = 0
         self.request_count = 0
         self.requests: deque[Request] = deque(maxlen=_MAX_REQUESTS)
@@ -99,7 +99,7 @@ class Ledger:
         return self._times.get(event_id, 0)
 
     def kept(self, *, event_id: str | None = None, limit: int | None = None) -> list[Arrival]:
-        """The latest kept arrivals, oldest first: at most `limit`, or those of one id."""
+        """The latest kept arrivals, oldest first: of one id, at most `limit`."""
         found = [entry for entry in self._kept if event_id in (None, entry.id)]
         return found if limit is None else found[max(len(found) - limit, 0) :]
 
@@ -108,7 +108,7 @@ class Ledger:
         return int(self._clock() * 1000)
 
     def accept(self, events: Sequence[WireEvent], server_ids: Sequence[str]) -> list[Arrival]:
-        """Record `events` under the ids that the server gave them; returns the arrivals."""
+        """Note `events` under the ids that the server gave them; returns them as arrivals."""
         now_ms = self.now_ms()
         arrivals = [
             Arrival(
@@ -125,21 +125,21 @@ class Ledger:
         return arrivals
 
     def record(self, request: Request) -> None:
-        """Record a request, after its events, and wake the waiting calls."""
+        """Note a request, after its events, and wake who waits for what it brought."""
         self.request_count += 1
         self.requests.append(request)
         self._wake()
 
     def count_only(self, arrivals: int) -> None:
-        """Count a request and its events without keeping them."""
+        """Count a request with so many events of which nothing is kept."""
         self.arrivals += arrivals
         self.request_count += 1
         self._wake()
 
     async def wait_until(self, reached: Callable[[], bool], *, timeout_seconds: float = 10) -> None:
-        """Wait until `reached` is true; it is checked after each request.
+        """Wait until `reached` is true; it is looked at after each request.
 
-        Raises TimeoutError, which says what had arrived.
+        Raises TimeoutError, saying what had arrived.
         """
         if reached():
             return
@@ -153,7 +153,7 @@ class Ledger:
             self._waiting.remove(waiting)
 
     async def wait_for_id(self, event_id: str, *, timeout_seconds: float = 10) -> Arrival | None:
-        """Wait until this id arrived. Returns its latest arrival, None without its body."""
+        """Wait until this id arrived; its latest arrival, None when its body is not kept."""
         await self.wait_until(lambda: event_id in self._times, timeout_seconds=timeout_seconds)
         return next(iter(self.kept(event_id=event_id, limit=1)), None)
 
@@ -166,7 +166,7 @@ class Ledger:
         await self.wait_until(lambda: len(self._times) >= count, timeout_seconds=timeout_seconds)
 
     async def wait_for_requests(self, count: int, *, timeout_seconds: float = 10) -> None:
-        """Wait until `count` requests came, whatever the answers were."""
+        """Wait until `count` requests came, whatever they were answered."""
         await self.wait_until(lambda: self.request_count >= count, timeout_seconds=timeout_seconds)
 
     def _wake(self) -> None:

@@ -1,7 +1,7 @@
 """The fake Inngest's REST API: `GET /v1/events`, one event, its runs.
 
 Answers as Inngest v1.43 does: lists are newest first by internal id and at most 50 long; an event
-that is missing is HTTP 200 with the status 404 in its body.
+that is not there is HTTP 200 with the status 404 in its body.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_ID = "00000000-0000-4000-a000-000000000000"
 
 
 class RestApi:
-    """The handlers over `store`. With `key` None no key is needed, as at a dev server.
+    """The handlers over `store`. `key` None asks for none, as a dev server.
 
     `cache_seconds` is how long the answer for a single event is repeated, found or not.
     """

@@ -1,7 +1,7 @@
 """The fake Inngest as a server: the Event API, the REST API and the control endpoints.
 
-`make run`, the demo and the tests use it. It runs no functions. It shows the runs that a function
-for every event would have.
+Serves `make run`, the demo and the tests. It runs no functions; the runs that it shows are those
+that a function for every event would have had.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SHUTDOWN_SECONDS = 0.5
 class FakeOptions:
     """How the fake behaves.
 
-    `keys`, `keys_required` and `sink` are EventApi's. With `signing_key` None no key is needed, as
-    at a dev server. `store_rate` is how many events a second are stored behind the answers, None
-    stores before it answers; `store_path` keeps what was stored over a stop. `cache_seconds`
-    repeats the answers for single events.
+    `keys`, `keys_required` and `sink` are EventApi's. `signing_key` None asks for none, as a dev
+    server. `store_rate` is how many events a second are stored behind the answers, None stores
+    before it answers; `store_path` keeps what was stored over a stop. `cache_seconds` repeats the
+    answers for single events.
     """
 
     keys: Collection[str] | None = None
@@ -101,7 +101,7 @@ class FakeInngest:
         self._port = runner.addresses[0][1]
 
     async def close(self) -> None:
-        """End hanging requests, cut all connections, lose what is not stored. Safe to repeat."""
+        """Let go of hanging requests, cut all connections, lose what is not stored. Repeatable."""
         runner, self._runner = self._runner, None
         self.faults.release()
         if runner is not None:

@@ -1,4 +1,4 @@
-"""Inngest's signing key, and the forms in which a request may send it."""
+"""Inngest's signing key: the forms in which a request may bring it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SigningKey:
         self._accepted = (bare, digest)
 
     def accepts(self, authorization: str | None) -> bool:
-        """Whether this Authorization header has the key, as it is or hashed."""
+        """Whether this Authorization header brings the key, as it is or hashed."""
         scheme, _, token = (authorization or "").partition(" ")
         bare = _PREFIX.sub("", token.strip()).encode()
         known = [hmac.compare_digest(bare, one.encode()) for one in self._accepted]

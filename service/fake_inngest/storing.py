@@ -1,4 +1,4 @@
-"""Stores answered events: before the answer, or later at a rate.
+"""Storing what was answered: at once, or behind the answers at a rate.
 
 A self-hosted Inngest answers from memory and stores later. The invariant: an event leaves the queue
 only when the store holds it, and what is queued when the server stops is lost.
@@ -19,7 +19,7 @@ _TICK_SECONDS = 0.02
 
 
 class Storing:
-    """Moves accepted events into `store`, `rate` a second. None: before the answer."""
+    """Moves accepted events into `store`, `rate` a second (None: before they are answered)."""
 
     def __init__(self, store: EventStore, clock: MovableClock, rate: float | None) -> None:
         self.rate = rate
@@ -35,7 +35,7 @@ class Storing:
         return len(self._queue)
 
     def accept(self, arrivals: Sequence[Arrival]) -> None:
-        """Take events to store, in order."""
+        """Take events to store, in their order."""
         if self.rate is None and not self._queue:
             self._store.store(arrivals, self._clock.now_ms)
             return

@@ -1,7 +1,7 @@
 """The ids that the Event API answers: ULIDs, counted up from a start.
 
-The same seed header and position give the same id. So a client that repeats a request with its seed
-gets the same ids.
+The same seed header and the same position give the same id, so a client that repeats a request
+with its seed gets the ids of the first time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def ulids(start: int, count: int) -> list[str]:
 
 
 def request_ulids(seed: str | None, count: int, now_ms: int) -> list[str]:
-    """The ids of a request's `count` events: from its seed header, else new ones.
+    """The ids of a request's `count` events: from its seed header, else from the clock and chance.
 
     A seed is `<ms>,<10 bytes in base64>`; one that can't be read counts as none. The event at
     position p, counted from 1, adds p to the last four of the bytes, without a carry.

@@ -1,13 +1,15 @@
 """The service's own session cookie: one signed-in user, encrypted under a list of keys.
 
-The first secret of the list seals, every secret opens, so secrets rotate without signing anyone
-out. A cookie that does not hold exactly what is sealed here is no session, never an error. The
-cookie can't be revoked: whoever copies it is signed in until it is 30 days old.
+The first secret of the list encrypts, every secret decrypts, so secrets rotate without signing
+anyone out. A cookie whose content is not exactly what is encrypted here is no session, never an
+error. The time of the sign-in stays in the cookie: however often it is issued again, it ends 90
+days after that.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,19 +22,32 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from service.errors import InvalidFieldError
+from service.identity.cookies import cookie_header, host_cookie_name, parse_cookies
 from service.identity.user import User
 
-MAX_AGE_SECONDS = 30 * 86400
-REISSUE_AFTER_SECONDS = 86400
+_DAY_SECONDS = 86400
+MAX_AGE_SECONDS = 30 * _DAY_SECONDS
+MAX_SESSION_SECONDS = 90 * _DAY_SECONDS
+REISSUE_AFTER_SECONDS = _DAY_SECONDS
 _MAX_COOKIE_BYTES = 4096
 _NAME = "outbox_session"
+# Base64 decoders pass over what follows the padding.
+_is_token = re.compile(r"[\w-]+={0,2}", re.ASCII).fullmatch
 
 _encode = msgspec.json.Encoder().encode
 
 
+class SignedIn(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A session: who, since when (wall seconds), and the revision that it ends with."""
+
+    user: User
+    signed_in_at: int
+    revision: str = ""
+
+
 class _Content(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     issued_at: int
-    user: User
+    session: SignedIn
 
 
 _decoder = msgspec.json.Decoder(_Content)
@@ -48,17 +63,12 @@ def _derive(secret: str, purpose: str) -> bytes:
     return base64.urlsafe_b64encode(hkdf.derive(secret.encode()))
 
 
-def host_cookie_name(name: str, *, secure: bool) -> str:
-    """`name` bound to exactly this host and to https by its prefix, where cookies are secure."""
-    return f"__Host-{name}" if secure else name
-
-
 class CookieSessionStorage(EncryptedCookieStorage):
     """aiohttp-session's encrypted cookie, for a list of secrets and exactly one user.
 
-    A loaded session holds `user` (a User) and `good_until` (wall seconds: until then the same
-    cookie gives the same user and need not be issued anew). A cookie older than a day, or one
-    sealed under an older secret, is issued anew with the answer.
+    A loaded session holds `session` (a SignedIn), `user`, and `good_until` (wall seconds: until
+    then the same cookie gives the same user and need not be issued again). A cookie older than a
+    day, or one encrypted under an older secret, is issued again with the answer.
     """
 
     def __init__(
@@ -74,21 +84,27 @@ class CookieSessionStorage(EncryptedCookieStorage):
             samesite="Lax",
         )
 
-    def seal(self, user: User) -> str:
-        """The cookie's value for `user`, issued now.
+    def begin(self, user: User, revision: str) -> SignedIn:
+        """A session of `user` that begins now.
 
-        Raises InvalidFieldError when browsers would drop the cookie for its size.
+        Raises InvalidFieldError when browsers would drop its cookie for its size.
         """
-        now = int(self._clock())
-        value = self._fernets[0].encrypt_at_time(_encode(_Content(now, user)), now).decode()
-        if len(self.cookie_name) + len(value) > _MAX_COOKIE_BYTES:
+        session = SignedIn(user, int(self._clock()), revision)
+        if len(self.cookie_name) + len(self.seal(session)) > _MAX_COOKIE_BYTES:
             raise InvalidFieldError("The user's id, e-mail and name are too long for a session.")
-        return value
+        return session
+
+    def seal(self, session: SignedIn) -> str:
+        """The cookie's value for `session`, issued now."""
+        now = int(self._clock())
+        content = _encode(_Content(now, session))
+        return self._fernets[0].encrypt_at_time(content, now).decode()
 
     async def load_session(self, request: web.Request) -> Session:
         """The session of the request's cookie; a new, empty one without an authentic cookie."""
+        cookie = parse_cookies(cookie_header(request)).get(self.cookie_name)
         for fernet in self._fernets:
-            content = self._open(fernet, self.load_cookie(request))
+            content = self._open(fernet, cookie)
             if content is not None:
                 return self._session(content, current=fernet is self._fernets[0])
         return await self.new_session()
@@ -98,8 +114,12 @@ class CookieSessionStorage(EncryptedCookieStorage):
     ) -> None:
         """Set the cookie for the session's user, or remove it when the session is empty."""
         del request
-        value = "" if session.empty else self.seal(session["user"])
-        self.save_cookie(response, value, max_age=self.max_age)
+        if session.empty:
+            self.save_cookie(response, "")
+            return
+        signed_in: SignedIn = session["session"]
+        seconds_left = int(signed_in.signed_in_at + MAX_SESSION_SECONDS - self._clock())
+        self.save_cookie(response, self.seal(signed_in), max_age=min(MAX_AGE_SECONDS, seconds_left))
 
     def save_cookie(
         self, response: web.StreamResponse, cookie_data: str, *, max_age: int | None = None
@@ -118,19 +138,27 @@ class CookieSessionStorage(EncryptedCookieStorage):
         )
 
     def _open(self, fernet: Fernet, cookie: str | None) -> _Content | None:
-        if not cookie or len(cookie) > _MAX_COOKIE_BYTES or not cookie.isascii():
+        if not cookie or len(cookie) > _MAX_COOKIE_BYTES or not _is_token(cookie):
             return None
         now = int(self._clock())
         try:
             content = _decoder.decode(fernet.decrypt_at_time(cookie, MAX_AGE_SECONDS, now))
         except (InvalidToken, msgspec.MsgspecError, ValueError):
             return None
-        return content if now - content.issued_at < MAX_AGE_SECONDS else None
+        return content if now < _ends_at(content) else None
 
     def _session(self, content: _Content, *, current: bool) -> Session:
-        good_until = content.issued_at + REISSUE_AFTER_SECONDS if current else 0
-        held = {"user": content.user, "good_until": good_until}
+        reissue_at = content.issued_at + REISSUE_AFTER_SECONDS if current else 0
+        good_until = min(reissue_at, _ends_at(content))
+        signed_in = content.session
+        held = {"session": signed_in, "user": signed_in.user, "good_until": good_until}
         session = Session(None, data={"session": held}, new=False)
         if good_until <= self._clock():
             session.changed()
         return session
+
+
+def _ends_at(content: _Content) -> int:
+    return min(
+        content.issued_at + MAX_AGE_SECONDS, content.session.signed_in_at + MAX_SESSION_SECONDS
+    )

@@ -7,9 +7,11 @@ public-key ones only; a token without one, or under a shared secret, is refused.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from authlib.oauth2 import OAuth2Client
@@ -24,22 +26,38 @@ from service.identity.user import User, user_from_claims
 
 _SCOPE = "openid email profile"
 _TOLERANCE_SECONDS = 60
+_ANSWER_SECONDS = 10.0
 _MAX_TOKEN_CHARS = 64 * 1024
 _ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
 
+Claims = dict[str, Any]
+
 
 class OidcSignIn:
-    """Begins and finishes sign-ins at one provider."""
+    """Begins and finishes sign-ins at one provider, each within `answer_seconds`.
 
-    def __init__(self, provider: OidcProvider, *, clock: Callable[[], float] = time.time) -> None:
+    `user_issuer` is whose ids the users have.
+    """
+
+    def __init__(
+        self,
+        provider: OidcProvider,
+        *,
+        user_issuer: str,
+        answer_seconds: float = _ANSWER_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._provider = provider
+        self._user_issuer = user_issuer
+        self._answer_seconds = answer_seconds
         self._clock = clock
 
     async def begin(self, attempt: SignInAttempt) -> str:
         """The provider's address where the browser signs in. Raises ProviderUnavailableError."""
-        metadata = await self._provider.metadata()
+        async with self._in_time():
+            metadata = await self._provider.metadata()
         client = OAuth2Client(
             session=None,
             client_id=self._provider.client_id,
@@ -64,6 +82,18 @@ class OidcSignIn:
         state = answer.get("state", "").encode(errors="replace")
         if not hmac.compare_digest(state, attempt.state.encode()):
             raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
+        async with self._in_time():
+            return await self._finish(attempt, answer)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                yield
+        except TimeoutError as exc:
+            raise ProviderUnavailableError from exc
+
+    async def _finish(self, attempt: SignInAttempt, answer: Mapping[str, str]) -> User:
         metadata = await self._provider.metadata()
         if answer.get("iss", metadata.issuer) != metadata.issuer:
             raise SignInFailedError
@@ -77,16 +107,20 @@ class OidcSignIn:
         tokens = await self._provider.exchange(code, attempt.code_verifier, attempt.redirect_uri)
         claims = await self._verify(tokens.id_token, attempt.nonce, metadata)
         if "email" not in claims and tokens.access_token:
-            more = await self._provider.userinfo(tokens.access_token)
-            if more and more.get("sub") != claims["sub"]:
-                raise SignInFailedError
-            claims = {**more, **claims}
-        user = user_from_claims(claims, id_claims=("sub",))
+            claims = self._with_userinfo(claims, await self._provider.userinfo(tokens.access_token))
+        user = user_from_claims(claims, issuer=self._user_issuer, id_claims=("sub",))
         if user is None:
             raise SignInFailedError("The identity provider did not say who you are.")
         return user
 
-    async def _verify(self, id_token: str, nonce: str, metadata: Metadata) -> dict[str, Any]:
+    def _with_userinfo(self, claims: Claims, userinfo: Claims) -> Claims:
+        """The claims of both; whether an e-mail is verified is said by where the e-mail is from."""
+        if userinfo and userinfo.get("sub") != claims["sub"]:
+            raise SignInFailedError
+        signed = {name: value for name, value in claims.items() if name != "email_verified"}
+        return {**userinfo, **signed}
+
+    async def _verify(self, id_token: str, nonce: str, metadata: Metadata) -> Claims:
         if len(id_token) > _MAX_TOKEN_CHARS:
             raise SignInFailedError
         algorithms = sorted(_ALGORITHMS & {*metadata.id_token_signing_alg_values_supported})
@@ -102,7 +136,7 @@ class OidcSignIn:
             raise SignInFailedError
         return claims
 
-    async def _decode(self, id_token: str, algorithms: list[str]) -> dict[str, Any]:
+    async def _decode(self, id_token: str, algorithms: list[str]) -> Claims:
         keys = await self._provider.keys()
         try:
             return _decode(id_token, keys, algorithms)
@@ -125,5 +159,5 @@ class OidcSignIn:
         )
 
 
-def _decode(id_token: str, keys: KeySet, algorithms: list[str]) -> dict[str, Any]:
+def _decode(id_token: str, keys: KeySet, algorithms: list[str]) -> Claims:
     return jwt.decode(id_token, keys, algorithms=algorithms).claims

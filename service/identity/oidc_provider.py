@@ -1,12 +1,12 @@
 """The OpenID provider as this service talks to it: discovery, keys, and the exchange of codes.
 
 What the provider publishes is read again after an hour; its keys also when a token names one that
-is not known, though not more often than every ten seconds. Nothing here judges a token.
+is not known, though not more often than every ten seconds. A provider that did not answer is not
+asked again for five seconds. Nothing here judges a token.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,14 +20,16 @@ from aiohttp import hdrs
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, Key, KeySet
 from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 8.0
+_SILENT_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 1024 * 1024
 # What a provider answers when the code or the token, not the provider, is at fault.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
@@ -81,36 +83,26 @@ class OidcProvider:
         self._http = http
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._clock = clock
-        self._lock = asyncio.Lock()
-        self._metadata: Metadata | None = None
-        self._metadata_at = 0.0
-        self._keys: KeySet | None = None
-        self._keys_at = 0.0
-        self._refetched_at = float("-inf")
+        self._silent_until = float("-inf")
+        self._metadata = SharedValue(
+            self._fetch_metadata, fresh_seconds=_FRESH_SECONDS, clock=clock
+        )
+        self._keys = SharedValue(self._fetch_keys, fresh_seconds=_FRESH_SECONDS, clock=clock)
 
     async def metadata(self) -> Metadata:
         """What the provider says of itself. Raises ProviderUnavailableError."""
-        async with self._lock:
-            return await self._fresh_metadata()
+        return await self._metadata.get()
 
     async def keys(self) -> KeySet:
         """The provider's public signature keys. Raises ProviderUnavailableError."""
-        async with self._lock:
-            if self._keys is None or self._clock() - self._keys_at > _FRESH_SECONDS:
-                await self._fetch_keys()
-            return self._keys or KeySet([])
+        return await self._keys.get()
 
     async def newer_keys(self) -> KeySet | None:
-        """The keys read anew, None when that was done in the last ten seconds.
+        """The keys fetched again, None when that was done in the last ten seconds.
 
         Raises ProviderUnavailableError.
         """
-        async with self._lock:
-            if self._clock() - self._refetched_at < _REFETCH_SECONDS:
-                return None
-            self._refetched_at = self._clock()
-            await self._fetch_keys()
-            return self._keys
+        return await self._keys.renewed(_REFETCH_SECONDS)
 
     async def exchange(self, code: str, code_verifier: str, redirect_uri: str) -> Tokens:
         """The tokens for a code. A code works once.
@@ -145,13 +137,11 @@ class OidcProvider:
         basic = "client_secret_basic"
         return basic if basic in supported else "client_secret_post"
 
-    async def _fresh_metadata(self) -> Metadata:
-        if self._metadata is None or self._clock() - self._metadata_at > _FRESH_SECONDS:
-            url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-            metadata = _decode(await self._fetch(url), Metadata)
-            self._check_metadata(metadata)
-            self._metadata, self._metadata_at = metadata, self._clock()
-        return self._metadata
+    async def _fetch_metadata(self) -> Metadata:
+        url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+        metadata = _decode(await self._fetch(url), Metadata)
+        self._check_metadata(metadata)
+        return metadata
 
     def _check_metadata(self, metadata: Metadata) -> None:
         if metadata.issuer.rstrip("/") != self._issuer.rstrip("/"):
@@ -166,15 +156,13 @@ class OidcProvider:
             if urlsplit(endpoint).scheme not in allowed:
                 raise ProviderUnavailableError("The identity provider has an insecure endpoint.")
 
-    async def _fetch_keys(self) -> None:
-        metadata = await self._fresh_metadata()
+    async def _fetch_keys(self) -> KeySet:
+        metadata = await self.metadata()
         published = _decode(await self._fetch(metadata.jwks_uri), dict[str, list[dict[str, Any]]])
-        usable = [key for key in published.get("keys", ()) if _verifies(key)]
-        try:
-            self._keys = KeySet.import_key_set({"keys": usable})
-        except (JoseError, ValueError, TypeError, KeyError) as exc:
-            raise ProviderUnavailableError("The identity provider has no usable keys.") from exc
-        self._keys_at = self._clock()
+        keys = [key for entry in published.get("keys", ()) if (key := _import_key(entry))]
+        if not keys:
+            raise ProviderUnavailableError("The identity provider has no usable keys.")
+        return KeySet(keys)
 
     async def _fetch(self, url: str) -> bytes:
         try:
@@ -183,6 +171,8 @@ class OidcProvider:
             raise ProviderUnavailableError from exc
 
     async def _ask(self, method: str, url: str, **request: Any) -> bytes:
+        if self._clock() < self._silent_until:
+            raise ProviderUnavailableError
         try:
             async with self._http.request(
                 method,
@@ -193,6 +183,7 @@ class OidcProvider:
             ) as answer:
                 body = await _read(answer)
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            self._silent_until = self._clock() + _SILENT_SECONDS
             raise ProviderUnavailableError from exc
         if answer.status == HTTPStatus.OK:
             return body
@@ -218,5 +209,12 @@ def _decode(answer: bytes, kind: type[_Kind]) -> _Kind:
         raise ProviderUnavailableError("The identity provider's answer makes no sense.") from exc
 
 
-def _verifies(key: dict[str, Any]) -> bool:
-    return key.get("kty") in _KEY_TYPES and key.get("use", "sig") == "sig"
+def _import_key(published: dict[str, Any]) -> Key | None:
+    """A public signature key; None for a key of another kind, or one that makes no sense."""
+    if published.get("kty") not in _KEY_TYPES or published.get("use", "sig") != "sig":
+        return None
+    try:
+        return JWKRegistry.import_key(published)
+    except (JoseError, ValueError, TypeError, KeyError) as exc:
+        _log.warning("oidc_key_unusable", reason=type(exc).__name__)
+        return None

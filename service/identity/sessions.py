@@ -1,16 +1,16 @@
 """Who is asking: the user of a request, whichever sign-in made the session.
 
-Sessions are looked for in a fixed order: the service's own cookie, then each reader (next-auth 4,
-Auth.js 5). Only authentic sessions are remembered, each no longer than it is good without being
-looked at again; so a remembered answer never outlives its session.
+Sessions are looked for in a fixed order: the service's own cookie, the cookies of each reader
+(next-auth 4, Auth.js 5), then a bearer token. So a cookie always decides before a token, whether it
+is remembered or not. Only authentic sessions of cookies are remembered, each no longer than it is
+good without being looked at again, and none past a change of the session revisions.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import aiohttp_session
@@ -19,21 +19,27 @@ from aiohttp.typedefs import Middleware
 from aiohttp_session import AbstractStorage, Session
 
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.user import User
+from service.identity.cookies import cookie_header, parse_cookies
+from service.identity.remembered_users import MAX_REMEMBERED, RememberedUsers
+from service.identity.session_revision import SessionRevisions
+from service.identity.user import FoundUser, User
 
-_MAX_REMEMBERED = 10_000
-_MAX_REMEMBERED_CHARS = 16 * 1024 * 1024
+_BEARER = "bearer"
 
 
 class Reader(Protocol):
     """Reads sessions that another application's sign-in made."""
 
-    def load(self, request: web.Request) -> Session | None:
-        """The request's session with `user` and `good_until`, None without an authentic one."""
+    def from_cookies(self, cookies: Mapping[str, str]) -> FoundUser | None:
+        """The user of the session among `cookies`, None without an authentic one."""
         ...
 
-    def clear(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Remove the cookies that the request brought."""
+    def from_bearer(self, token: str) -> FoundUser | None:
+        """The user of a bearer token, None without an authentic one."""
+        ...
+
+    def clear(self, cookies: Mapping[str, str], response: web.StreamResponse) -> None:
+        """Remove the session cookies among `cookies`."""
         ...
 
 
@@ -43,21 +49,25 @@ class SessionStorage(AbstractStorage):
     A changed session is saved as an own cookie; an emptied one removes every kind of cookie.
     """
 
-    def __init__(self, own: CookieSessionStorage, readers: Sequence[Reader] = ()) -> None:
+    def __init__(
+        self,
+        own: CookieSessionStorage,
+        readers: Sequence[Reader],
+        revisions: SessionRevisions,
+    ) -> None:
         super().__init__(cookie_name=own.cookie_name)
         self._own = own
         self._readers = tuple(readers)
+        self._revisions = revisions
 
     async def load_session(self, request: web.Request) -> Session:
         """The first authentic session; a new, empty one when there is none."""
         session = await self._own.load_session(request)
         if not session.empty:
-            return session
-        for reader in self._readers:
-            found = reader.load(request)
-            if found is not None:
-                return found
-        return session
+            signed_in = session["session"]
+            if signed_in.revision == await self._revisions.current(signed_in.user.owner):
+                return session
+        return self._from_cookies(request) or self._from_bearer(request) or self._none()
 
     async def save_session(
         self, request: web.Request, response: web.StreamResponse, session: Session
@@ -65,31 +75,48 @@ class SessionStorage(AbstractStorage):
         """Save the own cookie, or remove all of them when the session is empty."""
         await self._own.save_session(request, response, session)
         if session.empty:
+            cookies = parse_cookies(cookie_header(request))
             for reader in self._readers:
-                reader.clear(request, response)
+                reader.clear(cookies, response)
+
+    def _from_cookies(self, request: web.Request) -> Session | None:
+        cookies = parse_cookies(cookie_header(request))
+        for reader in self._readers:
+            if found := reader.from_cookies(cookies):
+                return _session(found.user, found.good_until)
+        return None
+
+    def _from_bearer(self, request: web.Request) -> Session | None:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != _BEARER:
+            return None
+        for reader in self._readers:
+            if found := reader.from_bearer(token):
+                return _session(found.user, 0.0)
+        return None
+
+    def _none(self) -> Session:
+        return Session(None, data=None, new=True, max_age=self._own.max_age)
 
 
 class Sessions:
-    """The users of requests, signing in and signing out.
-
-    `middleware()` must be installed. Users are remembered by their raw Cookie header: at most
-    `max_remembered` of them, and 16 Mi characters of headers.
-    """
+    """The users of requests, signing in and signing out. `middleware()` must be installed."""
 
     def __init__(
         self,
         own: CookieSessionStorage,
         readers: Sequence[Reader] = (),
         *,
+        revisions: SessionRevisions,
         clock: Callable[[], float] = time.time,
-        max_remembered: int = _MAX_REMEMBERED,
+        max_remembered: int = MAX_REMEMBERED,
     ) -> None:
         self._own = own
-        self._storage = SessionStorage(own, readers)
+        self._storage = SessionStorage(own, readers, revisions)
+        self._revisions = revisions
         self._clock = clock
-        self._max_remembered = max_remembered
-        self._remembered: OrderedDict[str, tuple[User, float]] = OrderedDict()
-        self._remembered_chars = 0
+        self._remembered = RememberedUsers(max_remembered)
+        self._generation = revisions.generation
 
     def middleware(self) -> Middleware:
         """The aiohttp-session middleware over all kinds of session, to be installed once."""
@@ -98,44 +125,47 @@ class Sessions:
         return aiohttp_session.session_middleware(self._storage)
 
     async def user(self, request: web.Request) -> User | None:
-        """The signed-in user, None without an authentic session that has not expired."""
-        cookie = request.headers.get(hdrs.COOKIE, "")
-        found = self._remembered.get(cookie)
+        """The signed-in user, None without an authentic session that has not expired.
+
+        Raises OutboxUnavailableError when the store can't say whether the session was ended.
+        """
+        generation = self._revisions.generation
+        if generation != self._generation:
+            self._generation = generation
+            self._remembered.clear()
+        cookies = cookie_header(request)
+        found = self._remembered.get(cookies, self._clock())
         if found is not None:
-            if self._clock() < found[1]:
-                self._remembered.move_to_end(cookie)
-                return found[0]
-            self._forget(cookie)
+            return found.user
         session = await aiohttp_session.get_session(request)
         user: User | None = session.get("user")
-        if user is not None and cookie and hdrs.AUTHORIZATION not in request.headers:
-            self._remember(cookie, user, session.get("good_until", 0.0))
+        good_until = session.get("good_until", 0.0)
+        if user is not None and good_until and generation == self._revisions.generation:
+            self._remembered.put(cookies, FoundUser(user, good_until))
         return user
 
     async def sign_in(self, request: web.Request, user: User) -> None:
         """Start a new session for `user`; nothing of an earlier session is kept.
 
-        Raises InvalidFieldError when the user does not fit into a cookie.
+        Raises InvalidFieldError when the user does not fit into a cookie, OutboxUnavailableError.
         """
-        self._own.seal(user)
+        signed_in = self._own.begin(user, await self._revisions.current(user.owner))
         session = await aiohttp_session.new_session(request)
+        session["session"] = signed_in
         session["user"] = user
 
-    async def sign_out(self, request: web.Request) -> None:
-        """End the session: the answer removes every session cookie that the request brought."""
+    async def sign_out(self, request: web.Request, *, everywhere: bool = False) -> None:
+        """End the session: the answer removes every session cookie that the request brought.
+
+        `everywhere` ends all own sessions of its user. Raises OutboxUnavailableError.
+        """
         session = await aiohttp_session.get_session(request)
+        user: User | None = session.get("user")
+        if everywhere and user is not None:
+            await self._revisions.end_all(user.owner)
         session.invalidate()
 
-    def _remember(self, cookie: str, user: User, good_until: float) -> None:
-        self._forget(cookie)
-        self._remembered[cookie] = (user, good_until)
-        self._remembered_chars += len(cookie)
-        while (
-            len(self._remembered) > self._max_remembered
-            or self._remembered_chars > _MAX_REMEMBERED_CHARS
-        ):
-            self._forget(next(iter(self._remembered)))
 
-    def _forget(self, cookie: str) -> None:
-        if self._remembered.pop(cookie, None) is not None:
-            self._remembered_chars -= len(cookie)
+def _session(user: User, good_until: float) -> Session:
+    held = {"user": user, "good_until": good_until}
+    return Session("front end", data={"session": held}, new=False)

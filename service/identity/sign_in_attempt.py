@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import web
 from cryptography.fernet import InvalidToken
 
-from service.identity.cookie_session import derive_fernets, host_cookie_name
+from service.identity.cookie_session import derive_fernets
+from service.identity.cookies import cookie_header, host_cookie_name, parse_cookies
 from service.identity.return_path import own_path
 
 _MAX_AGE_SECONDS = 600
@@ -72,7 +73,7 @@ class AttemptCookie:
 
     def load(self, request: web.Request) -> SignInAttempt | None:
         """The browser's attempt, None without an authentic one of the last ten minutes."""
-        cookie = request.cookies.get(self._name, "")
+        cookie = parse_cookies(cookie_header(request)).get(self._name, "")
         if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
             return None
         for fernet in self._fernets:

@@ -13,19 +13,41 @@ _MAX_TEXT_CHARS = 1024
 class User(msgspec.Struct, frozen=True, gc=False):
     """A signed-in person.
 
-    `id` is unique and stable. `email_verified` is true only where the identity provider says so;
-    it alone makes `email` good enough to recognise an operator. None means "not known".
+    `issuer` says whose id it is: equal ids of two issuers are two people. It holds no space. `id`
+    is unique and stable for its issuer. `email_verified` is true only where the identity provider
+    says so; it alone makes `email` good enough to recognise an operator. None means "not known".
     """
 
+    issuer: str
     id: str
     email: str | None = None
     name: str | None = None
     organization_id: str | None = None
     email_verified: bool = False
 
+    @property
+    def owner(self) -> str:
+        """Who owns this person's events, settings and uploads.
 
-def user_from_claims(claims: Mapping[str, object], *, id_claims: tuple[str, ...]) -> User | None:
-    """The user that verified claims name: the first usable id of `id_claims`, None without one.
+        >>> User("https://issuer.example", "u-1").owner
+        'https://issuer.example u-1'
+        """
+        return f"{self.issuer} {self.id}"
+
+
+class FoundUser(msgspec.Struct, frozen=True, gc=False):
+    """The user of an authentic session, which is good until so many wall seconds."""
+
+    user: User
+    good_until: float
+
+
+def user_from_claims(
+    claims: Mapping[str, object], *, issuer: str, id_claims: tuple[str, ...]
+) -> User | None:
+    """The user of `issuer` that verified claims name; None without a usable id.
+
+    The first usable one of `id_claims` counts.
 
     An id is 1 to 255 printable characters, or an integer; claims of the wrong type are not known.
     """
@@ -33,6 +55,7 @@ def user_from_claims(claims: Mapping[str, object], *, id_claims: tuple[str, ...]
     if user_id is None:
         return None
     return User(
+        issuer=issuer,
         id=user_id,
         email=_text(claims.get("email")),
         name=_text(claims.get("name")),

@@ -76,4 +76,4 @@ def encode_event(name: str, data: msgspec.Struct, user: User, now_ms: int) -> Ev
     payload = _encode(_Wire(event_id, name, now_ms, VERSION, who, data))
     if len(payload) > MAX_EVENT_BYTES:
         raise InvalidFieldError("the event is larger than 3 MiB")
-    return Event(event_id, name, user.id, user.id, now_ms, payload)
+    return Event(event_id, name, user.owner, user.id, now_ms, payload)

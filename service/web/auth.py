@@ -1,28 +1,34 @@
-"""Who may pass: the session of a request, and that no other site caused it."""
+"""Who may pass: the session of a request, that no other site caused it, and how often."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from service.errors import CrossSiteRequestError, SessionRequiredError
+from service.errors import CrossSiteRequestError, RateLimitedError, SessionRequiredError
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
+from service.web.rate_limit import RateLimit
 
-SIGNED_IN_REFUSALS = (SessionRequiredError, CrossSiteRequestError)
+SIGNED_IN_REFUSALS = (SessionRequiredError, CrossSiteRequestError, RateLimitedError)
 
 
-class Gate:
+class Authenticator:
     """Gives the signed-in user of a request."""
 
-    def __init__(self, sessions: Sessions, cross_site: CrossSite) -> None:
+    def __init__(self, sessions: Sessions, cross_site: CrossSite, rate_limit: RateLimit) -> None:
         self._sessions = sessions
         self._cross_site = cross_site
+        self._rate_limit = rate_limit
 
     async def user(self, request: web.Request) -> User:
-        """The user. Raises SessionRequiredError, then CrossSiteRequestError."""
+        """The user.
+
+        Raises SessionRequiredError, then CrossSiteRequestError, then RateLimitedError.
+        """
         user = await self._sessions.user(request)
         if user is None:
             raise SessionRequiredError
         self._cross_site.check(request)
+        self._rate_limit.check(user.owner)
         return user

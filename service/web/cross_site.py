@@ -1,8 +1,9 @@
 """Other sites: which requests of theirs are refused, and which origins may read our answers.
 
 Browsers alone send `Origin` and `Sec-Fetch-Site`, and no page can change either; so a request
-without them is no browser's and passes. Own is what the Host header names, or X-Forwarded-Host
-behind a proxy that rewrites Host: a page elsewhere can't set that either without a preflight.
+without them does not come from a page and passes. The own origin is what the Host header names, or
+X-Forwarded-Host and X-Forwarded-Proto of a trusted proxy. Where clients use https, an http origin
+is another site: whoever is between can write its pages.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from service.errors import CrossSiteRequestError
+from service.web.proxies import Proxies
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({None, "same-origin", "none"})
+_HTTPS = "https"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 _PREFLIGHT = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "DELETE, GET, POST, PUT",
@@ -26,10 +29,21 @@ _EXPOSED = "Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 
 
 class CrossSite:
-    """The rule for requests from other sites. `allowed_origins` are trusted like our own."""
+    """The rule for requests from other sites. `allowed_origins` are trusted like the own one.
 
-    def __init__(self, allowed_origins: Iterable[str]) -> None:
+    With `secure` clients use https only.
+    """
+
+    def __init__(
+        self,
+        allowed_origins: Iterable[str],
+        *,
+        secure: bool = False,
+        proxies: Proxies | None = None,
+    ) -> None:
         self._allowed = frozenset(allowed_origins)
+        self._secure = secure
+        self._proxies = proxies or Proxies()
 
     def install(self, app: web.Application) -> None:
         """Answer preflights and let the allowed origins read answers; nothing without any.
@@ -51,8 +65,17 @@ class CrossSite:
             return
         if headers.get("Sec-Fetch-Site") not in _OWN_SITES:
             raise CrossSiteRequestError
-        if origin is not None and not _is_own(origin, request):
+        if origin is not None and not self._is_own(origin, request):
             raise CrossSiteRequestError
+
+    def _is_own(self, origin: str, request: web.Request) -> bool:
+        scheme, _, host = origin.lower().partition("://")
+        port = _DEFAULT_PORTS.get(scheme)
+        is_https = self._secure or self._proxies.scheme(request) == _HTTPS
+        if port is None or not host or (is_https and scheme != _HTTPS):
+            return False
+        own = (request.headers.get(hdrs.HOST, ""), self._proxies.host(request))
+        return host.removesuffix(port) in [name.lower().removesuffix(port) for name in own if name]
 
     @web.middleware
     async def _preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -70,15 +93,3 @@ class CrossSite:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
-
-
-def _is_own(origin: str, request: web.Request) -> bool:
-    scheme, _, host = origin.lower().partition("://")
-    port = _DEFAULT_PORTS.get(scheme)
-    if port is None or not host:
-        return False
-    headers = request.headers
-    own = f"{headers.get(hdrs.HOST, '')},{headers.get(hdrs.X_FORWARDED_HOST, '')}".lower()
-    return host.removesuffix(port) in [
-        name.strip().removesuffix(port) for name in own.split(",") if name
-    ]

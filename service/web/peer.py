@@ -1,39 +1,39 @@
-"""Where a request comes from: this machine, or elsewhere.
+"""Where a request comes from: a program on this machine, or elsewhere.
 
-A reverse proxy on this machine makes every peer look local, so a request that says it was
-forwarded never counts as local.
+A reverse proxy on this machine makes every peer look local, and a page elsewhere can point a name
+of its own at 127.0.0.1. So a local request has a loopback peer, a loopback Host and no header that
+a proxy adds.
 """
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 
 from aiohttp import hdrs, web
 from yarl import URL
 
 from service.errors import MetricsTokenRequiredError
+from service.web.proxies import is_loopback_address, was_forwarded
 
-_FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, "X-Real-IP")
 _BEARER = "Bearer "
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether the request was made on this machine and reached us without a proxy."""
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    return not forwarded and _is_loopback(request.remote or "")
+    """Whether a program on this machine made the request, without a proxy, and named this host."""
+    return (
+        is_loopback_address(request.remote or "")
+        and is_for_loopback(request)
+        and not was_forwarded(request)
+    )
 
 
 def is_for_loopback(request: web.Request) -> bool:
-    """Whether the Host header names this machine as seen from itself.
-
-    A page elsewhere that points its own name at 127.0.0.1 does not pass.
-    """
+    """Whether the Host header names this machine as seen from itself."""
     try:
         host = URL(f"http://{request.host}").host or ""
     except ValueError:
         return False
-    return host == "localhost" or _is_loopback(host)
+    return host.lower() == "localhost" or is_loopback_address(host)
 
 
 def check_metrics_access(request: web.Request, token: str | None) -> None:
@@ -50,12 +50,3 @@ def check_metrics_access(request: web.Request, token: str | None) -> None:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback

@@ -63,7 +63,7 @@ async def service(
 
 def deliverable(user_id: str) -> Event:
     data = Data(documentName="example")
-    return encode_event("documents/aws.index", data, User(user_id), int(time.time() * 1000))
+    return encode_event("documents/aws.index", data, User("dev", user_id), int(time.time() * 1000))
 
 
 @contextlib.asynccontextmanager

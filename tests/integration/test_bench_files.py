@@ -43,7 +43,7 @@ def test_a_filled_backlog_holds_what_posts_leave(tmp_path):
         ).fetchall()
     assert len(rows) == 3
     event_id, user_id, accepted_at, payload, size = rows[2]
-    user = User(user_id, "ada@example.com", "Ada")
+    user = User("dev", user_id, "ada@example.com", "Ada")
     data = Data("example", "documents", "eu-west-1", {})
     made = encode_event("documents/aws.index", data, user, accepted_at)
     assert payload.replace(event_id.encode(), made.id.encode()) == made.payload

@@ -30,7 +30,7 @@ def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventType:
 
 
 async def ada(request: web.Request) -> User:
-    return User("u-1", name="Ada")
+    return User("dev", "u-1", name="Ada")
 
 
 async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(

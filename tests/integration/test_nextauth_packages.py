@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.identity.nextauth import next_auth_readers
+from tests.support.session_tokens import found_by
 
 SECRET = "a secret of the front end, with ünïcode"
 CLAIMS = {"sub": "u-1", "id": "own-7", "name": "Ada ☃", "email": "ada@example.com"}
@@ -49,8 +50,8 @@ def read(cookies, *, nextauth_secret=SECRET, auth_secrets=(SECRET,)):
     pairs = "; ".join(f"{name}={value}" for name, value in cookies.items())
     request = make_mocked_request("GET", "/", headers={"Cookie": pairs})
     readers = next_auth_readers(nextauth_secret=nextauth_secret, auth_secrets=auth_secrets)
-    found = next(filter(None, (reader.load(request) for reader in readers)), None)
-    return found and found["user"]
+    found = next(filter(None, (found_by(reader, request) for reader in readers)), None)
+    return found and found.user
 
 
 @pytest.mark.parametrize(

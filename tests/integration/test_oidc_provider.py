@@ -21,6 +21,7 @@ from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
 from service.web.resources.oidc import OidcResource
 from service.web.resources.sign_in import SignIn
+from tests.support.memory_scopes import revisions
 
 SECRET = "the-clients-secret"
 ADDRESS = re.compile(r'action="([^"]+)"')
@@ -97,8 +98,8 @@ async def open_browser(issuer, port):
 
     async def open_browser(client_id: str = "with-secret", secret: str | None = SECRET):
         http = ClientSession()
-        signing_in = OidcSignIn(OidcProvider(issuer, client_id, secret, http))
-        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
+        signing_in = OidcSignIn(OidcProvider(issuer, client_id, secret, http), user_issuer=issuer)
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=False)
         oidc = OidcResource(signing_in, sessions, cookie, secure=False)
         app = web.Application(middlewares=[sessions.middleware(), refusals])

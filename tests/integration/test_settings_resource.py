@@ -12,13 +12,15 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import User
-from service.web.auth import Gate
+from service.web.auth import Authenticator
 from service.web.cross_site import CrossSite
+from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
+from tests.support.memory_scopes import revisions
 
-ADA = User("ada", "ada@example.com", organization_id="org", email_verified=True)
-KIM = User("kim", "kim@example.com", email_verified=True)
-FAKE_KIM = User("fake", "kim@example.com")
+ADA = User("dev", "ada", "ada@example.com", organization_id="org", email_verified=True)
+KIM = User("dev", "kim", "kim@example.com", email_verified=True)
+FAKE_KIM = User("dev", "fake", "kim@example.com")
 
 
 class MemoryScopes:
@@ -45,19 +47,19 @@ async def refusals(request, handler):
 @pytest.fixture
 async def ask(aiohttp_client):
     own = CookieSessionStorage(["secret"], secure=False)
-    sessions = Sessions(own)
+    sessions = Sessions(own, revisions=revisions())
     app = web.Application(middlewares=[sessions.middleware(), refusals])
     scopes = MemoryScopes()
     resource = AppSettingsResource(
         AppSettings(scopes, {"a": 1, "b": {"c": 1}}),
-        Gate(sessions, CrossSite([])),
+        Authenticator(sessions, CrossSite([]), RateLimit(None)),
         Operators(["kim@example.com"]),
     )
     app.add_routes(resource.routes())
     client = await aiohttp_client(app)
 
     async def ask(method, path, user=None, headers=None, **body):
-        cookie = {"Cookie": f"{own.cookie_name}={own.seal(user)}"} if user else {}
+        cookie = {"Cookie": f"{own.cookie_name}={own.seal(own.begin(user, ''))}"} if user else {}
         answer = await client.request(method, path, headers={**cookie, **(headers or {})}, **body)
         return await answer.json()
 

@@ -40,7 +40,7 @@ def serve(aiohttp_client):
         async def user_of(request):
             if user is None:
                 raise SessionRequiredError
-            return User(user)
+            return User("dev", user)
 
         app = web.Application(middlewares=[codes])
         app.add_routes(Uploads(storage=storage, user_of=user_of).routes())

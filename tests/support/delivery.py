@@ -37,7 +37,14 @@ class Delivery:
 
     async def accept(self, *names: str) -> list[str]:
         """Append an event for each name at one moment; their ids."""
-        user = User(id="u-1", email=None, name=None, organization_id=None, email_verified=False)
+        user = User(
+            issuer="dev",
+            id="u-1",
+            email=None,
+            name=None,
+            organization_id=None,
+            email_verified=False,
+        )
         now_ms = int(time.time() * 1000)
         events = [
             encode_event("documents/aws.index", Document(name), user, now_ms) for name in names

@@ -102,7 +102,7 @@ async def followed_events(
 
 
 async def _user(request: web.Request) -> User:
-    return User(request.headers.get("X-User", "u-1"))
+    return User("dev", request.headers.get("X-User", "u-1"))
 
 
 def _identified(row: Row) -> Row:

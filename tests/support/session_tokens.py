@@ -10,8 +10,10 @@ from aiohttp.test_utils import make_mocked_request
 from joserfc.jwe import JWERegistry, encrypt_compact
 from joserfc.jwk import OctKey
 
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader, _derive_key
-from service.identity.user import User
+from service.identity.cookies import cookie_header, parse_cookies
+from service.identity.nextauth import NextAuthReader
+from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, _derive_key
+from service.identity.user import FoundUser, User
 
 NOW = 1_800_000_000
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -35,8 +37,15 @@ def request_with(cookies: dict[str, str], **headers: str) -> web.Request:
     return make_mocked_request("GET", "/", headers={"Cookie": pairs, **headers})
 
 
-def user(found) -> User | None:
-    return found and found["user"]
+def found_by(reader: NextAuthReader, request: web.Request) -> FoundUser | None:
+    """What the reader finds in a request: in its cookies, else in its bearer token."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    found = reader.from_cookies(parse_cookies(cookie_header(request)))
+    return found or (reader.from_bearer(bearer) if scheme == "Bearer" else None)
+
+
+def user(found: FoundUser | None) -> User | None:
+    return found and found.user
 
 
 def make(
@@ -60,4 +69,4 @@ def made(version: str, **claims) -> str:
 
 
 def load(version: str, token: str) -> User | None:
-    return user(reader(version).load(request_with({FLAVOURS[version].cookie: token})))
+    return user(found_by(reader(version), request_with({FLAVOURS[version].cookie: token})))

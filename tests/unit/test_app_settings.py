@@ -14,8 +14,8 @@ from service.app_settings.app_settings import AppSettings, load_defaults, merge,
 from service.errors import InvalidJsonError
 from service.identity.user import User
 
-ADA = User("ada", organization_id="org")
-BOB = User("bob")
+ADA = User("dev", "ada", organization_id="org")
+BOB = User("dev", "bob")
 
 
 class MemoryScopes:
@@ -94,8 +94,8 @@ def test_a_later_tree_always_wins(below, above):
 async def test_the_system_the_organization_and_the_user_are_merged_in_that_order(scopes):
     settings = AppSettings(scopes, {"a": 1, "b": 1, "c": {"x": 1}})
     await settings.replace_organization("org", {"b": 2, "c": {"y": 2}})
-    await settings.replace_user("ada", {"c": {"x": 3}, "b": None})
-    await settings.replace_user("bob", {"a": 4})
+    await settings.replace_user("dev ada", {"c": {"x": 3}, "b": None})
+    await settings.replace_user("dev bob", {"a": 4})
     assert await effective(settings, ADA) == {"a": 1, "b": None, "c": {"x": 3, "y": 2}}
     assert await effective(settings, BOB) == {"a": 4, "b": 1, "c": {"x": 1}}
 
@@ -110,7 +110,7 @@ async def test_unchanged_settings_are_read_once(scopes):
 async def test_a_change_by_this_or_another_process_shows_at_once(scopes):
     settings = AppSettings(scopes, {"a": 1})
     assert await effective(settings, ADA) == {"a": 1}
-    await settings.replace_user("ada", {"a": 2})
+    await settings.replace_user("dev ada", {"a": 2})
     assert await effective(settings, ADA) == {"a": 2}
     await scopes.save_scope("organization", "org", {"b": 3})
     assert await effective(settings, ADA) == {"a": 2, "b": 3}
@@ -123,7 +123,7 @@ async def test_a_change_during_the_reading_is_not_overlooked(scopes):
     async def load_and_change(scope, scope_id):
         found = await load(scope, scope_id)
         scopes.load_scope = load
-        await scopes.save_scope("user", "bob", {"changed": True})
+        await scopes.save_scope("user", "dev bob", {"changed": True})
         return found
 
     scopes.load_scope = load_and_change
@@ -146,7 +146,7 @@ async def test_a_slow_reading_from_before_a_change_is_not_remembered_after_it(sc
     slow = asyncio.create_task(effective(settings, BOB))
     await reading.wait()
     scopes.load_scope = load
-    await settings.replace_user("bob", {"changed": True})
+    await settings.replace_user("dev bob", {"changed": True})
     await settings.effective(ADA)
     change.set()
     assert await slow == {}
@@ -158,15 +158,23 @@ async def test_one_user_in_two_organizations_has_each_ones_settings(scopes):
     await settings.replace_organization("one", {"who": 1})
     await settings.replace_organization("two", {"who": 2})
     for organization, who in (("one", 1), ("two", 2), ("one", 1)):
-        user = User("ada", organization_id=organization)
+        user = User("dev", "ada", organization_id=organization)
         assert (await effective(settings, user))["who"] == who
+
+
+async def test_equal_ids_of_two_issuers_have_settings_of_their_own(scopes):
+    settings = AppSettings(scopes, {})
+    one, other = User("dev", "1"), User("https://issuer.example", "1")
+    await settings.replace_user(one.owner, {"mine": True})
+    assert await effective(settings, one) == {"mine": True}
+    assert await effective(settings, other) == {}
 
 
 async def test_what_is_remembered_is_bounded(scopes):
     settings = AppSettings(scopes, {"a": 1}, max_remembered=2)
     for name in ("a", "b", "c"):
-        await settings.effective(User(name))
-    assert [user_id for _, user_id in settings._remembered] == ["b", "c"]
+        await settings.effective(User("dev", name))
+    assert [owner for _, owner in settings._remembered] == ["dev b", "dev c"]
     assert settings._remembered_bytes == 2 * len('{"a":1}')
 
 

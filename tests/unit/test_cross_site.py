@@ -7,6 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from service.errors import CrossSiteRequestError
 from service.web.cross_site import CrossSite
+from service.web.proxies import Proxies
 
 FRONT = "https://front.example.com"
 HOST = "app.example.com"
@@ -57,9 +58,16 @@ FAILS = [
 ]
 
 
-def ask(method: str, headers: dict[str, str]) -> None:
+def ask(
+    method: str,
+    headers: dict[str, str],
+    *,
+    secure: bool = False,
+    remote: str = "127.0.0.1",
+    trusted: tuple[str, ...] = (),
+) -> None:
     request = make_mocked_request(method, "/", headers={"Host": HOST, "Cookie": "x=y", **headers})
-    CrossSite([FRONT]).check(request)
+    CrossSite([FRONT], secure=secure, proxies=Proxies(trusted)).check(request.clone(remote=remote))
 
 
 @pytest.mark.parametrize("headers", PASSES, ids=str)
@@ -77,3 +85,29 @@ def test_a_request_that_another_site_caused_is_refused(method, headers):
 @pytest.mark.parametrize("headers", FAILS, ids=str)
 def test_reading_is_left_to_the_browsers_own_rules(headers):
     ask("GET", headers)
+
+
+HTTP = {"Origin": "http://app.example.com"}
+PROXIED = {"Origin": "https://www.example.com", "X-Forwarded-Host": "www.example.com"}
+
+
+def test_where_clients_use_https_an_http_origin_is_another_site():
+    ask("POST", {"Origin": "https://app.example.com"}, secure=True)
+    with pytest.raises(CrossSiteRequestError):
+        ask("POST", HTTP, secure=True)
+    with pytest.raises(CrossSiteRequestError):
+        ask("POST", {**HTTP, "X-Forwarded-Proto": "https"})
+
+
+def test_a_forwarded_host_counts_from_trusted_proxies_only():
+    ask("POST", PROXIED, remote="10.0.0.9", trusted=("10.0.0.0/24", "fd00::/8"))
+    ask("POST", PROXIED, remote="fd00::9", trusted=("10.0.0.0/24", "fd00::/8"))
+    ask("POST", PROXIED, remote="::ffff:127.0.0.1")
+    for remote, trusted in (
+        ("10.0.0.9", ()),
+        ("127.0.0.1", ("10.0.0.0/24",)),
+        ("10.0.1.9", ("10.0.0.0/24",)),
+        ("", ("10.0.0.0/24",)),
+    ):
+        with pytest.raises(CrossSiteRequestError):
+            ask("POST", PROXIED, remote=remote, trusted=trusted)

@@ -19,7 +19,7 @@ from service.outbox.event import check_name, encode_event
 from service.web.resources.documents import IndexDocument, documents_event
 from service.web.resources.event_route import EventRoute
 
-ADA = User(id="u-1", email="ada@example.com", name="Ada")
+ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")
 TEXT = st.text() | st.text(st.characters(codec=None, categories=None))
 
 

@@ -8,13 +8,15 @@ from urllib.parse import quote
 
 import pytest
 
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, _derive_key, next_auth_readers
+from service.identity.nextauth import next_auth_readers
+from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, _derive_key
 from service.identity.user import User
 from tests.support.session_tokens import (
     EACH,
     FLAVOURS,
     SECRET,
     clock,
+    found_by,
     made,
     reader,
     request_with,
@@ -36,10 +38,13 @@ def cases(kind: str):
 
 @pytest.mark.parametrize(("version", "case"), cases("vectors"))
 def test_a_real_token_gives_its_user(version, case):
-    found = reader(version, case["secret"]).load(request_with({case["cookie_name"]: case["token"]}))
-    assert user(found) == User("user-123", "ada@example.test", "Ada Lovelace")
-    assert found["good_until"] == case["exp"] + 15
-    assert found.new is False
+    found = found_by(
+        reader(version, case["secret"]), request_with({case["cookie_name"]: case["token"]})
+    )
+    assert user(found) == User(
+        FLAVOURS[version].issuer, "user-123", "ada@example.test", "Ada Lovelace"
+    )
+    assert found.good_until == case["exp"] + 15
 
 
 @pytest.mark.parametrize(("version", "case"), cases("vectors"))
@@ -56,36 +61,38 @@ def test_the_key_is_the_one_that_the_packages_derive(version, case):
 @pytest.mark.parametrize(("version", "case"), cases("negative"))
 def test_a_real_token_that_must_not_count_gives_nobody(version, case):
     cookies = {case["cookie_name"]: case["token"]}
-    assert reader(version, case["secret"]).load(request_with(cookies)) is None
+    assert found_by(reader(version, case["secret"]), request_with(cookies)) is None
 
 
 @EACH
 def test_a_real_token_in_chunks_gives_its_user(version):
     case = VECTORS[version]["chunked"]
-    found = reader(version, case["secret"]).load(request_with(case["cookies"]))
-    assert user(found) == User("user-123", "ada@example.test", "Ada Lovelace")
+    found = found_by(reader(version, case["secret"]), request_with(case["cookies"]))
+    assert user(found) == User(
+        FLAVOURS[version].issuer, "user-123", "ada@example.test", "Ada Lovelace"
+    )
 
 
 @EACH
 def test_chunks_with_a_gap_give_nobody(version):
     case = VECTORS[version]["chunked"]
     moved = {name.replace(".1", ".2"): value for name, value in case["cookies"].items()}
-    assert reader(version, case["secret"]).load(request_with(moved)) is None
+    assert found_by(reader(version, case["secret"]), request_with(moved)) is None
 
 
 @EACH
 def test_a_bearer_token_is_taken_as_the_packages_take_it(version):
     token = quote(made(version))
     headers = {"Authorization": f"Bearer {token}"}
-    assert user(reader(version).load(request_with({}, **headers))).id == "user-123"
-    assert reader(version).load(request_with({}, Authorization=f"Basic {token}")) is None
+    assert user(found_by(reader(version), request_with({}, **headers))).id == "user-123"
+    assert found_by(reader(version), request_with({}, Authorization=f"Basic {token}")) is None
 
 
 @EACH
 def test_every_secret_of_the_list_opens(version):
     for secrets in (["new-secret", SECRET], [SECRET, "new-secret"], ["a", "b", "c", SECRET]):
         request = request_with({FLAVOURS[version].cookie: made(version)})
-        assert user(reader(version, secrets).load(request)).id == "user-123"
+        assert user(found_by(reader(version, secrets), request)).id == "user-123"
 
 
 def test_each_reader_prefers_the_secret_of_its_own_front_end():
@@ -99,7 +106,7 @@ def test_each_reader_prefers_the_secret_of_its_own_front_end():
         v4, v5 = next_auth_readers(nextauth_secret=nextauth, auth_secrets=auth)
         v4._clock = v5._clock = clock
         found = (
-            v4.load(request_with({NEXT_AUTH_4.cookie: made("v4")})),
-            v5.load(request_with({AUTH_JS_5.cookie: made("v5")})),
+            found_by(v4, request_with({NEXT_AUTH_4.cookie: made("v4")})),
+            found_by(v5, request_with({AUTH_JS_5.cookie: made("v5")})),
         )
         assert tuple(one is not None for one in found) == known

@@ -13,18 +13,18 @@ OPERATORS = Operators(["Kim@Example.com"])
 
 @pytest.mark.parametrize("email", ["kim@example.com", "KIM@EXAMPLE.COM"])
 def test_a_verified_email_of_the_list_is_an_operators(email):
-    OPERATORS.require(User("u-1", email, email_verified=True))
+    OPERATORS.require(User("dev", "u-1", email, email_verified=True))
 
 
 @pytest.mark.parametrize(
     "user",
     [
-        User("u-1", "kim@example.com"),
-        User("kim@example.com", None, email_verified=True),
-        User("u-1", "", email_verified=True),
-        User("u-1", "\u212aim@example.com", email_verified=True),
-        User("u-1", "kim@example.com ", email_verified=True),
-        User("u-1", "ada@example.com", email_verified=True),
+        User("dev", "u-1", "kim@example.com"),
+        User("dev", "kim@example.com", None, email_verified=True),
+        User("dev", "u-1", "", email_verified=True),
+        User("dev", "u-1", "\u212aim@example.com", email_verified=True),
+        User("dev", "u-1", "kim@example.com ", email_verified=True),
+        User("dev", "u-1", "ada@example.com", email_verified=True),
     ],
 )
 def test_anyone_else_is_not(user):

@@ -137,7 +137,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Sign out */
+        /** Sign out, here or everywhere */
         post: operations["signOut"];
         delete?: never;
         options?: never;
@@ -636,7 +636,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `too_many_pending`: You have too many events waiting. Try again later. */
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly.; `too_many_pending`: You have too many events waiting. Try again later. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -650,7 +650,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "too_many_pending";
+                        code: "rate_limited" | "too_many_pending";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1578,6 +1578,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds after which another try makes sense. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -1786,6 +1806,26 @@ export interface operations {
                         status: "error";
                         /** @enum {string} */
                         code: "content_encoding_refused" | "json_required";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds after which another try makes sense. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2003,6 +2043,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds after which another try makes sense. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -2063,7 +2123,10 @@ export interface operations {
     };
     signOut: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `1` ends all sessions of the user that this service made. */
+                everywhere?: "1";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -2117,6 +2180,26 @@ export interface operations {
                         status: "error";
                         /** @enum {string} */
                         code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds after which another try makes sense. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "outbox_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2186,6 +2269,26 @@ export interface operations {
                         status: "error";
                         /** @enum {string} */
                         code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds after which another try makes sense. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "outbox_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };

@@ -1,8 +1,8 @@
 """`python -m service demo`: half a minute in which everything goes wrong and nothing is lost.
 
-A real service runs on a temporary outbox with the fake Inngest. Posts come at a steady rate;
-Inngest goes away and comes back; a bad event dies and is replayed; the process is killed and
-started again. The exit code is 1 when an accepted event did not arrive.
+A real service on an outbox of its own, with the fake Inngest: posts at a steady pace, Inngest
+is taken away and comes back, a poisoned event is found and replayed, the process is killed and
+started again. Ends with the count; 1 when an accepted event did not arrive.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Count:
 
 @dataclass(slots=True)
 class _Stage:
-    """The parts of the demo."""
+    """Who plays."""
 
     inngest: FakeInngest
     service: DemoService
@@ -63,7 +63,7 @@ class _Stage:
 
 
 async def demo(pace: Pace) -> int:
-    """Run the demo and print the count; returns the exit code."""
+    """Play and print the count; the exit code."""
     with tempfile.TemporaryDirectory(prefix="outbox-demo-") as folder:
         async with FakeInngest() as inngest, demo_service(Path(folder), inngest.url) as service:
             with demo_picture() as picture:
@@ -95,21 +95,21 @@ async def _acts(stage: _Stage, pace: Pace) -> None:
     await stage.inngest.close()
     await asyncio.sleep(pace.outage_seconds)
     await stage.inngest.start()
-    tell("Inngest is back. Delivery tries one event, then the backlog drains.")
+    tell("Inngest is back. The delivery asks with one event, then the backlog drains.")
     await asyncio.sleep(pace.after_seconds)
     await _poison(stage)
-    tell("The service is killed (SIGKILL). Posts are not answered; the front end retries.")
+    tell("The service is killed (SIGKILL). Posts are not answered, and try again.")
     await stage.service.kill()
     await stage.service.start()
-    tell("It is started again on the same file and continues.")
+    tell("It is started again on the same file and goes on where it was.")
     await asyncio.sleep(pace.after_seconds)
 
 
 async def _poison(stage: _Stage) -> None:
-    """Inngest refuses one event: it is isolated, dies, and is replayed after the repair."""
+    """One event is refused by Inngest: it is found alone, and replayed when that is repaired."""
     stage.inngest.faults.add(Poison("the function's owner has deleted it"), times=None)
     event_id = await stage.posts.post(POISON)
-    stage.picture.tell("Inngest refuses one event. The others pass.")
+    stage.picture.tell("One event is refused by Inngest. The others pass it by.")
     if not await _eventually(stage, lambda seen: seen.view.dead > 0):
         stage.picture.tell("It is not dead yet; the show goes on.")
         stage.inngest.faults.clear()
@@ -155,7 +155,7 @@ async def _look(stage: _Stage) -> None:
 
 
 async def _eventually(stage: _Stage, reached: Callable[[Movement], bool]) -> bool:
-    """Wait until a sample shows it; False when the time is up."""
+    """Wait until a look shows it; False when none did in good time."""
     until = time.monotonic() + PATIENCE_SECONDS
     while not (stage.latest and reached(stage.latest)):
         if time.monotonic() > until:

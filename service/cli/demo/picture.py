@@ -1,4 +1,4 @@
-"""The demo's output: a picture that is redrawn on a terminal, plain lines elsewhere."""
+"""What the demo shows: a picture that is drawn over on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE_SECONDS = 1.0
 
 
 class DemoPicture:
-    """Shows events and figures. Made by `demo_picture`."""
+    """Takes what happens and how the outbox looks; made by `demo_picture`."""
 
     def __init__(self, live: Live | None) -> None:
         self._live = live
@@ -32,14 +32,14 @@ class DemoPicture:
         self._line_at = 0.0
 
     def tell(self, sentence: str) -> None:
-        """Show that something happens."""
+        """Something happens."""
         at = time.monotonic() - self._began
         self._told.append(f"{at:5.1f} s  {sentence}")
         if self._live is None:
             self._write(self._told[-1])
 
     def show(self, moving: Movement, accepted: int, arrived: int) -> None:
-        """Show the figures."""
+        """How it looks now."""
         self._waiting.append(moving.waiting)
         if self._live is not None:
             self._live.update(self._draw(moving, accepted, arrived), refresh=True)

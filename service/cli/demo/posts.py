@@ -1,7 +1,7 @@
-"""The demo's front end: signed-in users who post at a steady rate and retry until answered.
+"""The demo's front end: signed-in users who post at a steady pace and try again until answered.
 
-Each post has an Idempotency-Key, so a retry after a lost answer makes no second event. `accepted`
-has every id that was answered with 200.
+Each post has an Idempotency-Key, so that trying again after a lost answer makes no second event.
+`accepted` holds every id that was answered with 200.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Answer(msgspec.Struct):
 
 
 class DemoPosts:
-    """Posts for all users. Made by `demo_posts`. `url` returns the service's current address."""
+    """Posts for all users; made by `demo_posts`. `url` gives the service's present address."""
 
     def __init__(self, sessions: list[aiohttp.ClientSession], url: Callable[[], str]) -> None:
         self.accepted: set[str] = set()
@@ -48,7 +48,7 @@ class DemoPosts:
                 group.create_task(self._post_steadily(number, per_second / len(self._sessions)))
 
     async def post(self, document_name: str, *, user: int = 0) -> str:
-        """Post until the answer is 200; returns the event's id."""
+        """Post until it is answered with 200; the event's id."""
         self._count += 1
         headers = {"Idempotency-Key": f"demo-{self._count}"}
         body = {"documentName": document_name}

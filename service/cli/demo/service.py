@@ -1,4 +1,4 @@
-"""The demo's service: a separate `serve` process on a temporary outbox, which can be killed."""
+"""The demo's service: a `serve` process of its own, on an outbox of its own, that can be killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DemoService:
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start a service; returns once it listens. Raises ServiceError."""
+        """Start a service; returns when it listens. Raises ServiceError."""
         with self._log.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -56,14 +56,14 @@ class DemoService:
         self._reading = asyncio.create_task(self._drain(process), name="demo-service-output")
 
     async def kill(self) -> None:
-        """Send SIGKILL."""
+        """SIGKILL: no chance to tidy up."""
         if self._process and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
         await self._stop_reading()
 
     async def stop(self) -> None:
-        """Send SIGTERM, then SIGKILL if it does not end."""
+        """SIGTERM, then SIGKILL for one that does not end."""
         if self._process and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
@@ -72,7 +72,7 @@ class DemoService:
         await self.kill()
 
     def _environment(self) -> dict[str, str]:
-        """The environment without the caller's configuration: no real Inngest or S3 is used."""
+        """Nothing of the caller's own configuration: the demo touches nobody's Inngest or S3."""
         ours = (*Settings.variables(), "OTEL_EXPORTER_OTLP_ENDPOINT")
         plain = {name: value for name, value in os.environ.items() if name not in ours}
         paths = [str(_PACKAGE_FOLDER), os.environ.get("PYTHONPATH", "")]

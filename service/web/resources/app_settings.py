@@ -14,10 +14,12 @@ from service.errors import (
 )
 from service.identity.operators import Operators
 from service.identity.user import User
-from service.web.auth import SIGNED_IN_REFUSALS, Gate
+from service.web.auth import SIGNED_IN_REFUSALS, Authenticator
 from service.web.body import JSON_REFUSALS, read_json_bytes
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
+# Less than an organization's: anybody may fill it, and each event of theirs carries it.
+MAX_OWN_SETTINGS_BYTES = 16 * 1024
 _MAX_ID_CHARS = 255
 
 _SETTINGS = {"type": "object", "additionalProperties": True, "description": "At most 64 KiB."}
@@ -40,11 +42,11 @@ class AppSettingsResource:
     def __init__(
         self,
         app_settings: AppSettings,
-        gate: Gate,
+        authenticator: Authenticator,
         operators: Operators,
     ) -> None:
         self._app_settings = app_settings
-        self._gate = gate
+        self._authenticator = authenticator
         self._operators = operators
 
     def routes(self) -> list[web.RouteDef]:
@@ -94,23 +96,23 @@ class AppSettingsResource:
 
     async def show(self, request: web.Request) -> web.Response:
         """The effective settings of who asks."""
-        return await self._effective(await self._gate.user(request))
+        return await self._effective(await self._authenticator.user(request))
 
     async def replace_own(self, request: web.Request) -> web.Response:
         """Replace one's own settings; answers the settings that are now effective."""
-        user = await self._gate.user(request)
-        settings = await self._body(request)
-        await self._app_settings.replace_user(user.id, settings)
+        user = await self._authenticator.user(request)
+        settings = await self._body(request, MAX_OWN_SETTINGS_BYTES)
+        await self._app_settings.replace_user(user.owner, settings)
         return await self._effective(user)
 
     async def replace_organization(self, request: web.Request) -> web.Response:
         """Replace an organization's settings, for operators; answers what is now stored."""
-        user = await self._gate.user(request)
+        user = await self._authenticator.user(request)
         self._operators.require(user)
         organization_id = request.match_info["id"]
         if len(organization_id) > _MAX_ID_CHARS or not organization_id.isprintable():
             raise InvalidFieldError("An organization's id is 1 to 255 printable characters.")
-        settings = await self._body(request)
+        settings = await self._body(request, MAX_SETTINGS_BYTES)
         await self._app_settings.replace_organization(organization_id, settings)
         _log.info(
             "operator_action",
@@ -120,8 +122,8 @@ class AppSettingsResource:
         )
         return web.json_response(settings)
 
-    async def _body(self, request: web.Request) -> Tree:
-        return parse_settings(await read_json_bytes(request, max_bytes=MAX_SETTINGS_BYTES))
+    async def _body(self, request: web.Request, max_bytes: int) -> Tree:
+        return parse_settings(await read_json_bytes(request, max_bytes=max_bytes))
 
     async def _effective(self, user: User) -> web.Response:
         encoded = await self._app_settings.effective(user)

@@ -7,6 +7,7 @@ otherwise.
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import hdrs, web
@@ -16,7 +17,7 @@ from service.errors import CrossSiteRequestError, InvalidFieldError, NotFoundErr
 from service.identity.return_path import own_path
 from service.identity.sessions import Sessions
 from service.identity.user import User
-from service.web.body import JSON_REFUSALS, read_json
+from service.web.body import JSON_REFUSALS, MAX_BODY_BYTES, read_body, read_json
 from service.web.cross_site import CrossSite
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 from service.web.pages.error_pages import wants_page
@@ -48,8 +49,9 @@ _dev_login = msgspec.json.Decoder(DevLogin)
 class DevSignIn:
     """The handlers of the development sign-in: JSON for programs, a form for browsers.
 
-    `development` allows it to this machine; `anywhere` widens it to every other one, and does
-    nothing outside development.
+    `issuer` is whose ids it gives, None forbids it. It is for programs on this machine; `anywhere`
+    widens it to others whose requests name a loopback Host, which a published port or a tunnel
+    does and a page elsewhere can't.
     """
 
     def __init__(
@@ -58,13 +60,13 @@ class DevSignIn:
         cross_site: CrossSite,
         pages: Pages,
         *,
-        development: bool,
+        issuer: str | None,
         anywhere: bool = False,
     ) -> None:
         self._sessions = sessions
         self._cross_site = cross_site
         self._pages = pages
-        self._development = development
+        self._issuer = issuer
         self._anywhere = anywhere
         self._form = template("dev_login.html")
 
@@ -104,31 +106,34 @@ class DevSignIn:
 
     async def form(self, request: web.Request) -> web.Response:
         """The form."""
-        self._check_allowed(request)
+        self._checked_issuer(request)
         return_to = own_path(request.query.get(_RETURN_TO, "/docs"))
         return self._pages.page("Sign in", self._form.substitute(return_to=_attribute(return_to)))
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Sign in as whoever the body names. The e-mail counts as verified."""
-        self._check_allowed(request)
+        issuer = self._checked_issuer(request)
         self._cross_site.check(request)
         if request.content_type != _FORM or not wants_page(request):
-            user = _user(await read_json(request, _dev_login))
+            user = _user(issuer, await read_json(request, _dev_login))
             await self._sessions.sign_in(request, user)
             return session_answer(user)
-        given = {name: str(value) for name, value in (await request.post()).items() if value}
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
+        given = dict(parse_qsl(body.decode(errors="replace")))
         return_to = own_path(given.pop(_RETURN_TO, "/docs"))
-        await self._sessions.sign_in(request, _user(_from_form(given)))
+        await self._sessions.sign_in(request, _user(issuer, _from_form(given)))
         return web.Response(status=303, headers={hdrs.LOCATION: return_to})
 
-    def _check_allowed(self, request: web.Request) -> None:
-        here = self._anywhere or (is_local(request) and is_for_loopback(request))
-        if not self._development or not here:
+    def _checked_issuer(self, request: web.Request) -> str:
+        is_near = is_for_loopback(request) if self._anywhere else is_local(request)
+        if self._issuer is None or not is_near:
             raise NotFoundError
+        return self._issuer
 
 
-def _user(body: DevLogin) -> User:
+def _user(issuer: str, body: DevLogin) -> User:
     return User(
+        issuer=issuer,
         id=body.id or body.email.lower(),
         email=body.email,
         name=body.name,

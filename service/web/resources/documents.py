@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta
 
 from service.app_settings.app_settings import AppSettings
 from service.documents.document_name import MAX_NAME_BYTES, check_document_name
+from service.documents.document_scope import DocumentScope, check_document_scope
 from service.errors import (
     DocumentNameInvalidError,
     DocumentNameRequiredError,
@@ -51,8 +52,13 @@ def documents_event(
     bucket: str | None,
     app_settings: AppSettings,
     look_up: Callable[[str], Awaitable[Mapping[str, Any]]],
+    scope: DocumentScope = "uploads",
 ) -> EventType[IndexDocument]:
-    """The event `documents/aws.index`. `look_up` gives what to add to the data of a document."""
+    """The event `documents/aws.index`.
+
+    `look_up` gives what to add to the data of a document, `scope` says which documents a user may
+    name.
+    """
     missing = [
         name for name, value in (("AWS_S3_REGION", region), ("AWS_S3_BUCKET", bucket)) if not value
     ]
@@ -65,6 +71,7 @@ def documents_event(
         check_document_name(body.document_name)
 
     async def data(body: IndexDocument, user: User) -> DocumentData:
+        check_document_scope(scope, user.owner, body.document_name)
         found = await look_up(body.document_name)
         settings = await app_settings.effective(user)
         return DocumentData(body.document_name, bucket or "", region or "", settings, **found)

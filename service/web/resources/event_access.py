@@ -53,4 +53,4 @@ class EventAccess:
         return await self._intake.find(request.match_info["id"])
 
     def _owns(self, user: User, row: Row) -> bool:
-        return row.user_id == user.id
+        return row.owner == user.owner

@@ -18,7 +18,6 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service.errors import (
-    CrossSiteRequestError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,
     InvalidFieldError,
@@ -26,7 +25,6 @@ from service.errors import (
     OutboxFullError,
     OutboxUnavailableError,
     RefusedError,
-    SessionRequiredError,
     TooManyPendingError,
 )
 from service.identity.user import User
@@ -34,6 +32,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.model import IdempotencyKey
 from service.outbox.ports import Intake
+from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
 from service.web.middleware import event_id_key
 from service.web.openapi.endpoint import Answer, Endpoint, Parameter, ResponseHeader
@@ -47,8 +46,7 @@ _is_visible_ascii = re.compile(_KEY).fullmatch
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 _REFUSALS = (
-    SessionRequiredError,
-    CrossSiteRequestError,
+    *SIGNED_IN_REFUSALS,
     *JSON_REFUSALS,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,

@@ -9,6 +9,7 @@ from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter, ResponseHeader
+from service.web.proxies import Proxies
 
 _CALLBACK = "/auth/callback"
 _LOCATION = ResponseHeader("Location", "Where to go.")
@@ -29,12 +30,19 @@ class OidcResource:
     """
 
     def __init__(
-        self, oidc: OidcSignIn, sessions: Sessions, cookie: AttemptCookie, *, secure: bool
+        self,
+        oidc: OidcSignIn,
+        sessions: Sessions,
+        cookie: AttemptCookie,
+        *,
+        secure: bool,
+        proxies: Proxies | None = None,
     ) -> None:
         self._oidc = oidc
         self._sessions = sessions
         self._cookie = cookie
         self._secure = secure
+        self._proxies = proxies or Proxies()
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -87,10 +95,8 @@ class OidcResource:
         return answer
 
     def _origin(self, request: web.Request) -> str:
-        headers = request.headers
-        host = headers.get(hdrs.X_FORWARDED_HOST, request.host).split(",")[0].strip()
-        scheme = headers.get(hdrs.X_FORWARDED_PROTO, request.scheme).split(",")[0].strip()
-        return f"{'https' if self._secure else scheme}://{host}"
+        scheme = "https" if self._secure else self._proxies.scheme(request)
+        return f"{scheme}://{self._proxies.host(request)}"
 
 
 def _redirect(location: str) -> web.Response:

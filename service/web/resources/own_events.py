@@ -120,7 +120,7 @@ class OwnEvents:
         """Remove an event that was never sent. Raises EventLeftError for any other."""
         row = await self._access.own(request)
         user = await self._access.user_of(request)
-        wanted = Filter(ids=(row.id,), user_id=user.id, never_sent=True, limit=1)
+        wanted = Filter(ids=(row.id,), owner=user.owner, never_sent=True, limit=1)
         if not await self._rows.discard(wanted, actor=user.id):
             raise EventLeftError
         return web.Response(status=204)
@@ -130,7 +130,7 @@ def _filter(request: web.Request, user: User) -> Filter:
     """What the query asks for, and one row more, which tells whether there is another page."""
     query = request.query
     return Filter(
-        user_id=user.id,
+        owner=user.owner,
         state=_state(query.get("state")),
         name=_text(query.get("name")),
         since_ms=_number("since", query.get("since"), 0, _MAX_MS),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from service.errors import CrossSiteRequestError
+from service.errors import CrossSiteRequestError, OutboxUnavailableError
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
-from service.web.openapi.endpoint import Access, Answer, Endpoint
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 
 SESSION_EXAMPLE = {
     "user": {
@@ -20,6 +20,9 @@ SESSION_EXAMPLE = {
         "emailVerified": True,
     }
 }
+_EVERYWHERE = Parameter(
+    "everywhere", "`1` ends all sessions of the user that this service made.", {"enum": ["1"]}
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,10 +64,11 @@ class SignIn:
                 path="/auth/logout",
                 name="signOut",
                 tag="sign-in",
-                summary="Sign out",
+                summary="Sign out, here or everywhere",
                 access=Access.ANYBODY,
+                parameters=[_EVERYWHERE],
                 answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
-                errors=(CrossSiteRequestError,),
+                errors=(CrossSiteRequestError, OutboxUnavailableError),
             ),
             Endpoint(
                 method="GET",
@@ -74,13 +78,17 @@ class SignIn:
                 summary="Who is signed in",
                 access=Access.ANYBODY,
                 answers={200: Answer("Who is signed in", SessionAnswer, SESSION_EXAMPLE)},
+                errors=(OutboxUnavailableError,),
             ),
         ]
 
     async def logout(self, request: web.Request) -> web.Response:
-        """Sign out: every session cookie that the request brought is removed."""
+        """Sign out: every session cookie that the request brought is removed.
+
+        With `everywhere=1` the user's other sessions of this service end too.
+        """
         self._cross_site.check(request)
-        await self._sessions.sign_out(request)
+        await self._sessions.sign_out(request, everywhere=request.query.get("everywhere") == "1")
         return session_answer(None)
 
     async def session(self, request: web.Request) -> web.Response:

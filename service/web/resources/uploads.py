@@ -7,7 +7,6 @@ from the user's id, so that no upload overwrites another user's document; the an
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from msgspec import Meta
 
 from service.documents.bucket import UPLOAD_SECONDS, Bucket
 from service.documents.document_name import MAX_NAME_BYTES, check_document_name
+from service.documents.document_scope import upload_prefix
 from service.errors import (
     DocumentNameInvalidError,
     DocumentNameRequiredError,
@@ -32,6 +32,8 @@ from service.web.openapi.endpoint import Answer, Body, Endpoint
 
 MAX_UPLOAD_BYTES = 5 * 1024**3  # what S3 takes in a single POST
 _MAX_TYPE_CHARS = 255
+# S3 puts the uploaded file's own name in its place, in any field of a form.
+_TEMPLATE = "${filename}"
 _RESTRICTED = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _is_media_type = re.compile(
@@ -139,7 +141,7 @@ class Uploads:
         bucket = self._storage()
         user = await self._user_of(request)
         body = await read_json(request, _body)
-        key = upload_key(user, body.document_name)
+        key = upload_key(user.owner, body.document_name)
         form = await bucket.presign_upload(
             key, _check_content_type(body.content_type), _check_size(body.size)
         )
@@ -151,35 +153,25 @@ class Uploads:
         )
 
 
-def upload_prefix(user: User) -> str:
-    """Where the documents of `user` are: `users/` and 32 hex digits of the SHA-256 of the id.
-
-    >>> upload_prefix(User("u-1"))
-    'users/a24a7f55f278dd49fb1f99c5507800cb/'
-    """
-    digest = hashlib.sha256(user.id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"users/{digest[:32]}/"
-
-
-def upload_key(user: User, document_name: object) -> str:
-    """The key for a document of `user`; a documentName itself.
+def upload_key(owner: str, document_name: object) -> str:
+    """The key for a document of `owner`; a documentName itself.
 
     Raises DocumentNameRequiredError, DocumentNameInvalidError.
     """
     name = check_document_name(document_name)
-    if "${filename}" in name:
-        # S3 would put the uploaded file's own name in its place.
+    if _TEMPLATE in name:
         raise DocumentNameInvalidError("documentName holds ${filename}, which S3 would replace")
-    key = upload_prefix(user) + name
+    key = upload_prefix(owner) + name
     if len(key.encode()) > MAX_NAME_BYTES:
         raise DocumentNameInvalidError("documentName is too long for an upload")
     return key
 
 
 def _check_content_type(value: object) -> str:
-    if isinstance(value, str) and len(value) <= _MAX_TYPE_CHARS and _is_media_type(value):
-        return value
-    raise InvalidFieldError("contentType is not a media type such as application/pdf")
+    given = value if isinstance(value, str) and len(value) <= _MAX_TYPE_CHARS else ""
+    if _TEMPLATE in given or not _is_media_type(given):
+        raise InvalidFieldError("contentType is not a media type such as application/pdf")
+    return given
 
 
 def _check_size(value: object) -> int:

@@ -16,6 +16,7 @@ from service.web.cross_site import CrossSite
 from service.web.resources.oidc import OidcResource
 from service.web.resources.sign_in import SignIn
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import Browser, refusals
 
 
@@ -46,8 +47,8 @@ async def start(aiohttp_server, clock):
     async def start(issuer: str, secret: str | None = CLIENT_SECRET):
         http = ClientSession()
         opened.append(http)
-        oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http))
-        sessions = Sessions(CookieSessionStorage(["secret"], secure=False))
+        oidc = OidcSignIn(OidcProvider(issuer, CLIENT_ID, secret, http), user_issuer=issuer)
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=False, clock=clock)
         app = web.Application(middlewares=[sessions.middleware(), refusals])
         app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())

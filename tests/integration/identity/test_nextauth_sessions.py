@@ -5,15 +5,17 @@ from __future__ import annotations
 from aiohttp import web
 
 from service.identity.cookie_session import CookieSessionStorage
-from service.identity.nextauth import AUTH_JS_5, NEXT_AUTH_4, NextAuthReader
+from service.identity.nextauth import NextAuthReader
+from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.sessions import Sessions
 from service.identity.user import User
+from tests.support.memory_scopes import revisions
 from tests.support.session_tokens import NOW, SECRET, clock, made, reader
 
 
 async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_client):
     own = CookieSessionStorage(["own-secret"], secure=False, clock=clock)
-    sessions = Sessions(own, [reader("v4"), reader("v5")], clock=clock)
+    sessions = Sessions(own, [reader("v4"), reader("v5")], revisions=revisions(), clock=clock)
 
     async def who(request):
         return web.json_response((await sessions.user(request)).id)
@@ -22,7 +24,7 @@ async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_cl
     app.router.add_get("/", who)
     client = await aiohttp_client(app)
     cookies = {
-        own.cookie_name: own.seal(User("own")),
+        own.cookie_name: own.seal(own.begin(User("dev", "own"), "")),
         NEXT_AUTH_4.cookie: made("v4", id="four"),
         AUTH_JS_5.cookie: made("v5", id="five"),
     }
@@ -38,7 +40,7 @@ async def test_own_cookie_comes_first_then_next_auth_4_then_auth_js_5(aiohttp_cl
 
 async def test_a_bearer_token_is_not_remembered_for_the_cookie_beside_it(aiohttp_client):
     own = CookieSessionStorage(["own-secret"], secure=False, clock=clock)
-    sessions = Sessions(own, [reader("v4")], clock=clock)
+    sessions = Sessions(own, [reader("v4")], revisions=revisions(), clock=clock)
 
     async def who(request):
         user = await sessions.user(request)
@@ -57,7 +59,7 @@ async def test_a_remembered_session_still_expires(aiohttp_client):
     now = [float(NOW)]
     reading = NextAuthReader(NEXT_AUTH_4, [SECRET], clock=lambda: now[0])
     own = CookieSessionStorage(["own-secret"], secure=False)
-    sessions = Sessions(own, [reading], clock=lambda: now[0])
+    sessions = Sessions(own, [reading], revisions=revisions(), clock=lambda: now[0])
 
     async def who(request):
         user = await sessions.user(request)
@@ -82,7 +84,7 @@ async def test_a_remembered_session_still_expires(aiohttp_client):
 
 async def test_signing_out_removes_the_front_ends_cookies_too(aiohttp_client):
     own = CookieSessionStorage(["own-secret"], secure=True, clock=clock)
-    sessions = Sessions(own, [reader("v4"), reader("v5")], clock=clock)
+    sessions = Sessions(own, [reader("v4"), reader("v5")], revisions=revisions(), clock=clock)
 
     async def sign_out(request):
         await sessions.sign_out(request)

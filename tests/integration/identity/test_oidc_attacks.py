@@ -17,6 +17,7 @@ from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.web.resources.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
+from tests.support.memory_scopes import revisions
 from tests.support.oidc_browser import refused
 
 
@@ -149,8 +150,9 @@ async def test_the_way_back_is_the_origin_that_the_browser_sees(
     aiohttp_client, provider, headers, secure, expected
 ):
     async with ClientSession() as http:
-        oidc = OidcSignIn(OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http))
-        sessions = Sessions(CookieSessionStorage(["secret"], secure=secure))
+        asked_provider = OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http)
+        oidc = OidcSignIn(asked_provider, user_issuer="https://issuer.example")
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=secure), revisions=revisions())
         cookie = AttemptCookie(["secret"], secure=secure)
         app = web.Application()
         app.add_routes(OidcResource(oidc, sessions, cookie, secure=secure).routes())

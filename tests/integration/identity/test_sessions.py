@@ -6,27 +6,25 @@ import base64
 from http.cookies import SimpleCookie
 
 import pytest
-from aiohttp import web
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidFieldError
-from service.identity.cookie_session import CookieSessionStorage, derive_fernets
-from service.identity.sessions import Sessions
+from service.identity.cookie_session import (
+    CookieSessionStorage,
+    SignedIn,
+    derive_fernets,
+)
 from service.identity.user import User
+from tests.support.session_app import ADA, Clock, SessionApp, as_cookie, cookie_of
 
-ADA = User("u-1", "ada@example.com", "Ada", "org-1", email_verified=True)
 DAY = 86400.0
 NAME = "outbox_session"
-
-
-class Clock:
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+GOOD = (
+    b'{"issued_at":1800000000,"session":{"signed_in_at":1800000000,'
+    b'"user":{"issuer":"dev","id":"x"}}}'
+)
 
 
 @pytest.fixture
@@ -36,58 +34,20 @@ def clock() -> Clock:
 
 @pytest.fixture
 def start(aiohttp_client, clock):
-    async def start(*secrets: str, secure: bool = False, **options):
-        own = CookieSessionStorage(secrets or ("secret-one",), secure=secure, clock=clock)
-        sessions = Sessions(own, clock=clock, **options)
-
-        async def sign_in(request):
-            await sessions.sign_in(request, ADA)
-            return web.Response()
-
-        async def sign_out(request):
-            await sessions.sign_out(request)
-            return web.Response()
-
-        async def who(request):
-            user = await sessions.user(request)
-            return web.json_response({"id": user and user.id})
-
-        app = web.Application(middlewares=[sessions.middleware()])
-        app.router.add_get("/in", sign_in)
-        app.router.add_get("/out", sign_out)
-        app.router.add_get("/who", who)
-        client = await aiohttp_client(app)
-        client.sessions = sessions
-        return client
+    async def start(*secrets: str, **options) -> SessionApp:
+        return await SessionApp(clock, *secrets, **options).start(aiohttp_client)
 
     return start
 
 
-async def signed_in(client) -> str:
-    answer = await client.get("/in")
-    return cookie_header(answer)
-
-
-def cookie_header(answer) -> str:
-    morsel = SimpleCookie(answer.headers["Set-Cookie"])
-    return "; ".join(f"{name}={found.value}" for name, found in morsel.items())
-
-
-async def who(client, cookie: str):
-    client.session.cookie_jar.clear()
-    answer = await client.get("/who", headers={"Cookie": cookie} if cookie else {})
-    assert answer.status == 200
-    return (await answer.json())["id"], answer.headers.getall("Set-Cookie", [])
-
-
 async def test_a_signed_in_user_is_known_again(start):
     client = await start()
-    cookie = await signed_in(client)
-    assert await who(client, cookie) == ("u-1", [])
+    cookie = await client.signed_in()
+    assert await client.who(cookie) == ("u-1", [])
 
 
 async def test_without_a_cookie_nobody_is_known(start):
-    assert await who(await start(), "") == (None, [])
+    assert await (await start()).who("") == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -105,8 +65,8 @@ async def test_the_cookie_has_its_flags(start, secure, name):
 
 async def test_signing_out_removes_a_host_cookie_with_the_flags_that_browsers_demand(start):
     client = await start(secure=True)
-    cookie = await signed_in(client)
-    answer = await client.get("/out", headers={"Cookie": cookie})
+    cookie = await client.signed_in()
+    answer = await client.get("/out", cookie)
     (morsel,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
     assert (morsel.key, morsel.value, morsel["max-age"]) == ("__Host-outbox_session", "", "0")
     assert morsel["secure"] is True
@@ -115,96 +75,105 @@ async def test_signing_out_removes_a_host_cookie_with_the_flags_that_browsers_de
 
 
 async def test_an_older_secret_still_opens_and_the_cookie_is_sealed_anew(start):
-    cookie = await signed_in(await start("old-secret"))
+    cookie = await (await start("old-secret")).signed_in()
     rotated = await start("new-secret", "old-secret")
-    user, reissued = await who(rotated, cookie)
+    user, reissued = await rotated.who(cookie)
     assert user == "u-1"
-    fresh = cookie_header(type("Answer", (), {"headers": {"Set-Cookie": reissued[0]}}))
-    assert await who(await start("new-secret"), fresh) == ("u-1", [])
+    fresh = as_cookie(reissued[0])
+    assert await (await start("new-secret")).who(fresh) == ("u-1", [])
 
 
 async def test_a_secret_that_left_the_list_opens_nothing(start):
-    cookie = await signed_in(await start("old-secret"))
-    assert await who(await start("new-secret"), cookie) == (None, [])
+    cookie = await (await start("old-secret")).signed_in()
+    assert await (await start("new-secret")).who(cookie) == (None, [])
 
 
 async def test_a_cookie_older_than_a_day_is_issued_anew_even_when_it_is_remembered(start, clock):
     client = await start()
-    cookie = await signed_in(client)
-    assert await who(client, cookie) == ("u-1", [])
+    cookie = await client.signed_in()
+    assert await client.who(cookie) == ("u-1", [])
     clock.now += DAY + 1
-    user, reissued = await who(client, cookie)
+    user, reissued = await client.who(cookie)
     assert user == "u-1"
     assert len(reissued) == 1
 
 
 async def test_a_session_ends_after_thirty_days_without_a_visit(start, clock):
     client = await start()
-    cookie = await signed_in(client)
+    cookie = await client.signed_in()
     clock.now += 30 * DAY - 1
-    assert (await who(client, cookie))[0] == "u-1"
+    assert (await client.who(cookie))[0] == "u-1"
     clock.now += 1
-    assert (await who(client, cookie))[0] is None
+    assert (await client.who(cookie))[0] is None
 
 
 async def test_a_cookie_from_the_future_is_no_session(start, clock):
     client = await start()
-    cookie = await signed_in(client)
+    cookie = await client.signed_in()
     clock.now -= 120
-    assert await who(client, cookie) == (None, [])
+    assert await client.who(cookie) == (None, [])
 
 
 async def test_signing_in_keeps_nothing_of_the_session_that_was_there(start):
     client = await start()
-    planted = await signed_in(client)
-    answer = await client.get("/in", headers={"Cookie": planted})
-    assert cookie_header(answer) != planted
+    planted = await client.signed_in()
+    answer = await client.get("/in", planted)
+    assert cookie_of(answer) != planted
 
 
 async def test_authentic_but_odd_content_is_no_session(start, clock):
     (fernet,) = derive_fernets(["secret-one"], "session cookie")
     client = await start()
+    good = GOOD
     for content in (
         b"",
         b"[]",
         b"null",
         b"\xff",
-        b'{"issued_at":"now","user":{"id":"x"}}',
-        b'{"issued_at":1800000000,"user":{}}',
-        b'{"issued_at":1800000000,"user":{"id":1}}',
-        b'{"issued_at":1800000000,"user":{"id":"x"},"more":1}',
-        b'{"issued_at":1,"user":{"id":"x"}}',
+        good.replace(b"1800000000", b'"now"'),
+        good.replace(b'"id":"x"', b'"id":1'),
+        good.replace(b'"issuer":"dev",', b""),
+        good.replace(b"}}}", b'}},"more":1}'),
+        good.replace(b"}}}", b'},"more":1}}'),
+        good.replace(b"1800000000", b"1"),
+        good.replace(b'"signed_in_at":1800000000,', b""),
         b"[" * 2000,
     ):
         token = fernet.encrypt_at_time(content, int(clock())).decode()
-        assert await who(client, f"{NAME}={token}") == (None, []), content
+        assert await client.who(f"{NAME}={token}") == (None, []), content
+
+
+async def test_content_that_is_as_sealed_is_a_session(start, clock):
+    (fernet,) = derive_fernets(["secret-one"], "session cookie")
+    token = fernet.encrypt_at_time(GOOD, int(clock())).decode()
+    assert await (await start()).who(f"{NAME}={token}") == ("x", [])
 
 
 async def test_a_key_for_another_purpose_opens_nothing(start, clock):
     (fernet,) = derive_fernets(["secret-one"], "something else")
-    token = fernet.encrypt_at_time(b'{"issued_at":1800000000,"user":{"id":"x"}}', int(clock()))
-    assert await who(await start(), f"{NAME}={token.decode()}") == (None, [])
+    token = fernet.encrypt_at_time(GOOD, int(clock()))
+    assert await (await start()).who(f"{NAME}={token.decode()}") == (None, [])
 
 
 def test_a_user_that_no_browser_would_keep_is_refused():
     own = CookieSessionStorage(["secret-one"], secure=True)
     with pytest.raises(InvalidFieldError):
-        own.seal(User("u-1", name="n" * 3000))
+        own.begin(User("dev", "u-1", name="n" * 3000), "")
 
 
 async def test_remembered_users_are_bounded_and_the_least_used_goes_first(start):
     client = await start(max_remembered=2)
-    cookie = await signed_in(client)
+    cookie = await client.signed_in()
     for extra in ("a", "b", "a", "c"):
-        assert (await who(client, f"{cookie}; x={extra}"))[0] == "u-1"
-    remembered = list(client.sessions._remembered)
+        assert (await client.who(f"{cookie}; x={extra}"))[0] == "u-1"
+    remembered = list(client.sessions._remembered._found)
     assert [found[-1] for found in remembered] == ["a", "c"]
-    assert client.sessions._remembered_chars == sum(map(len, remembered))
+    assert client.sessions._remembered._chars == sum(map(len, remembered))
 
 
 async def test_unknown_cookies_are_not_remembered(start):
     client = await start()
-    await who(client, f"{NAME}=forged")
+    await client.who(f"{NAME}=forged")
     assert not client.sessions._remembered
 
 
@@ -213,7 +182,9 @@ def own() -> CookieSessionStorage:
     return CookieSessionStorage(["secret-one", "secret-two"], secure=False, clock=Clock())
 
 
-VALID = CookieSessionStorage(["secret-one"], secure=False, clock=Clock()).seal(ADA)
+VALID = CookieSessionStorage(["secret-one"], secure=False, clock=Clock()).seal(
+    SignedIn(ADA, 1_800_000_000)
+)
 STRANGER = Fernet(base64.urlsafe_b64encode(b"k" * 32)).encrypt_at_time(b"{}", 1_800_000_000)
 
 

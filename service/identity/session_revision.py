@@ -1,0 +1,71 @@
+"""Which of a user's sessions have been ended: one revision for each user, kept in the store.
+
+A session holds its user's revision of when it began and ends when that changes. The revision is
+remembered for as long as no process saves a scope, so that looking at a session costs no query.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from typing import Protocol
+
+_SCOPE = "session"
+_FIELD = "revision"
+_MAX_REMEMBERED = 10_000
+
+
+class Scopes(Protocol):
+    """Where small values of users are stored: each scope holds one object for each of its ids."""
+
+    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
+        """The object, None when never set. Raises OutboxUnavailableError."""
+        ...
+
+    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+        """Replace the object; durable on return. Safe to repeat. Raises OutboxUnavailableError."""
+        ...
+
+    @property
+    def scope_revision(self) -> int:
+        """A number that has grown when any process saved a scope; reading it costs nothing."""
+        ...
+
+
+class SessionRevisions:
+    """The revisions of users' sessions over the stored scopes."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+        self._seen = scopes.scope_revision
+        self._remembered: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def generation(self) -> int:
+        """A number that has grown when any revision may have changed."""
+        return self._scopes.scope_revision
+
+    async def current(self, owner: str) -> str:
+        """The revision that a session of `owner` must have; raises OutboxUnavailableError."""
+        generation = self.generation
+        if generation != self._seen:
+            self._seen = generation
+            self._remembered.clear()
+        known = self._remembered.get(owner)
+        return known if known is not None else await self._load(owner, generation)
+
+    async def end_all(self, owner: str) -> None:
+        """End every session of `owner` that exists now; raises OutboxUnavailableError.
+
+        Other processes notice within seconds.
+        """
+        await self._scopes.save_scope(_SCOPE, owner, {_FIELD: secrets.token_hex(8)})
+
+    async def _load(self, owner: str, generation: int) -> str:
+        stored = await self._scopes.load_scope(_SCOPE, owner) or {}
+        revision = str(stored.get(_FIELD, ""))
+        if generation == self._seen == self.generation:
+            self._remembered[owner] = revision
+            if len(self._remembered) > _MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return revision

@@ -1,0 +1,83 @@
+"""A value that a neighbour publishes: fetched once for all who wait, and kept for a while.
+
+A fetch that fails is not repeated for some seconds: who asks meanwhile gets the failure at once. A
+waiter that is cancelled leaves the fetch to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from service.errors import ProviderUnavailableError
+
+_FAILURE_SECONDS = 5.0
+
+_Value = TypeVar("_Value")
+
+
+class SharedValue(Generic[_Value]):
+    """The value that `fetch` gives, fetched again when it is older than `fresh_seconds`.
+
+    `fetch` raises ProviderUnavailableError and bounds its own time.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[_Value]],
+        *,
+        fresh_seconds: float,
+        failure_seconds: float = _FAILURE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._fresh_seconds = fresh_seconds
+        self._failure_seconds = failure_seconds
+        self._clock = clock
+        self._value: _Value | None = None
+        self._fetched_at = float("-inf")
+        self._failure: ProviderUnavailableError | None = None
+        self._failed_at = float("-inf")
+        self._renewed_at = float("-inf")
+        self._fetching: asyncio.Task[_Value] | None = None
+
+    async def get(self) -> _Value:
+        """The value, fetched when needed. Raises ProviderUnavailableError."""
+        if self._value is not None and self._clock() - self._fetched_at <= self._fresh_seconds:
+            return self._value
+        return await self._shared_fetch()
+
+    async def renewed(self, every_seconds: float) -> _Value | None:
+        """The value fetched again, None when that was done in the last `every_seconds`.
+
+        Raises ProviderUnavailableError.
+        """
+        if self._fetching is None:
+            if self._clock() - self._renewed_at < every_seconds:
+                return None
+            self._renewed_at = self._clock()
+        return await self._shared_fetch()
+
+    async def _shared_fetch(self) -> _Value:
+        if self._fetching is None:
+            if self._failure and self._clock() - self._failed_at < self._failure_seconds:
+                raise ProviderUnavailableError(str(self._failure))
+            self._fetching = asyncio.create_task(self._fetch_once(), name="shared-fetch")
+            self._fetching.add_done_callback(self._end)
+        return await asyncio.shield(self._fetching)
+
+    async def _fetch_once(self) -> _Value:
+        try:
+            value = await self._fetch()
+        except ProviderUnavailableError as exc:
+            self._failure, self._failed_at = exc, self._clock()
+            raise
+        self._value, self._fetched_at, self._failure = value, self._clock(), None
+        return value
+
+    def _end(self, task: asyncio.Task[_Value]) -> None:
+        self._fetching = None
+        if not task.cancelled():
+            task.exception()  # retrieved here too: every waiter may have left

@@ -1,0 +1,80 @@
+"""Reverse proxies: whether a request came through one, and what a trusted one says of it.
+
+Headers that proxies add are believed only from the addresses in TRUSTED_PROXIES. From anybody else
+they say one thing: that the request did not come straight from a client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+_PREFIX = "x-forwarded-"
+_ADDED = frozenset(
+    {
+        "cf-connecting-ip",
+        "cf-ray",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-real-ip",
+    }
+)
+
+
+class Proxies:
+    """The trusted proxies, as addresses or networks; this machine's own when None is given."""
+
+    def __init__(self, trusted: Iterable[str] | None = None) -> None:
+        self._networks = [ipaddress.ip_network(one) for one in trusted or _LOOPBACK]
+
+    def said(self, request: web.Request, header: str) -> str | None:
+        """The first value of `header` when a trusted proxy sent the request, else None."""
+        value = request.headers.get(header)
+        if value is None or not self._is_trusted(request.remote or ""):
+            return None
+        return value.partition(",")[0].strip()
+
+    def host(self, request: web.Request) -> str:
+        """The host and port that the client asked for."""
+        return self.said(request, hdrs.X_FORWARDED_HOST) or request.host
+
+    def scheme(self, request: web.Request) -> str:
+        """The scheme that the client used."""
+        return self.said(request, hdrs.X_FORWARDED_PROTO) or request.scheme
+
+    def _is_trusted(self, address: str) -> bool:
+        found = _address(address)
+        return found is not None and any(found in network for network in self._networks)
+
+
+def was_forwarded(request: web.Request) -> bool:
+    """Whether a header says that the request passed a proxy."""
+    return any(
+        name.lower() in _ADDED or name.lower().startswith(_PREFIX) for name in request.headers
+    )
+
+
+def is_loopback_address(address: str) -> bool:
+    """Whether `address` is this machine as seen from itself."""
+    found = _address(address)
+    return found is not None and found.is_loopback
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found

@@ -1,0 +1,149 @@
+"""Equal ids of two issuers are two users, and one's uploads are one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from aiohttp import ClientSession
+
+from service.documents.document_scope import upload_prefix
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import environment, running
+from tests.support.front_end import SECRET
+from tests.support.plain_browser import Browser
+from tests.support.session_tokens import FLAVOURS, make
+
+BODY = {"documentName": "example"}
+
+
+def bearer(version: str, **claims: object) -> dict[str, str]:
+    token = make(version, json.dumps({"exp": 4_102_444_800, **claims}).encode(), secret=SECRET)
+    return {"Cookie": f"{FLAVOURS[version].cookie}={token}"}
+
+
+@pytest.fixture
+async def service(tmp_path, inngest_api: FakeInngest, request):
+    changes = getattr(request, "param", {})
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, NEXTAUTH_SECRET=SECRET, **changes
+    )
+    async with running("serve", environment=settings) as process:
+        yield process
+
+
+class Asking:
+    def __init__(self, http: ClientSession, url: str) -> None:
+        self.http, self.url = http, url
+
+    async def __call__(self, method: str, path: str, who: dict[str, str], **options):
+        headers = {**who, **options.pop("headers", {})}
+        async with self.http.request(method, self.url + path, headers=headers, **options) as found:
+            self.headers = found.headers
+            return found.status, json.loads(await found.text() or "null")
+
+
+@pytest.fixture
+async def ask(service):
+    async with ClientSession() as http:
+        yield Asking(http, service.url)
+
+
+@pytest.fixture
+async def people(service):
+    """The same id from three issuers: next-auth 4 (as text and as number), Auth.js 5, own."""
+    browser = Browser(service.url)
+    await browser.sign_in("1")
+    [cookie] = [f"{one.key}={one.value}" for one in browser.http.cookie_jar]
+    await browser.http.close()
+    return {
+        "next-auth": bearer("v4", sub="1"),
+        "authjs": bearer("v5", sub="1"),
+        "dev": {"Cookie": cookie},
+    }
+
+
+async def test_equal_ids_of_two_issuers_share_nothing(ask, people):
+    events, settings, prefixes = {}, {}, set()
+    key = {"Idempotency-Key": "the-same-key"}
+    for name, who in people.items():
+        status, posted = await ask("POST", "/api/route", who, json=BODY, headers=key)
+        assert (status, "Idempotent-Replayed" in ask.headers) == (200, False)
+        events[name] = posted["eventId"]
+        settings[name] = {"mine": name}
+        await ask("PUT", "/api/settings", who, json=settings[name])
+        upload = {"documentName": "a", "contentType": "text/plain", "size": 1}
+        prefixes.add((await ask("POST", "/api/uploads", who, json=upload))[1]["documentName"])
+    assert len(prefixes) == 3
+    for name, who in people.items():
+        for owner, event_id in events.items():
+            status, _ = await ask("GET", f"/api/events/{event_id}", who)
+            assert status == (200 if owner == name else 404)
+        assert (await ask("GET", "/api/settings", who))[1]["mine"] == name
+        _, page = await ask("GET", "/api/events", who)
+        assert [one["id"] for one in page["events"]] == [events[name]]
+
+
+async def test_a_number_and_a_text_are_the_same_id_of_one_issuer(ask):
+    _, posted = await ask("POST", "/api/route", bearer("v4", id=1), json=BODY)
+    assert (await ask("GET", f"/api/events/{posted['eventId']}", bearer("v4", sub="1")))[0] == 200
+
+
+@pytest.mark.parametrize("service", [{"USER_IDS_SHARED": "true"}], indirect=True)
+async def test_shared_ids_are_one_user(ask, people):
+    _, posted = await ask("POST", "/api/route", people["dev"], json=BODY)
+    for who in people.values():
+        assert (await ask("GET", f"/api/events/{posted['eventId']}", who))[0] == 200
+
+
+OTHERS = f"{upload_prefix('dev 2')}salary.pdf"
+
+
+@pytest.mark.parametrize(
+    "name", [OTHERS, f"/{OTHERS}", OTHERS.replace("/", "//", 1), "users/x", f"users/{'0' * 32}/a"]
+)
+async def test_an_upload_of_another_user_is_as_if_it_was_not_there(ask, people, name):
+    status, body = await ask("POST", "/api/route", people["dev"], json={"documentName": name})
+    assert (status, body["code"]) == (404, "document_not_found")
+
+
+async def test_ones_own_upload_and_what_is_no_upload_can_be_posted(ask, people):
+    digest = hashlib.sha256(b"dev 1").hexdigest()[:32]
+    for name in (f"users/{digest}/a.pdf", "example", "user/x", "a/users/x"):
+        assert (await ask("POST", "/api/route", people["dev"], json={"documentName": name}))[
+            0
+        ] == 200
+
+
+@pytest.mark.parametrize("service", [{"DOCUMENT_SCOPE": "own"}], indirect=True)
+async def test_with_the_scope_own_nothing_but_ones_uploads_can_be_posted(ask, people):
+    status, body = await ask("POST", "/api/route", people["dev"], json=BODY)
+    assert (status, body["code"]) == (404, "document_not_found")
+    own = {"documentName": f"{upload_prefix('dev 1')}a"}
+    assert (await ask("POST", "/api/route", people["dev"], json=own))[0] == 200
+
+
+@pytest.mark.parametrize("service", [{"DOCUMENT_SCOPE": "any"}], indirect=True)
+async def test_with_the_scope_any_every_document_can_be_posted(ask, people):
+    assert (await ask("POST", "/api/route", people["dev"], json={"documentName": OTHERS}))[0] == 200
+
+
+@pytest.mark.parametrize("service", [{"RATE_LIMIT_PER_USER": "2"}], indirect=True)
+async def test_a_user_who_asks_too_fast_is_told_when_to_come_back(ask, people):
+    statuses = [(await ask("GET", "/api/settings", people["dev"]))[0] for _ in range(10)]
+    assert statuses[:2] == [200, 200]
+    assert 429 in statuses
+    status, body = await ask("POST", "/api/route", people["dev"], json=BODY)
+    assert (status, body["code"], ask.headers["Retry-After"]) == (429, "rate_limited", "1")
+    assert (await ask("GET", "/api/settings", people["authjs"]))[0] == 200
+
+
+async def test_signing_out_everywhere_ends_the_sessions_of_one_issuer_only(ask, people, service):
+    elsewhere = Browser(service.url)
+    await elsewhere.sign_in("1")
+    status, _ = await ask("POST", "/auth/logout?everywhere=1", people["dev"])
+    assert status == 200
+    assert (await elsewhere.ask("GET", "/auth/session"))[1] == {"user": None}
+    assert (await ask("GET", "/auth/session", people["authjs"]))[1]["user"]["id"] == "1"
+    await elsewhere.http.close()

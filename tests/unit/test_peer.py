@@ -1,0 +1,50 @@
+"""Which requests come from a program on this machine."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from service.errors import MetricsTokenRequiredError
+from service.web.peer import check_metrics_access, is_local
+
+FORWARDED = [
+    {"Via": "1.1 proxy"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"X-Forwarded-Anything": ""},
+    {"CF-Connecting-IP": "203.0.113.9"},
+    {"CF-Ray": "x"},
+    {"True-Client-IP": "203.0.113.9"},
+    {"Forwarded": "for=127.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+]
+HOSTS = ["evil.example", "evil.example:3000", "localhost.evil.example", "10.0.0.7", "0.0.0.0", ""]
+
+
+def request(remote: str = "127.0.0.1", **headers: str):
+    named = {"Host": "localhost:3000", **headers}
+    return make_mocked_request("GET", "/", headers=named).clone(remote=remote)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]", "127.8.8.8"])
+@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_a_program_on_this_machine_is_local(host, remote):
+    assert is_local(request(remote, Host=host))
+
+
+@pytest.mark.parametrize("headers", FORWARDED, ids=str)
+def test_what_a_proxy_forwards_is_not(headers):
+    assert not is_local(request(**headers))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_page_that_points_a_name_of_its_own_here_is_not(host):
+    assert not is_local(request(Host=host))
+    with pytest.raises(MetricsTokenRequiredError):
+        check_metrics_access(request(Host=host), None)
+
+
+@pytest.mark.parametrize("remote", ["10.0.0.7", "::2", "", "localhost"])
+def test_another_machine_is_not(remote):
+    assert not is_local(request(remote))

@@ -1,0 +1,66 @@
+"""RATE_LIMIT_PER_USER: a second's worth at once, then the rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import RateLimitedError
+from service.web.rate_limit import RateLimit
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def accepted(limit: RateLimit, owner: str, times: int) -> int:
+    found = 0
+    for _ in range(times):
+        try:
+            limit.check(owner)
+        except RateLimitedError:
+            continue
+        found += 1
+    return found
+
+
+def test_without_a_limit_everything_passes(clock):
+    assert accepted(RateLimit(None, clock=clock), "a", 1000) == 1000
+
+
+def test_a_seconds_worth_passes_at_once_and_then_the_rate(clock):
+    limit = RateLimit(5, clock=clock)
+    assert accepted(limit, "a", 20) == 5
+    clock.now += 0.4
+    assert accepted(limit, "a", 20) == 2
+    clock.now += 60
+    assert accepted(limit, "a", 20) == 5
+
+
+def test_each_owner_is_counted_apart(clock):
+    limit = RateLimit(3, clock=clock)
+    assert (accepted(limit, "a", 9), accepted(limit, "b", 9)) == (3, 3)
+
+
+def test_a_rate_below_one_lets_one_pass_and_says_when_the_next_may(clock):
+    limit = RateLimit(0.1, clock=clock)
+    limit.check("a")
+    with pytest.raises(RateLimitedError) as refused:
+        limit.check("a")
+    assert refused.value.retry_after_seconds == 10
+    clock.now += 10
+    limit.check("a")
+
+
+def test_who_is_refused_does_not_wait_longer_for_asking(clock):
+    limit = RateLimit(1, clock=clock)
+    assert accepted(limit, "a", 50) == 1
+    clock.now += 1
+    assert accepted(limit, "a", 50) == 1
