@@ -10,7 +10,7 @@ LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-ha
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: client-types help run test demo bench check stack soak docs lock audit clean
+.PHONY: client-types help run test coverage demo bench check stack soak docs lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,12 @@ run: $(RUN) .env ## all set-up, then the service on its embedded defaults
 
 test: $(DEV) ## all set-up, then every test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+coverage: $(DEV) ## every test, and how much of service/ they reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of lost events
 	$(BIN)/python -m service demo
