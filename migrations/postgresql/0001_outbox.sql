@@ -227,3 +227,14 @@ FROM outbox o CROSS JOIN LATERAL (
     WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark) AND u.seq = o.seq
     LIMIT 1
 ) AS p;
+
+-- What a sealed outbox does with whoever writes it: see `outbox move`.
+CREATE FUNCTION outbox_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('outbox.moving', true) = 'yes' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'The outbox is sealed: it was moved, or a move into it is not finished.'
+        USING ERRCODE = 'object_not_in_prerequisite_state';
+END
+$$;

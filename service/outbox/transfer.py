@@ -155,6 +155,7 @@ def move(
             raise OutboxMoveError(f"The target holds {there}, the source {now}.")
         finished = source_is_ours and there == now
         if finished:
+            source.note_move(actor, f"left {there.checksum}")
             target.note_move(actor, f"finished {there.checksum}")
         return Moved(written, removed, there, finished)
 
@@ -170,11 +171,12 @@ def total(ledger: Ledger) -> Total:
 
 
 def _claim_target(target: Ledger, actor: str) -> None:
-    """Only an empty outbox, or one that an earlier pass began to fill, is overwritten."""
+    """Only an empty outbox, one that an earlier pass began to fill, or one that was left before."""
     moves = target.moves()
-    if moves and not moves[-1].startswith("finished"):
+    if moves and moves[-1].startswith("begun"):
         return
-    if target.events(0, 1):
+    was_left = bool(moves) and moves[-1].startswith("left")
+    if not was_left and target.events(0, 1):
         raise OutboxMoveError("The target holds events of its own; move into an empty outbox.")
     target.note_move(actor, "begun")
 

@@ -26,6 +26,7 @@ from tests.support.storage import (
     claim,
     deliver,
     event,
+    eventually,
     ids,
 )
 
@@ -225,3 +226,45 @@ def test_the_command_says_what_it_did_and_what_is_left(path: Path, target: str) 
     said = msgspec.json.decode(result.stdout)
     assert said["finished"] is True
     assert said["total"]["pending"] == 2
+
+
+async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: str) -> None:
+    migrate(target)
+    async with PostgresStorage(f"{target}&application_name=mine").open() as served:
+        await append_all(served, 1)
+
+        async def hears() -> bool:
+            return served.notify_ok
+
+        await eventually(hears)
+        assert not (await move(target, f"sqlite:///{path}")).finished
+        await append_all(served, 1)
+
+
+async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: str) -> None:
+    """A service that the move did not see learns it from the database."""
+    migrate(target)
+    async with PostgresStorage(target).open() as unseen:
+        await append_all(unseen, 3)
+        await unseen._supervisor.stop("outbox-listen")
+        assert (await move(target, f"sqlite:///{path}")).finished
+        with pytest.raises(OutboxUnavailableError):
+            await unseen.append(event())
+        assert unseen.failure
+        assert "sealed" in unseen.failure
+    async with SqliteStorage(path).open() as moved:
+        assert len(await everything(moved)) == 3
+
+
+async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as served:
+        await append_all(served, 2)
+        assert not (await move(f"sqlite:///{path}", target)).finished
+        async with PostgresStorage(target).open() as early:
+            with pytest.raises(OutboxUnavailableError):
+                await early.append(event())
+    assert (await move(f"sqlite:///{path}", target)).finished
+    async with PostgresStorage(target).open() as moved:
+        await append_all(moved, 1)
+        stats = await moved.stats()
+        assert (stats.pending, stats.delivered) == (3, 0)

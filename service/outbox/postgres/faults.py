@@ -28,6 +28,10 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (psycopg.errors.InvalidPassword, "The outbox's database refuses this password."),
     (psycopg.errors.ReadOnlySqlTransaction, "The outbox's database takes no writes."),
     (psycopg.errors.UndefinedTable, "The outbox's tables are missing in its database."),
+    (
+        psycopg.errors.ObjectNotInPrerequisiteState,
+        "The outbox is sealed: it was moved, or a move into it is not finished.",
+    ),
     (psycopg.errors.IoError, "The outbox's database can't use its disk."),
     (psycopg.errors.QueryCanceled, "The outbox's database does not answer in time."),
 )

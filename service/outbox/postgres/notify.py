@@ -28,6 +28,13 @@ from service.supervisor import Supervisor
 NOTIFY = "SELECT pg_notify('outbox', %(payload)s)"
 LISTEN = "LISTEN outbox"
 
+# Tells a move that a service is here; not taken behind a pooler, which would keep it for others.
+SERVED_LOCK_CLASS = 0x6F757462
+HOLD_SERVED_LOCK = """
+SELECT pg_advisory_lock_shared(%(class)s, ('outbox'::regclass::oid::bigint %% 2000000000)::integer)
+WHERE pg_backend_pid() = %(backend)s
+"""
+
 _ROWS, _SETTINGS = "rows", "settings"
 _COALESCE_SECONDS = 0.01
 _CLAIMS_HERE_SECONDS = 0.05
@@ -147,6 +154,8 @@ class PostgresWakeup:
                     self._conninfo, autocommit=True, prepare_threshold=None
                 )
                 async with connection:
+                    given = {"class": SERVED_LOCK_CLASS, "backend": connection.info.backend_pid}
+                    await connection.execute(HOLD_SERVED_LOCK, given)
                     await connection.execute(LISTEN)
                     self._wake()
                     await self._hear(connection)

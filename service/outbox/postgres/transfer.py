@@ -1,8 +1,8 @@
 """A PostgreSQL outbox as a move sees it (see `move.Ledger`).
 
-Reads beside running services. Nobody can be kept from serving it, so it counts as served while a
-service's connection is open. A row under a claim is given as the pending row that it becomes when
-its lease ends.
+Reads beside running services. It counts as served while a service listens, and is sealed by the
+database otherwise, so that a service that was not seen can't write. A row under a claim is given as
+the pending row that it becomes when its lease ends.
 """
 
 from __future__ import annotations
@@ -13,40 +13,29 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg import sql
 
 from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
+from service.outbox.postgres.counts import RECOUNT
+from service.outbox.postgres.notify import SERVED_LOCK_CLASS
 from service.outbox.transfer import AuditEntry, Copied, Scope
 
 _EVENTS = """
-SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms, p.state, p.attempts,
-       p.sends, p.isolated, p.first_sent_at_ms, p.settled_at_ms, p.reason, p.detail,
-       ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-       ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-       o.trace, o.idempotency_key, encode(o.idempotency_digest, 'hex'),
-       encode(sha256(o.payload), 'hex'), o.inngest_id,
+SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
+       CASE r.state WHEN 'delivering' THEN 'pending' ELSE r.state END, r.attempts,
+       r.sends + CASE r.state WHEN 'delivering' THEN 1 ELSE 0 END, r.isolated, r.first_sent_at_ms,
+       coalesce(r.settled_at_ms, r.sent_at_ms), r.reason, r.detail,
+       ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
+       ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
+       r.trace, r.idempotency_key, encode(r.idempotency_digest, 'hex'),
+       encode(sha256(o.payload), 'hex'), r.inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
-FROM outbox o CROSS JOIN LATERAL (
-    SELECT 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
-           NULL::bigint AS settled_at_ms, NULL AS reason, NULL AS detail
-    FROM outbox_ready WHERE seq = o.seq
-    UNION ALL
-    SELECT CASE WHEN dead THEN 'dead' ELSE 'delivered' END, attempts, sends, isolated,
-           first_sent_at_ms, settled_at_ms, reason, detail
-    FROM outbox_done WHERE seq = o.seq
-    UNION ALL
-    SELECT 'pending', u.attempts, u.sends + 1, u.isolated,
-           coalesce(u.first_sent_at_ms, c.claimed_at_ms), NULL, NULL, NULL
-    FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
-        AS u(seq, attempts, sends, isolated, first_sent_at_ms)
-    WHERE u.seq = o.seq
-    OFFSET 0
-) AS p
+FROM outbox AS o JOIN outbox_rows AS r USING (seq)
 """
 EVENTS = f"{_EVENTS} WHERE o.seq > %(after)s ORDER BY o.seq LIMIT %(limit)s"
 NAMED = f"{_EVENTS} WHERE o.event_id = ANY(%(ids)s::text[])"
 PAYLOADS = "SELECT event_id, payload FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
-SEQS = "SELECT event_id, seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
 WRITE = """
 INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
@@ -70,6 +59,12 @@ SELECT seq, %(settled_at_ms)s::bigint, %(first_sent_at_ms)s::bigint, %(attempts)
        %(detail)s::text
 FROM outbox WHERE event_id = %(id)s
 """
+PUT_SENT = """
+INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
+SELECT seq, %(settled_at_ms)s::bigint, %(first_sent_at_ms)s::bigint, %(attempts)s::integer,
+       %(sends)s::integer, %(isolated)s::boolean
+FROM outbox WHERE event_id = %(id)s
+"""
 PUT_NOTE = """
 INSERT INTO outbox_notes (seq, at_ms, note)
 SELECT seq, %(at_ms)s::bigint, %(note)s::text FROM outbox WHERE event_id = %(id)s
@@ -77,6 +72,7 @@ SELECT seq, %(at_ms)s::bigint, %(note)s::text FROM outbox WHERE event_id = %(id)
 LEAVE_PLACES = """
 WITH named AS (SELECT seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])),
 ready AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM named))),
+sent AS (DELETE FROM outbox_sent WHERE seq = ANY(ARRAY(SELECT seq FROM named))),
 done AS (DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM named)))
 DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM named))
 """
@@ -92,11 +88,22 @@ INSERT INTO outbox_audit (at_ms, actor, action, detail)
 VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %s, 'move', %s)
 """
 
-# Every service of this version listens.
+# Every service's listening session holds the lock.
 SERVED = """
-SELECT EXISTS (SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'outbox')
+SELECT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %(class)s
+       AND objid = ('outbox'::regclass::oid::bigint %% 2000000000)
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
+
+# Whoever writes a sealed outbox gets an error, but for the session that says that it moves.
+SEAL = """
+CREATE TRIGGER outbox_sealed BEFORE INSERT OR UPDATE OR DELETE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()
+"""
+UNSEAL = "DROP TRIGGER IF EXISTS outbox_sealed ON {table}"
+SEALED = ("outbox", "outbox_ready", "outbox_claims", "outbox_sent", "outbox_done")
+SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'off', false)"
 
 _ACCEPTED_AT_MS = 5
 
@@ -124,7 +131,8 @@ class PostgresLedger:
         """See Ledger."""
         values = [_values(event, payloads[event.id]) for event in events]
         waiting = [one for one in values if one["state"] == "pending"]
-        done = [one for one in values if one["state"] != "pending"]
+        sent = [one for one in values if one["state"] == "sent"]
+        done = [one for one in values if one["state"] in ("delivered", "dead")]
         notes = [
             {"id": event.id, "at_ms": at_ms, "note": note}
             for event in events
@@ -135,6 +143,7 @@ class PostgresLedger:
             for statement, rows in (
                 (WRITE, values),
                 (PUT_READY, waiting),
+                (PUT_SENT, sent),
                 (PUT_DONE, done),
                 (PUT_NOTE, notes),
             ):
@@ -177,9 +186,30 @@ class PostgresLedger:
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:
-        """See Ledger."""
-        [(served,)] = self._connection.execute(SERVED).fetchall()
-        yield not served
+        """Seal the outbox inside, by the database; False when a service listens to it.
+
+        It stays sealed while a move into it is not finished, and after a move out of it.
+        """
+        [(served,)] = self._connection.execute(SERVED, {"class": SERVED_LOCK_CLASS}).fetchall()
+        if served:
+            yield False
+            return
+        self._seal(sealed=True)
+        try:
+            yield True
+        finally:
+            self._connection.execute(RECOUNT)
+            moves = self.moves()
+            if not moves or moves[-1].startswith("finished"):
+                self._seal(sealed=False)
+
+    def _seal(self, *, sealed: bool) -> None:
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL lock_timeout = '10s'")
+            for table in SEALED:
+                self._connection.execute(sql.SQL(UNSEAL).format(table=sql.Identifier(table)))
+                if sealed:
+                    self._connection.execute(sql.SQL(SEAL).format(table=sql.Identifier(table)))
 
 
 @contextlib.contextmanager
@@ -187,6 +217,7 @@ def open_postgres_ledger(url: str) -> Iterator[PostgresLedger]:
     """The outbox at `url`, which is migrated. Raises OutboxUnavailableError."""
     try:
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            connection.execute(SET_UP)
             yield PostgresLedger(connection)
     except psycopg.Error as error:
         raise OutboxUnavailableError(
