@@ -1,9 +1,8 @@
 """The service's own session cookie: one signed-in user, encrypted under a list of keys.
 
-The first secret of the list encrypts, every secret decrypts, so secrets rotate without signing
-anyone out. A cookie whose content is not exactly what is encrypted here is no session, never an
-error. The time of the sign-in stays in the cookie: however often it is issued again, it ends 90
-days after that.
+The first secret encrypts and every secret decrypts, so secrets rotate without signing anyone out. A
+cookie with any other content counts as no session, never as an error. The cookie keeps the time of
+the sign-in: it ends 90 days later, however often it is renewed.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ MAX_SESSION_SECONDS = 90 * _DAY_SECONDS
 REISSUE_AFTER_SECONDS = _DAY_SECONDS
 _MAX_COOKIE_BYTES = 4096
 _NAME = "outbox_session"
-# Base64 decoders pass over what follows the padding.
+# Base64 decoders ignore what follows the padding.
 _is_token = re.compile(r"[\w-]+={0,2}", re.ASCII).fullmatch
 
 _encode = msgspec.json.Encoder().encode
 
 
 class SignedIn(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A session: who, since when (wall seconds), and the revision that it ends with."""
+    """A session: its user, its start in wall seconds, and the revision that it is valid for."""
 
     user: User
     signed_in_at: int
@@ -54,7 +53,7 @@ _decoder = msgspec.json.Decoder(_Content)
 
 
 def derive_fernets(secrets: Sequence[str], purpose: str) -> tuple[Fernet, ...]:
-    """One key for each secret; another `purpose` gives keys that can't stand in for these."""
+    """One key for each secret. A key for one `purpose` opens nothing of another."""
     return tuple(Fernet(_derive(secret, purpose)) for secret in secrets)
 
 
@@ -66,9 +65,9 @@ def _derive(secret: str, purpose: str) -> bytes:
 class CookieSessionStorage(EncryptedCookieStorage):
     """aiohttp-session's encrypted cookie, for a list of secrets and exactly one user.
 
-    A loaded session holds `session` (a SignedIn), `user`, and `good_until` (wall seconds: until
-    then the same cookie gives the same user and need not be issued again). A cookie older than a
-    day, or one encrypted under an older secret, is issued again with the answer.
+    A loaded session has `session` (a SignedIn), `user`, and `good_until` in wall seconds: until
+    then the cookie gives the same user and need not be renewed. A cookie that is older than a day,
+    or encrypted under an older secret, is renewed with the answer.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class CookieSessionStorage(EncryptedCookieStorage):
     def begin(self, user: User, revision: str) -> SignedIn:
         """A session of `user` that begins now.
 
-        Raises InvalidFieldError when browsers would drop its cookie for its size.
+        Raises InvalidFieldError when the cookie would be too large for browsers.
         """
         session = SignedIn(user, int(self._clock()), revision)
         if len(self.cookie_name) + len(self.seal(session)) > _MAX_COOKIE_BYTES:
@@ -101,7 +100,7 @@ class CookieSessionStorage(EncryptedCookieStorage):
         return self._fernets[0].encrypt_at_time(content, now).decode()
 
     async def load_session(self, request: web.Request) -> Session:
-        """The session of the request's cookie; a new, empty one without an authentic cookie."""
+        """The session in the request's cookie; an empty one without an authentic cookie."""
         cookie = parse_cookies(cookie_header(request)).get(self.cookie_name)
         for fernet in self._fernets:
             content = self._open(fernet, cookie)
@@ -124,7 +123,7 @@ class CookieSessionStorage(EncryptedCookieStorage):
     def save_cookie(
         self, response: web.StreamResponse, cookie_data: str, *, max_age: int | None = None
     ) -> None:
-        """Set the cookie; with no data remove it."""
+        """Set the cookie, or remove it when there is no data."""
         if cookie_data:
             super().save_cookie(response, cookie_data, max_age=max_age)
             return

@@ -1,8 +1,8 @@
 """The cookies of a request, read as browsers write them.
 
 Only `;` ends a cookie, and only spaces and tabs are trimmed from a name. A more tolerant parser
-finds a session inside the value of another cookie, which a page of a sibling subdomain can set.
-The invariant: what a browser keeps under one name never appears here under another name.
+finds a session inside the value of another cookie, which a sibling subdomain can set. So a cookie
+must never appear here under another name than the browser's.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _SECURE_PREFIX = "__Secure-"
 
 
 def cookie_header(request: web.Request) -> str:
-    """The request's cookies as one header; empty without any."""
+    """The request's cookies as one header, empty without cookies."""
     return "; ".join(request.headers.getall(hdrs.COOKIE, ()))
 
 
 def parse_cookies(header: str) -> dict[str, str]:
-    """Each cookie's value by its name. Of a name that comes twice the first counts.
+    """Each cookie's value by its name. The first cookie of a name counts.
 
-    Quotation marks around a value are left out; nothing in it is unescaped.
+    Quotation marks around a value are removed. The value is not unescaped.
 
     >>> parse_cookies('a=1; b=x c=2; a=3; d="4"')
     {'a': '1', 'b': 'x c=2', 'd': '4'}

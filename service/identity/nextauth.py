@@ -1,7 +1,7 @@
-"""Sessions of a next-auth 4 or Auth.js 5 front end, read and never written.
+"""Reads the sessions of a next-auth 4 or Auth.js 5 front end.
 
-Whatever is not an authentic token that has not expired is no session, never an error. These tokens
-can't be revoked before they expire.
+Anything but an authentic token that has not expired counts as no session, never as an error. These
+tokens can't be revoked before they expire.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _LAST_SECOND = 2**53
 class NextAuthReader:
     """Reads the sessions of one flavour.
 
-    With `secure` only cookies count whose name is bound to https. `issuer` is whose ids the tokens
-    hold, None for the flavour's own.
+    With `secure`, only cookies count whose name is bound to https. `issuer` is the issuer of the
+    ids in the tokens, None for the flavour's own.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ def next_auth_readers(
 ) -> tuple[NextAuthReader, ...]:
     """A reader of each flavour in the fixed order; none without a secret.
 
-    `auth_secrets` are AUTH_SECRET_3, _2, _1, then AUTH_SECRET's. As in the front ends themselves,
-    next-auth 4 prefers NEXTAUTH_SECRET, Auth.js 5 prefers AUTH_SECRET, and the other one stands in.
+    `auth_secrets` are AUTH_SECRET_3, _2, _1, then AUTH_SECRET's. As in the npm packages,
+    next-auth 4 prefers NEXTAUTH_SECRET and Auth.js 5 prefers AUTH_SECRET; each falls back to the
+    other one.
     """
     own = (nextauth_secret,) if nextauth_secret else ()
     secrets = own or tuple(auth_secrets), tuple(auth_secrets) or own

@@ -1,7 +1,7 @@
-"""Session tokens of next-auth 4 and Auth.js 5: how each version encrypts them, and their claims.
+"""Session tokens of next-auth 4 and Auth.js 5: their encryption and their claims.
 
-A token counts only when it is encrypted in exactly the way of its version, under one of the
-secrets. Keys are derived once, when a decoder is made.
+A token counts only when it is encrypted exactly as its version does, under one of the secrets. Keys
+are derived once, when a decoder is made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Claims = dict[str, object]
 
 
 class Flavour(msgspec.Struct, frozen=True, gc=False):
-    """What tells one version from the other. `info` may name the cookie."""
+    """The parameters of one version. `info` may contain the cookie's name."""
 
     issuer: str
     cookie: str
@@ -40,7 +40,7 @@ class Flavour(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def cookie_names(self) -> tuple[str, str]:
-        """The session cookie's names, the one for https first."""
+        """The names of the session cookie, the one for https first."""
         return secure_cookie_name(self.cookie), self.cookie
 
 
@@ -77,7 +77,7 @@ _header_decoder = msgspec.json.Decoder(_Header)
 
 
 class TokenDecoder:
-    """Decrypts the tokens of one flavour, for secrets in the order in which they are tried."""
+    """Decrypts the tokens of one flavour. The secrets are tried in order."""
 
     def __init__(self, flavour: Flavour, secrets: Sequence[str]) -> None:
         self._encryption = flavour.encryption
@@ -88,7 +88,7 @@ class TokenDecoder:
         }
 
     def claims(self, cookie_name: str, token: str) -> Claims | None:
-        """The claims of a token made for `cookie_name`; None for any other text."""
+        """The claims of a token for `cookie_name`, None for any other text."""
         form = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_CHARS else None
         header = form and _decode_header(form.group(1))
         if not header or (header.alg, header.enc) != ("dir", self._encryption):

@@ -1,8 +1,8 @@
-"""Signing in through OpenID Connect: the code flow with PKCE, from its beginning to a user.
+"""Sign-in through OpenID Connect: the code flow with PKCE, from its start to a user.
 
-Whatever comes back counts only with the state, the nonce and the code verifier of the attempt that
-this browser began, and with an ID token that the provider signed for us alone. Signatures are
-public-key ones only; a token without one, or under a shared secret, is refused.
+An answer counts only with the state, nonce and code verifier of the attempt that this browser
+started, and with an ID token that the provider signed for this client. Only public-key signatures
+are accepted; a token without a signature, or signed with a shared secret, is refused.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Claims = dict[str, Any]
 
 
 class OidcSignIn:
-    """Begins and finishes sign-ins at one provider, each within `answer_seconds`.
+    """Starts and finishes sign-ins at one provider, each step within `answer_seconds`.
 
-    `user_issuer` is whose ids the users have.
+    `user_issuer` is the issuer of the users' ids.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OidcSignIn:
         self._clock = clock
 
     async def begin(self, attempt: SignInAttempt) -> str:
-        """The provider's address where the browser signs in. Raises ProviderUnavailableError."""
+        """The address where the browser signs in. Raises ProviderUnavailableError."""
         async with self._in_time():
             metadata = await self._provider.metadata()
         client = OAuth2Client(
@@ -76,12 +76,12 @@ class OidcSignIn:
     async def finish(self, attempt: SignInAttempt, answer: Mapping[str, str]) -> User:
         """The user that the provider names in its `answer`, the query of the callback.
 
-        Raises SignInFailedError for anything that does not fit the attempt, and
+        Raises SignInFailedError when the answer does not match the attempt, and
         ProviderUnavailableError.
         """
         state = answer.get("state", "").encode(errors="replace")
         if not hmac.compare_digest(state, attempt.state.encode()):
-            raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
+            raise SignInFailedError("This sign-in was not started in this browser. Start again.")
         async with self._in_time():
             return await self._finish(attempt, answer)
 
@@ -114,7 +114,7 @@ class OidcSignIn:
         return user
 
     def _with_userinfo(self, claims: Claims, userinfo: Claims) -> Claims:
-        """The claims of both; whether an e-mail is verified is said by where the e-mail is from."""
+        """The claims of both. `email` and `email_verified` come from the same source."""
         if userinfo and userinfo.get("sub") != claims["sub"]:
             raise SignInFailedError
         signed = {name: value for name, value in claims.items() if name != "email_verified"}
@@ -125,7 +125,9 @@ class OidcSignIn:
             raise SignInFailedError
         algorithms = sorted(_ALGORITHMS & {*metadata.id_token_signing_alg_values_supported})
         if not algorithms:  # joserfc reads an empty list as its own default
-            raise ProviderUnavailableError("The identity provider signs in no way that is taken.")
+            raise ProviderUnavailableError(
+                "The identity provider uses no signature that is accepted here."
+            )
         try:
             claims = await self._decode(id_token, algorithms)
             self._registry(metadata.issuer, nonce).validate(claims)

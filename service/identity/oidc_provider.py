@@ -1,8 +1,8 @@
-"""The OpenID provider as this service talks to it: discovery, keys, and the exchange of codes.
+"""Requests to the OpenID provider: discovery, keys, and the exchange of codes.
 
-What the provider publishes is read again after an hour; its keys also when a token names one that
-is not known, though not more often than every ten seconds. A provider that did not answer is not
-asked again for five seconds. Nothing here judges a token.
+What the provider publishes is read again after an hour. Its keys are also read when a token names
+an unknown one, at most every ten seconds. After a failure the provider is not asked for five
+seconds. Tokens are judged elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REFETCH_SECONDS = 10.0
 _TIMEOUT_SECONDS = 8.0
 _SILENT_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 1024 * 1024
-# What a provider answers when the code or the token, not the provider, is at fault.
+# Statuses that mean that the code or the token is at fault, not the provider.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
 _KEY_TYPES = ("RSA", "EC", "OKP")
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
-    """What the provider says of itself (OpenID Connect Discovery)."""
+    """The provider's metadata (OpenID Connect Discovery)."""
 
     issuer: str
     authorization_endpoint: str
@@ -62,9 +62,9 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
 
 class OidcProvider:
-    """One provider and our client there. A `client_secret` of None is a public client.
+    """One provider, and this service's client there. With `client_secret` None it is public.
 
-    An answer that takes longer than `timeout_seconds` is none.
+    An answer must come within `timeout_seconds`.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class OidcProvider:
         self._keys = SharedValue(self._fetch_keys, fresh_seconds=_FRESH_SECONDS, clock=clock)
 
     async def metadata(self) -> Metadata:
-        """What the provider says of itself. Raises ProviderUnavailableError."""
+        """The provider's metadata. Raises ProviderUnavailableError."""
         return await self._metadata.get()
 
     async def keys(self) -> KeySet:
@@ -98,7 +98,7 @@ class OidcProvider:
         return await self._keys.get()
 
     async def newer_keys(self) -> KeySet | None:
-        """The keys fetched again, None when that was done in the last ten seconds.
+        """The keys, fetched again. None when they were fetched in the last ten seconds.
 
         Raises ProviderUnavailableError.
         """
@@ -119,7 +119,7 @@ class OidcProvider:
         return _decode(answer, Tokens)
 
     async def userinfo(self, access_token: str) -> dict[str, Any]:
-        """The claims of the userinfo endpoint; none where the provider has no such endpoint.
+        """The claims of the userinfo endpoint, empty where the provider has none.
 
         Raises SignInFailedError, ProviderUnavailableError.
         """
@@ -145,7 +145,9 @@ class OidcProvider:
 
     def _check_metadata(self, metadata: Metadata) -> None:
         if metadata.issuer.rstrip("/") != self._issuer.rstrip("/"):
-            raise ProviderUnavailableError("The identity provider says it is another one.")
+            raise ProviderUnavailableError(
+                "The identity provider names another issuer than OIDC_ISSUER."
+            )
         for endpoint in (
             metadata.authorization_endpoint,
             metadata.token_endpoint,
@@ -206,11 +208,11 @@ def _decode(answer: bytes, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.json.decode(answer, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise ProviderUnavailableError("The identity provider's answer makes no sense.") from exc
+        raise ProviderUnavailableError("The identity provider's answer can't be read.") from exc
 
 
 def _import_key(published: dict[str, Any]) -> Key | None:
-    """A public signature key; None for a key of another kind, or one that makes no sense."""
+    """A public signature key, None for another kind of key or an invalid one."""
     if published.get("kty") not in _KEY_TYPES or published.get("use", "sig") != "sig":
         return None
     try:

@@ -1,7 +1,7 @@
-"""Who may act on what belongs to others.
+"""Who may act for others.
 
-An operator is known by an e-mail that the identity provider says is verified; in development the
-development sign-in counts as such a provider.
+An operator is recognised by an e-mail that the identity provider says is verified. In development
+the development sign-in counts as such a provider.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from service.identity.user import User
 
 
 class Operators:
-    """The people of OPERATOR_EMAILS, whatever the case of their letters."""
+    """The people in OPERATOR_EMAILS, in any letter case."""
 
     def __init__(self, emails: Iterable[str]) -> None:
         self._emails = frozenset(_plain(email) for email in emails)
@@ -29,5 +29,5 @@ class Operators:
 
 
 def _plain(email: str) -> str:
-    # Some letters outside ASCII become ASCII ones in lower case, and other people's addresses.
+    # Some letters outside ASCII become ASCII in lower case: another person's address.
     return email.lower() if email.isascii() else email

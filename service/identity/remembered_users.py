@@ -1,6 +1,6 @@
-"""Users that requests have shown before, by the requests' raw Cookie header.
+"""A cache of users by the raw Cookie header of their requests.
 
-Bounded in entries and in characters; the least used one goes first.
+It is bounded in entries and in characters; the least recently used one is dropped first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RememberedUsers:
         return len(self._found)
 
     def get(self, cookies: str, now: float) -> FoundUser | None:
-        """The user of `cookies`, None when not known or no longer good at `now`."""
+        """The user of `cookies`, None when unknown or no longer valid at `now`."""
         found = self._found.get(cookies)
         if found is None:
             return None
@@ -44,7 +44,7 @@ class RememberedUsers:
             self._forget(next(iter(self._found)))
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all users."""
         self._found.clear()
         self._chars = 0
 

@@ -1,4 +1,4 @@
-"""Where a browser goes after a sign-in: a path of our own, never another site."""
+"""Where a browser goes after a sign-in: a path of this service, never another site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OWN_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
 def own_path(text: str) -> str:
-    """The path that `text` names; `/` for anything that is no path of this service.
+    """The path that `text` names; `/` when it is not a path of this service.
 
     >>> own_path("/outbox"), own_path("//elsewhere.example"), own_path("https://elsewhere.example")
     ('/outbox', '/', '/')

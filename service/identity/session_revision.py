@@ -1,7 +1,7 @@
-"""Which of a user's sessions have been ended: one revision for each user, kept in the store.
+"""Ends all sessions of a user: one revision for each user, kept in the store.
 
-A session holds its user's revision of when it began and ends when that changes. The revision is
-remembered for as long as no process saves a scope, so that looking at a session costs no query.
+A session keeps the revision of its start and ends when the user's revision changes. Revisions are
+cached until any process saves a scope, so that checking a session needs no query.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_REMEMBERED = 10_000
 
 
 class Scopes(Protocol):
-    """Where small values of users are stored: each scope holds one object for each of its ids."""
+    """Where small values of users are stored: one object for each id in a scope."""
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """The object, None when never set. Raises OutboxUnavailableError."""
@@ -28,12 +28,12 @@ class Scopes(Protocol):
 
     @property
     def scope_revision(self) -> int:
-        """A number that has grown when any process saved a scope; reading it costs nothing."""
+        """A number that grows when any process saves a scope; cheap to read."""
         ...
 
 
 class SessionRevisions:
-    """The revisions of users' sessions over the stored scopes."""
+    """Reads and changes the revisions of users."""
 
     def __init__(self, scopes: Scopes) -> None:
         self._scopes = scopes
@@ -42,7 +42,7 @@ class SessionRevisions:
 
     @property
     def generation(self) -> int:
-        """A number that has grown when any revision may have changed."""
+        """A number that grows when any revision may have changed."""
         return self._scopes.scope_revision
 
     async def current(self, owner: str) -> str:

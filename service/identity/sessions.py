@@ -1,9 +1,9 @@
-"""Who is asking: the user of a request, whichever sign-in made the session.
+"""Finds the user of a request, whichever sign-in made the session.
 
 Sessions are looked for in a fixed order: the service's own cookie, the cookies of each reader
-(next-auth 4, Auth.js 5), then a bearer token. So a cookie always decides before a token, whether it
-is remembered or not. Only authentic sessions of cookies are remembered, each no longer than it is
-good without being looked at again, and none past a change of the session revisions.
+(next-auth 4, Auth.js 5), then a bearer token. So a cookie always counts before a token, cached or
+not. Only authentic cookie sessions are cached, each no longer than it is valid without a renewal,
+and none beyond a change of the session revisions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BEARER = "bearer"
 
 
 class Reader(Protocol):
-    """Reads sessions that another application's sign-in made."""
+    """Reads sessions that another application made."""
 
     def from_cookies(self, cookies: Mapping[str, str]) -> FoundUser | None:
         """The user of the session among `cookies`, None without an authentic one."""
@@ -44,9 +44,9 @@ class Reader(Protocol):
 
 
 class SessionStorage(AbstractStorage):
-    """aiohttp-session storage over all kinds of session, in their order.
+    """aiohttp-session storage for every kind of session, in their order.
 
-    A changed session is saved as an own cookie; an emptied one removes every kind of cookie.
+    A changed session is saved as the service's own cookie. An emptied one removes every cookie.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SessionStorage(AbstractStorage):
         self._revisions = revisions
 
     async def load_session(self, request: web.Request) -> Session:
-        """The first authentic session; a new, empty one when there is none."""
+        """The first authentic session, an empty one when there is none."""
         session = await self._own.load_session(request)
         if not session.empty:
             signed_in = session["session"]
@@ -100,7 +100,7 @@ class SessionStorage(AbstractStorage):
 
 
 class Sessions:
-    """The users of requests, signing in and signing out. `middleware()` must be installed."""
+    """Finds users, signs them in and out. Needs its `middleware()` installed."""
 
     def __init__(
         self,
@@ -119,8 +119,8 @@ class Sessions:
         self._generation = revisions.generation
 
     def middleware(self) -> Middleware:
-        """The aiohttp-session middleware over all kinds of session, to be installed once."""
-        # aiohttp-session names its request keys by plain strings; aiohttp warns of it.
+        """The aiohttp-session middleware for every kind of session; install it once."""
+        # aiohttp-session uses plain strings as request keys; aiohttp warns about that.
         warnings.filterwarnings("ignore", category=web.NotAppKeyWarning, module=r"aiohttp_session$")
         return aiohttp_session.session_middleware(self._storage)
 
@@ -145,7 +145,7 @@ class Sessions:
         return user
 
     async def sign_in(self, request: web.Request, user: User) -> None:
-        """Start a new session for `user`; nothing of an earlier session is kept.
+        """Start a new session for `user` and drop an earlier one.
 
         Raises InvalidFieldError when the user does not fit into a cookie, OutboxUnavailableError.
         """
@@ -155,9 +155,10 @@ class Sessions:
         session["user"] = user
 
     async def sign_out(self, request: web.Request, *, everywhere: bool = False) -> None:
-        """End the session: the answer removes every session cookie that the request brought.
+        """End the session: the answer removes every session cookie of the request.
 
-        `everywhere` ends all own sessions of its user. Raises OutboxUnavailableError.
+        `everywhere` ends all of the service's own sessions of this user. Raises
+        OutboxUnavailableError.
         """
         session = await aiohttp_session.get_session(request)
         user: User | None = session.get("user")

@@ -1,7 +1,7 @@
-"""A value that a neighbour publishes: fetched once for all who wait, and kept for a while.
+"""A published value that is fetched once for all waiting callers, and cached for a while.
 
-A fetch that fails is not repeated for some seconds: who asks meanwhile gets the failure at once. A
-waiter that is cancelled leaves the fetch to the others.
+A failed fetch is not repeated for some seconds: callers get the failure at once. A cancelled caller
+leaves the fetch to the others.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _Value = TypeVar("_Value")
 
 
 class SharedValue(Generic[_Value]):
-    """The value that `fetch` gives, fetched again when it is older than `fresh_seconds`.
+    """The result of `fetch`, fetched again when it is older than `fresh_seconds`.
 
-    `fetch` raises ProviderUnavailableError and bounds its own time.
+    `fetch` raises ProviderUnavailableError and has its own time limit.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class SharedValue(Generic[_Value]):
         self._fetching: asyncio.Task[_Value] | None = None
 
     async def get(self) -> _Value:
-        """The value, fetched when needed. Raises ProviderUnavailableError."""
+        """The value, fetched if needed. Raises ProviderUnavailableError."""
         if self._value is not None and self._clock() - self._fetched_at <= self._fresh_seconds:
             return self._value
         return await self._shared_fetch()
 
     async def renewed(self, every_seconds: float) -> _Value | None:
-        """The value fetched again, None when that was done in the last `every_seconds`.
+        """The value, fetched again. None when it was fetched in the last `every_seconds`.
 
         Raises ProviderUnavailableError.
         """
@@ -80,4 +80,4 @@ class SharedValue(Generic[_Value]):
     def _end(self, task: asyncio.Task[_Value]) -> None:
         self._fetching = None
         if not task.cancelled():
-            task.exception()  # retrieved here too: every waiter may have left
+            task.exception()  # every waiting caller may have left

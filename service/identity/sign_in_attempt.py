@@ -1,7 +1,7 @@
-"""A sign-in that a browser has begun at the identity provider and not yet finished.
+"""A sign-in that a browser has started at the identity provider.
 
-It lives in the browser alone, in an encrypted cookie of ten minutes, so that only the browser that
-began can finish. Beginning again replaces it.
+It is kept in an encrypted cookie for ten minutes, so that only the browser that started it can
+finish it. A new start replaces it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_COOKIE_CHARS = 4096
 
 
 class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
-    """What the browser must bring back, and where it goes then: always a path of our own."""
+    """What the browser must send back, and the path of this service where it goes then."""
 
     state: str
     nonce: str
@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder(SignInAttempt)
 
 
 def begin_attempt(redirect_uri: str, return_to: str) -> SignInAttempt:
-    """A new attempt with secrets of its own; a `return_to` that is no path of ours becomes `/`."""
+    """A new attempt with new secrets. A `return_to` to another site becomes `/`."""
     return SignInAttempt(
         state=secrets.token_urlsafe(32),
         nonce=secrets.token_urlsafe(32),
@@ -48,7 +48,7 @@ def begin_attempt(redirect_uri: str, return_to: str) -> SignInAttempt:
 
 
 class AttemptCookie:
-    """The cookie that holds an attempt, under the secrets of the session cookie."""
+    """The cookie of an attempt, under the secrets of the session cookie."""
 
     def __init__(
         self, secrets: Sequence[str], *, secure: bool, clock: Callable[[], float] = time.time
@@ -59,7 +59,7 @@ class AttemptCookie:
         self._clock = clock
 
     def save(self, response: web.StreamResponse, attempt: SignInAttempt) -> None:
-        """Give the attempt to the browser."""
+        """Store the attempt in the browser."""
         sealed = self._fernets[0].encrypt_at_time(_encode(attempt), int(self._clock()))
         response.set_cookie(
             self._name,

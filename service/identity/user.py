@@ -1,4 +1,4 @@
-"""Who is asking: the one value that every sign-in ends in."""
+"""The user of a request: the value that every sign-in results in."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MAX_TEXT_CHARS = 1024
 class User(msgspec.Struct, frozen=True, gc=False):
     """A signed-in person.
 
-    `issuer` says whose id it is: equal ids of two issuers are two people. It holds no space. `id`
-    is unique and stable for its issuer. `email_verified` is true only where the identity provider
-    says so; it alone makes `email` good enough to recognise an operator. None means "not known".
+    Equal ids of two issuers are two people. `issuer` has no space. `id` is unique and stable for
+    its issuer. `email_verified` is true only where the identity provider says so; without it
+    `email` recognises no operator. None means "not known".
     """
 
     issuer: str
@@ -36,7 +36,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
 
 
 class FoundUser(msgspec.Struct, frozen=True, gc=False):
-    """The user of an authentic session, which is good until so many wall seconds."""
+    """The user of an authentic session, and the wall seconds until which it is valid."""
 
     user: User
     good_until: float
@@ -45,11 +45,10 @@ class FoundUser(msgspec.Struct, frozen=True, gc=False):
 def user_from_claims(
     claims: Mapping[str, object], *, issuer: str, id_claims: tuple[str, ...]
 ) -> User | None:
-    """The user of `issuer` that verified claims name; None without a usable id.
+    """The user of `issuer` in verified claims, None without a usable id.
 
-    The first usable one of `id_claims` counts.
-
-    An id is 1 to 255 printable characters, or an integer; claims of the wrong type are not known.
+    The first usable one of `id_claims` counts. An id is 1 to 255 printable characters, or an
+    integer. Claims of a wrong type count as not known.
     """
     user_id = next(filter(None, (_id(claims.get(name)) for name in id_claims)), None)
     if user_id is None:
@@ -74,5 +73,5 @@ def _id(value: object) -> str | None:
 def _text(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT_CHARS:
         return None
-    # Half of a surrogate pair, which JavaScript strings may hold, has no UTF-8.
+    # JavaScript strings may contain half of a surrogate pair, which has no UTF-8.
     return value.encode("utf-8", "replace").decode()

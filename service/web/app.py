@@ -1,7 +1,7 @@
-"""The web application: which resources it has, and what stands before them.
+"""Builds the web application from its resources.
 
-Order of what a request passes: the error middleware (request id, errors, log line), preflights of
-allowed origins, sessions, the handler. The table of endpoints is the API's description.
+A request passes the error middleware (request id, errors, log line), preflights of allowed origins,
+sessions, and the handler, in this order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Resource(Protocol):
         ...
 
     def endpoints(self) -> Iterable[Endpoint]:
-        """What the API's description says of them."""
+        """What the API's description says about them."""
         ...
 
 

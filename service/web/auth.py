@@ -1,4 +1,4 @@
-"""Who may pass: the session of a request, that no other site caused it, and how often."""
+"""Checks a request's session, its origin and its user's rate."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ _Body = TypeVar("_Body")
 async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) -> _Body:
     """The body, at most 64 KiB, as the decoder's type.
 
-    Raises JsonRequiredError, BodyTooLargeError, InvalidJsonError for what is no JSON object, and
-    InvalidFieldError for an object that is not of the type.
+    Raises JsonRequiredError, BodyTooLargeError, InvalidJsonError unless it is a JSON object, and
+    InvalidFieldError for an object of another type.
     """
     body = await read_json_bytes(request, max_bytes=MAX_BODY_BYTES)
     check_utf8(body)
@@ -52,7 +52,7 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
 
 
 def check_utf8(body: bytes) -> None:
-    """Raise InvalidJsonError for what is not UTF-8; decoders look only at what they need."""
+    """Raise InvalidJsonError unless it is UTF-8. Decoders check only what they use."""
     if body.isascii():
         return
     try:

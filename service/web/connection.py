@@ -1,8 +1,7 @@
 """One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
 
-aiohttp answers a request that it can't parse in plain text, before any middleware, and both its
-answer and its log line quote the request, a session cookie for example. The invariant: neither
-holds input here.
+aiohttp answers a request that it can't parse in plain text, before any middleware. Its answer and
+its log line quote the request, for example a session cookie. Here neither may contain input.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **options)
         self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
         self._parser = self._requests
-        # The parser pauses at as many requests as make the connection pause its reading.
+        # The parser pauses at the number of requests at which the connection stops reading.
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
@@ -70,7 +69,7 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Read; during a stop also the rest of a body in progress, which aiohttp drops."""
+        """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
         if self._close or self._force_close:
             if self._request_in_progress and self._requests is not None:
                 self._requests.feed_data(data)
@@ -79,13 +78,13 @@ class Connection(web.RequestHandler):
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the timer, and drop the parser, which refers to this connection."""
+        """Stop the timer and drop the parser, which refers to this connection."""
         self._stop_head_timer()
         self._requests = None
         super().connection_lost(exc)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
-        """Wait for a request in progress, not for a client that still sends a refused body."""
+        """Wait for a request in progress, but not for a client that still sends a refused body."""
         task = self._task_handler
         if not self._request_in_progress and not self._messages and task is not None:
             self._force_close = True
@@ -99,7 +98,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what failed outside of the application; it closes the connection."""
+        """The answer to an error outside of the application; it closes the connection."""
         del message  # quotes the request
         request_id = str(uuid_utils.uuid7())
         if status >= _SERVER_FAULT:
@@ -118,7 +117,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **details: Any) -> None:
-        """Log, but for a body that turned out to be broken after its request was answered."""
+        """Log an exception, except for a body that breaks after its request was answered."""
         if not isinstance(details.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **details)
 

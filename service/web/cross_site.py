@@ -1,9 +1,9 @@
-"""Other sites: which requests of theirs are refused, and which origins may read our answers.
+"""Which requests of other sites are refused, and which origins may read the answers.
 
-Browsers alone send `Origin` and `Sec-Fetch-Site`, and no page can change either; so a request
-without them does not come from a page and passes. The own origin is what the Host header names, or
+Only browsers send `Origin` and `Sec-Fetch-Site`, and no page can change them. So a request without
+them does not come from a page and passes. The service's own origin is in the Host header, or in
 X-Forwarded-Host and X-Forwarded-Proto of a trusted proxy. Where clients use https, an http origin
-is another site: whoever is between can write its pages.
+is another site, because an eavesdropper can write its pages.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _EXPOSED = "Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 
 
 class CrossSite:
-    """The rule for requests from other sites. `allowed_origins` are trusted like the own one.
+    """The rule for requests from other sites.
 
-    With `secure` clients use https only.
+    `allowed_origins` are trusted like the service's own. With `secure`, clients use https only.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class CrossSite:
         self._proxies = proxies or Proxies()
 
     def install(self, app: web.Application) -> None:
-        """Answer preflights and let the allowed origins read answers; nothing without any.
+        """Answer preflights and let the allowed origins read answers, if there are any.
 
-        Preflights of others are refused with CrossSiteRequestError, so the middleware that turns
-        errors into answers must be installed before.
+        Preflights of other origins raise CrossSiteRequestError, so install the error middleware
+        before.
         """
         if self._allowed:
             app.middlewares.append(self._preflight)

@@ -1,7 +1,7 @@
-"""From an error to its answer: the one place where HTTP status codes stand beside errors.
+"""Turns errors into answers: the only place that maps errors to HTTP status codes.
 
-Every failure has one form, `{"status": "error", "code": …, "error": …}`. The invariant: no answer
-holds input, a stack trace or a cause.
+Every failure has the form `{"status": "error", "code": …, "error": …}`. No answer may contain
+input, a stack trace or a cause.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _REFUSALS: dict[type[web.HTTPException], type[errors.RefusedError]] = {
     web.HTTPRequestEntityTooLarge: errors.BodyTooLargeError,
     web.HTTPExpectationFailed: errors.ExpectationFailedError,
 }
-# Codes that no endpoint raises: of requests that can't be parsed, and of faults.
+# Codes that no endpoint raises: for requests that can't be parsed, and for faults.
 SERVER_CODES = {
     **{
         kind.code: (STATUS[kind], str(kind()))
@@ -90,7 +90,7 @@ def error_response(error: errors.RefusedError | errors.OutboxUnavailableError) -
 
 
 def refusal_of(error: web.HTTPException) -> errors.RefusedError:
-    """Our refusal for one of aiohttp's: an unknown path, a wrong method, an unknown Expect."""
+    """The refusal for an error of aiohttp: an unknown path, a wrong method, an unknown Expect."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         return errors.MethodNotAllowedError(allowed=sorted(error.allowed_methods))
     refusal = _REFUSALS.get(type(error), errors.MalformedRequestError)

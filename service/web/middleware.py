@@ -33,7 +33,7 @@ _log = structlog.get_logger("service.web")
 def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Middleware:
     """The middleware. A client's own request id is kept when it is a plain token.
 
-    With `pages`, a person in a browser gets an error as a page.
+    With `pages`, a browser gets an error as a page.
     """
 
     @web.middleware
@@ -68,7 +68,7 @@ def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Mid
 def _refusal(
     error: Exception, request: web.Request
 ) -> RefusedError | OutboxUnavailableError | None:
-    """What the client is told of `error`; None for a fault of the service. Raises redirects."""
+    """The refusal for `error`, None for a fault of the service. Raises redirects."""
     if isinstance(error, RefusedError | OutboxUnavailableError):
         return error
     if isinstance(error, web.HTTPException):
@@ -78,12 +78,12 @@ def _refusal(
     if isinstance(error, web.RequestPayloadError):
         return InvalidJsonError()
     if isinstance(error, ConnectionError) and request.transport is None:
-        return BodyTimeoutError()  # the client has gone in the middle of its body
+        return BodyTimeoutError()  # the client left in the middle of its body
     return None
 
 
 def _is_quiet(request: web.Request, response: web.StreamResponse) -> bool:
-    """Whether the request is a probe that went well, which says nothing new."""
+    """Whether the request is a successful probe, which is not worth a log line."""
     return request.path in _PROBES and response.status < web.HTTPBadRequest.status_code
 
 

@@ -1,8 +1,7 @@
-"""Where a request comes from: a program on this machine, or elsewhere.
+"""Whether a request comes from a program on this machine.
 
-A reverse proxy on this machine makes every peer look local, and a page elsewhere can point a name
-of its own at 127.0.0.1. So a local request has a loopback peer, a loopback Host and no header that
-a proxy adds.
+A reverse proxy on this machine makes every peer look local, and a page elsewhere can point its own
+name at 127.0.0.1. So a local request has a loopback peer, a loopback Host and no proxy header.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _BEARER = "Bearer "
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether a program on this machine made the request, without a proxy, and named this host."""
+    """Whether a program on this machine made the request, without a proxy, to a loopback name."""
     return (
         is_loopback_address(request.remote or "")
         and is_for_loopback(request)
@@ -28,7 +27,7 @@ def is_local(request: web.Request) -> bool:
 
 
 def is_for_loopback(request: web.Request) -> bool:
-    """Whether the Host header names this machine as seen from itself."""
+    """Whether the Host header is a loopback name."""
     try:
         host = URL(f"http://{request.host}").host or ""
     except ValueError:
@@ -37,9 +36,9 @@ def is_for_loopback(request: web.Request) -> bool:
 
 
 def check_metrics_access(request: web.Request, token: str | None) -> None:
-    """Let local requests and bearers of `token` read the metrics; None means no token.
+    """Raise MetricsTokenRequiredError unless the request is local or has `token`.
 
-    Raises MetricsTokenRequiredError for anyone else.
+    With `token` None only local requests pass.
     """
     if is_local(request):
         return

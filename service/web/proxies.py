@@ -1,7 +1,7 @@
-"""Reverse proxies: whether a request came through one, and what a trusted one says of it.
+"""Whether a request came through a reverse proxy, and what a trusted proxy says about it.
 
-Headers that proxies add are believed only from the addresses in TRUSTED_PROXIES. From anybody else
-they say one thing: that the request did not come straight from a client.
+Proxy headers are believed only from the addresses in TRUSTED_PROXIES. From anyone else they only
+show that the request did not come straight from a client.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ADDED = frozenset(
 
 
 class Proxies:
-    """The trusted proxies, as addresses or networks; this machine's own when None is given."""
+    """The trusted proxies, as addresses or networks. None trusts those on this machine."""
 
     def __init__(self, trusted: Iterable[str] | None = None) -> None:
         self._networks = [ipaddress.ip_network(one) for one in trusted or _LOOPBACK]
@@ -59,14 +59,14 @@ class Proxies:
 
 
 def was_forwarded(request: web.Request) -> bool:
-    """Whether a header says that the request passed a proxy."""
+    """Whether a header shows that the request passed a proxy."""
     return any(
         name.lower() in _ADDED or name.lower().startswith(_PREFIX) for name in request.headers
     )
 
 
 def is_loopback_address(address: str) -> bool:
-    """Whether `address` is this machine as seen from itself."""
+    """Whether `address` is a loopback address."""
     found = _address(address)
     return found is not None and found.is_loopback
 

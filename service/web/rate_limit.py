@@ -1,4 +1,4 @@
-"""How many requests a user may send in a second. Each process counts by itself."""
+"""Limits the requests of a user per second. Each process counts by itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MAX_REMEMBERED = 10_000
 
 
 class RateLimit:
-    """A token bucket for each owner that holds one second's worth, at least one request.
+    """A token bucket for each owner with the tokens of one second, at least one.
 
-    A `per_second` of None is no limit.
+    With `per_second` None there is no limit.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class RateLimit:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def check(self, owner: str) -> None:
-        """Count a request of `owner`. Raises RateLimitedError, which counts nothing."""
+        """Count a request of `owner`. Raises RateLimitedError; a refused request is not counted."""
         if self._per_second is None:
             return
         now, each = self._clock(), 1 / self._per_second

@@ -1,8 +1,8 @@
-"""The parser of one connection's requests, within bounds that hold for anonymous clients too.
+"""Parses the requests of one connection within bounds that hold for anonymous clients too.
 
-aiohttp limits the lines of a head, not the head, and after a fault it parses whatever comes next
-and keeps one error for each piece. The invariant: a connection buffers one head and the framing of
-one body at most, and after the first fault nothing more of it is parsed.
+aiohttp limits each line of a head but not the head. After a fault it keeps parsing and keeps an
+error for each piece. Here a connection buffers at most one head and the framing of one body, and
+nothing is parsed after the first fault.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 class RequestLimits:
     """Bounds of one request in bytes.
 
-    `head` bounds request line and headers together, `header` each line, `framing` everything of a
-    chunked body that is not data: chunk sizes, extensions and trailers.
+    `head` bounds request line and headers together, `header` each line, `framing` the chunk sizes,
+    extensions and trailers of a chunked body.
     """
 
     head: int = 64 * 1024
@@ -45,10 +45,10 @@ class FramingSizeError(HttpProcessingError):
 
 
 class BoundedParser(HttpRequestParser):
-    """Parses requests. It never raises: a fault is the last message that it gives.
+    """Parses requests. It never raises: a fault is its last message.
 
-    `has_ended` says that nothing more is parsed: after a fault, after `end()`, and after a request
-    that asks for another protocol, which is answered and closes the connection.
+    `has_ended` is true after a fault, after `end()`, and after a request for another protocol,
+    which is answered and closes the connection.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class BoundedParser(HttpRequestParser):
         self.has_ended = True
 
     def feed_data(self, data: bytes, *_: Any) -> tuple[Any, bool, bytes]:
-        """The requests whose heads `data` completes, and never an upgraded protocol."""
+        """The requests whose heads `data` completes; never an upgraded protocol."""
         parsed: Parsed = []
         while not self.has_ended:
             try:
@@ -95,7 +95,7 @@ class BoundedParser(HttpRequestParser):
         return parsed, False, b""
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """What may be parsed now, and the rest."""
+        """The part of `data` that may be parsed now, and the rest."""
         if not self._body.is_eof():
             return data, b""
         room = self._limits.head - self._head_bytes
@@ -121,7 +121,7 @@ class BoundedParser(HttpRequestParser):
         self.end()
         if self._body.is_eof():
             return [(_ErrInfo(400, error, ""), EMPTY_PAYLOAD)]
-        # The request has been handed out: whoever reads its body learns of the fault there. The
+        # The request is with its handler, which learns of the fault when it reads the body. The
         # exception comes before the end, so that nobody takes the body for a whole one.
         self._body.set_exception(RequestPayloadError("The body is not framed as HTTP."))
         self._body.feed_eof()

@@ -1,6 +1,6 @@
-"""The headers that tell browsers how little our answers may do.
+"""The headers that limit what browsers do with an answer.
 
-Every answer gets them; an answer that sets one itself keeps its own. Pages of ours name their
+Every answer gets them; an answer that sets one itself keeps its own. The service's pages name their
 inline scripts and styles by digest, so that nothing else runs in them.
 """
 
@@ -25,14 +25,14 @@ _HTTPS_HEADERS = {**_HEADERS, "Strict-Transport-Security": "max-age=31536000"}
 
 
 def security_headers(*, secure: bool) -> dict[str, str]:
-    """The headers of every answer; with `secure` browsers are told to stay on https."""
+    """The headers of every answer. With `secure`, browsers must stay on https."""
     return _HTTPS_HEADERS if secure else _HEADERS
 
 
 def page_policy(*inline: str, forms: bool = False) -> str:
-    """The Content-Security-Policy of a page of ours with these inline scripts and styles.
+    """The Content-Security-Policy of a page with these inline scripts and styles.
 
-    With `forms` it may post forms to us.
+    With `forms` the page may post forms to the service.
     """
     digests = " ".join(f"'sha256-{_digest(text)}'" for text in inline) or "'none'"
     return (

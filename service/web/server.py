@@ -1,8 +1,8 @@
-"""The HTTP server under the application: its limits, and how many posts run at once.
+"""The HTTP server of the application: its limits, and how many posts run at once.
 
-Of many simultaneous posts some run and the others wait in their order, so that each holds no more
-than what aiohttp has read of it. A post waits for a moment only: those that run may be waiting for
-a neighbour that hangs.
+Of many simultaneous posts some run and the others wait in order. A waiting post needs no more
+memory than aiohttp's. It waits for a moment only, because the running ones may wait for a neighbour
+that hangs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MAX_CONCURRENT_POSTS = 256
 class ServerPolicy:
     """How the server treats its clients.
 
-    A connection without a request is closed after `keep_alive_seconds`, which is longer than
-    proxies keep theirs; a head that has begun is complete after `head_seconds`. A stop waits
-    `shutdown_seconds` for requests in progress. A post waits `post_wait_seconds` for one of
-    `concurrent_posts` slots and then runs without one.
+    A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
+    theirs. A head must be complete within `head_seconds`. A stop waits `shutdown_seconds` for
+    requests in progress. A post waits `post_wait_seconds` for one of `concurrent_posts` slots, then
+    runs without one.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -102,7 +102,7 @@ class _Server(web.Server):
         try:
             return await self._handler(request)  # type: ignore[no-any-return]
         except web.HTTPException as error:
-            # Raised outside of every middleware, for an Expect header that is not known.
+            # Raised outside of every middleware, for an unknown Expect header.
             refusal = refusal_of(error)
             self._recorder.count("refused", code=refusal.code)
             response = error_response(refusal)
@@ -113,7 +113,7 @@ class _Server(web.Server):
                 self._slots.release()
 
     async def _slot(self) -> bool:
-        """Whether a slot became free in time, which is then held."""
+        """Take a slot if one is free in time; yields whether it is taken."""
         if not self._slots.locked():
             return await self._slots.acquire()
         try:
@@ -124,5 +124,5 @@ class _Server(web.Server):
 
 
 def _is_whole_post(request: web.BaseRequest) -> bool:
-    """Whether the whole body has arrived: a slow client holds no slot."""
+    """Whether the whole body has arrived. A slow client takes no slot."""
     return request.method == hdrs.METH_POST and request.content.is_eof()
