@@ -7,7 +7,8 @@ its log line quote the request, for example a session cookie. Here neither may c
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 import uuid_utils
@@ -36,6 +37,8 @@ from service.web.security_headers import security_headers
 
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
 
+_Result = TypeVar("_Result")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -46,7 +49,7 @@ class HeadSecondsError(HttpProcessingError):
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time."""
 
-    __slots__ = ("_head_seconds", "_head_timer", "_recorder", "_requests")
+    __slots__ = ("_head_seconds", "_head_timer", "_on_lost", "_recorder", "_requests")
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Connection(web.RequestHandler):
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
+        self._on_lost: list[Callable[[], object]] = []
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -78,10 +82,17 @@ class Connection(web.RequestHandler):
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the timer and drop the parser, which refers to this connection."""
+        """Stop the timer, drop the parser, which refers to this connection, and tell who asked."""
         self._stop_head_timer()
+        for callback in self._on_lost:
+            callback()
+        self._on_lost.clear()
         self._requests = None
         super().connection_lost(exc)
+
+    def when_lost(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the client has gone."""
+        self._on_lost.append(callback)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for a request in progress, but not for a client that still sends a refused body."""
@@ -140,6 +151,21 @@ class Connection(web.RequestHandler):
         self._messages.append((_ErrInfo(408, HeadSecondsError(), ""), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `work` returns; it is cancelled when the client goes, which raises ConnectionError."""
+    task = asyncio.ensure_future(work)
+    connection = request.protocol
+    if isinstance(connection, Connection):
+        connection.when_lost(task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.cancel()
+        if request.transport is None:
+            raise ConnectionError("The client has gone.") from None
+        raise
 
 
 def _refusal(fault: BaseException | None) -> RefusedError:

@@ -92,8 +92,8 @@ async def test_no_secret_and_no_cookie_is_logged(browser: Browser, development: 
     await browser.sign_in("ada")
     cookie = next(iter(browser.http.cookie_jar)).value
     await browser.post()
-    await browser.ask("GET", f"/healthz?token={cookie}")
-    await development.said('"/healthz"')
+    await browser.ask("GET", f"/auth/session?token={cookie}")
+    await development.said('"/auth/session"')
     logged = "".join(development.lines)
     assert cookie[:20] not in logged
     assert SECRET not in logged

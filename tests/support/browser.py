@@ -80,8 +80,8 @@ class Browser:
     async def run(self, script: str) -> Any:
         return await self._post("execute/sync", {"script": script, "args": []})
 
-    async def add_cookie(self, name: str, value: str) -> None:
-        cookie = {"name": name, "value": value, "path": "/", "httpOnly": True}
+    async def add_cookie(self, name: str, value: str, *, secure: bool = False) -> None:
+        cookie = {"name": name, "value": value, "path": "/", "httpOnly": True, "secure": secure}
         await self._post("cookie", {"cookie": cookie})
 
     async def fill(self, selector: str, text: str) -> None:

@@ -45,11 +45,14 @@ class ForgedProvider:
         self.metadata: dict[str, Any] = {}
         self.userinfo: dict[str, Any] = {}
         self.hangs = False
+        self.waiting = 0
+        self.odd_keys: list[dict[str, Any]] = [{"kty": "AKP", "kid": "from-the-future"}]
         self.token_status = 200
         self.token_location = ""
         self.token_body: bytes | None = None
         self.codes: dict[str, dict[str, str]] = {}
         self.requests: list[str] = []
+        # Handlers of a TestServer end when their client goes: `waiting` counts who still waits.
         self._server = TestServer(self._app())
 
     async def __aenter__(self) -> Self:
@@ -87,8 +90,7 @@ class ForgedProvider:
 
     async def _discovery(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
-        if self.hangs:
-            await asyncio.Event().wait()
+        await self._hang()
         return web.json_response(
             {
                 "issuer": self.issuer,
@@ -104,8 +106,15 @@ class ForgedProvider:
     async def _jwks(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
         public = self.published.as_dict(private=False)
-        odd = {"kty": "AKP", "kid": "from-the-future"}
-        return web.json_response({"keys": [odd, {**public, "use": "sig"}]})
+        return web.json_response({"keys": [*self.odd_keys, {**public, "use": "sig"}]})
+
+    async def _hang(self) -> None:
+        if self.hangs:
+            self.waiting += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting -= 1
 
     async def _userinfo(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Bearer access":
@@ -118,6 +127,7 @@ class ForgedProvider:
             headers = {"Location": self.token_location} if self.token_location else {}
             body = self.token_body or b""
             return web.Response(body=body, status=self.token_status, headers=headers)
+        await self._hang()
         form = await request.post()
         basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         if request.headers.get("Authorization") != f"Basic {basic}":

@@ -8,6 +8,7 @@ from service.errors import ProviderUnavailableError, SignInFailedError
 from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
+from service.web.connection import while_connected
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter, ResponseHeader
 from service.web.proxies import Proxies
 
@@ -79,7 +80,7 @@ class OidcResource:
         """Send the browser to the provider; `returnTo` is a path of ours to come back to."""
         redirect_uri = f"{self._origin(request)}{_CALLBACK}"
         attempt = begin_attempt(redirect_uri, request.query.get("returnTo", "/"))
-        answer = _redirect(await self._oidc.begin(attempt))
+        answer = _redirect(await while_connected(request, self._oidc.begin(attempt)))
         self._cookie.save(answer, attempt)
         return answer
 
@@ -88,7 +89,7 @@ class OidcResource:
         attempt = self._cookie.load(request)
         if attempt is None:
             raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
-        user = await self._oidc.finish(attempt, request.query)
+        user = await while_connected(request, self._oidc.finish(attempt, request.query))
         await self._sessions.sign_in(request, user)
         answer = _redirect(attempt.return_to)
         self._cookie.clear(answer)

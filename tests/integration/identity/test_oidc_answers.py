@@ -31,6 +31,23 @@ class TestTheKeys:
         assert provider.requests.count("/jwks") == 2
         assert provider.requests.count("/.well-known/openid-configuration") == 1
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"kty": "RSA", "n": "AQAB"},
+            {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+            {"kty": "EC", "crv": "unknown", "x": "AA", "y": "AA"},
+            {"kty": "OKP", "crv": "Ed25519", "x": 7},
+        ],
+        ids=str,
+    )
+    async def test_a_key_that_can_not_be_read_does_not_spoil_the_others(
+        self, browser, provider, odd
+    ):
+        provider.odd_keys = [odd]
+        answer = await browser.finish(provider, await browser.begin())
+        assert answer.status == 302
+
 
 class TestTheProvider:
     @pytest.mark.parametrize(

@@ -151,6 +151,26 @@ class TestTheToken:
         await browser.finish(provider, await browser.begin())
         assert (await browser.user())["email"] == "ada@example.com"
 
+    @pytest.mark.parametrize(
+        ("signed", "told", "verified"),
+        [
+            ({"email": ..., "email_verified": True}, {"email": "root@example.com"}, False),
+            (
+                {"email": ..., "email_verified": False},
+                {"email": "a@b", "email_verified": True},
+                True,
+            ),
+            ({"email_verified": ...}, {"email": "root@example.com", "email_verified": True}, False),
+        ],
+        ids=str,
+    )
+    async def test_an_email_and_its_verification_come_from_one_answer(
+        self, browser, provider, signed, told, verified
+    ):
+        provider.claims, provider.userinfo = signed, {"sub": "ada", **told}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["emailVerified"] is verified
+
     async def test_a_userinfo_of_somebody_else_is_refused(self, browser, provider):
         provider.claims = {"email": ...}
         for info in ({"sub": "eve", "email": "root@example.com"}, {"email": "root@example.com"}):

@@ -1,0 +1,81 @@
+"""A provider that hangs: nobody waits longer than the limit, and nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import ClientSession, CookieJar, web
+from yarl import URL
+
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.oidc import OidcSignIn
+from service.identity.oidc_provider import OidcProvider
+from service.identity.sessions import Sessions
+from service.identity.sign_in_attempt import AttemptCookie
+from service.observe.recorder import NullRecorder
+from service.web.middleware import error_middleware
+from service.web.resources.oidc import OidcResource
+from service.web.server import HttpServer
+from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
+from tests.support.memory_scopes import revisions
+from tests.support.storage import eventually
+
+
+@pytest.fixture
+async def start(provider):
+    """Starts the service, whose sign-ins are answered within `seconds`; gives its address."""
+    running = []
+
+    async def start(seconds: float) -> str:
+        http = ClientSession()
+        oidc = OidcSignIn(
+            OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http, timeout_seconds=30),
+            user_issuer=provider.issuer,
+            answer_seconds=seconds,
+        )
+        sessions = Sessions(CookieSessionStorage(["secret"], secure=False), revisions=revisions())
+        cookie = AttemptCookie(["secret"], secure=False)
+        middlewares = [error_middleware(NullRecorder()), sessions.middleware()]
+        app = web.Application(middlewares=middlewares)
+        app.add_routes(OidcResource(oidc, sessions, cookie, secure=False).routes())
+        server = HttpServer(app, NullRecorder())
+        await server.setup()
+        await web.TCPSite(server, "127.0.0.1", 0).start()
+        running.append((server, http))
+        return f"http://127.0.0.1:{server.addresses[0][1]}"
+
+    yield start
+    for server, http in running:
+        await http.close()
+        await server.cleanup()
+
+
+async def test_sign_ins_at_a_provider_that_hangs_are_answered_together(start, provider):
+    provider.hangs = True
+    url = await start(0.3)
+    async with ClientSession() as http, asyncio.timeout(10):
+        answers = await asyncio.gather(
+            *(http.get(f"{url}/auth/login", allow_redirects=False) for _ in range(40))
+        )
+        assert [answer.status for answer in answers] == [503] * 40
+        assert (await answers[0].json())["code"] == "provider_unavailable"
+        assert answers[0].headers["Retry-After"] == "5"
+    assert provider.requests == ["/.well-known/openid-configuration"]
+
+
+async def test_a_client_that_leaves_is_forgotten(start, provider):
+    url = await start(30)
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as http:
+        async with http.get(f"{url}/auth/login", allow_redirects=False) as answer:
+            state = URL(answer.headers["Location"]).query["state"]
+        provider.hangs = True
+        query = {"code": "x", "state": state, "iss": provider.issuer}
+        leaving = asyncio.create_task(http.get(f"{url}/auth/callback", params=query))
+        await eventually(lambda: _value(provider), lambda waiting: waiting == 1)
+        leaving.cancel()
+    await eventually(lambda: _value(provider), lambda waiting: waiting == 0)
+
+
+async def _value(provider) -> int:
+    return provider.waiting
