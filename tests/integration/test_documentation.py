@@ -33,7 +33,8 @@ READ_BY_OTHERS = {
     "OTEL_",
     "INNGEST_",
 }
-CODE_PATH = re.compile(r"`((?:service|tests|docs|deploy|migrations|bench)/[\w./-]+)`")
+FOLDERS = "service|tests|docs|deploy|migrations|bench|clients|examples"
+CODE_PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
 # What the server answers before a request has a handler.
 UNROUTED = {("400", "bad_request"), ("431", "headers_too_large"), ("500", errors.INTERNAL_ERROR)}
 
