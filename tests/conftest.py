@@ -16,7 +16,8 @@ DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE 
 DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
 DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
 DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
-UPDATE outbox_meta SET settings_revision = 0, delivered = 0, dead = 0, sent = 0;
+UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,
+    sent = 0;
 """
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.

@@ -133,17 +133,21 @@ CREATE TABLE outbox_audit (
 );
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
--- settings_revision grows with every change of outbox_settings. delivered, dead and sent count what
--- all changes up to changes_folded left; changes up to changes_trimmed are removed.
+-- settings_revision grows with every change of outbox_settings. pending (with delivering), delivered,
+-- dead and sent count what all changes up to changes_folded left; changes up to changes_trimmed are
+-- removed. The limits are those of the service that was started last.
 CREATE TABLE outbox_meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     inngest_id_prefix bytea NOT NULL CHECK (length(inngest_id_prefix) = 6),
     settings_revision bigint NOT NULL DEFAULT 0,
     changes_folded bigint NOT NULL DEFAULT 0,
     changes_trimmed bigint NOT NULL DEFAULT 0,
+    pending bigint NOT NULL DEFAULT 0,
     delivered bigint NOT NULL DEFAULT 0,
     dead bigint NOT NULL DEFAULT 0,
-    sent bigint NOT NULL DEFAULT 0
+    sent bigint NOT NULL DEFAULT 0,
+    max_pending bigint NOT NULL DEFAULT 1000000,
+    max_pending_per_user bigint NOT NULL DEFAULT 100000
 ) WITH (fillfactor = 50);
 
 -- The first 12 hexadecimal digits of a random UUID are random.
@@ -236,5 +240,166 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'The outbox is sealed: it was moved, or a move into it is not finished.'
         USING ERRCODE = 'object_not_in_prerequisite_state';
+END
+$$;
+
+-- How deep brackets are nested in a JSON text.
+CREATE FUNCTION outbox_depth(given text) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    bracket text;
+    depth integer := 0;
+    deepest integer := 0;
+BEGIN
+    FOREACH bracket IN ARRAY string_to_array(
+        regexp_replace(regexp_replace(given, '"(\\.|[^"\\])*"', '', 'g'), '[^][{}]', '', 'g'), NULL)
+    LOOP
+        depth := depth + CASE WHEN bracket IN ('{', '[') THEN 1 ELSE -1 END;
+        deepest := greatest(deepest, depth);
+    END LOOP;
+    RETURN deepest;
+END
+$$;
+
+-- Puts an event that an application appended into its lane, at the commit of the application's own
+-- transaction: only then is its place in the lane known.
+CREATE FUNCTION outbox_enter() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO outbox_ready (seq, payload_bytes, due_at)
+    SELECT NEW.seq, octet_length(NEW.payload), greatest(clock_timestamp(), due_from)
+    FROM outbox_mark;
+    INSERT INTO outbox_changes (owners, pending) VALUES (ARRAY[NEW.owner], '{1}');
+    PERFORM pg_notify('outbox', 'application rows');
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER outbox_enter AFTER INSERT ON outbox DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (current_setting('outbox.appending', true) = 'yes')
+EXECUTE FUNCTION outbox_enter();
+
+-- Refuses an event when the outbox is full, or its owner has too many events that wait. The limits
+-- are those of the service that was started last.
+CREATE FUNCTION outbox_check_room(wanted_owner text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    meta outbox_meta;
+    waiting bigint;
+    mine bigint;
+BEGIN
+    SELECT * INTO meta FROM outbox_meta;
+    SELECT meta.pending + coalesce(sum(rows), 0),
+           coalesce((SELECT pending FROM outbox_counts WHERE outbox_counts.owner = wanted_owner), 0)
+           + coalesce(sum(rows) FILTER (WHERE u.owner = wanted_owner), 0)
+    INTO waiting, mine
+    FROM outbox_changes AS c, unnest(c.owners, c.pending) AS u (owner, rows)
+    WHERE c.no > meta.changes_folded;
+    IF mine >= meta.max_pending_per_user THEN
+        RAISE EXCEPTION 'too_many_pending: this owner has too many events that wait'
+            USING ERRCODE = 'configuration_limit_exceeded';
+    END IF;
+    IF waiting >= meta.max_pending THEN
+        RAISE EXCEPTION 'outbox_full: too many events wait'
+            USING ERRCODE = 'configuration_limit_exceeded';
+    END IF;
+END
+$$;
+
+-- Makes an event part of the caller's transaction; returns its id. It is sent after the commit, and
+-- never when the transaction is rolled back. `data` is a JSON object. `issuer` with `user_id` is who
+-- the event belongs to, as the service's sign-in names it. The same idempotency_key of the same
+-- owner gives the same event again, and an error for other data.
+CREATE FUNCTION outbox_append(
+    name text,
+    data jsonb,
+    user_id text DEFAULT NULL,
+    issuer text DEFAULT 'database',
+    user_email text DEFAULT NULL,
+    user_name text DEFAULT NULL,
+    idempotency_key text DEFAULT NULL,
+    trace text DEFAULT NULL
+) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    owner text := concat_ws(' ', $4, $3);
+    now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    random bytea := uuid_send(gen_random_uuid());
+    id text;
+    digest bytea := sha256(convert_to($1 || ' ' || $2::text, 'UTF8'));
+    bytes bytea;
+    inserted integer;
+    stored record;
+BEGIN
+    IF $1 IS NULL OR length($1) NOT BETWEEN 1 AND 256 THEN
+        RAISE EXCEPTION 'an event name has 1 to 256 characters'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF lower($1) LIKE 'inngest/%' THEN
+        RAISE EXCEPTION 'event names that start with inngest/ are reserved'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF $2 IS NULL OR jsonb_typeof($2) <> 'object' THEN
+        RAISE EXCEPTION 'the data of an event is a JSON object'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF $4 IS NULL OR $4 !~ '^[^[:space:]]{1,255}$' OR length($3) NOT BETWEEN 1 AND 255 THEN
+        RAISE EXCEPTION 'an issuer has 1 to 255 characters and no space, a user 1 to 255'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF $7 IS NOT NULL AND $7 !~ '^[\x21-\x7e]{1,255}$' THEN
+        RAISE EXCEPTION 'an idempotency key has 1 to 255 visible ASCII characters'
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF outbox_depth($2::text) > 500 THEN
+        RAISE EXCEPTION 'the data of an event is nested deeper than 500 levels'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A UUID of version 7: 48 bits of time, then random ones.
+    random := overlay(random PLACING substring(int8send(now_ms) FROM 3) FROM 1 FOR 6);
+    id := encode(set_bit(set_bit(random, 52, 1), 53, 1), 'hex')::uuid::text;
+    bytes := convert_to(json_build_object(
+        'id', id, 'name', $1, 'ts', now_ms, 'v', '1', 'user',
+        json_build_object('id', $3, 'email', $5, 'name', $6), 'data', $2)::text, 'UTF8');
+    IF octet_length(bytes) > 3145728 THEN
+        RAISE EXCEPTION 'the event is larger than 3 MiB' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM outbox_check_room(owner);
+    PERFORM set_config('outbox.appending', 'yes', true);
+    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+                        idempotency_digest, payload)
+    VALUES (id, $1, owner, coalesce($3, ''), now_ms, $8, $7,
+            CASE WHEN $7 IS NOT NULL THEN digest END, bytes)
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    PERFORM set_config('outbox.appending', '', true);
+    IF inserted = 1 OR $7 IS NULL THEN
+        RETURN id;
+    END IF;
+    SELECT o.event_id, o.idempotency_digest INTO stored
+    FROM outbox AS o WHERE o.owner = concat_ws(' ', $4, $3) AND o.idempotency_key = $7;
+    IF stored.event_id = id OR stored.idempotency_digest = digest THEN
+        RETURN stored.event_id;
+    END IF;
+    RAISE EXCEPTION 'idempotency_key_reused: the key was used for other data'
+        USING ERRCODE = 'unique_violation';
+END
+$$;
+
+-- The functions find the outbox whatever the caller's search_path is. Applications call
+-- outbox.append; in a schema of its own the outbox has it there.
+DO $$
+DECLARE
+    home text := current_schema();
+    parameters text := 'text, jsonb, text, text, text, text, text, text';
+    said text;
+BEGIN
+    FOREACH said IN ARRAY ARRAY['outbox_enter()', 'outbox_refuse()', 'outbox_check_room(text)',
+                                'outbox_append(' || parameters || ')'] LOOP
+        EXECUTE format('ALTER FUNCTION %I.%s SET search_path = %I, pg_temp', home, said, home);
+        EXECUTE format('REVOKE ALL ON FUNCTION %I.%s FROM PUBLIC', home, said);
+    END LOOP;
+    BEGIN
+        IF home = 'public' THEN
+            CREATE SCHEMA IF NOT EXISTS outbox;
+            EXECUTE 'ALTER FUNCTION public.outbox_append(' || parameters || ') SET SCHEMA outbox';
+            ALTER FUNCTION outbox.outbox_append RENAME TO append;
+        ELSE
+            EXECUTE format('ALTER FUNCTION %I.outbox_append RENAME TO append', home);
+        END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE NOTICE 'No schema "outbox" can be made here; applications call outbox_append instead.';
+    END;
 END
 $$;

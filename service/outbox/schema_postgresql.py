@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -13,6 +14,15 @@ ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
 
 # A migration that waits for a table's lock holds up everybody behind it: it gives up instead.
 _LIMITS = "SET LOCAL lock_timeout = '10s'"
+# A role may be called as the schema that applications call, and would find that one first.
+_PIN = """
+SELECT set_config('search_path', relnamespace::regnamespace::text || ', pg_temp', true)
+FROM pg_class WHERE oid = to_regclass('outbox_migrations')
+"""
+# A schema of its own is made by its first migration.
+_SCHEMA = """
+SELECT trim(split_part(current_setting('search_path'), ',', 1), ' "') WHERE current_schema() IS NULL
+"""
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 _HAS_RECORD = "SELECT to_regclass('outbox_migrations') IS NOT NULL"
 _MAKE_RECORD = """
@@ -62,7 +72,10 @@ def _apply_one(connection: psycopg.Connection[Any], migration_id: str, text: str
     with connection.transaction():
         connection.execute(_LOCK, (ADVISORY_LOCK,))
         connection.execute(_LIMITS)
+        connection.execute(_PIN)
         if not connection.execute(_HAS_RECORD).fetchall()[0][0]:
+            for (schema,) in connection.execute(_SCHEMA).fetchall():
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             connection.execute(_MAKE_RECORD)
         elif migration_id in _applied(connection):
             return False

@@ -71,6 +71,12 @@ class PostgresServer:
     def crash(self) -> None:
         self.stop(signal.SIGQUIT)
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the whole server, at once."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("SELECT pg_reload_conf()")
+
     @contextlib.contextmanager
     def database(self, name: str, template: str = "template1") -> Iterator[str]:
         with psycopg.connect(self.url(), autocommit=True) as connection:

@@ -32,13 +32,18 @@ async def fails_soon(outbox: Outbox) -> None:
 
 
 class Posting:
-    """Appends until it is stopped, and remembers what was acknowledged."""
+    """Appends until it is stopped, and remembers what was acknowledged and what refused."""
 
     def __init__(self, outbox: Outbox, *, workers: int = 8) -> None:
         self.accepted: list[str] = []
-        self.failed = 0
+        self.refused: set[str] = set()
         self._outbox = outbox
         self._workers = workers
+
+    @property
+    def failed(self) -> int:
+        """How many were refused."""
+        return len(self.refused)
 
     @contextlib.asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
@@ -61,11 +66,12 @@ class Posting:
 
     async def _post(self) -> None:
         while True:
+            posted = event()
             try:
-                receipt = await self._outbox.append(event())
+                receipt = await self._outbox.append(posted)
                 self.accepted.append(receipt.event_id)
             except OutboxUnavailableError:
-                self.failed += 1
+                self.refused.add(posted.id)
                 await asyncio.sleep(0.01)
 
 

@@ -32,8 +32,9 @@ SELECT set_config(name, setting, false) FROM (VALUES
     ('jit', 'off'), ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
     ('idle_in_transaction_session_timeout', '15s'),
     ('default_transaction_isolation', 'read committed'),
-    ('search_path', quote_ident(current_schema()) || ', pg_temp')
-) AS wanted (name, setting) WHERE pg_backend_pid() = %(backend)s
+    ('search_path', (SELECT relnamespace::regnamespace::text || ', pg_temp' FROM pg_class
+                     WHERE oid = to_regclass('outbox_meta')))
+) AS wanted (name, setting) WHERE pg_backend_pid() = %(backend)s AND setting IS NOT NULL
 """
 
 _PREPARE_AFTER = 3

@@ -23,6 +23,8 @@ WITH meta AS MATERIALIZED (
     WHERE no > changes_folded AND no <= safe_change
 ), moved AS (
     UPDATE outbox_meta SET changes_folded = meta.safe_change, changes_trimmed = meta.changes_folded,
+        pending = outbox_meta.pending + (
+            SELECT coalesce(sum(rows), 0) FROM folded f, unnest(f.pending) AS rows),
         delivered = delivered + (SELECT coalesce(sum(f.delivered), 0) FROM folded f),
         dead = dead + (SELECT coalesce(sum(f.dead), 0) FROM folded f),
         sent = sent + (SELECT coalesce(sum(f.sent), 0) FROM folded f)
@@ -52,7 +54,7 @@ SELECT count(*) FROM moved
 # The folded counts and the change that they reach to.
 READ_FOLDED = """
 SELECT changes_folded, array_agg(owner) FILTER (WHERE owner IS NOT NULL),
-       array_agg(pending) FILTER (WHERE owner IS NOT NULL)
+       array_agg(outbox_counts.pending) FILTER (WHERE owner IS NOT NULL)
 FROM outbox_meta LEFT JOIN outbox_counts ON true GROUP BY changes_folded
 """
 
@@ -92,7 +94,7 @@ WITH real AS (
         SELECT owner, pending AS rows FROM outbox_counts
         UNION ALL
         SELECT u.owner, u.rows
-        FROM outbox_meta, outbox_changes, unnest(owners, pending) AS u(owner, rows)
+        FROM outbox_meta, outbox_changes AS c, unnest(owners, c.pending) AS u(owner, rows)
         WHERE no > changes_folded
     ) AS told GROUP BY owner
 ), wrong AS (

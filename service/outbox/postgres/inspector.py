@@ -31,10 +31,10 @@ WITH mark AS MATERIALIZED (TABLE outbox_mark), held AS MATERIALIZED (
     (SELECT seq, due_at FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
          AND due_at >= (SELECT isolated_from FROM mark) ORDER BY due_at LIMIT 1000)
 )
-SELECT (SELECT coalesce(sum(pending), 0)::bigint FROM (
-            SELECT pending FROM outbox_counts
-            UNION ALL SELECT unnest(c.pending) FROM outbox_meta, outbox_changes c
-            WHERE no > changes_folded) AS counted),
+SELECT (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
+                          FROM outbox_changes c, unnest(c.pending) AS rows
+                          WHERE no > changes_folded)
+        FROM outbox_meta),
        (SELECT count(*) FROM held),
        (SELECT {NOW_MS} - min(accepted_at_ms) FROM outbox WHERE seq IN (
             (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held))),

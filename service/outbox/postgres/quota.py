@@ -14,7 +14,14 @@ from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
 from service.outbox.postgres.counts import PostgresCounts
+from service.outbox.postgres.pool import PostgresPool
 from service.supervisor import Supervisor
+
+# Applications that append in SQL are held to the same limits.
+SET_LIMITS = """
+UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(per_user)s
+WHERE (max_pending, max_pending_per_user) IS DISTINCT FROM (%(pending)s, %(per_user)s)
+"""
 
 _EVERY_SECONDS = 1.0
 _LEAST_SECONDS = 0.02
@@ -27,11 +34,13 @@ class PostgresQuota:
 
     def __init__(
         self,
+        pool: PostgresPool,
         counts: PostgresCounts,
         supervisor: Supervisor,
         max_pending: int,
         max_pending_per_user: int,
     ) -> None:
+        self._pool = pool
         self._counts = counts
         self._supervisor = supervisor
         self._max_pending = max_pending
@@ -45,6 +54,8 @@ class PostgresQuota:
         self._used.set()
 
     async def __aenter__(self) -> Self:
+        given = {"pending": self._max_pending, "per_user": self._max_pending_per_user}
+        await self._pool.run(SET_LIMITS, given)
         self._supervisor.watch("outbox-count", self._keep_reading)
         return self
 

@@ -42,7 +42,7 @@ class PostgresOutbox:
         marks, leases, delivery = PostgresMarks(pool), PostgresLeases(pool), PostgresDelivery(pool)
         self._maintenance = PostgresMaintenance(pool, marks, leases, wakeup, supervisor)
         self._quota = PostgresQuota(
-            PostgresCounts(pool), supervisor, max_pending, max_pending_per_user
+            pool, PostgresCounts(pool), supervisor, max_pending, max_pending_per_user
         )
         self.intake = PostgresIntake(pool, wakeup, self._quota, recorder, supervisor)
         self.queue = PostgresQueue(pool, wakeup, marks, leases, delivery)

@@ -1,0 +1,124 @@
+"""A PostgreSQL server that hangs: posts fail soon, nothing piles up there, and it is told why."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Filter
+from service.outbox.postgres.pool import MAX_CONNECTIONS
+from service.outbox.schema import migrate
+from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.posting import Posting, can_append, fails_soon
+from tests.support.storage import Outbox, PostgresStorage, append_all, event, eventually
+
+MOST_CONNECTIONS = MAX_CONNECTIONS + 2  # and one that listens, one that probes
+
+
+@pytest.fixture(scope="module")
+def hangable() -> Iterator[PostgresServer]:
+    """A server for tests that change its settings."""
+    with needed_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def url(hangable: PostgresServer) -> Iterator[str]:
+    with hangable.database("outbox") as made:
+        migrate(made)
+        yield made
+
+
+@pytest.fixture
+async def outbox(url: str) -> AsyncIterator[Outbox]:
+    async with PostgresStorage(url).open() as opened:
+        await append_all(opened, 1)
+        yield opened
+
+
+@contextlib.contextmanager
+def absent_standby(server: PostgresServer) -> Iterator[None]:
+    """Every commit waits for a standby that is not there."""
+    server.set("synchronous_standby_names", "absent")
+    try:
+        yield
+    finally:
+        server.set("synchronous_standby_names", "")
+
+
+@contextlib.contextmanager
+def locked(url: str, table: str) -> Iterator[None]:
+    with psycopg.connect(url) as connection:
+        connection.execute(f"LOCK TABLE {table}")
+        yield
+
+
+def backends(url: str) -> list[tuple[int, str | None]]:
+    """The server's processes that serve the outbox, and what each waits for."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(
+            "SELECT pid, wait_event FROM pg_stat_activity WHERE application_name = 'outbox'"
+        ).fetchall()
+
+
+async def is_back(outbox: Outbox) -> None:
+    async def back() -> bool:
+        return await can_append(outbox)
+
+    await eventually(back)
+
+
+@pytest.mark.parametrize("table", ["outbox", "outbox_ready", "outbox_changes"])
+async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_later(
+    outbox: Outbox, url: str, table: str
+) -> None:
+    posting = Posting(outbox)
+    with capture_logs() as logs, locked(url, table):
+        async with posting.under_way():
+            await eventually(lambda: asyncio.sleep(0, posting.failed >= 100))
+        assert len(backends(url)) <= MOST_CONNECTIONS
+        assert outbox.failure == "A lock in the outbox's database is held by somebody else."
+    assert [one["event"] for one in logs].count("database_lost") == 1
+    await is_back(outbox)
+    assert outbox.failure is None
+    stored = {row.id for row in await outbox.rows(Filter(limit=10_000))}
+    assert set(posting.accepted) <= stored
+    assert not posting.refused & stored
+
+
+async def test_a_standby_that_is_waited_for_fails_posts_soon_and_piles_up_nothing(
+    hangable: PostgresServer, outbox: Outbox, url: str
+) -> None:
+    with absent_standby(hangable):
+        await fails_soon(outbox)
+        for _ in range(5):
+            await asyncio.gather(*(fails_soon(outbox) for _ in range(50)))
+        assert len(backends(url)) <= MOST_CONNECTIONS
+        assert outbox.failure == "The outbox's database does not answer in time."
+    await is_back(outbox)
+    assert len(backends(url)) <= MOST_CONNECTIONS
+
+
+@pytest.mark.parametrize("act", ["pg_terminate_backend", "pg_cancel_backend"])
+async def test_a_commit_whose_wait_for_the_standby_is_cut_off_is_not_taken_for_stored(
+    hangable: PostgresServer, outbox: Outbox, url: str, act: str
+) -> None:
+    """Both leave the row on the primary alone; the server only warns of it."""
+    with absent_standby(hangable):
+        posted = asyncio.create_task(outbox.append(event()))
+
+        async def waiting() -> list[int]:
+            return [pid for pid, wait in backends(url) if wait == "SyncRep"]
+
+        for pid in await eventually(waiting):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"SELECT {act}(%s)", (pid,))
+        with pytest.raises(OutboxUnavailableError):
+            await posted
+    await is_back(outbox)
