@@ -31,8 +31,8 @@ from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.inngest import InngestSender
-from service.relay.outcome import Answer
 from service.relay.relay import Relay
+from service.relay.send_result import SendResult
 
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64
@@ -57,7 +57,7 @@ class _Unhurried:
         self._sender = sender
         self._outbox = outbox
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
+    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
         answer = await self._sender.send(payloads, seed)
         await _until(lambda: _claim_waits(self._outbox))
         return answer

@@ -1,4 +1,4 @@
-"""The breaker's keeper: the breaker as it stands in this process, and its record in the store.
+"""The breaker as it stands in this process, and its record in the store.
 
 The record is for restarts, for people and for other processes. Another process's trouble makes a
 process that has no news of its own ask with one event before it sends more, and another's recovery
@@ -18,11 +18,11 @@ from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord
 from service.outbox.ports import Queue
-from service.relay.breaker import MAX_RETRY_AFTER_SECONDS, Breaker, BreakerState
+from service.relay.breaker import Breaker
+from service.relay.permit import BreakerState
 
 POLL_SECONDS = 1.0
 _RATE_WEIGHT = 0.3
-_TROUBLE = frozenset({BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED})
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +51,12 @@ class BreakerSync:
             return
         record = await self._queue.load_delivery()
         self._restored = True
-        if record.state != BreakerState.HEALTHY:
-            wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
-            if record.state == BreakerState.MISCONFIGURED:
-                wait = 0.0
-            self.breaker = self.breaker.resumed(
-                BreakerState(record.state),
-                reason=record.reason,
-                reopens_at=asyncio.get_running_loop().time() + wait,
-            )
+        state = BreakerState(record.state)
+        if state is not BreakerState.HEALTHY:
+            # The wall clock may have been set since, so a long wait may be none.
+            wait = min(record.reopens_in_seconds, self.breaker.policy.max_backoff)
+            reopens_at = _now() + (0.0 if state is BreakerState.MISCONFIGURED else wait)
+            self.breaker = self.breaker.resumed(state, reason=record.reason, reopens_at=reopens_at)
             self._since_ms = record.since_ms
         self._seen = record.revision
         self._pause(record)
@@ -73,15 +70,6 @@ class BreakerSync:
             self.rate += (self._delivered / POLL_SECONDS - self.rate) * _RATE_WEIGHT
             self._delivered = 0
             self._answered = 0
-
-    async def _exchange(self) -> None:
-        record = await self._queue.load_delivery()
-        self._pause(record)
-        if record.revision > self._seen:
-            self._seen = record.revision
-            self._heed(record)
-        if self._is_news(record):
-            await self.save()
 
     def move(self, breaker: Breaker) -> None:
         """Replace the breaker; a change of its state is logged."""
@@ -114,9 +102,9 @@ class BreakerSync:
             DeliveryRecord(
                 state=breaker.state.value,
                 reason=breaker.reason,
-                window=breaker.window,
+                window=breaker.limit.events,
                 failures=breaker.failures,
-                reopens_in_seconds=max(0.0, breaker.reopens_at - asyncio.get_running_loop().time()),
+                reopens_in_seconds=max(0.0, breaker.reopens_at - _now()),
                 since_ms=self._since_ms,
                 rate=round(self.rate, 1),
             )
@@ -125,22 +113,33 @@ class BreakerSync:
         if saved.revision == self._seen + 1:
             self._seen = saved.revision
 
+    async def _exchange(self) -> None:
+        record = await self._queue.load_delivery()
+        self._pause(record)
+        if record.revision > self._seen:
+            self._seen = record.revision
+            self._heed(record)
+        if self._is_news(record):
+            await self.save()
+
     def _pause(self, record: DeliveryRecord) -> None:
         paused = record.paused_by is not None
         if paused != self.breaker.paused:
-            self.breaker = self.breaker.with_paused(paused=paused)
+            self.breaker = self.breaker.with_pause(paused=paused)
             self._changed()
 
     def _heed(self, record: DeliveryRecord) -> None:
-        """What another process has seen since this one looked last."""
-        now = asyncio.get_running_loop().time()
-        troubled = record.state in _TROUBLE
-        if troubled and self.breaker.state is BreakerState.HEALTHY and not self._answered:
-            wait = min(record.reopens_in_seconds, MAX_RETRY_AFTER_SECONDS)
-            state = BreakerState(record.state)
+        """What another process or an operator has changed since this process looked last."""
+        now = _now()
+        state = BreakerState(record.state)
+        if state.waits and self.breaker.state is BreakerState.HEALTHY and not self._answered:
+            wait = min(record.reopens_in_seconds, self.breaker.policy.max_retry_after)
             self.move(self.breaker.resumed(state, reason=record.reason, reopens_at=now + wait))
             self._told = _told(self.breaker), self.rate
-        elif not troubled and self.breaker.state in _TROUBLE and self.breaker.reopens_at > now:
+            return
+        # Where another process delivers, or an operator wants it, Inngest is asked now.
+        ask = not state.waits or not record.reopens_in_seconds
+        if ask and self.breaker.state.waits and self.breaker.reopens_at > now:
             self.breaker = self.breaker.asking_at(now)
             self._changed()
 
@@ -152,3 +151,7 @@ class BreakerSync:
 
 def _told(breaker: Breaker) -> tuple[str, str, int]:
     return breaker.state.value, breaker.reason, breaker.failures
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,7 +2,7 @@
 
 The invariant: nothing raised or returned here holds the URL, since the event key is part of it; not
 even the words of a server that quotes its path. Answers and faults come
-back as values; `service.relay.outcome` judges them.
+back as values; `service.relay.send_result` says what they mean.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from service.relay.outcome import Answer
+from service.relay.send_result import MAX_WORDS, SendResult
+
+SEED_HEADER = "X-Inngest-Event-Id-Seed"
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
 _KEY_REFUSED = frozenset({401, 403, 404})  # the cloud's 404 is of the key
 _UNAVAILABLE = 503
 _KEY_TAKEN = frozenset({200, 400})
-_WORDS = 500
 _HIDDEN = "********"
-SEED_HEADER = "X-Inngest-Event-Id-Seed"
 
 
 class _Body(msgspec.Struct):
@@ -60,21 +60,21 @@ class InngestSender:
         if environment:
             self._headers["X-Inngest-Env"] = environment
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
+    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
         """Post the events; never raises for what the network or the server does."""
         body = b"".join((b"[", payloads, b"]"))
+        headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
-        answer = await self._post(first, body, seed)
-        if answer.status not in _KEY_REFUSED or not other:
-            return answer
-        answer = await self._post(other[0], body, seed)
-        if answer.status in _KEY_TAKEN:
+        result = await self._post(first, body, headers)
+        if result.status not in _KEY_REFUSED or not other:
+            return result
+        result = await self._post(other[0], body, headers)
+        if result.status in _KEY_TAKEN:
             self._urls = (other[0], first)
-        return answer
+        return result
 
-    async def _post(self, url: str, body: bytes, seed: str | None) -> Answer:
-        headers = {**self._headers, SEED_HEADER: seed} if seed else self._headers
+    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> SendResult:
         try:
             async with self._session.post(
                 url,
@@ -86,25 +86,25 @@ class InngestSender:
                 text = await response.content.read(_MAX_ANSWER_BYTES)
                 while not response.content.at_eof() and len(text) < _MAX_ANSWER_BYTES:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
-                return self._presentable(_answer(response, text))
+                return self._presentable(_result(response, text))
         except aiohttp.ClientConnectorError as error:
-            return Answer(None, words=_fault(error), reached=False)
+            return SendResult(None, words=_fault(error), reached=False)
         except TimeoutError:
-            return Answer(None, words="timeout")
+            return SendResult(None, words="timeout")
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
-            return Answer(None, words=_fault(error))
+            return SendResult(None, words=_fault(error))
 
-    def _presentable(self, answer: Answer) -> Answer:
-        """The answer with the server's words cut short, without the keys that they may quote."""
-        if not answer.words:
-            return answer
-        words = answer.words
+    def _presentable(self, result: SendResult) -> SendResult:
+        """The result with the server's words cut short, without the keys that they may quote."""
+        if not result.words:
+            return result
+        words = result.words
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
-        return replace(answer, words=words[:_WORDS])
+        return replace(result, words=words[:MAX_WORDS])
 
 
-def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
+def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:
     try:
         body = msgspec.json.decode(text, type=_Body)
     except (msgspec.DecodeError, RecursionError):
@@ -113,7 +113,7 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Answer:
         words, ids = _words_of_another(response, text), None
     else:
         words, ids = body.error or "", body.ids
-    return Answer(
+    return SendResult(
         response.status,
         ids,
         words,

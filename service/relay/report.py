@@ -12,7 +12,8 @@ import structlog
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Batch
-from service.relay.outcome import Answer, Outcome
+from service.relay.outcome import Outcome
+from service.relay.send_result import SendResult
 
 HORIZON_MS = 24 * 3600 * 1000
 _FUTURE_TS_MS = 1000
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Report:
-    """Reports sends to `recorder` and to the log."""
+    """Reports requests to `recorder` and to the log."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -49,10 +50,10 @@ class Report:
             self._recorder.count("sent_with_future_ts", early)
             log.warning("sent_with_future_ts", claim=batch.claim, count=early)
 
-    def ended(self, batch: Batch, answer: Answer, verdict: Outcome, seconds: float) -> None:
-        """A send was answered, and its settlement is written."""
-        settlement = verdict.settlement
-        self._recorder.count("sends", outcome=verdict.signal.value)
+    def ended(self, batch: Batch, result: SendResult, done: Outcome, seconds: float) -> None:
+        """A request was answered, and its settlement is written."""
+        settlement = done.settlement
+        self._recorder.count("sends", outcome=done.signal.value)
         self._recorder.count("delivered", len(settlement.delivered))
         self._recorder.observe("send_seconds", seconds)
         self._recorder.observe("send_events", len(batch.entries))
@@ -60,20 +61,20 @@ class Report:
             oldest = min(entry.accepted_at_ms for entry in batch.entries)
             age_ms = max(0, wall_now_ms() - oldest)
             self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
-        self._note_skew(answer.skew_seconds)
-        self._note_dead(batch, verdict)
+        self._note_skew(result.skew_seconds)
+        self._note_dead(batch, done)
         log.info(
             "send",
             claim=batch.claim,
             events=len(batch.entries),
             first=batch.entries[0].event_id,
-            outcome=verdict.signal.value,
-            status=answer.status,
+            outcome=done.signal.value,
+            status=result.status,
             delivered=len(settlement.delivered),
             sent=len(settlement.sent),
             retry=len(settlement.retry),
             dead=len(settlement.dead) or None,
-            reason=verdict.reason or None,
+            reason=done.reason or None,
             ms=round(seconds * 1000, 1),
         )
 
@@ -92,11 +93,11 @@ class Report:
         self._recorder.count("relay_drain_overruns")
         log.warning("drain_overrun", sends=sends)
 
-    def _note_dead(self, batch: Batch, verdict: Outcome) -> None:
-        if not verdict.settlement.dead:
+    def _note_dead(self, batch: Batch, done: Outcome) -> None:
+        if not done.settlement.dead:
             return
         ids = {entry.seq: entry.event_id for entry in batch.entries}
-        for dead in verdict.settlement.dead:
+        for dead in done.settlement.dead:
             self._recorder.count("dead", reason=dead.reason)
             log.error(
                 "dead",

@@ -21,8 +21,7 @@ import pytest
 from service.documents.bucket import Bucket
 from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay import breaker, outcome
-from tests.support.delivery import Delivery, delivering
+from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.s3_server import running_s3
 
 REGION = "eu-west-1"
@@ -139,13 +138,10 @@ async def delivery(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[De
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delays of tens of milliseconds where the real ones are seconds."""
-    monkeypatch.setattr(outcome, "REFUSAL_DELAYS_SECONDS", (0.02, 0.04))
-    monkeypatch.setattr(outcome, "SUSPECT_DELAY_SECONDS", 0.01)
-    monkeypatch.setattr(outcome, "MAX_SUSPECT_DELAY_SECONDS", 0.05)
-    monkeypatch.setattr(breaker, "MISCONFIGURED_SECONDS", 0.1)
-    monkeypatch.setattr(breaker, "MAX_BACKOFF_SECONDS", 0.3)
+async def quick_delivery(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[Delivery]:
+    """A delivery with delays of tens of milliseconds where the real ones are seconds."""
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as made:
+        yield made
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.relay.breaker import Breaker, BreakerState
+from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
+from service.relay.permit import BreakerState
 from tests.support.storage import Outbox, PostgresStorage, eventually
 
 

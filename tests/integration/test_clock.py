@@ -13,9 +13,9 @@ from service.fake_inngest.server import FakeInngest
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.relay.breaker import Signal
-from service.relay.outcome import Answer, Outcome
+from service.relay.outcome import Outcome
 from service.relay.report import HORIZON_MS, Report
+from service.relay.send_result import SendResult, Signal
 from tests.support.delivery import delivering
 from tests.support.storage import append_all, ask, claim, deliver, ids
 
@@ -130,7 +130,7 @@ async def test_the_servers_clock_shows_ours_to_be_wrong(tmp_path: Path) -> None:
         await append_all(outbox, 1)
         batch = await claim(outbox)
     recorder = Counting()
-    answer = Answer(200, ("01J",), skew_seconds=HOUR)
+    answer = SendResult(200, ("01J",), skew_seconds=HOUR)
     settlement = Settlement(batch.claim, delivered=[batch.entries[0].seq])
     Report(recorder).ended(batch, answer, Outcome(settlement, Signal.PASSED), 0.1)
     assert recorder.gauges["clock_skew_seconds"] == HOUR

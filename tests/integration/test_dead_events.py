@@ -10,7 +10,7 @@ import pytest
 from service.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
 from service.fake_inngest.server import FakeInngest
 from service.outbox.model import State
-from tests.support.delivery import Delivery, delivering
+from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.storage import eventually
 
 POISON = Match(prefix="poison")
@@ -40,13 +40,13 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
 
 
 @pytest.mark.parametrize("senders", [1, 4])
-@pytest.mark.usefixtures("quick")
 async def test_poison_among_thousands_dies_and_nothing_else(
     tmp_path: Path, inngest_api: FakeInngest, senders: int
 ) -> None:
     inngest_api.faults.add(Poison(error="bad"), times=None)
     names = ["poison" if n in {0, 1, 77, 1234, 1998, 1999} else f"d-{n}" for n in range(2000)]
-    async with delivering(tmp_path / "outbox.db", inngest_api, senders=senders) as delivery:
+    path = tmp_path / "outbox.db"
+    async with delivering(path, inngest_api, senders=senders, policies=QUICK) as delivery:
         ids = await delivery.accept(*names)
         bad = [one for one, name in zip(ids, names, strict=True) if name == "poison"]
         healthy = [one for one in ids if one not in set(bad)]
@@ -66,22 +66,21 @@ async def test_one_event_that_is_too_large_dies_of_it(delivery: Delivery) -> Non
     assert (row.reason, row.attempts) == ("too_large", 1)
 
 
-@pytest.mark.usefixtures("quick")
 async def test_an_event_that_fails_alone_while_others_pass_is_dead_after_ten(
-    delivery: Delivery,
+    quick_delivery: Delivery,
 ) -> None:
-    delivery.api.faults.add(ScriptedAnswer(500), times=None, match=POISON)
-    ids = await delivery.accept("d-1", "poison", "d-2")
+    quick_delivery.api.faults.add(ScriptedAnswer(500), times=None, match=POISON)
+    ids = await quick_delivery.accept("d-1", "poison", "d-2")
     bad = ids.pop(1)
 
     async def dead() -> bool:
-        ids.extend(await delivery.accept("more"))
-        return (await delivery.row(bad)).state is State.DEAD
+        ids.extend(await quick_delivery.accept("more"))
+        return (await quick_delivery.row(bad)).state is State.DEAD
 
     await eventually(dead)
-    row = await delivery.row(bad)
+    row = await quick_delivery.row(bad)
     assert (row.reason, row.attempts) == ("undeliverable", 10)
     assert row.detail is not None
     assert row.detail.startswith("500")
-    rows = await delivery.ends(ids)
+    rows = await quick_delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}

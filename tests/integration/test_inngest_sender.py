@@ -11,9 +11,8 @@ import pytest
 
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
-from service.relay.breaker import Signal
 from service.relay.inngest import InngestSender
-from service.relay.outcome import classify
+from service.relay.send_result import Signal, classify
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"

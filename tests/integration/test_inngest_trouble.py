@@ -10,8 +10,8 @@ import pytest
 from service.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
 from service.fake_inngest.server import FakeInngest
 from service.outbox.model import State
-from service.relay.breaker import BreakerState
-from tests.support.delivery import Delivery, delivering
+from service.relay.permit import BreakerState
+from tests.support.delivery import QUICK, Delivery, delivering
 
 
 @pytest.mark.parametrize(
@@ -25,19 +25,18 @@ from tests.support.delivery import Delivery, delivering
     ],
     ids=["401", "403", "404", "308", "503 without keys"],
 )
-@pytest.mark.usefixtures("quick")
 async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
-    delivery: Delivery, fault: Action
+    quick_delivery: Delivery, fault: Action
 ) -> None:
-    delivery.api.faults.add(fault, times=None)
-    ids = await delivery.accept(*[f"d-{n}" for n in range(10)])
-    await delivery.delivery_is(BreakerState.MISCONFIGURED)
-    await delivery.api.ledger.wait_for_requests(3)
-    assert {(await delivery.row(one)).attempts for one in ids} == {0}
-    delivery.api.faults.clear()
-    rows = await delivery.ends(ids)
+    quick_delivery.api.faults.add(fault, times=None)
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(10)])
+    await quick_delivery.delivery_is(BreakerState.MISCONFIGURED)
+    await quick_delivery.api.ledger.wait_for_requests(3)
+    assert {(await quick_delivery.row(one)).attempts for one in ids} == {0}
+    quick_delivery.api.faults.clear()
+    rows = await quick_delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
-    assert [request.events for request in delivery.api.ledger.requests][1:4] == [1, 1, 1]
+    assert [request.events for request in quick_delivery.api.ledger.requests][1:4] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -62,30 +61,28 @@ async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
     ],
     ids=str,
 )
-@pytest.mark.usefixtures("quick")
 async def test_trouble_closes_the_delivery_ages_nobody_and_ends_by_itself(
-    delivery: Delivery, fault: Action
+    quick_delivery: Delivery, fault: Action
 ) -> None:
-    delivery.api.faults.add(fault, times=None)
-    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
-    await delivery.delivery_is(BreakerState.BACKING_OFF)
-    await delivery.api.ledger.wait_for_requests(3)
-    ids += await delivery.accept("later")
-    assert {(await delivery.row(one)).attempts for one in ids} == {0}
-    delivery.api.faults.clear()
-    rows = await delivery.ends(ids)
+    quick_delivery.api.faults.add(fault, times=None)
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(20)])
+    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
+    await quick_delivery.api.ledger.wait_for_requests(3)
+    ids += await quick_delivery.accept("later")
+    assert {(await quick_delivery.row(one)).attempts for one in ids} == {0}
+    quick_delivery.api.faults.clear()
+    rows = await quick_delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
-    await delivery.delivery_is(BreakerState.HEALTHY)
+    await quick_delivery.delivery_is(BreakerState.HEALTHY)
 
 
-@pytest.mark.usefixtures("quick")
-async def test_a_server_that_is_away_is_waited_for(delivery: Delivery) -> None:
-    await delivery.api.close()
-    ids = await delivery.accept(*[f"d-{n}" for n in range(20)])
-    await delivery.delivery_is(BreakerState.BACKING_OFF)
-    assert "Connect" in delivery.relay.breaker.reason
-    await delivery.api.start()
-    rows = await delivery.ends(ids)
+async def test_a_server_that_is_away_is_waited_for(quick_delivery: Delivery) -> None:
+    await quick_delivery.api.close()
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(20)])
+    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
+    assert "Connect" in quick_delivery.relay.breaker.reason
+    await quick_delivery.api.start()
+    rows = await quick_delivery.ends(ids)
     assert {(row.attempts, row.state) for row in rows} == {(1, State.DELIVERED)}
 
 
@@ -96,29 +93,27 @@ async def test_retry_after_is_honoured(delivery: Delivery) -> None:
     assert time.monotonic() - began >= 1
 
 
-@pytest.mark.usefixtures("quick")
 async def test_when_everything_is_refused_the_delivery_closes_and_the_rest_does_not_age(
-    delivery: Delivery,
+    quick_delivery: Delivery,
 ) -> None:
     words = '{"ids":[""],"status":400,"error":"publish failed"}'
-    delivery.api.faults.add(ScriptedAnswer(400, body=words), times=None)
-    ids = await delivery.accept(*[f"d-{n}" for n in range(200)])
-    await delivery.delivery_is(BreakerState.BACKING_OFF)
-    assert delivery.relay.breaker.reason == "every event is refused"
-    delivery.api.faults.clear()
-    await delivery.ends(ids)
+    quick_delivery.api.faults.add(ScriptedAnswer(400, body=words), times=None)
+    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(200)])
+    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
+    assert quick_delivery.relay.breaker.reason == "every event is refused"
+    quick_delivery.api.faults.clear()
+    await quick_delivery.ends(ids)
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_delivery_in_trouble_stays_so_over_a_restart_and_asks_with_one_event(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     inngest_api.faults.add(ScriptedAnswer(500), times=None)
-    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
         ids = await delivery.accept(*[f"d-{n}" for n in range(50)])
         await delivery.delivery_is(BreakerState.BACKING_OFF)
     asked = len(inngest_api.ledger.requests)
     inngest_api.faults.clear()
-    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=QUICK) as delivery:
         await delivery.ends(ids)
     assert [one.events for one in inngest_api.ledger.requests][asked : asked + 2] == [1, 2]

@@ -9,8 +9,8 @@ import pytest
 from service.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import State
-from service.relay.breaker import BreakerState
-from tests.support.delivery import Delivery, delivering
+from service.relay.permit import BreakerState
+from tests.support.delivery import Delivery, Policies, delivering
 from tests.support.storage import eventually
 
 
@@ -84,8 +84,8 @@ async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     inngest_api.faults.add(Hang(store=True))
-    async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:
-        delivery.relay._drain_seconds = 0
+    cut = Policies(drain_seconds=0)
+    async with delivering(tmp_path / "outbox.db", inngest_api, policies=cut) as delivery:
         ids = await delivery.accept("d")
         await inngest_api.ledger.wait_for_requests(1)
     async with delivering(tmp_path / "outbox.db", inngest_api) as delivery:

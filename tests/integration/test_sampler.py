@@ -13,7 +13,7 @@ from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import DELIVERY_STATES, Sampler
 from service.outbox.model import DeliveryRecord, IdempotencyKey, Stats
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.breaker import BreakerState
+from service.relay.permit import BreakerState
 from tests.support.outbox_command import one_of_each
 from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually
 

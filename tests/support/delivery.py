@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -17,14 +18,35 @@ from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
 from service.outbox.model import Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.breaker import BreakerState
+from service.relay.breaker_policy import BreakerPolicy
 from service.relay.inngest import InngestSender
+from service.relay.permit import BreakerState
 from service.relay.relay import Relay
+from service.relay.retry_policy import RetryPolicy
 from tests.support.storage import eventually
 
 
 class Document(msgspec.Struct, rename="camel"):
     document_name: str
+
+
+@dataclass(frozen=True)
+class Policies:
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    drain_seconds: float = 5
+
+
+AS_SERVED = Policies()
+# Tens of milliseconds where the real delays are seconds.
+QUICK = Policies(
+    RetryPolicy(
+        refusal_delays_seconds=(0.02, 0.04),
+        isolated_delay_seconds=0.01,
+        max_isolated_delay_seconds=0.05,
+    ),
+    BreakerPolicy(misconfigured_wait=0.1, max_backoff=0.3),
+)
 
 
 class Delivery:
@@ -74,7 +96,12 @@ class Delivery:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    path: Path, api: FakeInngest, *, senders: int = 4, fallback_key: str | None = None
+    path: Path,
+    api: FakeInngest,
+    *,
+    senders: int = 4,
+    fallback_key: str | None = None,
+    policies: Policies = AS_SERVED,
 ) -> AsyncIterator[Delivery]:
     async with (
         open_sqlite_outbox(path, max_pending=10_000, max_pending_per_user=10_000) as outbox,
@@ -96,7 +123,9 @@ async def delivering(
             max_bytes=1 << 20,
             senders=senders,
             send_timeout_seconds=0.5,
-            drain_seconds=5,
+            drain_seconds=policies.drain_seconds,
+            retry_policy=policies.retry,
+            breaker_policy=policies.breaker,
         )
         running = [asyncio.create_task(relay.run()), asyncio.create_task(relay.sync_breaker())]
         try:

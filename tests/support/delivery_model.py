@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Entry, Isolated, Settlement
-from service.relay.outcome import Answer
+from service.relay.send_result import SendResult
 
 HEALTHY, REFUSED, FAILING, HANGING, HUGE = "healthy", "refused", "failing", "hanging", "huge"
+BLOCKED = {
+    "blocked-403": SendResult(403, None, "not here"),
+    "blocked-302": SendResult(302, None, "over there"),
+    "blocked-408": SendResult(408, None, "too slow"),
+    "blocked-429": SendResult(429, None, "slow down", retry_after_seconds=60.0),
+    "blocked-503": SendResult(503, None, "later", retry_after_seconds=20.0),
+}
+ANSWERS = {
+    **BLOCKED,
+    FAILING: SendResult(500, (), "it broke"),
+    HUGE: SendResult(413, (), "too large"),
+}
 TIMEOUT_SECONDS = 10.0
 TRIP_SECONDS = 0.02
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
@@ -40,7 +54,7 @@ class ModelRow:
 
     @property
     def payload(self) -> bytes:
-        return f"{self.seq}:{self.kind}".encode()
+        return f'"{self.seq}:{self.kind}"'.encode()
 
 
 @dataclass
@@ -89,7 +103,8 @@ class ModelQueue:
         ]
         named = [seq for seq, _, _ in ends]
         held = [row.seq for row in self.rows.values() if row.claim == settlement.claim]
-        assert sorted(named) == sorted(held), "every claimed row ends in exactly one place"
+        assert len(named) == len(set(named)), "a row ends in exactly one place"
+        assert set(named) <= set(held), "only claimed rows are settled"
         for seq, state, change in ends:
             row = self.rows[seq]
             row.state, row.claim, row.sends = state, None, row.sends + 1
@@ -141,6 +156,7 @@ class ModelInngest:
 
     def __init__(self, *, max_bytes: int = 1 << 30) -> None:
         self.mode: str | None = None
+        self.failing_share = 0.0
         self.max_bytes = max_bytes
         self.times: Counter[int] = Counter()
         self.sent_alone: Counter[int] = Counter()
@@ -148,8 +164,8 @@ class ModelInngest:
         self.most_under_way = 0
         self.sent_at: list[tuple[float, int]] = []
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> Answer:
-        pairs = [one.split(":") for one in payloads.decode().split(",")]
+    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
+        pairs = [one.split(":") for one in json.loads(b"[%b]" % payloads)]
         rows = [(int(seq), kind) for seq, kind in pairs]
         if len(rows) == 1:
             self.sent_alone[rows[0][0]] += 1
@@ -161,29 +177,31 @@ class ModelInngest:
         finally:
             self.under_way -= 1
 
-    async def _answer(self, rows: list[tuple[int, str]], size: int) -> Answer:
+    async def _answer(self, rows: list[tuple[int, str]], size: int) -> SendResult:
         if self.mode is not None:
             return await self._trouble(self.mode, rows)
         await asyncio.sleep(TRIP_SECONDS)
         kinds = {kind for _, kind in rows}
-        if size > self.max_bytes or HUGE in kinds:
-            return Answer(413, (), "too large")
         if HANGING in kinds:
             await asyncio.sleep(TIMEOUT_SECONDS - TRIP_SECONDS)
-            return Answer(None, words="timeout")
-        if FAILING in kinds:
-            return Answer(500, (), "it broke")
+            return SendResult(None, words="timeout")
+        for kind in kinds & ANSWERS.keys():
+            return ANSWERS[kind]
+        if size > self.max_bytes:
+            return ANSWERS[HUGE]
+        if random.random() < self.failing_share:
+            return SendResult(500, (), "by chance")
         return self._take(rows)
 
-    def _take(self, rows: list[tuple[int, str]]) -> Answer:
+    def _take(self, rows: list[tuple[int, str]]) -> SendResult:
         healthy = list(itertools.takewhile(lambda row: row[1] != REFUSED, rows))
         self.times.update(seq for seq, _ in healthy)
-        ids = tuple("01J" for _ in healthy)
+        ids = tuple("01J" for _ in healthy) if rows else ("",)
         if len(healthy) < len(rows):
-            return Answer(400, ids or ("",), "this event is bad")
-        return Answer(200, ids)
+            return SendResult(400, ids or ("",), "this event is bad")
+        return SendResult(200, ids)
 
-    async def _trouble(self, mode: str, rows: list[tuple[int, str]]) -> Answer:
+    async def _trouble(self, mode: str, rows: list[tuple[int, str]]) -> SendResult:
         await asyncio.sleep(TIMEOUT_SECONDS if mode == "hang" else TRIP_SECONDS)
         good = list(itertools.takewhile(lambda row: row[1] == HEALTHY, rows))
         if mode == "lost":
@@ -191,15 +209,16 @@ class ModelInngest:
         if mode == "partial" and len(rows) > 1 and good:
             return self._take(good[:1])
         answers = {
-            "away": Answer(None, words="refused", reached=False),
-            "hang": Answer(None, words="timeout"),
-            "lost": Answer(None, words="reset"),
-            "failing": Answer(500, (), "down"),
-            "garbage": Answer(200, None, "an answer that is not the API's"),
-            "busy": Answer(429, (), "slow down", retry_after_seconds=3.0),
-            "no_key": Answer(401, (), "Event key not found"),
-            "refusing": Answer(400, ("",), "publish failed"),
-            "partial": Answer(200, ("",)),
+            "away": SendResult(None, words="refused", reached=False),
+            "hang": SendResult(None, words="timeout"),
+            "lost": SendResult(None, words="reset"),
+            "failing": SendResult(500, (), "down"),
+            "garbage": SendResult(200, None, "an answer that is not the API's"),
+            "busy": SendResult(429, (), "slow down", retry_after_seconds=3.0),
+            "no_key": SendResult(401, (), "Event key not found"),
+            "refusing": SendResult(400, ("",), "publish failed"),
+            "too_large": SendResult(413, None, "too large"),
+            "partial": SendResult(200, ("",)),
         }
         return answers[mode]
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from service.observe.recorder import NullRecorder
 from service.relay.relay import Relay
 from tests.support.delivery_model import (
+    BLOCKED,
     FAILING,
     HANGING,
     HEALTHY,
@@ -24,6 +25,7 @@ REASONS = {
     FAILING: "undeliverable",
     HANGING: "undeliverable",
     HUGE: "too_large",
+    **dict.fromkeys(BLOCKED, "undeliverable"),
 }
 
 

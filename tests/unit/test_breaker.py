@@ -1,124 +1,206 @@
-"""The breaker: whatever was answered, it opens again, and closed it lets one event ask."""
+"""The breaker: whatever was answered, it becomes healthy again, and in trouble one event asks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.model import Isolated
-from service.relay.breaker import (
-    IN_A_ROW,
-    MAX_RETRY_AFTER_SECONDS,
-    Breaker,
-    BreakerState,
-    InFlight,
-    Signal,
-)
+from service.relay.breaker import Breaker
+from service.relay.breaker_policy import BreakerPolicy
+from service.relay.breaker_result import view, with_result
+from service.relay.permit import Answered, BreakerState, InFlight
+from service.relay.send_result import Signal
+from tests.support.breakers import IDLE, after, fresh, passed
 
-IDLE = InFlight()
-ANSWERS = st.tuples(
+POLICY = BreakerPolicy()
+TROUBLES = [Signal.TROUBLE, Signal.BUSY, Signal.UNREACHED, Signal.MISCONFIGURED]
+ANSWERED = st.builds(
+    Answered,
     st.sampled_from(list(Signal)),
-    st.floats(0, 0.999),  # jitter
-    st.none() | st.floats(0, 1e6),  # Retry-After
-    st.none() | st.integers(1, 4),  # a suspect
-    st.none() | st.integers(1, 20),  # newly refused
-    st.integers(1, 1 << 20),  # bytes sent
-    st.booleans(),  # drained
-    st.integers(0, 2),  # how many answers ago it began
+    st.floats(0, 1e3),
+    size=st.integers(1, 1 << 20),
+    reason=st.just("why"),
+    retry_after_seconds=st.none() | st.floats(0, 1e6),
+    lone=st.none() | st.integers(1, 4),
+    known_isolated=st.booleans(),
+    again=st.booleans(),
+    newly_refused=st.none() | st.integers(1, 20),
+    drained=st.booleans(),
+    seqs=st.frozensets(st.integers(1, 4)),
 )
+ANSWERS = st.lists(st.tuples(ANSWERED, st.floats(0, 0.999), st.integers(0, 2)), max_size=40)
 
 
-def played(answers: list[tuple]) -> tuple[Breaker, float]:
-    breaker, now = Breaker.fresh(500, 1 << 20, 4), 0.0
+def played(answers: list[tuple[Answered, float, int]]) -> tuple[Breaker, float]:
+    breaker, now = fresh(), 0.0
     permits = [breaker.permit(IDLE)]
-    for signal, jitter, retry_after, suspect, newly, size, drained, ago in answers:
+    for answered, jitter, ago in answers:
         now += breaker.wait_seconds(now, IDLE) or 0.0
         permits.append(breaker.permit(IDLE))
-        breaker = breaker.after(
-            signal,
-            permit=permits[max(0, len(permits) - 1 - ago)],
-            now=now,
-            jitter=jitter,
-            reason="why",
-            sent_bytes=size,
-            drained=drained,
-            retry_after_seconds=retry_after,
-            suspect=suspect,
-            newly_refused=newly,
-        )
+        breaker = breaker.began(isolated=answered.known_isolated)
+        permit = permits[max(0, len(permits) - 1 - ago)]
+        breaker = with_result(breaker, answered, permit=permit, now=now, jitter=jitter)
     return breaker, now
 
 
-def passed(breaker: Breaker, now: float) -> Breaker:
-    return breaker.after(Signal.PASSED, permit=breaker.permit(IDLE), now=now, jitter=0.5)
-
-
-@given(st.lists(ANSWERS, max_size=40))
-def test_it_opens_again_within_ten_good_answers(answers: list[tuple]) -> None:
+@given(ANSWERS)
+def test_it_is_healthy_again_within_ten_good_answers(
+    answers: list[tuple[Answered, float, int]],
+) -> None:
     breaker, now = played(answers)
     wait = breaker.wait_seconds(now, IDLE)
     assert wait is not None
-    assert 0 <= round(wait, 6) <= MAX_RETRY_AFTER_SECONDS
+    assert 0 <= round(wait, 6) <= POLICY.max_retry_after
     for _ in range(10):
         breaker = passed(breaker, now)
     assert (breaker.state, breaker.reason, breaker.failures) == (BreakerState.HEALTHY, "", 0)
+    assert breaker.limit.is_full
     assert passed(breaker, now).state is BreakerState.HEALTHY
 
 
-@given(st.lists(ANSWERS, max_size=40))
-def test_a_permit_stays_within_the_limits(answers: list[tuple]) -> None:
+@given(ANSWERS)
+def test_it_is_healthy_again_when_nothing_is_waiting(
+    answers: list[tuple[Answered, float, int]],
+) -> None:
+    breaker, _ = played(answers)
+    idle = breaker.with_idle()
+    assert (idle.state, idle.reason, idle.refusing) == (BreakerState.HEALTHY, "", False)
+    assert idle.limit.is_full
+
+
+@given(ANSWERS)
+def test_a_permit_stays_within_the_limits(answers: list[tuple[Answered, float, int]]) -> None:
     breaker, _ = played(answers)
     permit = breaker.permit(IDLE)
     assert 1 <= permit.max_events <= 500
     assert 1 <= permit.max_bytes <= 1 << 20
-    if breaker.state in {BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED}:
-        assert permit.max_events == 1
-    assert len(breaker.accused) < IN_A_ROW
+    assert permit.max_events == 1 or not breaker.state.waits
 
 
-@given(st.lists(ANSWERS, max_size=40))
-def test_a_breaker_that_waits_lets_one_send_ask_at_a_time(answers: list[tuple]) -> None:
+@given(ANSWERS)
+def test_a_breaker_that_waits_lets_no_more_ask_than_it_has_probes(
+    answers: list[tuple[Answered, float, int]],
+) -> None:
     breaker, now = played(answers)
-    asking = [InFlight(others=1, others_now=1), InFlight(isolated=1, isolated_now=1)]
-    if breaker.state in {BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED}:
-        assert [breaker.wait_seconds(now + 1e6, one) for one in asking] == [None, None]
+    one = InFlight(others=1, others_now=1)
+    if breaker.state.waits:
+        spent = replace(breaker, probes_left=0)
+        assert spent.wait_seconds(now + 1e6, one) is None
+        assert spent.wait_seconds(now + 1e6, InFlight(isolated=1, isolated_now=1)) is None
+        assert spent.wait_seconds(now + 1e6, IDLE) == 0
+        assert breaker.probes_left <= POLICY.max_probes
+        assert breaker.probes_left <= 1 or breaker.ledger.found_at is not None
     if breaker.state is BreakerState.RECOVERING:
-        assert breaker.wait_seconds(now, asking[0]) is None
-    paused = breaker.with_paused(paused=True)
+        assert breaker.wait_seconds(now, one) is None
+        assert breaker.wait_seconds(now, InFlight(isolated=1, isolated_now=1)) == 0
+
+
+@given(ANSWERS)
+def test_a_pause_lets_nothing_begin(answers: list[tuple[Answered, float, int]]) -> None:
+    breaker, now = played(answers)
+    paused = breaker.with_pause(paused=True)
     assert paused.wait_seconds(now + 1e6, IDLE) is None
-    assert not paused.holds(breaker.permit(IDLE))
+    assert not paused.is_current(breaker.permit(IDLE))
+    assert paused.with_pause(paused=False) == breaker
 
 
-@given(st.lists(ANSWERS, max_size=40))
-def test_an_answer_from_before_the_last_trouble_closes_nothing(answers: list[tuple]) -> None:
+@given(ANSWERS)
+def test_an_answer_from_before_the_last_trouble_trips_nothing(
+    answers: list[tuple[Answered, float, int]],
+) -> None:
     breaker, now = played(answers)
     old = replace(breaker.permit(IDLE), epoch=breaker.epoch - 1)
-    for signal in (Signal.TROUBLE, Signal.BUSY, Signal.REFUSED, Signal.MISCONFIGURED):
-        late = breaker.after(signal, permit=old, now=now, jitter=0.5, newly_refused=7)
-        assert (late.state, late.epoch, late.failures) == (
-            breaker.state,
-            breaker.epoch,
-            breaker.failures,
-        )
+    for signal in [*TROUBLES, Signal.REFUSED, Signal.TOO_LARGE]:
+        answered = Answered(signal, now, newly_refused=7)
+        late = with_result(breaker, answered, permit=old, now=now, jitter=0.5)
+        assert late == breaker
 
 
-def test_suspects_wait_for_no_sender_and_take_none() -> None:
-    breaker = Breaker.fresh(500, 1 << 20, 1)
-    assert breaker.wait_seconds(0, InFlight(isolated=1, isolated_now=1)) == 0
-    assert breaker.wait_seconds(0, InFlight(others=1, others_now=1)) is None
-    assert breaker.permit(InFlight(isolated=1)).isolated is Isolated.NONE
+def test_a_late_answer_that_asks_for_time_gets_it() -> None:
+    troubled = after(fresh(), Signal.TROUBLE)
+    old = replace(troubled.permit(IDLE), epoch=troubled.epoch - 1)
+    answered = Answered(Signal.BUSY, 0, retry_after_seconds=3)
+    late = with_result(troubled, answered, permit=old, now=1.0, jitter=0.5)
+    assert late.reopens_at == 4.0
 
 
-def test_only_one_that_fails_while_others_pass_is_convicted() -> None:
-    breaker = passed(Breaker.fresh(500, 1 << 20, 4), 0)
-    permit = breaker.permit(IDLE)
-    accused = breaker.after(Signal.TROUBLE, permit=permit, now=0, jitter=0.5, suspect=7)
-    assert (accused.state, accused.accused, accused.convicted) == ("healthy", {7}, set())
-    itself = accused.after(Signal.PASSED, permit=permit, now=0, jitter=0.5, suspect=7)
-    assert itself.convicted == frozenset()
-    assert passed(accused, 0).convicted == {7}
-    outage = accused.after(Signal.TROUBLE, permit=permit, now=0, jitter=0.5)
-    assert (outage.state, passed(outage, 9).convicted) == ("backing_off", frozenset())
-    assert not breaker.may_blame(Signal.BUSY, 7, permit)
+@pytest.mark.parametrize("signal", TROUBLES)
+def test_the_first_failure_trips_where_nothing_has_passed(signal: Signal) -> None:
+    breaker = after(fresh(), signal, reason="500 oh")
+    waiting = BreakerState.BACKING_OFF
+    if signal is Signal.MISCONFIGURED:
+        waiting = BreakerState.MISCONFIGURED
+        assert breaker.reopens_at == POLICY.misconfigured_wait
+    assert (breaker.state, breaker.reason) == (waiting, "500 oh")
+    assert breaker.limit.events == 1
+
+
+@pytest.mark.parametrize("signal", TROUBLES)
+def test_beside_what_passes_only_many_failures_in_a_row_trip(signal: Signal) -> None:
+    breaker = passed(fresh())
+    for _ in range(POLICY.failures_while_passing - 1):
+        breaker = after(breaker, signal, 0.5)
+        assert breaker.state is BreakerState.HEALTHY
+    assert passed(breaker, 0.5).streak.count == 0
+    assert after(breaker, signal, 0.5).state.waits
+
+
+def test_fewer_failures_trip_when_nothing_has_passed_lately() -> None:
+    breaker = passed(fresh())
+    for _ in range(POLICY.failures_in_a_row - 1):
+        breaker = after(breaker, Signal.TROUBLE, 5.0)
+        assert breaker.state is BreakerState.HEALTHY
+    assert after(breaker, Signal.TROUBLE, 5.0).state is BreakerState.BACKING_OFF
+
+
+def test_two_failures_trip_when_nothing_passed_for_a_second_meanwhile() -> None:
+    breaker = after(passed(fresh()), Signal.TROUBLE, 5.0, began_at=5.0)
+    assert after(breaker, Signal.TROUBLE, 5.9).state is BreakerState.HEALTHY
+    assert after(breaker, Signal.TROUBLE, 6.0).state is BreakerState.BACKING_OFF
+    assert after(passed(breaker, 5.5), Signal.TROUBLE, 6.0).state is BreakerState.HEALTHY
+
+
+@pytest.mark.parametrize("signal", [Signal.REFUSED, Signal.TOO_LARGE])
+def test_eight_judged_in_a_row_are_inngests_trouble_also_at_the_start(signal: Signal) -> None:
+    breaker = fresh()
+    for seq in range(7):
+        breaker = after(breaker, signal, lone=seq, newly_refused=seq)
+        assert breaker.state is BreakerState.HEALTHY
+    again = after(breaker, signal, lone=6, known_isolated=True)
+    assert again.state is BreakerState.HEALTHY
+    tripped = after(breaker, signal, lone=7, newly_refused=7)
+    assert (tripped.state, tripped.refusing) == (BreakerState.BACKING_OFF, True)
+    assert tripped.reason in {"every event is refused", "every event is too large"}
+    assert view(tripped, breaker, tripped.permit(IDLE), 7, 0.0).refusing
+
+
+def test_backoff_doubles_with_full_jitter_and_a_retry_after_is_waited() -> None:
+    breaker, waits = fresh(), []
+    for _ in range(7):
+        breaker = replace(after(breaker, Signal.TROUBLE, 10.0), probes_left=0)
+        waits.append(breaker.reopens_at - 10.0)
+    assert waits == [0.125, 0.25, 0.5, 1.0, 2.0, 2.5, 2.5]
+    asked = after(breaker, Signal.BUSY, 10.0, retry_after_seconds=12.0)
+    assert asked.reopens_at == 22.0
+
+
+def test_what_passed_before_the_trouble_began_does_not_end_it() -> None:
+    before = fresh().permit(IDLE)
+    troubled = after(fresh(), Signal.TROUBLE)
+    late = with_result(troubled, Answered(Signal.PASSED, 0), permit=before, now=1, jitter=0.5)
+    assert late.state is BreakerState.BACKING_OFF
+    asked = troubled.permit(IDLE)
+    again = after(replace(troubled, probes_left=0), Signal.TROUBLE)
+    ended = with_result(again, Answered(Signal.PASSED, 0), permit=asked, now=1, jitter=0.5)
+    assert ended.state is BreakerState.RECOVERING
+
+
+def test_a_restart_in_trouble_asks_with_one_event_and_resume_asks_at_once() -> None:
+    breaker = fresh().resumed(BreakerState.RECOVERING, reason="500", reopens_at=5.0)
+    assert (breaker.state, breaker.permit(IDLE).max_events) == (BreakerState.BACKING_OFF, 1)
+    assert breaker.wait_seconds(1.0, IDLE) == 4.0
+    assert breaker.asking_at(1.0).wait_seconds(1.0, IDLE) == 0.0
+    assert breaker.asking_at(9.0).wait_seconds(1.0, IDLE) == 4.0

@@ -1,4 +1,4 @@
-"""The sender's reading of headers: whatever a server says, there is an Answer."""
+"""The sender's reading of headers: whatever a server says, there is a SendResult."""
 
 from __future__ import annotations
 

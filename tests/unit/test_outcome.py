@@ -2,89 +2,244 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.model import Batch, Entry
-from service.relay.breaker import Signal
-from service.relay.outcome import MAX_TROUBLES, Answer, BreakerView, classify, outcome
+from service.outbox.model import Batch, Entry, Retry
+from service.relay.outcome import Outcome, outcome
+from service.relay.permit import BreakerView
+from service.relay.retry_policy import RetryPolicy
+from service.relay.send_result import SendResult, Signal, classify
+
+POLICY = RetryPolicy()
+PASSING = BreakerView(passed_size=1000)
+TROUBLED = BreakerView(resend=False)
+CONFIRMED = BreakerView(confirmed_bad=True, passed_size=1000)
 
 
 def entry(seq: int, attempts: int = 0, *, isolated: bool = False) -> Entry:
     return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, isolated=isolated)
 
 
-def batch(*entries: Entry) -> Batch:
-    return Batch("c", entries, b",".join(b"{}" for _ in entries))
+def batch(*entries: Entry, size: int = 2) -> Batch:
+    return Batch("c", entries, b",".join(b"x" * size for _ in entries))
+
+
+def lone(attempts: int = 0, *, isolated: bool = True, size: int = 2) -> Batch:
+    return batch(entry(0, attempts, isolated=isolated), size=size)
+
+
+def many(count: int = 4) -> Batch:
+    return batch(*map(entry, range(count)))
+
+
+def judged(
+    result: SendResult, sent: Batch, view: BreakerView = PASSING, *, parts: int = 2
+) -> Outcome:
+    return outcome(result, sent, view, POLICY, parts=parts)
+
+
+def refused(taken: int = 0) -> SendResult:
+    return SendResult(400, (*["01J"] * taken, ""), "bad name")
 
 
 BATCHES = st.one_of(
-    st.builds(
-        lambda attempts, isolated: batch(entry(1, attempts, isolated=isolated)),
-        st.integers(0, 12),
-        st.booleans(),
-    ),
-    st.integers(2, 8).map(lambda count: batch(*map(entry, range(count)))),
+    st.builds(lone, st.integers(0, 12), isolated=st.booleans(), size=st.integers(1, 2000)),
+    st.integers(2, 8).map(many),
 )
-ANSWERS = st.builds(
-    Answer,
+RESULTS = st.builds(
+    SendResult,
     st.none() | st.sampled_from([200, 400, 401, 408, 413, 429, 500, 503]) | st.integers(100, 599),
     st.none() | st.lists(st.sampled_from(["", "01J"]), max_size=10).map(tuple),
     st.sampled_from(["", "bad event", "event keys are required", "x" * 5000]),
     st.none() | st.floats(0, 1e6),
     reached=st.booleans(),
 )
-KNOWN = st.builds(BreakerView, st.booleans(), st.booleans(), st.booleans())
+VIEWS = st.builds(
+    BreakerView,
+    resend=st.booleans(),
+    refusing=st.booleans(),
+    confirmed_bad=st.booleans(),
+    refusals=st.integers(0, 3),
+    passed_size=st.integers(0, 2000),
+)
+PARTS = st.sampled_from([1, 2, 8])
 
 
-@given(ANSWERS, BATCHES, KNOWN)
+@given(RESULTS, BATCHES, VIEWS, PARTS)
 def test_every_event_ends_in_exactly_one_place(
-    answer: Answer, batch: Batch, known: BreakerView
+    result: SendResult, sent: Batch, view: BreakerView, parts: int
 ) -> None:
-    settlement = outcome(answer, batch, known).settlement
+    done = judged(result, sent, view, parts=parts)
+    settlement = done.settlement
     named = [
         *settlement.delivered,
         *(retry.seq for retry in settlement.retry),
         *(dead.seq for dead in settlement.dead),
+        *(sent.entries[at].seq for part in done.again for at in part),
     ]
-    assert settlement.claim == batch.claim
-    assert sorted(named) == [one.seq for one in batch.entries]
+    assert settlement.claim == sent.claim
+    assert sorted(named) == [one.seq for one in sent.entries]
+    assert view.resend or not done.again
 
 
-@given(ANSWERS, BATCHES, KNOWN)
-def test_only_an_id_delivers(answer: Answer, batch: Batch, known: BreakerView) -> None:
-    for seq in outcome(answer, batch, known).settlement.delivered:
-        index = [one.seq for one in batch.entries].index(seq)
-        assert answer.status in {200, 400}
-        assert answer.ids is not None
-        assert answer.ids[index]
+@given(RESULTS, BATCHES, VIEWS)
+def test_only_an_id_delivers(result: SendResult, sent: Batch, view: BreakerView) -> None:
+    for seq in judged(result, sent, view).settlement.delivered:
+        index = [one.seq for one in sent.entries].index(seq)
+        assert result.status in {200, 400}
+        assert result.ids is not None
+        assert result.ids[index]
 
 
-@given(ANSWERS, BATCHES, KNOWN)
-def test_only_an_answer_to_it_alone_ages_or_kills_an_event(
-    answer: Answer, batch: Batch, known: BreakerView
+@given(RESULTS, BATCHES, VIEWS)
+def test_only_an_answer_to_it_alone_is_held_against_an_event(
+    result: SendResult, sent: Batch, view: BreakerView
 ) -> None:
-    verdict = outcome(answer, batch, known)
-    before = {one.seq: one.attempts for one in batch.entries}
-    changed = [retry for retry in verdict.settlement.retry if retry.attempts != before[retry.seq]]
+    done = judged(result, sent, view)
+    before = {one.seq: one.attempts for one in sent.entries}
+    changed = [retry for retry in done.settlement.retry if retry.attempts != before[retry.seq]]
     assert all(retry.attempts == before[retry.seq] + 1 for retry in changed)
-    if changed or verdict.settlement.dead:
-        assert len(batch.entries) == 1
-    if verdict.signal in {Signal.BUSY, Signal.MISCONFIGURED}:
-        assert not changed
-        assert not verdict.settlement.dead
-    if verdict.signal is Signal.TROUBLE:
-        assert not changed or known.convicted
-        assert all(dead.attempts >= MAX_TROUBLES for dead in verdict.settlement.dead)
-    for retry in verdict.settlement.retry:
+    if changed or done.settlement.dead:
+        assert len(sent.entries) == 1
+        assert view.confirmed_bad or done.signal is Signal.REFUSED
+        assert done.signal is not Signal.UNREACHED
+    for retry in done.settlement.retry:
         assert 0 <= retry.delay_seconds <= 5
         assert retry.note is None or len(retry.note) < 600
+    assert all(len(dead.detail) <= 500 for dead in done.settlement.dead)
 
 
-@given(ANSWERS, st.integers(1, 8))
-def test_asking_for_time_is_never_held_against_an_event(answer: Answer, sent: int) -> None:
-    signal = classify(answer, sent)
-    if answer.status in {408, 425, 429}:
-        assert signal is Signal.BUSY
-    if answer.status is not None and answer.status >= 500 and answer.retry_after_seconds:
-        assert signal in {Signal.BUSY, Signal.MISCONFIGURED}
+@pytest.mark.parametrize(
+    ("result", "signal"),
+    [
+        (SendResult(200, ("a", "b")), Signal.PASSED),
+        (SendResult(200, ("", "b")), Signal.PASSED),
+        (SendResult(200, ()), Signal.TROUBLE),
+        (SendResult(200, ("", "", "c")), Signal.TROUBLE),
+        (SendResult(200, None), Signal.TROUBLE),
+        (SendResult(204, None), Signal.TROUBLE),
+        (SendResult(400, ("a", "")), Signal.PASSED),
+        (SendResult(400, ("",)), Signal.REFUSED),
+        (SendResult(400, None), Signal.TROUBLE),
+        (SendResult(413, None), Signal.TOO_LARGE),
+        *((SendResult(status), Signal.MISCONFIGURED) for status in (401, 403, 404, 405, 302, 308)),
+        (SendResult(503, (), "Event Keys are required"), Signal.MISCONFIGURED),
+        *((SendResult(status), Signal.BUSY) for status in (408, 425, 429)),
+        (SendResult(500, retry_after_seconds=0.0), Signal.BUSY),
+        *((SendResult(status), Signal.TROUBLE) for status in (406, 500, 502, 503, 504)),
+        (SendResult(None, words="timeout"), Signal.TROUBLE),
+        (SendResult(None, words="refused", reached=False), Signal.UNREACHED),
+    ],
+)
+def test_each_answer_is_a_signal(result: SendResult, signal: Signal) -> None:
+    assert classify(result, 2) is signal
+
+
+def test_events_without_an_id_stay_and_are_due_now() -> None:
+    done = judged(SendResult(200, ("a", "", "c")), many())
+    assert done.settlement.delivered == [0, 2]
+    assert done.settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in (1, 3)]
+
+
+def test_a_refusal_settles_what_was_taken_isolates_the_next_and_the_rest_goes_at_once() -> None:
+    done = judged(refused(taken=1), many())
+    assert done.settlement.delivered == [0]
+    assert done.settlement.retry == [Retry(1, 0.0, 0, isolated=True, note="suspected: bad name")]
+    assert (done.again, done.suspects) == ((range(2, 4),), False)
+    assert judged(refused(), many()).signal is Signal.REFUSED
+    last = judged(refused(taken=3), many())
+    assert (last.again, last.signal) == ((), Signal.PASSED)
+    put_back = judged(refused(taken=1), many(), TROUBLED)
+    assert [retry.seq for retry in put_back.settlement.retry] == [1, 2, 3]
+    assert not put_back.again
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_refusal_alone_is_tried_after_1_and_3_seconds_then_dead(*, isolated: bool) -> None:
+    delays = []
+    for refusals in range(2):
+        view = BreakerView(refusals=refusals)
+        [retry] = judged(refused(), lone(refusals, isolated=isolated), view).settlement.retry
+        assert (retry.attempts, retry.isolated) == (refusals + 1, True)
+        assert retry.note == "refused: bad name"
+        delays.append(retry.delay_seconds)
+    assert delays == [1.0, 3.0]
+    [dead] = judged(refused(), lone(2), BreakerView(refusals=2)).settlement.dead
+    assert (dead.reason, dead.detail, dead.attempts) == ("rejected", "bad name", 3)
+
+
+def test_troubles_and_refusals_are_counted_apart() -> None:
+    [retry] = judged(refused(), lone(9), BreakerView(refusals=0)).settlement.retry
+    assert (retry.attempts, retry.delay_seconds) == (10, 1.0)
+    view = BreakerView(confirmed_bad=True, refusals=2)
+    [retry] = judged(SendResult(500), lone(10), view).settlement.retry
+    assert retry.attempts == 11
+
+
+def test_while_every_event_is_refused_a_refusal_counts_only_for_one_that_is_confirmed() -> None:
+    refusing = BreakerView(resend=False, refusing=True, refusals=2)
+    [retry] = judged(refused(), lone(2), refusing).settlement.retry
+    assert (retry.attempts, retry.isolated, retry.note) == (2, True, None)
+    confirmed = BreakerView(resend=False, refusing=True, refusals=2, confirmed_bad=True)
+    assert judged(refused(), lone(2), confirmed).settlement.dead
+
+
+FAILURES = [SendResult(status) for status in (302, 403, 408, 429, 500, 503)]
+
+
+@pytest.mark.parametrize("result", [*FAILURES, SendResult(None, words="timeout")], ids=str)
+def test_a_batch_that_fails_beside_others_goes_again_in_parts(result: SendResult) -> None:
+    done = judged(result, many(), parts=2)
+    assert (done.again, done.suspects) == ((range(2), range(2, 4)), True)
+    assert judged(result, many(), parts=1).again == (range(4),)
+    settlement = judged(result, many(), TROUBLED).settlement
+    assert settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in range(4)]
+
+
+def test_a_batch_that_is_too_large_is_always_halved() -> None:
+    assert judged(SendResult(413), many(), parts=1).again == (range(2), range(2, 4))
+    assert judged(SendResult(413), many(), TROUBLED).settlement.retry
+
+
+@pytest.mark.parametrize("result", FAILURES, ids=str)
+def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendResult) -> None:
+    once_more = judged(result, lone(isolated=False), parts=1)
+    assert (once_more.again, once_more.suspects) == ((range(1),), True)
+    [retry] = judged(result, lone(), parts=1).settlement.retry
+    assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.5)
+    [counted] = judged(result, lone(2), CONFIRMED).settlement.retry
+    assert (counted.attempts, counted.delay_seconds) == (3, 4.0)
+    assert counted.note == f"failed alone: {result.status}"
+    [ninth] = judged(result, lone(8), CONFIRMED).settlement.retry
+    assert (ninth.attempts, ninth.delay_seconds) == (9, 5.0)
+    [dead] = judged(result, lone(9), CONFIRMED).settlement.dead
+    assert (dead.reason, dead.attempts) == ("undeliverable", 10)
+    assert judged(result, lone(12)).settlement.retry
+
+
+def test_no_connection_is_never_an_events_fault() -> None:
+    away = SendResult(None, words="refused", reached=False)
+    [retry] = judged(away, lone(9), CONFIRMED).settlement.retry
+    assert (retry.attempts, retry.isolated) == (9, True)
+
+
+def test_an_event_larger_than_what_passes_dies_and_a_smaller_one_is_tried_ten_times() -> None:
+    large = SendResult(413, None, "")
+    [retry] = judged(large, lone(size=1001)).settlement.retry
+    assert (retry.attempts, retry.isolated) == (0, True)
+    [dead] = judged(large, lone(size=1001), CONFIRMED).settlement.dead
+    assert (dead.reason, dead.attempts) == ("too_large", 1)
+    assert dead.detail == "Inngest takes no event of this size."
+    [counted] = judged(large, lone(size=1000), CONFIRMED).settlement.retry
+    assert counted.attempts == 1
+    [dead] = judged(large, lone(9, size=1000), CONFIRMED).settlement.dead
+    assert (dead.reason, dead.attempts) == ("too_large", 10)
+
+
+def test_words_are_cut() -> None:
+    wordy = SendResult(400, ("",), "x" * 5000)
+    [retry] = judged(wordy, lone()).settlement.retry
+    assert retry.note == f"refused: {'x' * 500}"
+    assert len(SendResult(500, None, "x" * 5000).reason) == 504

@@ -1,0 +1,236 @@
+"""One claimed batch from its claim to its settlement.
+
+A request that fails while others pass is sent again at once, in smaller and smaller parts, until
+the event that is the cause is alone. The invariant: every row of the batch is settled once, or left
+to its lease when the process ends; no request begins that could outlive the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from service.outbox.clock import wall_now_ms
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch
+from service.relay.breaker import Breaker
+from service.relay.breaker_result import view, with_result
+from service.relay.breaker_sync import BreakerSync
+from service.relay.dedupe_horizon import DedupeHorizon
+from service.relay.empty_request import EmptyRequest, Sender
+from service.relay.outcome import Outcome, outcome
+from service.relay.permit import Answered, Permit
+from service.relay.report import Report
+from service.relay.retry_policy import RetryPolicy
+from service.relay.seeded import parts_of, seeded_requests
+from service.relay.send_result import SendResult, Signal, classify
+from service.relay.sends_in_flight import SendsInFlight, Ticket
+from service.relay.settler import Settler
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What the requests of one claim share. After `send_until` none begins."""
+
+    permit: Permit
+    isolated: bool
+    drained: bool
+    send_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """`again` says that these events failed, `failures` how often exactly these did."""
+
+    batch: Batch
+    seed: str | None
+    again: bool = False
+    failures: int = 0
+
+
+class BatchDelivery:
+    """Delivers claimed batches. `stopping` says whether nothing may be sent again."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        empty_request: EmptyRequest,
+        keeper: BreakerSync,
+        sends: SendsInFlight,
+        settler: Settler,
+        report: Report,
+        policy: RetryPolicy,
+        ids: InngestIds | None,
+        horizon: DedupeHorizon | None,
+        around_send: Callable[[Batch], AbstractContextManager[object]],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._sender = sender
+        self._empty_request = empty_request
+        self._keeper = keeper
+        self._sends = sends
+        self._settler = settler
+        self._report = report
+        self._policy = policy
+        self._ids = ids
+        self._horizon = horizon
+        self._around_send = around_send
+        self._stopping = stopping
+
+    def deliver(
+        self, permit: Permit, batch: Batch, *, send_until: float
+    ) -> Coroutine[None, None, None]:
+        """Send the batch and what of it has to be sent again, until all is settled.
+
+        Its requests count as in flight from the call on, before anything is awaited.
+        """
+        isolated = batch.entries[0].isolated
+        claimed = _Claimed(permit, isolated, _is_drained(permit, batch), send_until)
+        events = len(batch.entries)
+        ticket = self._sends.enter(permit.epoch, isolated=isolated, events=events)
+        return self._deliver(claimed, batch, ticket)
+
+    async def _deliver(self, claimed: _Claimed, batch: Batch, ticket: Ticket) -> None:
+        wanted = await self._without_held(batch)
+        self._sends.leave(ticket)
+        if wanted is None:
+            return
+        if self._keeper.breaker.is_current(claimed.permit):
+            self._report.begins(wanted)
+        await self._send_all(claimed, self._requests(wanted))
+
+    async def _without_held(self, batch: Batch) -> Batch | None:
+        """What is left to send, None for nothing; what Inngest got long ago is settled."""
+        if self._horizon is None:
+            return batch
+        checked = await self._horizon.check(batch, wall_now_ms())
+        if checked.settlement is not None:
+            await self._settler.settle(checked.settlement)
+        return checked.send
+
+    def _requests(self, batch: Batch, *, again: bool = False, failures: int = 0) -> list[_Request]:
+        if self._ids is None:
+            return [_Request(batch, None, again, failures)]
+        return [
+            _Request(one.batch, one.seed, again, failures)
+            for one in seeded_requests(batch, self._ids)
+        ]
+
+    def _send_all(
+        self, claimed: _Claimed, requests: Sequence[_Request]
+    ) -> Coroutine[None, None, None]:
+        epoch = claimed.permit.epoch
+        sends = []
+        for request in requests:
+            isolated = claimed.isolated or request.again
+            events = len(request.batch.entries)
+            ticket = self._sends.enter(epoch, isolated=isolated, events=events)
+            sends.append(self._send(claimed, request, ticket))
+        return sends[0] if len(sends) == 1 else _all(sends)
+
+    async def _send(self, claimed: _Claimed, request: _Request, ticket: Ticket) -> None:
+        async with self._sends.sender(ticket):
+            if not self._keeper.breaker.is_current(claimed.permit):
+                await self._settler.put_back(request.batch)
+                return
+            if request.again and (_now() > claimed.send_until or self._stopping()):
+                await self._settler.put_back(request.batch, isolated=not self._stopping())
+                return
+            began_at = _now()
+            result = await self._answer(request)
+            seconds = _now() - began_at
+            done = self._judge(claimed, request, result, began_at)
+            settled = await self._settler.settle_answer(done.settlement)
+        written = replace(done, settlement=settled)
+        self._report.ended(request.batch, result, written, seconds)
+        if done.again:
+            await self._send_all(claimed, self._parts(request, done))
+
+    async def _answer(self, request: _Request) -> SendResult:
+        try:
+            with self._around_send(request.batch):
+                return await self._sender.send(request.batch.payloads, request.seed)
+        except Exception as error:  # noqa: BLE001  (our own fault must not hold the rows back)
+            self._report.failed(error)
+            words = f"the sender failed: {type(error).__name__}"
+            return SendResult(None, words=words, reached=False)
+
+    def _judge(
+        self, claimed: _Claimed, request: _Request, result: SendResult, began_at: float
+    ) -> Outcome:
+        """What becomes of the events, after the breaker has seen the answer."""
+        before, now = self._keeper.breaker, _now()
+        answered = _answered(claimed, request, result, began_at)
+        after = with_result(
+            before,
+            answered,
+            permit=claimed.permit,
+            now=now,
+            jitter=random.random(),  # noqa: S311
+        )
+        known = view(after, before, claimed.permit, answered.lone, now)
+        chance = not (request.failures or known.bad_events)
+        parts = self._policy.parts(now - began_at, chance=chance)
+        done = outcome(result, request.batch, known, self._policy, parts=parts)
+        self._keeper.move(_without_settled(after, done))
+        if answered.signal is Signal.TOO_LARGE and answered.lone is not None:
+            self._ask_size(answered.lone, answered.size)
+        return done
+
+    def _ask_size(self, seq: int, size: int) -> None:
+        if size > self._keeper.breaker.limit.passed_size:
+            self._empty_request.too_large(seq)
+
+    def _parts(self, request: _Request, done: Outcome) -> list[_Request]:
+        batch, again = request.batch, request.again or done.suspects
+        if done.again == (range(len(batch.entries)),):
+            return [_Request(batch, request.seed, again, request.failures + 1)]
+        return [
+            one for part in parts_of(batch, done.again) for one in self._requests(part, again=again)
+        ]
+
+
+async def _all(sends: Sequence[Coroutine[None, None, None]]) -> None:
+    await asyncio.gather(*sends)
+
+
+def _answered(
+    claimed: _Claimed, request: _Request, result: SendResult, began_at: float
+) -> Answered:
+    entries = request.batch.entries
+    signal = classify(result, len(entries))
+    lone = entries[0].seq if len(entries) == 1 else None
+    failed = signal is not Signal.PASSED
+    return Answered(
+        signal,
+        began_at,
+        size=len(request.batch.payloads),
+        reason=result.reason,
+        retry_after_seconds=result.retry_after_seconds,
+        lone=lone,
+        known_isolated=claimed.isolated,
+        again=request.again,
+        newly_refused=None if claimed.isolated else entries[0].seq,
+        drained=claimed.drained,
+        seqs=frozenset(entry.seq for entry in entries) if failed else frozenset(),
+    )
+
+
+def _without_settled(breaker: Breaker, done: Outcome) -> Breaker:
+    for dead in done.settlement.dead:
+        breaker = breaker.forget(dead.seq)
+    return breaker
+
+
+def _is_drained(permit: Permit, batch: Batch) -> bool:
+    """Whether nothing more was due: the batch had room for more."""
+    room = len(batch.entries) < permit.max_events and len(batch.payloads) < permit.max_bytes / 2
+    return room and not batch.entries[0].isolated
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

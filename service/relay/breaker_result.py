@@ -1,0 +1,167 @@
+"""What an answer does to the breaker, and what the breaker then says of the events. Pure.
+
+The invariant: an answer to a request that was sent before the last change of the state trips
+nothing, and one that passed ends the trouble only when it was sent after it began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from service.relay.breaker import Breaker
+from service.relay.permit import Answered, BreakerState, BreakerView, Permit
+from service.relay.send_result import Signal
+
+_REASONS = {
+    Signal.REFUSED: "every event is refused",
+    Signal.TOO_LARGE: "every event is too large",
+}
+
+
+def with_result(
+    breaker: Breaker, answered: Answered, *, permit: Permit, now: float, jitter: float
+) -> Breaker:
+    """The breaker after an answer to a request under `permit`; `jitter` is in [0, 1)."""
+    if answered.signal is Signal.PASSED:
+        return _passed(breaker, answered, permit, now)
+    if permit.epoch != breaker.epoch:
+        return _late(breaker, answered, now)
+    if breaker.state.waits:
+        return _probe_failed(breaker, answered, now, jitter)
+    learned = _learned(breaker, answered, now)
+    if _is_trouble(breaker, learned, answered, now):
+        return _tripped(learned, answered, now, jitter)
+    return learned
+
+
+def view(
+    breaker: Breaker, before: Breaker, permit: Permit, lone: int | None, now: float
+) -> BreakerView:
+    """What `breaker` says of a request's events; `before` is the breaker before the answer."""
+    moved = permit.epoch != breaker.epoch
+    resend = not (moved or breaker.state.waits or breaker.paused)
+    return BreakerView(
+        resend=resend,
+        refusing=breaker.refusing or (moved and breaker.state.waits),
+        confirmed_bad=(resend or breaker.refusing) and lone in before.ledger.confirmed_bad,
+        refusals=0 if lone is None else before.ledger.refusals.get(lone, 0),
+        bad_events=before.ledger.found_lately(now, before.policy.bad_memory),
+        passed_size=before.limit.passed_size,
+    )
+
+
+def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) -> Breaker:
+    waits = breaker.state.waits
+    healed = answered.lone if answered.known_isolated else None
+    known = replace(breaker, ledger=breaker.ledger.with_pass(now, healed))
+    if permit.epoch < breaker.trouble_epoch:
+        return known
+    limit = breaker.limit.with_pass(answered.size, breaker.policy)
+    if answered.drained:
+        limit = limit.with_events(limit.max_events)
+    healthy = breaker.state is BreakerState.HEALTHY or limit.is_full
+    return replace(
+        known,
+        state=BreakerState.HEALTHY if healthy else BreakerState.RECOVERING,
+        reason="" if healthy else breaker.reason,
+        refusing=False,
+        streak=breaker.streak.with_pass(now),
+        limit=limit,
+        failures=0,
+        reopens_at=0.0 if waits else breaker.reopens_at,
+    )
+
+
+def _late(breaker: Breaker, answered: Answered, now: float) -> Breaker:
+    """Nothing moves, but time that is asked for is given."""
+    asked = answered.retry_after_seconds
+    if asked is None or breaker.state is not BreakerState.BACKING_OFF:
+        return breaker
+    wait = breaker.policy.retry_after_seconds(asked, passing=True)
+    return replace(breaker, reopens_at=max(breaker.reopens_at, now + wait))
+
+
+def _probe_failed(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
+    learned = _learned(breaker, answered, now)
+    policy = breaker.policy
+    if answered.signal in _REASONS:
+        bad = answered.lone in breaker.ledger.confirmed_bad
+        answers = not breaker.refusing and not learned.streak.is_refusing(now, policy)
+        if bad or answers:
+            # Inngest judges events, so another is asked at once.
+            return learned
+    if breaker.probes_left:
+        return learned
+    return _tripped(learned, answered, now, jitter)
+
+
+def _learned(breaker: Breaker, answered: Answered, now: float) -> Breaker:
+    """What one failure says, wherever it is one of many."""
+    ledger, limit, streak, lone = breaker.ledger, breaker.limit, breaker.streak, answered.lone
+    confirmed = lone in ledger.confirmed_bad
+    if _counts_in_a_row(breaker, answered, now):
+        streak = streak.with_failure(answered.began_at, fresh=not answered.known_isolated)
+    if answered.signal is Signal.REFUSED:
+        judged = lone if lone is not None else answered.newly_refused
+        ledger = ledger if judged is None else ledger.with_judged(judged)
+        if lone is not None and (confirmed or not breaker.refusing):
+            ledger = ledger.with_refusal(lone)
+    elif lone is not None and (answered.is_suspect or answered.signal is Signal.TOO_LARGE):
+        ledger = ledger.with_failed_alone(lone)
+    if confirmed and answered.retry_after_seconds is not None:
+        ledger = replace(ledger, distrusts_retry_after=True)
+    if answered.signal is Signal.TOO_LARGE:
+        limit = limit.without_size_limit() if confirmed else limit.with_too_large(answered.size)
+    elif answered.signal is not Signal.REFUSED and not answered.is_suspect:
+        limit = limit.with_failure(breaker.policy)
+    return replace(breaker, ledger=ledger, limit=limit, streak=streak)
+
+
+def _counts_in_a_row(breaker: Breaker, answered: Answered, now: float) -> bool:
+    """Whether the failure may be Inngest's, as far as this one event tells."""
+    if answered.signal is Signal.REFUSED:
+        return answered.newly_refused is not None
+    if answered.signal is Signal.TOO_LARGE:
+        passed_before = answered.size <= breaker.limit.passed_size
+        return not answered.known_isolated and (passed_before or answered.lone is not None)
+    if not answered.known_isolated:
+        return True
+    return not breaker.ledger.found_lately(now, breaker.policy.bad_memory)
+
+
+def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: float) -> bool:
+    policy = before.policy
+    if answered.signal in _REASONS:
+        return learned.streak.is_refusing(now, policy)
+    if not before.streak.passing:
+        return True
+    if answered.retry_after_seconds is not None and not answered.is_suspect:
+        seen = answered.seqs & before.ledger.asked_for_time
+        if not seen and not before.ledger.distrusts_retry_after:
+            return True
+    counted = learned.streak.count > before.streak.count
+    return counted and learned.streak.is_trouble(now, policy)
+
+
+def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
+    """The breaker waits, then asks; longer with every round that fails."""
+    policy, signal, asked = breaker.policy, answered.signal, answered.retry_after_seconds
+    bad_events = breaker.ledger.found_lately(now, policy.bad_memory)
+    wait = policy.backoff_seconds(breaker.failures, jitter, bad_events=bad_events)
+    if signal is Signal.REFUSED and not breaker.failures:
+        wait = 0.0  # it may be a run of bad events
+    if asked is not None:
+        passing = breaker.streak.passing
+        wait = max(wait, policy.retry_after_seconds(asked, passing=passing))
+    state = BreakerState.BACKING_OFF
+    if signal is Signal.MISCONFIGURED:
+        state, wait = BreakerState.MISCONFIGURED, policy.misconfigured_wait
+    return breaker.with_wait(
+        state,
+        _REASONS.get(signal, answered.reason),
+        now + wait,
+        probes=policy.probes(breaker.failures, bad_events=bad_events),
+        refusing=signal in _REASONS,
+        shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.is_suspect),
+        asked_for_time=answered.seqs if asked is not None else frozenset(),
+    )

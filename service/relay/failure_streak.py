@@ -1,0 +1,54 @@
+"""Failures in a row, and when they are proof of trouble. Pure.
+
+One event may be the cause of one failure, so a failure proves nothing while other requests pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from service.relay.breaker_policy import BreakerPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class FailureStreak:
+    """What failed since something passed.
+
+    `count` is how many requests, `fresh` how many of them with events that were not isolated
+    before, `began_at` when the first of them was sent. `passed_at` is when something last passed,
+    None when nothing has since the start or the last trouble.
+    """
+
+    count: int = 0
+    fresh: int = 0
+    began_at: float = 0.0
+    passed_at: float | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Whether something has passed since the last trouble."""
+        return self.passed_at is not None
+
+    def with_pass(self, now: float) -> FailureStreak:
+        """Something passed."""
+        return FailureStreak(passed_at=now)
+
+    def with_failure(self, began_at: float, *, fresh: bool) -> FailureStreak:
+        """A request that was sent at `began_at` failed."""
+        first = min(self.began_at, began_at) if self.count else began_at
+        return replace(self, count=self.count + 1, fresh=self.fresh + fresh, began_at=first)
+
+    def is_refusing(self, now: float, policy: BreakerPolicy) -> bool:
+        """Whether so many events were judged bad in a row that it is not the events."""
+        return self.count >= self._limit(now, policy)
+
+    def is_trouble(self, now: float, policy: BreakerPolicy) -> bool:
+        """Whether the failures are Inngest's trouble, not an event's."""
+        if self.passed_at is None or self.count >= self._limit(now, policy):
+            return True
+        quiet = now - max(self.passed_at, self.began_at)
+        return self.count > 1 and quiet >= policy.evidence
+
+    def _limit(self, now: float, policy: BreakerPolicy) -> int:
+        lately = self.passed_at is not None and now - self.passed_at < policy.evidence
+        return policy.failures_while_passing if lately else policy.failures_in_a_row

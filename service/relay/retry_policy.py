@@ -1,0 +1,47 @@
+"""How often and how soon what failed is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The knobs of `outcome`.
+
+    An event that Inngest refuses is sent again after each of `refusal_delays_seconds`, then dead.
+    An isolated event that fails is sent again after `isolated_delay_seconds`, doubled with each
+    counted attempt up to `max_isolated_delay_seconds`; `max_attempts` counted attempts end it.
+
+    A request that fails while others pass is sent once more as it is, where that may be chance,
+    then in two halves: where half of all requests fail, more parts would fail faster than they
+    pass. Where its answer took `slow_seconds` it goes in so many `slow_parts` at once.
+    """
+
+    refusal_delays_seconds: tuple[float, ...] = (1.0, 3.0)
+    isolated_delay_seconds: float = 0.5
+    max_isolated_delay_seconds: float = 5.0
+    max_attempts: int = 10
+    slow_seconds: float = 1.0
+    slow_parts: int = 8
+
+    def isolated_delay(self, attempts: int) -> float:
+        """Seconds until an isolated event with so many counted attempts is sent again.
+
+        >>> [RetryPolicy().isolated_delay(attempts) for attempts in (0, 1, 9)]
+        [0.5, 1.0, 5.0]
+        """
+        doubled = self.isolated_delay_seconds * float(1 << min(attempts, 16))
+        return min(doubled, self.max_isolated_delay_seconds)
+
+    def parts(self, seconds: float, *, chance: bool) -> int:
+        """In how many parts a request goes again that failed after so long; `chance` may be why.
+
+        >>> [RetryPolicy().parts(0.1, chance=chance) for chance in (True, False)]
+        [1, 2]
+        >>> RetryPolicy().parts(10.0, chance=True)
+        8
+        """
+        if seconds >= self.slow_seconds:
+            return self.slow_parts
+        return 1 if chance else 2

@@ -1,0 +1,71 @@
+"""The requests in flight, and the senders that they take.
+
+Two pools of the same size: requests with isolated events or with what failed before take nothing
+from the others, so that an event that hangs blocks nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from service.relay.permit import InFlight
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request with so many `events` that is in flight or about to be; `epoch` is its permit's."""
+
+    epoch: int
+    isolated: bool
+    events: int = 0
+    began_at: float | None = None
+
+
+class SendsInFlight:
+    """Hands out senders. `freed` is called with the pool's name when a request ended."""
+
+    def __init__(self, senders: int, freed: Callable[[bool], None]) -> None:
+        self._others = asyncio.Semaphore(senders)
+        self._isolated = asyncio.Semaphore(senders)
+        self._freed = freed
+        self._sends: set[Ticket] = set()
+
+    def count(self, epoch: int) -> InFlight:
+        """How many requests are in flight or wait for a sender; `epoch` is the current one."""
+        isolated = [send.epoch for send in self._sends if send.isolated]
+        others = [send.epoch for send in self._sends if not send.isolated]
+        return InFlight(len(isolated), len(others), isolated.count(epoch), others.count(epoch))
+
+    def longest_seconds(self, now: float) -> float:
+        """How long the oldest request has been in flight."""
+        began = [send.began_at for send in self._sends if send.began_at is not None]
+        return now - min(began, default=now)
+
+    @property
+    def events(self) -> int:
+        """How many events are in flight or about to be."""
+        return sum(send.events for send in self._sends)
+
+    def enter(self, epoch: int, *, isolated: bool, events: int) -> Ticket:
+        """Count a request from now on, until `sender` or `leave` ends it."""
+        ticket = Ticket(epoch, isolated, events)
+        self._sends.add(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Count it no more: others stand for it, or nothing of it is sent."""
+        self._sends.discard(ticket)
+
+    @contextlib.asynccontextmanager
+    async def sender(self, ticket: Ticket) -> AsyncIterator[None]:
+        """Wait for a sender and hold it."""
+        try:
+            async with self._isolated if ticket.isolated else self._others:
+                ticket.began_at = asyncio.get_running_loop().time()
+                yield
+        finally:
+            self._sends.discard(ticket)
+            self._freed(ticket.isolated)

@@ -1,0 +1,78 @@
+"""Writing what became of a claim's rows, until it is written.
+
+The answer is known, so waiting for the store loses nothing. The invariant: a settlement that names
+rows is written once, or its rows are left to their lease when the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Batch, Settlement
+from service.outbox.ports import Queue
+from service.relay.breaker_sync import BreakerSync
+from service.relay.outcome import due_again
+from service.relay.report import Report
+from service.relay.unconfirmed import Unconfirmed
+
+RETRY_SECONDS = 0.25
+
+log = structlog.get_logger(__name__)
+
+
+class Settler:
+    """Settles into `queue`.
+
+    With `unconfirmed`, rows that Inngest took become sent and are counted there; without, they are
+    delivered.
+    """
+
+    def __init__(
+        self, queue: Queue, keeper: BreakerSync, report: Report, unconfirmed: Unconfirmed | None
+    ) -> None:
+        self._queue = queue
+        self._keeper = keeper
+        self._report = report
+        self._unconfirmed = unconfirmed
+
+    async def settle_answer(self, settlement: Settlement) -> Settlement:
+        """Settle what an answer says; returns the settlement that was written."""
+        taken = len(settlement.delivered)
+        if self._unconfirmed is not None:
+            settlement = _as_sent(settlement)
+        await self.settle(settlement)
+        self._keeper.answered(taken)
+        if self._unconfirmed is None:
+            self._keeper.delivered(taken)
+        else:
+            self._unconfirmed.sent(taken)
+        return settlement
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Settle the rows that are named, if any. Rows of a lost lease are reported."""
+        named = (settlement.delivered, settlement.sent, settlement.retry, settlement.dead)
+        if not any(named):
+            return
+        while True:
+            try:
+                stale = await self._queue.settle(settlement)
+                break
+            except OutboxUnavailableError as error:
+                log.warning("settle_failed", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        if stale:
+            self._report.lease_lost(settlement.claim, stale)
+
+    async def put_back(self, batch: Batch, *, isolated: bool = False) -> None:
+        """Make the rows due again: nothing was learned of them."""
+        retry = due_again(batch.entries, isolated=isolated)
+        await self.settle(Settlement(batch.claim, retry=retry))
+
+
+def _as_sent(settlement: Settlement) -> Settlement:
+    """The same, but what Inngest took waits for its confirmation."""
+    return msgspec.structs.replace(settlement, delivered=(), sent=settlement.delivered)

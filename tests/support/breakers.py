@@ -1,0 +1,25 @@
+"""A breaker in a few words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from service.relay.breaker import Breaker
+from service.relay.breaker_result import with_result
+from service.relay.permit import Answered, InFlight
+from service.relay.send_result import Signal
+
+IDLE = InFlight()
+
+
+def fresh(*, senders: int = 4) -> Breaker:
+    return Breaker.fresh(500, 1 << 20, senders)
+
+
+def after(breaker: Breaker, signal: Signal, now: float = 0.0, **answer: object) -> Breaker:
+    answered = replace(Answered(signal, now), **answer)
+    return with_result(breaker, answered, permit=breaker.permit(IDLE), now=now, jitter=0.5)
+
+
+def passed(breaker: Breaker, now: float = 0.0, **answer: object) -> Breaker:
+    return after(breaker, Signal.PASSED, now, **answer)

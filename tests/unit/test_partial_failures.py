@@ -1,0 +1,134 @@
+"""Some requests fail, others pass: delivery goes on, the cause is isolated, and only it pays."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+
+import pytest
+
+from service.relay.permit import BreakerState
+from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, REFUSED, ModelRow
+from tests.support.delivery_world import World, check
+from tests.support.virtual_time import run_in_virtual_time
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+ANY_STATUS = [*BLOCKED, FAILING, HUGE]
+
+
+@pytest.mark.parametrize("kind", ANY_STATUS)
+@pytest.mark.parametrize("place", ["first", "amid"])
+def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
+    kind: str, place: str
+) -> None:
+    async def main() -> None:
+        world = World()
+        rows: list[ModelRow] = []
+        async with world.running():
+            for turn in range(720):
+                rows += world.add(kind if turn == (0 if place == "first" else 60) else HEALTHY)
+                await asyncio.sleep(1 / 12)
+            healthy = [row for row in rows if row.kind == HEALTHY]
+            await world.until(healthy, 5)
+            assert world.relay.breaker.state is BreakerState.HEALTHY
+            waits = [row.settled_at - row.born_at for row in healthy if row.settled_at]
+            late = sum(wait > 1 for wait in waits)
+            assert late <= 16 * 12, f"{late} of {len(waits)} waited longer than a second"
+            assert statistics.median(waits) < 0.5
+            while any(row.settled_at is None for row in rows):
+                await world.until(world.add(HEALTHY), 5)
+                assert asyncio.get_running_loop().time() < 120, world.relay.breaker
+        check(rows)
+
+    random.seed(kind)
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("kind", [REFUSED, FAILING])
+@pytest.mark.parametrize("start", ["warm", "100 bad"])
+def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_ones_die(
+    kind: str, start: str
+) -> None:
+    async def main() -> None:
+        world = World(max_events=500)
+        rows = world.add(*[kind] * 100) if start == "100 bad" else []
+        async with world.running():
+            for _ in range(30 * 20):
+                rows += world.add(HEALTHY if random.random() < 0.2 else kind)
+                await asyncio.sleep(1 / 30)
+            ended = asyncio.get_running_loop().time()
+            healthy = [row for row in rows if row.kind == HEALTHY]
+            waits = [(row.settled_at or ended + 60) - row.born_at for row in healthy]
+            assert statistics.median(waits) < 1
+            assert sorted(waits)[int(len(waits) * 0.9)] < 5
+            await world.until(healthy, 15)
+            while any(row.settled_at is None for row in rows):
+                await world.until(world.add(HEALTHY), 15)
+                await asyncio.sleep(0.5)
+                assert asyncio.get_running_loop().time() < 300, world.relay.breaker
+        check(rows)
+
+    random.seed(3)
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("mode", ["too_large", "refusing"])
+def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
+    async def main() -> None:
+        world = World()
+        rows: list[ModelRow] = []
+        async with world.running():
+            rows += world.add(*[HEALTHY] * 100)
+            await asyncio.sleep(1)
+            world.inngest.mode = mode
+            for _ in range(120):
+                rows += world.add(*[HEALTHY] * 6)
+                await asyncio.sleep(0.5)
+            assert world.relay.breaker.state is BreakerState.BACKING_OFF
+            world.inngest.mode = None
+            await world.until(rows, 15)
+        check(rows)
+
+    random.seed(mode)
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_drain_goes_on_while_a_share_of_the_requests_fails(share: float) -> None:
+    def drain(failing_share: float) -> float:
+        took = 0.0
+
+        async def main() -> None:
+            nonlocal took
+            world = World(max_events=500)
+            world.inngest.failing_share = failing_share
+            rows = world.add(*[HEALTHY] * 30_000)
+            async with world.running():
+                took = await world.until(rows, 300)
+            assert max(row.attempts for row in rows) <= 2
+
+        random.seed(share)
+        run_in_virtual_time(main())
+        return took
+
+    assert drain(0.0) / drain(share) >= 0.5 * (1 - share)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_no_healthy_event_dies_of_chance(share: float) -> None:
+    async def main() -> None:
+        world = World()
+        world.inngest.failing_share = share
+        rows: list[ModelRow] = []
+        async with world.running():
+            for _ in range(30 * 30):
+                rows += world.add(HEALTHY)
+                await asyncio.sleep(1 / 30)
+            world.inngest.failing_share = 0.0
+            await world.until(rows, 30)
+        check(rows)
+
+    random.seed(share)
+    run_in_virtual_time(main())
