@@ -1,0 +1,31 @@
+"""What a command that runs says on standard output: sentences, or JSON where logs are JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from service.observe.logs import timestamp
+
+_encode = msgspec.json.Encoder().encode
+_LABEL_WIDTH = 14
+
+
+class Announcer:
+    """Says sentences. `as_json` writes each as one line of JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def say(self, sentence: str, details: Mapping[str, str] | None = None) -> None:
+        """Say a sentence, with `details` below it, a line each."""
+        if self._as_json:
+            head = {"event": "announcement", "message": sentence, "level": "info"}
+            line = _encode({**head, **(details or {}), "timestamp": timestamp()}).decode()
+        else:
+            rows = [f"  {label:<{_LABEL_WIDTH}}{words}" for label, words in (details or {}).items()]
+            line = "\n".join([sentence, *rows])
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

@@ -1,0 +1,50 @@
+"""The banner of `serve`: where it listens, where events go, what is kept, what is missing. Pure."""
+
+from __future__ import annotations
+
+from service.config.destination import Destination, confirmation_mode, destination
+from service.config.outbox_url import redacted_url
+from service.config.settings import Settings
+
+
+def banner(
+    settings: Settings, url: str, *, inngest: str, waiting: int | None = None
+) -> dict[str, str]:
+    """The lines by their labels.
+
+    `inngest` is where events go. `waiting` is how many wait to go, None where it is not known.
+    """
+    return {
+        "events go to": _destination(settings, inngest),
+        "confirmation": str(confirmation_mode(settings)),
+        "outbox": redacted_url(settings.outbox_url)
+        + ("" if waiting is None else f", {waiting:,} events wait"),
+        "storage": _storage(settings),
+        "sign in": _sign_in(settings, url),
+        "pages": f"{url}/docs, {url}/outbox",
+    }
+
+
+def _destination(settings: Settings, inngest: str) -> str:
+    kind = destination(settings)
+    if kind is Destination.FAKE:
+        return f"a fake Inngest, for development: {inngest}/fake-inngest/events shows them"
+    return f"{inngest} ({kind.value})"
+
+
+def _storage(settings: Settings) -> str:
+    if settings.missing_storage:
+        missing = " and ".join(settings.missing_storage)
+        return f"missing: set {missing}; until then posts are answered 503"
+    return f"bucket {settings.s3_bucket} in {settings.s3_region}"
+
+
+def _sign_in(settings: Settings, url: str) -> str:
+    ways = []
+    if settings.oidc_issuer:
+        ways.append(f"{url}/auth/login ({settings.oidc_issuer})")
+    if settings.nextauth_secret or settings.auth_secrets:
+        ways.append("cookies of next-auth")
+    if settings.dev_login or (not settings.production and settings.loopback):
+        ways.append(f"{url}/auth/dev-login (development)")
+    return ", ".join(ways) or "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"

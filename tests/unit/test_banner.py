@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from service.cli.announce import Announcer
+from service.cli.banner import banner
+from service.config.settings import Settings
+
+URL = "http://127.0.0.1:3000"
+
+
+def lines(waiting: int | None = 0, **environ: str) -> dict[str, str]:
+    inngest = "https://inn.gs"
+    return banner(Settings.load(environ), URL, inngest=inngest, waiting=waiting)
+
+
+@pytest.mark.parametrize(
+    ("environ", "label", "words"),
+    [
+        ({}, "storage", "set AWS_S3_REGION and AWS_S3_BUCKET; until then posts are answered 503"),
+        ({"AWS_S3_REGION": "eu-west-1"}, "storage", "missing: set AWS_S3_BUCKET;"),
+        (
+            {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"},
+            "storage",
+            "bucket documents in eu-west-1",
+        ),
+        ({"INNGEST_EVENT_KEY": "k"}, "events go to", "https://inn.gs (cloud)"),
+        ({"INNGEST_DEV": "1"}, "events go to", "(dev server)"),
+        ({"INNGEST_EVENT_KEY": "k"}, "confirmation", "off (Inngest's cloud)"),
+        ({}, "outbox", "sqlite:///data/outbox.db, 0 events wait"),
+        ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", "postgresql://u:********@h/x"),
+        ({}, "sign in", f"{URL}/auth/dev-login (development)"),
+        ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER"),
+        ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", "cookies of next-auth"),
+        ({}, "pages", f"{URL}/docs, {URL}/outbox"),
+    ],
+)
+def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
+    assert words in lines(**environ)[label]
+
+
+def test_what_waits_is_left_out_where_it_is_not_known() -> None:
+    assert lines(None)["outbox"] == "sqlite:///data/outbox.db"
+
+
+def test_the_banner_is_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    Announcer(as_json=False).say("Listening on x", {"outbox": "y"})
+    assert capsys.readouterr().out == "Listening on x\n  outbox        y\n"
+
+
+def test_the_banner_is_one_line_of_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    Announcer(as_json=True).say("Listening on x", {"outbox": "y"})
+    told = json.loads(capsys.readouterr().out)
+    assert (told["message"], told["outbox"], told["level"]) == ("Listening on x", "y", "info")
