@@ -36,9 +36,10 @@ class ConfirmationPolicy:
     """How patient the confirmer is.
 
     `reorder_seconds`: an event that was answered this much before a held one should be held too.
-    `restart_seconds`: how long Inngest must have answered again, and stored nothing, after it was
-    away. `stall_seconds`: the same without a sign that it was away; doubled for each time that the
-    row was sent before. `min_poll_seconds` and `max_poll_seconds` bound the pause between
+    `restart_seconds`: how long Inngest must have answered again, after it was away, and stored
+    nothing of what it answered before. `stall_seconds`: how long it must have stored nothing,
+    without a sign that it was away; doubled for each time that the row was sent before.
+    `min_poll_seconds` and `max_poll_seconds` bound the pause between
     questions, `sweep_seconds` is how often every row is asked for. `chunk_rows` are asked for
     together. While nothing is sent, the store is asked every `idle_seconds`, and Inngest never.
     """
@@ -59,7 +60,8 @@ class StoreProgress:
 
     `newest_held` is when the newest event that is known to be held was answered; `held_at` when an
     event was last found to be held. `silent_at` is when a question was last not answered, `away_at`
-    when Inngest was then out of reach; `back_at` is when it first answered after that.
+    when Inngest was then out of reach; `back_at` is when it first answered after that, and
+    `earlier_held_at` when an event that was answered before `away_at` was last found to be held.
     """
 
     held_at: float
@@ -67,6 +69,7 @@ class StoreProgress:
     newest_held: float = float("-inf")
     silent_at: float = float("-inf")
     away_at: float = float("-inf")
+    earlier_held_at: float = float("-inf")
 
     def with_held(self, held: Collection[SentEntry], now: float) -> StoreProgress:
         """After these rows were found to be held.
@@ -75,8 +78,14 @@ class StoreProgress:
         """
         if not held:
             return self
+        earlier = any(now - entry.sent_seconds <= self.away_at for entry in held)
         once = [now - entry.sent_seconds for entry in held if entry.sends <= 1]
-        return replace(self, held_at=now, newest_held=max([self.newest_held, *once]))
+        return replace(
+            self,
+            held_at=now,
+            newest_held=max([self.newest_held, *once]),
+            earlier_held_at=now if earlier else self.earlier_held_at,
+        )
 
     def with_silence(self, now: float, *, away: bool) -> StoreProgress:
         """After a question was not answered; `away` where Inngest was out of reach."""
@@ -100,9 +109,11 @@ def resend_reason(
         return ResendReason.PASSED
     if progress.back_at <= progress.silent_at:
         return None
+    if progress.away_at >= answered_at:
+        earlier_quiet = now - max(progress.earlier_held_at, progress.back_at)
+        if earlier_quiet > policy.restart_seconds:
+            return ResendReason.RESTARTED
     quiet = now - max(progress.held_at, progress.back_at, answered_at)
-    if progress.away_at >= answered_at and quiet > policy.restart_seconds:
-        return ResendReason.RESTARTED
     doublings = min(max(entry.sends - 1, 0), _MAX_DOUBLINGS)
     return ResendReason.STALLED if quiet > policy.stall_seconds * 2**doublings else None
 

@@ -84,3 +84,10 @@ def test_questions_come_quickly_while_rows_are_found_and_slowly_otherwise():
     for found in (True, False, False, False, False, False, True):
         pauses.append(poll_seconds(pauses[-1], POLICY, found=found))
     assert pauses == [0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 0.25]
+
+
+def test_events_that_come_after_a_restart_do_not_hold_up_what_it_lost():
+    progress = StoreProgress(0.0, 0.0).with_silence(NOW - 30, away=True).with_answer(NOW - 6)
+    progress = progress.with_held([entry(1, sends=2)], NOW - 0.1)
+    assert resend_reason(entry(100), progress, POLICY, NOW) is ResendReason.RESTARTED
+    assert resend_reason(entry(5), progress, POLICY, NOW) is None
