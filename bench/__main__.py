@@ -2,7 +2,8 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, idle, crowd, start.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd,
+start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import backlog, crowd, goals, idle, load, outage, pictures, posts, processes
+from bench import backlog, confirm, crowd, goals, idle, load, outage, pictures, posts, processes
 from bench.generator import allow_many_files
 from bench.processes import Server
 from bench.rounds import Run
@@ -92,6 +93,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "outage": outage.latencies,
     "picture": outage.picture,
     "backlog": backlog.measure,
+    "confirm": confirm.measure,
     "idle": idle.measure,
     "crowd": _crowd,
     "start": _with_sink(crowd.start),

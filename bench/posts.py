@@ -26,12 +26,11 @@ CURVE = (1, 4, 16, 64, 256, 1000)
 def beside_handlers(run: Run, service: Server, handlers: Server) -> None:
     cookie = service.cookie("/auth/dev-login")
     signed_in = handlers.cookie("/signed-in/login")
-    posting = _posting(run, service, cookie)
     found = in_turns(
         run.rounds,
         {
             "parse": lambda: _measured(run, handlers, "/parse", None),
-            "outbox": posting,
+            "outbox": posting(run, service, cookie),
             "session": lambda: _measured(run, handlers, "/signed-in/session", signed_in),
             "sdk": lambda: _measured(run, handlers, "/sdk", None),
         },
@@ -90,7 +89,7 @@ def syncs(run: Run, sink: Server) -> None:
         run.say("syncs are not counted: strace may not trace here")
 
 
-def _posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
+def posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
     def measure() -> Figures:
         before = service.cpu_seconds()
         measured = _measured(run, service, "/api/route", cookie)

@@ -133,7 +133,7 @@ def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
 
 
 def service(
-    inngest_url: str, folder: Path, *, send_timeout: float = 10, port: int = 0
+    inngest_url: str, folder: Path, *, send_timeout: float = 10, port: int = 0, **changes: str
 ) -> contextlib.AbstractContextManager[Server]:
     """The real service on an SQLite outbox in `folder`, delivering to `inngest_url`."""
     command = [sys.executable, "-m", "service", "serve"]
@@ -141,6 +141,7 @@ def service(
         **service_environment(inngest_url, folder),
         "OUTBOX_SEND_TIMEOUT": str(send_timeout),
         "PORT": str(port),
+        **changes,
     }
     return started(command, environment, cwd=folder)
 

@@ -1,0 +1,92 @@
+"""What confirmation costs: a drain at Inngest's storing rate, and posts and processor time beside.
+
+The fake Inngest keeps what it stores, unlike the other benchmarks' sink. With confirmation on it is
+asked for every event; off, its answer is enough. OUTBOX_CONFIRM switches, nothing else differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import posts, processes
+from bench.fill import fill
+from bench.processes import Server
+from bench.rounds import Figures, Run, in_turns, median, ratio
+
+STORE_RATE = 1_000
+_DRAINED = 20_000
+_SLOWLY_DRAINED = 15_000
+_DELIVERED = re.compile(r"^outbox_delivered_total (\S+)", re.MULTILINE)
+
+
+def measure(run: Run) -> None:
+    _slow_drain(run)
+    found = in_turns(3, {"on": lambda: _drain(run, "on"), "off": lambda: _drain(run, "off")})
+    run.found("cpu_confirmed", ratio(found["on"], found["off"], "cpu_us"))
+    run.details["confirmed_drain"] = _medians(found)
+    _posts(run)
+
+
+def _slow_drain(run: Run) -> None:
+    """How near a drain comes to the rate at which Inngest stores."""
+    drained = _drain(run, "on", count=_SLOWLY_DRAINED, store_rate=STORE_RATE)
+    run.found("drain_to_storing", drained["per_second"] / STORE_RATE)
+
+
+def _drain(
+    run: Run, confirm: str, *, count: int = _DRAINED, store_rate: int | None = None
+) -> Figures:
+    with _service(run, confirm, count=count, store_rate=store_rate) as service:
+        began, before = time.monotonic(), service.cpu_seconds()
+        while _delivered(service) < count:
+            time.sleep(0.05)
+        seconds = time.monotonic() - began
+        cpu = service.cpu_seconds() - before
+    run.say(f"drain, {confirm:3} {count / seconds:8,.0f}/s  cpu {cpu / count * 1e6:5.0f} us")
+    return {"per_second": count / seconds, "cpu_us": cpu / count * 1e6}
+
+
+def _posts(run: Run) -> None:
+    with _service(run, "on") as on, _service(run, "off") as off:
+        found = in_turns(
+            3,
+            {
+                name: posts.posting(run, service, service.cookie("/auth/dev-login"))
+                for name, service in (("on", on), ("off", off))
+            },
+        )
+    run.found("posts_confirmed", ratio(found["on"], found["off"], "per_second"))
+    run.details["confirmed_posts"] = _medians(found)
+
+
+@contextlib.contextmanager
+def _service(
+    run: Run, confirm: str, *, count: int = 0, store_rate: int | None = None
+) -> Iterator[Server]:
+    """A service beside a fake Inngest of its own, with `count` rows waiting."""
+    rate = ["--store-rate", str(store_rate)] if store_rate else []
+    command = [sys.executable, "-m", "service.fake_inngest", "--port", "0", *rate]
+    with tempfile.TemporaryDirectory(dir=run.folder) as name, processes.started(command) as fake:
+        folder = Path(name)
+        if count:
+            fill(folder / "outbox.db", count)
+        with processes.service(fake.url, folder, OUTBOX_CONFIRM=confirm) as service:
+            yield service
+
+
+def _delivered(service: Server) -> float:
+    found = _DELIVERED.search(service.text("/metrics"))
+    return float(found[1]) if found else 0.0
+
+
+def _medians(found: dict[str, list[Figures]]) -> dict[str, Figures]:
+    return {
+        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
+        for name, rounds in found.items()
+    }
