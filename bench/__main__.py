@@ -2,8 +2,7 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, confirm, idle, crowd,
-start.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd, start.
 """
 
 from __future__ import annotations

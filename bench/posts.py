@@ -30,7 +30,7 @@ def beside_handlers(run: Run, service: Server, handlers: Server) -> None:
         run.rounds,
         {
             "parse": lambda: _measured(run, handlers, "/parse", None),
-            "outbox": posting(run, service, cookie),
+            "outbox": _posting(run, service, cookie),
             "session": lambda: _measured(run, handlers, "/signed-in/session", signed_in),
             "sdk": lambda: _measured(run, handlers, "/sdk", None),
         },
@@ -89,7 +89,7 @@ def syncs(run: Run, sink: Server) -> None:
         run.say("syncs are not counted: strace may not trace here")
 
 
-def posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
+def _posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
     def measure() -> Figures:
         before = service.cpu_seconds()
         measured = _measured(run, service, "/api/route", cookie)
