@@ -41,7 +41,7 @@ VOCABULARY = {
     ),
     "confirm_latency_seconds": Metric(
         Histogram,
-        "From Inngest's answer to its store, oldest event of each question.",
+        "From Inngest's answer to its store, the oldest event of each request.",
         (),
         _LATENCY,
     ),
