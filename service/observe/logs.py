@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.observe.log_stream import LogStream
+from service.observe.printable import escaped_json, printable
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -77,8 +78,7 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
         structlog.processors.add_log_level,
         _stamp,
     ]
-    if not console:
-        shared.append(structlog.processors.format_exc_info)
+    shared.append(_make_printable if console else structlog.processors.format_exc_info)
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=target.isatty()) if console else _render_json
     )
@@ -142,4 +142,11 @@ def _to_structlog(line: RequestLine) -> None:
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
     del logger, method
-    return _encode({key: value for key, value in event.items() if value is not None}).decode()
+    given = {key: value for key, value in event.items() if value is not None}
+    return escaped_json(_encode(given).decode())
+
+
+def _make_printable(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A console shows the words of others: none of them may steer the terminal."""
+    del logger, method
+    return {key: printable(one) if isinstance(one, str) else one for key, one in event.items()}

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from service.observe.printable import printable
 from service.relay.send_result import MAX_WORDS, SendResult
 
 SEED_HEADER = "X-Inngest-Event-Id-Seed"
@@ -95,13 +96,13 @@ class InngestSender:
             return SendResult(None, words=_fault(error))
 
     def _presentable(self, result: SendResult) -> SendResult:
-        """The result with the server's words cut short, without the keys that they may quote."""
+        """The result with the server's words made printable, cut short, without quoted keys."""
         if not result.words:
             return result
         words = result.words
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
-        return replace(result, words=words[:MAX_WORDS])
+        return replace(result, words=printable(words[:MAX_WORDS]))
 
 
 def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:

@@ -11,6 +11,7 @@ from service.bootstrap.operations import is_served, open_inspector, service_faul
 from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration
 from service.cli.outbox.tables import print_json
 from service.errors import ServiceError
+from service.observe.printable import printable
 from service.operations.alarm import Alarm, Severity, alarms
 from service.operations.views import StatsView, stats_view
 
@@ -68,7 +69,7 @@ def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) 
         print_json({**status, "stats": view})
         return
     figures = "" if view is None else f" | {_performance_data(view)}"
-    typer.echo(f"OUTBOX {severity.name} - {words}{figures}")
+    typer.echo(f"OUTBOX {severity.name} - {printable(words)}{figures}")
 
 
 def _performance_data(view: StatsView) -> str:

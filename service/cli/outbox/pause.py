@@ -10,6 +10,7 @@ from service.bootstrap.operations import open_repairs
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
 from service.cli.outbox.tables import print_json
+from service.observe.printable import printable
 from service.outbox.model import DeliveryRecord
 
 # Scripts may say --yes to every command that changes something.
@@ -32,7 +33,9 @@ def say_delivery(delivery: DeliveryRecord, *, json: bool) -> None:
     if json:
         print_json({"paused": delivery.paused_by is not None, "pausedBy": delivery.paused_by})
     elif delivery.paused_by:
-        typer.echo(f"Delivery is paused by {delivery.paused_by}. Posts are still accepted.")
+        typer.echo(
+            f"Delivery is paused by {printable(delivery.paused_by)}. Posts are still accepted."
+        )
     else:
         typer.echo("Delivery is resumed.")
 

@@ -11,6 +11,7 @@ from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.command import not_found, run
 from service.cli.outbox.options import DEFAULT_URL, EventId, Json, Url
 from service.cli.outbox.tables import console, print_json, row_table
+from service.observe.printable import escaped_json
 from service.operations.explain import explain
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
@@ -40,7 +41,7 @@ def show(
         return
     console().print(row_table(view, why))
     if stored is not None:
-        typer.echo(msgspec.json.format(stored, indent=2))
+        typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
 
 
 async def _one(

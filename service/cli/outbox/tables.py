@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.observe.printable import escaped_json, printable
 from service.operations.explain import spoken_duration, spoken_time
 from service.operations.views import RowView, StatsView
 from service.outbox.model import State
@@ -38,7 +39,7 @@ def console() -> Console:
 def print_json(value: object) -> None:
     """Print `value` as indented JSON."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{escaped_json(text)}\n")
     sys.stdout.flush()
 
 
@@ -70,7 +71,7 @@ def delivery_text(view: StatsView) -> Text:
         return Text("unknown")
     text = Text(delivery.state, style=_DELIVERY_STYLES.get(delivery.state, "bold red"))
     if delivery.reason:
-        text.append(f" ({delivery.reason})", style="default")
+        text.append(f" ({printable(delivery.reason)})", style="default")
     return text
 
 
@@ -123,7 +124,7 @@ def row_table(view: RowView, explanation: str) -> Table:
 
 def plain(text: str) -> Text:
     """Text from elsewhere, without markup and without control characters for a terminal."""
-    return Text("".join(one if one.isprintable() else "\ufffd" for one in text))
+    return Text(printable(text))
 
 
 def _age(seconds: float | None) -> str:

@@ -1,0 +1,82 @@
+"""Words of Inngest's, of users and of operators can't steer a terminal or hide text in a log."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from service.observe.logs import configure_logs
+from service.outbox.model import Dead, DeliveryRecord, Settlement
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.outbox_command import outbox_command
+from tests.support.storage import claim, event
+
+EVIL = "\x1b[2J\x9b31m\u202egnp.exe\u2066\x7f\r"
+
+
+@pytest.fixture
+async def event_id(tmp_path: Path) -> AsyncIterator[str]:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        yield await evil_row(outbox)
+
+
+async def evil_row(outbox: SqliteOutbox) -> str:
+    """A dead row, a paused delivery and an audit entry whose words are all hostile."""
+    one = event(f"u-{EVIL}", name=f"a{EVIL}")
+    payload = msgspec.json.encode({"id": one.id, "data": {"appSettings": {EVIL: EVIL}}})
+    await outbox.append(msgspec.structs.replace(one, payload=payload))
+    batch = await claim(outbox)
+    dead = [Dead(entry.seq, 3, "rejected", EVIL) for entry in batch.entries]
+    await outbox.settle(Settlement(batch.claim, dead=dead))
+    await outbox.save_delivery(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0))
+    await outbox.set_paused(paused=True, actor=EVIL)
+    return one.id
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize(
+    "command",
+    [["stats"], ["list"], ["show"], ["show", "--payload"], ["check"], ["audit"]],
+    ids=" ".join,
+)
+async def test_no_command_prints_what_can_not_be_shown(
+    tmp_path: Path, event_id: str, command: list[str], form: list[str]
+) -> None:
+    ids = [event_id] if command[0] == "show" else []
+    _, out, err = await outbox_command(tmp_path / "outbox.db", *command, *ids, *form)
+    assert out
+    assert (out + err).replace("\n", "").isprintable()
+    if form and command[0] in ("show", "list"):
+        shown = json.loads(out)
+        assert (shown if ids else shown[0])["name"] == f"a{EVIL}"
+
+
+@pytest.fixture
+def root_logger() -> Iterator[None]:
+    """Logs are configured for the whole process: put back what was there."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize("format_name", ["json", "console"])
+def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: str) -> None:
+    with (tmp_path / "log").open("w+", encoding="utf-8", newline="") as stream:
+        logs = configure_logs(level="info", format_name=format_name, stream=stream)
+        structlog.get_logger().warning("inngest_in_trouble", reason=EVIL)
+        logs.close()
+        stream.seek(0)
+        line = stream.read()
+    assert "inngest_in_trouble" in line
+    assert line.removesuffix("\n").isprintable()
