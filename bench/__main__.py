@@ -2,7 +2,7 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, confirm, idle, crowd, start.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import backlog, confirm, crowd, goals, idle, load, outage, pictures, posts, processes
+from bench import (
+    backlog,
+    confirm,
+    crowd,
+    goals,
+    idle,
+    load,
+    outage,
+    pictures,
+    posts,
+    processes,
+    waiters,
+)
 from bench.generator import allow_many_files
 from bench.processes import Server
 from bench.rounds import Run
@@ -95,6 +107,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "confirm": confirm.measure,
     "idle": idle.measure,
     "crowd": _crowd,
+    "waiters": waiters.measure,
     "start": _with_sink(crowd.start),
 }
 

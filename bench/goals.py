@@ -56,6 +56,9 @@ GOALS = (
     at_least("drain_million", 0.9, "drained events/s with 1,000,000 rows, beside 100,000"),
     at_most("memory_million", 150, "memory with 1,000,000 rows waiting, above idle", " MiB", 0),
     at_most("memory_flight", 150, "memory with 10,000 requests in flight, above idle", " MiB", 0),
+    at_most(
+        "memory_waiters", 150, "memory with 10,000 who wait for an event, above idle", " MiB", 0
+    ),
     at_most("crowd_errors", 0, "1,000 connections at once: errors", digits=0),
     at_most("crowd_longest", 5, "1,000 connections at once: the longest answer", " s"),
     at_least("drain_to_storing", 0.9, "confirmed events/s, beside Inngest's storing rate"),

@@ -32,38 +32,45 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         Meta(description="The event's first run, null before it or where Inngest can't be asked."),
     ]
     other_runs: Annotated[
-        Sequence[Run], Meta(description="The runs of further functions that the event started.")
+        tuple[Run, ...], Meta(description="The runs of further functions that the event started.")
     ]
     final: Annotated[bool, Meta(description="Whether nothing more will happen to the event.")]
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, the first one first."""
+        return (self.run, *self.other_runs) if self.run else ()
 
-def event_view(row: Row, runs: Sequence[Run] = (), *, runs_follow: bool) -> EventView:
-    """The view of a row with its runs. `runs_follow` says whether runs can be asked for."""
+
+def event_view(row: Row, *, runs_follow: bool) -> EventView:
+    """The view of a row without its runs. `runs_follow` says whether they can be asked for."""
+    ends_here = row.state is State.DELIVERED and not (runs_follow and row.inngest_id)
     return EventView(
         id=row.id,
-        inngest_id=row.inngest_id if has_left(row) else None,
+        inngest_id=row.inngest_id if has_left(row.state) else None,
         name=row.name,
         state=row.state,
         attempts=row.attempts,
         accepted_at=row.accepted_at_ms,
         delivered_at=row.settled_at_ms if row.state is State.DELIVERED else None,
         reason=f"{row.reason}: {row.detail}" if row.reason and row.detail else row.reason,
-        run=runs[0] if runs else None,
-        other_runs=runs[1:],
-        final=_is_final(row, runs, runs_follow=runs_follow),
+        run=None,
+        other_runs=(),
+        final=row.state is State.DEAD or ends_here,
     )
 
 
-def has_left(row: Row) -> bool:
+def with_runs(view: EventView, runs: Sequence[Run]) -> EventView:
+    """The view with these runs; it is final when all of them have ended."""
+    ended = bool(runs) and all(run.status.is_final for run in runs)
+    return msgspec.structs.replace(
+        view,
+        run=runs[0] if runs else None,
+        other_runs=tuple(runs[1:]),
+        final=view.final or (view.state is State.DELIVERED and ended),
+    )
+
+
+def has_left(state: State) -> bool:
     """Whether Inngest has answered that it holds the event."""
-    return row.state not in (State.PENDING, State.DELIVERING, State.DEAD)
-
-
-def _is_final(row: Row, runs: Sequence[Run], *, runs_follow: bool) -> bool:
-    if row.state is State.DEAD:
-        return True
-    if row.state is not State.DELIVERED:
-        return False
-    if not runs_follow or row.inngest_id is None:
-        return True
-    return bool(runs) and all(run.status.is_final for run in runs)
+    return state not in (State.PENDING, State.DELIVERING, State.DEAD)

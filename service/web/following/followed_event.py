@@ -1,4 +1,8 @@
-"""One event that somebody follows, shared by all who wait for it."""
+"""One event that somebody follows, shared by all who wait for it.
+
+With 10,000 who wait, what each event and each of them holds counts: the row is kept as its JSON,
+and a wait is a single future, whose end the follower's look brings.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from collections.abc import Sequence
 import msgspec
 
 from service.outbox.model import Row
-from service.web.following.event_view import EventView, event_view, has_left
+from service.web.following.event_view import EventView, event_view, has_left, with_runs
 from service.web.following.runs import Run
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(EventView).decode
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -26,30 +31,34 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 class FollowedEvent:
     """The latest snapshot of an event, None once the event is no longer there.
 
-    `followers` counts those who wait. `ask_at` is the loop time of the next question about runs,
-    `left_at` the loop time at which the last follower left.
+    `inngest_id` is None before Inngest has the event. `followers` counts those who wait. `ask_at`
+    is the loop time of the next question about runs, `left_at` that at which the last one left.
     """
 
     __slots__ = (
-        "_changed",
-        "_runs",
+        "_asked",
         "_runs_follow",
+        "_waiting",
         "ask_at",
         "followers",
+        "id",
+        "inngest_id",
         "left_at",
-        "row",
         "snapshot",
+        "state",
     )
 
     def __init__(self, row: Row, *, runs_follow: bool) -> None:
-        self.row = row
+        self.id = row.id
+        self.state = row.state
+        self.inngest_id = row.inngest_id if has_left(row.state) else None
         self.followers = 0
         self.ask_at = 0.0
         self.left_at = 0.0
         self._runs_follow = runs_follow
-        self._runs: Sequence[Run] | None = None
-        self._changed: asyncio.Future[None] | None = None
-        self.snapshot: Snapshot | None = self._snapshot()
+        self._asked = False
+        self._waiting: list[tuple[asyncio.Future[None], float]] = []
+        self.snapshot: Snapshot | None = _snapshot(event_view(row, runs_follow=runs_follow))
 
     @property
     def is_moving(self) -> bool:
@@ -59,18 +68,24 @@ class FollowedEvent:
     @property
     def is_known(self) -> bool:
         """Whether runs are not still to be asked for the first time."""
-        return self._runs is not None or not self._runs_follow or not has_left(self.row)
+        return self._asked or not self._runs_follow or not has_left(self.state)
 
     def show_row(self, row: Row) -> None:
         """Take over where the row is now."""
-        self.row = row
-        self._show()
+        self.state = row.state
+        self.inngest_id = row.inngest_id if has_left(row.state) else None
+        view = event_view(row, runs_follow=self._runs_follow)
+        if self._asked and self.snapshot is not None:
+            known = _decode(self.snapshot.body)
+            view = with_runs(view, known.runs)
+        self._show(view)
 
     def show_runs(self, runs: Sequence[Run]) -> None:
         """Take over what the runs do now."""
-        was_known = self.is_known
-        self._runs = runs
-        self._show()
+        was_known, self._asked = self.is_known, True
+        if self.snapshot is not None:
+            view = _decode(self.snapshot.body)
+            self._show(with_runs(view, runs))
         if not was_known:
             self.wake()
 
@@ -79,29 +94,28 @@ class FollowedEvent:
         self.snapshot = None
         self.wake()
 
-    def wake(self) -> None:
-        """Let everyone who waits look again."""
-        if self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+    def wake(self, now: float | None = None) -> None:
+        """Let everyone who waits look again; with `now`, only those who have waited long enough."""
+        for waiting, until in self._waiting:
+            if (now is None or until <= now) and not waiting.done():
+                waiting.set_result(None)
 
-    async def change(self) -> None:
-        """Wait for the next call of `wake`."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+    async def change(self, until: float) -> None:
+        """Wait for the next call of `wake`, or for the first look after the loop time `until`."""
+        entry = (asyncio.get_running_loop().create_future(), until)
+        self._waiting.append(entry)
+        try:
+            await entry[0]
+        finally:
+            self._waiting.remove(entry)
 
-    def _show(self) -> None:
-        seen = self._snapshot()
+    def _show(self, view: EventView) -> None:
+        seen = _snapshot(view)
         if self.snapshot is None or seen.tag != self.snapshot.tag:
             self.snapshot = seen
             self.wake()
 
-    def _snapshot(self) -> Snapshot:
-        return snapshot_of(event_view(self.row, self._runs or (), runs_follow=self._runs_follow))
 
-
-def snapshot_of(view: EventView) -> Snapshot:
-    """The snapshot of a view."""
+def _snapshot(view: EventView) -> Snapshot:
     body = _encode(view)
     return Snapshot(body, hashlib.blake2b(body, digest_size=12).hexdigest(), view.final)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.errors import OutboxUnavailableError
@@ -52,9 +52,8 @@ class EventFollower:
         """Whether one more may wait."""
         return self.followers < self.policy.max_followers and not self.closed
 
-    @contextlib.asynccontextmanager
-    async def follow(self, row: Row) -> AsyncIterator[FollowedEvent]:
-        """The row's event, looked at until the block ends. `row` is what the store just said."""
+    def begin(self, row: Row) -> FollowedEvent:
+        """The row's event, looked at until `end`. `row` is what the store just said."""
         followed = self._followed.get(row.id)
         if followed is None:
             followed = FollowedEvent(row, runs_follow=self._asker is not None)
@@ -63,14 +62,18 @@ class EventFollower:
         followed.show_row(row)
         followed.followers += 1
         self.followers += 1
-        try:
-            if self._asker:
-                await self._asker.ask_soon(followed)
-            yield followed
-        finally:
-            followed.followers -= 1
-            followed.left_at = asyncio.get_running_loop().time()
-            self.followers -= 1
+        return followed
+
+    async def ask_soon(self, followed: FollowedEvent) -> None:
+        """Ask for the event's runs now, unless that was done within the last second."""
+        if self._asker:
+            await self._asker.ask_soon(followed)
+
+    def end(self, followed: FollowedEvent) -> None:
+        """One follower less."""
+        followed.followers -= 1
+        followed.left_at = asyncio.get_running_loop().time()
+        self.followers -= 1
 
     def close(self) -> None:
         """Let everyone who waits go: the service stops."""
@@ -84,6 +87,9 @@ class EventFollower:
             moving = await self._moving()
             with contextlib.suppress(OutboxUnavailableError):
                 await self._look(moving)
+            now = asyncio.get_running_loop().time()
+            for one in moving:
+                one.wake(now)
             await asyncio.sleep(self.policy.look_seconds)
 
     async def ask(self) -> None:
@@ -113,15 +119,15 @@ class EventFollower:
             del self._followed[event_id]
 
     async def _look(self, moving: Sequence[FollowedEvent]) -> None:
-        wanted = [one for one in moving if one.row.state is not State.DELIVERED]
+        wanted = [one for one in moving if one.state is not State.DELIVERED]
         for start in range(0, len(wanted), self.policy.rows_a_read):
             await self._look_up(wanted[start : start + self.policy.rows_a_read])
 
     async def _look_up(self, some: Sequence[FollowedEvent]) -> None:
-        ids = tuple(one.row.id for one in some)
+        ids = tuple(one.id for one in some)
         found = {row.id: row for row in await self._rows.rows(Filter(ids=ids, limit=len(ids)))}
         for one in some:
-            row = found.get(one.row.id)
+            row = found.get(one.id)
             if row is None:
                 one.vanish()
             else:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import structlog
 
 from service.errors import InngestApiError
-from service.web.following.event_view import has_left
 from service.web.following.follow_policy import FollowPolicy
 from service.web.following.followed_event import FollowedEvent
 from service.web.following.runs import RunReader, runs_of
@@ -45,14 +44,13 @@ class RunAsker:
 
     def _is_due(self, followed: FollowedEvent) -> bool:
         now = asyncio.get_running_loop().time()
-        known = followed.row.inngest_id is not None and has_left(followed.row)
-        return known and followed.ask_at <= now
+        return followed.inngest_id is not None and followed.ask_at <= now
 
     async def _ask(self, followed: FollowedEvent) -> None:
         loop = asyncio.get_running_loop()
         followed.ask_at = loop.time() + self._policy.ask_seconds
         try:
-            runs = await self._reader.runs(followed.row.inngest_id or "")
+            runs = await self._reader.runs(followed.inngest_id or "")
         except InngestApiError as error:
             followed.ask_at = loop.time() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))

@@ -75,37 +75,38 @@ class EventStream:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """The event as it is, then each change. An EventSource stops at the answer 204."""
-        row = await self._access.visible(request)
         if not self._follower.has_room:
             raise OutboxUnavailableError("Too many streams are open. Try again shortly.")
-        async with self._follower.follow(row) as followed:
+        followed = self._follower.begin(await self._access.visible(request))
+        try:
+            await self._follower.ask_soon(followed)
             known = request.headers.get(_LAST_EVENT_ID)
             if followed.snapshot and followed.snapshot.final and followed.snapshot.tag == known:
                 return web.Response(status=204)
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(self._policy.stream_seconds):
-                    await self._send_changes(response, followed)
+            response.headers.clear()  # sent; 10,000 streams would hold a copy each
+            with contextlib.suppress(ConnectionError):
+                await self._send_changes(response, followed)
             return response
+        finally:
+            self._follower.end(followed)
 
     async def _send_changes(self, response: web.StreamResponse, followed: FollowedEvent) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._policy.stream_seconds
         sent = ""
         while (snapshot := followed.snapshot) is not None and not self._follower.closed:
-            if snapshot.tag == sent:
-                await self._wait(response, followed)
+            if snapshot.tag != sent:
+                await response.write(_event(snapshot))
+                sent = snapshot.tag
                 continue
-            await response.write(_event(snapshot))
-            sent = snapshot.tag
-            if snapshot.final:
+            if snapshot.final or clock() > until:
                 return
-
-    async def _wait(self, response: web.StreamResponse, followed: FollowedEvent) -> None:
-        try:
-            async with asyncio.timeout(self._policy.beat_seconds):
-                await followed.change()
-        except TimeoutError:
-            await response.write(_BEAT)
+            beat_at = clock() + self._policy.beat_seconds
+            await followed.change(beat_at)
+            if clock() >= beat_at:
+                await response.write(_BEAT)
 
 
 def _event(snapshot: Snapshot) -> bytes:

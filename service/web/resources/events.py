@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from aiohttp import hdrs, web
 
@@ -60,19 +59,22 @@ class Events:
     async def show(self, request: web.Request) -> web.Response:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
         seconds = self._wait_seconds(request)
-        row = await self._access.visible(request)
         known = request.headers.get(hdrs.IF_NONE_MATCH, "").strip('"')
-        async with self._follower.follow(row) as followed:
+        followed = self._follower.begin(await self._access.visible(request))
+        try:
+            await self._follower.ask_soon(followed)
             if seconds and self._follower.has_room:
                 await self._wait(followed, known, seconds)
             return _answer(followed.snapshot, known)
+        finally:
+            self._follower.end(followed)
 
     async def _wait(self, followed: FollowedEvent, known: str, seconds: int) -> None:
         first = followed.snapshot.tag if followed.snapshot and not known else known
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while _is_unchanged(followed, first) and not self._follower.closed:
-                    await followed.change()
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while _is_unchanged(followed, first) and not self._follower.closed and clock() < until:
+            await followed.change(until)
 
     def _wait_seconds(self, request: web.Request) -> int:
         given = request.query.get("wait", "0")
