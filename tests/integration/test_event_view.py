@@ -2,14 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox.event import Event
 from service.outbox.model import ClaimRequest, Dead, Settlement
 from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.followed_events import followed_events
-
-
-def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Event:
-    return Event(event_id, name, user_id, user_id, 1_795_559_419_447, b"{}")
+from tests.support.followed_events import event, followed_events
 
 
 @pytest.fixture

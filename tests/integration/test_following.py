@@ -7,10 +7,9 @@ import json
 
 import pytest
 
-from service.outbox.event import Event
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.following.follow_policy import FollowPolicy
-from tests.support.followed_events import followed_events, run
+from tests.support.followed_events import event, followed_events, run
 from tests.support.storage import eventually
 
 PATIENCE_SECONDS = 10.0
@@ -19,7 +18,7 @@ PATIENCE_SECONDS = 10.0
 @pytest.fixture
 async def followed(tmp_path):
     async with followed_events(tmp_path) as made:
-        await made.outbox.append(Event("e-1", "a/b", "u-1", "u-1", 1_795_559_419_447, b"{}"))
+        await made.outbox.append(event())
         yield made
 
 
@@ -126,7 +125,7 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
 async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
     policy = FollowPolicy(look_seconds=0.02, ask_seconds=3600)
     async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.append(Event("e-1", "a/b", "u-1", "u-1", 1_795_559_419_447, b"{}"))
+        await followed.outbox.append(event())
         await deliver(followed)
         client = await aiohttp_client(followed.app)
         for _ in range(5):

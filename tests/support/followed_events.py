@@ -13,6 +13,7 @@ from aiohttp import web
 from service.errors import InngestApiError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
+from service.outbox.event import Event
 from service.outbox.model import Filter, Row
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.relay.inngest_events import EventRun
@@ -46,6 +47,11 @@ class MadeUpRuns:
 
 def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:
     return EventRun(run_id, status, "2026-11-24T22:30:19Z", "2026-11-24T22:30:21Z", output)
+
+
+def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Event:
+    owner = User("dev", user_id).owner
+    return Event(event_id, name, owner, user_id, 1_795_559_419_447, b"{}")
 
 
 class WithInngestIds:
