@@ -65,7 +65,7 @@ async def take_in(outbox: Any, count: int) -> float:
 
     async def append() -> None:
         for each in left:
-            await outbox.append(each)
+            await outbox.intake.append(each)
 
     began = time.perf_counter()
     await asyncio.gather(*(append() for _ in range(CONCURRENCY)))
@@ -81,8 +81,10 @@ async def drain(outbox: Any, count: int | None) -> float:
     async def send() -> None:
         nonlocal done, settled_at
         while count is None or done < count:
-            batch = await outbox.claim(_ASK)
-            await outbox.settle(Settlement(batch.claim, [entry.seq for entry in batch.entries]))
+            batch = await outbox.queue.claim(_ASK)
+            await outbox.queue.settle(
+                Settlement(batch.claim, [entry.seq for entry in batch.entries])
+            )
             done += len(batch.entries)
             settled_at = time.perf_counter()
             settled.set()
@@ -116,13 +118,13 @@ async def costs(outbox: PostgresOutbox, bursts: int = 50) -> dict[str, dict[str,
 
     outbox.pool.run = counted  # type: ignore[method-assign]
     for _ in range(bursts):
-        await asyncio.gather(*(outbox.append(event()) for _ in range(CONCURRENCY)))
+        await asyncio.gather(*(outbox.intake.append(event()) for _ in range(CONCURRENCY)))
     accept = dict(tally)
     tally.clear()
     left = bursts * CONCURRENCY
     while left:
-        batch = await outbox.claim(_ASK)
-        await outbox.settle(Settlement(batch.claim, [entry.seq for entry in batch.entries]))
+        batch = await outbox.queue.claim(_ASK)
+        await outbox.queue.settle(Settlement(batch.claim, [entry.seq for entry in batch.entries]))
         left -= len(batch.entries)
     return {"accept": accept, "drain": dict(tally), "events": {"events": bursts * CONCURRENCY}}
 

@@ -10,13 +10,13 @@ import aiohttp
 from service.bootstrap.http import make_http
 from service.bootstrap.identity import plain
 from service.bootstrap.inngest import make_client, make_inngest_events
-from service.bootstrap.stores import Outbox, confirmations_of
+from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
-from service.outbox.retention import keep_tidy
+from service.outbox.retention import run_retention
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
@@ -37,13 +37,12 @@ async def run_relay(
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay at work, and a confirmer where it is wanted; leaving it lets sends settle."""
-    confirmations = confirmations_of(outbox)
-    confirming = confirmation_mode(settings).on and confirmations is not None
-    unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirming else None
+    confirmations = outbox.confirmations
+    unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirmation_mode(settings).on else None
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_http(limit=settings.senders * 2))
         relay = Relay(
-            outbox,
+            outbox.queue,
             _sender(settings, http),
             recorder,
             max_events=settings.batch_events,
@@ -53,22 +52,24 @@ async def run_relay(
             drain_seconds=settings.drain_seconds,
             beat=lambda: supervisor.beat("relay"),
             around_send=tracing.around_send if tracing else contextlib.nullcontext,
-            ids=confirmations.inngest_ids if confirmations else None,
+            ids=confirmations.inngest_ids,
             unconfirmed=unconfirmed,
             horizon=_horizon(settings, http, confirmations),
         )
-        if unconfirmed and confirmations:
+        if unconfirmed:
             report = ConfirmationReport(recorder, relay.confirmed)
             await stack.enter_async_context(
                 _run_confirmer(settings, confirmations, unconfirmed, report, supervisor)
             )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
-        supervisor.watch("upkeep", lambda: keep_tidy(outbox, settings.retention_seconds))
+        supervisor.watch(
+            "retention", lambda: run_retention(outbox.repairs, settings.retention_seconds)
+        )
         try:
             yield relay
         finally:
-            await supervisor.stop("upkeep")
+            await supervisor.stop("retention")
             await supervisor.stop("relay")
             await relay.stop()
             await supervisor.stop("delivery")
@@ -113,9 +114,7 @@ def _sender(settings: Settings, http: aiohttp.ClientSession) -> InngestSender:
 
 
 def _horizon(
-    settings: Settings, http: aiohttp.ClientSession, confirmations: Confirmations | None
+    settings: Settings, http: aiohttp.ClientSession, confirmations: Confirmations
 ) -> DedupeHorizon | None:
     events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
-    if events is None or confirmations is None:
-        return None
-    return DedupeHorizon(events, confirmations.inngest_ids)
+    return DedupeHorizon(events, confirmations.inngest_ids) if events else None

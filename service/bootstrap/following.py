@@ -21,7 +21,7 @@ def start_follower(
     """A follower at work under `supervisor`."""
     policy = FollowPolicy()
     reader = make_inngest_events(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
-    follower = EventFollower(outbox, RunAsker(reader, policy) if reader else None, policy)
+    follower = EventFollower(outbox.inspector, RunAsker(reader, policy) if reader else None, policy)
     supervisor.watch("following", follower.look)
     if follower.runs_follow:
         supervisor.watch("asking-for-runs", follower.ask)

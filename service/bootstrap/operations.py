@@ -27,10 +27,10 @@ from service.outbox.ports import Inspector, Repairs
 from service.outbox.postgres.store import open_postgres_operations
 from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
+from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.lock import writer_of
-from service.outbox.sqlite.reader import SqliteReading
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.outbox.sqlite.wal import SqliteLog
+from service.outbox.sqlite.wal import WriteAheadLog
 
 _TABLES = """
 SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'outbox_claims', 'outbox_delivery')
@@ -45,12 +45,12 @@ async def open_inspector(url: str) -> AsyncIterator[Inspector]:
     path = sqlite_path(url)
     if path is None:
         async with open_postgres_operations(url) as operations:
-            yield operations
+            yield operations.inspector
         return
     _check_readable(path)
     async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
-        yield SqliteReading(connection, path)
+        yield SqliteInspector(connection, path)
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +61,7 @@ async def open_repairs(url: str) -> AsyncIterator[Repairs]:
     path = sqlite_path(url)
     if path is None:
         async with open_postgres_operations(url) as operations:
-            yield operations
+            yield operations.repairs
         return
     async with _writer(path) as changes:
         yield changes
@@ -108,7 +108,7 @@ async def _writer(path: Path) -> AsyncIterator[Repairs]:
         async with open_sqlite_outbox(
             path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
         ) as outbox:
-            yield outbox
+            yield outbox.repairs
         return
     socket = holder.get("socket")
     if not isinstance(socket, str):
@@ -137,7 +137,7 @@ def _is_at_rest(path: Path) -> bool:
 
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """
-    return writer_of(path) is None and SqliteLog(path).size == 0
+    return writer_of(path) is None and WriteAheadLog(path).size == 0
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:

@@ -59,7 +59,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
         tracing = stack.enter_context(start_tracing(settings))
         outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
         supervisor = await stack.enter_async_context(run_supervisor(recorder))
-        sampler = Sampler(outbox, recorder)
+        sampler = Sampler(outbox.inspector, recorder)
         supervisor.watch("sampler", sampler.run)
         supervisor.watch("event-loop-lag", sampler.keep_lag)
         relay = None
@@ -77,7 +77,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
             recorder=recorder,
             bucket=bucket,
             http=http,
-            app_settings=AppSettings(outbox, defaults),
+            app_settings=AppSettings(outbox.settings, defaults),
             sampler=sampler,
             tracing=tracing,
             follower=follower,

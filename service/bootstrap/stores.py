@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -16,15 +16,44 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import control_address, serve_control_socket
 from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
-from service.outbox.retention import Tidied
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.volume import loss_of_volume
 
 log = structlog.get_logger(__name__)
 
 
-class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
-    """All ports of one store, and how it is."""
+class Outbox(Protocol):
+    """The parts of one store, and how it is."""
+
+    @property
+    def intake(self) -> Intake:
+        """Where requests put events."""
+        ...
+
+    @property
+    def queue(self) -> Queue:
+        """Where the relay takes them from."""
+        ...
+
+    @property
+    def confirmations(self) -> Confirmations:
+        """Rows that Inngest has answered."""
+        ...
+
+    @property
+    def inspector(self) -> Inspector:
+        """What a person may ask."""
+        ...
+
+    @property
+    def repairs(self) -> Repairs:
+        """What a person may change."""
+        ...
+
+    @property
+    def settings(self) -> Scopes:
+        """The stored application settings."""
+        ...
 
     @property
     def failure(self) -> str | None:
@@ -37,12 +66,6 @@ class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Tidied, Protocol):
         ...
 
 
-def confirmations_of(outbox: Outbox) -> Confirmations | None:
-    """The part of `outbox` that confirms sent rows, None for a store without it."""
-    part: Confirmations | None = getattr(outbox, "confirmations", None)
-    return part
-
-
 @contextlib.asynccontextmanager
 async def open_outbox(
     settings: Settings, *, recorder: Recorder | None = None, socket: str | None = None
@@ -51,7 +74,7 @@ async def open_outbox(
 
     Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
     """
-    limits = {
+    limits: dict[str, Any] = {
         "max_pending": settings.max_pending,
         "max_pending_per_user": settings.max_pending_per_user,
     }
@@ -87,7 +110,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
                 open_outbox(settings, recorder=recorder, socket=address)
             )
             if address:
-                actions = OperatorActions(outbox, recorder)
+                actions = OperatorActions(outbox.repairs, recorder)
                 control = serve_control_socket(address, actions, lambda: _faults(outbox))
                 await stack.enter_async_context(control)
             yield outbox

@@ -72,7 +72,7 @@ class Running:
 def make_app(settings: Settings, running: Running) -> web.Application:
     """The application over what runs."""
     secrets = session_secrets(settings)
-    sessions = make_sessions(settings, secrets, running.outbox)
+    sessions = make_sessions(settings, secrets, running.outbox.settings)
     proxies = Proxies(settings.trusted_proxies)
     cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
     authenticator = Authenticator(sessions, cross_site, RateLimit(settings.rate_limit_per_user))
@@ -122,16 +122,25 @@ def _intake(settings: Settings, running: Running, authenticator: Authenticator) 
         scope=settings.document_scope,
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
-    return EventRoute(documents, tracing.intake(outbox) if tracing else outbox, authenticator.user)
+    return EventRoute(
+        documents,
+        tracing.intake(outbox.intake) if tracing else outbox.intake,
+        authenticator.user,
+    )
 
 
 def _events(running: Running, authenticator: Authenticator, operators: Operators) -> list[Resource]:
-    access = EventAccess(running.outbox, authenticator.user, operators.includes)
+    access = EventAccess(running.outbox.intake, authenticator.user, operators.includes)
     follower = running.follower
     return [
         Events(access, follower),
         EventStream(access, follower),
-        OwnEvents(access, running.outbox, runs_follow=follower.runs_follow),
+        OwnEvents(
+            access,
+            running.outbox.inspector,
+            running.outbox.repairs,
+            runs_follow=follower.runs_follow,
+        ),
     ]
 
 
@@ -152,8 +161,8 @@ def _operator_page(
     running: Running, authenticator: Authenticator, operators: Operators
 ) -> OperatorPage:
     return OperatorPage(
-        running.outbox,
-        OperatorActions(running.outbox, running.recorder),
+        running.outbox.inspector,
+        OperatorActions(running.outbox.repairs, running.recorder),
         running.sampler,
         user_of=authenticator.user,
         operators=operators,

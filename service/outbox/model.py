@@ -22,6 +22,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+MAX_NOTES = 20  # of a row's history; the oldest go
+
 
 class State(enum.StrEnum):
     """Where a row is."""

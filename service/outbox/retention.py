@@ -1,4 +1,4 @@
-"""Old delivered rows go by themselves, and the store's files stay small.
+"""Old delivered rows go by themselves.
 
 Small steps, off the path of requests. The invariant: only delivered rows go, and only after the
 retention; dead rows stay until a person decides.
@@ -7,43 +7,72 @@ retention; dead rows stay until a person decides.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from service.errors import OutboxUnavailableError
 
-TIDY_SECONDS = 5.0
+PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 600.0
+_RETRY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class Tidied(Protocol):
-    """A store that can be kept small."""
+class PurgedPage(NamedTuple):
+    """One step of a purge: where the next begins, None at the end, and how many rows went."""
+
+    next_after: int | None
+    removed: int
+
+
+class Purger(Protocol):
+    """The store's part of a purge."""
+
+    async def purge_page(self, after_seq: int, older_than_seconds: float) -> PurgedPage:
+        """Remove old delivered rows of one page after `after_seq`, atomically."""
+        ...
+
+    async def purge_ended(self, removed: int, actor: str | None) -> None:
+        """Note the purge in the audit unless `actor` is None, and give the space back."""
+        ...
+
+
+class Purges(Protocol):
+    """Repairs that can purge."""
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
-        """See Operations.purge."""
-        ...
-
-    async def tidy(self) -> None:
-        """Look after the store's own files; cheap, and safe to repeat."""
+        """Remove delivered rows settled longer ago; returns how many."""
         ...
 
 
-async def keep_tidy(outbox: Tidied, retention_seconds: float) -> None:
-    """Tidy every few seconds and purge now and then, until cancelled."""
-    loop = asyncio.get_running_loop()
+async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None) -> int:
+    """Remove delivered rows settled longer ago, in pages with a pause; returns how many.
+
+    Raises what `purger` raises; the pages before stay removed.
+    """
+    gone = 0
+    after: int | None = 0
+    while after is not None:
+        after, removed = await purger.purge_page(after, older_than_seconds)
+        gone += removed
+        await asyncio.sleep(PAUSE_SECONDS if removed else 0)
+    if gone:
+        await purger.purge_ended(gone, actor)
+    return gone
+
+
+async def run_retention(repairs: Purges, retention_seconds: float) -> None:
+    """Purge what was delivered longer ago, now and then, until cancelled."""
     pause = min(_LONGEST_PAUSE_SECONDS, max(1.0, retention_seconds / 10))
-    purge_at = loop.time()
     while True:
         try:
-            await outbox.tidy()
-            if loop.time() >= purge_at:
-                purge_at = loop.time() + pause
-                gone = await outbox.purge(older_than_seconds=retention_seconds, actor=None)
-                if gone:
-                    log.info("purged", rows=gone)
+            gone = await repairs.purge(older_than_seconds=retention_seconds, actor=None)
+            if gone:
+                log.info("purged", rows=gone)
         except OutboxUnavailableError as error:
-            log.warning("tidying_failed", reason=str(error))
-        await asyncio.sleep(min(pause, TIDY_SECONDS))
+            log.warning("purge_failed", reason=str(error))
+            await asyncio.sleep(min(pause, _RETRY_SECONDS))
+        else:
+            await asyncio.sleep(pause)

@@ -105,7 +105,7 @@ class Fleet:
         """The outbox when nothing is under way any more."""
         async with PostgresStorage(self.outbox_url).open() as outbox:
             return await eventually(
-                outbox.stats,
+                outbox.inspector.stats,
                 lambda stats: stats.pending + stats.delivering == 0,
                 within_seconds=DELIVERED_WITHIN_SECONDS,
             )

@@ -45,10 +45,10 @@ async def dead_ids(tmp_path: Path) -> list[str]:
     async with open_sqlite_outbox(path, max_pending=99, max_pending_per_user=99) as outbox:
         events = [deliverable("u-1"), deliverable(HOSTILE)]
         for each in events:
-            await outbox.append(each)
+            await outbox.intake.append(each)
         batch = await claim(outbox)
         deads = [Dead(entry.seq, 3, "rejected", f"no {HOSTILE}") for entry in batch.entries]
-        await outbox.settle(Settlement(batch.claim, dead=deads))
+        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
     return [each.id for each in events]
 
 

@@ -10,16 +10,16 @@ from tests.support.storage import Outbox, append_all, claim, event
 
 
 async def test_an_empty_outbox_has_empty_figures(outbox: Outbox) -> None:
-    stats = await outbox.stats()
+    stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (0, 0, 0, 0)
     assert (stats.oldest_pending_seconds, stats.oldest_due_seconds) == (None, None)
-    assert await outbox.rows(Filter()) == []
-    assert await outbox.audit(10) == []
+    assert await outbox.inspector.rows(Filter()) == []
+    assert await outbox.inspector.audit(10) == []
 
 
 async def test_figures_count_each_state(outbox: Outbox) -> None:
     await one_of_each(outbox)
-    stats = await outbox.stats()
+    stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (1, 1, 1, 1)
     assert stats.oldest_pending_seconds is not None
     assert stats.oldest_due_seconds is not None
@@ -29,9 +29,9 @@ async def test_figures_count_each_state(outbox: Outbox) -> None:
 
 async def test_the_oldest_row_is_as_old_as_its_acceptance(outbox: Outbox) -> None:
     old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
-    await outbox.append(old)
+    await outbox.intake.append(old)
     await append_all(outbox, 2)
-    stats = await outbox.stats()
+    stats = await outbox.inspector.stats()
     assert stats.oldest_pending_seconds is not None
     assert stats.oldest_due_seconds is not None
     assert 59 < stats.oldest_pending_seconds < 90
@@ -40,8 +40,8 @@ async def test_the_oldest_row_is_as_old_as_its_acceptance(outbox: Outbox) -> Non
 
 async def test_a_row_that_is_delivering_is_still_not_delivered(outbox: Outbox) -> None:
     old = msgspec.structs.replace(event(), accepted_at_ms=event().accepted_at_ms - 60_000)
-    await outbox.append(old)
+    await outbox.intake.append(old)
     await claim(outbox)
-    stats = await outbox.stats()
+    stats = await outbox.inspector.stats()
     assert stats.oldest_pending_seconds is not None
     assert stats.oldest_pending_seconds > 59

@@ -24,8 +24,8 @@ SAME_KEY_OTHER_BODY = IdempotencyKey("k-1", b"2" * 32)
 
 async def test_an_appended_event_is_found_pending(outbox: Outbox) -> None:
     sent = event()
-    receipt = await outbox.append(sent, trace="00-abc")
-    row = await outbox.find(sent.id)
+    receipt = await outbox.intake.append(sent, trace="00-abc")
+    row = await outbox.intake.find(sent.id)
     assert receipt.event_id == sent.id
     assert not receipt.replayed
     assert row is not None
@@ -40,100 +40,100 @@ async def test_an_appended_event_is_found_pending(outbox: Outbox) -> None:
 
 
 async def test_an_id_that_was_never_appended_is_not_found(outbox: Outbox) -> None:
-    assert await outbox.find("nothing") is None
-    assert await outbox.find("nul\x00byte") is None
-    assert await outbox.payload("nothing") is None
+    assert await outbox.intake.find("nothing") is None
+    assert await outbox.intake.find("nul\x00byte") is None
+    assert await outbox.inspector.payload("nothing") is None
 
 
 async def test_the_stored_bytes_are_the_appended_bytes(outbox: Outbox) -> None:
     small, large = event(), event(size=300_000)
-    await outbox.append(small)
-    await outbox.append(large)
-    assert await outbox.payload(small.id) == small.payload
-    assert await outbox.payload(large.id) == large.payload
+    await outbox.intake.append(small)
+    await outbox.intake.append(large)
+    assert await outbox.inspector.payload(small.id) == small.payload
+    assert await outbox.inspector.payload(large.id) == large.payload
     batch = await claim(outbox)
     assert batch.payloads == small.payload + b"," + large.payload
 
 
 async def test_text_beyond_ascii_is_kept(outbox: Outbox) -> None:
     sent = event("ü-🦊", name="documents/überall")
-    await outbox.append(sent, key=IdempotencyKey("k~!", b"x" * 32))
-    row = await outbox.find(sent.id)
+    await outbox.intake.append(sent, key=IdempotencyKey("k~!", b"x" * 32))
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert (row.user_id, row.name) == ("ü-🦊", "documents/überall")
 
 
 async def test_events_appended_at_one_moment_are_all_stored_once(outbox: Outbox) -> None:
     events = [event(f"u-{n % 7}") for n in range(300)]
-    receipts = await asyncio.gather(*(outbox.append(each) for each in events))
+    receipts = await asyncio.gather(*(outbox.intake.append(each) for each in events))
     assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
     assert sorted(ids(await claim(outbox, ask(1000)))) == sorted(each.id for each in events)
 
 
 async def test_a_key_used_again_gives_the_first_receipt_and_stores_nothing(outbox: Outbox) -> None:
     first, second = event(), event()
-    await outbox.append(first, key=KEY)
-    receipt = await outbox.append(second, key=KEY)
+    await outbox.intake.append(first, key=KEY)
+    receipt = await outbox.intake.append(second, key=KEY)
     assert receipt.event_id == first.id
     assert receipt.replayed
-    assert await outbox.find(second.id) is None
+    assert await outbox.intake.find(second.id) is None
 
 
 async def test_a_key_used_for_another_body_is_refused(outbox: Outbox) -> None:
-    await outbox.append(event(), key=KEY)
+    await outbox.intake.append(event(), key=KEY)
     with pytest.raises(IdempotencyKeyReusedError):
-        await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
-    assert (await outbox.stats()).pending == 1
+        await outbox.intake.append(event(), key=SAME_KEY_OTHER_BODY)
+    assert (await outbox.inspector.stats()).pending == 1
 
 
 async def test_a_key_belongs_to_its_user(outbox: Outbox) -> None:
     mine, theirs = event("u-1"), event("u-2")
-    await outbox.append(mine, key=KEY)
-    receipt = await outbox.append(theirs, key=SAME_KEY_OTHER_BODY)
+    await outbox.intake.append(mine, key=KEY)
+    receipt = await outbox.intake.append(theirs, key=SAME_KEY_OTHER_BODY)
     assert receipt.event_id == theirs.id
     assert not receipt.replayed
 
 
 async def test_one_key_at_one_instant_stores_one_event(outbox: Outbox) -> None:
     events = [event() for _ in range(20)]
-    receipts = await asyncio.gather(*(outbox.append(each, key=KEY) for each in events))
+    receipts = await asyncio.gather(*(outbox.intake.append(each, key=KEY) for each in events))
     assert len({receipt.event_id for receipt in receipts}) == 1
     assert sum(not receipt.replayed for receipt in receipts) == 1
-    assert (await outbox.stats()).pending == 1
+    assert (await outbox.inspector.stats()).pending == 1
 
 
 async def test_two_bodies_under_one_key_at_one_instant_store_one_event(outbox: Outbox) -> None:
     answers = await asyncio.gather(
-        outbox.append(event(), key=KEY),
-        outbox.append(event(), key=SAME_KEY_OTHER_BODY),
+        outbox.intake.append(event(), key=KEY),
+        outbox.intake.append(event(), key=SAME_KEY_OTHER_BODY),
         return_exceptions=True,
     )
     assert sorted(type(answer).__name__ for answer in answers) == [
         "IdempotencyKeyReusedError",
         "Receipt",
     ]
-    assert (await outbox.stats()).pending == 1
+    assert (await outbox.inspector.stats()).pending == 1
 
 
 async def test_a_key_is_remembered_after_a_restart_and_after_delivery(storage: Storage) -> None:
     first = event()
     async with storage.open() as outbox:
-        await outbox.append(first, key=KEY)
+        await outbox.intake.append(first, key=KEY)
         await deliver(outbox, await claim(outbox))
     async with storage.open() as outbox:
-        receipt = await outbox.append(event(), key=KEY)
+        receipt = await outbox.intake.append(event(), key=KEY)
         assert receipt.event_id == first.id
         assert receipt.replayed
         with pytest.raises(IdempotencyKeyReusedError):
-            await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
+            await outbox.intake.append(event(), key=SAME_KEY_OTHER_BODY)
 
 
 async def test_a_key_is_free_again_when_its_row_is_gone(outbox: Outbox) -> None:
-    await outbox.append(event(), key=KEY)
+    await outbox.intake.append(event(), key=KEY)
     await deliver(outbox, await claim(outbox))
-    await outbox.purge(older_than_seconds=-1, actor="test")
+    await outbox.repairs.purge(older_than_seconds=-1, actor="test")
     second = event()
-    receipt = await outbox.append(second, key=SAME_KEY_OTHER_BODY)
+    receipt = await outbox.intake.append(second, key=SAME_KEY_OTHER_BODY)
     assert receipt.event_id == second.id
 
 
@@ -142,39 +142,39 @@ async def test_a_user_with_too_many_waiting_is_refused_and_others_are_not(storag
         await append_all(outbox, 3, "u-1")
         refused = event("u-1")
         with pytest.raises(TooManyPendingError) as error:
-            await outbox.append(refused)
+            await outbox.intake.append(refused)
         assert error.value.retry_after_seconds
-        assert await outbox.find(refused.id) is None
-        await outbox.append(event("u-2"))
+        assert await outbox.intake.find(refused.id) is None
+        await outbox.intake.append(event("u-2"))
 
 
 async def test_a_full_outbox_refuses_everybody(storage: Storage) -> None:
     async with storage.open(max_pending=3) as outbox:
         for user in ("u-1", "u-2", "u-3"):
-            await outbox.append(event(user))
+            await outbox.intake.append(event(user))
         with pytest.raises(OutboxFullError) as error:
-            await outbox.append(event("u-4"))
+            await outbox.intake.append(event("u-4"))
         assert error.value.retry_after_seconds
 
 
 async def test_a_used_key_is_answered_also_when_the_outbox_is_full(storage: Storage) -> None:
     async with storage.open(max_pending=1, max_pending_per_user=1) as outbox:
         first = event()
-        await outbox.append(first, key=KEY)
-        assert (await outbox.append(event(), key=KEY)).event_id == first.id
+        await outbox.intake.append(first, key=KEY)
+        assert (await outbox.intake.append(event(), key=KEY)).event_id == first.id
         with pytest.raises(IdempotencyKeyReusedError):
-            await outbox.append(event(), key=SAME_KEY_OTHER_BODY)
+            await outbox.intake.append(event(), key=SAME_KEY_OTHER_BODY)
         with pytest.raises((TooManyPendingError, OutboxFullError)):
-            await outbox.append(event(), key=IdempotencyKey("k-2", b"1" * 32))
+            await outbox.intake.append(event(), key=IdempotencyKey("k-2", b"1" * 32))
 
 
 async def test_a_burst_at_one_instant_stays_within_the_limit(storage: Storage) -> None:
     async with storage.open(max_pending_per_user=10) as outbox:
         answers = await asyncio.gather(
-            *(outbox.append(event()) for _ in range(50)), return_exceptions=True
+            *(outbox.intake.append(event()) for _ in range(50)), return_exceptions=True
         )
         assert sum(isinstance(answer, TooManyPendingError) for answer in answers) == 40
-        assert (await outbox.stats()).pending == 10
+        assert (await outbox.inspector.stats()).pending == 10
 
 
 async def test_delivery_makes_room_again(storage: Storage) -> None:
@@ -182,12 +182,12 @@ async def test_delivery_makes_room_again(storage: Storage) -> None:
         await append_all(outbox, 2)
         batch = await claim(outbox)
         with pytest.raises(TooManyPendingError):
-            await outbox.append(event())
+            await outbox.intake.append(event())
         await deliver(outbox, batch)
 
         async def room() -> bool:
             try:
-                await outbox.append(event())
+                await outbox.intake.append(event())
             except TooManyPendingError:
                 return False
             return True
@@ -202,7 +202,7 @@ async def test_waiting_rows_count_after_a_restart(storage: Storage) -> None:
 
         async def refused() -> bool:
             try:
-                await outbox.append(event())
+                await outbox.intake.append(event())
             except TooManyPendingError:
                 return True
             return False
@@ -212,7 +212,7 @@ async def test_waiting_rows_count_after_a_restart(storage: Storage) -> None:
 
 async def test_cancelled_appends_are_stored_once_or_not_at_all(outbox: Outbox) -> None:
     events = [event() for _ in range(30)]
-    appends = [asyncio.create_task(outbox.append(each)) for each in events]
+    appends = [asyncio.create_task(outbox.intake.append(each)) for each in events]
     await asyncio.sleep(0)
     for append in appends[::2]:
         append.cancel()

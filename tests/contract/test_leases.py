@@ -18,7 +18,7 @@ from tests.support.storage import (
 async def test_a_claimed_row_is_delivering_under_its_lease(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     await claim(outbox, ask(lease_seconds=30))
-    row = await outbox.find(sent.id)
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert row.state is State.DELIVERING
     assert row.lease_in_seconds is not None
@@ -36,7 +36,7 @@ async def test_a_lease_that_ends_makes_its_rows_due_and_the_old_claim_void(outbo
     assert (entry.sends, entry.attempts) == (1, 0)
     assert entry.first_sent_at_ms is not None
     assert await deliver(outbox, late) == 1
-    row = await outbox.find(sent.id)
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert row.state is State.DELIVERING
     assert await deliver(outbox, batch) == 0
@@ -54,7 +54,7 @@ async def test_a_row_partly_settled_comes_back_alone_when_the_lease_ends(outbox:
     events = await append_all(outbox, 3)
     batch = await claim(outbox, ask(lease_seconds=0.2))
     one, _, three = (entry.seq for entry in batch.entries)
-    await outbox.settle(Settlement(batch.claim, delivered=[one, three]))
+    await outbox.queue.settle(Settlement(batch.claim, delivered=[one, three]))
     assert ids(await claim(outbox)) == [events[1].id]
 
 

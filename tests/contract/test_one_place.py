@@ -60,12 +60,12 @@ class Model:
 
     async def append(self, count: int) -> None:
         events = [event() for _ in range(count)]
-        await asyncio.gather(*(self.outbox.append(each) for each in events))
+        await asyncio.gather(*(self.outbox.intake.append(each) for each in events))
         self.places |= dict.fromkeys((each.id for each in events), State.PENDING)
 
     async def append_with_key(self, number: int) -> None:
         key = IdempotencyKey(f"k-{number}", b"1" * 32)
-        receipt = await self.outbox.append(event(), key=key)
+        receipt = await self.outbox.intake.append(event(), key=key)
         assert receipt.replayed == (receipt.event_id in self.places)
         self.places.setdefault(receipt.event_id, State.PENDING)
 
@@ -100,7 +100,7 @@ class Model:
             for entry, fate in pairs
             if self.holders.get(entry.event_id) == batch.claim
         ]
-        stale = await self.outbox.settle(
+        stale = await self.outbox.queue.settle(
             Settlement(
                 batch.claim,
                 delivered=[entry.seq for entry, fate in pairs if fate == "d"],
@@ -124,29 +124,31 @@ class Model:
         self.holders.clear()
 
     async def replay(self, most: int) -> None:
-        replayed = await self.outbox.replay(Filter(state=State.DEAD, limit=most), actor="test")
+        replayed = await self.outbox.repairs.replay(
+            Filter(state=State.DEAD, limit=most), actor="test"
+        )
         assert all(self.places[event_id] is State.DEAD for event_id in replayed)
         assert len(replayed) == min(most, Counter(self.places.values())[State.DEAD])
         self.places |= dict.fromkeys(replayed, State.PENDING)
         self.isolated.difference_update(replayed)
 
     async def discard(self, state: State) -> None:
-        gone = await self.outbox.discard(Filter(state=state, limit=2), actor="test")
+        gone = await self.outbox.repairs.discard(Filter(state=state, limit=2), actor="test")
         assert all(self.places.pop(event_id) is state for event_id in gone)
 
     async def purge(self) -> None:
-        count = await self.outbox.purge(older_than_seconds=-1, actor="test")
+        count = await self.outbox.repairs.purge(older_than_seconds=-1, actor="test")
         gone = [each for each, state in self.places.items() if state is State.DELIVERED]
         assert count == len(gone)
         for event_id in gone:
             del self.places[event_id]
 
     async def check(self) -> None:
-        rows = await self.outbox.rows(Filter(limit=10_000))
+        rows = await self.outbox.inspector.rows(Filter(limit=10_000))
         assert len(rows) == len(self.places)
         assert {row.id: row.state for row in rows} == self.places
         counts = Counter(self.places.values())
-        stats = await self.outbox.stats()
+        stats = await self.outbox.inspector.stats()
         assert (stats.pending, stats.delivering, stats.delivered, stats.dead) == (
             counts[State.PENDING],
             counts[State.DELIVERING],

@@ -13,85 +13,89 @@ from tests.support.storage import Outbox, Storage, ask, claim, claims_nothing, d
 
 async def test_replayed_rows_are_due_with_nothing_counted_against_them(outbox: Outbox) -> None:
     dead = await bury(outbox, 3)
-    replayed = await outbox.replay(Filter(state=State.DEAD, ids=tuple(dead[:2])), actor="ada")
+    replayed = await outbox.repairs.replay(
+        Filter(state=State.DEAD, ids=tuple(dead[:2])), actor="ada"
+    )
     assert sorted(replayed) == sorted(dead[:2])
     batch = await claim(outbox)
     assert ids(batch) == dead[:2]
     assert all((entry.attempts, entry.sends) == (0, 1) for entry in batch.entries)
-    row = await outbox.find(dead[0])
+    row = await outbox.intake.find(dead[0])
     assert row is not None
     assert (row.reason, row.detail) == (None, None)
     assert "ada" in str(row.history[-1]["note"])
-    assert (await outbox.stats()).dead == 1
+    assert (await outbox.inspector.stats()).dead == 1
 
 
 async def test_replay_takes_dead_rows_only(outbox: Outbox) -> None:
     places = await one_of_each(outbox)
-    assert await outbox.replay(Filter(), actor="ada") == [places[State.DEAD]]
-    assert await outbox.replay(Filter(), actor="ada") == []
+    assert await outbox.repairs.replay(Filter(), actor="ada") == [places[State.DEAD]]
+    assert await outbox.repairs.replay(Filter(), actor="ada") == []
 
 
 async def test_replay_by_reason_leaves_the_others_dead(outbox: Outbox) -> None:
     await bury(outbox, 1, "too_large")
     [rejected] = await bury(outbox, 1, "rejected")
-    assert await outbox.replay(Filter(reason="rejected"), actor="ada") == [rejected]
-    assert (await outbox.stats()).dead == 1
+    assert await outbox.repairs.replay(Filter(reason="rejected"), actor="ada") == [rejected]
+    assert (await outbox.inspector.stats()).dead == 1
 
 
 async def test_a_waiting_claim_wakes_for_replayed_rows(outbox: Outbox) -> None:
     dead = await bury(outbox)
     assert await claims_nothing(outbox)
-    await outbox.replay(Filter(), actor="ada")
+    await outbox.repairs.replay(Filter(), actor="ada")
     assert ids(await claim(outbox)) == dead
 
 
 async def test_discarded_rows_are_gone(outbox: Outbox) -> None:
     places = await one_of_each(outbox)
     wanted = tuple(places.values())
-    gone = await outbox.discard(Filter(ids=wanted), actor="ada")
+    gone = await outbox.repairs.discard(Filter(ids=wanted), actor="ada")
     assert sorted(gone) == sorted(set(wanted) - {places[State.DELIVERING]})
-    assert [row.id for row in await outbox.rows(Filter())] == [places[State.DELIVERING]]
-    assert await outbox.payload(places[State.DEAD]) is None
+    assert [row.id for row in await outbox.inspector.rows(Filter())] == [places[State.DELIVERING]]
+    assert await outbox.inspector.payload(places[State.DEAD]) is None
 
 
 async def test_discard_takes_only_the_state_that_is_named(outbox: Outbox) -> None:
     places = await one_of_each(outbox)
-    assert await outbox.discard(Filter(state=State.DEAD), actor="ada") == [places[State.DEAD]]
-    assert await outbox.discard(Filter(state=State.DELIVERING), actor="ada") == []
-    assert len(await outbox.rows(Filter())) == 3
+    assert await outbox.repairs.discard(Filter(state=State.DEAD), actor="ada") == [
+        places[State.DEAD]
+    ]
+    assert await outbox.repairs.discard(Filter(state=State.DELIVERING), actor="ada") == []
+    assert len(await outbox.inspector.rows(Filter())) == 3
 
 
 async def test_purge_removes_old_delivered_rows_and_nothing_else(outbox: Outbox) -> None:
     places = await one_of_each(outbox)
-    assert await outbox.purge(older_than_seconds=3600, actor="retention") == 0
-    assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1
-    left = {row.id for row in await outbox.rows(Filter())}
+    assert await outbox.repairs.purge(older_than_seconds=3600, actor="retention") == 0
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1
+    left = {row.id for row in await outbox.inspector.rows(Filter())}
     assert left == set(places.values()) - {places[State.DELIVERED]}
 
 
 async def test_purge_goes_through_many_pages(outbox: Outbox) -> None:
-    await asyncio.gather(*(outbox.append(event()) for _ in range(1200)))
+    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
     await deliver(outbox, await claim(outbox, ask(2000)))
-    assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1200
-    assert await outbox.rows(Filter()) == []
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1200
+    assert await outbox.inspector.rows(Filter()) == []
 
 
 async def test_a_dead_row_of_a_clock_that_was_ahead_does_not_end_a_purge(outbox: Outbox) -> None:
     ahead = event()
     in_a_year = ahead.accepted_at_ms + 31_536_000_000
     await bury_all(outbox, msgspec.structs.replace(ahead, accepted_at_ms=in_a_year))
-    await asyncio.gather(*(outbox.append(event()) for _ in range(1200)))
+    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
     await deliver(outbox, await claim(outbox, ask(2000)))
-    assert await outbox.purge(older_than_seconds=-1, actor="retention") == 1200
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1200
 
 
 async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) -> None:
     [dead] = await bury(outbox)
-    await outbox.replay(Filter(), actor="ada")
-    await outbox.discard(Filter(state=State.PENDING), actor="grace")
-    await outbox.set_paused(paused=True, actor="edsger")
-    await outbox.set_paused(paused=False, actor="edsger")
-    entries = await outbox.audit(10)
+    await outbox.repairs.replay(Filter(), actor="ada")
+    await outbox.repairs.discard(Filter(state=State.PENDING), actor="grace")
+    await outbox.repairs.set_paused(paused=True, actor="edsger")
+    await outbox.repairs.set_paused(paused=False, actor="edsger")
+    entries = await outbox.inspector.audit(10)
     assert [(entry["actor"], entry["action"]) for entry in entries] == [
         ("edsger", "resume"),
         ("edsger", "pause"),
@@ -100,11 +104,11 @@ async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) ->
     ]
     assert all(isinstance(entry["at"], int) for entry in entries)
     assert dead in str(entries[-1]["detail"])
-    assert len(await outbox.audit(2)) == 2
+    assert len(await outbox.inspector.audit(2)) == 2
 
 
 async def test_the_audit_survives_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
-        await outbox.set_paused(paused=True, actor="ada")
+        await outbox.repairs.set_paused(paused=True, actor="ada")
     async with storage.open() as outbox:
-        assert [entry["action"] for entry in await outbox.audit(10)] == ["pause"]
+        assert [entry["action"] for entry in await outbox.inspector.audit(10)] == ["pause"]

@@ -8,33 +8,35 @@ from tests.support.storage import Outbox, claim, event
 
 
 async def test_pages_of_rows_have_every_row_once_and_the_newest_first(outbox: Outbox) -> None:
-    stored = [(await outbox.append(event())).event_id for _ in range(5)]
+    stored = [(await outbox.intake.append(event())).event_id for _ in range(5)]
     seen: list[str] = []
     before = None
-    while page := await outbox.rows(Filter(before_seq=before, limit=2)):
+    while page := await outbox.inspector.rows(Filter(before_seq=before, limit=2)):
         seen += [row.id for row in page]
         before = page[-1].seq
     assert seen == stored[::-1]
 
 
 async def test_rows_since_a_time_are_those_accepted_then_or_later(outbox: Outbox) -> None:
-    [row] = await outbox.rows(Filter(ids=((await outbox.append(event())).event_id,)))
-    assert await outbox.rows(Filter(since_ms=row.accepted_at_ms)) == [row]
-    assert await outbox.rows(Filter(since_ms=row.accepted_at_ms + 1)) == []
+    [row] = await outbox.inspector.rows(
+        Filter(ids=((await outbox.intake.append(event())).event_id,))
+    )
+    assert await outbox.inspector.rows(Filter(since_ms=row.accepted_at_ms)) == [row]
+    assert await outbox.inspector.rows(Filter(since_ms=row.accepted_at_ms + 1)) == []
 
 
 async def test_only_a_row_that_was_never_sent_is_discarded_as_such(outbox: Outbox) -> None:
-    await outbox.append(event("u-5"))
+    await outbox.intake.append(event("u-5"))
     batch = await claim(outbox)
     retry = Retry(batch.entries[0].seq, delay_seconds=60, attempts=1, isolated=False)
-    await outbox.settle(Settlement(batch.claim, retry=[retry]))
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
     places = await one_of_each(outbox)
-    gone = await outbox.discard(Filter(never_sent=True), actor="ada")
+    gone = await outbox.repairs.discard(Filter(never_sent=True), actor="ada")
     assert gone == [places[State.PENDING]]
 
 
 async def test_one_users_row_is_not_discarded_for_another(outbox: Outbox) -> None:
-    receipt = await outbox.append(event("u-1"))
+    receipt = await outbox.intake.append(event("u-1"))
     others = Filter(ids=(receipt.event_id,), user_id="u-2", never_sent=True)
-    assert await outbox.discard(others, actor="u-2") == []
-    assert await outbox.find(receipt.event_id) is not None
+    assert await outbox.repairs.discard(others, actor="u-2") == []
+    assert await outbox.intake.find(receipt.event_id) is not None

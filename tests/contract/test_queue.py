@@ -31,7 +31,7 @@ async def test_a_claim_gives_the_oldest_first_and_each_row_once(outbox: Outbox) 
 
 async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
     sent = event()
-    await outbox.append(sent, trace="00-trace")
+    await outbox.intake.append(sent, trace="00-trace")
     batch = await claim(outbox)
     [entry] = batch.entries
     assert (entry.event_id, entry.accepted_at_ms) == (sent.id, sent.accepted_at_ms)
@@ -54,15 +54,15 @@ async def test_claims_at_one_moment_share_no_row(outbox: Outbox) -> None:
 
 async def test_a_claim_stays_within_the_bytes_that_are_wanted(outbox: Outbox) -> None:
     for _ in range(5):
-        await outbox.append(event(size=1000))
+        await outbox.intake.append(event(size=1000))
     assert len((await claim(outbox, ask(max_bytes=2500))).entries) == 2
     assert len((await claim(outbox, ask(max_bytes=3000))).entries) == 3
 
 
 async def test_one_row_is_taken_however_large(outbox: Outbox) -> None:
     large, small = event(size=5000), event(size=300)
-    await outbox.append(large)
-    await outbox.append(small)
+    await outbox.intake.append(large)
+    await outbox.intake.append(small)
     assert ids(await claim(outbox, ask(max_bytes=10))) == [large.id]
     assert ids(await claim(outbox, ask(max_bytes=10, fresh_share=0.5))) == [small.id]
 
@@ -77,7 +77,7 @@ async def test_a_share_of_a_claim_is_the_newest_rows(outbox: Outbox) -> None:
 async def test_the_newest_rows_have_their_share_of_the_bytes_too(outbox: Outbox) -> None:
     events = [event(size=1000) for _ in range(30)]
     for each in events:
-        await outbox.append(each)
+        await outbox.intake.append(each)
     batch = await claim(outbox, ask(20, max_bytes=5000, fresh_share=0.4))
     assert ids(batch) == [each.id for each in (*events[:3], *events[-2:])]
 
@@ -96,7 +96,7 @@ async def test_a_share_never_leaves_out_what_there_is_room_for(outbox: Outbox) -
 
 async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) -> None:
     events = [event(f"u-{n % 5}") for n in range(400)]
-    await asyncio.gather(*(outbox.append(each) for each in events))
+    await asyncio.gather(*(outbox.intake.append(each) for each in events))
     got: list[str] = []
 
     async def send(batch: Batch) -> None:
@@ -105,11 +105,11 @@ async def test_many_batches_drain_without_a_row_left_or_doubled(outbox: Outbox) 
 
     async def work() -> None:
         while len(got) < 400:
-            await send(await outbox.claim(ask(37)))
+            await send(await outbox.queue.claim(ask(37)))
 
     workers = [asyncio.create_task(work()) for _ in range(3)]
     try:
-        await eventually(outbox.stats, lambda stats: stats.delivered == 400)
+        await eventually(outbox.inspector.stats, lambda stats: stats.delivered == 400)
     finally:
         for worker in workers:
             worker.cancel()

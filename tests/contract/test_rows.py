@@ -9,16 +9,16 @@ from tests.support.storage import Outbox, append_all
 
 async def test_rows_come_newest_first_up_to_the_limit(outbox: Outbox) -> None:
     events = await append_all(outbox, 5)
-    rows = await outbox.rows(Filter(limit=3))
+    rows = await outbox.inspector.rows(Filter(limit=3))
     assert [row.id for row in rows] == [each.id for each in reversed(events[2:])]
 
 
 async def test_each_state_can_be_listed(outbox: Outbox) -> None:
     places = await one_of_each(outbox)
     for state, event_id in places.items():
-        rows = await outbox.rows(Filter(state=state))
+        rows = await outbox.inspector.rows(Filter(state=state))
         assert [(row.id, row.state) for row in rows] == [(event_id, state)]
-    rows = await outbox.rows(Filter())
+    rows = await outbox.inspector.rows(Filter())
     assert {row.state: row.id for row in rows} == places
 
 
@@ -27,7 +27,7 @@ async def test_filters_are_met_together(outbox: Outbox) -> None:
     dead, waiting = places[State.DEAD], places[State.PENDING]
 
     async def listed(**wanted: object) -> list[str]:
-        return [row.id for row in await outbox.rows(Filter(**wanted))]
+        return [row.id for row in await outbox.inspector.rows(Filter(**wanted))]
 
     assert await listed(ids=(dead, waiting, "unknown")) == [waiting, dead]
     assert await listed(ids=(dead, dead)) == [dead]

@@ -7,27 +7,27 @@ from tests.support.storage import Outbox, Storage, eventually
 
 async def test_a_scope_is_loaded_as_it_was_saved(outbox: Outbox) -> None:
     settings: dict[str, object] = {"a": {"b": [1, None, "ü\x00"]}, "c": 1.5}
-    assert await outbox.load_scope("user", "u-1") is None
-    await outbox.save_scope("user", "u-1", settings)
-    await outbox.save_scope("organization", "u-1", {"other": True})
-    assert await outbox.load_scope("user", "u-1") == settings
-    await outbox.save_scope("user", "u-1", {})
-    assert await outbox.load_scope("user", "u-1") == {}
-    assert await outbox.load_scope("organization", "u-1") == {"other": True}
+    assert await outbox.settings.load_scope("user", "u-1") is None
+    await outbox.settings.save_scope("user", "u-1", settings)
+    await outbox.settings.save_scope("organization", "u-1", {"other": True})
+    assert await outbox.settings.load_scope("user", "u-1") == settings
+    await outbox.settings.save_scope("user", "u-1", {})
+    assert await outbox.settings.load_scope("user", "u-1") == {}
+    assert await outbox.settings.load_scope("organization", "u-1") == {"other": True}
 
 
 async def test_saving_a_scope_raises_the_revision(outbox: Outbox) -> None:
-    before = outbox.scope_revision
-    await outbox.save_scope("user", "u-1", {"a": 1})
+    before = outbox.settings.scope_revision
+    await outbox.settings.save_scope("user", "u-1", {"a": 1})
 
     async def grown() -> bool:
-        return outbox.scope_revision > before
+        return outbox.settings.scope_revision > before
 
     await eventually(grown)
 
 
 async def test_scopes_survive_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
-        await outbox.save_scope("user", "u-1", {"a": 1})
+        await outbox.settings.save_scope("user", "u-1", {"a": 1})
     async with storage.open() as outbox:
-        assert await outbox.load_scope("user", "u-1") == {"a": 1}
+        assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}

@@ -9,7 +9,7 @@ from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing
 async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     assert await deliver(outbox, await claim(outbox)) == 0
-    row = await outbox.find(sent.id)
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert row.state is State.DELIVERED
     assert (row.attempts, row.sends) == (1, 1)
@@ -23,8 +23,8 @@ async def test_a_row_settled_again_keeps_its_history_and_first_sending(outbox: O
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
     retry = Retry(batch.entries[0].seq, 0, attempts=3, isolated=True, note="HTTP 500: no\x00 luck")
-    await outbox.settle(Settlement(batch.claim, retry=[retry]))
-    row = await outbox.find(sent.id)
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert (row.state, row.attempts, row.sends, row.isolated) == (State.PENDING, 3, 1, True)
     [note] = row.history
@@ -40,8 +40,8 @@ async def test_notes_come_oldest_first(outbox: Outbox) -> None:
     for note in ("one", None, "two"):
         batch = await claim(outbox)
         retry = Retry(batch.entries[0].seq, 0, attempts=0, isolated=False, note=note)
-        await outbox.settle(Settlement(batch.claim, retry=[retry]))
-    row = await outbox.find(sent.id)
+        await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert [note["note"] for note in row.history] == ["one", "two"]
 
@@ -50,8 +50,8 @@ async def test_a_dead_row_keeps_its_reason_and_is_never_claimed(outbox: Outbox) 
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
     dead = Dead(batch.entries[0].seq, attempts=4, reason="rejected", detail="no such\x00 thing")
-    assert await outbox.settle(Settlement(batch.claim, dead=[dead])) == 0
-    row = await outbox.find(sent.id)
+    assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 0
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert (row.state, row.attempts, row.reason) == (State.DEAD, 4, "rejected")
     assert str(row.detail).startswith("no such")
@@ -69,8 +69,8 @@ async def test_one_settlement_settles_each_row_its_own_way(outbox: Outbox) -> No
         retry=[Retry(three, 0, attempts=1, isolated=False)],
         dead=[Dead(four, attempts=1, reason="too_large", detail="413")],
     )
-    assert await outbox.settle(settlement) == 0
-    rows = [await outbox.find(each.id) for each in events]
+    assert await outbox.queue.settle(settlement) == 0
+    rows = [await outbox.intake.find(each.id) for each in events]
     assert [row and row.state for row in rows] == ["delivered", "delivered", "pending", "dead"]
 
 
@@ -78,11 +78,11 @@ async def test_rows_that_a_settlement_does_not_name_stay_claimed(outbox: Outbox)
     events = await append_all(outbox, 3)
     batch = await claim(outbox)
     one, two, three = (entry.seq for entry in batch.entries)
-    assert await outbox.settle(Settlement(batch.claim, delivered=[one])) == 0
-    rows = [await outbox.find(each.id) for each in events]
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one])) == 0
+    rows = [await outbox.intake.find(each.id) for each in events]
     assert [row and row.state for row in rows] == ["delivered", "delivering", "delivering"]
-    assert await outbox.settle(Settlement(batch.claim, delivered=[one, two, three])) == 1
-    assert (await outbox.stats()).delivered == 3
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[one, two, three])) == 1
+    assert (await outbox.inspector.stats()).delivered == 3
 
 
 async def test_a_settlement_repeated_changes_nothing(outbox: Outbox) -> None:
@@ -91,8 +91,8 @@ async def test_a_settlement_repeated_changes_nothing(outbox: Outbox) -> None:
     assert await deliver(outbox, batch) == 0
     assert await deliver(outbox, batch) == 1
     dead = Dead(batch.entries[0].seq, attempts=9, reason="late", detail="late")
-    assert await outbox.settle(Settlement(batch.claim, dead=[dead])) == 1
-    row = await outbox.find(sent.id)
+    assert await outbox.queue.settle(Settlement(batch.claim, dead=[dead])) == 1
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert (row.state, row.attempts) == (State.DELIVERED, 1)
 
@@ -100,8 +100,8 @@ async def test_a_settlement_repeated_changes_nothing(outbox: Outbox) -> None:
 async def test_a_settlement_under_no_claim_changes_nothing(outbox: Outbox) -> None:
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
-    assert await outbox.settle(Settlement("nobody", delivered=[batch.entries[0].seq])) == 1
-    row = await outbox.find(sent.id)
+    assert await outbox.queue.settle(Settlement("nobody", delivered=[batch.entries[0].seq])) == 1
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert row.state is State.DELIVERING
 
@@ -109,13 +109,13 @@ async def test_a_settlement_under_no_claim_changes_nothing(outbox: Outbox) -> No
 async def test_an_empty_settlement_settles_nothing(outbox: Outbox) -> None:
     await append_all(outbox, 1)
     batch = await claim(outbox)
-    assert await outbox.settle(Settlement(batch.claim)) == 0
-    assert (await outbox.stats()).delivering == 1
+    assert await outbox.queue.settle(Settlement(batch.claim)) == 0
+    assert (await outbox.inspector.stats()).delivering == 1
 
 
 async def test_settled_rows_come_back_in_their_order_with_fresh_ones(outbox: Outbox) -> None:
     events = await append_all(outbox, 4)
     batch = await claim(outbox, ask(2))
     agains = [Retry(entry.seq, 0, attempts=0, isolated=False) for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, retry=agains))
+    await outbox.queue.settle(Settlement(batch.claim, retry=agains))
     assert ids(await claim(outbox)) == [each.id for each in events]

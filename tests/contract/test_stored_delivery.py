@@ -21,7 +21,7 @@ def breaker(**changes: object) -> DeliveryRecord:
 
 
 async def test_a_new_breaker_is_open(outbox: Outbox) -> None:
-    record = await outbox.load_delivery()
+    record = await outbox.queue.load_delivery()
     assert record is None or (record.state, record.paused_by, record.revision) == (
         "healthy",
         None,
@@ -30,8 +30,8 @@ async def test_a_new_breaker_is_open(outbox: Outbox) -> None:
 
 
 async def test_a_saved_breaker_is_loaded_as_it_was_saved(outbox: Outbox) -> None:
-    saved = await outbox.save_delivery(breaker())
-    loaded = await outbox.load_delivery()
+    saved = await outbox.queue.save_delivery(breaker())
+    loaded = await outbox.queue.load_delivery()
     assert loaded is not None
     assert (loaded.state, loaded.reason, loaded.window, loaded.failures) == (
         "backing_off",
@@ -46,33 +46,33 @@ async def test_a_saved_breaker_is_loaded_as_it_was_saved(outbox: Outbox) -> None
 
 async def test_the_breaker_survives_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
-        await outbox.save_delivery(breaker())
-        await outbox.set_paused(paused=True, actor="ada")
+        await outbox.queue.save_delivery(breaker())
+        await outbox.repairs.set_paused(paused=True, actor="ada")
     async with storage.open() as outbox:
-        loaded = await outbox.load_delivery()
+        loaded = await outbox.queue.load_delivery()
         assert loaded is not None
         assert (loaded.state, loaded.window, loaded.paused_by) == ("backing_off", 7, "ada")
 
 
 async def test_every_save_raises_the_revision(outbox: Outbox) -> None:
-    first = await outbox.save_delivery(breaker())
-    second = await outbox.save_delivery(breaker(window=8))
-    third = await outbox.set_paused(paused=True, actor="ada")
+    first = await outbox.queue.save_delivery(breaker())
+    second = await outbox.queue.save_delivery(breaker(window=8))
+    third = await outbox.repairs.set_paused(paused=True, actor="ada")
     assert first.revision < second.revision < third.revision
 
 
 async def test_a_pause_keeps_the_breaker_and_a_save_keeps_the_pause(outbox: Outbox) -> None:
-    await outbox.save_delivery(breaker())
-    paused = await outbox.set_paused(paused=True, actor="ada")
+    await outbox.queue.save_delivery(breaker())
+    paused = await outbox.repairs.set_paused(paused=True, actor="ada")
     assert (paused.paused_by, paused.state, paused.window) == ("ada", "backing_off", 7)
-    saved = await outbox.save_delivery(breaker(state="healthy", paused_by=None))
+    saved = await outbox.queue.save_delivery(breaker(state="healthy", paused_by=None))
     assert (saved.paused_by, saved.state) == ("ada", "healthy")
-    resumed = await outbox.set_paused(paused=False, actor="grace")
+    resumed = await outbox.repairs.set_paused(paused=False, actor="grace")
     assert (resumed.paused_by, resumed.state) == (None, "healthy")
 
 
 async def test_the_figures_show_the_breaker(outbox: Outbox) -> None:
-    await outbox.save_delivery(breaker())
-    shown = (await outbox.stats()).delivery
+    await outbox.queue.save_delivery(breaker())
+    shown = (await outbox.inspector.stats()).delivery
     assert shown is not None
     assert (shown.state, shown.reason) == ("backing_off", "HTTP 503")

@@ -9,11 +9,11 @@ from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing
 async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:
     """Append an event and settle it so that it must be sent alone; returns its id."""
     sent = event()
-    await outbox.append(sent)
+    await outbox.intake.append(sent)
     batch = await claim(outbox)
     assert ids(batch) == [sent.id]
     retry = Retry(batch.entries[0].seq, delay_seconds, attempts=1, isolated=True)
-    await outbox.settle(Settlement(batch.claim, retry=[retry]))
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
     return sent.id
 
 

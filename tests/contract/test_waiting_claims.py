@@ -19,8 +19,8 @@ async def test_a_waiting_claim_wakes_when_a_delay_is_over(outbox: Outbox) -> Non
     [sent] = await append_all(outbox, 1)
     batch = await claim(outbox)
     retry = Retry(batch.entries[0].seq, 0.2, attempts=0, isolated=False)
-    await outbox.settle(Settlement(batch.claim, retry=[retry]))
-    row = await outbox.find(sent.id)
+    await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
+    row = await outbox.intake.find(sent.id)
     assert row is not None
     assert row.state is State.PENDING
     assert row.due_in_seconds is not None
@@ -33,7 +33,7 @@ async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> N
     batch = await claim(outbox)
     one, two = (entry.seq for entry in batch.entries)
     agains = [Retry(one, 60, attempts=0, isolated=False), Retry(two, 60, attempts=1, isolated=True)]
-    await outbox.settle(Settlement(batch.claim, retry=agains))
+    await outbox.queue.settle(Settlement(batch.claim, retry=agains))
     [fresh] = await append_all(outbox, 1)
     assert ids(await claim(outbox)) == [fresh.id]
     assert await claims_nothing(outbox)
@@ -49,7 +49,7 @@ async def test_waiting_claims_each_get_rows(outbox: Outbox) -> None:
 async def test_a_cancelled_claim_leaves_nothing_claimed(outbox: Outbox) -> None:
     events = await append_all(outbox, 5)
     for _ in range(10):
-        waiting = asyncio.create_task(outbox.claim(ask()))
+        waiting = asyncio.create_task(outbox.queue.claim(ask()))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -62,7 +62,7 @@ async def test_a_cancelled_claim_leaves_nothing_claimed(outbox: Outbox) -> None:
 
 
 async def test_a_claim_cancelled_while_it_waits_takes_nothing_later(outbox: Outbox) -> None:
-    waiting = asyncio.create_task(outbox.claim(ask()))
+    waiting = asyncio.create_task(outbox.queue.claim(ask()))
     assert await claims_nothing(outbox)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

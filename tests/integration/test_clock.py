@@ -62,7 +62,7 @@ async def test_delays_and_leases_end_in_their_time(
         delayed, leased = [one.id for one in await append_all(outbox, 2)]
         batch = await claim(outbox, ask(1))
         retry = Retry(batch.entries[0].seq, 0.3, 0, isolated=False)
-        await outbox.settle(Settlement(batch.claim, retry=[retry]))
+        await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
         assert ids(await claim(outbox, ask(1, lease_seconds=0.3))) == [leased]
         wall.jump = jump
         [fresh] = await append_all(outbox, 1)
@@ -82,13 +82,13 @@ async def test_after_a_restart_by_another_clock_everything_is_due(
         await append_all(outbox, 3)
         batch = await claim(outbox, ask(1))
         retry = Retry(batch.entries[0].seq, 60, 0, isolated=True)
-        await outbox.settle(Settlement(batch.claim, retry=[retry]))
+        await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
         await claim(outbox, ask(1, lease_seconds=600))
     wall.jump = jump
     async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
         for _ in range(2):
             await deliver(outbox, await claim(outbox))
-        assert (await outbox.stats()).delivered == 3
+        assert (await outbox.inspector.stats()).delivered == 3
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
@@ -116,7 +116,7 @@ async def test_what_is_sent_with_a_future_ts_or_past_the_horizon_is_counted(
         Report(recorder).begins(early)
         assert recorder.counted == {"sent_with_future_ts": 2}
         agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in early.entries]
-        await outbox.settle(Settlement(early.claim, retry=agains))
+        await outbox.queue.settle(Settlement(early.claim, retry=agains))
         retry = await claim(outbox)
         wall.jump = HORIZON_MS / 1000 + 60
         Report(recorder).begins(retry)

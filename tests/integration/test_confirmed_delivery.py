@@ -43,7 +43,7 @@ async def outbox(storage: Storage) -> AsyncIterator[Outbox]:
 
 
 async def rows(outbox: Outbox, state: State) -> list[Row]:
-    return await outbox.rows(Filter(state=state, limit=10_000))
+    return await outbox.inspector.rows(Filter(state=state, limit=10_000))
 
 
 async def in_state(outbox: Outbox, state: State, count: int, within_seconds: float = 20) -> None:
@@ -58,7 +58,7 @@ async def test_an_answered_event_is_sent_until_inngest_stores_it(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
     inngest.storing.rate = 0
-    await append_events(outbox, 30)
+    await append_events(outbox.intake, 30)
     async with confirmed_delivery(outbox, inngest):
         await inngest.ledger.wait_for_arrivals(30)
         await in_state(outbox, State.SENT, 30)
@@ -71,11 +71,11 @@ async def test_an_answered_event_is_sent_until_inngest_stores_it(
 async def test_inngest_knows_each_event_by_the_id_that_its_row_shows(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
-    events = await append_events(outbox, 20)
+    events = await append_events(outbox.intake, 20)
     async with confirmed_delivery(outbox, inngest):
         await in_state(outbox, State.DELIVERED, 20)
     for event in events:
-        [row] = await outbox.rows(Filter(ids=(event.id,)))
+        [row] = await outbox.inspector.rows(Filter(ids=(event.id,)))
         held = inngest.store.find(row.inngest_id or "")
         assert held is not None
         assert held.id == event.id
@@ -85,7 +85,7 @@ async def test_what_a_stop_lost_arrives_again_and_runs_once(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
     inngest.storing.rate = 200
-    events = await append_events(outbox, 200)
+    events = await append_events(outbox.intake, 200)
     async with confirmed_delivery(outbox, inngest):
         await inngest.ledger.wait_for_ids(200)
         await inngest.close()
@@ -106,7 +106,7 @@ async def test_the_window_bounds_what_inngest_has_answered_and_not_stored(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
     inngest.storing.rate = 0
-    await append_events(outbox, 400)
+    await append_events(outbox.intake, 400)
     changes = {"OUTBOX_UNCONFIRMED_MAX": "100", "OUTBOX_BATCH_EVENTS": "50"}
     async with confirmed_delivery(outbox, inngest, **changes):
         await in_state(outbox, State.SENT, 100)
@@ -120,7 +120,7 @@ async def test_a_lost_answer_is_not_sent_again_after_inngest_forgot_the_id(
 ) -> None:
     storage = SqliteStorage(tmp_path / "outbox.db")
     async with storage.open() as outbox:
-        await append_events(outbox, 5)
+        await append_events(outbox.intake, 5)
         inngest.faults.add(Reset("stored"), times=None)
         async with confirmed_delivery(outbox, inngest):
             await inngest.ledger.wait_for_ids(1)

@@ -53,7 +53,7 @@ async def test_poison_among_thousands_dies_and_nothing_else(
         await inngest_api.ledger.wait_for_ids(len(healthy))
         dead = await delivery.ends(bad, State.DEAD)
         assert {(row.reason, row.detail) for row in dead} == {("rejected", "bad")}
-        stats = await delivery.outbox.stats()
+        stats = await delivery.outbox.inspector.stats()
         assert (stats.dead, stats.delivered) == (6, 1994)
     assert {inngest_api.ledger.times(one) for one in healthy} == {1}
 

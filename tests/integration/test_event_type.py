@@ -39,11 +39,11 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
     limits = {"max_pending": 10, "max_pending_per_user": 10}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
         app = web.Application()
-        app.add_routes(EventRoute(declared, outbox, ada).routes())
+        app.add_routes(EventRoute(declared, outbox.intake, ada).routes())
         client = await aiohttp_client(app)
         answer = await client.post("/api/greet", json={"greeting": "Hello"})
         assert answer.status == 200
-        batch = await outbox.claim(ClaimRequest(10, 10_000, 30))
+        batch = await outbox.queue.claim(ClaimRequest(10, 10_000, 30))
     event = msgspec.json.decode(batch.payloads)
     assert event["name"] == "people/greeted"
     assert event["data"] == {"text": "Hello, Ada"}

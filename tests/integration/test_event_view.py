@@ -20,10 +20,10 @@ async def client(followed, aiohttp_client):
 
 async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(followed, client):
     outbox = followed.outbox
-    await outbox.append(event())
-    batch = await outbox.claim(ClaimRequest(1, 1000, 30))
+    await outbox.intake.append(event())
+    batch = await outbox.queue.claim(ClaimRequest(1, 1000, 30))
     dead = Dead(batch.entries[0].seq, 3, "rejected", "name must not be empty")
-    await outbox.settle(Settlement(batch.claim, dead=[dead]))
+    await outbox.queue.settle(Settlement(batch.claim, dead=[dead]))
     view = await (await client.get("/api/events/e-1")).json()
     assert view["state"] == "dead"
     assert view["reason"] == "rejected: name must not be empty"
@@ -31,7 +31,7 @@ async def test_the_owner_of_a_dead_event_sees_the_code_and_the_servers_words(fol
 
 
 async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, client):
-    await followed.outbox.append(event())
+    await followed.outbox.intake.append(event())
     seen = [
         (await client.get(f"/api/events/e-1{rest}", headers={"X-User": user})).status
         for rest in ("", "/stream")
@@ -43,8 +43,8 @@ async def test_an_event_is_seen_by_its_owner_and_by_an_operator_only(followed, c
 
 async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, client):
     for number in range(5):
-        await followed.outbox.append(event(f"e-{number}"))
-    await followed.outbox.append(event("other", "u-2"))
+        await followed.outbox.intake.append(event(f"e-{number}"))
+    await followed.outbox.intake.append(event("other", "u-2"))
     first = await (await client.get("/api/events?limit=3")).json()
     cursor = first["nextCursor"]
     second = await (await client.get(f"/api/events?limit=3&cursor={cursor}")).json()
@@ -54,8 +54,8 @@ async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, cl
 
 
 async def test_a_list_is_narrowed_by_state_and_name(followed, client):
-    await followed.outbox.append(event("e-1", name="a/b"))
-    await followed.outbox.append(event("e-2", name="a/c"))
+    await followed.outbox.intake.append(event("e-1", name="a/b"))
+    await followed.outbox.intake.append(event("e-2", name="a/c"))
     for query, expected in (
         ("state=pending&name=a/c", ["e-2"]),
         ("state=dead", []),
@@ -83,29 +83,29 @@ async def test_a_query_that_makes_no_sense_is_refused(client, query):
 
 
 async def test_an_event_that_was_never_sent_is_taken_back(followed, client):
-    await followed.outbox.append(event())
+    await followed.outbox.intake.append(event())
     assert (await client.delete("/api/events/e-1")).status == 204
     assert (await client.get("/api/events/e-1")).status == 404
 
 
 async def test_an_event_that_has_left_is_not_taken_back(followed, client):
-    await followed.outbox.append(event())
-    await followed.outbox.claim(ClaimRequest(1, 1000, 30))
+    await followed.outbox.intake.append(event())
+    await followed.outbox.queue.claim(ClaimRequest(1, 1000, 30))
     answer = await client.delete("/api/events/e-1")
     assert (answer.status, (await answer.json())["code"]) == (409, "event_left")
 
 
 @pytest.mark.parametrize("user", ["u-2", "kim"])
 async def test_nobody_takes_back_anothers_event(followed, client, user):
-    await followed.outbox.append(event())
+    await followed.outbox.intake.append(event())
     answer = await client.delete("/api/events/e-1", headers={"X-User": user})
     assert answer.status == 404
-    assert await followed.outbox.find("e-1") is not None
+    assert await followed.outbox.intake.find("e-1") is not None
 
 
 async def test_the_outbox_and_its_log_are_readable_by_their_owner_only(tmp_path):
     limits = {"max_pending": 10, "max_pending_per_user": 10}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
-        await outbox.append(event())
+        await outbox.intake.append(event())
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("outbox.db*")}
     assert {modes["outbox.db"], modes["outbox.db-wal"]} == {0o600}

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 10.0
 @pytest.fixture
 async def followed(tmp_path):
     async with followed_events(tmp_path) as made:
-        await made.outbox.append(event())
+        await made.outbox.intake.append(event())
         yield made
 
 
@@ -28,8 +28,8 @@ async def client(followed, aiohttp_client):
 
 
 async def deliver(followed):
-    batch = await followed.outbox.claim(ClaimRequest(1, 1000, 30))
-    await followed.outbox.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
+    batch = await followed.outbox.queue.claim(ClaimRequest(1, 1000, 30))
+    await followed.outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
 
 
 def show_runs(followed, *runs):
@@ -125,7 +125,7 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
 async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
     policy = FollowPolicy(look_seconds=0.02, ask_seconds=3600)
     async with followed_events(tmp_path, policy=policy) as followed:
-        await followed.outbox.append(event())
+        await followed.outbox.intake.append(event())
         await deliver(followed)
         client = await aiohttp_client(followed.app)
         for _ in range(5):

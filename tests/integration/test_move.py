@@ -53,16 +53,16 @@ async def fill(outbox: Outbox) -> None:
             await append_all(outbox, 3)
             batch = await claim(outbox)
         retry = [Retry(entry.seq, 0, 1, isolated=False, note=note) for entry in batch.entries]
-        await outbox.settle(Settlement(batch.claim, retry=retry))
+        await outbox.queue.settle(Settlement(batch.claim, retry=retry))
     batch = await claim(outbox)
     dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
     rest = [entry.seq for entry in batch.entries[1:]]
-    await outbox.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
-    await outbox.append(event("ü-2", size=100_000), key=KEY, trace="00-trace")
+    await outbox.queue.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
+    await outbox.intake.append(event("ü-2", size=100_000), key=KEY, trace="00-trace")
     await append_all(outbox, 700, "u-3")
     await claim(outbox, ask(5))
-    await outbox.save_scope("user", "u-1", {"a": [1, None]})
-    await outbox.set_paused(paused=True, actor="ada")
+    await outbox.settings.save_scope("user", "u-1", {"a": [1, None]})
+    await outbox.repairs.set_paused(paused=True, actor="ada")
 
 
 def kept(row: Row) -> Row:
@@ -71,7 +71,7 @@ def kept(row: Row) -> Row:
 
 
 async def everything(outbox: Outbox) -> list[Row]:
-    return [kept(row) for row in await outbox.rows(Filter(limit=10_000))]
+    return [kept(row) for row in await outbox.inspector.rows(Filter(limit=10_000))]
 
 
 async def move(source: str, target: str) -> Moved:
@@ -88,7 +88,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         await fill(outbox)
     async with SqliteStorage(path).open() as outbox:
         before = await everything(outbox)
-        large = await outbox.payload(before[-4].id)
+        large = await outbox.inspector.payload(before[-4].id)
 
     there = await move(source, target)
     assert there.finished
@@ -106,13 +106,13 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
             for row in before
         ]
         assert await everything(outbox) == clean
-        assert await outbox.payload(before[-4].id) == large
-        assert (await outbox.append(event("ü-2"), key=KEY)).replayed
-        assert await outbox.load_scope("user", "u-1") == {"a": [1, None]}
-        delivery = await outbox.load_delivery()
+        assert await outbox.inspector.payload(before[-4].id) == large
+        assert (await outbox.intake.append(event("ü-2"), key=KEY)).replayed
+        assert await outbox.settings.load_scope("user", "u-1") == {"a": [1, None]}
+        delivery = await outbox.queue.load_delivery()
         assert delivery is not None
         assert delivery.paused_by == "ada"
-        actions = [entry["action"] for entry in await outbox.audit(10)]
+        actions = [entry["action"] for entry in await outbox.inspector.audit(10)]
         assert actions == ["move", "pause", "move"]
 
     retry = await move(target, back)
@@ -136,7 +136,7 @@ async def test_a_served_outbox_is_copied_ahead_and_finished_when_it_is_stopped(
         batch = await claim(outbox, ask(1))
         await deliver(outbox, batch)
         await append_all(outbox, 2)
-        await outbox.discard(Filter(ids=(first[2].id,)), actor="ada")
+        await outbox.repairs.discard(Filter(ids=(first[2].id,)), actor="ada")
     last = await move(source, target)
     assert last.finished
     assert (last.written, last.removed) == (3, 1)
@@ -149,10 +149,10 @@ async def test_a_key_that_was_freed_and_used_again_between_two_passes_is_moved(
     source = f"sqlite:///{path}"
     async with SqliteStorage(path).open() as outbox:
         first, second = event(), event()
-        await outbox.append(first, key=KEY)
+        await outbox.intake.append(first, key=KEY)
         await move(source, target)
-        await outbox.discard(Filter(ids=(first.id,)), actor="ada")
-        await outbox.append(second, key=KEY)
+        await outbox.repairs.discard(Filter(ids=(first.id,)), actor="ada")
+        await outbox.intake.append(second, key=KEY)
     last = await move(source, target)
     assert (last.finished, last.written, last.removed) == (True, 1, 1)
 
@@ -190,7 +190,7 @@ async def test_an_outbox_with_events_of_its_own_is_not_overwritten(path: Path, t
     with pytest.raises(OutboxMoveError, match="events of its own"):
         await move(f"sqlite:///{path}", target)
     async with PostgresStorage(target).open() as outbox:
-        assert await outbox.find(own.id)
+        assert await outbox.intake.find(own.id)
 
 
 async def test_a_target_that_is_served_is_refused(path: Path, target: str) -> None:
@@ -249,7 +249,7 @@ async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: st
         await unseen._supervisor.stop("outbox-listen")
         assert (await move(target, f"sqlite:///{path}")).finished
         with pytest.raises(OutboxUnavailableError):
-            await unseen.append(event())
+            await unseen.intake.append(event())
         assert unseen.failure
         assert "sealed" in unseen.failure
     async with SqliteStorage(path).open() as moved:
@@ -262,9 +262,9 @@ async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, ta
         assert not (await move(f"sqlite:///{path}", target)).finished
         async with PostgresStorage(target).open() as early:
             with pytest.raises(OutboxUnavailableError):
-                await early.append(event())
+                await early.intake.append(event())
     assert (await move(f"sqlite:///{path}", target)).finished
     async with PostgresStorage(target).open() as moved:
         await append_all(moved, 1)
-        stats = await moved.stats()
+        stats = await moved.inspector.stats()
         assert (stats.pending, stats.delivered) == (3, 0)

@@ -56,7 +56,7 @@ async def test_a_backup_under_writes_is_one_moment_and_holds_nobody_up(
     written = [each.id for each in (*before, *during)]
     assert stored == written[: len(stored)]
     assert len(stored) >= 50
-    assert (await live.stats()).pending == len(written)
+    assert (await live.inspector.stats()).pending == len(written)
 
 
 async def test_a_restored_copy_delivers_what_it_holds(live: SqliteOutbox, path: Path) -> None:
@@ -65,14 +65,14 @@ async def test_a_restored_copy_delivers_what_it_holds(live: SqliteOutbox, path: 
     await outbox_json(path, "backup", str(copy))
     async with open_sqlite_outbox(copy, max_pending=99, max_pending_per_user=99) as restored:
         # What was being sent is due at once, and known to have left; so is the one that waited.
-        assert restored.recovered == 1
+        assert restored.recovery.claimed == 1
         found = {*ids(await claim(restored)), *ids(await claim(restored))}
         assert found == {written["delivering"], written["pending"]}
-        row = await restored.find(written["delivering"])
+        row = await restored.intake.find(written["delivering"])
         assert row is not None
         assert row.first_sent_at_ms is not None
-        await restored.append(event())
-        dead = await restored.find(written["dead"])
+        await restored.intake.append(event())
+        dead = await restored.intake.find(written["dead"])
         assert dead is not None
         assert dead.state is State.DEAD
 

@@ -71,7 +71,7 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     ids = await one_of_each(served)
     answer = await outbox_json(path, "replay", ids["dead"], "--yes", "--actor", "ada")
     assert answer == {"action": "replay", "done": True, "ids": [ids["dead"]]}
-    row = await served.find(ids["dead"])
+    row = await served.intake.find(ids["dead"])
     assert row is not None
     assert (row.state, row.attempts) == (State.PENDING, 0)
     batch = await claim(served, ClaimRequest(10, 1000, 30.0))
@@ -85,26 +85,26 @@ async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -
     mine, theirs = event("u-1"), event("u-2")
     await bury_all(served, mine, theirs)
     assert (await outbox_json(path, "replay", "--user", "u-2", "--yes"))["ids"] == [theirs.id]
-    assert (await served.stats()).dead == 1
+    assert (await served.inspector.stats()).dead == 1
     code, out, _ = await outbox_command(path, "replay", "--reason", "too_large", "--yes")
     assert (code, out) == (0, "Replayed 0 rows.\n")
 
 
 async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Path) -> None:
-    await asyncio.gather(*(served.append(event(f"u-{n}")) for n in range(1100)))
+    await asyncio.gather(*(served.intake.append(event(f"u-{n}")) for n in range(1100)))
     batch = await claim(served, ClaimRequest(2000, 10_000_000, 30.0))
-    await served.settle(
+    await served.queue.settle(
         Settlement(batch.claim, dead=[Dead(e.seq, 1, "rejected", "no") for e in batch.entries])
     )
     code, out, _ = await outbox_command(path, "replay", "--all", "--yes")
     assert (code, out) == (0, "Replayed 1100 rows.\n")
-    assert (await served.stats()).dead == 0
+    assert (await served.inspector.stats()).dead == 0
 
 
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury_all(outbox, event())
-        await outbox.writer.outside(
+        await outbox.writer.between_commits(
             lambda c: c.execute(
                 f"UPDATE outbox_done SET first_sent_at_ms = first_sent_at_ms - {2 * DAY_MS}"
             )
@@ -128,7 +128,7 @@ async def test_an_id_that_is_not_dead_is_refused_whole(served: Outbox, path: Pat
     assert code == 1
     assert f"{ids['delivered']}: it is delivered" in err
     assert "nothing: there is no such event" in err
-    assert (await served.stats()).dead == 1
+    assert (await served.inspector.stats()).dead == 1
 
 
 async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, path: Path) -> None:
@@ -142,7 +142,7 @@ async def test_discard_removes_undelivered_rows_only_when_told(served: Outbox, p
     assert sorted((await states(path)).values()) == ["delivered", "delivering"]
     # Under a claim it stays, whoever asks.
     assert (await outbox_json(path, "discard", ids["delivering"], "--yes"))["ids"] == []
-    assert (await served.stats()).delivering == 1
+    assert (await served.inspector.stats()).delivering == 1
 
 
 async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_pause_and_resume_reach_the_delivery_the_audit_and_the_log(
 ) -> None:
     code, out, _ = await outbox_command(path, "pause", "--actor", "ada")
     assert (code, out) == (0, "Delivery is paused by ada. Posts are still accepted.\n")
-    delivery = await served.load_delivery()
+    delivery = await served.queue.load_delivery()
     assert delivery is not None
     assert delivery.paused_by == "ada"
     stats = await outbox_json(path, "stats")
@@ -241,7 +241,7 @@ async def test_postgresql_is_changed_through_the_same_commands(postgres_url: str
 
 async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Path) -> None:
     old = msgspec.structs.replace(event(), accepted_at_ms=1_700_000_000_000)
-    await served.append(old)
+    await served.intake.append(old)
     code, out, _ = await outbox_command(path, "discard", old.id, "--json")
     assert code == 0
     assert json.loads(out)["ids"] == [old.id]

@@ -30,7 +30,7 @@ async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
 async def append_aged(outbox: SqliteOutbox, seconds: int) -> None:
     fresh = event()
     accepted_at_ms = fresh.accepted_at_ms - seconds * 1000
-    await outbox.append(msgspec.structs.replace(fresh, accepted_at_ms=accepted_at_ms))
+    await outbox.intake.append(msgspec.structs.replace(fresh, accepted_at_ms=accepted_at_ms))
 
 
 async def test_an_empty_outbox_is_ok(live: SqliteOutbox, path: Path) -> None:
@@ -67,9 +67,9 @@ async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:
 async def test_a_refused_configuration_is_critical_while_rows_wait(
     live: SqliteOutbox, path: Path
 ) -> None:
-    await live.save_delivery(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
+    await live.queue.save_delivery(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
     assert (await outbox_command(path, "check"))[0] == 0
-    await live.append(event())
+    await live.intake.append(event())
     code, out, _ = await outbox_command(path, "check", "--json")
     told = json.loads(out)
     assert (code, told["code"], told["status"]) == (2, 2, "CRITICAL")

@@ -89,7 +89,7 @@ async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: 
 async def test_words_from_elsewhere_can_not_steer_the_terminal(
     live: SqliteOutbox, path: Path
 ) -> None:
-    await live.append(event("u-\x1b[31m[bold]", name="a\x1b]0;b"))
+    await live.intake.append(event("u-\x1b[31m[bold]", name="a\x1b]0;b"))
     _, out, _ = await outbox_command(path, "list")
     assert "\x1b" not in out
     assert "[bold]" in out
@@ -97,7 +97,7 @@ async def test_words_from_elsewhere_can_not_steer_the_terminal(
 
 async def test_looking_leaves_no_file_beside_an_outbox_at_rest(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
-        await outbox.append(event())
+        await outbox.intake.append(event())
     before = sorted(one.name for one in path.parent.iterdir())
     code, out, _ = await outbox_command(path, "stats", "--json")
     assert code == 0

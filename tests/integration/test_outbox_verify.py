@@ -49,7 +49,7 @@ async def hold(api: FakeInngest, outbox: Outbox, *event_ids: str) -> None:
     """Inngest gets these events under the ULIDs of their rows."""
     async with aiohttp.ClientSession() as http:
         for event_id in event_ids:
-            [row] = await outbox.rows(Filter(ids=(event_id,)))
+            [row] = await outbox.inspector.rows(Filter(ids=(event_id,)))
             headers = {SEED_HEADER: seed(decode_ulid(row.inngest_id or ""))}
             event = json.dumps({"id": event_id, "name": row.name})
             async with http.post(f"{api.url}/e/key", data=event, headers=headers) as response:
@@ -95,9 +95,9 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
     async with SqliteStorage(path).open() as outbox:
         batch = await claim(outbox)
         assert [entry.event_id for entry in batch.entries] == ids[1:]
-        [kept] = await outbox.rows(Filter(ids=(ids[0],)))
+        [kept] = await outbox.inspector.rows(Filter(ids=(ids[0],)))
         assert kept.state is State.DELIVERED
-        assert (await outbox.audit(1))[0]["actor"] == "ada"
+        assert (await outbox.inspector.audit(1))[0]["actor"] == "ada"
 
 
 async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, guarded: FakeInngest):

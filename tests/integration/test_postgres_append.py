@@ -56,11 +56,11 @@ async def test_a_committed_event_wakes_the_relay_and_has_the_wire_form(
     }
     assert entry.event_id == event_id
     assert uuid.UUID(event_id).version == 7
-    row = await outbox.find(event_id)
+    row = await outbox.intake.find(event_id)
     assert row is not None
     assert (row.owner, row.user_id) == ("database u-1", "u-1")
-    assert await outbox.settle(Settlement(batch.claim, delivered=[entry.seq])) == 0
-    stats = await outbox.stats()
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[entry.seq])) == 0
+    stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivering, stats.delivered) == (0, 0, 1)
 
 
@@ -71,7 +71,7 @@ async def test_a_transaction_that_is_rolled_back_leaves_no_event(
         append(connection)
         connection.rollback()
     assert await claims_nothing(outbox)
-    assert (await outbox.stats()).pending == 0
+    assert (await outbox.inspector.stats()).pending == 0
 
 
 async def test_an_event_of_a_long_transaction_is_claimed_after_others_went_by(
@@ -83,7 +83,7 @@ async def test_an_event_of_a_long_transaction_is_claimed_after_others_went_by(
             append(quick, number=number)
             quick.commit()
             batch = await claim(outbox)
-            await outbox.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
+            await outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq]))
         assert await claims_nothing(outbox)
         slow.commit()
     assert [entry.event_id for entry in (await claim(outbox)).entries] == [late]
@@ -146,7 +146,7 @@ async def test_the_same_key_gives_the_same_event_and_other_data_an_error(
         assert connection.execute(call, (Jsonb({"a": 1}),)).fetchall() == first
         with pytest.raises(psycopg.errors.UniqueViolation, match="idempotency_key_reused"):
             connection.execute(call, (Jsonb({"a": 2}),))
-    assert (await outbox.stats()).pending == 1
+    assert (await outbox.inspector.stats()).pending == 1
 
 
 async def test_the_limits_are_those_of_the_service(postgres_url: str) -> None:

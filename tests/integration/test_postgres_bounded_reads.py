@@ -115,11 +115,11 @@ async def test_events_arrive_beside_the_open_transaction(beside_a_transaction: s
     ) as outbox:
         await append_all(outbox, 10)
         newest = event()
-        await outbox.append(newest)
+        await outbox.intake.append(newest)
         batch = await claim(outbox, ClaimRequest(100, 2**20, 60.0, 0.5))
         assert newest.id in {entry.event_id for entry in batch.entries}
         assert (
-            await outbox.settle(
+            await outbox.queue.settle(
                 Settlement(batch.claim, delivered=[entry.seq for entry in batch.entries])
             )
             == 0

@@ -39,7 +39,7 @@ async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_ba
             await fails_soon(outbox)
             assert outbox.failure
             with pytest.raises(OutboxUnavailableError):
-                await outbox.find(first.id)
+                await outbox.intake.find(first.id)
             await asyncio.gather(*(fails_soon(outbox) for _ in range(50)))
         finally:
             await asyncio.to_thread(crashable.start)
@@ -49,7 +49,7 @@ async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_ba
 
         await eventually(back)
         assert outbox.failure is None
-        assert await outbox.find(first.id)
+        assert await outbox.intake.find(first.id)
 
 
 async def test_an_immediate_restart_under_load_loses_and_doubles_nothing(
@@ -74,7 +74,7 @@ async def test_a_waiting_claim_outlives_a_restart(crashable: PostgresServer, url
         async def claim_until_given() -> list[str]:
             while True:
                 try:
-                    return ids(await outbox.claim(ask()))
+                    return ids(await outbox.queue.claim(ask()))
                 except OutboxUnavailableError:
                     await asyncio.sleep(0.05)
 
@@ -109,4 +109,4 @@ async def test_settling_is_possible_after_the_database_came_back(
 
         await eventually(settled)
         seqs = [entry.seq for entry in batch.entries]
-        assert await outbox.settle(Settlement(batch.claim, delivered=seqs)) == 2
+        assert await outbox.queue.settle(Settlement(batch.claim, delivered=seqs)) == 2

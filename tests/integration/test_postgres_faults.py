@@ -69,10 +69,10 @@ async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(
         await claim(outbox)
         events = await append_all(other, 2)
         proxy.swallow_answers()
-        lost = asyncio.create_task(outbox.claim(ask(lease_seconds=600)))
+        lost = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
 
         async def claimed() -> bool:
-            return (await other.stats()).delivering == 3
+            return (await other.inspector.stats()).delivering == 3
 
         await eventually(claimed)
         proxy.cut()
@@ -80,7 +80,7 @@ async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(
 
         async def comes_back() -> list[str]:
             try:
-                return ids(await outbox.claim(ask()))
+                return ids(await outbox.queue.claim(ask()))
             except OutboxUnavailableError:
                 return []
 
@@ -152,6 +152,6 @@ async def test_a_closed_outbox_takes_nothing(postgres_url: str) -> None:
     async with PostgresStorage(postgres_url).open() as outbox:
         pass
     with pytest.raises(OutboxUnavailableError):
-        await outbox.append(event())
+        await outbox.intake.append(event())
     with pytest.raises(OutboxUnavailableError):
-        await outbox.stats()
+        await outbox.inspector.stats()

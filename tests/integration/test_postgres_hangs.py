@@ -87,7 +87,7 @@ async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_late
     assert [one["event"] for one in logs].count("database_lost") == 1
     await is_back(outbox)
     assert outbox.failure is None
-    stored = {row.id for row in await outbox.rows(Filter(limit=10_000))}
+    stored = {row.id for row in await outbox.inspector.rows(Filter(limit=10_000))}
     assert set(posting.accepted) <= stored
     assert not posting.refused & stored
 
@@ -111,7 +111,7 @@ async def test_a_commit_whose_wait_for_the_standby_is_cut_off_is_not_taken_for_s
 ) -> None:
     """Both leave the row on the primary alone; the server only warns of it."""
     with absent_standby(hangable):
-        posted = asyncio.create_task(outbox.append(event()))
+        posted = asyncio.create_task(outbox.intake.append(event()))
 
         async def waiting() -> list[int]:
             return [pid for pid, wait in backends(url) if wait == "SyncRep"]

@@ -54,7 +54,7 @@ async def test_one_key_at_one_instant_in_two_processes_stores_one_event(
 ) -> None:
     for number in range(20):
         key = IdempotencyKey(f"k-{number}", b"1" * 32)
-        receipts = await asyncio.gather(*(each.append(event(), key=key) for each in pair))
+        receipts = await asyncio.gather(*(each.intake.append(event(), key=key) for each in pair))
         assert len({receipt.event_id for receipt in receipts}) == 1
         assert sorted(receipt.replayed for receipt in receipts) == [False, True]
 
@@ -64,8 +64,8 @@ async def test_two_bodies_under_one_key_in_two_processes_store_one_event(
 ) -> None:
     other = IdempotencyKey("k-1", b"2" * 32)
     answers = await asyncio.gather(
-        pair[0].append(event(), key=KEY),
-        pair[1].append(event(), key=other),
+        pair[0].intake.append(event(), key=KEY),
+        pair[1].intake.append(event(), key=other),
         return_exceptions=True,
     )
     assert {type(answer) for answer in answers} == {Receipt, IdempotencyKeyReusedError}
@@ -77,8 +77,8 @@ async def test_the_same_keys_in_opposite_orders_wait_for_nobody(
     keys = [IdempotencyKey(f"k-{number}", b"1" * 32) for number in range(100)]
     one, two = pair
     receipts = await asyncio.gather(
-        *(one.append(event(), key=key) for key in keys),
-        *(two.append(event(), key=key) for key in reversed(keys)),
+        *(one.intake.append(event(), key=key) for key in keys),
+        *(two.intake.append(event(), key=key) for key in reversed(keys)),
     )
     assert len({receipt.event_id for receipt in receipts}) == 100
     assert sum(receipt.replayed for receipt in receipts) == 100
@@ -99,11 +99,11 @@ async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: st
 
         async def post(outbox: Outbox) -> None:
             for _ in range(wanted // 4 // 50):
-                await asyncio.gather(*(outbox.append(event()) for _ in range(50)))
+                await asyncio.gather(*(outbox.intake.append(event()) for _ in range(50)))
 
         async def send(outbox: Outbox) -> None:
             while True:
-                batch = await outbox.claim(ask(17))
+                batch = await outbox.queue.claim(ask(17))
                 sending.update(ids(batch))
                 assert all(sending[each] == 1 for each in ids(batch))
                 await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_no_row_is_sent_by_two_processes_at_the_same_time(postgres_url: st
         senders = [asyncio.create_task(send(store)) for store in stores for _ in range(2)]
         try:
             await asyncio.gather(*(post(store) for store in stores))
-            await eventually(one.stats, lambda stats: stats.delivered == wanted)
+            await eventually(one.inspector.stats, lambda stats: stats.delivered == wanted)
 
             async def all_sent() -> bool:
                 return len(sent) == wanted
@@ -136,7 +136,7 @@ async def test_a_process_that_is_gone_gives_its_rows_back_after_the_lease(
     batch = await claim(gone, ask(lease_seconds=0.5))
     assert ids(await claim(other)) == [each.id for each in events]
     seqs = [entry.seq for entry in batch.entries]
-    assert await gone.settle(Settlement(batch.claim, delivered=seqs)) == 3
+    assert await gone.queue.settle(Settlement(batch.claim, delivered=seqs)) == 3
 
 
 async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url: str) -> None:
@@ -151,8 +151,8 @@ async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url
 
 async def test_a_pause_is_for_every_process(pair: tuple[Outbox, Outbox]) -> None:
     one, two = pair
-    await one.set_paused(paused=True, actor="ada")
-    record = await two.load_delivery()
+    await one.repairs.set_paused(paused=True, actor="ada")
+    record = await two.queue.load_delivery()
     assert record is not None
     assert record.paused_by == "ada"
 
@@ -161,27 +161,27 @@ async def test_trouble_that_one_process_saves_is_loaded_by_the_others(
     pair: tuple[Outbox, Outbox],
 ) -> None:
     one, two = pair
-    saved = await one.save_delivery(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
-    record = await two.load_delivery()
+    saved = await one.queue.save_delivery(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
+    record = await two.queue.load_delivery()
     assert record is not None
     assert (record.state, record.reason, record.revision) == (
         "backing_off",
         "HTTP 503",
         saved.revision,
     )
-    assert (await two.save_delivery(record)).revision == saved.revision + 1
+    assert (await two.queue.save_delivery(record)).revision == saved.revision + 1
 
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:
     one, two = pair
-    before = two.scope_revision
-    await one.save_scope("user", "u-1", {"a": 1})
+    before = two.settings.scope_revision
+    await one.settings.save_scope("user", "u-1", {"a": 1})
 
     async def noticed() -> bool:
-        return two.scope_revision > before
+        return two.settings.scope_revision > before
 
     await eventually(noticed)
-    assert await two.load_scope("user", "u-1") == {"a": 1}
+    assert await two.settings.load_scope("user", "u-1") == {"a": 1}
 
 
 async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> None:
@@ -194,7 +194,7 @@ async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> No
 
         async def refused() -> bool:
             try:
-                await two.append(event())
+                await two.intake.append(event())
             except TooManyPendingError:
                 return True
             return False
@@ -244,19 +244,19 @@ async def test_claims_and_settles_use_their_indexes(
 
     storage = PostgresStorage(postgres_url)
     async with storage.open(max_pending=10**9, max_pending_per_user=10**9) as outbox:
-        await outbox.append(event())
+        await outbox.intake.append(event())
         before = scans()
         for _ in range(5):
             await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))
         late = await claim(outbox, ask(500, lease_seconds=0.001))
         batch = await claim(outbox)
         retry = [Retry(entry.seq, 0, 1, isolated=True) for entry in batch.entries[:3]]
-        await outbox.settle(Settlement(batch.claim, retry=retry))
+        await outbox.queue.settle(Settlement(batch.claim, retry=retry))
         await claim(outbox)
         [sent] = await append_all(outbox, 1)
-        assert await outbox.find(sent.id)
-        assert await outbox.find("19000")
-        assert await outbox.purge(older_than_seconds=-1, actor="test")
+        assert await outbox.intake.find(sent.id)
+        assert await outbox.intake.find("19000")
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor="test")
         assert late
         counts = scans()
     # A count for the limits reads outbox_ready, at most once a second.

@@ -57,17 +57,17 @@ async def test_a_fallback_key_is_used_while_the_first_is_refused(tmp_path: Path)
 
 
 async def test_a_pause_sends_nothing_and_a_resume_sends_all(delivery: Delivery) -> None:
-    await delivery.outbox.set_paused(paused=True, actor="test")
+    await delivery.outbox.repairs.set_paused(paused=True, actor="test")
 
     async def paused() -> bool:
         return delivery.relay.breaker.paused
 
     await eventually(paused)
     ids = await delivery.accept("d-1", "d-2")
-    stats = await delivery.outbox.stats()
+    stats = await delivery.outbox.inspector.stats()
     assert (stats.pending, stats.delivering) == (2, 0)
     assert delivery.api.ledger.request_count == 0
-    await delivery.outbox.set_paused(paused=False, actor="test")
+    await delivery.outbox.repairs.set_paused(paused=False, actor="test")
     await delivery.ends(ids)
 
 

@@ -44,8 +44,8 @@ async def test_rows_delivery_sizes_and_ages_are_gauges(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
     await one_of_each(outbox)
-    await outbox.save_delivery(DeliveryRecord("backing_off", "503", 1, 2, 3.0, 0))
-    await Sampler(outbox, recorder).sample()
+    await outbox.queue.save_delivery(DeliveryRecord("backing_off", "503", 1, 2, 3.0, 0))
+    await Sampler(outbox.inspector, recorder).sample()
     seen = values(recorder)
     states = ("pending", "delivering", "delivered", "dead")
     assert [seen[f"outbox_rows:{state}"] for state in states] == [1, 1, 1, 1]
@@ -65,9 +65,9 @@ async def test_accepted_counts_events_not_requests(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
     key = IdempotencyKey("k", b"1" * 32)
-    await outbox.append(event(), key=key)
-    await outbox.append(event(), key=key)
-    await asyncio.gather(*(outbox.append(event()) for _ in range(10)))
+    await outbox.intake.append(event(), key=key)
+    await outbox.intake.append(event(), key=key)
+    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(10)))
     seen = values(recorder)
     assert seen["outbox_accepted_total"] == 11
     assert seen["outbox_group_events_sum"] == 12
@@ -77,7 +77,7 @@ async def test_accepted_counts_events_not_requests(
 async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
     outbox: SqliteOutbox, recorder: PrometheusRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = Sampler(outbox, recorder)
+    sampler = Sampler(outbox.inspector, recorder)
     await append_all(outbox, 3)
     await sampler.sample()
     before = values(recorder)["outbox_sampled_timestamp_seconds"]
@@ -85,7 +85,7 @@ async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
     async def fails() -> Stats:
         raise OutboxUnavailableError
 
-    monkeypatch.setattr(outbox, "stats", fails)
+    monkeypatch.setattr(outbox.inspector, "stats", fails)
     await sampler.sample()
     seen = values(recorder)
     assert seen["outbox_rows:pending"] == 3
@@ -95,7 +95,7 @@ async def test_a_store_that_can_not_be_read_leaves_the_last_figures(
 async def test_who_watches_sees_each_look(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
-    sampler = Sampler(outbox, recorder)
+    sampler = Sampler(outbox.inspector, recorder)
     await sampler.sample()
     async with contextlib.aclosing(sampler.watch()) as looks, asyncio.timeout(PATIENCE_SECONDS):
         assert (await anext(looks)).view.pending == 0
@@ -108,7 +108,7 @@ async def test_who_watches_sees_each_look(
 
 
 async def test_the_loop_lag_is_measured(outbox: SqliteOutbox, recorder: PrometheusRecorder) -> None:
-    sampler = Sampler(outbox, recorder)
+    sampler = Sampler(outbox.inspector, recorder)
     measuring = asyncio.create_task(sampler.keep_lag())
 
     async def measured() -> bool:

@@ -12,9 +12,9 @@ from tests.support.storage import append_all, ask, claim, eventually
 
 async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteOutbox) -> None:
     await append_all(outbox, 5)
-    waiting = asyncio.create_task(outbox.claim(ask()))
+    waiting = asyncio.create_task(outbox.queue.claim(ask()))
     await asyncio.sleep(0)
-    [future] = outbox.writer._waiting[outbox._claims].futures
+    [future] = outbox.writer._waiting[outbox.claims].futures
     for _ in range(1_000_000):
         if future.done():
             break
@@ -24,7 +24,7 @@ async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteO
         await waiting
 
     async def released() -> bool:
-        return (await outbox.stats()).delivering == 0
+        return (await outbox.inspector.stats()).delivering == 0
 
     await eventually(released)
     assert [entry.sends for entry in (await claim(outbox)).entries] == [0] * 5
@@ -34,17 +34,17 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
     outbox: SqliteOutbox,
 ) -> None:
     await append_all(outbox, 5)
-    waiting = asyncio.create_task(outbox.claim(ask()))
+    waiting = asyncio.create_task(outbox.queue.claim(ask()))
     for _ in range(1000):
         await asyncio.sleep(0)
-        if outbox._claims in outbox.writer._in_hop:
+        if outbox.claims in outbox.writer.watchdog.group:
             break
-    groups = outbox.writer.groups
+    groups = outbox.commits.count
     waiting.cancel()
-    await eventually(lambda: asyncio.sleep(0, outbox.writer.groups > groups))
+    await eventually(lambda: asyncio.sleep(0, outbox.commits.count > groups))
 
     async def released() -> bool:
-        stats = await outbox.stats()
+        stats = await outbox.inspector.stats()
         return (stats.pending, stats.delivering) == (5, 0)
 
     await eventually(released)

@@ -18,10 +18,10 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
 
     async def agrees(outbox: SqliteOutbox) -> None:
-        stats = await outbox.stats()
+        stats = await outbox.inspector.stats()
         assert outbox.undelivered == stats.pending + stats.delivering
-        assert sum(outbox._counts._by_owner.values()) == outbox.undelivered
-        assert min(outbox._counts._by_owner.values(), default=0) >= 0
+        assert sum(outbox._counts._pending.values()) == outbox.undelivered
+        assert min(outbox._counts._pending.values(), default=0) >= 0
 
     async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
         await append_all(outbox, 10, "u-1")
@@ -35,15 +35,15 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
         assert await deliver(outbox, late) == 5
         await agrees(outbox)
         deads = [Dead(entry.seq, 1, "rejected", "bad") for entry in batch.entries]
-        await outbox.settle(Settlement(batch.claim, dead=deads))
-        await outbox.settle(Settlement(batch.claim, dead=deads))
+        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
+        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
         await agrees(outbox)
         agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in retry.entries[:2]]
-        await outbox.settle(Settlement(retry.claim, retry=agains))
+        await outbox.queue.settle(Settlement(retry.claim, retry=agains))
         await agrees(outbox)
-        await outbox.replay(Filter(state=State.DEAD, limit=7), actor="test")
+        await outbox.repairs.replay(Filter(state=State.DEAD, limit=7), actor="test")
         await agrees(outbox)
-        await outbox.discard(Filter(user_id="u-2", limit=4), actor="test")
+        await outbox.repairs.discard(Filter(user_id="u-2", limit=4), actor="test")
         await agrees(outbox)
         left = outbox.undelivered
     async with open_sqlite_outbox(path, max_pending=left, max_pending_per_user=1000) as outbox:
@@ -57,7 +57,7 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
         await agrees(outbox)
         assert sum([await can_append(outbox) for _ in batch.entries]) == len(batch.entries)
         with pytest.raises(Exception, match="full"):
-            await outbox.append(event())
+            await outbox.intake.append(event())
 
 
 async def test_rows_from_before_the_start_fill_a_users_room(tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ async def test_rows_from_before_the_start_fill_a_users_room(tmp_path: Path) -> N
 
         await eventually(counted)
         with pytest.raises(TooManyPendingError):
-            await outbox.append(event())
-        await outbox.append(event("u-2"))
+            await outbox.intake.append(event())
+        await outbox.intake.append(event("u-2"))

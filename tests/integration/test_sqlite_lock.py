@@ -10,14 +10,14 @@ import pytest
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.wal import RESERVED_BYTES, SqliteLog
+from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 
 
 async def test_a_link_to_the_file_is_the_same_outbox(outbox: SqliteOutbox, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "outbox.db")
     assert (writer_of(link) or {})["pid"] == os.getpid()
-    assert SqliteLog(link).size == RESERVED_BYTES
+    assert WriteAheadLog(link).size == PREALLOCATED_BYTES
     with pytest.raises(OutboxBusyError):
         async with open_sqlite_outbox(link, max_pending=9, max_pending_per_user=9):
             pass

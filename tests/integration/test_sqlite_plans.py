@@ -13,41 +13,53 @@ import pytest
 from service.outbox.model import State
 from service.outbox.schema import migrate
 from service.outbox.sqlite import (
-    changes,
-    intake,
+    appends,
+    confirmations,
+    delivery,
+    fresh,
+    inspector,
+    notes,
+    purge,
     quota,
-    reader,
+    removal,
+    repairs,
+    settings,
+    statements,
     transfer,
-)
-from service.outbox.sqlite import (
-    statements as sqlite_statements,
 )
 
 _VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
 _MODULES = (
+    appends,
+    confirmations,
+    delivery,
+    fresh,
+    inspector,
+    notes,
+    purge,
     quota,
-    intake,
+    removal,
+    repairs,
+    settings,
+    statements,
     transfer,
-    reader,
-    changes,
-    sqlite_statements,
 )
 
 
-def statements() -> Iterator[tuple[str, str]]:
+def named_statements() -> Iterator[tuple[str, str]]:
     for module in _MODULES:
         for name, value in vars(module).items():
             public = name.isupper() and not name.startswith("_")
             if public and isinstance(value, str) and _VERB.match(value):
                 yield f"{module.__name__.rpartition('.')[2]}.{name}", value
-    for (state, by_ids), statement in reader.MATCHING.items():
+    for (state, by_ids), statement in inspector.MATCHING.items():
         if state or by_ids:
             yield f"MATCHING {state} {by_ids}", statement
     for number, statement in enumerate(transfer.DISPLACE):
         yield f"DISPLACE {number}", statement
 
 
-STATEMENTS = dict(statements())
+STATEMENTS = dict(named_statements())
 
 
 @pytest.fixture(scope="module")

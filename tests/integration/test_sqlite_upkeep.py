@@ -12,7 +12,7 @@ import pytest
 
 from service.outbox.sqlite.disk import Disk
 from service.outbox.sqlite.store import SqliteOutbox
-from service.outbox.sqlite.wal import RESERVED_BYTES, SqliteLog
+from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 from tests.support.storage import append_all, ask, claim, deliver, event
 
 
@@ -21,77 +21,77 @@ async def test_old_delivered_rows_go_and_their_space_comes_back(
 ) -> None:
     path = tmp_path / "outbox.db"
     for _ in range(60):
-        await asyncio.gather(*(outbox.append(event(size=100_000)) for _ in range(5)))
+        await asyncio.gather(*(outbox.intake.append(event(size=100_000)) for _ in range(5)))
         await deliver(outbox, await claim(outbox, ask(max_bytes=1 << 30)))
-    await outbox.tidy()
-    await outbox.tidy()
+    await outbox.maintenance.maintain()
+    await outbox.maintenance.maintain()
     full = path.stat().st_size
     assert full > 25_000_000
     kept = await append_all(outbox, 1)
-    assert await outbox.purge(older_than_seconds=-1, actor=None) == 300
-    await outbox.tidy()
-    await outbox.tidy()
+    assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 300
+    await outbox.maintenance.maintain()
+    await outbox.maintenance.maintain()
     assert path.stat().st_size < full / 3
-    assert (await outbox.find(kept[0].id)) is not None
-    assert await outbox.audit(10) == []
+    assert (await outbox.intake.find(kept[0].id)) is not None
+    assert await outbox.inspector.audit(10) == []
 
 
 async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "outbox.db"
-    log = SqliteLog(path)
+    log = WriteAheadLog(path)
     await append_all(outbox, 1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
         for _ in range(20):
-            await outbox.append(event(size=1_000_000))
-        await outbox.tidy()
+            await outbox.intake.append(event(size=1_000_000))
+        await outbox.maintenance.maintain()
         began = time.monotonic()
-        await outbox.tidy()
+        await outbox.maintenance.maintain()
         assert time.monotonic() - began < 0.5
         assert log.is_large
-    await outbox.tidy()
-    assert log.size == RESERVED_BYTES
+    await outbox.maintenance.maintain()
+    assert log.size == PREALLOCATED_BYTES
 
 
 async def test_a_disk_that_is_nearly_full_gets_a_large_log_back_at_once(
     outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "outbox.db"
-    log = SqliteLog(path)
+    log = WriteAheadLog(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()
-        await asyncio.gather(*(outbox.append(event(size=1_000_000)) for _ in range(20)))
-    await outbox.tidy()
+        await asyncio.gather(*(outbox.intake.append(event(size=1_000_000)) for _ in range(20)))
+    await outbox.maintenance.maintain()
     assert log.is_large
     await append_all(outbox, 1)
     monkeypatch.setattr(Disk, "is_short", lambda self: True)
-    await outbox.tidy()
-    assert log.size == RESERVED_BYTES
+    await outbox.maintenance.maintain()
+    assert log.size == PREALLOCATED_BYTES
 
 
 async def test_a_small_log_is_moved_when_idle_and_keeps_its_room(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     path = tmp_path / "outbox.db"
-    assert SqliteLog(path).size == RESERVED_BYTES
+    assert WriteAheadLog(path).size == PREALLOCATED_BYTES
     await append_all(outbox, 1)
     size = path.stat().st_size
-    await outbox.append(event(size=100_000))
-    await outbox.tidy()
-    await outbox.tidy()
+    await outbox.intake.append(event(size=100_000))
+    await outbox.maintenance.maintain()
+    await outbox.maintenance.maintain()
     assert path.stat().st_size > size
-    assert SqliteLog(path).size == RESERVED_BYTES
+    assert WriteAheadLog(path).size == PREALLOCATED_BYTES
 
 
 async def test_the_room_of_the_log_is_really_on_the_disk(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     blocks = (tmp_path / "outbox.db-wal").stat().st_blocks
-    assert blocks * 512 >= RESERVED_BYTES
+    assert blocks * 512 >= PREALLOCATED_BYTES
 
 
 async def test_a_reserve_that_is_missing_is_set_aside_again_when_there_is_room(
@@ -100,24 +100,24 @@ async def test_a_reserve_that_is_missing_is_set_aside_again_when_there_is_room(
     path = tmp_path / "outbox.db"
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    assert SqliteLog(path).size == 0
+    assert WriteAheadLog(path).size == 0
     await append_all(outbox, 1)
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "is_short", lambda self: True)
-        await outbox.tidy()
-        assert SqliteLog(path).size < RESERVED_BYTES
-    await outbox.tidy()
-    assert SqliteLog(path).size == RESERVED_BYTES
+        await outbox.maintenance.maintain()
+        assert WriteAheadLog(path).size < PREALLOCATED_BYTES
+    await outbox.maintenance.maintain()
+    assert WriteAheadLog(path).size == PREALLOCATED_BYTES
 
 
 async def test_the_log_stays_bounded_under_constant_load(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
-    log = SqliteLog(tmp_path / "outbox.db")
+    log = WriteAheadLog(tmp_path / "outbox.db")
     largest = 0
     for _ in range(80):
-        await asyncio.gather(*(outbox.append(event(size=100_000)) for _ in range(5)))
+        await asyncio.gather(*(outbox.intake.append(event(size=100_000)) for _ in range(5)))
         await deliver(outbox, await claim(outbox, ask(max_bytes=1 << 30)))
-        await outbox.stats()
+        await outbox.inspector.stats()
         largest = max(largest, log.size)
-    assert largest == RESERVED_BYTES
+    assert largest == PREALLOCATED_BYTES

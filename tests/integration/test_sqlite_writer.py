@@ -13,9 +13,9 @@ import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
 from service.outbox.model import IdempotencyKey, Settlement
-from service.outbox.sqlite import writer as sqlite_writer
+from service.outbox.sqlite import commit
+from service.outbox.sqlite.commit import transact, write_something
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.transaction import transact, write_something
 from tests.support.posting import can_append
 from tests.support.storage import append_all, claim, deliver, event, eventually, ids
 
@@ -45,9 +45,9 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
     with locked(tmp_path / "outbox.db"):
         began = time.monotonic()
         answers = await asyncio.gather(
-            *(outbox.append(event()) for _ in range(20)),
-            outbox.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq])),
-            outbox.save_scope("user", "u-1", {}),
+            *(outbox.intake.append(event()) for _ in range(20)),
+            outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq])),
+            outbox.settings.save_scope("user", "u-1", {}),
             return_exceptions=True,
         )
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
@@ -55,28 +55,28 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
         assert "Another process" in str(outbox.failure)
         began = time.monotonic()
         with pytest.raises(OutboxUnavailableError):
-            await outbox.append(event())
+            await outbox.intake.append(event())
         assert time.monotonic() - began < 0.5
     await eventually(lambda: can_append(outbox))
     assert outbox.failure is None
     with pytest.raises(OutboxUnavailableError):
         await waiting
     assert await deliver(outbox, batch) == 0
-    assert [(await outbox.find(one.id)).state for one in first] == ["delivered"] * 3  # type: ignore[union-attr]
-    assert outbox.undelivered == (await outbox.stats()).pending == 1
+    assert [(await outbox.intake.find(one.id)).state for one in first] == ["delivered"] * 3  # type: ignore[union-attr]
+    assert outbox.undelivered == (await outbox.inspector.stats()).pending == 1
 
 
 async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
     outbox: SqliteOutbox, tmp_path: Path
 ) -> None:
     with locked(tmp_path / "outbox.db"):
-        first = asyncio.create_task(outbox.append(event()))
-        await eventually(lambda: asyncio.sleep(0, outbox.writer._in_hop))
-        others = [asyncio.create_task(outbox.append(event())) for _ in range(5)]
-        groups = outbox.writer.groups
+        first = asyncio.create_task(outbox.intake.append(event()))
+        await eventually(lambda: asyncio.sleep(0, outbox.writer.watchdog.group))
+        others = [asyncio.create_task(outbox.intake.append(event())) for _ in range(5)]
+        groups = outbox.commits.count
         answers = await asyncio.gather(first, *others, return_exceptions=True)
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
-        assert outbox.writer.groups == groups + 1
+        assert outbox.commits.count == groups + 1
         assert outbox.undelivered == 0
 
 
@@ -90,15 +90,15 @@ async def test_a_probe_and_a_late_sync_really_write(
     await append_all(outbox, 1)
     for _ in range(3):
         before = log.read_bytes()
-        await outbox.writer.outside(touch)
+        await outbox.writer.between_commits(touch)
         assert log.read_bytes() != before
 
 
 async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOutbox) -> None:
     await append_all(outbox, 1)
     await claim(outbox)
-    assert outbox.writer._sync_at is not None
-    await eventually(lambda: asyncio.sleep(0, outbox.writer._sync_at is None))
+    assert outbox.commits.sync_due_at is not None
+    await eventually(lambda: asyncio.sleep(0, outbox.commits.sync_due_at is None))
 
 
 async def test_a_late_sync_that_finds_the_disk_full_says_so(
@@ -108,10 +108,10 @@ async def test_a_late_sync_that_finds_the_disk_full_says_so(
     full.sqlite_errorcode, full.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
     await append_all(outbox, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_writer, "transact", raising(full))
+        patch.setattr(commit, "transact", raising(full))
         await outbox.writer._commit({})
     assert "disk of the outbox is full" in str(outbox.failure)
-    outbox.writer.poke()
+    outbox.writer.wake()
     await eventually(lambda: can_append(outbox))
     assert outbox.failure is None
 
@@ -121,14 +121,14 @@ async def test_a_key_is_answered_also_while_the_file_can_not_be_written(
 ) -> None:
     key = IdempotencyKey("k-1", b"1" * 32)
     first = event()
-    await outbox.append(first, key=key)
+    await outbox.intake.append(first, key=key)
     with locked(tmp_path / "outbox.db"):
         with pytest.raises(OutboxUnavailableError):
-            await outbox.append(event())
-        receipt = await outbox.append(event(), key=key)
+            await outbox.intake.append(event())
+        receipt = await outbox.intake.append(event(), key=key)
         assert (receipt.event_id, receipt.replayed) == (first.id, True)
         with pytest.raises(IdempotencyKeyReusedError):
-            await outbox.append(event(), key=IdempotencyKey("k-1", b"2" * 32))
+            await outbox.intake.append(event(), key=IdempotencyKey("k-1", b"2" * 32))
 
 
 async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -> None:
@@ -137,22 +137,24 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     good, bad = event(), event()
     waiting = asyncio.create_task(claim(outbox))
     answers = await asyncio.gather(
-        outbox.append(good),
-        outbox._write(raising(ValueError("a bug"))),
-        outbox._write(raising(sqlite3.IntegrityError("a constraint"))),
+        outbox.intake.append(good),
+        outbox.jobs.run(raising(ValueError("a bug"))),
+        outbox.jobs.run(raising(sqlite3.IntegrityError("a constraint"))),
         deliver(outbox, batch),
-        outbox.save_scope("user", "u-1", {"a": 1}),
-        outbox.append(bad),
+        outbox.settings.save_scope("user", "u-1", {"a": 1}),
+        outbox.intake.append(bad),
         return_exceptions=True,
     )
     assert isinstance(answers[1], ValueError)
     assert isinstance(answers[2], OutboxUnavailableError)
     assert answers[3] == 0
     assert outbox.failure is None
-    assert await outbox.load_scope("user", "u-1") == {"a": 1}
+    assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
     assert ids(await waiting)
-    assert (await outbox.load_delivery()).reason == ""  # type: ignore[union-attr]
-    assert (await outbox.stats()).pending + (await outbox.stats()).delivering == 2
+    assert (await outbox.queue.load_delivery()).reason == ""  # type: ignore[union-attr]
+    assert (await outbox.inspector.stats()).pending + (
+        await outbox.inspector.stats()
+    ).delivering == 2
 
 
 async def test_two_events_of_one_id_are_stored_once_and_harm_no_other(
@@ -160,18 +162,18 @@ async def test_two_events_of_one_id_are_stored_once_and_harm_no_other(
 ) -> None:
     twice, other = event(), event()
     answers = await asyncio.gather(
-        *(outbox.append(one) for one in (twice, twice, other)), return_exceptions=True
+        *(outbox.intake.append(one) for one in (twice, twice, other)), return_exceptions=True
     )
     assert sum(isinstance(answer, OutboxUnavailableError) for answer in answers) == 1
     assert outbox.failure is None
-    assert outbox.undelivered == (await outbox.stats()).pending == 2
+    assert outbox.undelivered == (await outbox.inspector.stats()).pending == 2
 
 
 async def test_a_stop_writes_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
-        appended = [asyncio.ensure_future(outbox.append(event())) for _ in range(200)]
+        appended = [asyncio.ensure_future(outbox.intake.append(event())) for _ in range(200)]
         await asyncio.sleep(0)
     assert all([await one for one in appended])
     async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
-        assert (await outbox.stats()).pending == 200
+        assert (await outbox.inspector.stats()).pending == 200

@@ -31,12 +31,12 @@ async def evil_row(outbox: SqliteOutbox) -> str:
     """A dead row, a paused delivery and an audit entry whose words are all hostile."""
     one = event(f"u-{EVIL}", name=f"a{EVIL}")
     payload = msgspec.json.encode({"id": one.id, "data": {"appSettings": {EVIL: EVIL}}})
-    await outbox.append(msgspec.structs.replace(one, payload=payload))
+    await outbox.intake.append(msgspec.structs.replace(one, payload=payload))
     batch = await claim(outbox)
     dead = [Dead(entry.seq, 3, "rejected", EVIL) for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, dead=dead))
-    await outbox.save_delivery(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0))
-    await outbox.set_paused(paused=True, actor=EVIL)
+    await outbox.queue.settle(Settlement(batch.claim, dead=dead))
+    await outbox.queue.save_delivery(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0))
+    await outbox.repairs.set_paused(paused=True, actor=EVIL)
     return one.id
 
 

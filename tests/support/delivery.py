@@ -71,11 +71,11 @@ class Delivery:
         events = [
             encode_event("documents/aws.index", Document(name), user, now_ms) for name in names
         ]
-        await asyncio.gather(*(self.outbox.append(one) for one in events))
+        await asyncio.gather(*(self.outbox.intake.append(one) for one in events))
         return [one.id for one in events]
 
     async def row(self, event_id: str) -> Row:
-        row = await self.outbox.find(event_id)
+        row = await self.outbox.intake.find(event_id)
         assert row is not None
         return row
 
@@ -116,7 +116,7 @@ async def delivering(
             timeout_seconds=0.5,
         )
         relay = Relay(
-            outbox,
+            outbox.queue,
             sender,
             NullRecorder(),
             max_events=100,

@@ -59,15 +59,15 @@ class WithInngestIds:
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.append = outbox.append
-        self.discard = outbox.discard
+        self.append = outbox.intake.append
+        self.discard = outbox.repairs.discard
 
     async def find(self, event_id: str) -> Row | None:
-        row = await self.outbox.find(event_id)
+        row = await self.outbox.intake.find(event_id)
         return row and _identified(row)
 
     async def rows(self, wanted: Filter) -> list[Row]:
-        return [_identified(row) for row in await self.outbox.rows(wanted)]
+        return [_identified(row) for row in await self.outbox.inspector.rows(wanted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ async def followed_events(
         for resource in (
             Events(access, follower),
             EventStream(access, follower),
-            OwnEvents(access, rows, runs_follow=with_runs),
+            OwnEvents(access, rows, rows, runs_follow=with_runs),
         ):
             app.add_routes(resource.routes())
         yield Followed(app, outbox, follower, runs)

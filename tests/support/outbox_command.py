@@ -35,7 +35,7 @@ async def one_of_each(outbox: Outbox) -> dict[str, str]:
     dead, isolated, delivered = await append_all(outbox, 3, "u-1")
     batch = await claim(outbox)
     seqs = [entry.seq for entry in batch.entries]
-    await outbox.settle(
+    await outbox.queue.settle(
         Settlement(
             batch.claim,
             dead=[Dead(seqs[0], 3, "rejected", "the name is missing")],

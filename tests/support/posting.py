@@ -18,7 +18,7 @@ FAILS_WITHIN_SECONDS = 4.0
 
 async def can_append(outbox: Outbox) -> bool:
     try:
-        await outbox.append(event())
+        await outbox.intake.append(event())
     except OutboxUnavailableError:
         return False
     return True
@@ -27,7 +27,7 @@ async def can_append(outbox: Outbox) -> bool:
 async def fails_soon(outbox: Outbox) -> None:
     async with asyncio.timeout(FAILS_WITHIN_SECONDS):
         with pytest.raises(OutboxUnavailableError) as error:
-            await outbox.append(event())
+            await outbox.intake.append(event())
     assert error.value.retry_after_seconds
 
 
@@ -68,7 +68,7 @@ class Posting:
         while True:
             posted = event()
             try:
-                receipt = await self._outbox.append(posted)
+                receipt = await self._outbox.intake.append(posted)
                 self.accepted.append(receipt.event_id)
             except OutboxUnavailableError:
                 self.refused.add(posted.id)
@@ -76,4 +76,4 @@ class Posting:
 
 
 async def stored(outbox: Outbox) -> list[str]:
-    return [row.id for row in await outbox.rows(Filter(limit=1_000_000))]
+    return [row.id for row in await outbox.inspector.rows(Filter(limit=1_000_000))]

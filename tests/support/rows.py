@@ -15,10 +15,10 @@ async def bury(outbox: Outbox, count: int = 1, reason: str = "rejected") -> list
 async def bury_all(outbox: Outbox, *events: Event, reason: str = "rejected") -> list[str]:
     """Append these events and settle them as dead; returns their ids."""
     for each in events:
-        await outbox.append(each)
+        await outbox.intake.append(each)
     batch = await claim(outbox)
     dead = [Dead(entry.seq, 4, reason, f"{reason}: words") for entry in batch.entries]
-    await outbox.settle(Settlement(batch.claim, dead=dead))
+    await outbox.queue.settle(Settlement(batch.claim, dead=dead))
     assert ids(batch) == [each.id for each in events]
     return ids(batch)
 
@@ -31,7 +31,7 @@ async def one_of_each(outbox: Outbox) -> dict[State, str]:
     [delivering] = await append_all(outbox, 1, "u-3")
     await claim(outbox)
     waiting = event("u-4", name="other/event")
-    await outbox.append(waiting)
+    await outbox.intake.append(waiting)
     return {
         State.DEAD: dead,
         State.DELIVERED: delivered.id,

@@ -8,25 +8,20 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import uuid_utils
 
-from service.app_settings.app_settings import Scopes
+from service.bootstrap.stores import Outbox
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
-from service.outbox.ports import Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 PATIENCE_SECONDS = 10.0
 T = TypeVar("T")
 _numbers = itertools.count(1)
-
-
-class Outbox(Intake, Queue, Inspector, Repairs, Scopes, Protocol):
-    """Everything that a store does."""
 
 
 class SqliteStorage:
@@ -84,18 +79,18 @@ def ask(max_events: int = 100, **changes: object) -> ClaimRequest:
 async def append_all(outbox: Outbox, count: int, user_id: str = "u-1") -> list[Event]:
     events = [event(user_id) for _ in range(count)]
     for each in events:
-        await outbox.append(each)
+        await outbox.intake.append(each)
     return events
 
 
 async def claim(outbox: Outbox, wanted: ClaimRequest | None = None) -> Batch:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        return await outbox.claim(wanted or ask())
+        return await outbox.queue.claim(wanted or ask())
 
 
 async def claims_nothing(outbox: Outbox, wanted: ClaimRequest | None = None) -> bool:
     """Whether a claim still waits after an event of another kind has gone by: a short pause."""
-    waiting = asyncio.create_task(outbox.claim(wanted or ask()))
+    waiting = asyncio.create_task(outbox.queue.claim(wanted or ask()))
     done, _ = await asyncio.wait({waiting}, timeout=0.15)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -104,7 +99,7 @@ async def claims_nothing(outbox: Outbox, wanted: ClaimRequest | None = None) -> 
 
 async def deliver(outbox: Outbox, batch: Batch) -> int:
     seqs = [entry.seq for entry in batch.entries]
-    return await outbox.settle(Settlement(batch.claim, delivered=seqs))
+    return await outbox.queue.settle(Settlement(batch.claim, delivered=seqs))
 
 
 async def eventually(

@@ -49,24 +49,11 @@ class PostgresOutbox:
         self.confirmations = PostgresConfirmations(pool, wakeup)
         self.inspector = PostgresInspector(pool, delivery)
         self.repairs = PostgresRepairs(pool, wakeup, delivery)
-        self.append, self.find = self.intake.append, self.intake.find
-        self.claim, self.settle = self.queue.claim, self.queue.settle
-        self.load_delivery, self.save_delivery = delivery.load, delivery.save
-        self.stats, self.rows = self.inspector.stats, self.inspector.rows
-        self.payload, self.audit = self.inspector.payload, self.inspector.audit
-        self.replay, self.discard = self.repairs.replay, self.repairs.discard
-        self.purge, self.set_paused = self.repairs.purge, self.repairs.set_paused
-        self.load_scope, self.save_scope = self.settings.load_scope, self.settings.save_scope
 
     @property
     def failure(self) -> str | None:
         """Why events can't be stored now, None while they can."""
         return self.pool.failure or "; ".join(self._supervisor.faults) or None
-
-    @property
-    def scope_revision(self) -> int:
-        """Grows when any process saves settings."""
-        return self.settings.scope_revision
 
     @property
     def notify_ok(self) -> bool:
@@ -77,9 +64,6 @@ class PostgresOutbox:
     def undelivered(self) -> int:
         """How many rows are pending or delivering, by the last count and what came since."""
         return self._quota.pending
-
-    async def tidy(self) -> None:
-        """Nothing: PostgreSQL looks after its files itself."""
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[PostgresOutbox]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.connection import unavailable_if_sqlite_fails
+from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 
 _PAGES = 2000
 _BUSY_SECONDS = 5.0

@@ -1,250 +1,197 @@
-"""Claiming from an SQLite outbox, and settling.
+"""Claiming from an SQLite outbox.
 
-Two kinds of work for the writer: `SqliteClaims` (standing: it waits in the writer until rows are
-due) and `SqliteSettlements`. The invariant: whatever is taken from one of `ready`, `claims` and
-`done` is put into another in the same transaction, and a settlement touches only rows that `claims`
-still holds under its token.
+`SqliteClaims` is the blocking kind of work: its items wait in the writer until rows are due. The
+invariant: what a claim takes from outbox_ready is in outbox_claims or, unreadable, in outbox_done
+in the same transaction.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
+import structlog
 import uuid_utils
 
+from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
+from service.outbox.model import Batch, ClaimRequest, Entry
 from service.outbox.sqlite import statements
+from service.outbox.sqlite.damage import Damage, is_unreadable
 from service.outbox.sqlite.fresh import FreshRows
-from service.outbox.sqlite.quota import PendingCounts
+from service.outbox.sqlite.picking import Picker
+from service.outbox.sqlite.quota import StoredCounts
+
+_END_OF_TIME_MS = 1 << 62
+_EXPIRY_MS = 1000
+_UNREADABLE = "unreadable"
 
 _encode = msgspec.json.Encoder().encode
-_END_OF_TIME_MS = 1 << 62
-
-
-_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_owners = msgspec.json.Decoder(list[str]).decode
 _decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
 
-
-def release(connection: sqlite3.Connection, claim: str) -> bool:
-    """Free the rows of a claim that nobody took; they count as not sent."""
-    connection.execute(statements.RELEASE_READY, (claim,))
-    connection.execute(statements.RELEASE_CLAIM, (claim,))
-    return True
-
-
-def give_back(connection: sqlite3.Connection, until_ms: int = _END_OF_TIME_MS) -> list[str]:
-    """Free the rows whose lease ended by `until_ms` (default: all); a claim for each row."""
-    connection.execute(statements.EXPIRE_READY, (until_ms,))
-    expired = connection.execute(statements.EXPIRE_CLAIMS, (until_ms,)).fetchall()
-    return [claim for (claim,) in expired]
+log = structlog.get_logger(__name__)
 
 
 class SqliteClaims:
-    """The standing kind of work that claims: Ask in, Batch out (see `Kind`).
-
-    `poke` tries standing work again, `release` frees the rows of a claim that nobody took.
-    """
+    """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`)."""
 
     synced: ClassVar[bool] = False
 
     def __init__(
-        self, clock: Clock, *, poke: Callable[[], None], release: Callable[[str], None]
+        self, clock: Clock, counts: StoredCounts, recorder: Recorder, damage: Damage
     ) -> None:
         self._clock = clock
-        self._poke = poke
-        self._release = release
+        self._counts = counts
+        self._recorder = recorder
+        self._damage = damage
         self._fresh = FreshRows()
-        self._give_back_at_ms = 0
+        self._expire_at_ms = 0
         self._next_due_ms: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._abandoned: list[str] = []
+        self._released: list[str] = []
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
+        self._set_aside: dict[int, str | None] = {}
+        self.picker = Picker()
+        # Which rows are under a claim of this process, and whose they are.
         self.held: dict[str, dict[int, str]] = {}
 
     def recover(self, connection: sqlite3.Connection) -> int:
         """Free what an earlier process claimed or delayed; how many rows were under a claim."""
         connection.execute(statements.RECOVER_DUE)
+        [(express,)] = connection.execute(statements.EXPRESS_WAITS).fetchall()
+        self.picker.may_have_express = bool(express)
         self._fresh.after(connection, self._clock.now_ms())
-        return len(give_back(connection))
+        return len(_expire(connection, _END_OF_TIME_MS))
+
+    def due_in_seconds(self, *, waiting: bool) -> float | None:
+        """At once for abandoned claims; for items that wait, when a row is due or a lease ends."""
+        if self._abandoned:
+            return 0.0
+        if not waiting or self._next_due_ms is None:
+            return None
+        return max(0, self._next_due_ms - self._clock.now_ms()) / 1000
+
+    def abandon(self, batch: Batch) -> None:
+        """Nobody received this batch: its bytes never left, and its rows are freed soon."""
+        self.held.pop(batch.claim, None)
+        self._abandoned.append(batch.claim)
 
     def apply(
-        self, connection: sqlite3.Connection, works: Sequence[ClaimRequest]
+        self, connection: sqlite3.Connection, items: Sequence[ClaimRequest]
     ) -> list[Batch | None]:
         """A Batch for each that finds rows, None for the others."""
         now = self._clock.now_ms()
-        self._made, self._expired = {}, []
-        if now >= self._give_back_at_ms:
-            self._give_back_at_ms = now + 1000
-            self._expired = give_back(connection, now)
-        batches = [self._claim(connection, ask, now) for ask in works]
+        self._made, self._expired, self._set_aside = {}, [], {}
+        self._released = list(self._abandoned)
+        for claim in self._released:
+            _release(connection, claim)
+        if now >= self._expire_at_ms:
+            self._expire_at_ms = now + _EXPIRY_MS
+            self._expired = _expire(connection, now)
+        batches = [self._claim(connection, request, now) for request in items]
         self._next_due_ms = None
         if None in batches:
             [(self._next_due_ms,)] = connection.execute(statements.NEXT_DUE, (now,)).fetchall()
-            self._give_back_at_ms = min(self._give_back_at_ms, self._next_due_ms or now + 1000)
+            self._expire_at_ms = min(self._expire_at_ms, self._next_due_ms or now + _EXPIRY_MS)
         return batches
 
     def committed(
-        self, works: Sequence[ClaimRequest], results: Sequence[Batch | None], taken: Sequence[bool]
+        self,
+        items: Sequence[ClaimRequest],
+        results: Sequence[Batch | None],
+        still_wanted: Sequence[bool],
     ) -> None:
-        """Release what nobody took; wake again when a delayed row becomes due."""
-        del works
+        """Remember what is under a claim; abandon what nobody waits for."""
+        del items
+        self._abandoned = [one for one in self._abandoned if one not in self._released]
         self.held |= self._made
         for claim in set(self._expired):
             self.held.pop(claim, None)
-        for batch, waits in zip(results, taken, strict=True):
-            if batch and not waits:
-                self.untaken(batch)
-        if self._timer:
-            self._timer.cancel()
-        if self._next_due_ms is not None:
-            delay = max(0, self._next_due_ms - self._clock.now_ms()) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay, self._poke)
+        for batch, is_wanted in zip(results, still_wanted, strict=True):
+            if batch and not is_wanted:
+                self.abandon(batch)
+        if self._set_aside:
+            self._recorder.count("dead", len(self._set_aside), reason=_UNREADABLE)
+            log.error("rows_unreadable", rows=list(self._set_aside))
+        for owner in self._set_aside.values():
+            if owner is not None:
+                self._counts.left(owner)
 
-    def failed(self, works: Sequence[ClaimRequest]) -> None:
+    def failed(self, items: Sequence[ClaimRequest]) -> None:
         """Leases that ended are looked for again."""
-        del works
-        self._give_back_at_ms = 0
+        del items
+        self._expire_at_ms = 0
 
-    def untaken(self, batch: Batch) -> None:
-        """Nobody took this batch: its bytes never left."""
-        self.held.pop(batch.claim, None)
-        self._release(batch.claim)
+    def _claim(
+        self, connection: sqlite3.Connection, request: ClaimRequest, now: int
+    ) -> Batch | None:
+        fresh_after = self._fresh.after(connection, now)
+        while seqs := self.picker.pick(connection, request, now, fresh_after):
+            claim = str(uuid_utils.uuid7())
+            lease_until = now + int(request.lease_seconds * 1000)
+            picked = _encode(seqs).decode()
+            connection.execute(statements.CLAIM_HOLD, (picked, claim, now, lease_until))
+            connection.execute(statements.CLAIM_TAKE, (picked,))
+            if batch := self._read(connection, seqs, claim, now):
+                return batch
+        return None
 
-    def _claim(self, connection: sqlite3.Connection, ask: ClaimRequest, now: int) -> Batch | None:
-        picked = _pick(connection, ask, now, self._fresh.after(connection, now))
-        if not picked:
-            return None
-        claim = str(uuid_utils.uuid7())
-        seqs = _encode(picked).decode()
-        lease_until = now + int(ask.lease_seconds * 1000)
-        connection.execute(statements.CLAIM_HOLD, (seqs, claim, now, lease_until))
-        connection.execute(statements.CLAIM_TAKE, (seqs,))
-        [(rows, payloads)] = connection.execute(statements.CLAIM_READ, (seqs,)).fetchall()
+    def _read(
+        self, connection: sqlite3.Connection, seqs: list[int], claim: str, now: int
+    ) -> Batch | None:
+        """The claimed rows; those that can't be read are set aside, None when none is left."""
+        try:
+            return self._made_batch(connection, seqs, claim)
+        except (sqlite3.Error, ValueError) as error:
+            if not is_unreadable(error):
+                raise
+            self._damage.note(error)
+        good = [seq for seq in seqs if self._is_readable(connection, seq, claim, now)]
+        return self._made_batch(connection, good, claim) if good else None
+
+    def _made_batch(self, connection: sqlite3.Connection, seqs: list[int], claim: str) -> Batch:
+        read = connection.execute(statements.CLAIM_READ, (_encode(seqs).decode(),))
+        [(rows, owners, payloads)] = read.fetchall()
         entries = _decode_entries(rows)
-        self._made[claim] = {entry.seq: entry.user_id for entry in entries}
+        self._made[claim] = dict(zip(seqs, _decode_owners(owners), strict=True))
         return Batch(claim, entries, payloads)
 
-
-class SqliteSettlements:
-    """The kind of work that settles: Settlement in, number of stale rows out (see `Kind`)."""
-
-    synced: ClassVar[bool] = False
-
-    def __init__(self, clock: Clock, counts: PendingCounts, claims: SqliteClaims) -> None:
-        self._clock = clock
-        self._counts = counts
-        self._claims = claims
-
-    def apply(self, connection: sqlite3.Connection, works: Sequence[Settlement]) -> list[int]:
-        """How many rows of each were no longer under its claim."""
-        now = self._clock.now_ms()
-        return [_settle(connection, work, now) for work in works]
-
-    def committed(
-        self, works: Sequence[Settlement], results: Sequence[int], taken: Sequence[bool]
-    ) -> None:
-        """Take the settled rows out of the counts."""
-        del results, taken
-        for work in works:
-            users = self._claims.held.get(work.claim, {})
-            settled = [*work.delivered, *work.sent, *(dead.seq for dead in work.dead)]
-            gone = Counter(users.pop(seq) for seq in settled if seq in users)
-            for user_id, count in gone.items():
-                self._counts.left(user_id, count)
-            for retry in work.retry:
-                users.pop(retry.seq, None)
-            if not users:
-                self._claims.held.pop(work.claim, None)
-
-    def failed(self, works: Sequence[Settlement]) -> None:
-        """Nothing to undo."""
+    def _is_readable(self, connection: sqlite3.Connection, seq: int, claim: str, now: int) -> bool:
+        try:
+            self._made_batch(connection, [seq], claim)
+        except (sqlite3.Error, ValueError) as error:
+            if not is_unreadable(error):
+                raise
+            self._made.pop(claim, None)
+            reason = f"the row can't be read: {type(error).__name__}"
+            connection.execute(statements.SET_ASIDE, (seq, now, _UNREADABLE, reason))
+            connection.execute(statements.SET_ASIDE_RELEASE, (seq,))
+            self._set_aside[seq] = _owner(connection, seq)
+            return False
+        return True
 
 
-def _pick(
-    connection: sqlite3.Connection, ask: ClaimRequest, now: int, fresh_after: int
-) -> list[int]:
-    """The rows to claim, in the order of their acceptance."""
-    if ask.isolated is Isolated.FIRST:
-        suspect, _ = _due(connection, statements.PICK_ISOLATED, now, 1)
-        if suspect:
-            return suspect
-    due, size = _due(connection, statements.PICK_OLDEST, now, ask.max_events)
-    if not due and ask.isolated is Isolated.LAST:
-        return _due(connection, statements.PICK_ISOLATED, now, 1)[0]
-    if len(due) < ask.max_events and size <= ask.max_bytes:
-        return sorted(due)
-    room = ask.max_bytes
-    newest = _newest(connection, ask, fresh_after)
-    if newest:
-        room -= int(ask.max_bytes * ask.fresh_share)
-        known = set(newest)
-        due = [seq for seq in due if seq not in known][: ask.max_events - len(newest)]
-    return sorted([*(_fitting(connection, due, size, room) or due[:1]), *newest])
+def _release(connection: sqlite3.Connection, claim: str) -> None:
+    """Free the rows of a claim that nobody received; they count as not sent."""
+    connection.execute(statements.RELEASE_READY, (claim,))
+    connection.execute(statements.RELEASE_CLAIM, (claim,))
 
 
-def _newest(connection: sqlite3.Connection, ask: ClaimRequest, fresh_after: int) -> list[int]:
-    """The newest rows' share: of what is fresh, but the whole of it of any."""
-    whole = ask.fresh_share >= 1
-    count, size = int(ask.max_events * ask.fresh_share), int(ask.max_bytes * ask.fresh_share)
-    after = 0 if whole else fresh_after
-    due, due_size = _due(connection, statements.PICK_NEWEST, after, count)
-    return _fitting(connection, due, due_size, size) or (due[:1] if whole else [])
+def _expire(connection: sqlite3.Connection, until_ms: int) -> list[str]:
+    """Free the rows whose lease ended by then; a claim for each row."""
+    connection.execute(statements.EXPIRE_READY, (until_ms,))
+    expired = connection.execute(statements.EXPIRE_CLAIMS, (until_ms,)).fetchall()
+    return [claim for (claim,) in expired]
 
 
-def _due(
-    connection: sqlite3.Connection, statement: str, at: int, limit: int
-) -> tuple[list[int], float]:
-    """The rows that a PICK finds, and the size of their payloads in all."""
-    [(seqs, size)] = connection.execute(statement, (at, limit)).fetchall()
-    return _decode_numbers(seqs), size
-
-
-def _fitting(
-    connection: sqlite3.Connection, seqs: list[int], size: float, max_bytes: int
-) -> list[int]:
-    """As many of the first rows as the bytes allow; `size` is of all of them, or more."""
-    if size <= max_bytes:
-        return seqs
-    [(sizes,)] = connection.execute(statements.SIZES, (_encode(seqs).decode(),)).fetchall()
-    totals = itertools.accumulate(_decode_numbers(sizes))
-    return seqs[: sum(1 for _ in itertools.takewhile(lambda total: total <= max_bytes, totals))]
-
-
-def _settle(connection: sqlite3.Connection, work: Settlement, now: int) -> int:
-    named = [
-        *work.delivered,
-        *work.sent,
-        *(a.seq for a in work.retry),
-        *(d.seq for d in work.dead),
-    ]
-    changed = 0
-    if work.delivered:
-        rows = _encode(work.delivered).decode()
-        changed += connection.execute(statements.SETTLE_DELIVERED, (rows, work.claim, now)).rowcount
-    if work.sent:
-        rows = _encode(work.sent).decode()
-        changed += connection.execute(statements.SETTLE_SENT, (rows, work.claim, now)).rowcount
-    if work.retry:
-        agains = [
-            (a.seq, a.attempts, _due_at(now, a.delay_seconds), int(a.isolated), a.note)
-            for a in work.retry
-        ]
-        rows = _encode(agains).decode()
-        changed += connection.execute(statements.SETTLE_RETRY, (rows, work.claim, now)).rowcount
-    if work.dead:
-        deads = [(d.seq, d.attempts, d.reason, d.detail) for d in work.dead]
-        rows = _encode(deads).decode()
-        changed += connection.execute(statements.SETTLE_DEAD, (rows, work.claim, now)).rowcount
-    connection.execute(statements.SETTLE_RELEASE, (_encode(named).decode(), work.claim))
-    return len(named) - changed
-
-
-def _due_at(now: int, delay_seconds: float) -> int:
-    return now + int(delay_seconds * 1000) if delay_seconds > 0 else 0
+def _owner(connection: sqlite3.Connection, seq: int) -> str | None:
+    """Whose row it is, None when that can't be read either."""
+    try:
+        [(owner,)] = connection.execute(statements.OWNER, (seq,)).fetchall()
+    except (sqlite3.Error, ValueError):
+        return None
+    return str(owner)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.wal import SqliteLog
+from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 
 _BUSY_MS = 1000
 _CLOSE_SECONDS = 3.0
@@ -37,20 +36,6 @@ PRAGMA busy_timeout = {_BUSY_MS};
 PRAGMA wal_autocheckpoint = 0;
 PRAGMA query_only = 1;
 """
-
-_EVERYTHING = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-_ONE_KIND = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,9 +89,8 @@ class SqliteConnection:
 
 @contextlib.asynccontextmanager
 async def open_writer(path: Path) -> AsyncIterator[SqliteConnection]:
-    """The one connection that writes; its log has a reserve. Raises OutboxUnavailableError."""
+    """The one connection that writes. Raises OutboxUnavailableError."""
     async with _open(str(path), _WRITER) as connection:
-        await connection.run(SqliteLog(path).reserve)
         yield connection
 
 
@@ -114,6 +98,7 @@ async def open_writer(path: Path) -> AsyncIterator[SqliteConnection]:
 async def open_reader(path: Path) -> AsyncIterator[SqliteConnection]:
     """A connection that can't write and never checkpoints. Raises OutboxUnavailableError."""
     async with _open(str(path), _READER) as connection:
+        await connection.run(_accept_any_text)
         yield connection
 
 
@@ -126,7 +111,13 @@ async def open_onlooker(path: Path, *, immutable: bool = False) -> AsyncIterator
     """
     mode = "immutable=1" if immutable else "mode=ro"
     async with _open(f"file:{quote(str(path))}?{mode}", _READER, uri=True) as connection:
+        await connection.run(_accept_any_text)
         yield connection
+
+
+def _accept_any_text(connection: sqlite3.Connection) -> None:
+    """Text of a damaged row is shown as far as it is text."""
+    connection.text_factory = lambda text: text.decode(errors="replace")
 
 
 @contextlib.asynccontextmanager
@@ -164,48 +155,3 @@ async def _close(thread: aiosqlite.Connection) -> None:
         raise OutboxUnavailableError("The outbox's disk does not answer.")
     with unavailable_if_sqlite_fails():
         closing.result()
-
-
-@contextlib.contextmanager
-def unavailable_if_sqlite_fails() -> Iterator[None]:
-    """Turn SQLite's errors into OutboxUnavailableError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OutboxUnavailableError(_sentence(error)) from error
-
-
-class Reach(enum.Enum):
-    """What a failed transaction says about other work."""
-
-    EVERYTHING = "nothing can be written now"
-    KIND = "the same kind of work fails, another may pass"
-    WORK = "something is wrong with this work"
-
-
-def reach_of(error: Exception) -> Reach:
-    """How far the cause of `error` reaches."""
-    cause = error.__cause__ if isinstance(error, OutboxUnavailableError) else error
-    if isinstance(error, OutboxUnavailableError) and cause is None:
-        return Reach.EVERYTHING
-    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
-    if code in _EVERYTHING:
-        return Reach.EVERYTHING
-    return Reach.KIND if code in _ONE_KIND else Reach.WORK
-
-
-def _sentence(error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    words = {
-        "SQLITE_FULL": "The disk of the outbox is full.",
-        "SQLITE_BUSY": "Another process holds the outbox's file.",
-        "SQLITE_LOCKED": "Another process holds the outbox's file.",
-        "SQLITE_READONLY": "The outbox's file can't be written.",
-        "SQLITE_CANTOPEN": "The outbox's file can't be opened.",
-        "SQLITE_CORRUPT": "The outbox's file is damaged.",
-        "SQLITE_NOTADB": "The outbox's file is not an SQLite database.",
-    }
-    for prefix, sentence in words.items():
-        if name.startswith(prefix):
-            return f"{sentence} ({name})"
-    return f"The outbox's file failed. ({name})"

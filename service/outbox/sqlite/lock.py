@@ -1,7 +1,10 @@
-"""One writing process per SQLite outbox, enforced by a lock file beside it.
+"""One writing process per SQLite outbox, enforced by a lock on the database file itself.
 
-The lock is the kernel's (flock), so it goes with the process, however that ends. The file's text
-tells others whom to talk to; only the lock itself decides.
+The lock is a byte of the file far beyond its end and belongs to the open file, so it holds under
+every name and every mount of the file, and goes with the process, however that ends. A second file
+beside the database tells commands whom to talk to; it decides nothing. The invariant: the lock's
+descriptor is opened before SQLite opens the file and closed after SQLite has closed it, because a
+close drops the locks that SQLite holds in this process.
 """
 
 from __future__ import annotations
@@ -10,51 +13,163 @@ import contextlib
 import fcntl
 import json
 import os
+import struct
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.schema_sqlite import make_folder
 from service.outbox.sqlite.disk import beside
+from service.outbox.sqlite.wal import refuse_orphaned_log
+
+_LOCK_BYTE = 1 << 62
+_WANTED_BYTE = _LOCK_BYTE + 1
+_FLOCK = "hhqqi"  # struct flock: type, whence, start, length, pid
+_RETRY_SECONDS = 0.05
+_NOTE_BYTES = 512
+_REPLACED = (
+    "The outbox's file was replaced or removed while it was served. Stop the service, put the file "
+    "back, start again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LockTimings:
+    """How long a start waits: for a killed process to be gone, for a command to make way."""
+
+    dead_holder_seconds: float = 5.0
+    command_seconds: float = 30.0
+
+
+class WriterLock:
+    """The right to write one outbox, while `sole_writer` is open."""
+
+    def __init__(self, database: Path, descriptor: int, *, socket: str | None) -> None:
+        self._database = database
+        self._descriptor = descriptor
+        self._note = _Note(database, socket)
+
+    @property
+    def suspects_log(self) -> bool:
+        """Whether this process or the one before it had an I/O error in the log, not yet mended."""
+        return self._note.suspects_log
+
+    def suspect_log(self, *, suspected: bool) -> None:
+        """Remember that, also for the next process if this one is killed."""
+        self._note.suspects_log = suspected
+        self._note.write()
+
+    @property
+    def fault(self) -> str | None:
+        """Why this is no longer the outbox's file, None while it is. Two system calls."""
+        try:
+            there = self._database.stat()
+        except OSError:
+            return _REPLACED
+        ours = os.fstat(self._descriptor)
+        same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return None if same else _REPLACED
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a service waits for this process to let the file go."""
+        return _is_locked(self._descriptor, _WANTED_BYTE)
+
+    def keep_note(self) -> None:
+        """Write the note for commands again if somebody removed it."""
+        self._note.keep()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._note.close()
+        os.close(self._descriptor)
+
+
+class _Note:
+    """The file beside the database that says who writes it; locked while that is true."""
+
+    def __init__(self, database: Path, socket: str | None) -> None:
+        self._path = lock_path(database)
+        self._who = {"pid": os.getpid(), "socket": socket}
+        self._descriptor: int | None = None
+        self.suspects_log = False
+
+    def keep(self) -> None:
+        """Have the file. A full or read-only disk must not keep the service from starting."""
+        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink:
+            return
+        self.close()
+        with contextlib.suppress(OSError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.suspects_log |= bool(_read(self._descriptor).get("suspectsLog"))
+            self.write()
+
+    def write(self) -> None:
+        if self._descriptor is None:
+            return
+        # One length for all contents: writing over it needs no room on the disk.
+        text = json.dumps({**self._who, "suspectsLog": self.suspects_log}).ljust(_NOTE_BYTES)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, text.encode(), 0)
+            os.ftruncate(self._descriptor, len(text))
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _read(descriptor: int) -> dict[str, object]:
+    with contextlib.suppress(ValueError, OSError):
+        found = json.loads(os.pread(descriptor, 4096, 0))
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def lock_path(database: Path) -> Path:
-    """The lock file of an outbox."""
+    """The file that says who writes an outbox."""
     return beside(database, ".lock")
 
 
 @contextlib.contextmanager
-def sole_writer(database: Path, *, socket: str | None = None) -> Iterator[None]:
-    """Be the only writing process of `database` while inside.
+def sole_writer(
+    database: Path, *, socket: str | None = None, timings: LockTimings | None = None
+) -> Iterator[WriterLock]:
+    """Be the only writing process of `database` while inside; makes an empty file if there is none.
 
-    `socket` is where operator commands reach this process. Raises OutboxBusyError when another
-    process is the writer, OutboxUnavailableError when the lock file can't be made or `database`
-    has a second name (a hard link), under which another process could write it.
+    `socket` is where operator commands reach this process; a process with one is a service, for
+    which a command without one makes way. Raises OutboxBusyError when another process is the
+    writer, OutboxUnavailableError when the file can't be opened, has a second name (a hard link) or
+    has lost its content.
     """
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_folder(database.parent)
+        refuse_orphaned_log(database)
+        descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OutboxUnavailableError(f"{lock_path(database)}: {error.strerror}") from error
+        raise OutboxUnavailableError(f"{database}: {error.strerror}") from error
+    lock = WriterLock(database, descriptor, socket=socket)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutboxBusyError(_busy_sentence(database)) from error
-        if database.exists() and database.stat().st_nlink > 1:
+        _wait_for_lock(database, descriptor, timings or LockTimings(), is_service=bool(socket))
+        if os.fstat(descriptor).st_nlink > 1:
             raise OutboxUnavailableError(
                 f"{database} has a second name (a hard link); an outbox has exactly one. Remove it."
             )
-        # A full disk must not keep the service from starting: the text only helps commands.
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "socket": socket}).encode(), 0)
-        yield
+        if lock.fault:
+            raise OutboxBusyError(f"{database} was replaced just now. Try again.")
+        lock.keep_note()
+        yield lock
     finally:
-        os.close(descriptor)
+        lock.close()
 
 
 def writer_of(database: Path) -> dict[str, object] | None:
-    """Who writes `database` now: `pid` and `socket`; None when nobody does."""
+    """Who writes `database` now: `pid` and `socket`; None when nobody does, as far as is told."""
     try:
         descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -62,20 +177,74 @@ def writer_of(database: Path) -> dict[str, object] | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        with contextlib.suppress(ValueError, OSError):
-            found = json.loads(os.pread(descriptor, 4096, 0))
-            if isinstance(found, dict):
-                return found
-        return {}
+        return _read(descriptor)
     else:
         return None
     finally:
         os.close(descriptor)
 
 
-def _busy_sentence(database: Path) -> str:
-    pid = (writer_of(database) or {}).get("pid", "unknown")
-    return (
-        f"Another process (pid {pid}) serves {database}; an SQLite outbox has exactly one "
-        "writing process."
-    )
+def _wait_for_lock(
+    database: Path, descriptor: int, timings: LockTimings, *, is_service: bool
+) -> None:
+    began = time.monotonic()
+    while not _try_lock(descriptor, _LOCK_BYTE):
+        holder = writer_of(database) or {}
+        patience = 0.0
+        if _is_ending(holder.get("pid")):
+            patience = timings.dead_holder_seconds
+        elif is_service and holder and holder.get("socket") is None:
+            _try_lock(descriptor, _WANTED_BYTE)
+            patience = timings.command_seconds
+        if time.monotonic() - began >= patience:
+            raise OutboxBusyError(
+                f"Another process (pid {holder.get('pid', 'unknown')}) serves {database}; an "
+                "SQLite outbox has exactly one writing process."
+            )
+        time.sleep(_RETRY_SECONDS)
+    _unlock(descriptor, _WANTED_BYTE)
+
+
+def _is_ending(pid: object) -> bool:
+    """Whether the process was killed and the kernel still clears it away."""
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    state, flags = fields[0], int(fields[6])
+    exiting = 0x4  # PF_EXITING
+    return state in "ZX" or bool(flags & exiting)
+
+
+def _try_lock(descriptor: int, byte: int) -> bool:
+    try:
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK, byte))
+        elif byte == _LOCK_BYTE:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _unlock(descriptor: int, byte: int) -> None:
+    if hasattr(fcntl, "F_OFD_SETLK"):
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, byte))
+
+
+def _is_locked(descriptor: int, byte: int) -> bool:
+    """Whether another open file holds the byte."""
+    if not hasattr(fcntl, "F_OFD_GETLK"):
+        return False
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, byte))
+    kind: int = struct.unpack(_FLOCK, found[: struct.calcsize(_FLOCK)])[0]
+    return kind != fcntl.F_UNLCK
+
+
+def _flock(kind: int, byte: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0) + bytes(4)

@@ -1,93 +1,149 @@
-"""How many rows wait in an SQLite outbox, in all and by owner, without asking the file.
+"""How much an SQLite outbox holds, in all and by owner, without asking the file.
 
-Rows that an earlier process left are counted beside the first requests, from a snapshot that is
-older than any of them; so the figures are right as soon as that count is added.
+Pending rows of an earlier process are counted before the first append. The bytes of earlier rows
+are counted beside the first requests, page by page; until then they count as none.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.sqlite.connection import open_reader
+import msgspec
+
+from service.outbox.limits import Held, Limits
 
 PENDING_BY_OWNER = """
 SELECT owner, count(*) FROM outbox_ready CROSS JOIN outbox USING (seq) GROUP BY owner
 """
+BYTES_BY_OWNER = """
+SELECT owner, sum(length(payload)) FROM outbox WHERE seq > ?1 AND seq <= ?2 GROUP BY owner
+"""
+NEWEST = "SELECT coalesce(max(seq), 0) FROM outbox"
 
 
-class PendingCounts:
-    """How many rows are not settled, in all and by owner, kept in memory.
+@dataclass(frozen=True, slots=True)
+class FairShare:
+    """From how many waiting rows on an owner counts as one who fills the queue."""
 
-    Counts what happened since the start; `add_found` adds what was there before.
-    """
+    heavy_rows: int = 1000
 
-    def __init__(self, max_pending: int, max_pending_per_user: int) -> None:
-        self._max_pending = max_pending
-        self._max_per_user = max_pending_per_user
-        self._by_owner: Counter[str] = Counter()
+
+class Freed(msgspec.Struct, frozen=True, gc=False):
+    """What rows held that are gone, by owner: pending rows, and bytes that had been counted."""
+
+    pending: dict[str, int]
+    stored_bytes: dict[str, int]
+
+
+class StoredCounts:
+    """How many rows are not settled, and how many bytes are stored, kept in memory."""
+
+    def __init__(self, limits: Limits, fair_share: FairShare) -> None:
+        self._limits = limits
+        self._heavy_rows = fair_share.heavy_rows
+        self._pending: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._heavy_total = 0
         self.total = 0
+        self.total_bytes = 0
 
-    def add_found(self, found: dict[str, int]) -> None:
-        """Add the rows that an earlier process left."""
-        self._by_owner.update(found)
-        self.total += sum(found.values())
-
-    def entered(self, owner: str) -> None:
+    def entered(self, owner: str, size: int) -> None:
         """One more row of `owner` is pending."""
-        self._by_owner[owner] += 1
-        self.total += 1
+        self.returned({owner: 1})
+        self.add_bytes({owner: size})
+
+    def undo(self, owner: str, size: int) -> None:
+        """A row that entered was not stored."""
+        self.left(owner)
+        self.free_bytes({owner: size})
+
+    def returned(self, pending: Mapping[str, int]) -> None:
+        """Rows of these owners are pending that were not, or were there before this process."""
+        for owner, count in pending.items():
+            self._change(owner, count)
 
     def left(self, owner: str, count: int = 1) -> None:
         """`count` rows of `owner` are settled or gone."""
-        remaining = self._by_owner[owner] - count
-        if remaining:
-            self._by_owner[owner] = remaining
+        self._change(owner, -count)
+
+    def add_bytes(self, found: Mapping[str, int]) -> None:
+        """So many bytes more are stored."""
+        self._bytes.update(found)
+        self.total_bytes += sum(found.values())
+
+    def free_bytes(self, freed: Mapping[str, int]) -> None:
+        """So many bytes are gone."""
+        for owner, size in freed.items():
+            self._bytes[owner] -= size
+            self.total_bytes -= size
+            if not self._bytes[owner]:
+                del self._bytes[owner]
+
+    def free(self, freed: Freed) -> None:
+        """Rows are gone."""
+        for owner, count in freed.pending.items():
+            self.left(owner, count)
+        self.free_bytes(freed.stored_bytes)
+
+    def check(self, owner: str, size: int) -> None:
+        """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
+        held = Held(self._pending.get(owner, 0), self._bytes.get(owner, 0))
+        self._limits.check(held, Held(self.total, self.total_bytes), size)
+
+    def is_express(self, owner: str) -> bool:
+        """Whether few rows of `owner` wait while those of others fill more than half the queue."""
+        crowded = self._heavy_total * 2 > self.total
+        return crowded and self._pending.get(owner, 0) < self._heavy_rows
+
+    def pending_of(self, owner: str) -> int:
+        """How many rows of `owner` are pending or delivering."""
+        return self._pending.get(owner, 0)
+
+    def _change(self, owner: str, by: int) -> None:
+        before = self._pending.get(owner, 0)
+        after = before + by
+        if after:
+            self._pending[owner] = after
         else:
-            del self._by_owner[owner]
-        self.total -= count
+            self._pending.pop(owner, None)
+        self.total += by
+        self._heavy_total += self._heavy(after) - self._heavy(before)
 
-    def refuse_if_full(self, owner: str, retry_after_seconds: int) -> None:
-        """Raises TooManyPendingError or OutboxFullError when there is no room."""
-        if self._by_owner.get(owner, 0) >= self._max_per_user:
-            raise TooManyPendingError(retry_after_seconds=retry_after_seconds)
-        if self.total >= self._max_pending:
-            raise OutboxFullError(retry_after_seconds=retry_after_seconds)
+    def _heavy(self, count: int) -> int:
+        return count if count >= self._heavy_rows else 0
 
 
-@contextlib.asynccontextmanager
-async def counting_earlier_rows(path: Path, counts: PendingCounts) -> AsyncIterator[None]:
-    """Count what is pending at `path` now and add it to `counts`, while inside."""
+class BytesCount:
+    """Counts the bytes of rows that were there at the start, a page at a time.
 
-    def add(counting: asyncio.Task[dict[str, int]]) -> None:
-        if not counting.cancelled() and not counting.exception():
-            counts.add_found(counting.result())
+    Rows in the part that was not counted yet are not subtracted when they go.
+    """
 
-    async with open_reader(path) as reader:
-        await reader.run(_begin_snapshot)
-        counting = asyncio.create_task(reader.run(_count_pending), name="outbox-count")
-        counting.add_done_callback(add)
-        try:
-            yield
-        finally:
-            reader.interrupt()
-            await asyncio.wait([counting])
+    def __init__(self, page_rows: int = 2000) -> None:
+        self._page_rows = page_rows
+        self.counted_to = 0
+        self.newest = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every page was counted."""
+        return self.counted_to >= self.newest
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Note what is there now: later rows are counted when they enter."""
+        [(self.newest,)] = connection.execute(NEWEST).fetchall()
+
+    def count_page(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """The bytes by owner in the next page; runs between the writer's transactions."""
+        until = min(self.newest, self.counted_to + self._page_rows)
+        found = connection.execute(BYTES_BY_OWNER, (self.counted_to, until)).fetchall()
+        self.counted_to = until
+        return dict(found)
 
 
-def _begin_snapshot(connection: sqlite3.Connection) -> None:
-    """Fix what later reads of this connection see to this moment."""
-    connection.execute("BEGIN")
-    connection.execute("SELECT single FROM outbox_delivery").fetchall()
-
-
-def _count_pending(connection: sqlite3.Connection) -> dict[str, int]:
-    """Pending rows by owner, in the snapshot that was begun; ends it."""
-    try:
-        return dict(connection.execute(PENDING_BY_OWNER).fetchall())
-    finally:
-        connection.execute("ROLLBACK")
+def count_pending(connection: sqlite3.Connection) -> dict[str, int]:
+    """Pending rows by owner."""
+    return dict(connection.execute(PENDING_BY_OWNER).fetchall())

@@ -8,6 +8,8 @@ one step of SQLite: fetching row by row would hand the interpreter lock back and
 
 from __future__ import annotations
 
+from service.outbox.sqlite.notes import noted
+
 # The oldest due rows that need not be alone: those without a delay come first.
 _OLDEST = """
 SELECT * FROM (SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0
@@ -21,6 +23,11 @@ _NEWEST = """
 SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0 AND seq > ?1
 ORDER BY seq DESC LIMIT ?2
 """
+# Few, and only while one owner's rows fill the queue: those after ?1.
+_EXPRESS = """
+SELECT * FROM outbox_ready WHERE express = 1 AND isolated = 0 AND due_at_ms = 0 AND seq > ?1
+ORDER BY seq LIMIT ?2
+"""
 _ISOLATED = """
 SELECT * FROM outbox_ready WHERE isolated = 1 AND due_at_ms <= ?1 ORDER BY due_at_ms, seq LIMIT ?2
 """
@@ -30,7 +37,10 @@ SELECT * FROM outbox_ready WHERE isolated = 1 AND due_at_ms <= ?1 ORDER BY due_a
 _PICK = "SELECT json_group_array(seq), total(payload_bytes) FROM ({rows})"
 PICK_OLDEST = _PICK.format(rows=_OLDEST)
 PICK_NEWEST = _PICK.format(rows=_NEWEST)
+PICK_EXPRESS = _PICK.format(rows=_EXPRESS)
 PICK_ISOLATED = _PICK.format(rows=_ISOLATED)
+
+EXPRESS_WAITS = f"SELECT EXISTS ({_EXPRESS.replace('?1', '0').replace('?2', '1')})"
 
 # ?1 is a JSON array of seqs: their sizes, in the same order.
 SIZES = """
@@ -46,7 +56,8 @@ FROM json_each(?1) CROSS JOIN outbox_ready ON seq = value
 """
 CLAIM_TAKE = "DELETE FROM outbox_ready WHERE seq IN (SELECT value FROM json_each(?1))"
 
-# What a claim gives, in one step: a JSON array of entries, and their payloads joined by commas.
+# What a claim gives, in one step: JSON arrays of entries and of their owners, and their payloads
+# joined by commas.
 CLAIM_READ = """
 SELECT json_group_array(
            iif(sends = 0 AND attempts = 0 AND isolated = 0 AND trace IS NULL AND inngest_id IS NULL,
@@ -54,7 +65,7 @@ SELECT json_group_array(
                json_array(seq, event_id, accepted_at_ms, user_id, trace, attempts,
                           json(iif(isolated, 'true', 'false')), first_sent_at_ms, sends,
                           inngest_id))),
-       CAST(group_concat(payload, ',') AS BLOB)
+       json_group_array(owner), CAST(group_concat(payload, ',') AS BLOB)
 FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value CROSS JOIN outbox USING (seq)
 """
 
@@ -85,16 +96,12 @@ FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value WHERE claim = ?2
 """
 
 # ?1 is a JSON array of [seq, attempts, due_at_ms, isolated, note].
-SETTLE_RETRY = """
+SETTLE_RETRY = f"""
 INSERT INTO outbox_ready (seq, attempts, due_at_ms, isolated, payload_bytes, express, sends,
                           first_sent_at_ms, history)
 SELECT seq, value ->> 1, value ->> 2, value ->> 3, payload_bytes, express, sends + 1,
        coalesce(first_sent_at_ms, claimed_at_ms),
-       CASE WHEN value ->> 4 IS NULL THEN history ELSE json_insert(
-           CASE WHEN history IS NULL THEN '[]'
-                WHEN json_array_length(history) < 20 THEN history
-                ELSE json_remove(history, '$[0]') END,
-           '$[#]', json_object('at', ?3, 'note', value ->> 4)) END
+       CASE WHEN value ->> 4 IS NULL THEN history ELSE {noted("?3", "value ->> 4")} END
 FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value ->> 0 WHERE claim = ?2
 """
 
@@ -138,3 +145,11 @@ UPDATE outbox_ready SET due_at_ms = 0 WHERE held = 0 AND seq IN (
     UNION ALL
     SELECT seq FROM outbox_ready WHERE isolated = 1 AND due_at_ms > 0)
 """
+
+# A claimed row that can't be read. ?1 is its seq, ?2 now, ?3 the reason, ?4 the detail.
+SET_ASIDE = """
+INSERT INTO outbox_done (seq, dead, settled_at_ms, isolated, attempts, sends, reason, detail)
+SELECT seq, 1, ?2, isolated, attempts, sends, ?3, ?4 FROM outbox_claims WHERE seq = ?1
+"""
+SET_ASIDE_RELEASE = "DELETE FROM outbox_claims WHERE seq = ?1"
+OWNER = "SELECT owner FROM outbox WHERE seq = ?1"

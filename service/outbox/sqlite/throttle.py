@@ -12,8 +12,8 @@ BUSY_APPENDS_PER_SECOND = 2000
 PAUSE_SECONDS = 0.02
 
 
-class Pace:
-    """The pace of claims. `appended` gives how many events were appended so far."""
+class ClaimThrottle:
+    """How soon the next claim may go. `appended` gives how many events were appended so far."""
 
     def __init__(self, appended: Callable[[], int], clock: Callable[[], float]) -> None:
         self._appended = appended

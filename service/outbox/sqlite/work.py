@@ -1,23 +1,23 @@
-"""Work for the writer: kinds of it, and what waits to be written.
+"""Work for the writer: kinds of it, and the items that wait to be written.
 
-The invariant: every submitted work gets one result or one error.
+The invariant: every submitted item gets one result or one error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from service.errors import OutboxUnavailableError
 
-W = TypeVar("W")
-W_contra = TypeVar("W_contra", contravariant=True)
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Kind(Protocol[W_contra, R_co]):
+class WorkKind(Protocol[T_contra, R_co]):
     """A kind of work. `apply` runs on the database thread, the others on the event loop.
 
     A transaction may fail after `apply`: what it remembers counts only when `committed` comes.
@@ -27,55 +27,69 @@ class Kind(Protocol[W_contra, R_co]):
     synced: ClassVar[bool]
 
     def apply(
-        self, connection: sqlite3.Connection, works: Sequence[W_contra]
+        self, connection: sqlite3.Connection, items: Sequence[T_contra]
     ) -> Sequence[R_co | None]:
-        """Do the works inside the open transaction; a result each, in order.
+        """Do the items inside the open transaction; a result each, in order.
 
-        A result that is an exception is raised to that work's submitter. None leaves the work
-        waiting for a later group (a standing work).
+        A result that is an exception is raised to that item's submitter. None leaves the item
+        waiting for a later transaction; only a blocking kind gives it.
         """
         ...
 
     def committed(
-        self, works: Sequence[W_contra], results: Sequence[Any], taken: Sequence[bool]
+        self, items: Sequence[T_contra], results: Sequence[Any], still_wanted: Sequence[bool]
     ) -> None:
-        """After the commit; `taken` says whether the submitter still waits."""
+        """After the commit; `still_wanted` says which submitters still wait."""
         ...
 
-    def failed(self, works: Sequence[W_contra]) -> None:
-        """After a rollback: none of the works has left a trace."""
+    def failed(self, items: Sequence[T_contra]) -> None:
+        """After a rollback: none of the items has left a trace."""
         ...
 
 
-class Waiting(Generic[W]):
-    """Works of one kind, each with the future that its submitter waits for."""
+class BlockingKind(WorkKind[T_contra, R_co], Protocol):
+    """A kind whose items wait until they can be answered, beside any other work."""
 
-    __slots__ = ("futures", "works")
+    def due_in_seconds(self, *, waiting: bool) -> float | None:
+        """How soon `apply` wants a transaction of its own, None not before other work comes.
+
+        `waiting` says whether items wait.
+        """
+        ...
+
+
+class Waiting(Generic[T]):
+    """Items of one kind, each with the future that its submitter waits for."""
+
+    __slots__ = ("futures", "items")
 
     def __init__(
-        self, works: Iterable[W] = (), futures: Iterable[asyncio.Future[Any]] = ()
+        self, items: Iterable[T] = (), futures: Iterable[asyncio.Future[Any]] = ()
     ) -> None:
-        self.works: list[W] = list(works)
+        self.items: list[T] = list(items)
         self.futures: list[asyncio.Future[Any]] = list(futures)
 
     def forget_cancelled(self) -> None:
-        """Drop works that nobody waits for."""
+        """Drop items that nobody waits for."""
         if any(future.cancelled() for future in self.futures):
-            pairs = zip(self.works, self.futures, strict=True)
-            live = [(work, future) for work, future in pairs if not future.cancelled()]
-            self.works = [work for work, _ in live]
+            pairs = zip(self.items, self.futures, strict=True)
+            live = [(item, future) for item, future in pairs if not future.cancelled()]
+            self.items = [item for item, _ in live]
             self.futures = [future for _, future in live]
 
     def fail(self, error: Exception) -> None:
         """Raise `error` to every submitter that still waits."""
         for future in self.futures:
             if not future.done():
-                mine = isinstance(error, OutboxUnavailableError)
-                future.set_exception(OutboxUnavailableError(str(error)) if mine else error)
+                ours = isinstance(error, OutboxUnavailableError)
+                future.set_exception(OutboxUnavailableError(str(error)) if ours else error)
 
 
-def fail(group: Mapping[Kind[Any, Any], Waiting[Any]], error: Exception) -> None:
+Group = dict[WorkKind[Any, Any], Waiting[Any]]
+
+
+def fail_all(group: Group, error: Exception) -> None:
     """Raise `error` to all who wait for the group, which has left no trace."""
     for kind, waiting in group.items():
         waiting.fail(error)
-        kind.failed(waiting.works)
+        kind.failed(waiting.items)

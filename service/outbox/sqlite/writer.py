@@ -1,300 +1,243 @@
 """Group commit: all work that waits at one moment shares one transaction and one sync.
 
-`SqliteWriter` owns the writing connection. Callers submit work of a kind; a kind applies all its
-waiting work with few statements. The invariant: a result is handed out only after the commit that
-holds it, and every submitted work gets a result or an error, whatever happens to the connection.
-
-An append is synced before its result is handed out. A claim or a settlement alone is not: a power
-cut that forgets one costs a repeat under the same id, which Inngest drops. It is on disk with the
-next append, or a second later.
+Owns the queue of items and hands out their results; `commit` runs the transactions, `watchdog`
+knows whether the outbox can be written. The invariant: a result is handed out only after the commit
+that holds it, and every submitted item gets a result or an error, whatever happens to the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.outbox.sqlite.connection import Reach, SqliteConnection, open_writer, reach_of
-from service.outbox.sqlite.transaction import transact, write_something
-from service.outbox.sqlite.work import Kind, Waiting, fail
+from service.outbox.sqlite.commit import SqliteCommits, retry_smaller
+from service.outbox.sqlite.timings import WriterTimings
+from service.outbox.sqlite.watchdog import Watchdog
+from service.outbox.sqlite.work import BlockingKind, Group, Waiting, WorkKind, fail_all
 from service.supervisor import end
 
-W = TypeVar("W")
-R = TypeVar("R")
 T = TypeVar("T")
-
-STUCK_SECONDS = 3.0
-PROBE_SECONDS = 0.5
-SYNC_SECONDS = 1.0
-_GATHER_TURNS = 8
+R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
 
 class SqliteWriter:
-    """The writing connection of the outbox at `path`, and the queue before it.
+    """The queue before the writing connection.
 
-    `kinds` are applied in their order inside a transaction; those in `standing` start no
-    transaction of their own unless poked.
+    `kinds` are applied in their order inside a transaction, then `blocking`, whose items start no
+    transaction of their own unless they are new or due.
     """
 
     def __init__(
         self,
-        path: Path,
-        kinds: Sequence[Kind[Any, Any]],
-        standing: Sequence[Kind[Any, Any]],
+        commits: SqliteCommits,
+        kinds: Sequence[WorkKind[Any, Any]],
+        blocking: BlockingKind[Any, Any],
         recorder: Recorder,
+        timings: WriterTimings,
     ) -> None:
-        self._path = path
-        self._recorder = recorder
-        self._waiting: dict[Kind[Any, Any], Waiting[Any]] = {kind: Waiting() for kind in kinds}
-        self._standing = frozenset(standing)
+        self._commits = commits
+        self._blocking = blocking
+        self._timings = timings
+        self._waiting: Group = {kind: Waiting() for kind in (*kinds, blocking)}
+        self._watchdog = Watchdog(timings, recorder, self._fail_waiting)
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
-        self._poked = False
-        self._stack = contextlib.AsyncExitStack()
-        self._connection: SqliteConnection | None = None
+        self._loop = asyncio.get_running_loop()
+        self._try_blocking = False
         self._task: asyncio.Task[None] | None = None
-        self._failure: OutboxUnavailableError | None = None
-        self._failed_kind: Kind[Any, Any] | None = None
-        self._probe_at = 0.0
         self._stopping = False
-        self._syncs = True  # what the connection is set to
-        self._sync_at: float | None = None
-        self._in_hop: dict[Kind[Any, Any], Waiting[Any]] = {}
-        self.groups = 0
 
     @property
-    def failure(self) -> OutboxUnavailableError | None:
-        """Why the outbox can't be written, None while it can."""
-        return self._failure
-
-    async def start(self) -> None:
-        """Open the connection and begin. Raises OutboxUnavailableError."""
-        await self._connect()
-        self._task = asyncio.create_task(self._run(), name="outbox-writer")
-
-    async def stop(self) -> None:
-        """Write what waits, then close. Standing work is cancelled; a disk that hangs is left."""
-        self._stopping = True
-        self._wake.set()
-        if self._task:
-            await asyncio.wait([self._task], timeout=STUCK_SECONDS)
-            left = [*self._in_hop.values(), *self._waiting.values()]
-            await end(self._task)
-            for future in (future for waiting in left for future in waiting.futures):
-                future.cancel()
-        await self._disconnect()
+    def watchdog(self) -> Watchdog:
+        """Whether the outbox can be written."""
+        return self._watchdog
 
     @property
     def alive(self) -> bool:
         """Whether the writer's task runs."""
         return self._task is not None and not self._task.done()
 
-    def submit(self, kind: Kind[W, R], work: W) -> asyncio.Future[R]:
-        """Queue work; the future has its result after the commit.
+    def start(self, failure: OutboxUnavailableError | None) -> None:
+        """Begin; with a failure to open the file, which is tried until it can be."""
+        if failure:
+            self._watchdog.probed(failure)
+        self._task = asyncio.create_task(self._run(), name="outbox-writer")
 
-        Cancelling the future does not take the work back.
+    async def stop(self) -> None:
+        """Write what waits, then close. Blocking items are cancelled; a disk that hangs is left."""
+        self._stopping = True
+        self._wake.set()
+        if self._task:
+            await asyncio.wait([self._task], timeout=self._timings.stall_seconds)
+            left = [*self._watchdog.group.values(), *self._waiting.values()]
+            await end(self._task)
+            for future in (future for waiting in left for future in waiting.futures):
+                future.cancel()
+        await self._commits.close()
+
+    def submit(self, kind: WorkKind[T, R], item: T) -> asyncio.Future[R]:
+        """Queue an item; the future has its result after the commit.
+
+        Cancelling the future does not take the item back.
         """
         future: asyncio.Future[R] = self._loop.create_future()
         waiting = self._waiting[kind]
-        waiting.works.append(work)
+        waiting.items.append(item)
         waiting.futures.append(future)
+        self._try_blocking |= kind is self._blocking
         self._wake.set()
         return future
 
-    def refuse_if_failing(self) -> None:
-        """Raise OutboxUnavailableError at once while the outbox can't be written."""
-        if self._failure:
-            raise OutboxUnavailableError(str(self._failure))
-
-    async def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on the writing connection between two groups, outside a transaction."""
-        if self._connection is None:
-            raise OutboxUnavailableError
-        return await self._connection.run(work)
-
-    def poke(self) -> None:
-        """Try the standing work again."""
-        self._poked = True
+    def wake(self) -> None:
+        """Try the blocking items again."""
+        self._try_blocking = True
         self._wake.set()
+
+    async def between_commits(self, work: Callable[..., T]) -> T:
+        """Run `work` on the writing connection between two transactions.
+
+        Raises OutboxUnavailableError.
+        """
+        return await self._commits.run(work)
 
     async def _run(self) -> None:
         while not self._stopping or self._has_work():
-            await self._woken()
+            await self._wait_for_work()
             try:
                 await self._work()
             except Exception as error:
                 log.exception("writer_failed")
-                self._failure = OutboxUnavailableError(f"A fault of ours: {type(error).__name__}")
+                self._watchdog.probed(
+                    OutboxUnavailableError(f"A fault of ours: {type(error).__name__}")
+                )
 
     async def _work(self) -> None:
-        if self._failure and self._loop.time() >= self._probe_at:
-            with self._watched({}):
-                await self._probe()
+        if self._watchdog.wants_probe:
+            await self._probe()
         await self._gather()
         if group := self._take():
             await self._commit(group)
-        elif self._sync_at is not None and self._loop.time() >= self._sync_at:
+        elif self._is_late(self._commits.sync_due_at):
             await self._commit({})
 
-    async def _woken(self) -> None:
-        """Wait for work; not for long while failing or not synced, and not at all at the end."""
+    async def _wait_for_work(self) -> None:
+        """Until something is submitted, due, to be synced or to be probed; not at the stop."""
         if not self._stopping:
-            unsynced = SYNC_SECONDS if self._sync_at is not None else None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PROBE_SECONDS if self._failure else unsynced):
+                async with asyncio.timeout(self._patience()):
                     await self._wake.wait()
         self._wake.clear()
+
+    def _patience(self) -> float | None:
+        if self._watchdog.failure:
+            return self._timings.probe_seconds
+        due = self._blocking_due()
+        sync_at = self._commits.sync_due_at
+        waits = [] if due is None else [due]
+        if sync_at is not None:
+            waits.append(max(0.0, sync_at - self._loop.time()))
+        return min(waits, default=None)
+
+    def _blocking_due(self) -> float | None:
+        waiting = bool(self._waiting[self._blocking].items)
+        return self._blocking.due_in_seconds(waiting=waiting)
+
+    def _is_late(self, at: float | None) -> bool:
+        return at is not None and self._loop.time() >= at
 
     async def _gather(self) -> None:
         """Let the requests that have already arrived join the group."""
         seen = -1
-        for _ in range(_GATHER_TURNS):
-            now = sum(len(waiting.works) for waiting in self._waiting.values())
+        for _ in range(self._timings.gather_turns):
+            now = sum(len(waiting.items) for waiting in self._waiting.values())
             if now == seen:
                 return
             seen = now
             await asyncio.sleep(0)
 
     def _has_work(self) -> bool:
-        return any(w.works for kind, w in self._waiting.items() if kind not in self._standing)
+        return any(w.items for kind, w in self._waiting.items() if kind is not self._blocking)
 
-    def _take(self) -> dict[Kind[Any, Any], Waiting[Any]]:
-        poked, self._poked = self._poked, False
-        if not poked and not self._has_work():
+    def _take(self) -> Group:
+        """All that waits, if anything of it wants a transaction."""
+        due = self._blocking_due()
+        is_due = due is not None and due <= 0 and not self._stopping
+        wanted, self._try_blocking = self._try_blocking or is_due, False
+        if not wanted and not self._has_work():
             return {}
-        for kind in self._standing:
-            self._waiting[kind].forget_cancelled()
-        group = {kind: waiting for kind, waiting in self._waiting.items() if waiting.works}
+        self._waiting[self._blocking].forget_cancelled()
+        group = {
+            kind: waiting
+            for kind, waiting in self._waiting.items()
+            if waiting.items or (is_due and kind is self._blocking)
+        }
         self._waiting |= {kind: Waiting() for kind in group}
         return group
 
-    async def _commit(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> None:
-        try:
-            results = await self._hop(group)
-        except Exception as error:  # noqa: BLE001  (whatever it is, every work gets its answer)
-            await self._divide(group, error)
-            return
-        if self._failed_kind is None or self._failed_kind in group:
-            self._failure = self._failed_kind = None
-        for (kind, waiting), outcome in zip(group.items(), results, strict=True):
-            self._hand_out(kind, waiting, outcome)
+    async def _commit(self, group: Group) -> None:
+        """Commit the group, or else the parts of it that can be committed."""
+        groups = [group]
+        while groups:
+            part = groups.pop(0)
+            try:
+                with self._watchdog.watching(part):
+                    results = await self._commits.commit_once(part)
+            except Exception as error:  # noqa: BLE001  (every item gets its answer)
+                smaller = retry_smaller(part, error)
+                if not smaller:
+                    self._refuse(part, groups, error)
+                groups = [*smaller, *groups]
+            else:
+                self._watchdog.passed(part)
+                self._resolve(part, results)
 
-    async def _divide(self, group: dict[Kind[Any, Any], Waiting[Any]], error: Exception) -> None:
-        """Commit apart what the fault leaves whole: completions beside a full disk, say."""
-        reach = reach_of(error)
-        if reach is not Reach.EVERYTHING and len(group) > 1:
-            for kind, waiting in group.items():
-                await self._commit({kind: waiting})
-        elif reach is Reach.WORK and any(len(waiting.works) > 1 for waiting in group.values()):
-            [(kind, waiting)] = group.items()
-            for work, future in zip(waiting.works, waiting.futures, strict=True):
-                await self._commit({kind: Waiting([work], [future])})
-        else:
-            if isinstance(error, OutboxUnavailableError) and reach is not Reach.WORK:
-                self._failure = error
-                self._failed_kind = next(iter(group), None) if reach is Reach.KIND else None
-            fail(group, error)
-            if reach is Reach.EVERYTHING:
-                self._fail_waiting(error)
-
-    async def _hop(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> Sequence[Sequence[Any]]:
-        """One transaction in one hop to the thread."""
-        works = [(kind, waiting.works) for kind, waiting in group.items()]
-        synced = not group or any(kind.synced for kind in group)
-        began = time.perf_counter()
-        try:
-            with self._watched(group):
-                if self._connection is None:
-                    await self._connect()
-                assert self._connection is not None  # noqa: S101
-                results = await self._connection.run(transact, works, self._mode(synced=synced))
-                if synced:
-                    self._sync_at = None
-                elif self._sync_at is None:
-                    self._sync_at = self._loop.time() + SYNC_SECONDS
-                return results
-        finally:
-            self.groups += 1
-            self._recorder.observe("commit_seconds", time.perf_counter() - began)
-
-    def _mode(self, *, synced: bool) -> str | None:
-        """What sets the connection to sync its commits or not, None when it is set so."""
-        if synced is self._syncs:
-            return None
-        self._syncs = synced
-        return f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
-
-    @contextlib.contextmanager
-    def _watched(self, group: dict[Kind[Any, Any], Waiting[Any]]) -> Iterator[None]:
-        """While inside, nobody waits for the disk longer than `STUCK_SECONDS`."""
-        self._in_hop = group
-        self._watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
-        try:
-            yield
-        finally:
-            self._watch.cancel()
-            self._in_hop = {}
-
-    def _stuck(self) -> None:
-        """The disk does not answer: who waits is told so, whatever becomes of the hop."""
-        self._watch = self._loop.call_later(STUCK_SECONDS, self._stuck)
-        self._failure = OutboxUnavailableError("The outbox's disk does not answer.")
-        for waiting in self._in_hop.values():
-            waiting.fail(self._failure)
-        self._fail_waiting(self._failure)
+    def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
+        """Raise `error` to those who wait for `part`, and to all if nothing can be written."""
+        fail_all(part, error)
+        if self._watchdog.failed(error, part):
+            while others:
+                fail_all(others.pop(), error)
+            self._fail_waiting(error)
 
     def _fail_waiting(self, error: Exception) -> None:
         """Nothing can be written: who came during the attempt does not wait for another one."""
         waiting, self._waiting = self._waiting, {kind: Waiting() for kind in self._waiting}
-        fail(waiting, error)
+        fail_all(waiting, error)
 
-    def _hand_out(
-        self, kind: Kind[Any, Any], waiting: Waiting[Any], results: Sequence[Any]
+    def _resolve(self, group: Group, results: Sequence[Sequence[Any]]) -> None:
+        for (kind, waiting), outcomes in zip(group.items(), results, strict=True):
+            still_wanted = [not future.done() for future in waiting.futures]
+            for item, future, outcome in zip(waiting.items, waiting.futures, outcomes, strict=True):
+                if not future.done():
+                    self._answer(kind, item, future, outcome)
+            kind.committed(waiting.items, outcomes, still_wanted)
+
+    def _answer(
+        self, kind: WorkKind[Any, Any], item: Any, future: asyncio.Future[Any], outcome: Any
     ) -> None:
-        taken = []
-        for work, future, result in zip(waiting.works, waiting.futures, results, strict=True):
-            taken.append(not future.done())
-            if future.done():
-                continue
-            if result is None:
-                retry = self._waiting[kind]
-                retry.works.append(work)
-                retry.futures.append(future)
-            elif isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-        kind.committed(waiting.works, results, taken)
+        if outcome is None:
+            again = self._waiting[kind]
+            again.items.append(item)
+            again.futures.append(future)
+        elif isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
     async def _probe(self) -> None:
         """Find out whether the cause of a failure is gone, by really writing."""
         try:
-            await self._disconnect()
-            await self._connect()
-            await self._connection.run(write_something)  # type: ignore[union-attr]
-            self._failure = self._failed_kind = None
-            self.poke()
+            with self._watchdog.watching({}):
+                await self._commits.probe()
         except OutboxUnavailableError as error:
-            self._failure = error
-        finally:
-            self._probe_at = self._loop.time() + PROBE_SECONDS
-
-    async def _connect(self) -> None:
-        self._connection = await self._stack.enter_async_context(open_writer(self._path))
-        self._syncs = True
-
-    async def _disconnect(self) -> None:
-        self._connection = None
-        with contextlib.suppress(OutboxUnavailableError):
-            await self._stack.aclose()
+            self._watchdog.probed(error)
+        else:
+            self._watchdog.probed(None)
+            self.wake()

@@ -51,11 +51,15 @@ class EventPage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class OwnRows(Protocol):
-    """The rows of one user."""
+    """Where rows are looked up."""
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first. Raises OutboxUnavailableError."""
         ...
+
+
+class Withdrawals(Protocol):
+    """Where rows are taken back."""
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
         """Remove the matching rows that are not under a claim; returns their ids. Atomic.
@@ -68,9 +72,17 @@ class OwnRows(Protocol):
 class OwnEvents:
     """The handlers of a user's own events."""
 
-    def __init__(self, access: EventAccess, rows: OwnRows, *, runs_follow: bool) -> None:
+    def __init__(
+        self,
+        access: EventAccess,
+        rows: OwnRows,
+        withdrawals: Withdrawals,
+        *,
+        runs_follow: bool,
+    ) -> None:
         self._access = access
         self._rows = rows
+        self._withdrawals = withdrawals
         self._runs_follow = runs_follow
 
     def routes(self) -> list[web.RouteDef]:
@@ -121,7 +133,7 @@ class OwnEvents:
         row = await self._access.own(request)
         user = await self._access.user_of(request)
         wanted = Filter(ids=(row.id,), owner=user.owner, never_sent=True, limit=1)
-        if not await self._rows.discard(wanted, actor=user.id):
+        if not await self._withdrawals.discard(wanted, actor=user.id):
             raise EventLeftError
         return web.Response(status=204)
 

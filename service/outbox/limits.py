@@ -1,0 +1,48 @@
+"""How much an outbox takes, in all and from one owner; the same in every store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.errors import OutboxFullError, TooManyPendingError
+
+RETRY_AFTER_SECONDS = 5
+
+_OWNER_BYTES = "Your stored events have used up their room. Try again when older ones are gone."
+_ALL_BYTES = "The outbox has used up its room."
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is in the outbox: rows that are pending or delivering, and the bytes of all rows."""
+
+    pending: int
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most rows that may wait, and the most bytes that may be stored; None is no limit.
+
+    Bytes are those of payloads, of delivered and dead rows too: they stay for the retention.
+    """
+
+    max_pending: int
+    max_pending_per_owner: int
+    max_bytes: int | None = None
+    max_bytes_per_owner: int | None = None
+
+    def check(self, owner: Held, everybody: Held, size: int) -> None:
+        """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
+        if owner.pending >= self.max_pending_per_owner:
+            raise TooManyPendingError(retry_after_seconds=RETRY_AFTER_SECONDS)
+        if everybody.pending >= self.max_pending:
+            raise OutboxFullError(retry_after_seconds=RETRY_AFTER_SECONDS)
+        if _exceeds(owner.stored_bytes + size, self.max_bytes_per_owner):
+            raise TooManyPendingError(_OWNER_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
+        if _exceeds(everybody.stored_bytes + size, self.max_bytes):
+            raise OutboxFullError(_ALL_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def _exceeds(size: int, limit: int | None) -> bool:
+    return limit is not None and size > limit

@@ -1,0 +1,200 @@
+"""The commit: one transaction over a group of items, and what to try when it fails.
+
+Owns the writing connection. An append is synced before its result is handed out. A claim or a
+settlement alone is not: a power cut that forgets one costs a repeat under the same id, which
+Inngest drops. It is on disk with the next append, or a second later.
+
+The invariant: after an I/O error nothing is committed until the log has been copied into the
+database, emptied and set aside anew. A failed sync leaves a hole in the log: what is written behind
+it looks synced, and recovery after a power cut stops before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from service.errors import OutboxUnavailableError
+from service.observe.recorder import Recorder
+from service.outbox.sqlite.connection import SqliteConnection, open_writer
+from service.outbox.sqlite.faults import FaultScope, is_io_error, scope_of
+from service.outbox.sqlite.lock import WriterLock
+from service.outbox.sqlite.timings import WriterTimings
+from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.sqlite.work import Group, Waiting, WorkKind
+
+T = TypeVar("T")
+# Writes a page each time; an UPDATE that changes nothing writes none.
+TOUCH = "PRAGMA user_version = 0"
+
+log = structlog.get_logger(__name__)
+
+
+class Preparation(Protocol):
+    """What comes before the first commit; each step is done once, and tried until it succeeds."""
+
+    async def migrate(self) -> None:
+        """Bring the file to the schema of this code."""
+        ...
+
+    async def run(self, connection: SqliteConnection) -> None:
+        """Recover what an earlier process left."""
+        ...
+
+
+class SqliteCommits:
+    """Transactions over the writing connection of the outbox at `path`, which `lock` holds."""
+
+    def __init__(
+        self,
+        path: Path,
+        lock: WriterLock,
+        preparation: Preparation,
+        recorder: Recorder,
+        timings: WriterTimings,
+    ) -> None:
+        self._path = path
+        self._lock = lock
+        self._preparation = preparation
+        self._recorder = recorder
+        self._timings = timings
+        self._log = WriteAheadLog(path)
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
+        self._stack = contextlib.AsyncExitStack()
+        self._connection: SqliteConnection | None = None
+        self._is_synced_mode = True  # what the connection is set to
+        self.sync_due_at: float | None = None
+        self.count = 0
+
+    async def open(self) -> None:
+        """Open the connection with a log that can be trusted. Raises OutboxUnavailableError."""
+        await self._preparation.migrate()
+        connection = await self._stack.enter_async_context(open_writer(self._path))
+        if self._lock.suspects_log:
+            await self._noting_faults(connection.run(self._log.renew))
+            self._lock.suspect_log(suspected=False)
+        else:
+            await connection.run(self._log.preallocate)
+        await self._noting_faults(self._preparation.run(connection))
+        self._is_synced_mode = True
+        self._connection = connection
+
+    async def close(self) -> None:
+        """Close the connection, or leave a disk that hangs behind."""
+        self._connection = None
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._stack.aclose()
+
+    async def probe(self) -> None:
+        """Find out whether the outbox can be written, by writing through a new connection.
+
+        Raises OutboxUnavailableError.
+        """
+        await self.close()
+        await self.open()
+        await self.run(write_something)
+
+    async def commit_once(self, group: Group) -> Sequence[Sequence[Any]]:
+        """One transaction in one hop to the thread; the results of each kind.
+
+        An empty group writes something all the same, so that its sync takes earlier commits along.
+        """
+        work = [(kind, waiting.items) for kind, waiting in group.items()]
+        synced = not group or any(kind.synced for kind in group)
+        began = time.perf_counter()
+        try:
+            if self._connection is None:
+                await self.open()
+            results = await self.run(transact, work, self._mode(synced=synced))
+        finally:
+            self.count += 1
+            self._recorder.observe("commit_seconds", time.perf_counter() - began)
+        if synced:
+            self.sync_due_at = None
+        elif self.sync_due_at is None:
+            self.sync_due_at = self._loop.time() + self._timings.sync_seconds
+        return results
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """`work(connection, …)` between two transactions. Raises OutboxUnavailableError."""
+        if self._connection is None:
+            raise OutboxUnavailableError
+        return await self._noting_faults(self._connection.run(work, *arguments))
+
+    async def _noting_faults(self, hop: Awaitable[T]) -> T:
+        """An I/O error, whatever met it, ends the trust in the log and closes the connection."""
+        try:
+            return await hop
+        except OutboxUnavailableError as error:
+            if is_io_error(error):
+                self._lock.suspect_log(suspected=True)
+                self._recorder.count("io_errors")
+                log.exception("outbox_io_error", reason=str(error))
+                await self.close()
+            raise
+
+    def _mode(self, *, synced: bool) -> str | None:
+        """What sets the connection to sync its commits or not, None when it is set so."""
+        if synced is self._is_synced_mode:
+            return None
+        self._is_synced_mode = synced
+        return f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
+
+
+def retry_smaller(group: Group, error: Exception) -> list[Group]:
+    """The smaller groups to commit instead of one that failed; none when that would not help.
+
+    A fault of one kind leaves the others whole: settlements beside appends on a full disk, say. A
+    fault of one item leaves the rest of its kind whole.
+    """
+    scope = scope_of(error)
+    if scope is FaultScope.STORE:
+        return []
+    if len(group) > 1:
+        return [{kind: waiting} for kind, waiting in group.items()]
+    if scope is FaultScope.KIND:
+        return []
+    return [
+        {kind: Waiting([item], [future])}
+        for kind, waiting in group.items()
+        if len(waiting.items) > 1
+        for item, future in zip(waiting.items, waiting.futures, strict=True)
+    ]
+
+
+def transact(
+    connection: sqlite3.Connection,
+    work: Sequence[tuple[WorkKind[Any, Any], Sequence[Any]]],
+    mode: str | None,
+) -> list[Sequence[Any]]:
+    """Apply every kind's items and commit, after the statement `mode`; the results of each kind.
+
+    All or nothing: whatever fails, nothing of the transaction is left.
+    """
+    if mode:
+        connection.execute(mode)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [kind.apply(connection, items) for kind, items in work]
+        if not work:
+            connection.execute(TOUCH)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return results
+
+
+def write_something(connection: sqlite3.Connection) -> None:
+    """Find out whether the file can be written."""
+    # A checkpoint makes room in a log that filled the disk.
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    connection.execute(TOUCH)

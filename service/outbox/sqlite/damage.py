@@ -1,0 +1,38 @@
+"""Whether the outbox's file was found damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+import structlog
+
+from service.outbox.sqlite.faults import is_damage
+
+SENTENCE = (
+    "The outbox's file is damaged. What can be read is delivered; nothing more is accepted. Stop "
+    "the service and run `outbox recover`."
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Damage:
+    """Remembers that a page of the file could not be read, until the process ends."""
+
+    def __init__(self) -> None:
+        self.is_found = False
+
+    def note(self, error: Exception) -> None:
+        """Look at an error of SQLite; others are ignored."""
+        if is_damage(error) and not self.is_found:
+            self.is_found = True
+            log.error("outbox_damaged", reason=str(error.__cause__ or error))
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether the content of a row caused `error`: text that is no text, a page that is no page."""
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)) or is_damage(error):
+        return True
+    undecoded = isinstance(error, sqlite3.OperationalError)
+    return undecoded and getattr(error, "sqlite_errorcode", None) is None

@@ -1,0 +1,64 @@
+"""The delivery record of an SQLite outbox: one row, and its copy in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import DeliveryRecord
+from service.outbox.sqlite.inspector import DELIVERY, delivery_record
+from service.outbox.sqlite.jobs import JobRunner
+from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.notes import write_audit
+
+SAVE_DELIVERY = """
+UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :window,
+       failures = :failures, reopens_at_ms = :reopens_at_ms, since_ms = :since_ms, rate = :rate,
+       revision = revision + 1
+"""
+SET_PAUSED = "UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1"
+
+
+class SqliteDelivery:
+    """Saves the record; nobody else writes it while this process holds the outbox."""
+
+    def __init__(self, jobs: JobRunner, memory: Memory) -> None:
+        self._jobs = jobs
+        self._memory = memory
+
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+
+        def run(connection: sqlite3.Connection) -> DeliveryRecord:
+            values = {
+                "state": record.state,
+                "reason": record.reason,
+                "window": record.window,
+                "failures": record.failures,
+                "reopens_at_ms": wall_now_ms() + int(record.reopens_in_seconds * 1000),
+                "since_ms": record.since_ms,
+                "rate": record.rate,
+            }
+            connection.execute(SAVE_DELIVERY, values)
+            return read_delivery(connection)
+
+        return await self._jobs.run(run, self._remember)
+
+    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+        """Pause or resume; returns what now stands."""
+
+        def run(connection: sqlite3.Connection) -> DeliveryRecord:
+            connection.execute(SET_PAUSED, {"paused_by": actor if paused else None})
+            write_audit(connection, actor, "pause" if paused else "resume", "")
+            return read_delivery(connection)
+
+        return await self._jobs.run(run, self._remember)
+
+    def _remember(self, record: DeliveryRecord) -> None:
+        self._memory.record = record
+
+
+def read_delivery(connection: sqlite3.Connection) -> DeliveryRecord:
+    """The record as it stands in the file."""
+    [row] = connection.execute(DELIVERY).fetchall()
+    return delivery_record(row, wall_now_ms())

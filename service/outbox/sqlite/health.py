@@ -1,0 +1,55 @@
+"""Whether an SQLite outbox takes events now, and why not."""
+
+from __future__ import annotations
+
+import time
+
+from service.errors import OutboxUnavailableError
+from service.outbox.sqlite.damage import SENTENCE, Damage
+from service.outbox.sqlite.disk import Disk
+from service.outbox.sqlite.lock import WriterLock
+from service.outbox.sqlite.writer import SqliteWriter
+
+_DISK_SHORT = "The disk of the outbox is nearly full."
+_CHECK_SECONDS = 1.0
+
+
+class SqliteHealth:
+    """Asks the writer, the disk, the lock and what was found damaged."""
+
+    def __init__(self, writer: SqliteWriter, disk: Disk, lock: WriterLock, damage: Damage) -> None:
+        self._writer = writer
+        self._disk = disk
+        self._lock = lock
+        self._damage = damage
+        self._lock_fault: str | None = None
+        self._checked_at = -_CHECK_SECONDS
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        if not self._writer.alive:
+            return "The outbox's writer has ended."
+        return self._refusal()
+
+    def refuse_if_failing(self) -> None:
+        """Raise OutboxUnavailableError while events can't be stored."""
+        if refusal := self._refusal():
+            raise OutboxUnavailableError(refusal)
+
+    def _refusal(self) -> str | None:
+        if failure := self._writer.watchdog.failure:
+            return str(failure)
+        if self._damage.is_found:
+            return SENTENCE
+        if fault := self._lock_is_lost():
+            return fault
+        return _DISK_SHORT if self._disk.is_short() else None
+
+    def _lock_is_lost(self) -> str | None:
+        """Up to a second old; once lost it stays lost."""
+        now = time.monotonic()
+        if self._lock_fault is None and now - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = now
+            self._lock_fault = self._lock.fault
+        return self._lock_fault

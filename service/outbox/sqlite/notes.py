@@ -1,0 +1,30 @@
+"""Notes on rows and on operators: the history of a row, and the audit."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import MAX_NOTES
+
+AUDIT = """
+INSERT INTO outbox_audit (at_ms, actor, action, detail) VALUES (:now, :actor, :action, :detail)
+"""
+
+
+def noted(now: str, note: str) -> str:
+    """The SQL of a history with one note more, the oldest dropped at the bound.
+
+    `now` and `note` are SQL themselves, as is what they give.
+    """
+    return f"""json_insert(
+           CASE WHEN history IS NULL OR NOT json_valid(history) THEN '[]'
+                WHEN json_array_length(history) < {MAX_NOTES} THEN history
+                ELSE json_remove(history, '$[0]') END,
+           '$[#]', json_object('at', {now}, 'note', {note}))"""
+
+
+def write_audit(connection: sqlite3.Connection, actor: str, action: str, detail: str) -> None:
+    """Add to the operator actions, in the transaction of the action."""
+    values = {"now": wall_now_ms(), "actor": actor, "action": action, "detail": detail}
+    connection.execute(AUDIT, values)

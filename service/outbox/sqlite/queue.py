@@ -1,0 +1,61 @@
+"""The Queue of an SQLite outbox: what the relay claims and settles."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Settlement
+from service.outbox.sqlite.claims import SqliteClaims
+from service.outbox.sqlite.delivery import SqliteDelivery
+from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.settlements import SqliteSettlements
+from service.outbox.sqlite.throttle import ClaimThrottle
+from service.outbox.sqlite.writer import SqliteWriter
+
+
+class SqliteQueue:
+    """Submits claims and settlements to the writer."""
+
+    def __init__(
+        self,
+        writer: SqliteWriter,
+        claims: SqliteClaims,
+        settlements: SqliteSettlements,
+        *,
+        delivery: SqliteDelivery,
+        memory: Memory,
+        throttle: ClaimThrottle,
+    ) -> None:
+        self._writer = writer
+        self._claims = claims
+        self._settlements = settlements
+        self._delivery = delivery
+        self._memory = memory
+        self._throttle = throttle
+
+    async def claim(self, ask: ClaimRequest) -> Batch:
+        """Wait until rows are due, then claim some: never empty."""
+        if pause := self._throttle.pause_seconds():
+            await asyncio.sleep(pause)
+        self._throttle.claimed()
+        future: asyncio.Future[Batch] = self._writer.submit(self._claims, ask)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The batch may have come in the moment of the cancelling.
+            if future.done() and not future.cancelled() and not future.exception():
+                self._claims.abandon(future.result())
+                self._writer.wake()
+            raise
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle, atomically; returns how many rows were no longer under this claim."""
+        return await self._writer.submit(self._settlements, settlement)
+
+    async def load_delivery(self) -> DeliveryRecord:
+        """The delivery record as last saved."""
+        return self._memory.known_record()
+
+    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        return await self._delivery.save(record)

@@ -1,0 +1,99 @@
+"""What a start does once the file can be written: migrations, and what an earlier process left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import DeliveryRecord
+from service.outbox.schema import SQLITE_PREFIX, migrate
+from service.outbox.sqlite.claims import SqliteClaims
+from service.outbox.sqlite.confirmations import read_ids
+from service.outbox.sqlite.connection import SqliteConnection
+from service.outbox.sqlite.delivery import read_delivery
+from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
+from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.quota import BytesCount, StoredCounts, count_pending
+
+
+class Recovered(NamedTuple):
+    """What was found: rows that were under a claim, the delivery record, pending rows by owner."""
+
+    claimed: int
+    delivery: DeliveryRecord
+    pending: dict[str, int]
+    ids: InngestIds
+
+
+class Recovery:
+    """Runs once, before anything else is written."""
+
+    def __init__(
+        self,
+        path: Path,
+        claims: SqliteClaims,
+        memory: Memory,
+        counts: StoredCounts,
+        bytes_count: BytesCount,
+    ) -> None:
+        self._path = path
+        self._claims = claims
+        self._memory = memory
+        self._counts = counts
+        self._bytes_count = bytes_count
+        self._is_migrated = False
+        self._is_done = False
+        self.claimed = 0
+
+    async def migrate(self) -> None:
+        """Apply missing migrations. Raises SchemaTooNewError and OutboxUnavailableError."""
+        if not self._is_migrated:
+            await asyncio.to_thread(migrate, f"{SQLITE_PREFIX}{self._path}")
+            self._is_migrated = True
+
+    async def run(self, connection: SqliteConnection) -> None:
+        """Free what was claimed, and know what waits. Raises OutboxUnavailableError."""
+        if self._is_done:
+            return
+        found = await connection.run(self._recover)
+        self.claimed = found.claimed
+        self._memory.record, self._memory.ids = found.delivery, found.ids
+        self._counts.returned(found.pending)
+        self._is_done = True
+
+    async def read_at_rest(self) -> None:
+        """Know what other parts need to start on a disk that takes no file at all.
+
+        Reads the database without its log. Raises OutboxUnavailableError.
+        """
+        self._memory.ids = await asyncio.to_thread(_ids_at_rest, self._path)
+
+    def _recover(self, connection: sqlite3.Connection) -> Recovered:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            claimed = self._claims.recover(connection)
+            self._bytes_count.begin(connection)
+            found = Recovered(
+                claimed,
+                read_delivery(connection),
+                count_pending(connection),
+                read_ids(connection),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return found
+
+
+def _ids_at_rest(path: Path) -> InngestIds:
+    with unavailable_if_sqlite_fails():
+        address = f"file:{quote(str(path))}?immutable=1"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            return read_ids(connection)
