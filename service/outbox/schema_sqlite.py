@@ -6,12 +6,16 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import structlog
 
 from service.outbox.clock import wall_now_ms
 
 BUSY_SECONDS = 30.0
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _HAS_RECORD = "SELECT 1 FROM sqlite_master WHERE name = 'outbox_migrations'"
 _MAKE_RECORD = """
@@ -22,6 +26,8 @@ CREATE TABLE IF NOT EXISTS outbox_migrations (
 """
 _APPLIED = "SELECT id FROM outbox_migrations"
 _RECORD = "INSERT INTO outbox_migrations VALUES (?, ?)"
+
+_log = structlog.get_logger(__name__)
 
 
 class SqliteSchema:
@@ -34,6 +40,7 @@ class SqliteSchema:
         """The ids of the migrations that are applied. Changes nothing, makes no file."""
         if not self._path.exists():
             return set()
+        _warn_of_readers(self._path)
         with self._connected() as connection:
             return _applied(connection)
 
@@ -60,6 +67,15 @@ class SqliteSchema:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
             yield connection
+
+
+def _warn_of_readers(path: Path) -> None:
+    """Say when other users may read the file: a backup or copy may have made it so."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _OTHERS:
+        _log.warning(
+            "file_open_to_others", path=str(path), mode=f"{mode:04o}", repair=f"chmod 600 {path}"
+        )
 
 
 def make_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError, SchemaTooNewError
 from service.outbox.schema import known_ids, latest_known, migrate, pending
@@ -117,3 +118,17 @@ def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
     with pytest.raises(OutboxUnavailableError) as error:
         migrate("postgresql://outbox:hunter2@127.0.0.1:1/outbox")
     assert "hunter2" not in str(error.value)
+
+
+def test_a_file_that_others_may_read_is_told_with_its_repair(path: Path) -> None:
+    migrate(f"sqlite:///{path}")
+    assert path.stat().st_mode & 0o077 == 0
+    path.chmod(0o644)
+    with capture_logs() as logs:
+        migrate(f"sqlite:///{path}")
+    [line] = [line for line in logs if line["event"] == "file_open_to_others"]
+    assert (line["mode"], line["repair"]) == ("0644", f"chmod 600 {path}")
+    path.chmod(0o600)
+    with capture_logs() as logs:
+        migrate(f"sqlite:///{path}")
+    assert logs == []

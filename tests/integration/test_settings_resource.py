@@ -122,6 +122,15 @@ async def test_a_faulty_replacement_changes_nothing(ask, path, headers, body, co
     assert not ask.scopes.stored
 
 
+async def test_ones_own_settings_may_be_smaller_than_an_organizations(ask):
+    """Anybody may fill their own, and each of their events carries them."""
+    body = {"x": "y" * 16_384}
+    assert await ask("PUT", "/api/settings", KIM, json=body) == {"code": "body_too_large"}
+    assert await ask("PUT", "/api/settings/organization/org", KIM, json=body) == body
+    fits = {"x": "y" * 16_000}
+    assert (await ask("PUT", "/api/settings", KIM, json=fits))["x"] == fits["x"]
+
+
 @pytest.mark.parametrize("organization", ["a%00b", "%0a", "x" * 256])
 async def test_an_organization_of_an_odd_name_is_refused(ask, organization):
     answer = await ask("PUT", f"/api/settings/organization/{organization}", KIM, json={})

@@ -82,6 +82,8 @@ def test_a_media_type_is_taken_unchanged(value):
         "text/plain\r\nx: y",
         "text/plain\n",
         "téxt/plain",
+        'text/plain; name="${filename}"',
+        "text/${filename}",
         "a/" + "b" * 300,
         5,
         ["text/plain"],
