@@ -10,7 +10,7 @@ LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-ha
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: client-types help run test coverage demo bench check stack soak docs lock audit clean
+.PHONY: help run test coverage demo bench check stack soak docs client-types lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -69,6 +69,10 @@ soak: $(DEV) ## longer trials under faults and kills (about 8 minutes); prints w
 
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 	$(MKDOCS) serve
+
+client-types: $(DEV) ## the TypeScript client's types, from the API's description (needs Node)
+	$(BIN)/python -m tests.support.api_description
+	cd clients/typescript && npm ci --no-audit --no-fund --silent && npm run --silent types
 
 lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml

@@ -1,8 +1,7 @@
 """The event: its wire form, validated and encoded once, at intake.
 
-Owns the rules that Inngest's Event API applies to an event, so that nothing is accepted here that
-would be refused there. The bytes made here are the bytes that are stored and sent; nothing encodes
-an event a second time.
+Has the rules of Inngest's Event API for an event, so that nothing is accepted that Inngest would
+refuse. The bytes made here are stored and sent; an event is never encoded a second time.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """An accepted event.
 
     `payload` is the encoded wire form; `accepted_at_ms` is wall time and equals its `ts`. `owner`
-    is whose quota it uses, whose idempotency keys it may repeat and who may see it; `user_id` is
-    for people to read. It is not sent before `due_at_ms`, wall time; 0 is at once.
+    decides its quota, its idempotency keys and its visibility; `user_id` is for people to read. It
+    is not sent before `due_at_ms`, wall time; 0 is at once.
     """
 
     id: str
@@ -51,7 +50,7 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
 
 
 def check_name(name: str) -> str:
-    """The event name itself.
+    """Return the event name.
 
     Raises ValueError for a name that the Event API refuses: empty, over 256 characters, or
     reserved (`inngest/`, in any case). Source: pkg/event and pkg/consts of Inngest v1.43.
@@ -66,7 +65,7 @@ def check_name(name: str) -> str:
 def encode_event(name: str, data: msgspec.Struct, user: User, now_ms: int) -> Event:
     """Make the event `name` for `user` with a new id, accepted at `now_ms`.
 
-    `data` encodes to a JSON object; parts of it that are encoded already are `msgspec.Raw`.
+    `data` encodes to a JSON object; encoded parts of it are `msgspec.Raw`.
     Raises InvalidFieldError when the event is larger than the Event API takes.
     """
     if not _FIRST_TS_MS <= now_ms <= _LAST_TS_MS:

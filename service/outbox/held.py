@@ -1,8 +1,8 @@
-"""Which events Inngest holds, asked in bulk.
+"""Asks Inngest in bulk which events it holds.
 
 Rows of one outbox have consecutive ULIDs, so a page of Inngest's list that begins just above the
-newest wanted one shows nothing but wanted ones. The invariant: an event counts as held only when
-Inngest shows its ULID with its own id.
+newest wanted one has only wanted ones. An event counts as held only when Inngest shows its ULID
+with its own id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 
 MAX_PAGE = 50
-"""How many events Inngest shows at once, whatever limit is asked for."""
+"""How many events Inngest returns at most, whatever the limit is."""
 
 
 class HeldEvent(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +57,7 @@ async def find_held(pages: EventPages, wanted: Mapping[int, str]) -> set[int]:
 def stretches(ulids: Sequence[int]) -> list[tuple[int, int]]:
     """The first and last of each stretch of ascending `ulids`.
 
-    A new stretch begins where skipping what lies between costs less than reading a page of it.
+    A new stretch begins where skipping the gap costs less than reading a page of it.
 
     >>> stretches([1, 2, 40, 100, 101])
     [(1, 40), (100, 101)]

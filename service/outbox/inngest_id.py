@@ -2,8 +2,8 @@
 
 A request may carry a seed, `<milliseconds>,<10 bytes in base64>`. Inngest then gives its event at
 position p, counted from 1, the ULID with this time, the first six of the bytes, and the last four
-plus p. A row's number in the store takes the place of a position, so that the row has one ULID in
-whatever request it leaves. The invariant: the ULID depends on the row alone, never on its batch.
+plus p. A row's number in the store takes the place of the position, so the row has the same ULID in
+whatever request it is sent. The ULID depends on the row alone, never on its batch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class InngestIds:
     prefix: bytes
 
     def number(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> int:
-        """The ULID of a row as a number; `inngest_id` is one that it brought from elsewhere."""
+        """The ULID of a row as a number. `inngest_id` is the ULID that a moved row has."""
         if inngest_id is not None:
             return decode_ulid(inngest_id)
         bucket_ms = accepted_at_ms - accepted_at_ms % BUCKET_MS
@@ -63,7 +63,7 @@ def encode_ulid(number: int) -> str:
 
 
 def decode_ulid(text: str) -> int:
-    """The number of a ULID. Raises ValueError for a text that is none.
+    """The number of a ULID. Raises ValueError for another text.
 
     >>> decode_ulid("00000000000000000000000010")
     32
@@ -86,7 +86,7 @@ def seed(number: int) -> str:
 
 
 def consecutive_runs(numbers: Sequence[int]) -> list[range]:
-    """The positions of `numbers`, divided wherever one does not follow the one before.
+    """The positions of `numbers`, split wherever a number does not follow the one before.
 
     >>> consecutive_runs([4, 5, 6, 9, 10, 3])
     [range(0, 3), range(3, 5), range(5, 6)]

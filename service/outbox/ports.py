@@ -1,4 +1,4 @@
-"""The ports of an outbox: what requests, the relay and operators ask of a store.
+"""The ports of an outbox for requests, the relay and operators.
 
 Invariants, for every store:
 
@@ -31,17 +31,18 @@ from service.outbox.model import (
 
 
 class Intake(Protocol):
-    """Where requests put events."""
+    """Takes events from requests."""
 
     async def append(
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
         """Make `event` durable, atomically with its key.
 
-        With a key that this user has used: the first receipt again (`replayed`) when the digest
-        is equal. Safe to repeat only with a key. Cancelled, the event may be stored or not, never
-        twice. Raises IdempotencyKeyReusedError for another digest, TooManyPendingError,
-        OutboxFullError, OutboxUnavailableError (nothing was stored, or it is not known).
+        With a key that this owner has used, returns the first receipt again (`replayed`) if the
+        digest is equal. Safe to repeat only with a key. After a cancellation the event may be
+        stored or not, never twice. Raises IdempotencyKeyReusedError for another digest,
+        TooManyPendingError, OutboxFullError, OutboxUnavailableError (nothing was stored, or the
+        outcome is unknown).
         """
         ...
 
@@ -51,12 +52,12 @@ class Intake(Protocol):
 
 
 class Queue(Protocol):
-    """Where the relay takes events from and says what became of them."""
+    """Gives events to the relay and takes the results."""
 
     async def claim(self, ask: ClaimRequest) -> Batch:
         """Wait until rows are due, then claim some: never empty.
 
-        Repeated calls get other rows. Cancelled, it leaves no row claimed for longer than a
+        Repeated calls get other rows. After a cancellation no row stays claimed for longer than a
         lease. Raises OutboxUnavailableError.
         """
         ...
@@ -64,25 +65,26 @@ class Queue(Protocol):
     async def settle(self, settlement: Settlement) -> int:
         """Settle, atomically; returns how many rows were no longer under this claim.
 
-        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or the outcome is
+        unknown.
         """
         ...
 
     async def load_delivery(self) -> DeliveryRecord:
-        """The delivery as last saved by any process, open at first."""
+        """The delivery record as last saved by any process; healthy at first."""
         ...
 
     async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
         ...
 
 
 class Confirmations(Protocol):
-    """Rows that Inngest has answered, until it is known to hold their events."""
+    """Rows that Inngest has answered, until Inngest is known to hold their events."""
 
     @property
     def inngest_ids(self) -> InngestIds:
-        """How the ULIDs of this outbox's rows follow from them."""
+        """Derives the ULIDs of this outbox's rows."""
         ...
 
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
@@ -103,7 +105,7 @@ class Confirmations(Protocol):
     async def resend(self, seqs: Sequence[int], note: str) -> int:
         """Sent rows become pending, due now, with `note` in their history; returns how many were.
 
-        The answer that was lost counts no attempt; the time of their first send stays. Atomic and
+        The lost answer does not count as an attempt; the time of the first send stays. Atomic and
         safe to repeat. Raises OutboxUnavailableError.
         """
         ...
@@ -119,7 +121,7 @@ class Confirmations(Protocol):
 
 
 class Inspector(Protocol):
-    """What a person on call may ask. Never blocks writers."""
+    """What operators may ask. Never blocks writers."""
 
     async def stats(self) -> Stats:
         """The figures."""
@@ -143,12 +145,12 @@ class Inspector(Protocol):
 
 
 class Repairs(Protocol):
-    """What a person on call may change. `actor` goes into the audit table."""
+    """What operators may change. `actor` goes into the audit."""
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids.
 
-        With the state DELIVERED, delivered rows do: those that Inngest is known to have lost.
+        With the state DELIVERED it takes delivered rows, which Inngest is known to have lost.
         """
         ...
 

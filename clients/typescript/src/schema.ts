@@ -82,7 +82,7 @@ export interface paths {
         };
         /** The effective application settings */
         get: operations["getSettings"];
-        /** Replace one's own application settings */
+        /** Replace your own application settings */
         put: operations["replaceSettings"];
         post?: never;
         delete?: never;
@@ -204,7 +204,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Come back from the identity provider */
+        /** The return from the identity provider */
         get: operations["finishSignIn"];
         put?: never;
         post?: never;
@@ -345,7 +345,7 @@ export interface components {
          * Run
          * @description One run of a function. Times are milliseconds since 1970.
          *
-         *         `output` is what the function returned, or how it failed.
+         *         `output` is the function's result, or its error.
          */
         Run: {
             id: string;
@@ -357,7 +357,7 @@ export interface components {
         };
         /**
          * RunStatus
-         * @description What a run is doing. The last three are final.
+         * @description The status of a run. The last three are final.
          * @enum {unknown}
          */
         RunStatus: "cancelled" | "completed" | "failed" | "queued" | "running";
@@ -372,7 +372,7 @@ export interface components {
         };
         /**
          * UploadAnswer
-         * @description The signed form and the name under which the document will be known.
+         * @description The signed form and the name of the document.
          */
         UploadAnswer: {
             /** @enum {unknown} */
@@ -383,7 +383,7 @@ export interface components {
         };
         /**
          * UploadForm
-         * @description Where and what to POST, the file last, as the field `file`.
+         * @description Where and what to POST. The file is the last field, `file`.
          */
         UploadForm: {
             /** @enum {unknown} */
@@ -395,14 +395,14 @@ export interface components {
         };
         /**
          * SessionAnswer
-         * @description Who is signed in; `user` is null for nobody.
+         * @description The signed-in user; `user` is null without a session.
          */
         SessionAnswer: {
             user: components["schemas"]["SessionUser"] | null;
         };
         /**
          * SessionUser
-         * @description A signed-in user as browsers see it.
+         * @description A signed-in user, as browsers see it.
          */
         SessionUser: {
             id: string;
@@ -474,9 +474,9 @@ export interface operations {
             /** @description The event is on disk and will be delivered */
             200: {
                 headers: {
-                    /** @description Where to see what becomes of the event. */
+                    /** @description Where to follow the event. */
                     Location?: string;
-                    /** @description Set where the Idempotency-Key was used before; no second event was made. */
+                    /** @description Set when the Idempotency-Key was used before: no second event was made. */
                     "Idempotent-Replayed"?: "true";
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
@@ -641,7 +641,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -679,7 +679,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -856,7 +856,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1007,7 +1007,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1140,7 +1140,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1285,7 +1285,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1329,7 +1329,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The settings that are now effective */
+            /** @description The effective settings */
             200: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1391,7 +1391,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1449,7 +1449,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The settings that are now effective */
+            /** @description The effective settings */
             200: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1583,7 +1583,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1621,7 +1621,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1682,7 +1682,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What is now stored */
+            /** @description The stored settings */
             200: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1816,7 +1816,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1854,7 +1854,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2048,7 +2048,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2086,7 +2086,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2190,7 +2190,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2279,7 +2279,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2601,7 +2601,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Off to the identity provider */
+            /** @description Redirect to the identity provider */
             302: {
                 headers: {
                     /** @description Where to go. */
@@ -2635,7 +2635,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2675,7 +2675,7 @@ export interface operations {
             query?: {
                 /** @description The provider's code. */
                 code?: string;
-                /** @description What the sign-in began with. */
+                /** @description The state of the sign-in. */
                 state?: string;
                 /** @description The provider. */
                 iss?: string;
@@ -2688,7 +2688,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Signed in, back to `returnTo` */
+            /** @description Signed in; redirect to `returnTo` */
             302: {
                 headers: {
                     /** @description Where to go. */
@@ -2740,7 +2740,7 @@ export interface operations {
                 headers: {
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
-                    /** @description Seconds after which another try makes sense. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };

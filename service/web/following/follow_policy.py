@@ -1,4 +1,4 @@
-"""How often followed events are looked at."""
+"""How often followed events are polled."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FollowPolicy:
-    """The pace of following.
+    """The intervals of following.
 
-    `look_seconds` is between two looks at the store, in reads of at most `rows_a_read` rows.
-    `ask_seconds` is between two questions about the runs of one event, `trouble_seconds` after
-    Inngest could not be asked; a first answer waits `first_ask_seconds` for it. At most
-    `asks_a_second` questions are put, over all events.
-    `beat_seconds` is between two comments on a silent stream; a stream ends after
-    `stream_seconds`, and its client connects again. What nobody follows any more is remembered
-    for `linger_seconds`.
+    The store is polled every `look_seconds`, at most `rows_a_read` rows at a time. Inngest is asked
+    about the runs of an event every `ask_seconds`, or `trouble_seconds` after a failure, at most
+    `asks_a_second` times over all events. A first answer waits `first_ask_seconds` for it. A silent
+    stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`, and its client
+    reconnects. An event without followers is kept for `linger_seconds`.
     """
 
     look_seconds: float = 0.5

@@ -13,7 +13,7 @@ from service.relay.inngest_events import EventRun
 
 
 class RunStatus(enum.StrEnum):
-    """What a run is doing. The last three are final."""
+    """The status of a run. The last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,14 +27,14 @@ class RunStatus(enum.StrEnum):
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
-# What else Inngest calls a run that has not begun, or that never will.
+# Inngest's other words for a run that has not started, or never will.
 _OTHER_WORDS = {"scheduled": RunStatus.QUEUED, "skipped": RunStatus.CANCELLED}
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One run of a function. Times are milliseconds since 1970.
 
-    `output` is what the function returned, or how it failed.
+    `output` is the function's result, or its error.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class RunReader(Protocol):
-    """Where the runs of an event can be asked for."""
+    """Reads the runs of an event."""
 
     async def runs(self, ulid: str) -> Sequence[EventRun]:
         """The runs that the event started, none before it started any. Raises InngestApiError."""
@@ -53,7 +53,7 @@ class RunReader(Protocol):
 
 
 def runs_of(answer: Sequence[EventRun]) -> tuple[Run, ...]:
-    """The runs that Inngest told of, the first one first."""
+    """The runs in Inngest's answer, the first one first."""
     return tuple(_run(one) for one in sorted(answer, key=lambda one: one.run_id))
 
 
@@ -64,7 +64,7 @@ def _run(told: EventRun) -> Run:
 
 
 def _status(word: str) -> RunStatus:
-    """The status that Inngest's word means; a run of an unknown word is still running."""
+    """The status for Inngest's word. An unknown word counts as running."""
     known = word.lower()
     if known in set(RunStatus):
         return RunStatus(known)

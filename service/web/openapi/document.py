@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of a table of endpoints.
 
-The invariant: every schema comes from the type that decodes or encodes, and every error code from
-the error that is raised, so that the description can't say anything else than the code does.
+Every schema comes from the type that decodes or encodes, and every error code from the error that
+is raised. So the description can't differ from the code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REQUEST_ID = {
 }
 _RETRY_AFTER = {
     "Retry-After": {
-        "description": "Seconds after which another try makes sense.",
+        "description": "Seconds to wait before a retry.",
         "schema": {"type": "integer", "minimum": 1},
     }
 }

@@ -1,6 +1,6 @@
-"""The table of endpoints that the API's description is made of: one `Endpoint` a route.
+"""The endpoints of the API's description: one `Endpoint` for each route.
 
-A schema is either the type that decodes or encodes, or a JSON Schema that is given as it is.
+A schema is the type that decodes or encodes, or a JSON Schema.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request's JSON body. `required` names fields that the type itself does not require."""
+    """A request's JSON body. `required` names fields that the type does not require itself."""
 
     kind: type | JsonSchema
     example: object
@@ -57,7 +57,7 @@ class ResponseHeader:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that is not an error. `kind` is None where it has no body."""
+    """An answer other than an error. `kind` is None when it has no body."""
 
     text: str
     kind: type | JsonSchema | None = None
@@ -68,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One endpoint: `name` is its operationId, `errors` are what it may answer beside `answers`."""
+    """One endpoint: `name` is its operationId, `errors` may be raised besides `answers`."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""A JSON Schema as rows for people: each field with its type, its limits and its meaning."""
+"""A JSON Schema as rows of text: each field with its type, its limits and its meaning."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def field_rows(schema: Mapping[str, Any], components: Mapping[str, Any]) -> list
 
 
 def type_name(schema: Mapping[str, Any]) -> str:
-    """What a value is, in a few words.
+    """The type of a value, in a few words.
 
     >>> type_name({"anyOf": [{"type": "string"}, {"type": "null"}]})
     'string or null'

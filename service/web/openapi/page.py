@@ -1,4 +1,4 @@
-"""The description as a page for people. It needs nothing from elsewhere and no JavaScript."""
+"""The description as a page, without JavaScript and without anything from other sites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELD_HEADS = ("Field", "Type", "Limits", "Meaning")
 
 
 def render_page(document: Mapping[str, Any], style: str) -> str:
-    """The page. `style` is the style sheet that it carries."""
+    """The page, with `style` as its style sheet."""
     info, components = document["info"], document["components"]["schemas"]
     operations = list(_operations(document))
     return "".join(
@@ -152,6 +152,6 @@ def _text(text: object) -> str:
 
 
 def _prose(text: str) -> str:
-    """Escaped, with what stands between backticks as code."""
+    """The text, escaped, with backticks turned into code."""
     parts = _text(text).split("`")
     return "".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts))

@@ -36,7 +36,7 @@ class OpenApi:
         return web.Response(body=self._json, content_type=JSON)
 
     async def docs(self, request: web.Request) -> web.Response:
-        """The document as a page; it needs nothing from elsewhere."""
+        """The document as a page."""
         del request
         return web.Response(
             body=self._page,

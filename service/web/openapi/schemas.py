@@ -1,4 +1,4 @@
-"""The JSON Schemas of the description: components made from types, and those of errors."""
+"""The JSON Schemas of the description, made from types and from errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REF = "#/components/schemas/{name}"
 
 
 class Schemas:
-    """The schemas of a table of endpoints; `components` holds those that have a name."""
+    """The schemas of the endpoints. `components` has those with a name."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         table = list(endpoints)
@@ -34,7 +34,7 @@ class Schemas:
         }
 
     def of(self, kind: type | JsonSchema) -> dict[str, Any]:
-        """The schema of `kind`: a reference to its component, or what was given."""
+        """The schema of `kind`: a reference to its component, or the given schema."""
         return dict(kind) if isinstance(kind, Mapping) else self._described[kind]
 
 

@@ -1,4 +1,4 @@
-"""How a request says who it comes from, as the description tells it."""
+"""How a request is authenticated, for the API's description."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECURITY_SCHEMES: dict[str, Any] = {
     _AUTH_JS: _cookie("authjs.session-token", "A sign-in of Auth.js 5."),
     _BEARER: _bearer("A token of the issuer that JWT_ISSUER names."),
     _EVENT_KEY: _bearer("One of the keys in OUTBOX_EVENT_KEYS."),
-    _METRICS: _bearer("METRICS_TOKEN. Requests of the same machine need none."),
+    _METRICS: _bearer("METRICS_TOKEN. Requests from the same machine need none."),
 }
 _USERS: list[dict[str, list[str]]] = [
     {name: []} for name in (_SESSION, _NEXT_AUTH, _AUTH_JS, _BEARER)
@@ -43,5 +43,5 @@ _REQUIREMENTS: dict[Access, list[dict[str, list[str]]]] = {
 
 
 def requirements(access: Access) -> list[dict[str, list[str]]]:
-    """The `security` of an endpoint: any one of its entries is enough, none means anybody."""
+    """The `security` of an endpoint: one of its entries is enough; without entries it is open."""
     return _REQUIREMENTS[access]

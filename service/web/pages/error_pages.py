@@ -1,4 +1,4 @@
-"""Failures as pages, for a person who opened an address in a browser: what to do now."""
+"""Errors as pages for a person in a browser, with what to do next."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TITLES = {
     NotFoundError.code: "Nothing here",
 }
 _ADVICE = {
-    OperatorRequiredError.code: "Sign in as an operator, whom OPERATOR_EMAILS names.",
+    OperatorRequiredError.code: "Sign in as an operator: OPERATOR_EMAILS names them.",
     ProviderUnavailableError.code: "Open this address again in a moment.",
 }
 _AGAIN = "Open this address again in a moment."
@@ -42,7 +42,7 @@ _decode = msgspec.json.Decoder(ErrorAnswer).decode
 
 
 class ErrorPages:
-    """Turns error answers into pages. `sign_in_path` is None where one signs in elsewhere."""
+    """Turns errors into pages. `sign_in_path` is None where the front end has the sign-in."""
 
     def __init__(self, pages: Pages, sign_in_path: str | None) -> None:
         self._pages = pages
@@ -79,7 +79,7 @@ class ErrorPages:
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether the answer is for a person in a browser rather than for a program."""
+    """Whether the client is a browser that asks for a page."""
     return "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 

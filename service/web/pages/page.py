@@ -1,4 +1,4 @@
-"""The small pages of the service: one layout, no script, nothing from elsewhere."""
+"""The layout of the service's small pages: no scripts, nothing from other sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Application settings over HTTP: one's own, and an organization's for operators."""
+"""Application settings over HTTP: the user's own, and an organization's for operators."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from service.web.auth import SIGNED_IN_REFUSALS, Authenticator
 from service.web.body import JSON_REFUSALS, read_json_bytes
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
-# Less than an organization's: anybody may fill it, and each event of theirs carries it.
+# Less than an organization's: every user may fill it, and each of their events carries it.
 MAX_OWN_SETTINGS_BYTES = 16 * 1024
 _MAX_ID_CHARS = 255
 
 _SETTINGS = {"type": "object", "additionalProperties": True, "description": "At most 64 KiB."}
 _EXAMPLE = {"index": {"language": "en", "ocr": True}}
-_EFFECTIVE = {200: Answer("The settings that are now effective", _SETTINGS, _EXAMPLE)}
+_EFFECTIVE = {200: Answer("The effective settings", _SETTINGS, _EXAMPLE)}
 _CHANGE_ERRORS = (*SIGNED_IN_REFUSALS, *JSON_REFUSALS, OutboxUnavailableError)
 _ORGANIZATION = Parameter(
     "id",
@@ -75,7 +75,7 @@ class AppSettingsResource:
                 path="/api/settings",
                 name="replaceSettings",
                 tag="settings",
-                summary="Replace one's own application settings",
+                summary="Replace your own application settings",
                 body=body,
                 answers=_EFFECTIVE,
                 errors=_CHANGE_ERRORS,
@@ -89,24 +89,24 @@ class AppSettingsResource:
                 access=Access.OPERATOR,
                 parameters=[_ORGANIZATION],
                 body=body,
-                answers={200: Answer("What is now stored", _SETTINGS, _EXAMPLE)},
+                answers={200: Answer("The stored settings", _SETTINGS, _EXAMPLE)},
                 errors=(*_CHANGE_ERRORS, OperatorRequiredError),
             ),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
-        """The effective settings of who asks."""
+        """The user's effective settings."""
         return await self._effective(await self._authenticator.user(request))
 
     async def replace_own(self, request: web.Request) -> web.Response:
-        """Replace one's own settings; answers the settings that are now effective."""
+        """Replace the user's own settings; answers the effective settings."""
         user = await self._authenticator.user(request)
         settings = await self._body(request, MAX_OWN_SETTINGS_BYTES)
         await self._app_settings.replace_user(user.owner, settings)
         return await self._effective(user)
 
     async def replace_organization(self, request: web.Request) -> web.Response:
-        """Replace an organization's settings, for operators; answers what is now stored."""
+        """Replace an organization's settings, for operators; answers the stored settings."""
         user = await self._authenticator.user(request)
         self._operators.require(user)
         organization_id = request.match_info["id"]

@@ -1,7 +1,7 @@
-"""The development sign-in: it believes whatever it is told.
+"""The development sign-in: signs anybody in as anybody.
 
-It answers 404 except in development, and there only to this machine itself unless DEV_LOGIN says
-otherwise.
+It answers 404 except in development. There it answers only this machine, unless DEV_LOGIN widens
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from service.web.resources.sign_in import SESSION_EXAMPLE, SessionAnswer, sessio
 _PATH = "/auth/dev-login"
 _FORM = "application/x-www-form-urlencoded"
 _RETURN_TO = "returnTo"
-# One line of text that is not blank, in a pattern that Python and JSON Schema read alike.
+# One line of text that is not blank. Python and JSON Schema read this pattern alike.
 _LINE = r"^(?!\s*(?![\s\S]))[^\x00-\x1f\x7f]+(?![\s\S])"
 _Short = Annotated[str, Meta(pattern=_LINE, max_length=255)]
 _EXAMPLE = {"email": "ada@example.com", "name": "Ada"}
@@ -49,9 +49,9 @@ _dev_login = msgspec.json.Decoder(DevLogin)
 class DevSignIn:
     """The handlers of the development sign-in: JSON for programs, a form for browsers.
 
-    `issuer` is whose ids it gives, None forbids it. It is for programs on this machine; `anywhere`
-    widens it to others whose requests name a loopback Host, which a published port or a tunnel
-    does and a page elsewhere can't.
+    `issuer` is the issuer of its ids; None forbids the sign-in. It answers programs on this
+    machine. `anywhere` also admits requests from elsewhere that name a loopback Host: a published
+    port or a tunnel does, a page of another site can't.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DevSignIn:
         return self._pages.page("Sign in", self._form.substitute(return_to=_attribute(return_to)))
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """Sign in as whoever the body names. The e-mail counts as verified."""
+        """Sign in as the user in the body. The e-mail counts as verified."""
         issuer = self._checked_issuer(request)
         self._cross_site.check(request)
         if request.content_type != _FORM or not wants_page(request):

@@ -36,7 +36,7 @@ class IndexDocument(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class DocumentData(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """The event's data. `object` and `unchecked` are what DOCUMENT_CHECK found out."""
+    """The event's data. `object` and `unchecked` come from DOCUMENT_CHECK."""
 
     document_name: str
     bucket: str
@@ -56,7 +56,7 @@ def documents_event(
 ) -> EventType[IndexDocument]:
     """The event `documents/aws.index`.
 
-    `look_up` gives what to add to the data of a document, `scope` says which documents a user may
+    `look_up` returns what to add to the data of a document. `scope` says which documents a user may
     name.
     """
     missing = [

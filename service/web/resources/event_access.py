@@ -1,4 +1,4 @@
-"""Whose event it is: the row that a request names, if its user may see it."""
+"""Finds the event that a request names, if its user may see it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _log = structlog.get_logger(__name__)
 class EventAccess:
     """Finds events for their owners and for operators.
 
-    `user_of` gives the user of a request, or raises SessionRequiredError or CrossSiteRequestError.
+    `user_of` returns the user of a request, or raises SessionRequiredError or
+    CrossSiteRequestError.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class EventAccess:
         self._is_operator = is_operator
 
     async def visible(self, request: web.Request) -> Row:
-        """The event that the path names. Raises NotFoundError, also for somebody else's event."""
+        """The event in the path. Raises NotFoundError, also for another user's event."""
         user = await self.user_of(request)
         row = await self._find(request)
         if row is None or not (self._owns(user, row) or self._is_operator(user)):
@@ -42,7 +43,7 @@ class EventAccess:
         return row
 
     async def own(self, request: web.Request) -> Row:
-        """The user's own event that the path names. Raises NotFoundError for any other."""
+        """The user's own event in the path. Raises NotFoundError for any other."""
         user = await self.user_of(request)
         row = await self._find(request)
         if row is None or not self._owns(user, row):

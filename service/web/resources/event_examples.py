@@ -1,4 +1,4 @@
-"""What the description of the event endpoints shares: parameters and examples."""
+"""Parameters and examples that the event endpoints share in the API's description."""
 
 from __future__ import annotations
 

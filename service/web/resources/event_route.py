@@ -1,8 +1,8 @@
-"""The intake of events over HTTP: every check in its order, then one durable append.
+"""The intake of events over HTTP: all checks in order, then one durable append.
 
-An `EventType` declares a route: its path, its body, its event name, its data. All of them share
-this handler, so that a new event type is one declaration. The invariant: the first check that
-fails answers, and nothing is stored unless all pass.
+An `EventType` declares a route: its path, body, event name and data. All share this handler, so a
+new event type is one declaration. The first check that fails gives the answer, and nothing is
+stored unless all pass.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 class EventType(Generic[Body]):
     """One kind of event that front ends may post.
 
-    `check` validates a decoded body (raising RefusedError), `data` makes the event's data from it
-    for a user, `require` raises when this type can't be taken at all (its configuration misses).
-    `required` names the fields that `check` requires, `example` is a good body.
+    `check` validates a decoded body and raises RefusedError. `data` makes the event's data from it
+    for a user. `require` raises when this type can't be accepted at all, for example without its
+    configuration. `required` names the fields that `check` requires. `example` is a valid body.
     """
 
     path: str
@@ -99,10 +99,10 @@ _ACCEPTED = Answer(
     Accepted,
     {"status": "ok", "eventId": _EXAMPLE_ID},
     headers=[
-        ResponseHeader("Location", "Where to see what becomes of the event."),
+        ResponseHeader("Location", "Where to follow the event."),
         ResponseHeader(
             "Idempotent-Replayed",
-            "Set where the Idempotency-Key was used before; no second event was made.",
+            "Set when the Idempotency-Key was used before: no second event was made.",
             {"const": "true"},
         ),
     ],
@@ -112,7 +112,7 @@ _ACCEPTED = Answer(
 class EventRoute(Generic[Body]):
     """The handler of one event type.
 
-    `user_of` gives the user of a state-changing request, or raises SessionRequiredError or
+    `user_of` returns the user of a state-changing request, or raises SessionRequiredError or
     CrossSiteRequestError.
     """
 
@@ -179,7 +179,7 @@ class EventRoute(Generic[Body]):
             raise InvalidJsonError from error
 
     def _explain(self, raw: bytes) -> None:
-        """Let the body's own check name a lone surrogate, which no JSON decoder here takes."""
+        """Let the body's check report a lone surrogate, which the JSON decoder refuses."""
         try:
             found = json.loads(raw, parse_constant=_refuse)
             json.dumps(found, ensure_ascii=False).encode()

@@ -1,8 +1,8 @@
-"""Alive, ready, and the metrics: what orchestrators and monitoring ask.
+"""Liveness, readiness and metrics, for orchestrators and monitoring.
 
-Ready means that posts can be accepted and are being delivered or retried: the store is writable,
-the background tasks run, the configuration is whole. An outage of Inngest is not unreadiness; it
-shows in the detail.
+Ready means that posts can be accepted and are delivered or retried: the store is writable, the
+background tasks run, the configuration is complete. An outage of Inngest does not make the service
+unready; `detail` shows it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Readiness(msgspec.Struct, frozen=True, gc=False):
 class Health:
     """The handlers of /healthz, /readyz and /metrics.
 
-    `faults` gives what makes the service unready, a sentence each; `detail` what is worth seeing;
-    `render_metrics` the exposition text with its content type.
+    `faults` returns a sentence for each reason why the service is unready, `detail` the state of
+    its parts, `render_metrics` the exposition text with its content type.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Health:
     async def readyz(self, request: web.Request) -> web.Response:
         """200 when ready, 503 with the faults when not.
 
-        Inngest's own words are for this machine only: they may quote what it was sent.
+        Only this machine gets Inngest's own words, because they may quote an event.
         """
         faults, detail = self._faults(), dict(self._detail())
         if not is_local(request):

@@ -1,4 +1,4 @@
-"""Signing in through the OpenID provider over HTTP: off to it, and back from it."""
+"""Sign-in through the OpenID provider: the redirect to it, and the return."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCATION = ResponseHeader("Location", "Where to go.")
 _RETURN_TO = Parameter("returnTo", "A path of this service to come back to.")
 _CALLBACK_PARAMETERS = (
     Parameter("code", "The provider's code."),
-    Parameter("state", "What the sign-in began with."),
+    Parameter("state", "The state of the sign-in."),
     Parameter("iss", "The provider."),
     Parameter("error", "Why the provider refuses."),
 )
@@ -26,8 +26,8 @@ _CALLBACK_PARAMETERS = (
 class OidcResource:
     """The handlers of the OpenID Connect sign-in.
 
-    The provider must know `<origin>/auth/callback`; the origin is what the browser sees, https
-    wherever `secure`.
+    Register `<origin>/auth/callback` at the provider. The origin is the browser's; with `secure` it
+    is https.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class OidcResource:
                 summary="Sign in at the identity provider",
                 access=Access.ANYBODY,
                 parameters=[_RETURN_TO],
-                answers={302: Answer("Off to the identity provider", headers=[_LOCATION])},
+                answers={302: Answer("Redirect to the identity provider", headers=[_LOCATION])},
                 errors=(ProviderUnavailableError,),
             ),
             Endpoint(
@@ -68,16 +68,16 @@ class OidcResource:
                 path=_CALLBACK,
                 name="finishSignIn",
                 tag="sign-in",
-                summary="Come back from the identity provider",
+                summary="The return from the identity provider",
                 access=Access.ANYBODY,
                 parameters=_CALLBACK_PARAMETERS,
-                answers={302: Answer("Signed in, back to `returnTo`", headers=[_LOCATION])},
+                answers={302: Answer("Signed in; redirect to `returnTo`", headers=[_LOCATION])},
                 errors=(SignInFailedError, ProviderUnavailableError),
             ),
         ]
 
     async def login(self, request: web.Request) -> web.Response:
-        """Send the browser to the provider; `returnTo` is a path of ours to come back to."""
+        """Redirect the browser to the provider. `returnTo` is a path of this service."""
         redirect_uri = f"{self._origin(request)}{_CALLBACK}"
         attempt = begin_attempt(redirect_uri, request.query.get("returnTo", "/"))
         answer = _redirect(await while_connected(request, self._oidc.begin(attempt)))
@@ -85,10 +85,10 @@ class OidcResource:
         return answer
 
     async def callback(self, request: web.Request) -> web.Response:
-        """Finish what this browser began, in a new session, and send it where it wanted."""
+        """Finish this browser's sign-in with a new session and redirect it to `returnTo`."""
         attempt = self._cookie.load(request)
         if attempt is None:
-            raise SignInFailedError("This sign-in was not begun in this browser. Start again.")
+            raise SignInFailedError("This sign-in was not started in this browser. Start again.")
         user = await while_connected(request, self._oidc.finish(attempt, request.query))
         await self._sessions.sign_in(request, user)
         answer = _redirect(attempt.return_to)

@@ -1,4 +1,4 @@
-"""Signing out over HTTP, and who is signed in."""
+"""Sign-out over HTTP, and the signed-in user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SessionUser(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A signed-in user as browsers see it."""
+    """A signed-in user, as browsers see it."""
 
     id: str
     email: str | None
@@ -37,13 +37,13 @@ class SessionUser(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class SessionAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Who is signed in; `user` is null for nobody."""
+    """The signed-in user; `user` is null without a session."""
 
     user: SessionUser | None
 
 
 class SignIn:
-    """The handlers of sign-out and of who is signed in."""
+    """The handlers of sign-out and of the signed-in user."""
 
     def __init__(self, sessions: Sessions, cross_site: CrossSite) -> None:
         self._sessions = sessions
@@ -83,21 +83,21 @@ class SignIn:
         ]
 
     async def logout(self, request: web.Request) -> web.Response:
-        """Sign out: every session cookie that the request brought is removed.
+        """Sign out: remove every session cookie of the request.
 
-        With `everywhere=1` the user's other sessions of this service end too.
+        `everywhere=1` also ends the user's other sessions of this service.
         """
         self._cross_site.check(request)
         await self._sessions.sign_out(request, everywhere=request.query.get("everywhere") == "1")
         return session_answer(None)
 
     async def session(self, request: web.Request) -> web.Response:
-        """Who am I."""
+        """The signed-in user."""
         return session_answer(await self._sessions.user(request))
 
 
 def session_answer(user: User | None) -> web.Response:
-    """The answer that tells who is signed in."""
+    """The answer with the signed-in user."""
     known = None
     if user is not None:
         known = SessionUser(

@@ -1,8 +1,8 @@
-"""POST /api/uploads: a signed form with which a browser uploads a document straight to S3.
+"""POST /api/uploads: a signed form that a browser posts straight to S3.
 
-The bytes never pass through the service. Each user's keys start with a prefix of their own, made
-from the user's id, so that no upload overwrites another user's document; the answer's
-`documentName` is what POST /api/route takes.
+The bytes never pass through the service. Each user's keys start with a prefix made from the user,
+so that no upload overwrites another user's document. POST /api/route takes the `documentName` of
+the answer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, read_json
 from service.web.openapi.endpoint import Answer, Body, Endpoint
 
-MAX_UPLOAD_BYTES = 5 * 1024**3  # what S3 takes in a single POST
+MAX_UPLOAD_BYTES = 5 * 1024**3  # the limit of S3 for a single POST
 _MAX_TYPE_CHARS = 255
-# S3 puts the uploaded file's own name in its place, in any field of a form.
+# S3 replaces it by the uploaded file's own name, in every field of a form.
 _TEMPLATE = "${filename}"
 _RESTRICTED = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
@@ -74,7 +74,7 @@ class UploadBody(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class UploadForm(msgspec.Struct, frozen=True, gc=False):
-    """Where and what to POST, the file last, as the field `file`."""
+    """Where and what to POST. The file is the last field, `file`."""
 
     method: Literal["POST"]
     url: str
@@ -82,7 +82,7 @@ class UploadForm(msgspec.Struct, frozen=True, gc=False):
 
 
 class UploadAnswer(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The signed form and the name under which the document will be known."""
+    """The signed form and the name of the document."""
 
     status: Literal["ok"]
     document_name: str
@@ -104,8 +104,8 @@ _ERRORS = (
 class Uploads:
     """The handler under /api/uploads.
 
-    `storage` gives the open bucket or raises StorageNotConfiguredError; `user_of` gives the user
-    of a request that may change something, or raises the refusal.
+    `storage` returns the open bucket or raises StorageNotConfiguredError. `user_of` returns the
+    user of a state-changing request, or raises the refusal.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class Uploads:
 
 
 def upload_key(owner: str, document_name: object) -> str:
-    """The key for a document of `owner`; a documentName itself.
+    """The key for a document of `owner`, which is a documentName.
 
     Raises DocumentNameRequiredError, DocumentNameInvalidError.
     """
     name = check_document_name(document_name)
     if _TEMPLATE in name:
-        raise DocumentNameInvalidError("documentName holds ${filename}, which S3 would replace")
+        raise DocumentNameInvalidError("documentName contains ${filename}, which S3 would replace")
     key = upload_prefix(owner) + name
     if len(key.encode()) > MAX_NAME_BYTES:
         raise DocumentNameInvalidError("documentName is too long for an upload")

@@ -14,10 +14,10 @@ _UNAVAILABLE = 503
 
 @contextlib.asynccontextmanager
 async def serve_worker_health(status: WorkerStatus, host: str, port: int) -> AsyncIterator[int]:
-    """Answer at `host` and `port` inside the block; yields the port, which 0 leaves to the system.
+    """Answer at `host` and `port` in this context; yields the port. Port 0 picks a free one.
 
-    /healthz says that the process lives. /readyz is 200 while the worker is connected to Inngest,
-    else 503 with the reason. Raises OSError when the address can't be listened on.
+    /healthz says that the process is alive. /readyz is 200 while the worker is connected to
+    Inngest, else 503 with the reason. Raises OSError when the address can't be listened on.
     """
 
     async def healthz(_: web.Request) -> web.Response:
