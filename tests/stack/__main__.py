@@ -15,12 +15,13 @@ import time
 from tests.stack.command import StackError, say
 from tests.stack.engine import engine
 from tests.stack.image_trial import build_image, look_into_image
-from tests.stack.images import PYTHON, make_python, make_stand_ins, registry_answers
+from tests.stack.images import PYTHON, make_python, make_stand_ins, official_python
 from tests.stack.journey_trial import follow_a_document
 from tests.stack.metrics_trial import look_at_prometheus
 from tests.stack.replica_trial import trouble_replicas
 from tests.stack.stack import EVERY_PROFILE, stack
 from tests.stack.stop_trial import stop_and_start
+from tests.stack.systemd_trial import run_by_systemd
 from tests.stack.table import Table
 from tests.stack.trouble_trial import trouble_each_part
 
@@ -43,12 +44,13 @@ def main() -> int:
 
 def try_all(table: Table) -> None:
     """The trials, on one stack."""
-    real = registry_answers()
+    real = official_python()
     table.add("images", "from the registry" if real else "stand-ins: no registry answers")
     if not real:
         make_python()
-    build_image(table, base=None if real else PYTHON)
+    build_image(table, base=real or PYTHON)
     look_into_image(table)
+    run_by_systemd(table, real or PYTHON)
     images = {} if real else make_stand_ins()
     with stack(images) as running:
         began = time.monotonic()

@@ -6,7 +6,7 @@ import json
 import time
 
 from tests.stack.command import StackError, run
-from tests.stack.images import PYTHON, ROOT
+from tests.stack.images import ROOT
 from tests.stack.table import Table
 
 IMAGE = "inngest-outbox:local"
@@ -17,9 +17,9 @@ START_SECONDS = 30
 NAMED_VOLUME = "outbox-stack-named:/var/lib/outbox"
 
 
-def build_image(table: Table, *, base: str | None) -> None:
-    """Build on `base` (None: the Dockerfile's own) and look at the outcome."""
-    chosen = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
+def build_image(table: Table, *, base: str) -> None:
+    """Build on the Python image `base` and look at the outcome."""
+    chosen = ["--build-arg", f"PYTHON_IMAGE={base}"]
     began = time.monotonic()
     built = run("docker", "build", "--progress", "plain", *chosen, "--tag", IMAGE, str(ROOT))
     seconds = time.monotonic() - began
@@ -31,7 +31,7 @@ def build_image(table: Table, *, base: str | None) -> None:
         good=not warnings,
     )
     whole = _inspect(IMAGE)["Size"] / 1e6
-    added = whole - _inspect(base or PYTHON)["Size"] / 1e6
+    added = whole - _inspect(base)["Size"] / 1e6
     table.add(
         "image: size",
         f"{whole:.0f} MB, of them {added:.0f} MB above the Python image",

@@ -29,18 +29,19 @@ LIBRARIES = (
 )
 
 
-def registry_answers() -> bool:
-    """Whether the Dockerfile's own base image can be had."""
+def official_python() -> str | None:
+    """The Dockerfile's own base image where it can be had, else None."""
     if os.environ.get("STACK_IMAGES") == "stand-ins":
-        return False
+        return None
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     found = re.search(r"^ARG PYTHON_IMAGE=(\S+)", dockerfile, re.MULTILINE)
     if found is None:
         raise StackError("the Dockerfile names no PYTHON_IMAGE")
     try:
-        return run("docker", "pull", "--quiet", found[1], check=False, timeout=120).returncode == 0
+        pulled = run("docker", "pull", "--quiet", found[1], check=False, timeout=120)
     except subprocess.TimeoutExpired:
-        return False
+        return None
+    return found[1] if pulled.returncode == 0 else None
 
 
 def make_python() -> None:

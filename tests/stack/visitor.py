@@ -64,7 +64,8 @@ class Visitor:
         async with self.http.post("/api/route", json=body, headers=headers) as answer:
             if answer.status == 200:
                 return str((await answer.json())["eventId"])
-            raise StackError(str(answer.status))
+            code = (await answer.json())["code"] if answer.content_type.endswith("json") else ""
+            raise StackError(f"{answer.status} {code}".strip())
 
     async def event(self, event_id: str) -> dict[str, object]:
         """One's own event, as the API shows it."""

@@ -1,0 +1,72 @@
+"""The systemd unit on a machine of its own: start, watchdog, stop, a faulty configuration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.stack.command import StackError, run
+from tests.stack.images import ROOT
+from tests.stack.table import Table
+
+MACHINE = "outbox-stack-machine"
+UNIT = "inngest-outbox"
+LIMIT_SECONDS = 90
+WATCHDOG = (
+    f"mkdir -p /run/systemd/system/{UNIT}.service.d;"
+    f"printf '[Service]\\nWatchdogSec=5\\n' >/run/systemd/system/{UNIT}.service.d/soon.conf;"
+    f"systemctl daemon-reload; systemctl restart {UNIT}"
+)
+FAULTY = f"sed -i /SESSION_SECRET/d /etc/inngest-outbox/environment; systemctl restart {UNIT}"
+
+
+def run_by_systemd(table: Table, base: str) -> None:
+    """Boot a container of `base` with systemd and try the unit in it."""
+    dockerfile = str(Path(__file__).parent / "machine" / "Dockerfile")
+    chosen = ("--file", dockerfile, "--build-arg", f"BASE={base}", "--tag", MACHINE)
+    run("docker", "build", "--quiet", *chosen, str(ROOT / "deploy" / "systemd"))
+    options = ("--privileged", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/tmp")
+    run("docker", "run", "--detach", "--name", MACHINE, *options, MACHINE)
+    try:
+        _try_unit(table)
+    finally:
+        run("docker", "rm", "--force", "--volumes", MACHINE)
+
+
+def _try_unit(table: Table) -> None:
+    found = _once({"ActiveState": "active"})
+    table.add("systemd: started", found["StatusText"], good="Listening" in found["StatusText"])
+    _inside("sh", "-c", WATCHDOG)
+    before = _once({"ActiveState": "active"})
+    began = time.monotonic()
+    _inside("systemctl", "kill", "--signal=STOP", "--kill-whom=main", UNIT)
+    _once({"ActiveState": "active"}, other_pid=before["MainPID"])
+    seconds = time.monotonic() - began
+    table.add("systemd: frozen, with a watchdog of 5 s", f"replaced after {seconds:.1f} s")
+    _inside("systemctl", "stop", UNIT)
+    found = _once({"ActiveState": "inactive"})
+    stopped = f"{found['Result']}, exit {found['ExecMainStatus']}"
+    table.add("systemd: stopped", stopped, good=stopped == "success, exit 0")
+    _inside("sh", "-c", f"{FAULTY} || true")
+    found = _once({"ActiveState": "failed"})
+    ended = f"failed, exit {found['ExecMainStatus']}, {found['NRestarts']} restarts"
+    table.add("systemd: no session secret", ended, good=ended == "failed, exit 2, 0 restarts")
+
+
+def _once(wanted: Mapping[str, str], other_pid: str = "") -> dict[str, str]:
+    """The unit's properties once they are as wanted, with another process than `other_pid`."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        shown = run("docker", "exec", MACHINE, "systemctl", "show", UNIT, check=False).stdout
+        found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        if wanted.items() <= found.items() and found["MainPID"] != other_pid:
+            return found
+        if time.monotonic() > deadline:
+            log = _inside("journalctl", "--no-pager", "--lines=10", "--unit", UNIT)
+            raise StackError(f"the unit isn't {dict(wanted)}: {log}")
+        time.sleep(0.2)
+
+
+def _inside(*command: str) -> str:
+    return run("docker", "exec", MACHINE, *command).stdout
