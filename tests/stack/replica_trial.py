@@ -26,8 +26,7 @@ async def trouble_replicas(stack: Stack, table: Table) -> None:
         table.add("postgres: stopped and started", figure)
         accepted = killed.accepted + replaced.accepted + database.accepted
         await drained(stack, "replica")
-        states = [(await user.event(event_id))["state"] for event_id in accepted]
-        lost = len(accepted) - states.count("delivered")
+        lost = len(accepted) - (await user.states(accepted)).count("delivered")
         table.add("replicas: accepted, lost", f"{len(accepted)}, {lost}", good=lost == 0)
 
 

@@ -29,8 +29,7 @@ async def stop_and_start(stack: Stack, table: Table) -> None:
         await asyncio.to_thread(stack.compose, "down")
         await asyncio.to_thread(stack.up)
         await drained(stack)
-        states = [(await user.event(event_id))["state"] for event_id in events]
-    kept = states.count("delivered")
+        kept = (await user.states(events)).count("delivered")
     table.add("down and up: waiting, delivered then", f"{WAITING}, {kept}", good=kept == WAITING)
 
 

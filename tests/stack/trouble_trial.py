@@ -56,8 +56,7 @@ async def _account(stack: Stack, table: Table, user: Visitor, accepted: list[str
     began = time.monotonic()
     await drained(stack)
     seconds = time.monotonic() - began
-    states = [str((await user.event(event_id)).get("state")) for event_id in accepted]
-    lost = len(accepted) - states.count("delivered")
+    lost = len(accepted) - (await user.states(accepted)).count("delivered")
     table.add(
         "accepted over all of it, lost",
         f"{len(accepted)}, {lost}; drained {seconds:.1f} s after the end",
