@@ -81,7 +81,7 @@ async def open_outbox(
     path = settings.sqlite_path
     if path is None:
         async with open_postgres_outbox(
-            settings.outbox_url, **limits, recorder=recorder or NullRecorder()
+            settings.store_url, **limits, recorder=recorder or NullRecorder()
         ) as postgres:
             yield postgres
     else:

@@ -107,7 +107,7 @@ def demo_command(
 def migrate_command() -> None:
     """Bring the outbox's schema up to date."""
     with exit_on_fault():
-        applied = schema.migrate(load_settings().outbox_url)
+        applied = schema.migrate(load_settings().store_url)
         typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from service.config.outbox_url import url_in_schema
+
 if TYPE_CHECKING:
     from service.config.settings import Settings
 
@@ -34,6 +36,10 @@ def _store_faults(settings: Settings) -> Iterator[str]:
     sqlite = settings.sqlite_path is not None
     if not sqlite and _split_url(settings.outbox_url).scheme not in ("postgresql", "postgres"):
         yield "OUTBOX_URL: write sqlite:///path/to/file or postgresql://host/database"
+    try:
+        url_in_schema(settings.outbox_url, settings.outbox_schema)
+    except ValueError as error:
+        yield f"OUTBOX_SCHEMA: {error}"
     if settings.sqlite_path in ("", ":memory:"):
         yield "OUTBOX_URL: name a file after sqlite:///"
     if sqlite and settings.web_concurrency > 1:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from service.errors import OutboxNotFoundError
 
 SQLITE_PREFIX = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HIDDEN = "********"
 # What stands between the user's name and the last @, whatever it holds.
 _USER_PASSWORD = re.compile(r"(?<=:)(?!//)\S*(?=@)")
@@ -30,6 +32,26 @@ def sqlite_path(url: str) -> Path | None:
         "The outbox's address is sqlite:///path/to/file or postgresql://host/database "
         "(OUTBOX_URL or --url)."
     )
+
+
+def url_in_schema(url: str, schema: str | None) -> str:
+    """The address of an outbox whose tables are in `schema`; None leaves it to the database.
+
+    Raises ValueError for a name that would have to be quoted.
+
+    >>> url_in_schema("postgresql://db/app", "outbox")
+    'postgresql://db/app?options=-csearch_path%3Doutbox%2Cpg_temp'
+    >>> url_in_schema("sqlite:///data/outbox.db", "outbox")
+    'sqlite:///data/outbox.db'
+    """
+    if schema is None or not url.startswith(_POSTGRESQL):
+        return url
+    if not _SCHEMA.fullmatch(schema):
+        raise ValueError("a schema's name has lower-case letters, digits and underscores")
+    option = quote(f"-csearch_path={schema},pg_temp", safe="")
+    if option in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}options={option}"
 
 
 def redacted_url(url: str) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from service.config.faults import cross_faults
+from service.config.outbox_url import url_in_schema
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
@@ -29,6 +30,7 @@ class Settings(BaseModel):
     web_concurrency: int = Field(default=1, ge=1, le=64)
 
     outbox_url: str = "sqlite:///data/outbox.db"
+    outbox_schema: Text = None
     batch_events: int = Field(default=500, ge=1, le=5000, validation_alias="OUTBOX_BATCH_EVENTS")
     batch_bytes: ByteSize = Field(
         default=ByteSize(1024 * 1024), ge=1024, validation_alias="OUTBOX_BATCH_BYTES"
@@ -191,6 +193,11 @@ class Settings(BaseModel):
         """The variables without which no document can be handed over."""
         needed = {"AWS_S3_REGION": self.s3_region, "AWS_S3_BUCKET": self.s3_bucket}
         return [variable for variable, value in needed.items() if not value]
+
+    @property
+    def store_url(self) -> str:
+        """The address of the outbox, with the schema of its tables."""
+        return url_in_schema(self.outbox_url, self.outbox_schema)
 
     @property
     def sqlite_path(self) -> str | None:

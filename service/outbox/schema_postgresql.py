@@ -9,6 +9,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service.errors import OutboxUnavailableError
+
 CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
 
@@ -21,7 +23,8 @@ FROM pg_class WHERE oid = to_regclass('outbox_migrations')
 """
 # A schema of its own is made by its first migration.
 _SCHEMA = """
-SELECT trim(split_part(current_setting('search_path'), ',', 1), ' "') WHERE current_schema() IS NULL
+SELECT name FROM trim(split_part(current_setting('search_path'), ',', 1), ' "') AS name
+WHERE to_regnamespace(quote_ident(name)) IS NULL AND name <> '$user'
 """
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 _HAS_RECORD = "SELECT to_regclass('outbox_migrations') IS NOT NULL"
@@ -56,9 +59,17 @@ class PostgresSchema:
 
     def _connected(self) -> psycopg.Connection[Any]:
         options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **conninfo_to_dict(self._url)}
-        return psycopg.connect(
+        connection = psycopg.connect(
             make_conninfo("", **options), autocommit=True, prepare_threshold=None
         )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise OutboxUnavailableError(
+                f"The outbox's database has the encoding {encoding}. Make one with "
+                "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            )
+        return connection
 
 
 def _applied(connection: psycopg.Connection[Any]) -> set[str]:

@@ -25,7 +25,13 @@ from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.s3_server import running_s3
 
 REGION = "eu-west-1"
-NODE_PACKAGES = ("next-auth@4.24.15", "@auth/core@0.41.3", "oidc-provider@9.13.3")
+NODE_PACKAGES = (
+    "next-auth@4.24.15",
+    "@auth/core@0.41.3",
+    "oidc-provider@9.13.3",
+    "pg@8.23.1",
+    "drizzle-orm@0.45.4",
+)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -103,6 +104,27 @@ async def test_an_application_that_is_killed_right_after_its_commit_leaves_one_e
     assert await process.wait() == -signal.SIGKILL
     assert len((await claim(outbox)).entries) == 1
     assert await claims_nothing(outbox)
+
+
+async def test_a_node_application_appends_in_its_own_transaction_and_is_killed(
+    node_packages: Path, postgres: PostgresServer
+) -> None:
+    with postgres.database("application") as url:
+        async with PostgresStorage(url).open() as outbox:
+            process = await asyncio.create_subprocess_exec(
+                "node",
+                "append.mjs",
+                str(postgres.folder),
+                "application",
+                cwd=node_packages,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            said, _ = await process.communicate()
+            assert process.returncode == -signal.SIGKILL
+            batch = await claim(outbox)
+            assert [entry.event_id for entry in batch.entries] == [said.decode()]
+            assert json.loads(batch.payloads)["data"] == {"kept": True}
+            assert await claims_nothing(outbox)
 
 
 @pytest.mark.parametrize(

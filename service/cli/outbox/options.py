@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from service.config.outbox_url import url_in_schema
 from service.config.settings import Settings
 from service.config.values import parse_duration
 from service.outbox.model import Filter, State
@@ -26,10 +27,21 @@ def duration(text: str) -> float:
     return seconds
 
 
+def in_schema(url: str) -> str:
+    """The address with the schema that OUTBOX_SCHEMA names. Raises typer.BadParameter."""
+    try:
+        return url_in_schema(url, os.environ.get("OUTBOX_SCHEMA") or None)
+    except ValueError as error:
+        raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
+
+
 Url = Annotated[
     str,
     typer.Option(
-        "--url", envvar="OUTBOX_URL", help="sqlite:///path/to/file or postgresql://host/database."
+        "--url",
+        envvar="OUTBOX_URL",
+        callback=in_schema,
+        help="sqlite:///path/to/file or postgresql://host/database.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

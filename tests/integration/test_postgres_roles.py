@@ -1,0 +1,101 @@
+"""An outbox in a schema of its own, run by a role that may do nothing but read and write rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.outbox.main import app
+from service.config.outbox_url import url_in_schema
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Dead, Filter, Settlement
+from service.outbox.schema import migrate, pending
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import PostgresStorage, append_all, claim
+
+ROLES = Path(__file__).parents[2] / "deploy/postgresql/roles.sql"
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """A database with both roles, as a superuser sees it."""
+    with postgres.database("roles") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for _ in range(2):
+                connection.execute(ROLES.read_bytes())
+        yield url
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute("DROP ROLE outbox_owner; DROP ROLE outbox_runner")
+
+
+def as_role(url: str, role: str) -> str:
+    return url.replace("outbox@", f"{role}@")
+
+
+async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database: str) -> None:
+    migrate(as_role(database, "outbox_owner"))
+    runner = as_role(database, "outbox_runner")
+    async with PostgresStorage(runner).open() as outbox:
+        await append_all(outbox, 3)
+        batch = await claim(outbox)
+        one, two, three = (entry.seq for entry in batch.entries)
+        dead = [Dead(two, 1, "rejected", "")]
+        await outbox.queue.settle(Settlement(batch.claim, delivered=[one], sent=[three], dead=dead))
+        await outbox.confirmations.confirm([three])
+        await outbox.repairs.replay(Filter(), actor="ada")
+        await outbox.repairs.discard(Filter(), actor="ada")
+        await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
+        await outbox.repairs.set_paused(paused=True, actor="ada")
+        await outbox.settings.save_scope("user", "u-1", {})
+        assert (await outbox.inspector.stats()).database_bytes
+    with psycopg.connect(runner, autocommit=True) as connection:
+        for statement in ("DROP TABLE outbox", "TRUNCATE outbox_ready", "CREATE TABLE mine ()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+async def test_a_schema_of_its_own_is_made_by_the_first_migration(
+    postgres: PostgresServer,
+) -> None:
+    with postgres.database("schema") as plain:
+        url = url_in_schema(plain, "queue")
+        migrate(url)
+        assert not pending(url)
+        assert pending(plain)
+        async with PostgresStorage(url).open() as outbox:
+            await append_all(outbox, 1)
+            with psycopg.connect(plain, autocommit=True) as connection:
+                tables = connection.execute(
+                    "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'outbox%'"
+                ).fetchall()
+                assert tables == [("queue",)]
+                connection.execute("SELECT queue.append('n', '{}')")
+            assert (await outbox.inspector.stats()).pending == 2
+        said = await asyncio.to_thread(
+            CliRunner().invoke,
+            app,
+            ["stats", "--json", "--url", plain],
+            env={"OUTBOX_SCHEMA": "queue"},
+        )
+        assert msgspec.json.decode(said.stdout)["pending"] == 2
+
+
+def test_a_database_of_another_encoding_is_refused_in_plain_words(
+    postgres: PostgresServer,
+) -> None:
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(
+            "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0 "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+        try:
+            with pytest.raises(OutboxUnavailableError, match="encoding SQL_ASCII"):
+                migrate(postgres.url("ascii"))
+        finally:
+            connection.execute("DROP DATABASE ascii")
