@@ -20,11 +20,10 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.session_revision import Scopes, SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
+from service.identity.user import SHARED_ISSUER
 from service.web.proxies import Proxies
 from service.web.resources.oidc import OidcResource
 
-DEV_ISSUER = "dev"
-SHARED_ISSUER = "shared"
 _SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
 
 
@@ -46,13 +45,6 @@ def make_sessions(settings: Settings, secrets: list[str], scopes: Scopes) -> Ses
 def user_issuer(settings: Settings, issuer: str) -> str:
     """Whose ids the users of `issuer` have: its own, or those that all share."""
     return SHARED_ISSUER if settings.user_ids_shared else issuer
-
-
-def own_issuers(settings: Settings) -> list[str]:
-    """The issuers of the users who may have a session cookie of this service."""
-    issuers = [settings.oidc_issuer] if settings.oidc_issuer else []
-    issuers += [] if settings.production else [DEV_ISSUER]
-    return list(dict.fromkeys(user_issuer(settings, one.rstrip("/")) for one in issuers))
 
 
 def oidc_resource(

@@ -21,7 +21,9 @@ from service.errors import (
     OutboxUnavailableError,
     SchemaTooNewError,
 )
-from service.operations.control_client import control_client
+from service.identity.session_revision import SessionRevisions
+from service.operations.control_client import ControlClient, control_client
+from service.operations.sign_outs import SessionSignOuts, SignOuts
 from service.outbox import schema
 from service.outbox.ports import Inspector, Repairs
 from service.outbox.postgres.store import open_postgres_operations
@@ -29,7 +31,7 @@ from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.lock import writer_of
-from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.wal import WriteAheadLog
 
 _TABLES = """
@@ -64,7 +66,24 @@ async def open_repairs(url: str) -> AsyncIterator[Repairs]:
             yield operations.repairs
         return
     async with _writer(path) as changes:
-        yield changes
+        yield changes if isinstance(changes, ControlClient) else changes.repairs
+
+
+@contextlib.asynccontextmanager
+async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
+    """What ends the sessions of users of the service on the outbox at `url`. Raises OutboxError."""
+    async with open_inspector(url):
+        pass
+    path = sqlite_path(url)
+    if path is None:
+        async with open_postgres_operations(url) as operations:
+            yield SessionSignOuts(SessionRevisions(operations.settings))
+        return
+    async with _writer(path) as changes:
+        if isinstance(changes, ControlClient):
+            yield changes
+        else:
+            yield SessionSignOuts(SessionRevisions(changes.settings))
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:
@@ -101,14 +120,14 @@ async def service_faults(url: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _writer(path: Path) -> AsyncIterator[Repairs]:
+async def _writer(path: Path) -> AsyncIterator[ControlClient | SqliteOutbox]:
     """Through the process that holds the file, else as that process."""
     holder = writer_of(path)
     if holder is None:
         async with open_sqlite_outbox(
             path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
         ) as outbox:
-            yield outbox.repairs
+            yield outbox
         return
     socket = holder.get("socket")
     if not isinstance(socket, str):

@@ -11,9 +11,11 @@ import structlog
 
 from service.app_settings.app_settings import Scopes
 from service.config.settings import Settings
+from service.identity.session_revision import SessionRevisions
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
 from service.operations.control_server import control_address, serve_control_socket
+from service.operations.sign_outs import SessionSignOuts
 from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -111,7 +113,8 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             )
             if address:
                 actions = OperatorActions(outbox.repairs, recorder)
-                control = serve_control_socket(address, actions, lambda: _faults(outbox))
+                sign_outs = SessionSignOuts(SessionRevisions(outbox.settings))
+                control = serve_control_socket(address, actions, lambda: _faults(outbox), sign_outs)
                 await stack.enter_async_context(control)
             yield outbox
 

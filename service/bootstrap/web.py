@@ -10,7 +10,6 @@ from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings
 from service.bootstrap.identity import (
-    DEV_ISSUER,
     make_sessions,
     oidc_resource,
     plain,
@@ -26,6 +25,7 @@ from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
 from service.identity.operators import Operators
+from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
 from service.operations.actions import OperatorActions
 from service.operations.sampler import Sampler

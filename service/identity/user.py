@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+# Whose ids the development sign-in gives, and whose the ids are that all sign-ins share.
+DEV_ISSUER = "dev"
+SHARED_ISSUER = "shared"
 _MAX_ID_CHARS = 255
 _MAX_TEXT_CHARS = 1024
 

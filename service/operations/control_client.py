@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import aiohttp
@@ -50,6 +50,10 @@ class ControlClient:
     async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
         return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
+
+    async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:
+        """End all sessions of these owners; returns how many owners that were."""
+        return await self._do("sign-out", Command(actor=actor, owners=tuple(owners)), int)
 
     async def faults(self) -> list[str]:
         """Why the service can't store events; empty when it can."""

@@ -19,10 +19,11 @@ import structlog
 from aiohttp import web
 
 from service.errors import ServiceError
+from service.operations.sign_outs import SignOuts
 from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 
-ACTIONS = ("replay", "discard", "purge", "pause", "faults")
+ACTIONS = ("replay", "discard", "purge", "pause", "sign-out", "faults")
 _MAX_PATH_BYTES = 100
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
@@ -37,6 +38,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     wanted: Filter | None = None
     older_than_seconds: float | None = None
     paused: bool | None = None
+    owners: tuple[str, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -66,11 +68,14 @@ def control_address() -> Iterator[str | None]:
 
 @contextlib.asynccontextmanager
 async def serve_control_socket(
-    path: str, repairs: Repairs, faults: Callable[[], list[str]]
+    path: str,
+    repairs: Repairs,
+    faults: Callable[[], list[str]],
+    sign_outs: SignOuts | None = None,
 ) -> AsyncIterator[None]:
     """Take commands at `path` in this context. `faults` says why events can't be stored."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
-    control = _Control(repairs, faults)
+    control = _Control(repairs, faults, sign_outs)
     for action in ACTIONS:
         app.router.add_post(f"/{action}", control.handler(action))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -84,9 +89,12 @@ async def serve_control_socket(
 
 
 class _Control:
-    def __init__(self, repairs: Repairs, faults: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, repairs: Repairs, faults: Callable[[], list[str]], sign_outs: SignOuts | None
+    ) -> None:
         self._repairs = repairs
         self._faults = faults
+        self._sign_outs = sign_outs
         self._decode = msgspec.json.Decoder(Command).decode
 
     def handler(self, action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -108,6 +116,8 @@ class _Control:
         actor = command.actor
         if action == "faults":
             return self._faults()
+        if action == "sign-out" and self._sign_outs is not None:
+            return await self._sign_outs.sign_out(command.owners, actor=actor)
         if action == "pause" and command.paused is not None:
             return await self._repairs.set_paused(paused=command.paused, actor=actor)
         if action == "purge" and command.older_than_seconds is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.identity.session_revision import SessionRevisions
 from tests.support.storage import Outbox, Storage, eventually
 
 
@@ -14,6 +15,16 @@ async def test_a_scope_is_loaded_as_it_was_saved(outbox: Outbox) -> None:
     await outbox.settings.save_scope("user", "u-1", {})
     assert await outbox.settings.load_scope("user", "u-1") == {}
     assert await outbox.settings.load_scope("organization", "u-1") == {"other": True}
+
+
+async def test_a_users_session_revision_is_a_scope_of_its_own(outbox: Outbox) -> None:
+    await outbox.settings.save_scope("user", "dev u-1", {"a": 1})
+    revisions = SessionRevisions(outbox.settings)
+    assert await revisions.current("dev u-1") == ""
+    await revisions.end_all("dev u-1")
+    ended = await SessionRevisions(outbox.settings).current("dev u-1")
+    assert ended != ""
+    assert await outbox.settings.load_scope("user", "dev u-1") == {"a": 1}
 
 
 async def test_saving_a_scope_raises_the_revision(outbox: Outbox) -> None:

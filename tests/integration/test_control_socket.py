@@ -25,7 +25,7 @@ async def test_a_command_waits_for_a_service_that_is_just_starting(tmp_path: Pat
             command = asyncio.create_task(paused())
             await asyncio.sleep(0)
             assert not command.done()
-            async with serve_control_socket(address, outbox, list):
+            async with serve_control_socket(address, outbox.repairs, list):
                 assert await command == "ada"
 
 

@@ -24,6 +24,7 @@ from service.cli.outbox.purge import purge
 from service.cli.outbox.replay import replay
 from service.cli.outbox.resume import resume
 from service.cli.outbox.show import show
+from service.cli.outbox.sign_out import sign_out
 from service.cli.outbox.stats import stats
 from service.cli.outbox.verify import verify_command
 from service.cli.outbox.watch import watch
@@ -70,6 +71,7 @@ app.command("discard")(discard)
 app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("resume")(resume)
+app.command("sign-out")(sign_out)
 app.command("backup")(backup)
 app.command("move")(move)
 

@@ -1,0 +1,53 @@
+"""`outbox sign-out`: an operator ends a user's sessions, whether the service runs or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import environment, running
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.plain_browser import Browser
+
+
+async def who(browser: Browser) -> str | None:
+    user = (await browser.ask("GET", "/auth/session"))[1]["user"]
+    return user and user["id"]
+
+
+async def test_a_running_service_ends_the_sessions_at_once(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    path = tmp_path / "outbox.db"
+    settings = environment(f"sqlite:///{path}", inngest_api.url)
+    async with running("serve", environment=settings) as service:
+        ada, bob = Browser(service.url), Browser(service.url)
+        await ada.sign_in("ada")
+        await bob.sign_in("bob")
+        code, out, _ = await outbox_command(path, "sign-out", "ada", "--actor", "kim")
+        assert (code, "Ended the sessions of ada" in out) == (0, True)
+        assert (await who(ada), await who(bob)) == (None, "bob")
+        await ada.sign_in("ada")
+        assert await who(ada) == "ada"
+        assert await outbox_json(path, "sign-out", "ada", "--issuer", "https://issuer.example") == {
+            "user": "ada",
+            "issuers": ["https://issuer.example"],
+        }
+        assert await who(ada) == "ada"
+        await ada.http.close()
+        await bob.http.close()
+
+
+async def test_sessions_that_were_ended_without_a_service_stay_ended(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    path = tmp_path / "outbox.db"
+    settings = environment(f"sqlite:///{path}", inngest_api.url)
+    async with running("serve", environment=settings) as service:
+        browser = Browser(service.url)
+        await browser.sign_in("ada")
+    assert (await outbox_command(path, "sign-out", "ada"))[0] == 0
+    async with running("serve", environment=settings) as service:
+        browser.url = service.url
+        assert await who(browser) is None
+    await browser.http.close()
