@@ -9,7 +9,8 @@ import aiohttp
 
 from service.bootstrap.http import make_http
 from service.bootstrap.identity import plain
-from service.bootstrap.inngest import make_client, make_inngest_events
+from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode

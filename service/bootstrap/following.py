@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from service.bootstrap.inngest import make_inngest_events
+from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.config.settings import Settings
 from service.supervisor import Supervisor

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import logging
 
-import aiohttp
 import inngest
 
-from service.config.destination import confirmation_mode
 from service.config.settings import Settings
-from service.relay.inngest_events import InngestEvents
 
 APP_ID = "documents"
 _DEV_EVENT_KEY = "NO_EVENT_KEY_SET"  # what the SDK itself sends where none is needed
@@ -39,21 +36,4 @@ def make_client(settings: Settings) -> inngest.Inngest:
         env=settings.inngest_env,
         is_production=not settings.inngest_dev_mode,
         logger=logging.getLogger("inngest"),
-    )
-
-
-def make_inngest_events(
-    settings: Settings, http: aiohttp.ClientSession, *, timeout_seconds: float
-) -> InngestEvents | None:
-    """Inngest's REST API, None where it can't be asked: it wants a signing key or a dev server."""
-    if not confirmation_mode(settings).can_ask:
-        return None
-    client = make_client(settings)
-    key = settings.inngest_signing_key
-    return InngestEvents(
-        http,
-        origin=client.api_origin,
-        signing_key=key.get_secret_value() if key and client.is_production else None,
-        environment=client.env,
-        timeout_seconds=timeout_seconds,
     )

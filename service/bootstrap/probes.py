@@ -9,15 +9,20 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from service.bootstrap.http import make_http
 from service.bootstrap.identity import plain
 from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_events import make_inngest_events
+from service.config.destination import confirmation_mode
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
+from service.errors import InngestApiError
 from service.relay.inngest import InngestSender
 
 _OK = 200
 _KEY_REFUSED = (401, 403, 404)
 _PROBE_SECONDS = 5.0
+_LAST_ULID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,20 @@ async def probe_inngest(settings: Settings) -> Probe:
         return Probe(ok=False, words=f"{origin} refuses the event key (HTTP {answer.status})")
     said = f"HTTP {answer.status}" if answer.status else answer.words
     return Probe(ok=False, words=f"{origin} does not answer as Inngest does ({said})")
+
+
+async def probe_confirmation(settings: Settings) -> Probe:
+    """Whether Inngest says which events it holds, where delivery waits for that. Takes 5 s."""
+    mode = confirmation_mode(settings)
+    async with make_http(limit=1) as http:
+        events = make_inngest_events(settings, http, timeout_seconds=_PROBE_SECONDS)
+        if events is None:
+            return Probe(ok=None, words=str(mode))
+        try:
+            await events.page(_LAST_ULID, 1)
+        except InngestApiError as error:
+            return Probe(ok=False if mode.on else None, words=f"{mode}; {error}")
+    return Probe(ok=True, words=f"{mode}; Inngest says which events it holds")
 
 
 async def probe_storage(settings: Settings) -> Probe:

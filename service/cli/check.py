@@ -8,7 +8,7 @@ import sqlite3
 import typer
 from pydantic import ByteSize, SecretStr
 
-from service.bootstrap.probes import Probe, probe_inngest, probe_storage
+from service.bootstrap.probes import Probe, probe_confirmation, probe_inngest, probe_storage
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
@@ -26,8 +26,9 @@ def check(settings: Settings, *, show: bool) -> int:
     if show:
         for variable, field in settings.variables().items():
             typer.echo(f"{variable}={shown(field, getattr(settings, field))}")
-    inngest, storage = asyncio.run(_probe(settings))
+    inngest, confirmation, storage = asyncio.run(_probe(settings))
     typer.echo(f"inngest: {inngest.words}", err=True)
+    typer.echo(f"confirmation: {confirmation.words}", err=True)
     typer.echo(f"storage: {storage.words}", err=True)
     if settings.sqlite_path and has_wal_reset_bug(sqlite3.sqlite_version_info):
         typer.echo(
@@ -35,15 +36,17 @@ def check(settings: Settings, *, show: bool) -> int:
             "write (fixed in 3.51.3). The service is the only writer of its file.",
             err=True,
         )
-    return NEIGHBOUR_FAULT if False in (inngest.ok, storage.ok) else 0
+    return NEIGHBOUR_FAULT if False in (inngest.ok, confirmation.ok, storage.ok) else 0
 
 
-async def _probe(settings: Settings) -> tuple[Probe, Probe]:
-    inngest, storage = await asyncio.gather(probe_inngest(settings), probe_storage(settings))
+async def _probe(settings: Settings) -> tuple[Probe, Probe, Probe]:
+    inngest, confirmation, storage = await asyncio.gather(
+        probe_inngest(settings), probe_confirmation(settings), probe_storage(settings)
+    )
     if not inngest.ok and not settings.names_inngest:
         # Nothing is configured: the dev server at its usual address may be started later.
         inngest = Probe(ok=None, words=inngest.words)
-    return inngest, storage
+    return inngest, confirmation, storage
 
 
 def shown(field: str, value: object) -> str:

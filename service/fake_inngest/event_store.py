@@ -128,6 +128,11 @@ class EventStore:
         return self._count("SELECT count(*) FROM events")
 
     @property
+    def ids(self) -> set[str]:
+        """Every id that is held."""
+        return {one for (one,) in self._connection.execute("SELECT DISTINCT id FROM events")}
+
+    @property
     def id_count(self) -> int:
         """How many different ids are held."""
         return self._count("SELECT count(DISTINCT id) FROM events")

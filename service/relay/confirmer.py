@@ -140,8 +140,11 @@ class Confirmer:
             self._report.resent(reason, entries)
 
     async def _wait_for_sent(self) -> None:
-        """Until a row is sent here; other processes' rows are looked for after a while."""
-        self._sent.clear()
+        """Until a row is sent here; other processes' rows are looked for after a while.
+
+        A row that was sent during the last sweep ends the wait at once.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._policy.idle_seconds):
                 await self._sent.wait()
+        self._sent.clear()

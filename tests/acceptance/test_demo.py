@@ -23,7 +23,7 @@ async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
     out, err = await process.communicate()
     text = out.decode()
     assert (process.returncode, err) == (0, b""), text
-    counts = re.search(r"^accepted (\d+), delivered (\d+), lost 0$", text, re.MULTILINE)
+    counts = re.search(r"^accepted (\d+), held by Inngest (\d+), lost 0$", text, re.MULTILINE)
     assert counts
     assert counts.group(1) == counts.group(2) != "0"
     assert "\x1b" not in text
@@ -31,7 +31,7 @@ async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
         assert moment in text
 
 
-async def test_an_accepted_event_that_did_not_arrive_is_counted(tmp_path: Path) -> None:
+async def test_an_accepted_event_that_inngest_does_not_hold_is_counted(tmp_path: Path) -> None:
     api = FakeInngest()
     posts = DemoPosts([], lambda: "")
     posts.accepted = {"never-arrived"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.fake_inngest.faults import ScriptedAnswer
+from service.fake_inngest.server import FakeInngest, FakeOptions
 
 LEAN = """
 import sys
@@ -138,3 +139,21 @@ def test_a_faulty_settings_file_is_told_with_every_other_fault(run, tmp_path, co
     assert done.returncode == 2
     assert "configuration: PORT: " in done.stderr
     assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
+
+
+async def test_check_tells_whether_confirmations_can_be_had(run):
+    key = "signkey-test-00112233445566778899aabbccddeeff"
+    async with FakeInngest(options=FakeOptions(signing_key=key)) as api:
+        given = {"INNGEST_BASE_URL": api.url, "INNGEST_EVENT_KEY": "key", "INNGEST_DEV": "0"}
+        good, bad = [
+            await asyncio.to_thread(
+                run, "-m", "service", "check", **given, INNGEST_SIGNING_KEY=signing_key
+            )
+            for signing_key in (key, "signkey-test-ff")
+        ]
+    assert "confirmation: on (self-hosted Inngest); Inngest says which events it holds" in (
+        good.stderr
+    )
+    assert good.returncode == 0
+    assert "refuses INNGEST_SIGNING_KEY" in bad.stderr
+    assert bad.returncode == 1

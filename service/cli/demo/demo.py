@@ -1,8 +1,9 @@
 """`python -m service demo`: half a minute in which everything goes wrong and nothing is lost.
 
-A real service on an outbox of its own, with the fake Inngest: posts at a steady pace, Inngest
-is taken away and comes back, a poisoned event is found and replayed, the process is killed and
-started again. Ends with the count; 1 when an accepted event did not arrive.
+A real service on an outbox of its own, with a fake Inngest that answers at once and stores later:
+posts at a steady pace, Inngest is taken away, loses what it had not stored and comes back, a
+poisoned event is found and replayed, the process is killed and started again. Ends with the count
+of what Inngest holds; 1 when an accepted event is not among it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from service.cli.demo.posts import POISON, DemoPosts, demo_posts
 from service.cli.demo.service import DemoService, demo_service
 from service.errors import OutboxError
 from service.fake_inngest.faults import Poison
-from service.fake_inngest.server import FakeInngest
+from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.operations.rates import Movement, moved
 from service.operations.views import stats_view
 from service.outbox.model import Filter, State
@@ -30,6 +31,7 @@ from service.outbox.model import Filter, State
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 30.0
 ACTOR = "demo"
+_STORE_RATE = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,17 @@ class Pace:
 
     posts_per_second: float = 200.0
     calm_seconds: float = 4.0
+    hanging_seconds: float = 1.0
     outage_seconds: float = 7.0
     after_seconds: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How it ended: events answered with 200, those that arrived, those that did not."""
+    """How it ended: events answered with 200, those that Inngest holds, those that it does not."""
 
     accepted: int
-    delivered: int
+    held: int
     lost: int
 
 
@@ -65,12 +68,16 @@ class _Stage:
 async def demo(pace: Pace) -> int:
     """Play and print the count; the exit code."""
     with tempfile.TemporaryDirectory(prefix="outbox-demo-") as folder:
-        async with FakeInngest() as inngest, demo_service(Path(folder), inngest.url) as service:
+        options = FakeOptions(store_rate=_STORE_RATE)
+        async with (
+            FakeInngest(options=options) as inngest,
+            demo_service(Path(folder), inngest.url) as service,
+        ):
             with demo_picture() as picture:
                 async with demo_posts(lambda: service.url) as posts:
                     count = await _play(_Stage(inngest, service, posts, picture), pace)
     sys.stdout.write(
-        f"\naccepted {count.accepted}, delivered {count.delivered}, lost {count.lost}\n"
+        f"\naccepted {count.accepted}, held by Inngest {count.held}, lost {count.lost}\n"
     )
     sys.stdout.flush()
     return 1 if count.lost or not count.accepted else 0
@@ -91,11 +98,16 @@ async def _acts(stage: _Stage, pace: Pace) -> None:
     tell = stage.picture.tell
     tell(f"Four users post {pace.posts_per_second:g} events per second; Inngest takes them.")
     await asyncio.sleep(pace.calm_seconds)
-    tell("Inngest goes away. Posts are answered as before, and kept.")
+    stage.inngest.storing.rate = 0.0
+    tell("Inngest still answers, but its store hangs.")
+    await asyncio.sleep(pace.hanging_seconds)
     await stage.inngest.close()
+    tell(f"Inngest goes away and loses {stage.inngest.storing.lost} events that it had answered.")
+    tell("Posts are answered as before, and kept.")
     await asyncio.sleep(pace.outage_seconds)
+    stage.inngest.storing.rate = _STORE_RATE
     await stage.inngest.start()
-    tell("Inngest is back. The delivery asks with one event, then the backlog drains.")
+    tell("Inngest is back. The backlog drains, and what Inngest lost goes again.")
     await asyncio.sleep(pace.after_seconds)
     await _poison(stage)
     tell("The service is killed (SIGKILL). Posts are not answered, and try again.")
@@ -149,7 +161,7 @@ async def _look(stage: _Stage) -> None:
             now = time.monotonic()
             stage.latest = moved(stage.latest, view, now - looked_at)
             looked_at = now
-            arrived = stage.inngest.ledger.stats.ids
+            arrived = stage.inngest.store.id_count
             stage.picture.show(stage.latest, len(stage.posts.accepted), arrived)
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -165,5 +177,5 @@ async def _eventually(stage: _Stage, reached: Callable[[Movement], bool]) -> boo
 
 
 def _missing(stage: _Stage) -> set[str]:
-    """The events that were answered with 200 and did not arrive."""
-    return stage.posts.accepted.difference(stage.inngest.ledger.ids)
+    """The events that were answered with 200 and are not held by Inngest."""
+    return stage.posts.accepted.difference(stage.inngest.store.ids)

@@ -49,7 +49,7 @@ class DemoPicture:
             self._line_at = now
             view = moving.view
             self._write(
-                f"{now - self._began:5.1f} s    accepted={accepted} at-inngest={arrived} "
+                f"{now - self._began:5.1f} s    accepted={accepted} held={arrived} "
                 f"waiting={moving.waiting} dead={view.dead} delivery={delivery_text(view)}"
             )
 
@@ -57,7 +57,7 @@ class DemoPicture:
         view = moving.view
         figures = Table.grid(padding=(0, 3))
         figures.add_row("accepted", f"{accepted:,}", Text(f"{moving.accepted_rate:,.0f}/s"))
-        figures.add_row("at Inngest", f"{arrived:,}", Text(f"{moving.delivered_rate:,.0f}/s"))
+        figures.add_row("held by Inngest", f"{arrived:,}", Text(f"{moving.delivered_rate:,.0f}/s"))
         figures.add_row("waiting", f"{moving.waiting:,}", Text(sparkline(self._waiting), "yellow"))
         figures.add_row("dead", Text(f"{view.dead}", "bold red" if view.dead else ""), "")
         figures.add_row("delivery", delivery_text(view), "")

@@ -82,6 +82,7 @@ class DemoService:
             "PORT": self._port,
             "OUTBOX_URL": self.outbox_url,
             "INNGEST_DEV": self._inngest_url,
+            "OUTBOX_CONFIRM": "on",
             "AWS_S3_REGION": "eu-west-1",
             "AWS_S3_BUCKET": "documents",
             "OUTBOX_SEND_TIMEOUT": "2s",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.http import make_http
-from service.bootstrap.inngest import make_inngest_events
+from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.operations import open_inspector, open_repairs
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name, duration
