@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from service.outbox.model import Retry, Settlement, State
-from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, ids
+import msgspec
+
+from service.outbox.model import Filter, Retry, Settlement, State
+from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
 
 
 async def test_a_waiting_claim_wakes_when_an_event_is_appended(outbox: Outbox) -> None:
@@ -37,6 +40,28 @@ async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> N
     [fresh] = await append_all(outbox, 1)
     assert ids(await claim(outbox)) == [fresh.id]
     assert await claims_nothing(outbox)
+
+
+async def test_an_event_that_is_held_is_claimed_when_its_time_comes(outbox: Outbox) -> None:
+    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 400)
+    await outbox.intake.append(held)
+    fresh = await append_all(outbox, 1)
+    assert ids(await claim(outbox)) == [fresh[0].id]
+    assert ids(await claim(outbox)) == [held.id]
+    assert time.time() * 1000 >= held.due_at_ms
+
+
+async def test_an_event_that_is_held_is_pending_and_can_be_taken_back(outbox: Outbox) -> None:
+    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 60_000)
+    await outbox.intake.append(held)
+    row = await outbox.intake.find(held.id)
+    assert row is not None
+    assert row.state is State.PENDING
+    assert row.due_in_seconds is not None
+    assert 0 < row.due_in_seconds <= 60
+    assert await outbox.repairs.discard(Filter(ids=(held.id,), never_sent=True), actor="ada") == [
+        held.id
+    ]
 
 
 async def test_waiting_claims_each_get_rows(outbox: Outbox) -> None:

@@ -276,6 +276,8 @@ export interface components {
         IndexDocument: {
             /** @description The document's key in the bucket, at most 1,024 bytes of UTF-8. */
             documentName: string;
+            /** @default null */
+            sendAt: number | null;
         };
         /**
          * UploadBody

@@ -29,10 +29,15 @@ _NAME_SCHEMA = {
 }
 
 
+_SEND_AT = "Hold the event until then: milliseconds since 1970. A time in the past holds nothing."
+_LAST_SEND_AT = 4_102_444_800_000  # 2100-01-01
+
+
 class IndexDocument(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Which document to index."""
 
     document_name: Annotated[Any, Meta(extra_json_schema=_NAME_SCHEMA)] = UNSET
+    send_at: Annotated[int, Meta(ge=0, le=_LAST_SEND_AT, description=_SEND_AT)] | None = None
 
 
 class DocumentData(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -92,5 +97,6 @@ def documents_event(
             StorageUnavailableError,
         ),
         required=("documentName",),
+        send_at=lambda body: body.send_at,
         example={"documentName": "reports/2026.pdf"},
     )

@@ -72,7 +72,8 @@ class EventType(Generic[Body]):
 
     `check` validates a decoded body and raises RefusedError. `data` makes the event's data from it
     for a user. `require` raises when this type can't be accepted at all, for example without its
-    configuration. `required` names the fields that `check` requires. `example` is a valid body.
+    configuration. `send_at` gives the time, in ms since 1970, before which the event is not sent.
+    `required` names the fields that `check` requires. `example` is a valid body.
     """
 
     path: str
@@ -84,6 +85,7 @@ class EventType(Generic[Body]):
     require: Callable[[], None] = lambda: None
     refusals: Sequence[type[RefusedError]] = ()
     required: Sequence[str] = ()
+    send_at: Callable[[Body], int | None] = lambda _: None
     example: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -158,6 +160,8 @@ class EventRoute(Generic[Body]):
         key = _idempotency_key(request, kind.name, body)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
+        if (send_at := kind.send_at(body)) and send_at > event.accepted_at_ms:
+            event = msgspec.structs.replace(event, due_at_ms=send_at)
         receipt = await self._intake.append(event, key=key)
         request[event_id_key] = receipt.event_id
         headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
