@@ -77,6 +77,18 @@ async def test_the_rewrites_of_a_next_front_end_lead_to_paths_of_the_service(
     assert ":3000" not in rewrites  # next dev listens there itself
 
 
+async def test_the_banner_of_the_first_page_is_what_the_service_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "guide" / "first-event.md").read_text(encoding="utf-8")
+    told = page.split("<!-- check: banner -->\n```\n")[1].split("```")[0].splitlines()
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "")
+    del settings["INNGEST_DEV"]
+    async with running("serve", "--fake-inngest", environment=settings) as service:
+        await service.said(r"^ *pages")
+    said = [re.sub(r"\d{4,}|sqlite:\S+/", "", line.rstrip()) for line in service.lines]
+    for line in told:
+        assert re.sub(r"\d{4,}|sqlite:\S+/", "", line.rstrip()) in said
+
+
 async def test_the_walk_from_upload_to_event_delivers_the_uploaded_document(
     inngest_api: EventApi, tmp_path: Path
 ) -> None:
