@@ -14,15 +14,17 @@ from service.outbox.postgres.pool import PostgresPool
 # How many positions one look may pass, live or dead: its cost is bounded.
 LOOK_WINDOW = 200_000
 
-# Makes the next mark unless one was made within the interval. The three steps
-# of a position, drawn, watched and safe, are in three statements because a statement's snapshot may
-# be older than the locks that it sees. A clock that was set back puts the marks of time back.
+# Makes the next mark unless one was made within the interval. The three steps of a position, drawn,
+# watched and safe, are in three statements because a statement's snapshot may be older than the
+# locks that it sees. A clock that was set back puts the marks of time back. A sequence that was
+# never called has not given the number that it shows.
 LOOK = f"""
 WITH mark AS MATERIALIZED (
     SELECT *, made_at > clock_timestamp() + interval '1 second' AS turned_back FROM outbox_mark
 ), drawn AS MATERIALIZED (
-    SELECT clock_timestamp() AS at, (SELECT last_value FROM outbox_seq_seq) AS seq,
-           (SELECT last_value FROM outbox_changes_no_seq) AS change
+    SELECT clock_timestamp() AS at,
+           (SELECT last_value - (NOT is_called)::integer FROM outbox_seq_seq) AS seq,
+           (SELECT last_value - (NOT is_called)::integer FROM outbox_changes_no_seq) AS change
     FROM mark
 ), due AS MATERIALIZED (
     SELECT mark.* FROM mark, drawn
