@@ -112,7 +112,9 @@ CREATE TABLE outbox_delivery (
     since_ms bigint NOT NULL DEFAULT 0,
     rate double precision NOT NULL DEFAULT 0,
     paused_by text,
-    revision bigint NOT NULL DEFAULT 0
+    revision bigint NOT NULL DEFAULT 0,
+    destination text NOT NULL DEFAULT '',
+    confirmation text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 INSERT INTO outbox_delivery DEFAULT VALUES;

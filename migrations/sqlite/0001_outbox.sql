@@ -116,7 +116,9 @@ CREATE TABLE outbox_delivery (
     since_ms      INTEGER NOT NULL DEFAULT 0,
     rate          REAL    NOT NULL DEFAULT 0,
     paused_by     TEXT,
-    revision      INTEGER NOT NULL DEFAULT 0
+    revision      INTEGER NOT NULL DEFAULT 0,
+    destination   TEXT    NOT NULL DEFAULT '',
+    confirmation  TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
 INSERT INTO outbox_delivery (single) VALUES (1);

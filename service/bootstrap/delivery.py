@@ -13,11 +13,12 @@ from service.bootstrap.inngest import make_client
 from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
-from service.config.destination import confirmation_mode
+from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
 from service.outbox.retention import run_retention
+from service.relay.breaker_sync import Announcement
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
@@ -56,6 +57,9 @@ async def run_relay(
             ids=confirmations.inngest_ids,
             unconfirmed=unconfirmed,
             horizon=_horizon(settings, http, confirmations),
+            announcement=Announcement(
+                destination(settings).value, str(confirmation_mode(settings))
+            ),
         )
         if unconfirmed:
             report = ConfirmationReport(recorder, relay.confirmed)

@@ -68,6 +68,8 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     delivery: DeliveryView | None
     rate: float
     eta_seconds: float | None
+    destination: str | None
+    confirmation: str | None
     database_bytes: int | None
     wal_bytes: int | None
     serving: bool | None
@@ -111,6 +113,8 @@ def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
         delivery=delivery_view(delivery) if delivery else None,
         rate=delivery.rate if delivery else 0.0,
         eta_seconds=eta_seconds(stats),
+        destination=(delivery.destination or None) if delivery else None,
+        confirmation=(delivery.confirmation or None) if delivery else None,
         database_bytes=stats.database_bytes,
         wal_bytes=stats.wal_bytes,
         serving=serving,

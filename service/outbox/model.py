@@ -165,6 +165,8 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     `failures` the troubles in a row, `reopens_in_seconds` counted from now by the store's clock.
     `revision` grows with every save, by any process. `paused_by` is the operator who paused
     delivery, None when it is not paused. `rate` is events delivered per second, lately.
+    `destination` and `confirmation` say in words where events go and whether delivery waits until
+    they are held there; empty before anything was served.
     """
 
     state: str
@@ -176,6 +178,8 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     rate: float = 0.0
     paused_by: str | None = None
     revision: int = 0
+    destination: str = ""
+    confirmation: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,10 +28,25 @@ _RATE_WEIGHT = 0.3
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What the record tells people of this process: where events go, and whether it confirms."""
+
+    destination: str = ""
+    confirmation: str = ""
+
+
 class BreakerSync:
     """Holds the breaker. `changed` is called when sends may have to begin or to wait."""
 
-    def __init__(self, queue: Queue, breaker: Breaker, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        breaker: Breaker,
+        changed: Callable[[], None],
+        announcement: Announcement | None = None,
+    ) -> None:
+        self._announcement = announcement or Announcement()
         self._queue = queue
         self._changed = changed
         self._since_ms = wall_now_ms()
@@ -107,6 +123,8 @@ class BreakerSync:
                 reopens_in_seconds=max(0.0, breaker.reopens_at - _now()),
                 since_ms=self._since_ms,
                 rate=round(self.rate, 1),
+                destination=self._announcement.destination,
+                confirmation=self._announcement.confirmation,
             )
         )
         self._told = told
@@ -145,8 +163,14 @@ class BreakerSync:
 
     def _is_news(self, record: DeliveryRecord) -> bool:
         """Whether this breaker has changed since it was told, or was never told and is another."""
+        if self._told is None and self._announcement != _announced(record):
+            return True
         state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)
         return _told(self.breaker) != state or abs(rate - self.rate) > max(1.0, rate * 0.1)
+
+
+def _announced(record: DeliveryRecord) -> Announcement:
+    return Announcement(record.destination, record.confirmation)
 
 
 def _told(breaker: Breaker) -> tuple[str, str, int]:

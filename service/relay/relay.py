@@ -19,7 +19,7 @@ from service.outbox.ports import Queue
 from service.relay.batch_delivery import BatchDelivery
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.breaker_sync import BreakerSync
+from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.claim_loop import ClaimLoop
 from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.empty_request import EmptyRequest, Sender
@@ -63,6 +63,7 @@ class Relay:
         horizon: DedupeHorizon | None = None,
         retry_policy: RetryPolicy | None = None,
         breaker_policy: BreakerPolicy | None = None,
+        announcement: Announcement | None = None,
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
@@ -75,7 +76,7 @@ class Relay:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = Report(recorder)
         breaker = Breaker.fresh(max_events, max_bytes, senders, breaker_policy)
-        self._keeper = BreakerSync(queue, breaker, self._wake)
+        self._keeper = BreakerSync(queue, breaker, self._wake, announcement)
         self._sends = SendsInFlight(senders, self._sender_freed)
         self._empty_request = EmptyRequest(sender, self._keeper)
         self._delivery = BatchDelivery(

@@ -12,6 +12,8 @@ import pytest
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, client, environment, running
+from tests.support.outbox_command import outbox_json
+from tests.support.storage import eventually
 
 DEV_SERVER = ("127.0.0.1", 8288)
 SAID = r"fake Inngest: see them at (http://\S+)/fake-inngest/events"
@@ -45,6 +47,13 @@ async def test_with_the_flag_events_go_to_a_fake_that_says_what_it_is(tmp_path: 
         assert "off (a fake Inngest" in detail["confirmation"]
         await one.sign_in(process.url)
         assert await one.post(process.url) == 200
+        url = settings["OUTBOX_URL"]
+        told = await eventually(
+            lambda: outbox_json(url, "stats"), lambda seen: seen["destination"] is not None
+        )
+        assert (told["destination"], told["confirmation"].split()[0]) == ("fake", "off")
+        shown = await outbox_json(url, "show", one.accepted[0])
+        assert shown["destination"] == "fake"
         async with aiohttp.ClientSession() as http, http.get(f"{fake}/fake-inngest/stats") as stats:
             assert stats.status == 200
 

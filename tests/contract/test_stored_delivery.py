@@ -76,3 +76,11 @@ async def test_the_figures_show_the_breaker(outbox: Outbox) -> None:
     shown = (await outbox.inspector.stats()).delivery
     assert shown is not None
     assert (shown.state, shown.reason) == ("backing_off", "HTTP 503")
+
+
+async def test_where_events_go_is_kept(outbox: Outbox) -> None:
+    told = breaker(destination="self-hosted", confirmation="on (self-hosted Inngest)")
+    await outbox.queue.save_delivery(told)
+    saved = await outbox.queue.load_delivery()
+    assert saved is not None
+    assert (saved.destination, saved.confirmation) == (told.destination, told.confirmation)

@@ -11,6 +11,7 @@ from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.command import not_found, run
 from service.cli.outbox.options import DEFAULT_URL, EventId, Json, Url
 from service.cli.outbox.tables import console, print_json, row_table
+from service.config.destination import Destination
 from service.observe.printable import escaped_json
 from service.operations.explain import explain
 from service.operations.views import row_view
@@ -35,11 +36,14 @@ def show(
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
-        fields = {**msgspec.to_builtins(view), "explanation": why}
+        destination = delivery.destination or None if delivery else None
+        fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
         shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
         print_json({**fields, **shown})
         return
     console().print(row_table(view, why))
+    if delivery and delivery.destination == Destination.FAKE:
+        typer.echo("The service sends to a fake Inngest.")
     if stored is not None:
         typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
 

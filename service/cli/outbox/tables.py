@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.config.destination import Destination
 from service.observe.printable import escaped_json, printable
 from service.operations.explain import spoken_duration, spoken_time
 from service.operations.views import RowView, StatsView
@@ -54,6 +55,9 @@ def stats_table(view: StatsView) -> Table:
     table.add_row("oldest pending", _age(view.oldest_pending_seconds))
     table.add_row("oldest due", _age(view.oldest_due_seconds))
     table.add_row("delivery", delivery_text(view))
+    if view.destination:
+        table.add_row("events go to", _destination(view.destination))
+        table.add_row("confirmation", view.confirmation)
     table.add_row("rate", f"{view.rate:,.1f} events/s")
     table.add_row("drained in", "unknown" if view.eta_seconds is None else _age(view.eta_seconds))
     table.add_row("database", _size(view.database_bytes))
@@ -62,6 +66,13 @@ def stats_table(view: StatsView) -> Table:
     if view.serving is not None:
         table.add_row("service", "running" if view.serving else "not running")
     return table
+
+
+def _destination(name: str) -> Text:
+    """Where events go; a fake Inngest is not overlooked."""
+    if name == Destination.FAKE:
+        return Text("a fake Inngest", style="bold yellow")
+    return Text(f"Inngest ({name})")
 
 
 def delivery_text(view: StatsView) -> Text:

@@ -13,7 +13,7 @@ from service.outbox.postgres.pool import PostgresPool
 _FIELDS = """
 state, reason, batch_window, failures,
 greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
-since_ms, rate, paused_by, revision
+since_ms, rate, paused_by, revision, destination, confirmation
 """
 
 LOAD_DELIVERY = f"SELECT {_FIELDS} FROM outbox_delivery"
@@ -23,7 +23,8 @@ SAVE_DELIVERY = f"""
 UPDATE outbox_delivery SET
     state = %(state)s, reason = %(reason)s, batch_window = %(window)s, failures = %(failures)s,
     reopens_at = clock_timestamp() + make_interval(secs => %(reopens_in_seconds)s::float8),
-    since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1
+    since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1,
+    destination = %(destination)s, confirmation = %(confirmation)s
 RETURNING {_FIELDS}
 """
 
@@ -61,6 +62,8 @@ class PostgresDelivery:
                 "reopens_in_seconds": max(0.0, record.reopens_in_seconds),
                 "since_ms": record.since_ms,
                 "rate": record.rate,
+                "destination": record.destination,
+                "confirmation": record.confirmation,
             },
         )
         return DeliveryRecord(*rows[0])

@@ -14,7 +14,7 @@ from service.outbox.sqlite.notes import write_audit
 SAVE_DELIVERY = """
 UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :window,
        failures = :failures, reopens_at_ms = :reopens_at_ms, since_ms = :since_ms, rate = :rate,
-       revision = revision + 1
+       revision = revision + 1, destination = :destination, confirmation = :confirmation
 """
 SET_PAUSED = "UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1"
 
@@ -38,6 +38,8 @@ class SqliteDelivery:
                 "reopens_at_ms": wall_now_ms() + int(record.reopens_in_seconds * 1000),
                 "since_ms": record.since_ms,
                 "rate": record.rate,
+                "destination": record.destination,
+                "confirmation": record.confirmation,
             }
             connection.execute(SAVE_DELIVERY, values)
             return read_delivery(connection)

@@ -100,6 +100,8 @@ def delivery_words(view: StatsView) -> str:
     if delivery is None:
         return "not known yet"
     words = delivery.state
+    if view.destination == "fake":
+        words += " to a fake Inngest"
     if delivery.reason:
         words += f" ({delivery.reason})"
     if delivery.reopens_in_seconds:
