@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from service.observe.printable import printable
+
 # Whose ids the development sign-in gives, and whose the ids are that all sign-ins share.
 DEV_ISSUER = "dev"
 SHARED_ISSUER = "shared"
@@ -77,4 +79,4 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT_CHARS:
         return None
     # JavaScript strings may contain half of a surrogate pair, which has no UTF-8.
-    return value.encode("utf-8", "replace").decode()
+    return printable(value.encode("utf-8", "replace").decode())

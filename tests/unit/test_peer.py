@@ -19,7 +19,23 @@ FORWARDED = [
     {"Forwarded": "for=127.0.0.1"},
     {"X-Real-IP": "127.0.0.1"},
 ]
-HOSTS = ["evil.example", "evil.example:3000", "localhost.evil.example", "10.0.0.7", "0.0.0.0", ""]
+HOSTS = [
+    "evil@localhost",
+    "localhost#.evil.example",
+    "localhost?.evil",
+    "localhost/.evil",
+    "\uff4cocalhost",
+    "localhost.",
+    "[::1%eth0]",
+    "127.0.0.1:99999999",
+    "localhost:80:80",
+    "evil.example",
+    "evil.example:3000",
+    "localhost.evil.example",
+    "10.0.0.7",
+    "0.0.0.0",
+    "",
+]
 
 
 def request(remote: str = "127.0.0.1", **headers: str):

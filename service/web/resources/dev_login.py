@@ -132,6 +132,9 @@ class DevSignIn:
 
 
 def _user(issuer: str, body: DevLogin) -> User:
+    given = (body.id, body.email, body.name, body.organization_id)
+    if not all(one is None or one.isprintable() for one in given):
+        raise InvalidFieldError("A field has a character that can't be shown.")
     return User(
         issuer=issuer,
         id=body.id or body.email.lower(),
