@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets as random_secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -13,12 +13,16 @@ from pydantic import SecretStr
 
 from service.config.settings import Settings
 from service.errors import ConfigurationError
+from service.identity.bearer_tokens import BearerTokens
 from service.identity.cookie_session import CookieSessionStorage
+from service.identity.front_end_sessions import FrontEndSessions
+from service.identity.jwks import Jwks
 from service.identity.nextauth import NextAuthReader, next_auth_readers
+from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.session_revision import Scopes, SessionRevisions
-from service.identity.sessions import Sessions
+from service.identity.sessions import RemoteReader, Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.identity.user import SHARED_ISSUER
 from service.web.proxies import Proxies
@@ -36,10 +40,17 @@ def session_secrets(settings: Settings) -> list[str]:
     return given or [_development_secret(settings)]
 
 
-def make_sessions(settings: Settings, secrets: list[str], scopes: Scopes) -> Sessions:
+def make_sessions(
+    settings: Settings, secrets: list[str], scopes: Scopes, http: aiohttp.ClientSession
+) -> Sessions:
     """All kinds of session that the settings allow, in their fixed order."""
     own = CookieSessionStorage(secrets, secure=settings.production)
-    return Sessions(own, _readers(settings), revisions=SessionRevisions(scopes))
+    return Sessions(
+        own,
+        _readers(settings),
+        remote=_remote_readers(settings, http),
+        revisions=SessionRevisions(scopes),
+    )
 
 
 def user_issuer(settings: Settings, issuer: str) -> str:
@@ -85,6 +96,28 @@ def _readers(settings: Settings) -> Sequence[NextAuthReader]:
         secure=settings.production,
         issuer=SHARED_ISSUER if settings.user_ids_shared else None,
     )
+
+
+def _remote_readers(settings: Settings, http: aiohttp.ClientSession) -> Iterator[RemoteReader]:
+    if settings.jwt_issuer:
+        issuer = settings.jwt_issuer
+        yield BearerTokens(
+            Jwks(issuer, http, jwks_url=settings.jwt_jwks_url),
+            issuer=issuer,
+            audience=settings.jwt_audience,
+            user_issuer=user_issuer(settings, issuer.rstrip("/")),
+            id_claim=settings.jwt_id_claim,
+        )
+    if settings.nextauth_url:
+        yield FrontEndSessions(
+            settings.nextauth_url,
+            http,
+            issuers={
+                name: user_issuer(settings, flavour.issuer)
+                for flavour in (NEXT_AUTH_4, AUTH_JS_5)
+                for name in flavour.cookie_names[: 1 if settings.production else None]
+            },
+        )
 
 
 def _development_secret(settings: Settings) -> str:

@@ -72,7 +72,7 @@ class Running:
 def make_app(settings: Settings, running: Running) -> web.Application:
     """The application over what runs."""
     secrets = session_secrets(settings)
-    sessions = make_sessions(settings, secrets, running.outbox.settings)
+    sessions = make_sessions(settings, secrets, running.outbox.settings, running.http)
     proxies = Proxies(settings.trusted_proxies)
     cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
     authenticator = Authenticator(sessions, cross_site, RateLimit(settings.rate_limit_per_user))

@@ -26,6 +26,7 @@ def cross_faults(settings: Settings) -> list[str]:
     return [
         *_store_faults(settings),
         *_secret_faults(settings),
+        *_elsewhere_faults(settings),
         *_inngest_faults(settings),
         *_origin_faults(settings),
         *_proxy_faults(settings),
@@ -67,6 +68,19 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
             yield "SESSION_SECRET: required in production"
         if settings.dev_login:
             yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+
+def _elsewhere_faults(settings: Settings) -> Iterator[str]:
+    for variable, url in (
+        ("JWT_ISSUER", settings.jwt_issuer),
+        ("JWT_JWKS_URL", settings.jwt_jwks_url),
+        ("NEXTAUTH_URL", settings.nextauth_url),
+    ):
+        address = _split_url(url or "https://")
+        if address.scheme != "https" and address.hostname not in _LOOPBACK:
+            yield f"{variable}: write it as https://host or https://host/path"
+    if (settings.jwt_audience or settings.jwt_jwks_url) and not settings.jwt_issuer:
+        yield "JWT_AUDIENCE, JWT_JWKS_URL: these need JWT_ISSUER"
 
 
 def _inngest_faults(settings: Settings) -> Iterator[str]:

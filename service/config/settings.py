@@ -78,9 +78,14 @@ class Settings(BaseModel):
     auth_secret_1: Secret = None
     auth_secret_2: Secret = None
     auth_secret_3: Secret = None
+    nextauth_url: Text = None
     oidc_issuer: Text = None
     oidc_client_id: Text = None
     oidc_client_secret: Secret = None
+    jwt_issuer: Text = None
+    jwt_audience: Text = None
+    jwt_jwks_url: Text = None
+    jwt_id_claim: str = "sub"
     dev_login: bool = False
     user_ids_shared: bool = False
     rate_limit_per_user: float | None = Field(default=None, gt=0, le=100_000)

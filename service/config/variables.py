@@ -62,9 +62,16 @@ VARIABLES: dict[str, dict[str, str]] = {
         "AUTH_SECRET_1": "A further Auth.js secret.",
         "AUTH_SECRET_2": "A further Auth.js secret.",
         "AUTH_SECRET_3": "A further Auth.js secret.",
+        "NEXTAUTH_URL": "The front end's address. Set it where next-auth keeps its sessions in a "
+        "database: the service then asks the front end whose session it is.",
         "OIDC_ISSUER": "The OpenID Connect provider, https or an address of this machine.",
         "OIDC_CLIENT_ID": "The client's id at the provider.",
         "OIDC_CLIENT_SECRET": "The client's secret. Not needed for a public client.",
+        "JWT_ISSUER": "Accepts bearer tokens of this issuer (Better Auth, Clerk, Auth0, Keycloak, "
+        "Supabase), checked with the keys that it publishes.",
+        "JWT_AUDIENCE": "The audience that a token must name. Unset: any, also other services'.",
+        "JWT_JWKS_URL": "Where the issuer's keys are. Unset: where its metadata says.",
+        "JWT_ID_CLAIM": "The claim that is the user's id.",
         "USER_IDS_SHARED": "`1`: front end, provider and development sign-in "
         "mean the same person by the same id.",
         "DEV_LOGIN": "`1` opens the development sign-in to other machines, if the Host of "

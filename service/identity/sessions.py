@@ -1,16 +1,16 @@
 """Finds the user of a request, whichever sign-in made the session.
 
 Sessions are looked for in a fixed order: the service's own cookie, the cookies of each reader
-(next-auth 4, Auth.js 5), then a bearer token. So a cookie always counts before a token, cached or
-not. Only authentic cookie sessions are cached, each no longer than it is valid without a renewal,
-and none beyond a change of the session revisions.
+(next-auth 4, Auth.js 5), a bearer token of theirs, then the readers that ask somebody else. So a
+cookie always counts before a token, cached or not. Only authentic cookie sessions are cached, each
+no longer than it is valid without a renewal, and none beyond a change of the session revisions.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import aiohttp_session
@@ -43,6 +43,17 @@ class Reader(Protocol):
         ...
 
 
+class RemoteReader(Protocol):
+    """Finds users by asking somebody else, and caches the answers itself."""
+
+    async def find(self, request: web.Request) -> User | None:
+        """The user of a request, None without an authentic session of this kind.
+
+        Raises ProviderUnavailableError while the other side can't be asked.
+        """
+        ...
+
+
 class SessionStorage(AbstractStorage):
     """aiohttp-session storage for every kind of session, in their order.
 
@@ -53,11 +64,13 @@ class SessionStorage(AbstractStorage):
         self,
         own: CookieSessionStorage,
         readers: Sequence[Reader],
+        remote: Iterable[RemoteReader],
         revisions: SessionRevisions,
     ) -> None:
         super().__init__(cookie_name=own.cookie_name)
         self._own = own
         self._readers = tuple(readers)
+        self._remote = tuple(remote)
         self._revisions = revisions
 
     async def load_session(self, request: web.Request) -> Session:
@@ -67,7 +80,8 @@ class SessionStorage(AbstractStorage):
             signed_in = session["session"]
             if signed_in.revision == await self._revisions.current(signed_in.user.owner):
                 return session
-        return self._from_cookies(request) or self._from_bearer(request) or self._none()
+        here = self._from_cookies(request) or self._from_bearer(request)
+        return here or await self._from_elsewhere(request) or self._none()
 
     async def save_session(
         self, request: web.Request, response: web.StreamResponse, session: Session
@@ -95,6 +109,12 @@ class SessionStorage(AbstractStorage):
                 return _session(found.user, 0.0)
         return None
 
+    async def _from_elsewhere(self, request: web.Request) -> Session | None:
+        for reader in self._remote:
+            if user := await reader.find(request):
+                return _session(user, 0.0)
+        return None
+
     def _none(self) -> Session:
         return Session(None, data=None, new=True, max_age=self._own.max_age)
 
@@ -107,12 +127,13 @@ class Sessions:
         own: CookieSessionStorage,
         readers: Sequence[Reader] = (),
         *,
+        remote: Iterable[RemoteReader] = (),
         revisions: SessionRevisions,
         clock: Callable[[], float] = time.time,
         max_remembered: int = MAX_REMEMBERED,
     ) -> None:
         self._own = own
-        self._storage = SessionStorage(own, readers, revisions)
+        self._storage = SessionStorage(own, readers, remote, revisions)
         self._revisions = revisions
         self._clock = clock
         self._remembered = RememberedUsers(max_remembered)
@@ -127,7 +148,8 @@ class Sessions:
     async def user(self, request: web.Request) -> User | None:
         """The signed-in user, None without an authentic session that has not expired.
 
-        Raises OutboxUnavailableError when the store can't say whether the session was ended.
+        Raises OutboxUnavailableError when the store can't say whether the session was ended, and
+        ProviderUnavailableError when another side that knows the session can't be asked.
         """
         generation = self._revisions.generation
         if generation != self._generation:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.errors import CrossSiteRequestError, RateLimitedError, SessionRequiredError
+from service.errors import (
+    CrossSiteRequestError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    SessionRequiredError,
+)
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
 from service.web.rate_limit import RateLimit
 
-SIGNED_IN_REFUSALS = (SessionRequiredError, CrossSiteRequestError, RateLimitedError)
+READ_REFUSALS = (SessionRequiredError, ProviderUnavailableError, RateLimitedError)
+SIGNED_IN_REFUSALS = (*READ_REFUSALS, CrossSiteRequestError)
 
 
 class Authenticator:
@@ -24,7 +30,8 @@ class Authenticator:
     async def user(self, request: web.Request) -> User:
         """The user.
 
-        Raises SessionRequiredError, then CrossSiteRequestError, then RateLimitedError.
+        Raises SessionRequiredError or ProviderUnavailableError, then CrossSiteRequestError, then
+        RateLimitedError.
         """
         user = await self._sessions.user(request)
         if user is None:

@@ -35,3 +35,17 @@ def test_production_tells_of_everything_that_signing_in_lacks():
     told = "\n".join(refused.value.faults)
     for variable in ("SESSION_SECRET", "DEV_LOGIN", "OIDC_ISSUER"):
         assert variable in told
+
+
+@pytest.mark.parametrize("variable", ["JWT_ISSUER", "NEXTAUTH_URL"])
+@pytest.mark.parametrize("address", ["http://elsewhere.example.com", "elsewhere", "https://[x"])
+def test_who_knows_users_is_asked_by_https_or_on_this_machine(variable, address):
+    with pytest.raises(ConfigurationError, match=variable):
+        Settings.load({variable: address})
+    Settings.load({variable: "http://127.0.0.1:3000"})
+
+
+@pytest.mark.parametrize("variable", ["JWT_AUDIENCE", "JWT_JWKS_URL"])
+def test_what_belongs_to_an_issuer_of_tokens_needs_it(variable):
+    with pytest.raises(ConfigurationError, match="JWT_ISSUER"):
+        Settings.load({variable: "https://keys.example.com"})

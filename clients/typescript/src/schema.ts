@@ -676,7 +676,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_full`: The outbox is full. Try again later.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly.; `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_full`: The outbox is full. Try again later.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly.; `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -690,7 +690,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_full" | "outbox_unavailable" | "storage_not_configured" | "storage_unavailable";
+                        code: "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "storage_not_configured" | "storage_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -835,6 +835,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -853,7 +873,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -867,7 +887,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -986,6 +1006,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -1004,7 +1044,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1018,7 +1058,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1119,6 +1159,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -1137,7 +1197,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1151,7 +1211,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1264,6 +1324,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -1282,7 +1362,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1296,7 +1376,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1370,6 +1450,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
             500: {
                 headers: {
@@ -1388,7 +1488,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1402,7 +1502,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1618,7 +1718,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1632,7 +1732,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -1851,7 +1951,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1865,7 +1965,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2083,7 +2183,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly. */
+            /** @description `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly.; `provider_unavailable`: The identity provider can't be reached right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2097,7 +2197,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "storage_not_configured" | "storage_unavailable";
+                        code: "provider_unavailable" | "storage_not_configured" | "storage_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };

@@ -10,11 +10,10 @@ from service.errors import (
     InvalidFieldError,
     OperatorRequiredError,
     OutboxUnavailableError,
-    SessionRequiredError,
 )
 from service.identity.operators import Operators
 from service.identity.user import User
-from service.web.auth import SIGNED_IN_REFUSALS, Authenticator
+from service.web.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
 from service.web.body import JSON_REFUSALS, read_json_bytes
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
@@ -68,7 +67,7 @@ class AppSettingsResource:
                 tag="settings",
                 summary="The effective application settings",
                 answers=_EFFECTIVE,
-                errors=(SessionRequiredError, OutboxUnavailableError),
+                errors=(*READ_REFUSALS, OutboxUnavailableError),
             ),
             Endpoint(
                 method="PUT",

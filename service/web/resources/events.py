@@ -10,8 +10,8 @@ from service.errors import (
     InvalidFieldError,
     NotFoundError,
     OutboxUnavailableError,
-    SessionRequiredError,
 )
+from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
@@ -19,7 +19,7 @@ from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter, Resp
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 
-EVENT_ERRORS = (SessionRequiredError, NotFoundError, OutboxUnavailableError)
+EVENT_ERRORS = (*READ_REFUSALS, NotFoundError, OutboxUnavailableError)
 _ETAG = ResponseHeader("ETag", "Changes with the event.")
 _KNOWN = Parameter("If-None-Match", "The ETag that is known already.", place="header")
 

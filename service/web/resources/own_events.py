@@ -14,10 +14,10 @@ from service.errors import (
     EventLeftError,
     InvalidFieldError,
     OutboxUnavailableError,
-    SessionRequiredError,
 )
 from service.identity.user import User
 from service.outbox.model import Filter, Row, State
+from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView, event_view
 from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter
 from service.web.resources.event_access import EventAccess
@@ -104,7 +104,7 @@ class OwnEvents:
                 summary="One's own events, newest first",
                 parameters=_QUERY,
                 answers={200: Answer("A page of events", EventPage, page)},
-                errors=(SessionRequiredError, InvalidFieldError, OutboxUnavailableError),
+                errors=(*READ_REFUSALS, InvalidFieldError, OutboxUnavailableError),
             ),
             Endpoint(
                 method="DELETE",

@@ -1,0 +1,84 @@
+"""Sessions that the front end keeps in its database (`strategy: "database"`).
+
+Their cookie is a random text without content. So the front end is asked whose session it is, at its
+`/api/auth/session`, with this cookie alone. Answers are cached for half a minute: a sign-out at the
+front end takes that long to count here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs, web
+
+from service.errors import ProviderUnavailableError
+from service.identity.cookies import cookie_header, parse_cookies
+from service.identity.remembered_users import RememberedUsers
+from service.identity.remote_answer import decode, fetch
+from service.identity.user import FoundUser, User, user_from_claims
+
+_SESSION_PATH = "/api/auth/session"
+_CACHED_SECONDS = 30.0
+_MAX_CACHED = 10_000
+# A cookie with dots is an encrypted token, which is read without asking.
+_OPAQUE = re.compile(r"[A-Za-z0-9_-]{16,512}")
+
+
+class _Answer(msgspec.Struct, frozen=True, gc=False):
+    user: dict[str, Any] | None = None
+
+
+class FrontEndSessions:
+    """Asks the front end at `url` about its session cookie.
+
+    `issuers` has the issuer of the users' ids for each name that the cookie may have. A user's id
+    is what the front end's `session` callback puts into `user.id`, else the e-mail address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        *,
+        issuers: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url.rstrip("/") + _SESSION_PATH
+        self._http = http
+        self._issuers = dict(issuers)
+        self._clock = clock
+        self._found = RememberedUsers(_MAX_CACHED)
+
+    async def find(self, request: web.Request) -> User | None:
+        """The user of the request's session cookie, None without a session of the front end.
+
+        Raises ProviderUnavailableError while the front end can't be asked.
+        """
+        cookies = parse_cookies(cookie_header(request))
+        for name, issuer in self._issuers.items():
+            if _OPAQUE.fullmatch(cookies.get(name, "")):
+                return await self._user(f"{name}={cookies[name]}", issuer)
+        return None
+
+    async def _user(self, cookie: str, issuer: str) -> User | None:
+        cached = self._found.get(cookie, self._clock())
+        if cached is not None:
+            return cached.user
+        claims = await self._ask(cookie)
+        user = claims and user_from_claims(claims, issuer=issuer, id_claims=("id", "email"))
+        if user:
+            self._found.put(cookie, FoundUser(user, self._clock() + _CACHED_SECONDS))
+        return user or None
+
+    async def _ask(self, cookie: str) -> dict[str, Any] | None:
+        headers: dict[str, str] = {hdrs.COOKIE: cookie, hdrs.ACCEPT: "application/json"}
+        body = await fetch(self._http, self._url, headers)
+        if body is None:
+            raise ProviderUnavailableError("The front end does not say who you are.")
+        # Without a session next-auth 4 says {} and Auth.js 5 says null.
+        return None if body.strip() == b"null" else decode(body, _Answer).user
