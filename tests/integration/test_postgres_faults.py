@@ -11,7 +11,16 @@ import pytest
 from service.errors import OutboxUnavailableError
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
-from tests.support.storage import PostgresStorage, append_all, ask, claim, event, eventually, ids
+from tests.support.storage import (
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
 from tests.support.tcp_proxy import TcpProxy
 
 
@@ -155,3 +164,16 @@ async def test_a_closed_outbox_takes_nothing(postgres_url: str) -> None:
         await outbox.intake.append(event())
     with pytest.raises(OutboxUnavailableError):
         await outbox.inspector.stats()
+
+
+async def test_a_settlement_whose_answer_was_lost_is_no_lost_lease(
+    postgres_url: str, proxy: TcpProxy
+) -> None:
+    async with through(proxy).open() as outbox, PostgresStorage(postgres_url).open() as other:
+        await append_all(outbox, 2)
+        batch = await claim(outbox)
+        proxy.swallow_answers()
+        settling = asyncio.create_task(deliver(outbox, batch))
+        await eventually(other.inspector.stats, lambda stats: stats.delivered == 2)
+        proxy.cut()
+        assert await settling == 0

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -30,6 +31,7 @@ MAX_CONNECTIONS = 8
 _CONNECTION_WAIT_SECONDS = 1.0
 _ABANDON_SECONDS = 20.0
 _MAX_ABANDONED = MAX_CONNECTIONS
+_AS_BEFORE: Mapping[str, object] = MappingProxyType({})
 
 
 log = structlog.get_logger(__name__)
@@ -87,15 +89,16 @@ class PostgresPool:
         given: Mapping[str, object] | None = None,
         *,
         within_seconds: float = STATEMENT_SECONDS,
-        repeatable: bool = True,
+        repeat_with: Mapping[str, object] | None = _AS_BEFORE,
         replicated: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Run one statement; returns its rows.
 
-        A connection that breaks is forgiven while the statement is `repeatable`. With
-        `replicated`, a commit of which the server warns that no standby may have it is repeated
-        too. Raises OutboxUnavailableError within `within_seconds` (the statement may have run all
-        the same), and InvalidFieldError for a value that PostgreSQL can't store.
+        When its connection breaks the statement is run again, with the parameters of `repeat_with`
+        in place of those given; None says that it must not be. With `replicated`, a commit of which
+        the server warns that no standby may have it is repeated too. Raises OutboxUnavailableError
+        within `within_seconds` (the statement may have run all the same), and InvalidFieldError for
+        a value that PostgreSQL can't store.
         """
         deadline = time.monotonic() + within_seconds
         while True:
@@ -108,8 +111,9 @@ class PostgresPool:
             except _LostError as exc:
                 if exc.__cause__:
                     self._availability.lose(exc.__cause__)
-                if not repeatable or time.monotonic() >= deadline:
+                if repeat_with is None or time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc.__cause__
+                given = {**(given or {}), **repeat_with}
             except REPEAT as exc:
                 if time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc

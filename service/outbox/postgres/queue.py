@@ -87,7 +87,10 @@ class PostgresQueue:
         Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
         """
         rows = await self._pool.run(
-            SETTLE, settle_values(settlement), within_seconds=_SETTLE_SECONDS
+            SETTLE,
+            settle_values(settlement),
+            within_seconds=_SETTLE_SECONDS,
+            repeat_with={"repeated": True},
         )
         stale, due_now, is_over = rows[0]
         if is_over:
@@ -137,7 +140,7 @@ class PostgresQueue:
                     CLAIM,
                     claim_values(wanted, claim, self._window),
                     within_seconds=_CLAIM_SECONDS,
-                    repeatable=False,
+                    repeat_with=None,
                 )
             except OutboxUnavailableError:
                 self._leases.lose(claim)

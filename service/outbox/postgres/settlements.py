@@ -12,7 +12,8 @@ from service.outbox.model import Settlement
 from service.outbox.storable import storable
 
 # Settles rows of one claim, whatever becomes of each; rows that are not named stay under it.
-# Returns how many were named in vain, whether any is due at once, and whether the claim is over.
+# Returns how many were named in vain, whether any is due at once, and whether the claim is over. A
+# statement that is repeated because its answer was lost finds no claim when it was carried out.
 SETTLE = """
 WITH held AS MATERIALIZED (
     SELECT * FROM outbox_claims WHERE claim = %(claim)s FOR UPDATE
@@ -94,7 +95,8 @@ WITH held AS MATERIALIZED (
     DELETE FROM outbox_claims
     WHERE claim = %(claim)s AND EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM rest)
 )
-SELECT (SELECT count(*) FROM named WHERE seq NOT IN (SELECT seq FROM member)),
+SELECT CASE WHEN %(repeated)s AND NOT EXISTS (SELECT FROM held) THEN 0 ELSE
+           (SELECT count(*) FROM named WHERE seq NOT IN (SELECT seq FROM member)) END,
        EXISTS (SELECT FROM retry JOIN member USING (seq) WHERE delay_seconds <= 0),
        NOT EXISTS (SELECT FROM rest)
 """
@@ -104,6 +106,7 @@ def settle_values(settlement: Settlement) -> dict[str, Any]:
     """The parameters of SETTLE."""
     return {
         "claim": settlement.claim,
+        "repeated": False,
         "delivered": list(settlement.delivered),
         "sent": list(settlement.sent),
         "retry": [retry.seq for retry in settlement.retry],
