@@ -50,6 +50,12 @@ class PostgresServer:
     def initialise(self) -> None:
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
 
+    def own_data(self) -> None:
+        """Give the data, which came from elsewhere, to the user that the server runs as."""
+        owner = self.folder.stat()
+        for path in (self.folder / "data", *(self.folder / "data").rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
     def start(self) -> None:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self.folder / "log").open("ab") as log:

@@ -101,13 +101,45 @@ class PostgresPool:
         a value that PostgreSQL can't store.
         """
         deadline = time.monotonic() + within_seconds
+        try:
+            return await self._until(deadline, statement, given, repeat_with, heed=replicated)
+        except TimeoutError as exc:
+            self._availability.lose(exc)
+            raise OutboxUnavailableError from exc
+
+    async def ask(
+        self,
+        statement: LiteralString,
+        given: Mapping[str, object] | None = None,
+        *,
+        repeat_with: Mapping[str, object] | None = _AS_BEFORE,
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement for a person; returns its rows. `repeat_with` is that of `run`.
+
+        Planned anew with its values. That it takes long says nothing of the database. Raises
+        OutboxUnavailableError after 10 s, and InvalidFieldError.
+        """
+        deadline = time.monotonic() + ASK_SECONDS
+        try:
+            return await self._until(deadline, statement, given, repeat_with, prepare=False)
+        except TimeoutError as exc:
+            raise OutboxUnavailableError from exc
+
+    async def _until(
+        self,
+        deadline: float,
+        statement: LiteralString,
+        given: Mapping[str, object] | None,
+        repeat_with: Mapping[str, object] | None,
+        *,
+        prepare: bool | None = None,
+        heed: bool = False,
+    ) -> list[tuple[Any, ...]]:
+        """Run the statement, again where its connection broke. Raises TimeoutError too."""
         while True:
             await self._availability.pass_gate(deadline)
             try:
-                return await self._within(deadline, statement, given, heed=replicated)
-            except TimeoutError as exc:
-                self._availability.lose(exc)
-                raise OutboxUnavailableError from exc
+                return await self._within(deadline, statement, given, prepare=prepare, heed=heed)
             except _LostError as exc:
                 if exc.__cause__:
                     self._availability.lose(exc.__cause__)
@@ -117,21 +149,6 @@ class PostgresPool:
             except REPEAT as exc:
                 if time.monotonic() >= deadline:
                     raise OutboxUnavailableError from exc
-
-    async def ask(
-        self, statement: LiteralString, given: Mapping[str, object] | None = None
-    ) -> list[tuple[Any, ...]]:
-        """Run a statement for a person; returns its rows.
-
-        Planned anew with its values. That it takes long says nothing of the database. Raises
-        OutboxUnavailableError after 10 s, and InvalidFieldError.
-        """
-        deadline = time.monotonic() + ASK_SECONDS
-        await self._availability.pass_gate(deadline)
-        try:
-            return await self._within(deadline, statement, given, prepare=False)
-        except (TimeoutError, _LostError, *REPEAT) as exc:
-            raise OutboxUnavailableError from exc.__cause__ or exc
 
     async def _within(
         self,

@@ -135,13 +135,15 @@ class PostgresRepairs:
 
     async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids."""
-        rows = await self._pool.ask(REPLAY, {**filter_values(wanted), "actor": actor})
+        given = {**filter_values(wanted), "actor": actor}
+        rows = await self._pool.ask(REPLAY, given, repeat_with=None)
         self._wakeup.rows_are_due()
         return [row[0] for row in rows]
 
     async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
-        rows = await self._pool.ask(DISCARD, {**filter_values(wanted), "actor": actor})
+        given = {**filter_values(wanted), "actor": actor}
+        rows = await self._pool.ask(DISCARD, given, repeat_with=None)
         return [row[0] for row in rows]
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
