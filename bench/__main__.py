@@ -2,7 +2,8 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start,
+partial.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench import (
     idle,
     load,
     outage,
+    partial,
     pictures,
     posts,
     processes,
@@ -97,6 +99,11 @@ def _crowd(run: Run) -> None:
     _with_sink(crowd.in_flight)(run)
 
 
+def _partial(run: Run) -> None:
+    partial.drains(run)
+    partial.good_among_bad(run)
+
+
 PARTS: dict[str, Callable[[Run], None]] = {
     "posts": _posts,
     "syncs": _with_sink(posts.syncs),
@@ -109,6 +116,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "crowd": _crowd,
     "waiters": waiters.measure,
     "start": _with_sink(crowd.start),
+    "partial": _partial,
 }
 
 

@@ -66,6 +66,10 @@ GOALS = (
     at_most(
         "cpu_confirmed", 1.25, "processor time per event, post to confirmed, beside unconfirmed"
     ),
+    at_least("drain_failing_10", 0.45, "drained events/s, 10 % of the requests fail, beside none"),
+    at_least("drain_failing_30", 0.35, "the same, 30 % fail"),
+    at_least("drain_failing_50", 0.25, "the same, 50 % fail"),
+    at_most("wait_among_bad", 5, "good events' wait, median, 80 % of all events bad", " s"),
     at_most("start", 1, "start to first answer", " s"),
     at_most("stats_million", 0.5, "`outbox stats` with 1,000,000 rows", " s"),
 )

@@ -38,6 +38,7 @@ class Breaker:
     `refusing` says that it waits because every event is judged bad. `failures` are the trouble and
     the failed rounds of probes since, `probes_left` the probes that this round may still begin,
     `reopens_at` when it may begin. `trouble_epoch` is the epoch in which the trouble began.
+    `provisional` says that one failure, with nothing known to pass, was all there was of it.
     `isolated_turn` says that isolated events come before others next.
     """
 
@@ -54,6 +55,7 @@ class Breaker:
     reopens_at: float = 0.0
     epoch: int = 0
     trouble_epoch: int = 0
+    provisional: bool = False
     paused: bool = False
     isolated_turn: bool = True
 
@@ -131,6 +133,7 @@ class Breaker:
         probes: int = 1,
         refusing: bool = False,
         shared: bool = True,
+        provisional: bool = False,
         asked_for_time: frozenset[int] = frozenset(),
     ) -> Breaker:
         """In trouble: nothing is sent before `reopens_at`, then so many `probes`.
@@ -149,6 +152,7 @@ class Breaker:
             failures=self.failures + 1,
             probes_left=probes,
             reopens_at=reopens_at,
+            provisional=provisional,
             epoch=epoch,
             trouble_epoch=self.trouble_epoch if self.state.waits else epoch,
         )

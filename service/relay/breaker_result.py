@@ -54,7 +54,8 @@ def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) ->
     waits = breaker.state.waits
     healed = answered.lone if answered.known_isolated else None
     known = replace(breaker, ledger=breaker.ledger.with_pass(now, healed))
-    if permit.epoch < breaker.trouble_epoch:
+    # A request that was in flight beside the one that failed says that it was not Inngest.
+    if permit.epoch < breaker.trouble_epoch - breaker.provisional:
         return known
     limit = breaker.limit.with_pass(answered.size, breaker.policy)
     if answered.drained:
@@ -162,6 +163,7 @@ def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) ->
         now + wait,
         probes=policy.probes(breaker.failures, bad_events=bad_events),
         refusing=signal in _REASONS,
+        provisional=not breaker.state.waits and asked is None and breaker.streak.count <= 1,
         shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.is_suspect),
         asked_for_time=answered.seqs if asked is not None else frozenset(),
     )

@@ -20,6 +20,7 @@ from service.relay.send_result import (
     classify,
     count_taken,
     judged_an_event,
+    may_be_the_events_own,
 )
 
 _NO_WORDS = "Inngest takes no event of this size."
@@ -113,7 +114,7 @@ def _failed_alone(
         again = (range(1),)
         return Outcome(Settlement(batch.claim), signal, reason, again, suspects=True)
     else:
-        counts = view.confirmed_bad and result.reached
+        counts = view.confirmed_bad and may_be_the_events_own(result)
         settlement = _held_against(batch, "undeliverable", reason, view, policy, counts=counts)
     return Outcome(settlement, signal, reason)
 
@@ -137,7 +138,7 @@ def _verdict(
     """A verdict on one event: again after each delay, then dead."""
     delays = policy.refusal_delays_seconds
     if view.refusing and not view.confirmed_bad:
-        delay = policy.isolated_delay(entry.attempts)
+        delay = policy.isolated_delay(entry.sends)
         return Settlement(claim, retry=[Retry(entry.seq, delay, entry.attempts, isolated=True)])
     attempts = entry.attempts + 1
     if view.refusals >= len(delays):
@@ -165,7 +166,7 @@ def _held_against(
     if counts and attempts - view.refusals >= policy.max_attempts:
         return Settlement(batch.claim, dead=[Dead(entry.seq, attempts, code, words)])
     note = f"failed alone: {words}" if counts else None
-    delay = policy.isolated_delay(attempts)
+    delay = policy.isolated_delay(entry.sends)
     retry = Retry(entry.seq, delay, attempts, isolated=True, note=note)
     return Settlement(batch.claim, retry=[retry])
 

@@ -11,7 +11,7 @@ class RetryPolicy:
 
     An event that Inngest refuses is sent again after each of `refusal_delays_seconds`, then dead.
     An isolated event that fails is sent again after `isolated_delay_seconds`, doubled with each
-    counted attempt up to `max_isolated_delay_seconds`; `max_attempts` counted attempts end it.
+    time up to `max_isolated_delay_seconds`; `max_attempts` counted attempts end it.
 
     A request that fails while others pass is sent once more as it is, where that may be chance,
     then in two halves: where half of all requests fail, more parts would fail faster than they
@@ -19,19 +19,19 @@ class RetryPolicy:
     """
 
     refusal_delays_seconds: tuple[float, ...] = (1.0, 3.0)
-    isolated_delay_seconds: float = 0.5
+    isolated_delay_seconds: float = 0.1
     max_isolated_delay_seconds: float = 5.0
     max_attempts: int = 10
     slow_seconds: float = 1.0
     slow_parts: int = 8
 
-    def isolated_delay(self, attempts: int) -> float:
-        """Seconds until an isolated event with so many counted attempts is sent again.
+    def isolated_delay(self, times: int) -> float:
+        """Seconds until an isolated event that was sent so often before is sent again.
 
-        >>> [RetryPolicy().isolated_delay(attempts) for attempts in (0, 1, 9)]
-        [0.5, 1.0, 5.0]
+        >>> [RetryPolicy().isolated_delay(times) for times in (0, 1, 9)]
+        [0.1, 0.2, 5.0]
         """
-        doubled = self.isolated_delay_seconds * float(1 << min(attempts, 16))
+        doubled = self.isolated_delay_seconds * float(1 << min(times, 16))
         return min(doubled, self.max_isolated_delay_seconds)
 
     def parts(self, seconds: float, *, chance: bool) -> int:

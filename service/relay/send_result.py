@@ -88,6 +88,14 @@ def judged_an_event(result: SendResult, sent: int) -> bool:
     return result.status == _BAD_REQUEST and ids is not None and count_taken(ids, sent) < sent
 
 
+def may_be_the_events_own(result: SendResult) -> bool:
+    """Whether a failure can be the fault of what was sent.
+
+    It is not where no connection was made, nor where Inngest says 200 and gives no id.
+    """
+    return result.reached and not (result.status == _OK and result.ids is not None)
+
+
 def count_taken(ids: Sequence[str], sent: int) -> int:
     """How many leading events were taken.
 

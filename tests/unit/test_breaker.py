@@ -190,6 +190,9 @@ def test_backoff_doubles_with_full_jitter_and_a_retry_after_is_waited() -> None:
 def test_what_passed_before_the_trouble_began_does_not_end_it() -> None:
     before = fresh().permit(IDLE)
     troubled = after(fresh(), Signal.TROUBLE)
+    beside = with_result(troubled, Answered(Signal.PASSED, 0), permit=before, now=1, jitter=0.5)
+    assert beside.state is BreakerState.RECOVERING  # of two in flight one failed
+    troubled = after(replace(troubled, probes_left=0), Signal.TROUBLE)
     late = with_result(troubled, Answered(Signal.PASSED, 0), permit=before, now=1, jitter=0.5)
     assert late.state is BreakerState.BACKING_OFF
     asked = troubled.permit(IDLE)

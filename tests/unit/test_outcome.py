@@ -18,16 +18,16 @@ TROUBLED = BreakerView(resend=False)
 CONFIRMED = BreakerView(confirmed_bad=True, passed_size=1000)
 
 
-def entry(seq: int, attempts: int = 0, *, isolated: bool = False) -> Entry:
-    return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, isolated=isolated)
+def entry(seq: int, attempts: int = 0, *, isolated: bool = False, sends: int = 0) -> Entry:
+    return Entry(seq, f"e-{seq}", 0, "u-1", attempts=attempts, isolated=isolated, sends=sends)
 
 
 def batch(*entries: Entry, size: int = 2) -> Batch:
     return Batch("c", entries, b",".join(b"x" * size for _ in entries))
 
 
-def lone(attempts: int = 0, *, isolated: bool = True, size: int = 2) -> Batch:
-    return batch(entry(0, attempts, isolated=isolated), size=size)
+def lone(attempts: int = 0, *, isolated: bool = True, size: int = 2, sends: int = 0) -> Batch:
+    return batch(entry(0, attempts, isolated=isolated, sends=sends), size=size)
 
 
 def many(count: int = 4) -> Batch:
@@ -208,20 +208,22 @@ def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendR
     once_more = judged(result, lone(isolated=False), parts=1)
     assert (once_more.again, once_more.suspects) == ((range(1),), True)
     [retry] = judged(result, lone(), parts=1).settlement.retry
-    assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.5)
-    [counted] = judged(result, lone(2), CONFIRMED).settlement.retry
-    assert (counted.attempts, counted.delay_seconds) == (3, 4.0)
+    assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.1)
+    [counted] = judged(result, lone(2, sends=3), CONFIRMED).settlement.retry
+    assert (counted.attempts, counted.delay_seconds) == (3, 0.8)
     assert counted.note == f"failed alone: {result.status}"
-    [ninth] = judged(result, lone(8), CONFIRMED).settlement.retry
+    [ninth] = judged(result, lone(8, sends=9), CONFIRMED).settlement.retry
     assert (ninth.attempts, ninth.delay_seconds) == (9, 5.0)
     [dead] = judged(result, lone(9), CONFIRMED).settlement.dead
     assert (dead.reason, dead.attempts) == ("undeliverable", 10)
     assert judged(result, lone(12)).settlement.retry
 
 
-def test_no_connection_is_never_an_events_fault() -> None:
-    away = SendResult(None, words="refused", reached=False)
-    [retry] = judged(away, lone(9), CONFIRMED).settlement.retry
+@pytest.mark.parametrize(
+    "result", [SendResult(None, words="refused", reached=False), SendResult(200, ("",))], ids=str
+)
+def test_no_connection_and_no_id_are_never_an_events_fault(result: SendResult) -> None:
+    [retry] = judged(result, lone(9), CONFIRMED).settlement.retry
     assert (retry.attempts, retry.isolated) == (9, True)
 
 
