@@ -85,7 +85,7 @@ def test_metrics_that_pages_name_exist() -> None:
         f"outbox_{name}_total" for name in VOCABULARY
     }
     schema = "".join(text(path) for path in (ROOT / "migrations").rglob("*.sql"))
-    tables = set(re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", schema)) | {"outbox_session"}
+    tables = set(re.findall(r"CREATE (?:TABLE|VIEW|FUNCTION) (\w+)", schema)) | {"outbox_session"}
     named = set(re.findall(r"`(outbox_\w+)", everything()))
     assert named - exposed - tables <= {"outbox_full", "outbox_unavailable"}
 
