@@ -19,14 +19,13 @@ from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
 from service.outbox.model import Batch, ClaimRequest, Entry
 from service.outbox.sqlite import statements
-from service.outbox.sqlite.damage import Damage, is_unreadable
 from service.outbox.sqlite.fresh import FreshRows
 from service.outbox.sqlite.picking import Picker
 from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.salvage import UNREADABLE, Salvage, set_aside
 
 _END_OF_TIME_MS = 1 << 62
 _EXPIRY_MS = 1000
-_UNREADABLE = "unreadable"
 
 _encode = msgspec.json.Encoder().encode
 _decode_owners = msgspec.json.Decoder(list[str]).decode
@@ -41,12 +40,12 @@ class SqliteClaims:
     synced: ClassVar[bool] = False
 
     def __init__(
-        self, clock: Clock, counts: StoredCounts, recorder: Recorder, damage: Damage
+        self, clock: Clock, counts: StoredCounts, recorder: Recorder, salvage: Salvage
     ) -> None:
         self._clock = clock
         self._counts = counts
         self._recorder = recorder
-        self._damage = damage
+        self._salvage = salvage
         self._fresh = FreshRows()
         self._expire_at_ms = 0
         self._next_due_ms: int | None = None
@@ -115,7 +114,7 @@ class SqliteClaims:
             if batch and not is_wanted:
                 self.abandon(batch)
         if self._set_aside:
-            self._recorder.count("dead", len(self._set_aside), reason=_UNREADABLE)
+            self._recorder.count("dead", len(self._set_aside), reason=UNREADABLE)
             log.error("rows_unreadable", rows=list(self._set_aside))
         for owner in self._set_aside.values():
             if owner is not None:
@@ -131,48 +130,27 @@ class SqliteClaims:
     ) -> Batch | None:
         fresh_after = self._fresh.after(connection, now)
         while seqs := self.picker.pick(connection, request, now, fresh_after):
+            if bad := self._salvage.unreadable(seqs):
+                self._set_aside |= set_aside(connection, bad, now)
+                continue
             claim = str(uuid_utils.uuid7())
             lease_until = now + int(request.lease_seconds * 1000)
             picked = _encode(seqs).decode()
             connection.execute(statements.CLAIM_HOLD, (picked, claim, now, lease_until))
             connection.execute(statements.CLAIM_TAKE, (picked,))
-            if batch := self._read(connection, seqs, claim, now):
-                return batch
+            return self._read(connection, seqs, claim)
         return None
 
-    def _read(
-        self, connection: sqlite3.Connection, seqs: list[int], claim: str, now: int
-    ) -> Batch | None:
-        """The claimed rows; those that can't be read are set aside, None when none is left."""
+    def _read(self, connection: sqlite3.Connection, seqs: list[int], claim: str) -> Batch:
         try:
-            return self._made_batch(connection, seqs, claim)
+            read = connection.execute(statements.CLAIM_READ, (_encode(seqs).decode(),))
+            [(rows, owners, payloads)] = read.fetchall()
+            entries = _decode_entries(rows)
         except (sqlite3.Error, ValueError) as error:
-            if not is_unreadable(error):
-                raise
-            self._damage.note(error)
-        good = [seq for seq in seqs if self._is_readable(connection, seq, claim, now)]
-        return self._made_batch(connection, good, claim) if good else None
-
-    def _made_batch(self, connection: sqlite3.Connection, seqs: list[int], claim: str) -> Batch:
-        read = connection.execute(statements.CLAIM_READ, (_encode(seqs).decode(),))
-        [(rows, owners, payloads)] = read.fetchall()
-        entries = _decode_entries(rows)
+            self._salvage.doubt(seqs, error)
+            raise
         self._made[claim] = dict(zip(seqs, _decode_owners(owners), strict=True))
         return Batch(claim, entries, payloads)
-
-    def _is_readable(self, connection: sqlite3.Connection, seq: int, claim: str, now: int) -> bool:
-        try:
-            self._made_batch(connection, [seq], claim)
-        except (sqlite3.Error, ValueError) as error:
-            if not is_unreadable(error):
-                raise
-            self._made.pop(claim, None)
-            reason = f"the row can't be read: {type(error).__name__}"
-            connection.execute(statements.SET_ASIDE, (seq, now, _UNREADABLE, reason))
-            connection.execute(statements.SET_ASIDE_RELEASE, (seq,))
-            self._set_aside[seq] = _owner(connection, seq)
-            return False
-        return True
 
 
 def _release(connection: sqlite3.Connection, claim: str) -> None:
@@ -186,12 +164,3 @@ def _expire(connection: sqlite3.Connection, until_ms: int) -> list[str]:
     connection.execute(statements.EXPIRE_READY, (until_ms,))
     expired = connection.execute(statements.EXPIRE_CLAIMS, (until_ms,)).fetchall()
     return [claim for (claim,) in expired]
-
-
-def _owner(connection: sqlite3.Connection, seq: int) -> str | None:
-    """Whose row it is, None when that can't be read either."""
-    try:
-        [(owner,)] = connection.execute(statements.OWNER, (seq,)).fetchall()
-    except (sqlite3.Error, ValueError):
-        return None
-    return str(owner)

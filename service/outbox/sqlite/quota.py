@@ -21,6 +21,7 @@ SELECT owner, count(*) FROM outbox_ready CROSS JOIN outbox USING (seq) GROUP BY 
 BYTES_BY_OWNER = """
 SELECT owner, sum(length(payload)) FROM outbox WHERE seq > ?1 AND seq <= ?2 GROUP BY owner
 """
+READY = "SELECT count(*) FROM outbox_ready"
 NEWEST = "SELECT coalesce(max(seq), 0) FROM outbox"
 
 
@@ -147,3 +148,9 @@ class BytesCount:
 def count_pending(connection: sqlite3.Connection) -> dict[str, int]:
     """Pending rows by owner."""
     return dict(connection.execute(PENDING_BY_OWNER).fetchall())
+
+
+def count_ready(connection: sqlite3.Connection) -> int:
+    """How many rows are pending, without a look at any of them."""
+    [(count,)] = connection.execute(READY).fetchall()
+    return int(count)

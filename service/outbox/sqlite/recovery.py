@@ -15,10 +15,13 @@ from service.outbox.schema import SQLITE_PREFIX, migrate
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.confirmations import read_ids
 from service.outbox.sqlite.connection import SqliteConnection
+from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.delivery import read_delivery
-from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
+from service.outbox.sqlite.faults import is_damage, unavailable_if_sqlite_fails
 from service.outbox.sqlite.memory import Memory
-from service.outbox.sqlite.quota import BytesCount, StoredCounts, count_pending
+from service.outbox.sqlite.quota import BytesCount, StoredCounts, count_pending, count_ready
+
+_UNKNOWN = ""
 
 
 class Recovered(NamedTuple):
@@ -39,13 +42,16 @@ class Recovery:
         claims: SqliteClaims,
         memory: Memory,
         counts: StoredCounts,
+        *,
         bytes_count: BytesCount,
+        damage: Damage,
     ) -> None:
         self._path = path
         self._claims = claims
         self._memory = memory
         self._counts = counts
         self._bytes_count = bytes_count
+        self._damage = damage
         self._is_migrated = False
         self._is_done = False
         self.claimed = 0
@@ -77,19 +83,25 @@ class Recovery:
         connection.execute("BEGIN IMMEDIATE")
         try:
             claimed = self._claims.recover(connection)
-            self._bytes_count.begin(connection)
-            found = Recovered(
-                claimed,
-                read_delivery(connection),
-                count_pending(connection),
-                read_ids(connection),
-            )
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return found
+        self._bytes_count.begin(connection)
+        # Outside of the transaction: after it met a damaged page SQLite commits nothing.
+        pending = self._count_pending(connection)
+        return Recovered(claimed, read_delivery(connection), pending, read_ids(connection))
+
+    def _count_pending(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """Pending rows by owner; of a damaged file only how many, since it takes no more."""
+        try:
+            return count_pending(connection)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._damage.note(error)
+            return {_UNKNOWN: count_ready(connection)}
 
 
 def _ids_at_rest(path: Path) -> InngestIds:

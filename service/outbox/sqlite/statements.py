@@ -145,11 +145,3 @@ UPDATE outbox_ready SET due_at_ms = 0 WHERE held = 0 AND seq IN (
     UNION ALL
     SELECT seq FROM outbox_ready WHERE isolated = 1 AND due_at_ms > 0)
 """
-
-# A claimed row that can't be read. ?1 is its seq, ?2 now, ?3 the reason, ?4 the detail.
-SET_ASIDE = """
-INSERT INTO outbox_done (seq, dead, settled_at_ms, isolated, attempts, sends, reason, detail)
-SELECT seq, 1, ?2, isolated, attempts, sends, ?3, ?4 FROM outbox_claims WHERE seq = ?1
-"""
-SET_ASIDE_RELEASE = "DELETE FROM outbox_claims WHERE seq = ?1"
-OWNER = "SELECT owner FROM outbox WHERE seq = ?1"

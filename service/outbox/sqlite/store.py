@@ -38,6 +38,7 @@ from service.outbox.sqlite.reader import SqliteReader
 from service.outbox.sqlite.recovery import Recovery
 from service.outbox.sqlite.removal import Removal
 from service.outbox.sqlite.repairs import SqliteRepairs
+from service.outbox.sqlite.salvage import Salvage
 from service.outbox.sqlite.settings import SqliteSettings
 from service.outbox.sqlite.settlements import SqliteSettlements
 from service.outbox.sqlite.throttle import ClaimThrottle
@@ -64,18 +65,26 @@ class SqliteOutbox:
         fair_share: FairShare,
     ) -> None:
         self._path = path
-        clock, damage, memory = Clock(), Damage(), Memory()
+        clock, memory = Clock(), Memory()
+        self._damage = damage = Damage()
         self._disk = Disk(path.resolve().parent)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = BytesCount()
-        self.claims = claims = SqliteClaims(clock, counts, recorder, damage)
+        self.claims = claims = SqliteClaims(clock, counts, recorder, Salvage(path, damage))
         settlements = SqliteSettlements(clock, counts, claims)
         appends = SqliteAppends(counts, claims.picker, recorder)
         kind = SqliteJobs()
-        self.recovery = Recovery(path, claims, memory, counts, self._bytes_count)
+        self.recovery = Recovery(
+            path, claims, memory, counts, bytes_count=self._bytes_count, damage=damage
+        )
         self.commits = SqliteCommits(path, lock, self.recovery, recorder, timings)
         self.writer = writer = SqliteWriter(
-            self.commits, (settlements, kind, appends), claims, recorder, timings
+            self.commits,
+            (settlements, kind, appends),
+            claims,
+            recorder=recorder,
+            timings=timings,
+            damage=damage,
         )
         self._reader = reader = SqliteReader(path, timings, damage)
         self.jobs = jobs = JobRunner(writer, kind)
@@ -144,8 +153,13 @@ class SqliteOutbox:
     async def _count_bytes(self) -> None:
         """Count what was stored before the start, a page at a time, beside all else."""
         while not self._bytes_count.is_done:
-            with contextlib.suppress(OutboxUnavailableError):
+            try:
                 page = await self.writer.between_commits(self._bytes_count.count_page)
+            except OutboxUnavailableError as error:
+                self._damage.note(error)
+                if self._damage.is_found:
+                    return
+            else:
                 self._counts.add_bytes(page)
             await asyncio.sleep(_BYTES_PAUSE_SECONDS)
 

@@ -15,6 +15,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.faults import FaultScope, scope_of
 from service.outbox.sqlite.timings import WriterTimings
 from service.outbox.sqlite.work import Group, WorkKind
@@ -31,10 +32,12 @@ class Watchdog:
         self,
         timings: WriterTimings,
         recorder: Recorder,
+        damage: Damage,
         on_stall: Callable[[OutboxUnavailableError], None],
     ) -> None:
         self._timings = timings
         self._recorder = recorder
+        self._damage = damage
         self._on_stall = on_stall
         self._loop = asyncio.get_running_loop()
         self._failed_kind: WorkKind[Any, Any] | None = None
@@ -62,6 +65,7 @@ class Watchdog:
 
     def failed(self, error: Exception, group: Group) -> bool:
         """A commit of `group` failed and can't be made smaller; whether no other would pass now."""
+        self._damage.note(error)
         scope = scope_of(error)
         if not isinstance(error, OutboxUnavailableError) or scope is FaultScope.ITEM:
             return False

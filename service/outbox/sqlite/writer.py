@@ -17,6 +17,7 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.sqlite.commit import SqliteCommits, retry_smaller
+from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.timings import WriterTimings
 from service.outbox.sqlite.watchdog import Watchdog
 from service.outbox.sqlite.work import BlockingKind, Group, Waiting, WorkKind, fail_all
@@ -40,14 +41,16 @@ class SqliteWriter:
         commits: SqliteCommits,
         kinds: Sequence[WorkKind[Any, Any]],
         blocking: BlockingKind[Any, Any],
+        *,
         recorder: Recorder,
         timings: WriterTimings,
+        damage: Damage,
     ) -> None:
         self._commits = commits
         self._blocking = blocking
         self._timings = timings
         self._waiting: Group = {kind: Waiting() for kind in (*kinds, blocking)}
-        self._watchdog = Watchdog(timings, recorder, self._fail_waiting)
+        self._watchdog = Watchdog(timings, recorder, damage, self._fail_waiting)
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._try_blocking = False

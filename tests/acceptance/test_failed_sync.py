@@ -1,0 +1,55 @@
+"""A sync of the disk that fails once: nothing is answered on a log with a hole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support import disks
+from tests.support.disk_shim import DiskShim
+from tests.support.trial import Trial, trial, until
+
+_SALT = slice(16, 24)
+
+
+def salt(one: Trial) -> bytes:
+    """What marks one generation of the write-ahead log; emptying the log changes it."""
+    with Path(f"{one.path}-wal").open("rb") as log:
+        return log.read(32)[_SALT]
+
+
+async def test_after_a_failed_sync_nothing_is_answered_on_the_old_log(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    shim = DiskShim(folder)
+    async with trial(folder / "outbox.db", **shim.environment) as one, one.serving() as service:
+        async with one.load.running():
+            await one.load.takes(50)
+            before = salt(one)
+            shim.fail_next_sync("outbox.db-wal")
+            await until(lambda: shim.has_failed, 10)
+            accepted = len(one.load.accepted)
+            await until(lambda: len(one.load.accepted) > accepted + 8, 20)
+            assert salt(one) != before
+            await one.load.takes(50)
+        assert any("outbox_io_error" in line for line in service.lines)
+        (await disks.verdict(one, "failed sync")).check()
+
+
+async def test_a_service_that_is_killed_after_a_failed_sync_begins_with_a_new_log(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    shim = DiskShim(folder)
+    async with trial(folder / "outbox.db", **shim.environment) as one:
+        async with one.serving() as service, one.load.running():
+            await one.load.takes(20)
+            before = salt(one)
+            shim.fail_next_sync("outbox.db-wal")
+            await until(lambda: shim.has_failed, 10)
+            service.kill()
+        async with one.serving():
+            async with one.load.running():
+                await one.load.takes(20)
+            assert salt(one) != before
+            (await disks.verdict(one, "killed after a failed sync")).check()

@@ -1,0 +1,199 @@
+/* Stands between a process and its disk (LD_PRELOAD).
+ *
+ * DISK_SHIM_ROOT    the folder whose files are watched
+ * DISK_SHIM_FAULTS  a file: each line in it, "<ending of a path>", makes one sync of such a file fail
+ *                   with EIO; the file is removed as it is read
+ * DISK_SHIM_RECORD  a file that every change of the watched files is appended to
+ *
+ * A record: one byte for the operation, 4 bytes for the length of the path, 8 for an offset, 4 for
+ * the length of the data, then path and data, integers as the machine writes them.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define REAL(type, name, ...) \
+    static type (*real)(__VA_ARGS__); \
+    if (!real) real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+
+static ssize_t raw_write(int fd, const void *data, size_t size) {
+    REAL(ssize_t, "write", int, const void *, size_t);
+    return real(fd, data, size);
+}
+
+static int raw_open(const char *path, int flags, mode_t mode) {
+    REAL(int, "open", const char *, int, ...);
+    return real(path, flags, mode);
+}
+
+static int is_watched(const char *path) {
+    const char *root = getenv("DISK_SHIM_ROOT");
+    return root && strncmp(path, root, strlen(root)) == 0;
+}
+
+/* The path of an open file, or 0 when it is not watched. */
+static int watched_fd(int fd, char *path) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, path, PATH_MAX - 1);
+    if (size < 0) return 0;
+    path[size] = 0;
+    return is_watched(path);
+}
+
+static void note(char operation, const char *path, uint64_t offset, const void *data, uint32_t size) {
+    static int fd = -1;
+    const char *record = getenv("DISK_SHIM_RECORD");
+    if (!record) return;
+    if (fd < 0) fd = raw_open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    uint32_t path_size = strlen(path);
+    char head[17];
+    head[0] = operation;
+    memcpy(head + 1, &path_size, 4);
+    memcpy(head + 5, &offset, 8);
+    memcpy(head + 13, &size, 4);
+    raw_write(fd, head, sizeof head);
+    raw_write(fd, path, path_size);
+    raw_write(fd, data, size);
+}
+
+/* Whether this sync is to fail. */
+static int is_faulty(const char *path) {
+    const char *faults = getenv("DISK_SHIM_FAULTS");
+    if (!faults) return 0;
+    int fd = raw_open(faults, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    char ending[256];
+    ssize_t size = read(fd, ending, sizeof ending - 1);
+    close(fd);
+    while (size > 0 && ending[size - 1] == '\n') size--;
+    if (size <= 0 || (size_t)size > strlen(path)) return 0;
+    if (strncmp(path + strlen(path) - size, ending, size) != 0) return 0;
+    REAL(int, "unlink", const char *);
+    real(faults);
+    return 1;
+}
+
+static int synced(int fd, int (*real)(int)) {
+    char path[PATH_MAX];
+    if (!watched_fd(fd, path)) return real(fd);
+    pthread_mutex_lock(&lock);
+    int result = 0;
+    if (is_faulty(path)) {
+        errno = EIO;
+        result = -1;
+        note('F', path, 0, "", 0);
+    } else {
+        result = real(fd);
+        note('S', path, 0, "", 0);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int fdatasync(int fd) { REAL(int, "fdatasync", int); return synced(fd, real); }
+int fsync(int fd) { REAL(int, "fsync", int); return synced(fd, real); }
+
+static ssize_t written(int fd, const void *data, size_t size, off_t at,
+                       ssize_t (*real)(int, const void *, size_t, off_t)) {
+    char path[PATH_MAX];
+    if (!watched_fd(fd, path)) return real(fd, data, size, at);
+    pthread_mutex_lock(&lock);
+    ssize_t result = real(fd, data, size, at);
+    if (result > 0) note('W', path, at, data, result);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    REAL(ssize_t, "pwrite", int, const void *, size_t, off_t);
+    return written(fd, data, size, at, real);
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off_t at) {
+    REAL(ssize_t, "pwrite64", int, const void *, size_t, off_t);
+    return written(fd, data, size, at, real);
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+    char path[PATH_MAX];
+    if (!watched_fd(fd, path)) return raw_write(fd, data, size);
+    pthread_mutex_lock(&lock);
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    ssize_t result = raw_write(fd, data, size);
+    if (result > 0) note('W', path, at < 0 ? 0 : at, data, result);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+static int truncated(int fd, off_t size, int (*real)(int, off_t)) {
+    char path[PATH_MAX];
+    int watched = watched_fd(fd, path);
+    pthread_mutex_lock(&lock);
+    int result = real(fd, size);
+    if (watched && result == 0) note('T', path, size, "", 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int ftruncate(int fd, off_t size) { REAL(int, "ftruncate", int, off_t); return truncated(fd, size, real); }
+int ftruncate64(int fd, off_t size) { REAL(int, "ftruncate64", int, off_t); return truncated(fd, size, real); }
+
+static int allocated(int fd, off_t at, off_t size, int (*real)(int, off_t, off_t)) {
+    char path[PATH_MAX];
+    int watched = watched_fd(fd, path);
+    pthread_mutex_lock(&lock);
+    int result = real(fd, at, size);
+    if (watched && result == 0) note('A', path, at + size, "", 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int posix_fallocate(int fd, off_t at, off_t size) {
+    REAL(int, "posix_fallocate", int, off_t, off_t);
+    return allocated(fd, at, size, real);
+}
+int posix_fallocate64(int fd, off_t at, off_t size) {
+    REAL(int, "posix_fallocate64", int, off_t, off_t);
+    return allocated(fd, at, size, real);
+}
+
+int unlink(const char *path) {
+    REAL(int, "unlink", const char *);
+    pthread_mutex_lock(&lock);
+    int result = real(path);
+    if (result == 0 && is_watched(path)) note('U', path, 0, "", 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+static int opened(const char *path, int flags, mode_t mode, const char *name) {
+    int (*real)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, name);
+    if (!(flags & O_CREAT) || !is_watched(path)) return real(path, flags, mode);
+    pthread_mutex_lock(&lock);
+    struct stat found;
+    int is_new = stat(path, &found) != 0;
+    int result = real(path, flags, mode);
+    if (result >= 0 && is_new) note('C', path, 0, "", 0);
+    if (result >= 0 && !is_new && (flags & O_TRUNC)) note('T', path, 0, "", 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+#define MODE(flags) \
+    mode_t mode = 0; \
+    if ((flags) & O_CREAT) { va_list rest; va_start(rest, flags); mode = va_arg(rest, int); va_end(rest); }
+
+int open(const char *path, int flags, ...) { MODE(flags); return opened(path, flags, mode, "open"); }
+int open64(const char *path, int flags, ...) { MODE(flags); return opened(path, flags, mode, "open64"); }

@@ -1,0 +1,55 @@
+"""A shim between a process and its disk: syncs that fail, and a record of what was written."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_suffix(".c")
+
+
+@functools.cache
+def _built() -> Path | None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    library = Path(tempfile.mkdtemp(prefix="disk-shim-")) / "disk_shim.so"
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"],
+        check=False,
+        capture_output=True,
+    )
+    return library if built.returncode == 0 else None
+
+
+class DiskShim:
+    """The environment of a process whose files in `folder` go through the shim."""
+
+    def __init__(self, folder: Path, *, record: Path | None = None) -> None:
+        library = _built()
+        if library is None:
+            pytest.skip("this machine compiles no C")
+        self._faults = folder.parent / f"{folder.name}.faults"
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "DISK_SHIM_ROOT": str(folder.resolve()),
+            "DISK_SHIM_FAULTS": str(self._faults),
+        }
+        if record:
+            self.environment["DISK_SHIM_RECORD"] = str(record)
+
+    def fail_next_sync(self, ending: str) -> None:
+        """Let the next sync of a file whose path has this ending fail with EIO."""
+        partial = self._faults.with_suffix(".new")
+        partial.write_text(ending)
+        partial.rename(self._faults)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the sync that was to fail has failed."""
+        return not self._faults.exists()
