@@ -31,6 +31,7 @@ from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.recover import RecoveredFile, recover
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.wal import WriteAheadLog
 
@@ -96,6 +97,18 @@ def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int
         raise OutboxUnavailableError("PostgreSQL has its own backups, such as pg_dump.")
     _check_readable(path)
     return backup.back_up(path, target, progress)
+
+
+def recover_file(url: str, target: Path, progress: Callable[[int, int], None]) -> RecoveredFile:
+    """Copy what can be read of the SQLite outbox at `url` to the new file `target`.
+
+    `progress` is told rows gone through and rows in all. Raises OutboxError.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        raise OutboxUnavailableError("PostgreSQL has its own ways to recover a database.")
+    _check_readable(path)
+    return recover(path, target, progress)
 
 
 def is_served(url: str) -> bool | None:

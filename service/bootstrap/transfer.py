@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.postgres.transfer import open_postgres_ledger
+from service.outbox.postgres.transfer import open_postgres_transfer
 from service.outbox.schema import SQLITE_PREFIX, migrate, pending
-from service.outbox.sqlite.transfer import open_sqlite_ledger
-from service.outbox.transfer import Ledger, Moved, move
+from service.outbox.sqlite.transfer import open_sqlite_transfer
+from service.outbox.transfer import Moved, TransferStore, move
 
 
 def move_outbox(
@@ -25,15 +25,15 @@ def move_outbox(
     if pending(source_url):
         raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
     migrate(target_url)
-    with _ledger(source_url) as source, _ledger(target_url) as target:
+    with _transfer(source_url) as source, _transfer(target_url) as target:
         return move(source, target, actor=actor, progress=progress)
 
 
 @contextlib.contextmanager
-def _ledger(url: str) -> Iterator[Ledger]:
+def _transfer(url: str) -> Iterator[TransferStore]:
     if url.startswith(SQLITE_PREFIX):
-        with open_sqlite_ledger(Path(url.removeprefix(SQLITE_PREFIX))) as sqlite:
+        with open_sqlite_transfer(Path(url.removeprefix(SQLITE_PREFIX))) as sqlite:
             yield sqlite
     else:
-        with open_postgres_ledger(url) as postgres:
+        with open_postgres_transfer(url) as postgres:
             yield postgres

@@ -82,6 +82,10 @@ VOCABULARY = {
     ),
     "event_loop_lag_seconds": Metric(Gauge, "Longest delay of the event loop in the last 10 s."),
     "database_bytes": Metric(Gauge, "Size of the outbox's database."),
+    "io_errors": Metric(
+        Counter, "I/O errors of the outbox's disk; each ends the trust in the log until it is new."
+    ),
+    "write_failures": Metric(Counter, "Times that the outbox became unable to write."),
     "wal_bytes": Metric(Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL."),
     "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive. Always 1 on SQLite."),
 }

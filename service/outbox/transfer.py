@@ -25,7 +25,7 @@ Scope = tuple[str, str, str]
 AuditEntry = tuple[int, str, str, str]
 
 
-class Copied(msgspec.Struct, frozen=True, gc=False):
+class TransferRow(msgspec.Struct, frozen=True, gc=False):
     """All of an event that a move keeps, but its bytes, which `payload_sha256` stands for.
 
     `state` is pending, sent, delivered or dead; `seq` orders events in their own store only.
@@ -80,14 +80,14 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
     finished: bool
 
 
-class Ledger(Protocol):
+class TransferStore(Protocol):
     """One store as a move sees it. Nothing serves a target while it is written."""
 
-    def events(self, after_seq: int, limit: int) -> list[Copied]:
+    def events(self, after_seq: int, limit: int) -> list[TransferRow]:
         """Events in their order, without their bytes."""
         ...
 
-    def named(self, ids: Sequence[str]) -> list[Copied]:
+    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
         """The events with these ids, those that are there."""
         ...
 
@@ -95,7 +95,7 @@ class Ledger(Protocol):
         """The bytes of these events."""
         ...
 
-    def write(self, events: Sequence[Copied], payloads: Mapping[str, bytes]) -> None:
+    def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
         """Make these events what they are here, atomically; new ones in their order."""
         ...
 
@@ -103,14 +103,14 @@ class Ledger(Protocol):
         """Remove these events, atomically."""
         ...
 
-    def surroundings(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
         """Stored settings, operator actions but moves (oldest first), and who paused delivery."""
         ...
 
-    def surround(
+    def write_metadata(
         self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
     ) -> None:
-        """Make the surroundings these, atomically."""
+        """Make the metadata these, atomically."""
         ...
 
     def moves(self) -> list[str]:
@@ -130,8 +130,8 @@ class Ledger(Protocol):
 
 
 def move(
-    source: Ledger,
-    target: Ledger,
+    source: TransferStore,
+    target: TransferStore,
     *,
     actor: str,
     progress: Callable[[int], None],
@@ -144,12 +144,16 @@ def move(
     with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
         if not target_is_ours:
             raise OutboxMoveError("The target is being served; stop its service first.")
-        _claim_target(target, actor)
         before = total(source)
+        if source_is_ours and target.moves()[-1:] == [f"finished {before.checksum}"]:
+            there = total(target)
+            if there == before:
+                return Moved(0, 0, there, finished=True)
+        _claim_target(target, actor)
         # A key may have been used again since the last pass, by another event.
         removed = _remove_rest(source, target)
         written = _copy(source, target, progress)
-        target.surround(*source.surroundings())
+        target.write_metadata(*source.metadata())
         now, there = total(source), total(target)
         if source_is_ours and now == before and there != now:
             raise OutboxMoveError(f"The target holds {there}, the source {now}.")
@@ -160,17 +164,17 @@ def move(
         return Moved(written, removed, there, finished)
 
 
-def total(ledger: Ledger) -> Total:
+def total(store: TransferStore) -> Total:
     """Count and checksum of everything that a move keeps."""
     counts = {"pending": 0, "sent": 0, "delivered": 0, "dead": 0}
     checksum = 0
-    for event in _all(ledger):
+    for event in _all(store):
         counts[event.state] += 1
         checksum ^= int.from_bytes(event.digest(), "big")
     return Total(sum(counts.values()), **counts, checksum=f"{checksum:064x}")
 
 
-def _claim_target(target: Ledger, actor: str) -> None:
+def _claim_target(target: TransferStore, actor: str) -> None:
     """Only an empty outbox, one that an earlier pass began to fill, or one that was left before."""
     moves = target.moves()
     if moves and moves[-1].startswith("begun"):
@@ -181,10 +185,10 @@ def _claim_target(target: Ledger, actor: str) -> None:
     target.note_move(actor, "begun")
 
 
-def _copy(source: Ledger, target: Ledger, progress: Callable[[int], None]) -> int:
+def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int], None]) -> int:
     written = gone_through = 0
     for page in _pages(source):
-        there = {event.id: event.digest() for event in target.named([one.id for one in page])}
+        there = {event.id: event.digest() for event in target.by_ids([one.id for one in page])}
         wanted = [event for event in page if there.get(event.id) != event.digest()]
         if wanted:
             payloads = source.payloads([event.id for event in wanted])
@@ -196,10 +200,10 @@ def _copy(source: Ledger, target: Ledger, progress: Callable[[int], None]) -> in
     return written
 
 
-def _remove_rest(source: Ledger, target: Ledger) -> int:
+def _remove_rest(source: TransferStore, target: TransferStore) -> int:
     removed = 0
     for page in _pages(target):
-        kept = {event.id for event in source.named([one.id for one in page])}
+        kept = {event.id for event in source.by_ids([one.id for one in page])}
         rest = [event.id for event in page if event.id not in kept]
         if rest:
             target.remove(rest)
@@ -207,13 +211,13 @@ def _remove_rest(source: Ledger, target: Ledger) -> int:
     return removed
 
 
-def _all(ledger: Ledger) -> Iterator[Copied]:
-    for page in _pages(ledger):
+def _all(store: TransferStore) -> Iterator[TransferRow]:
+    for page in _pages(store):
         yield from page
 
 
-def _pages(ledger: Ledger) -> Iterator[list[Copied]]:
+def _pages(store: TransferStore) -> Iterator[list[TransferRow]]:
     after = 0
-    while page := ledger.events(after, PAGE):
+    while page := store.events(after, PAGE):
         yield page
         after = page[-1].seq

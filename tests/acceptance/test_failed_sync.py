@@ -31,7 +31,7 @@ async def test_after_a_failed_sync_nothing_is_answered_on_the_old_log(tmp_path: 
             await until(lambda: len(one.load.accepted) > accepted + 8, 20)
             assert salt(one) != before
             await one.load.takes(50)
-        assert any("outbox_io_error" in line for line in service.lines)
+        assert any("disk_failed" in line for line in service.lines)
         (await disks.verdict(one, "failed sync")).check()
 
 

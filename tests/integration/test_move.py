@@ -157,10 +157,22 @@ async def test_a_key_that_was_freed_and_used_again_between_two_passes_is_moved(
     assert (last.finished, last.written, last.removed) == (True, 1, 1)
 
 
-async def test_a_finished_move_repeated_is_refused(path: Path, target: str) -> None:
+async def test_a_finished_move_repeated_is_finished(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 2)
+    first = await move(f"sqlite:///{path}", target)
+    again = await move(f"sqlite:///{path}", target)
+    assert (again.written, again.removed, again.total, again.finished) == (0, 0, first.total, True)
+
+
+async def test_a_finished_move_into_an_outbox_that_was_served_since_is_refused(
+    path: Path, target: str
+) -> None:
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 2)
     await move(f"sqlite:///{path}", target)
+    async with PostgresStorage(target).open() as served:
+        await append_all(served, 1)
     with pytest.raises(OutboxMoveError):
         await move(f"sqlite:///{path}", target)
 

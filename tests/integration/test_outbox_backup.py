@@ -3,15 +3,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from bench.fill import fill
 from service.outbox.model import State
 from service.outbox.sqlite.backup import back_up
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.disk_shim import DiskShim
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, claim, event, ids
 
@@ -131,3 +136,33 @@ async def test_watch_prints_an_object_a_line_with_json(path: Path, live: SqliteO
     assert code == 0
     assert [look["pending"] for look in looks] == [3, 3]
     assert {"acceptedRate", "deliveredRate", "delivery"} <= looks[0].keys()
+
+
+def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:
+    path, folder = tmp_path / "outbox.db", tmp_path / "backups"
+    folder.mkdir()
+    fill(path, 30_000)
+    code = (
+        "import os, signal, sys; from pathlib import Path; "
+        "from service.outbox.sqlite.backup import back_up; "
+        "back_up(Path(sys.argv[1]), Path(sys.argv[2]), lambda done, total: "
+        "done and os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    command = [sys.executable, "-c", code, str(path), str(folder / "copy.db")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [one.name for one in folder.iterdir() if one.stat().st_size] == []
+
+
+def test_a_backup_whose_sync_fails_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    path, folder = tmp_path / "outbox.db", tmp_path / "backups"
+    folder.mkdir()
+    fill(path, 10)
+    shim = DiskShim(folder)
+    shim.fail_next_sync("(deleted)")
+    command = [sys.executable, "-m", "service.cli.outbox.main", "backup", str(folder / "copy.db")]
+    environment = {**os.environ, **shim.environment, "OUTBOX_URL": f"sqlite:///{path}"}
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert shim.has_failed
+    assert ended.returncode == 2, ended
+    assert "error" in ended.stderr.lower()
+    assert list(folder.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, claim, deliver, event, eventually, ids
 
 PAGE = 4096
@@ -85,3 +87,33 @@ async def test_a_damaged_page_leaves_what_can_be_read_and_takes_nothing_more(
         assert "damaged" in str(outbox.failure)
         with pytest.raises(OutboxUnavailableError, match="damaged"):
             await outbox.intake.append(event())
+
+
+async def test_what_can_be_read_is_recovered_to_a_new_file_and_delivered(tmp_path: Path) -> None:
+    path, new = tmp_path / "outbox.db", tmp_path / "new.db"
+    wanted = await filled(path, 40, size=1500)
+    page = row_page(path, wanted[20])
+    spoil(path, lambda whole: whole[: page * PAGE] + b"\xff" * PAGE + whole[(page + 1) * PAGE :])
+    code, out, _ = await outbox_command(path, "recover", str(new), "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["rows"] + found["lost"] == 40
+    assert 1 <= found["lost"] <= 4
+    async with open_sqlite_outbox(new, max_pending=1000, max_pending_per_user=1000) as outbox:
+        delivered = await delivered_all(outbox, found["rows"])
+        assert outbox.failure is None
+        assert [one for one in wanted if one in delivered] == delivered
+        await append_all(outbox, 1)
+
+
+async def test_a_recovery_keeps_states_and_works_on_a_whole_file(tmp_path: Path) -> None:
+    path, new = tmp_path / "outbox.db", tmp_path / "new.db"
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        written = await one_of_each(outbox)
+    assert (await outbox_command(path, "recover", str(new)))[0] == 0
+    rows = {row["id"]: row["state"] for row in await outbox_json(new, "list")}
+    kept = {event_id: state for state, event_id in written.items()}
+    assert rows == {
+        one: "pending" if state == "delivering" else state for one, state in kept.items()
+    }
+    assert (await outbox_command(path, "recover", str(new)))[0] == 2

@@ -29,7 +29,7 @@ def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
     Example: `outbox backup /backups/outbox-$(date +%F).db`
     """
-    with exit_on_fault(), _progress() as progress:
+    with exit_on_fault(), progress_bar() as progress:
         size_bytes = back_up(url, file, progress)
     if json:
         print_json({"file": str(file), "bytes": size_bytes})
@@ -38,7 +38,7 @@ def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, nothing elsewhere."""
     console = Console(file=sys.stderr)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -21,6 +21,7 @@ from service.cli.outbox.list import list_rows
 from service.cli.outbox.move import move
 from service.cli.outbox.pause import pause
 from service.cli.outbox.purge import purge
+from service.cli.outbox.recover import recover
 from service.cli.outbox.replay import replay
 from service.cli.outbox.resume import resume
 from service.cli.outbox.show import show
@@ -74,6 +75,7 @@ app.command("resume")(resume)
 app.command("sign-out")(sign_out)
 app.command("backup")(backup)
 app.command("move")(move)
+app.command("recover")(recover)
 
 
 def _print_version(wanted: bool) -> None:

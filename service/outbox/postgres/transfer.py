@@ -1,4 +1,4 @@
-"""A PostgreSQL outbox as a move sees it (see `move.Ledger`).
+"""A PostgreSQL outbox as a move sees it (see `move.TransferStore`).
 
 Reads beside running services. It counts as served while a service listens, and is sealed by the
 database otherwise, so that a service that was not seen can't write. A row under a claim is given as
@@ -19,7 +19,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.counts import RECOUNT
 from service.outbox.postgres.notify import SERVED_LOCK_CLASS
-from service.outbox.transfer import AuditEntry, Copied, Scope
+from service.outbox.transfer import AuditEntry, Scope, TransferRow
 
 _EVENTS = """
 SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
@@ -108,27 +108,27 @@ SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'o
 _ACCEPTED_AT_MS = 5
 
 
-class PostgresLedger:
-    """Made by `open_postgres_ledger`."""
+class PostgresTransfer:
+    """Made by `open_postgres_transfer`."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    def events(self, after_seq: int, limit: int) -> list[Copied]:
-        """See Ledger."""
+    def events(self, after_seq: int, limit: int) -> list[TransferRow]:
+        """See TransferStore."""
         values = {"after": after_seq, "limit": limit}
-        return [_copied(row) for row in self._connection.execute(EVENTS, values)]
+        return [_transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
-    def named(self, ids: Sequence[str]) -> list[Copied]:
-        """See Ledger."""
-        return [_copied(row) for row in self._connection.execute(NAMED, {"ids": list(ids)})]
+    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
+        """See TransferStore."""
+        return [_transfer_row(row) for row in self._connection.execute(NAMED, {"ids": list(ids)})]
 
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """See Ledger."""
+        """See TransferStore."""
         return dict(self._connection.execute(PAYLOADS, {"ids": list(ids)}).fetchall())
 
-    def write(self, events: Sequence[Copied], payloads: Mapping[str, bytes]) -> None:
-        """See Ledger."""
+    def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
+        """See TransferStore."""
         values = [_values(event, payloads[event.id]) for event in events]
         waiting = [one for one in values if one["state"] == "pending"]
         sent = [one for one in values if one["state"] == "sent"]
@@ -150,22 +150,22 @@ class PostgresLedger:
                 cursor.executemany(statement, rows)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         with self._connection.transaction():
             self._connection.execute(LEAVE_PLACES, {"ids": list(ids)})
             self._connection.execute(REMOVE, {"ids": list(ids)})
 
-    def surroundings(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
-        """See Ledger."""
+    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+        """See TransferStore."""
         scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
         audit: list[AuditEntry] = self._connection.execute(AUDIT).fetchall()
         [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
         return scopes, audit, paused_by
 
-    def surround(
+    def write_metadata(
         self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
     ) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute("DELETE FROM outbox_settings")
             cursor.executemany("INSERT INTO outbox_settings VALUES (%s, %s, %s)", scopes)
@@ -177,11 +177,11 @@ class PostgresLedger:
             )
 
     def moves(self) -> list[str]:
-        """See Ledger."""
+        """See TransferStore."""
         return [detail for (detail,) in self._connection.execute(MOVES)]
 
     def note_move(self, actor: str, detail: str) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         self._connection.execute(NOTE_MOVE, (actor, detail))
 
     @contextlib.contextmanager
@@ -213,27 +213,27 @@ class PostgresLedger:
 
 
 @contextlib.contextmanager
-def open_postgres_ledger(url: str) -> Iterator[PostgresLedger]:
+def open_postgres_transfer(url: str) -> Iterator[PostgresTransfer]:
     """The outbox at `url`, which is migrated. Raises OutboxUnavailableError."""
     try:
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
             connection.execute(SET_UP)
-            yield PostgresLedger(connection)
+            yield PostgresTransfer(connection)
     except psycopg.Error as error:
         raise OutboxUnavailableError(
             f"The outbox's database can't be used: {type(error).__name__}"
         ) from error
 
 
-def _copied(row: tuple[Any, ...]) -> Copied:
+def _transfer_row(row: tuple[Any, ...]) -> TransferRow:
     *fields, noted_at, notes, trace, key, key_digest, payload_sha256, inngest_id, prefix = row
     seq, accepted_at_ms = fields[0], fields[_ACCEPTED_AT_MS]
     ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id)
     history = tuple(zip(noted_at, notes, strict=True))
-    return Copied(*[*fields, history, trace, key, key_digest, payload_sha256, ulid])
+    return TransferRow(*[*fields, history, trace, key, key_digest, payload_sha256, ulid])
 
 
-def _values(event: Copied, payload: bytes) -> dict[str, object]:
+def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
     return {
         **msgspec.structs.asdict(event),
         "dead": event.state == "dead",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 
 _PAGES = 2000
+_CHUNK_BYTES = 1 << 20
+# https://sqlite.org/fileformat.html: the write and read version of the format.
+_JOURNAL_KIND_AT, _ROLLBACK_JOURNAL = 18, b"\x01\x01"
 _BUSY_SECONDS = 5.0
 _CHECK = "PRAGMA quick_check(1)"
 
@@ -25,44 +29,92 @@ _CHECK = "PRAGMA quick_check(1)"
 def back_up(source: Path, target: Path, progress: Callable[[int, int], None]) -> int:
     """Copy the outbox `source` to the new file `target`; returns its size in bytes.
 
-    `progress` is told pages copied and pages in all. Blocks. A copy that fails leaves nothing.
-    Raises OutboxUnavailableError, also when there is a `target`.
+    `progress` is told pages copied and pages in all. Blocks. A copy that fails or is killed leaves
+    nothing; until it is whole its file has no name, and needs room twice. Raises
+    OutboxUnavailableError, also when there is a `target`.
     """
     if target.exists():
         raise OutboxUnavailableError(f"{target} is there already; a backup replaces nothing.")
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
         # Payloads are personal: nobody else may read the copy.
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        _copy(source, partial, progress)
-        _sync(partial)
-        os.link(partial, target)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _copy(source, partial, descriptor, progress)
+            _name(descriptor, target)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise OutboxUnavailableError(f"{target}: {error.strerror}") from error
     finally:
-        for leftover in (partial, *(Path(f"{partial}{end}") for end in ("-wal", "-shm"))):
-            leftover.unlink(missing_ok=True)
-    _sync(target.parent)
+        for ending in ("", "-wal", "-shm", "-journal"):
+            Path(f"{partial}{ending}").unlink(missing_ok=True)
     return target.stat().st_size
 
 
-def _copy(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
+def _name(descriptor: int, target: Path) -> None:
+    """Give the bytes of a file without a name to the new file `target`: it is whole or absent."""
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        with _unnamed(target) as (named, path):
+            with (
+                open(descriptor, "rb", closefd=False) as reading,
+                open(named, "wb", closefd=False) as writing,
+            ):
+                reading.seek(0)
+                shutil.copyfileobj(reading, writing, _CHUNK_BYTES)
+            os.fsync(named)
+            # With a folder's descriptor this is linkat, which follows the link in /proc.
+            os.link(path, target.name, dst_dir_fd=folder)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _unnamed(target: Path) -> Iterator[tuple[int, str]]:
+    """A file beside `target` that nobody finds, and a path to link it from.
+
+    Where the system makes none, it has a name until the end.
+    """
+    partial = target.with_name(f"{target.name}.whole-{os.getpid()}")
+    try:
+        descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+        path = f"/proc/self/fd/{descriptor}"
+    except (AttributeError, OSError):
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        path = str(partial)
+    try:
+        yield descriptor, path
+    finally:
+        os.close(descriptor)
+        partial.unlink(missing_ok=True)
+
+
+def _copy(
+    source: Path, target: Path, descriptor: int, progress: Callable[[int, int], None]
+) -> None:
+    """Copy to the file at `target`, which is open as `descriptor` and loses its name at once."""
     with (
         unavailable_if_sqlite_fails(),
         _snapshot(source) as reading,
         contextlib.closing(sqlite3.connect(target)) as writing,
     ):
+        writing.execute("PRAGMA journal_mode = OFF")
+        writing.execute("PRAGMA synchronous = OFF")  # it is synced when it gets a name
+        writing.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        target.unlink()
         reading.backup(
             writing,
             pages=_PAGES,
             progress=lambda _, left, total: progress(total - left, total),
             sleep=0,
         )
-        # The copy shall be one file, whatever opens it next.
-        writing.execute("PRAGMA journal_mode = DELETE")
-        [(verdict,)] = writing.execute(_CHECK).fetchall()
-    if verdict != "ok":
-        raise OutboxUnavailableError(f"The copy is damaged, so the outbox may be: {verdict}")
+        [(found,)] = reading.execute(_CHECK).fetchall()
+    if found != "ok":
+        raise OutboxUnavailableError(f"The outbox is damaged, and so would be its copy: {found}")
+    # The copy shall be one file, whatever opens it next: no write-ahead log.
+    os.pwrite(descriptor, _ROLLBACK_JOURNAL, _JOURNAL_KIND_AT)
 
 
 @contextlib.contextmanager
@@ -74,11 +126,3 @@ def _snapshot(source: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("BEGIN")
         connection.execute("SELECT single FROM outbox_delivery").fetchall()
         yield connection
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

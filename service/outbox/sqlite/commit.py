@@ -136,7 +136,7 @@ class SqliteCommits:
             if is_io_error(error):
                 self._lock.suspect_log(suspected=True)
                 self._recorder.count("io_errors")
-                log.exception("outbox_io_error", reason=str(error))
+                log.exception("disk_failed", reason=str(error))
                 await self.close()
             raise
 

@@ -27,7 +27,7 @@ class Damage:
         """Look at an error of SQLite; others are ignored."""
         if is_damage(error) and not self.is_found:
             self.is_found = True
-            log.error("outbox_damaged", reason=str(error.__cause__ or error))
+            log.error("file_damaged", reason=str(error.__cause__ or error))
 
 
 def is_unreadable(error: Exception) -> bool:

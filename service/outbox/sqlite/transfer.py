@@ -1,4 +1,4 @@
-"""An SQLite outbox as a move sees it (see `move.Ledger`).
+"""An SQLite outbox as a move sees it (see `move.TransferStore`).
 
 Reads beside a running service; writes only as the file's sole writer. A row under a claim is given
 as the pending row that it becomes when its process is gone.
@@ -18,22 +18,29 @@ import msgspec
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
-from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.faults import is_io_error
+from service.outbox.sqlite.lock import WriterLock, sole_writer
+from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
-from service.outbox.transfer import AuditEntry, Copied, Scope
+from service.outbox.transfer import AuditEntry, Scope, TransferRow
 
 # A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms,
        iif(state = 'delivering', 'pending', state), attempts, sends + (state = 'delivering'),
-       isolated, first_sent_at_ms, settled_at_ms, reason, detail, coalesce(history, '[]'), trace,
+       isolated, first_sent_at_ms, coalesce(settled_at_ms, sent_at_ms), reason, detail,
+       coalesce(history, '[]'), trace,
        idempotency_key, idempotency_digest, payload, inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
 FROM {source} CROSS JOIN outbox_rows USING (seq)
 """
+_SOURCE = "(SELECT seq, payload FROM outbox)"
 EVENTS = f"""
-{_EVENTS.format(source="(SELECT seq, payload FROM outbox)")} WHERE seq > :after
+{_EVENTS.format(source=_SOURCE)} WHERE seq > :after
 ORDER BY seq LIMIT :limit
+"""
+EVENTS_BETWEEN = f"""
+{_EVENTS.format(source=_SOURCE)} WHERE seq > :after AND seq <= :upto ORDER BY seq
 """
 _NAMED = "event_id IN (SELECT value FROM json_each(:ids))"
 NAMED = _EVENTS.format(source=f"(SELECT seq, payload FROM outbox WHERE {_NAMED})")
@@ -81,28 +88,29 @@ _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
 
 
-class SqliteLedger:
-    """Made by `open_sqlite_ledger`."""
+class SqliteTransfer:
+    """Made by `open_sqlite_transfer`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._log = WriteAheadLog(path)
 
-    def events(self, after_seq: int, limit: int) -> list[Copied]:
-        """See Ledger."""
+    def events(self, after_seq: int, limit: int) -> list[TransferRow]:
+        """See TransferStore."""
         values = {"after": after_seq, "limit": limit}
-        return [_copied(row) for row in self._connection.execute(EVENTS, values)]
+        return [transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
-    def named(self, ids: Sequence[str]) -> list[Copied]:
-        """See Ledger."""
-        return [_copied(row) for row in self._connection.execute(NAMED, {"ids": _json(ids)})]
+    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
+        """See TransferStore."""
+        return [transfer_row(row) for row in self._connection.execute(NAMED, {"ids": _json(ids)})]
 
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """See Ledger."""
+        """See TransferStore."""
         return dict(self._connection.execute(PAYLOADS, {"ids": _json(ids)}).fetchall())
 
-    def write(self, events: Sequence[Copied], payloads: Mapping[str, bytes]) -> None:
-        """See Ledger."""
+    def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
+        """See TransferStore."""
         with self._transaction():
             self._displace([event.id for event in events])
             for event in events:
@@ -112,22 +120,22 @@ class SqliteLedger:
                 self._connection.execute(place, values)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         with self._transaction():
             self._displace(ids)
             self._connection.execute(REMOVE, {"ids": _json(ids)})
 
-    def surroundings(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
-        """See Ledger."""
+    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+        """See TransferStore."""
         scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
         audit: list[AuditEntry] = self._connection.execute(AUDIT).fetchall()
         [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
         return scopes, audit, paused_by
 
-    def surround(
+    def write_metadata(
         self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
     ) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         run = self._connection
         with self._transaction():
             run.execute("DELETE FROM outbox_settings")
@@ -139,24 +147,38 @@ class SqliteLedger:
             )
 
     def moves(self) -> list[str]:
-        """See Ledger."""
+        """See TransferStore."""
         return [detail for (detail,) in self._connection.execute(MOVES)]
 
     def note_move(self, actor: str, detail: str) -> None:
-        """See Ledger."""
+        """See TransferStore."""
         with self._transaction():
             self._connection.execute(NOTE, (wall_now_ms(), actor, "move", detail))
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:
-        """See Ledger: the writer's lock is held inside."""
+        """See TransferStore.: the writer's lock is held inside."""
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(sole_writer(self._path))
-                ours = True
+                lock = stack.enter_context(sole_writer(self._path))
             except OutboxBusyError:
-                ours = False
-            yield ours
+                yield False
+                return
+            stack.enter_context(self._trusted_log(lock))
+            yield True
+
+    @contextlib.contextmanager
+    def _trusted_log(self, lock: WriterLock) -> Iterator[None]:
+        """An I/O error leaves a hole in the log: the next pass begins with a new log."""
+        if lock.suspects_log:
+            self._log.renew(self._connection)
+            lock.suspect_log(suspected=False)
+        try:
+            yield
+        except sqlite3.Error as error:
+            if is_io_error(error):
+                lock.suspect_log(suspected=True)
+            raise
 
     def _displace(self, ids: Sequence[str]) -> None:
         for statement in DISPLACE:
@@ -174,26 +196,27 @@ class SqliteLedger:
 
 
 @contextlib.contextmanager
-def open_sqlite_ledger(path: Path) -> Iterator[SqliteLedger]:
+def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
     """The outbox at `path`, which is there and migrated. Raises OutboxUnavailableError."""
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            yield SqliteLedger(path, connection)
+            yield SqliteTransfer(path, connection)
     except sqlite3.Error as error:
         raise OutboxUnavailableError(f"The outbox's database can't be used: {error}") from error
 
 
-def _copied(row: tuple[Any, ...]) -> Copied:
+def transfer_row(row: tuple[Any, ...]) -> TransferRow:
+    """The row that `_EVENTS` gives."""
     *fields, reason, detail, history, trace, key, key_digest, payload, inngest_id, prefix = row
     ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], inngest_id)
     fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    return Copied(*[*fields, *words, notes, trace, key, key_digest, payload_sha256, ulid])
+    return TransferRow(*[*fields, *words, notes, trace, key, key_digest, payload_sha256, ulid])
 
 
-def _values(event: Copied, payload: bytes) -> dict[str, object]:
+def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
     return {
         "id": event.id,
         "name": event.name,

@@ -105,10 +105,10 @@ class Watchdog:
     def _begin(self, error: OutboxUnavailableError) -> None:
         if self.failure is None or str(self.failure) != str(error):
             self._recorder.count("write_failures")
-            log.error("outbox_cannot_be_written", reason=str(error))
+            log.error("not_writable", reason=str(error))
         self.failure = error
 
     def _end(self) -> None:
         if self.failure:
-            log.warning("outbox_can_be_written_again")
+            log.warning("writable_again")
         self.failure = self._failed_kind = None
