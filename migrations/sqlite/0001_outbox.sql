@@ -139,11 +139,13 @@ CREATE TABLE outbox_audit (
 ) STRICT;
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
--- settings_revision grows with every change of outbox_settings.
+-- settings_revision grows with every change of outbox_settings. last_seq is the highest seq of a row
+-- that was removed: no other row may get it, since Inngest's id follows from it.
 CREATE TABLE outbox_meta (
     single            INTEGER PRIMARY KEY CHECK (single = 1),
     inngest_id_prefix BLOB    NOT NULL CHECK (length(inngest_id_prefix) = 6),
-    settings_revision INTEGER NOT NULL DEFAULT 0
+    settings_revision INTEGER NOT NULL DEFAULT 0,
+    last_seq          INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO outbox_meta (single, inngest_id_prefix) VALUES (1, randomblob(6));

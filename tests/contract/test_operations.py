@@ -112,3 +112,15 @@ async def test_the_audit_survives_a_restart(storage: Storage) -> None:
         await outbox.repairs.set_paused(paused=True, actor="ada")
     async with storage.open() as outbox:
         assert [entry["action"] for entry in await outbox.inspector.audit(10)] == ["pause"]
+
+
+async def test_the_number_of_a_removed_row_is_never_given_again(storage: Storage) -> None:
+    async with storage.open() as outbox:
+        await outbox.intake.append(event())
+        newest = (await outbox.intake.append(event())).event_id
+        [before] = await outbox.inspector.rows(Filter(ids=(newest,)))
+        await outbox.repairs.discard(Filter(ids=(newest,)), actor="ada")
+    async with storage.open() as outbox:
+        later = (await outbox.intake.append(event())).event_id
+        [after] = await outbox.inspector.rows(Filter(ids=(later,)))
+    assert after.seq > before.seq

@@ -20,17 +20,21 @@ from service.outbox.sqlite.picking import Picker
 from service.outbox.sqlite.quota import StoredCounts
 
 # Inserts many rows in one step of SQLite: executemany would hand the interpreter lock back and
-# forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined.
+# forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined, ?3 the first seq.
 APPEND = """
-INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
                     idempotency_digest, payload)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-       value ->> 7, substr(?2, value ->> 8, value ->> 9)
+SELECT ?3 + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+       value ->> 6, value ->> 7, substr(?2, value ->> 8, value ->> 9)
 FROM json_each(?1)
 """
 
+# A seq is never given again, not even that of a removed row: Inngest's id follows from it.
+NEXT_SEQ = """
+SELECT max(coalesce((SELECT max(seq) FROM outbox), 0), last_seq) + 1 FROM outbox_meta
+"""
+
 # The rows of one APPEND are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
-# Rows that one statement inserts are numbered without a gap, since nobody else writes.
 APPEND_READY = """
 INSERT INTO outbox_ready (seq, payload_bytes) SELECT ?2 + key, value FROM json_each(?1)
 """
@@ -69,6 +73,7 @@ class SqliteAppends:
         self._counts = counts
         self._picker = picker
         self._recorder = recorder
+        self._next_seq: int | None = None
         self.appended = 0
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
@@ -102,9 +107,9 @@ class SqliteAppends:
             self._counts.undo(item.event.owner, len(item.event.payload))
 
     def _insert(self, connection: sqlite3.Connection, items: Sequence[Append]) -> None:
-        inserted = connection.execute(APPEND, (_metadata(items), _payloads(items)))
-        assert inserted.lastrowid is not None  # noqa: S101
-        first_seq = inserted.lastrowid - len(items) + 1
+        first_seq = self._next_seq or _next_seq(connection)
+        connection.execute(APPEND, (_metadata(items), _payloads(items), first_seq))
+        self._next_seq = first_seq + len(items)
         is_express = any(item.express for item in items)
         self._picker.may_have_express |= is_express
         if is_express or any(item.event.due_at_ms for item in items):
@@ -115,6 +120,11 @@ class SqliteAppends:
         else:
             sizes = [len(item.event.payload) for item in items]
             connection.execute(APPEND_READY, (_encode(sizes).decode(), first_seq))
+
+
+def _next_seq(connection: sqlite3.Connection) -> int:
+    [(seq,)] = connection.execute(NEXT_SEQ).fetchall()
+    return int(seq)
 
 
 def used_receipt(connection: sqlite3.Connection, owner: str, key: IdempotencyKey) -> Receipt | None:

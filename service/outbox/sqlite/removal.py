@@ -15,6 +15,10 @@ _NAMED = "WHERE seq IN (SELECT value FROM json_each(:seqs))"
 REMOVE_READY = f"DELETE FROM outbox_ready {_NAMED}"
 REMOVE_SENT = f"DELETE FROM outbox_sent {_NAMED}"
 REMOVE_DONE = f"DELETE FROM outbox_done {_NAMED}"
+REMEMBER_LAST = """
+UPDATE outbox_meta SET last_seq = (SELECT max(value) FROM json_each(:seqs))
+WHERE last_seq < (SELECT max(value) FROM json_each(:seqs))
+"""
 REMOVE_ROW = f"DELETE FROM outbox {_NAMED}"
 
 
@@ -29,6 +33,6 @@ class Removal:
         count = self._bytes_count
         values = {"seqs": seqs, "counted_to": count.counted_to, "newest": count.newest}
         freed = dict(connection.execute(REMOVED_BYTES, values).fetchall())
-        for statement in (REMOVE_READY, REMOVE_SENT, REMOVE_DONE):
+        for statement in (REMEMBER_LAST, REMOVE_READY, REMOVE_SENT, REMOVE_DONE):
             connection.execute(statement, {"seqs": seqs})
         return freed, connection.execute(REMOVE_ROW, {"seqs": seqs}).rowcount
