@@ -88,7 +88,12 @@ async def open_outbox(
             yield postgres
     else:
         async with open_sqlite_outbox(
-            Path(path), **limits, socket=socket, recorder=recorder
+            Path(path),
+            **limits,
+            max_bytes=settings.max_bytes,
+            max_bytes_per_user=settings.max_bytes_per_user,
+            socket=socket,
+            recorder=recorder,
         ) as sqlite:
             yield sqlite
 

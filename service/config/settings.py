@@ -46,6 +46,10 @@ class Settings(BaseModel):
     max_pending_per_user: int = Field(
         default=100_000, ge=1, validation_alias="OUTBOX_MAX_PENDING_PER_USER"
     )
+    max_bytes: ByteSize | None = Field(default=None, ge=1, validation_alias="OUTBOX_MAX_BYTES")
+    max_bytes_per_user: ByteSize = Field(
+        default=ByteSize(4 * 1024**3), ge=1, validation_alias="OUTBOX_MAX_BYTES_PER_USER"
+    )
     retention_seconds: Seconds = Field(
         default=7 * 86400.0, ge=1, validation_alias="OUTBOX_RETENTION"
     )

@@ -232,6 +232,14 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     sent: int = 0
 
 
+class OwnerShare(msgspec.Struct, frozen=True, gc=False):
+    """What one owner has in the outbox: rows in every state, and the bytes of their payloads."""
+
+    owner: str
+    rows: int
+    bytes: int
+
+
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which rows: every given field must match.
 

@@ -22,6 +22,7 @@ from service.outbox.model import (
     DeliveryRecord,
     Filter,
     IdempotencyKey,
+    OwnerShare,
     Receipt,
     Row,
     SentEntry,
@@ -137,6 +138,10 @@ class Inspector(Protocol):
 
     async def load_delivery(self) -> DeliveryRecord:
         """The delivery record as last saved."""
+        ...
+
+    async def owners(self, limit: int) -> list[OwnerShare]:
+        """Who holds the most bytes, the largest first. Reads every row."""
         ...
 
     async def audit(self, limit: int) -> list[dict[str, object]]:

@@ -43,6 +43,19 @@ async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path
     assert "\x1b" not in out
 
 
+async def test_stats_says_who_holds_how_much(live: SqliteOutbox, path: Path) -> None:
+    events = await append_all(live, 2, "u-1") + await append_all(live, 1, "u-2")
+    sizes = [len(one.payload) for one in events]
+    _, out, _ = await outbox_command(path, "stats", "--owners", "--json")
+    assert json.loads(out)["owners"] == [
+        {"owner": "u-1", "rows": 2, "bytes": sum(sizes[:2])},
+        {"owner": "u-2", "rows": 1, "bytes": sizes[2]},
+    ]
+    _, out, _ = await outbox_command(path, "stats", "--owners")
+    assert "OWNER" in out
+    assert f"{sum(sizes[:2])}" in out
+
+
 async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Path) -> None:
     ids = await one_of_each(live)
     _, out, _ = await outbox_command(path, "list", "--json")

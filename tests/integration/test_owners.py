@@ -147,3 +147,23 @@ async def test_signing_out_everywhere_ends_the_sessions_of_one_issuer_only(ask, 
     assert (await elsewhere.ask("GET", "/auth/session"))[1] == {"user": None}
     assert (await ask("GET", "/auth/session", people["authjs"]))[1]["user"]["id"] == "1"
     await elsewhere.http.close()
+
+
+@pytest.mark.parametrize("service", [{"OUTBOX_MAX_BYTES_PER_USER": "20000"}], indirect=True)
+async def test_a_user_whose_stored_events_are_large_is_refused_while_others_are_not(ask, people):
+    """Settings are small to send once and large to store with each event."""
+    await ask("PUT", "/api/settings", people["dev"], json={"pad": "x" * 9_000})
+    statuses = [(await ask("POST", "/api/route", people["dev"], json=BODY))[0] for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    status, body = await ask("POST", "/api/route", people["dev"], json=BODY)
+    assert (status, body["code"]) == (429, "too_many_pending")
+    assert (await ask("POST", "/api/route", people["authjs"], json=BODY))[0] == 200
+
+
+@pytest.mark.parametrize("service", [{"OUTBOX_MAX_BYTES": "10000"}], indirect=True)
+async def test_an_outbox_whose_bytes_are_used_up_refuses_everybody(ask, people):
+    await ask("PUT", "/api/settings", people["dev"], json={"pad": "x" * 9_000})
+    assert (await ask("POST", "/api/route", people["dev"], json=BODY))[0] == 200
+    answers = [await ask("POST", "/api/route", people["authjs"], json=BODY) for _ in range(5)]
+    status, body = answers[-1]
+    assert (status, body["code"]) == (503, "outbox_full")

@@ -62,6 +62,8 @@ def named_statements() -> Iterator[tuple[str, str]]:
 
 
 STATEMENTS = dict(named_statements())
+# `outbox stats --owners` says so in its help.
+READ_EVERY_ROW = {"inspector.OWNERS"}
 
 
 @pytest.fixture(scope="module")
@@ -85,4 +87,5 @@ def test_no_statement_reads_all_rows_of_the_outbox(outbox: sqlite3.Connection, n
     plan = [
         step for *_, step in outbox.execute(f"EXPLAIN QUERY PLAN {text}", named or [1] * numbered)
     ]
-    assert not [step for step in plan if re.match(r"SCAN outbox\b", step)], plan
+    scans = [step for step in plan if re.match(r"SCAN outbox\b", step)]
+    assert bool(scans) == (name in READ_EVERY_ROW), plan

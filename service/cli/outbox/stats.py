@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import typer
 
 from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Json, Url
-from service.cli.outbox.tables import console, print_json, stats_table
+from service.cli.outbox.tables import console, owners_table, print_json, stats_table
 from service.config.outbox_url import redacted_url
 from service.operations.views import stats_view
-from service.outbox.model import Stats
+from service.outbox.model import OwnerShare, Stats
+
+Owners = Annotated[
+    bool,
+    typer.Option("--owners", help="Also show who holds the most bytes. Reads every row."),
+]
+_MAX_OWNERS = 10
 
 
-def stats(*, url: Url = DEFAULT_URL, json: Json = False) -> None:
+def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
     """Show the outbox in figures: rows by state, ages, delivery, the rate, sizes.
 
     Example: `outbox stats --json`
     """
-    view = stats_view(run(_stats(url)), serving=is_served(url))
+    found, shares = run(_stats(url, with_owners=owners))
+    view = stats_view(found, serving=is_served(url))
     address = redacted_url(url)
     if json:
-        print_json({"outbox": address, **msgspec.to_builtins(view)})
+        held = {"owners": shares} if owners else {}
+        print_json({"outbox": address, **msgspec.to_builtins(view), **held})
         return
     typer.echo(address)
     console().print(stats_table(view))
+    if owners:
+        console().print(owners_table(shares))
 
 
-async def _stats(url: str) -> Stats:
+async def _stats(url: str, *, with_owners: bool) -> tuple[Stats, list[OwnerShare]]:
     async with open_inspector(url) as outbox:
-        return await outbox.stats()
+        shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
+        return await outbox.stats(), shares

@@ -18,7 +18,7 @@ from service.config.destination import Destination
 from service.observe.printable import escaped_json, printable
 from service.operations.explain import spoken_duration, spoken_time
 from service.operations.views import RowView, StatsView
-from service.outbox.model import State
+from service.outbox.model import OwnerShare, State
 
 _PIPE_WIDTH = 500
 _STATE_STYLES = {
@@ -73,6 +73,16 @@ def _destination(name: str) -> Text:
     if name == Destination.FAKE:
         return Text("a fake Inngest", style="bold yellow")
     return Text(f"Inngest ({name})")
+
+
+def owners_table(shares: Sequence[OwnerShare]) -> Table:
+    """Who holds how much, one owner a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("OWNER", "ROWS", "BYTES"):
+        table.add_column(heading, justify="left" if heading == "OWNER" else "right")
+    for share in shares:
+        table.add_row(plain(share.owner), f"{share.rows:,}", f"{share.bytes:,}")
+    return table
 
 
 def delivery_text(view: StatsView) -> Text:

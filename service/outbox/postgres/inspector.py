@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, Stats
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.pool import PostgresPool
@@ -47,6 +47,11 @@ SELECT (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
 """
 
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = %(id)s"
+
+OWNERS = """
+SELECT owner, count(*), sum(octet_length(payload))::bigint FROM outbox
+GROUP BY owner ORDER BY 3 DESC, owner LIMIT %(limit)s
+"""
 
 AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT %(limit)s"
 
@@ -90,6 +95,11 @@ class PostgresInspector:
     async def load_delivery(self) -> DeliveryRecord:
         """The delivery record as last saved."""
         return await self._delivery.load()
+
+    async def owners(self, limit: int) -> list[OwnerShare]:
+        """Who holds the most bytes, the largest first. Reads every row."""
+        rows = await self._pool.ask(OWNERS, {"limit": limit})
+        return [OwnerShare(*row) for row in rows]
 
     async def audit(self, limit: int) -> list[dict[str, object]]:
         """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""

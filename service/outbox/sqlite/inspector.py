@@ -14,7 +14,7 @@ import msgspec
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import DeliveryRecord, Filter, Row, State, Stats
+from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, State, Stats
 from service.outbox.sqlite.reader import Reads
 from service.outbox.sqlite.wal import WriteAheadLog
 
@@ -93,6 +93,10 @@ SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, pau
 FROM outbox_delivery
 """
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = :id"
+OWNERS = """
+SELECT owner, count(*), sum(length(payload)) FROM outbox
+GROUP BY owner ORDER BY 3 DESC, owner LIMIT :limit
+"""
 AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT :limit"
 
 
@@ -137,6 +141,11 @@ class SqliteInspector:
         """The stored bytes of one event, None when there is no such event."""
         rows = await self._reads.run(_fetch, PAYLOAD, {"id": event_id})
         return bytes(rows[0][0]) if rows else None
+
+    async def owners(self, limit: int) -> list[OwnerShare]:
+        """Who holds the most bytes, the largest first. Reads every row."""
+        rows = await self._reads.run(_fetch, OWNERS, {"limit": limit})
+        return [OwnerShare(*row) for row in rows]
 
     async def audit(self, limit: int) -> list[dict[str, object]]:
         """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""

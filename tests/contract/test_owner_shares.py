@@ -1,0 +1,22 @@
+"""Who holds how much of the outbox."""
+
+from __future__ import annotations
+
+from service.outbox.model import OwnerShare
+from tests.support.storage import Outbox, append_all, claim, deliver
+
+
+async def test_who_holds_the_most_bytes_comes_first_with_rows_of_every_state(
+    outbox: Outbox,
+) -> None:
+    assert await outbox.inspector.owners(10) == []
+    few = await append_all(outbox, 1, "u-few")
+    await deliver(outbox, await claim(outbox))
+    many = await append_all(outbox, 3, "u-many")
+    found = await outbox.inspector.owners(10)
+    expected = [
+        OwnerShare(rows[0].owner, len(rows), sum(len(one.payload) for one in rows))
+        for rows in (many, few)
+    ]
+    assert found == expected
+    assert await outbox.inspector.owners(1) == expected[:1]
