@@ -49,6 +49,7 @@ class ModelRow:
     due_at: float = 0.0
     sends: int = 0
     claim: str | None = None
+    answered_at: float = 0.0
     settled_at: float | None = None
     reason: str = ""
 
@@ -108,10 +109,11 @@ class ModelQueue:
         for seq, state, change in ends:
             row = self.rows[seq]
             row.state, row.claim, row.sends = state, None, row.sends + 1
-            if state != "pending":
+            if state in ("delivered", "dead"):
                 row.settled_at = _now()
-            if state == "delivered":
+            if state in ("delivered", "sent"):
                 row.attempts += 1
+                row.answered_at = _now()
             if change is not None:
                 assert change.attempts - row.attempts in (0, 1)
                 row.attempts = change.attempts
@@ -121,6 +123,16 @@ class ModelQueue:
                 row.reason = change.reason
         self._woken.set()
         return 0
+
+    def sent_rows(self) -> list[ModelRow]:
+        return [row for row in self.rows.values() if row.state == "sent"]
+
+    def confirm(self, row: ModelRow) -> None:
+        row.state, row.settled_at = "delivered", _now()
+
+    def send_again(self, row: ModelRow) -> None:
+        row.state, row.due_at, row.attempts = "pending", _now(), row.attempts - 1
+        self._woken.set()
 
     async def load_delivery(self) -> DeliveryRecord:
         return self.record

@@ -27,7 +27,7 @@ class SentRow:
     sends: int = 1
 
     def entry(self) -> SentEntry:
-        return SentEntry(self.seq, f"e{self.seq}", 0, _now() - self.sent_at, self.sends)
+        return SentEntry(self.seq, f"e-{self.seq}", 0, _now() - self.sent_at, self.sends)
 
 
 class ModelConfirmations:
@@ -109,7 +109,7 @@ class StoringInngest:
 
     def _store(self, seq: int) -> None:
         self.stored.add(seq)
-        bisect.insort(self._shown, (encode_ulid(IDS.number(seq, 0)), f"e{seq}"))
+        bisect.insort(self._shown, (encode_ulid(IDS.number(seq, 0)), f"e-{seq}"))
 
 
 def _now() -> float:

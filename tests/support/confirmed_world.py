@@ -1,0 +1,142 @@
+"""A relay and a confirmer at work between a model of the store and an Inngest that stores late."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+from service.observe.recorder import NullRecorder
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import SentEntry
+from service.relay.confirmation_report import ConfirmationReport
+from service.relay.confirmer import Confirmer
+from service.relay.relay import Relay
+from service.relay.send_result import SendResult
+from service.relay.unconfirmed import Unconfirmed
+from tests.support.delivery_model import ModelInngest, ModelQueue, ModelRow
+from tests.support.storing_inngest import IDS, StoringInngest
+
+
+class QueueConfirmations:
+    """The confirmations of a model queue."""
+
+    inngest_ids: InngestIds = IDS
+
+    def __init__(self, queue: ModelQueue) -> None:
+        self._queue = queue
+        self.resent: Counter[str] = Counter()
+
+    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
+        rows = [row for row in self._queue.sent_rows() if row.seq > after_seq]
+        return [
+            SentEntry(row.seq, f"e-{row.seq}", 0, _now() - row.answered_at, row.sends)
+            for row in sorted(rows, key=lambda row: row.seq)[:limit]
+        ]
+
+    async def count_sent(self) -> int:
+        return len(self._queue.sent_rows())
+
+    async def confirm(self, seqs: Sequence[int]) -> int:
+        return len([self._queue.confirm(row) for row in self._known(seqs)])
+
+    async def resend(self, seqs: Sequence[int], note: str) -> int:
+        rows = self._known(seqs)
+        self.resent[note] += len(rows)
+        return len([self._queue.send_again(row) for row in rows])
+
+    async def delivered(
+        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
+    ) -> Sequence[SentEntry]:
+        raise NotImplementedError
+
+    def _known(self, seqs: Sequence[int]) -> list[ModelRow]:
+        wanted = set(seqs)
+        return [row for row in self._queue.sent_rows() if row.seq in wanted]
+
+
+class LossyInngest(ModelInngest):
+    """Hands what it takes to a store, under the ids of the seed."""
+
+    def __init__(self, store: StoringInngest) -> None:
+        super().__init__()
+        self.store = store
+
+    def _take(self, rows: list[tuple[int, str]]) -> SendResult:
+        before = self.times.copy()
+        result = super()._take(rows)
+        self.store.send([seq for seq, _ in rows if self.times[seq] > before[seq]])
+        return result
+
+
+class ConfirmedWorld:
+    def __init__(self, rate: float, *, unconfirmed_max: int = 1_000) -> None:
+        self.queue = ModelQueue()
+        self.confirmations = QueueConfirmations(self.queue)
+        self.store = StoringInngest(rate)
+        self.inngest = LossyInngest(self.store)
+        self.unconfirmed = Unconfirmed(unconfirmed_max)
+        self.most_unconfirmed = 0
+        self.relay = Relay(
+            self.queue,
+            self.inngest,
+            NullRecorder(),
+            max_events=50,
+            max_bytes=1 << 20,
+            senders=4,
+            send_timeout_seconds=10,
+            drain_seconds=30,
+            ids=IDS,
+            unconfirmed=self.unconfirmed,
+        )
+        self.confirmer = Confirmer(
+            self.confirmations,
+            self.store,
+            IDS,
+            self.unconfirmed,
+            ConfirmationReport(NullRecorder(), self.relay.confirmed),
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        works = (self.relay.run, self.relay.sync_breaker, self.confirmer.run, self.store.run)
+        tasks = [asyncio.create_task(work()) for work in (*works, self._watch)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            await self.relay.stop()
+            assert all(isinstance(one, asyncio.CancelledError) for one in done), done
+
+    def stop_inngest(self) -> None:
+        """It goes away; what it has not stored is lost."""
+        self.inngest.mode = "away"
+        self.store.stop()
+
+    def start_inngest(self) -> None:
+        self.inngest.mode = None
+        self.store.away = False
+
+    def add(self, *kinds: str) -> list[ModelRow]:
+        return [self.queue.add(kind) for kind in kinds]
+
+    async def until(self, rows: list[ModelRow], seconds: float) -> float:
+        """Wait until every row is settled; how long it took."""
+        began = _now()
+        while left := [row for row in rows if row.settled_at is None]:
+            waited = _now() - began
+            assert waited <= seconds, f"not settled after {waited:g} s: {len(left)}, {left[:3]}"
+            await asyncio.sleep(0.1)
+        return _now() - began
+
+    async def _watch(self) -> None:
+        while True:
+            self.most_unconfirmed = max(self.most_unconfirmed, len(self.queue.sent_rows()))
+            await asyncio.sleep(0.05)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,81 @@
+"""The relay and the confirmer together, beside an Inngest that stores late and loses, for hours."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from tests.support.confirmed_world import ConfirmedWorld
+from tests.support.delivery_model import HEALTHY, REFUSED, ModelRow
+from tests.support.virtual_time import run_in_virtual_time
+
+
+def check(world: ConfirmedWorld, rows: list[ModelRow]) -> None:
+    """What is delivered is held, what is held is delivered, and bad events are dead."""
+    for row in rows:
+        if row.kind == HEALTHY:
+            assert row.state == "delivered", row
+            assert row.seq in world.store.stored, row
+        else:
+            assert row.state == "dead", row
+
+
+def test_a_drain_goes_at_inngests_storing_rate():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=200)
+        rows = world.add(*[HEALTHY] * 4_000)
+        async with world.running():
+            seconds = await world.until(rows, 30)
+        assert seconds < 4_000 / 200 / 0.9
+        assert not world.confirmations.resent
+        check(world, rows)
+
+    run_in_virtual_time(main())
+
+
+def test_the_window_is_never_passed_by_more_than_what_was_in_flight():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=100, unconfirmed_max=200)
+        rows = world.add(*[HEALTHY] * 1_500)
+        async with world.running():
+            await world.until(rows, 60)
+        assert world.most_unconfirmed <= 200 + 50
+        check(world, rows)
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stops_of_any_length_at_any_moment_lose_nothing(seed):
+    dice = random.Random(seed)
+
+    async def main() -> None:
+        world = ConfirmedWorld(rate=dice.choice([50, 200, 1_000]))
+        rows = world.add(*[HEALTHY] * 500)
+        async with world.running():
+            for _ in range(12):
+                await asyncio.sleep(dice.uniform(0.05, 6))
+                rows += world.add(*[HEALTHY] * 100, *[REFUSED] * dice.choice([0, 0, 1]))
+                world.stop_inngest()
+                await asyncio.sleep(dice.choice([0.05, 1, 5, 40]))
+                world.start_inngest()
+            await world.until(rows, 1_000)
+        check(world, rows)
+
+    run_in_virtual_time(main())
+
+
+def test_fresh_events_get_through_beside_a_backlog_that_fills_the_window():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=100, unconfirmed_max=200)
+        backlog = world.add(*[HEALTHY] * 3_000)
+        async with world.running():
+            await asyncio.sleep(5)
+            [fresh] = world.add(HEALTHY)
+            seconds = await world.until([fresh], 10)
+            assert seconds < 5
+            await world.until(backlog, 60)
+
+    run_in_virtual_time(main())
