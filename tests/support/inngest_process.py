@@ -1,13 +1,17 @@
-"""The fake Inngest as a process that can be stopped and started at one address."""
+"""Inngest as a process that can be stopped and started at one address: the fake one, or a real one.
+
+INNGEST_BIN names the program of a real server.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +20,42 @@ import aiohttp
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
 
+REAL = os.environ.get("INNGEST_BIN", "")
+EVENT_KEY = "key"
 _PATIENCE_SECONDS = 30.0
 
 
 class InngestProcess:
-    """Stores behind its answers at `rate` events a second, into `store`, which outlives it."""
+    """Runs `command` with `--port`; what it has stored outlives it."""
 
-    def __init__(self, store: Path, *, rate: float | None) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._options = ["--port", str(self._port), "--store", str(store)]
-        self._options += ["--signing-key", SIGNING_KEY]
-        self._options += ["--store-rate", str(rate)] if rate else []
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [*command, "--host", "127.0.0.1", "--port", str(port)]
         self._process: asyncio.subprocess.Process | None = None
-        self.lost = 0
 
     async def start(self) -> None:
-        """Start, and wait until it listens."""
+        """Start, and wait until it answers questions."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.fake_inngest", *self._options),
-            stdout=asyncio.subprocess.PIPE,
+            *self._command,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
             cwd=ROOT,
         )
-        assert self._process.stdout
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            assert b"listens" in await self._process.stdout.readline()
+        async with asyncio.timeout(_PATIENCE_SECONDS), aiohttp.ClientSession() as http:
+            while not await self._answers(http):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
-    async def stop(self, number: signal.Signals) -> int:
-        """Stop by a signal; how many answered events were not stored then."""
+    async def stop(self, number: signal.Signals) -> None:
+        """Stop by a signal."""
         assert self._process
-        queued = int((await self.stats())["queued"])
-        self.lost += queued
         self._process.send_signal(number)
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            await self._process.communicate()
-        return queued
+            await self._process.wait()
 
     async def stats(self) -> dict[str, Any]:
+        """The fake one's figures."""
         async with (
             aiohttp.ClientSession() as http,
             http.get(f"{self.url}/fake-inngest/stats") as answer,
@@ -61,13 +63,44 @@ class InngestProcess:
             figures: dict[str, Any] = await answer.json()
             return figures
 
+    async def close(self) -> None:
+        if self._process and self._process.returncode is None:
+            await self.stop(signal.SIGKILL)
+
+    async def _answers(self, http: aiohttp.ClientSession) -> bool:
+        headers = {"Authorization": f"Bearer {SIGNING_KEY}"}
+        with contextlib.suppress(aiohttp.ClientError):
+            async with http.get(f"{self.url}/v1/events?limit=1", headers=headers) as answer:
+                return answer.status == 200
+        return False
+
 
 @contextlib.asynccontextmanager
-async def inngest_process(store: Path, *, rate: float | None) -> AsyncIterator[InngestProcess]:
-    one = InngestProcess(store, rate=rate)
-    await one.start()
+async def fake_inngest_process(
+    folder: Path, *, rate: float | None
+) -> AsyncIterator[InngestProcess]:
+    """The fake one; it stores behind its answers at `rate` events a second."""
+    command = [sys.executable, "-m", "service.fake_inngest", "--signing-key", SIGNING_KEY]
+    command += ["--store", str(folder / "inngest.db")]
+    command += ["--store-rate", str(rate)] if rate else []
+    async with _running(InngestProcess(command)) as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def real_inngest_process(folder: Path) -> AsyncIterator[InngestProcess]:
+    """A real self-hosted server on SQLite."""
+    key = SIGNING_KEY.rpartition("-")[2]
+    command = [REAL, "start", "--event-key", EVENT_KEY, "--signing-key", key]
+    command += ["--sqlite-dir", str(folder)]
+    async with _running(InngestProcess(command)) as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def _running(one: InngestProcess) -> AsyncIterator[InngestProcess]:
     try:
+        await one.start()
         yield one
     finally:
-        if one._process and one._process.returncode is None:
-            await one.stop(signal.SIGKILL)
+        await one.close()

@@ -120,6 +120,8 @@ def row_table(view: RowView, explanation: str) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("id", view.id)
+    if view.inngest_id:
+        table.add_row("id in Inngest", view.inngest_id)
     table.add_row("state", Text(view.state.value, style=_STATE_STYLES[view.state]))
     table.add_row("why", plain(explanation))
     table.add_row("name", plain(view.name))
