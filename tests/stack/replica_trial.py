@@ -7,7 +7,7 @@ import asyncio
 from tests.stack.command import run
 from tests.stack.stack import Stack
 from tests.stack.table import Table
-from tests.stack.trouble_trial import AWAY_SECONDS, CALM_SECONDS, PER_SECOND, drained
+from tests.stack.trouble_trial import AWAY_SECONDS, CALM_SECONDS, PER_SECOND, drained, undelivered
 from tests.stack.visitor import Posts, Visitor, visitor
 
 
@@ -26,8 +26,8 @@ async def trouble_replicas(stack: Stack, table: Table) -> None:
         table.add("postgres: stopped and started", figure)
         accepted = killed.accepted + replaced.accepted + database.accepted
         await drained(stack, "replica")
-        lost = len(accepted) - (await user.states(accepted)).count("delivered")
-        table.add("replicas: accepted, lost", f"{len(accepted)}, {lost}", good=lost == 0)
+        lost = await undelivered(user, accepted)
+        table.add("replicas: accepted, lost", f"{len(accepted)}, {lost or 0}", good=not lost)
 
 
 async def _kill_one(stack: Stack, user: Visitor) -> Posts:

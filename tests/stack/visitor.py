@@ -15,6 +15,7 @@ from tests.stack.command import StackError
 
 POST_SECONDS = 10
 ASKED_AT_ONCE = 20
+ASKED_TIMES = 5
 
 
 @dataclass
@@ -69,12 +70,18 @@ class Visitor:
             raise StackError(f"{answer.status} {code}".strip())
 
     async def states(self, event_ids: Sequence[str]) -> list[str]:
-        """The states of one's own events, as the API shows them."""
+        """The states of one's own events, as the API shows them; `404` for one that is gone."""
         at_once = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def ask(event_id: str) -> str:
-            async with at_once, self.http.get(f"/api/events/{event_id}") as answer:
-                return str((await answer.json()).get("state"))
+            async with at_once:
+                for _ in range(ASKED_TIMES):
+                    async with self.http.get(f"/api/events/{event_id}") as answer:
+                        if answer.status == 200:
+                            return str((await answer.json())["state"])
+                        if answer.status == 404:
+                            break
+                return str(answer.status)
 
         return await asyncio.gather(*map(ask, event_ids))
 
