@@ -17,6 +17,7 @@ from inngest.connect._internal import connect_pb2 as pb
 
 FUNCTION = "documents-index-document"
 RETRY_SECONDS = 1.0
+CONCURRENCY = 4  # as the function asks for
 _Kind = pb.GatewayMessageType
 _Status = pb.SDKResponseStatus
 
@@ -42,6 +43,7 @@ class WorkerGateway:
 
     def __init__(self) -> None:
         self.registered = False
+        self._at_once = asyncio.Semaphore(CONCURRENCY)
         self._worker: web.WebSocketResponse | None = None
         self._connected = asyncio.Event()
         self._replies: dict[str, asyncio.Future[pb.SDKResponse]] = {}
@@ -67,7 +69,7 @@ class WorkerGateway:
         return web.Response(body=answer.SerializeToString())
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
-        worker = web.WebSocketResponse(protocols=["v0.connect.inngest.com"], heartbeat=2)
+        worker = web.WebSocketResponse(protocols=["v0.connect.inngest.com"], heartbeat=20)
         await worker.prepare(request)
         await worker.send_bytes(_message(_Kind.GATEWAY_HELLO))
         async for raw in worker:
@@ -107,7 +109,8 @@ class WorkerGateway:
         while run.status == "Running":
             await self._connected.wait()
             try:
-                reply = await self._ask(run)
+                async with self._at_once:
+                    reply = await self._ask(run)
             except (_WorkerGoneError, ConnectionError):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
