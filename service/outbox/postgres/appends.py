@@ -1,4 +1,4 @@
-"""The events that share one statement, and what each caller is answered."""
+"""The events that share one statement, and the answer for each caller."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError, Se
 from service.outbox.event import Event
 from service.outbox.model import IdempotencyKey, Receipt
 
-# Stores the rows that are new, synced whatever the database's default is; returns their ids. A row
-# whose sender delays it goes into the lane of due_at.
+# Stores the new rows, synced whatever the database's default is; returns their ids. A row with a
+# delay goes into the lane of due_at.
 APPEND = """
 WITH given AS (
     SELECT * FROM unnest(
@@ -90,7 +90,7 @@ def columns(batch: list[Append]) -> dict[str, object]:
 def answer(
     item: Append, ids: set[str], by_key: dict[tuple[str, str], tuple[str, bytes]]
 ) -> Receipt | ServiceError:
-    """What an event is answered that was there already; `by_key` is what FIND_STORED found."""
+    """The answer for an event that was stored before. `by_key` is the result of FIND_STORED."""
     found = by_key.get((item.event.owner, item.key.key)) if item.key else None
     if item.key and found:
         try:
@@ -104,7 +104,7 @@ def answer(
 
 
 def receipt(event: Event, key: IdempotencyKey, stored_id: str, digest: bytes) -> Receipt:
-    """The receipt of what a key stands for. Raises IdempotencyKeyReusedError."""
+    """The receipt of the event of a key. Raises IdempotencyKeyReusedError."""
     if bytes(digest) != key.digest:
         raise IdempotencyKeyReusedError
     return Receipt(stored_id, replayed=stored_id != event.id)

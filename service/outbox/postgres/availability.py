@@ -1,8 +1,8 @@
-"""Whether the database takes writes, and if not, when it does again.
+"""Whether the database takes writes, and when it does again.
 
-While it does not, callers fail at once and one task tries, on a connection of its own, what failed:
-the locks, rights and commit of an append that stores nothing. A try that hangs is not given up and
-no second one is begun, so nothing piles up in the server.
+While it does not, callers fail at once. One probe with its own connection tries the locks, rights
+and commit of an append that stores nothing. A probe that hangs is not given up and no second one
+starts, so nothing piles up in the server.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service.outbox.postgres.connection import OutboxConnection, connection_stri
 from service.outbox.postgres.faults import reason, sentence
 from service.supervisor import end
 
-# Needs what an append needs, and stores only a change of nothing.
+# Needs the same rights and locks as an append, and stores an empty change.
 PROBE = """
 WITH event AS (
     INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload)
@@ -59,7 +59,7 @@ class Availability:
         self.failure: str | None = None
 
     async def close(self) -> None:
-        """End the probe; from now on `pass_gate` refuses."""
+        """End the probe. From then on `pass_gate` raises."""
         self._closed = True
         if self._probe:
             shut(self._probe)
@@ -67,9 +67,9 @@ class Availability:
             await end(self._recovery)
 
     async def pass_gate(self, deadline: float) -> None:
-        """Return while the database takes writes, or soon after it does again.
+        """Return if the database takes writes, or soon after it does again.
 
-        Raises OutboxUnavailableError when it does not.
+        Raises OutboxUnavailableError otherwise.
         """
         if self._closed:
             raise OutboxUnavailableError
@@ -83,7 +83,7 @@ class Availability:
             raise OutboxUnavailableError from exc
 
     def lose(self, error: BaseException) -> None:
-        """The database was seen to take no writes."""
+        """Note that the database takes no writes."""
         if self._lost_at is not None or self._closed:
             return
         self.failure = sentence(error)

@@ -1,4 +1,4 @@
-"""Rows that Inngest has answered, until it is known to hold their events."""
+"""Rows that Inngest has answered, until Inngest is known to hold their events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# Returns how many were still sent. The answer that was lost counts no attempt.
+# Returns how many were still sent. The lost answer does not count as an attempt.
 RESEND = f"""
 WITH gone AS (
     DELETE FROM outbox_sent WHERE seq = ANY(%(seqs)s::bigint[]) RETURNING *
@@ -94,7 +94,7 @@ class PostgresConfirmations:
 
     @property
     def inngest_ids(self) -> InngestIds:
-        """How the ULIDs of this outbox's rows follow from them."""
+        """Derives the ULIDs of this outbox's rows."""
         if self._ids is None:
             raise RuntimeError("the outbox is not open")
         return self._ids

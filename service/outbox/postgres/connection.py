@@ -1,8 +1,8 @@
-"""One connection to PostgreSQL: how it is made, and what its session is set to.
+"""One connection to PostgreSQL, and the settings of its session.
 
-Where no pooler is between, the session has timeouts of its own on the server, plans no just-in-time
-compilation and prepares its statements. A pooler is recognised by the backend's number: it hands
-out another one than the backend itself gives. Then nothing is kept in the session.
+Without a pooler in between, the session has timeouts on the server, uses no just-in-time
+compilation and prepares its statements. A pooler is recognised by the backend's process id: it
+reports another one than the backend itself. Then nothing is kept in the session.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-# A peer that vanished is noticed by TCP, also where no statement waits for it.
+# TCP notices a peer that vanished, also while no statement waits.
 _CONNECTION: dict[str, str | int | None] = {
     "connect_timeout": 2,
     "keepalives_idle": 5,
@@ -26,7 +26,7 @@ _CONNECTION: dict[str, str | int | None] = {
 }
 
 # A statement that waits for a lock ends on the server before its caller gives up, so that it is not
-# carried out later. No limit ends a commit that waits for a standby.
+# carried out later. A commit that waits for a standby has no limit.
 SET_UP = """
 SELECT set_config(name, setting, false) FROM (VALUES
     ('jit', 'off'), ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
@@ -41,18 +41,18 @@ _PREPARE_AFTER = 3
 
 
 class OutboxConnection(psycopg.AsyncConnection[Any]):
-    """A connection that remembers whether its last statement was warned of."""
+    """A connection that remembers whether the server warned about its last statement."""
 
     warned = False
 
 
 def connection_string(url: str) -> str:
-    """The address in libpq's form with our timeouts, unless `url` sets its own."""
+    """The address in libpq's form with timeouts, unless `url` sets its own."""
     return make_conninfo("", **{**_CONNECTION, **conninfo_to_dict(url)})
 
 
 async def set_up(connection: OutboxConnection) -> None:
-    """Make a new connection what this module says."""
+    """Set up a new connection."""
     connection.add_notice_handler(lambda notice: _heed(connection, notice))
     given = {"backend": connection.info.backend_pid}
     cursor = await connection.execute(SET_UP, given, prepare=False)
@@ -61,7 +61,7 @@ async def set_up(connection: OutboxConnection) -> None:
 
 
 def shut(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Shut the socket: a wait for an answer that may never come ends at once."""
+    """Shut the socket, which ends a wait for an answer at once."""
     with contextlib.suppress(OSError, psycopg.Error):
         handle = socket.socket(fileno=os.dup(connection.fileno()))
         with contextlib.closing(handle):

@@ -1,9 +1,9 @@
-"""How many rows there are, kept by what each statement changed and never by counting a table.
+"""Counts of rows, kept by each statement's changes; no table is ever counted.
 
-Every statement that changes a count adds a row to `outbox_changes` in its own commit. Now and then
-one process folds the old ones into `outbox_counts` and `outbox_meta`. The invariant: in every
-snapshot, the folded figures plus the changes above `changes_folded` are exact. Nothing here grows
-with the rows that wait, were delivered or are dead in the tables.
+Every statement that changes a count adds a row to `outbox_changes` in its own commit. From time to
+time one process folds the old ones into `outbox_counts` and `outbox_meta`. In every snapshot the
+folded figures plus the changes above `changes_folded` are exact. The cost does not grow with
+waiting, delivered or dead rows.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ SELECT count(*) FROM wrong
 
 
 class PostgresCounts:
-    """Pending rows by owner, as exact as the last read; reads only what changed since."""
+    """Pending rows by owner, as of the last read, which reads only the changes."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool

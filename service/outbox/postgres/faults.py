@@ -1,7 +1,7 @@
 """What an error of the driver means for the outbox.
 
-An error is about the database (nothing can be stored until it is well again), about the value that
-was given, or about this one statement.
+An error is about the database (nothing can be stored until it recovers), about a value, or about
+one statement.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (psycopg.errors.QueryCanceled, "The outbox's database does not answer in time."),
 )
 
-# What a refused connection says; the driver gives no code for it.
+# The words of a refused connection; the driver gives no code for it.
 _REFUSALS = (
     ("password authentication failed", "The outbox's database refuses this password."),
     ("no pg_hba.conf entry", "The outbox's database refuses this user from here."),
@@ -50,12 +50,12 @@ _REFUSALS = (
 
 
 def is_of_the_database(error: BaseException) -> bool:
-    """Whether the error would meet every other write too."""
+    """Whether every other write would fail with this error too."""
     return isinstance(error, psycopg.InterfaceError) or _known(error) is not None or _closed(error)
 
 
 def sentence(error: BaseException) -> str:
-    """The cause for a person; holds no address and no name."""
+    """The cause as a sentence, without an address or a name."""
     known = _known(error)
     if known:
         return known
@@ -66,7 +66,7 @@ def sentence(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The cause for the log: what the server said, without what the driver puts before it."""
+    """The cause for the log: the server's words, without the driver's prefix."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return f"{error.diag.message_primary} ({error.sqlstate})"
     first = str(error).strip().partition("\n")[0]

@@ -1,8 +1,8 @@
 """Appends on PostgreSQL: all that wait at one moment share one statement and one sync.
 
-A flush is one INSERT of many rows with their keys, atomic and safe to repeat (the event's id and
-the user's key are unique), so a connection lost before the answer costs a second try, never a
-second event. An event's future is resolved only after the statement's commit.
+A flush is one INSERT of many rows with their keys. It is atomic and safe to repeat, because the
+event's id and the owner's key are unique. So a connection that is lost before the answer costs a
+second try, never a second event. An event's future is resolved only after the commit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CLOSE_SECONDS = 3.0
 
 
 class PostgresIntake:
-    """Takes events in; an async context manager that flushes what waits on its way out."""
+    """Takes events; an async context manager that flushes waiting events at its exit."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class PostgresIntake:
     async def append(
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
-        """Make `event` durable, atomically with its key, in one commit with what else waits.
+        """Make `event` durable, atomically with its key, in one commit with other waiting events.
 
         Raises IdempotencyKeyReusedError, TooManyPendingError, OutboxFullError and
         OutboxUnavailableError.
@@ -146,7 +146,7 @@ class PostgresIntake:
         self._progress.set()
 
     def _take(self) -> list[Append]:
-        """What waits, up to a flush; requests that were cancelled meanwhile are left out."""
+        """The waiting events for one flush, without those of cancelled requests."""
         batch: list[Append] = []
         size = 0
         while self._waiting and len(batch) < _MAX_EVENTS and size < _MAX_BYTES:
@@ -154,7 +154,7 @@ class PostgresIntake:
             if not item.done.done():
                 batch.append(item)
                 size += len(item.event.payload)
-        # In one order in every process, so that two flushes never wait for each other's keys.
+        # Every process uses this order, so that two flushes never wait for each other's keys.
         batch.sort(key=lambda item: (item.event.owner, item.key.key) if item.key else ("", ""))
         return batch
 
@@ -180,7 +180,7 @@ class PostgresIntake:
             self._recorder.observe("commit_seconds", time.monotonic() - began)
 
     async def _isolate(self, batch: list[Append], error: InvalidFieldError) -> None:
-        """One event of the batch can't be stored, which one is not known: halve until it is."""
+        """One event of the batch can't be stored: halve the batch until it is found."""
         half = len(batch) // 2
         if half:
             await self._flush(batch[:half])

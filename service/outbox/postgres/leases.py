@@ -1,7 +1,7 @@
-"""Claims that end without a settlement: their rows are due again.
+"""Ends claims without a settlement: their rows are due again.
 
-A claim whose answer was lost is released as soon as the database answers again, and by its lease at
-the latest. `first_sent_at_ms` and `sends` remember that a row's bytes may have left.
+A claim whose answer was lost is released as soon as the database answers again, or by its lease.
+`first_sent_at_ms` and `sends` record that a row's bytes may have been sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BACK = """
 SELECT count(*) FROM back
 """
 
-# Makes the rows of these claims due; `sent` says that their bytes may have left. Returns how many.
+# Makes the rows of these claims due; `sent` says that they may have been sent. Returns how many.
 RELEASE = f"""
 WITH mark AS MATERIALIZED (TABLE outbox_mark), gone AS (
     DELETE FROM outbox_claims WHERE claim = ANY(%(claims)s::text[])
@@ -47,7 +47,7 @@ WITH mark AS MATERIALIZED (TABLE outbox_mark), gone AS (
 
 
 class PostgresLeases:
-    """The claims that this process holds, and those that it lost."""
+    """The claims of this process, and those that it lost."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
@@ -55,17 +55,17 @@ class PostgresLeases:
         self._lost: set[str] = set()
 
     def hold(self, claim: str, lease_seconds: float) -> None:
-        """The claim is this process's, until its lease ends."""
+        """Note a claim of this process."""
         now = time.monotonic()
         self._held = {one: until for one, until in self._held.items() if until > now}
         self._held[claim] = now + lease_seconds
 
     def forget(self, claim: str) -> None:
-        """The claim is over."""
+        """Note that a claim is over."""
         self._held.pop(claim, None)
 
     def lose(self, claim: str) -> None:
-        """Nobody in this process will settle the claim; nothing of it was sent."""
+        """Note that this process will not settle the claim; nothing of it was sent."""
         self.forget(claim)
         self._lost.add(claim)
 
@@ -79,12 +79,12 @@ class PostgresLeases:
         return int(rows[0][0])
 
     async def release_held(self) -> int:
-        """Release all that this process holds, as if sent; returns how many rows became due."""
+        """Release all claims of this process, as if sent; returns how many rows became due."""
         rows = await self._pool.run(RELEASE, {"claims": list(self._held), "sent": True})
         self._held.clear()
         return int(rows[0][0])
 
     async def expire(self) -> int:
-        """Release every process's claims whose lease is over; returns how many rows became due."""
+        """Release all claims whose lease is over; returns how many rows became due."""
         rows = await self._pool.run(EXPIRE, {"sent": True})
         return int(rows[0][0])

@@ -1,7 +1,7 @@
-"""What one process does for all: moving the marks on, ending leases, folding the counts.
+"""Work that one process does for all: moving the marks, ending leases, folding the counts.
 
-Every process tries; the statements see to it that one of them does. Often while rows move, seldom
-while nothing happens.
+Every process tries; the statements make sure that one succeeds. It runs often while rows move, and
+seldom otherwise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUIET_STATEMENTS = 3
 
 
 class PostgresMaintenance:
-    """A task of its own; an async context manager."""
+    """A background task; an async context manager."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""Where reads of the outbox begin: positions that only move on.
+"""The positions at which reads of the outbox begin; they only move forward.
 
-While any transaction of the server is open, dead rows stay in the tables and in their indexes. Each
-statement that looks for work therefore begins at a mark below which no live row is. The invariant:
-a mark passes a position only after every transaction that could still put a row before it has
-ended. Such a transaction holds a lock on one of the written tables from before it takes its
-position, so the locks that are held tell; a look compares them with those of an earlier look.
+While any transaction of the server is open, dead rows stay in the tables and their indexes. So each
+statement that looks for work begins at a mark below which there is no live row. A mark may pass a
+position only after every transaction that could still put a row before it has ended. Such a
+transaction holds a lock on a written table before it takes its position. So a look compares the
+held locks with those of an earlier look.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ SELECT EXISTS (SELECT FROM outbox_claims, mark
 
 
 class PostgresMarks:
-    """Moves the marks on; any number of processes may."""
+    """Moves the marks; any number of processes may do so."""
 
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
@@ -105,7 +105,7 @@ class PostgresMarks:
     async def look(self, interval_seconds: float) -> bool:
         """Make the next mark unless one was made within `interval_seconds`.
 
-        Returns whether a claim's lease is over.
+        Returns whether the lease of a claim is over.
         """
         rows = await self._pool.run(LOOK, {"interval_seconds": interval_seconds})
         return bool(rows[0][0])

@@ -1,10 +1,10 @@
-"""Waking whoever waits for rows: in this process at once, in the others by NOTIFY.
+"""Wakes waiting claims: at once in this process, by NOTIFY in others.
 
-NOTIFY stays off the commit path (it takes a lock that all commits of a database share): a wake-up
-is remembered and one NOTIFY tells of all that came within a few milliseconds, but not of what this
-process's own claims are about to take. A notification is only ever a hint. Whoever waits also
-polls, slowly while the listening connection hears its own nonce come back, quickly while it does
-not (a pooler in transaction mode, a half-open connection).
+NOTIFY stays off the commit path, because it takes a lock that all commits of a database share. One
+NOTIFY covers the wake-ups of a few milliseconds, except for rows that this process's own claims are
+about to take. A notification is only a hint: a waiting claim also polls, slowly while the listening
+connection receives its own nonce, quickly while it does not (a pooler in transaction mode, a
+half-open connection).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 5.0
 
 
 class PostgresWakeup:
-    """Tells waiting claims that rows may be due; an async context manager.
+    """Wakes claims when rows may be due; an async context manager.
 
-    `notify_ok` is true while the listening connection hears what this process notifies,
+    `notify_ok` is true while the listening connection receives this process's notifications.
     `generation` grows with every wake-up.
     """
 
@@ -85,22 +85,22 @@ class PostgresWakeup:
 
     @property
     def poll_seconds(self) -> float:
-        """How long a wait may last before the database is asked again."""
+        """The longest wait before the database is asked again."""
         return _POLL_SECONDS if self.notify_ok else _POLL_DEAF_SECONDS
 
     def claims_here(self) -> None:
-        """This process claims, so it takes by itself what it is told within the next moment."""
+        """Note that this process claims, so others need no notification for the next moment."""
         self._claimed_at = time.monotonic()
 
     def rows_are_due(self) -> None:
-        """Wake this process's waiting claims; without any, those of the others soon."""
+        """Wake a waiting claim of this process; if there is none, notify the others soon."""
         taken_here = self._waiting or time.monotonic() - self._claimed_at < _CLAIMS_HERE_SECONDS
         self._wake()
         if not taken_here:
             self._tell(_ROWS)
 
     def settings_were_saved(self) -> None:
-        """Tell the other processes soon."""
+        """Notify the other processes soon."""
         self._tell(_SETTINGS)
 
     def on_settings(self, changed: Callable[[], None]) -> None:
@@ -108,7 +108,7 @@ class PostgresWakeup:
         self._settings_changed = changed
 
     async def wait(self, generation: int, timeout_seconds: float) -> None:
-        """Return when something was told after `generation` was read, or at the timeout."""
+        """Return after a wake-up since `generation` was read, or at the timeout."""
         woken = self._woken
         if generation == self.generation:
             self._waiting += 1
@@ -166,7 +166,7 @@ class PostgresWakeup:
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
     async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Hear until the connection breaks or no longer hears this process itself."""
+        """Listen until the connection breaks or stops receiving this process's own nonce."""
         while True:
             self._nonce = uuid.uuid4().hex
             self._heard = False

@@ -1,9 +1,9 @@
 """Connections to PostgreSQL: one statement at a time, within a deadline, or OutboxUnavailableError.
 
-Every statement of the outbox is a transaction of its own, and most are safe to repeat: when the
-connection of one breaks it is run again on another while its deadline lasts. The invariant: a
-statement whose caller has given up keeps its connection until the server has ended it, so that no
-more statements wait in the server than there are connections here.
+Every statement is a transaction of its own, and most are safe to repeat: when its connection
+breaks, a statement runs again on another one while its deadline lasts. A statement whose caller has
+given up keeps its connection until the server has ended it. So no more statements wait in the
+server than there are connections here.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ log = structlog.get_logger(__name__)
 
 
 class _LostError(Exception):
-    """The connection broke under a statement; what became of the statement is not known."""
+    """The connection broke under a statement, whose outcome is unknown."""
 
 
 class PostgresPool:
     """The process's connections to one database; an async context manager.
 
-    `statements` counts the round trips that were made.
+    `statements` counts the round trips.
     """
 
     def __init__(self, url: str, *, max_connections: int = MAX_CONNECTIONS) -> None:
@@ -66,7 +66,7 @@ class PostgresPool:
         self._availability = Availability(url, self._renew)
 
     async def __aenter__(self) -> Self:
-        # Each try of the pool would be a line; what matters is logged by Availability.
+        # The pool would log each try; Availability logs what matters.
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         await self._pool.open()
         return self
@@ -114,9 +114,9 @@ class PostgresPool:
         *,
         repeat_with: Mapping[str, object] | None = _AS_BEFORE,
     ) -> list[tuple[Any, ...]]:
-        """Run a statement for a person; returns its rows. `repeat_with` is that of `run`.
+        """Run a statement for an operator; returns its rows. `repeat_with` is that of `run`.
 
-        Planned anew with its values. That it takes long says nothing of the database. Raises
+        It is planned with its values. A slow one does not mean that the database is lost. Raises
         OutboxUnavailableError after 10 s, and InvalidFieldError.
         """
         deadline = time.monotonic() + ASK_SECONDS
@@ -135,7 +135,7 @@ class PostgresPool:
         prepare: bool | None = None,
         heed: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """Run the statement, again where its connection broke. Raises TimeoutError too."""
+        """Run the statement, again if its connection broke. Also raises TimeoutError."""
         while True:
             await self._availability.pass_gate(deadline)
             try:
@@ -159,7 +159,7 @@ class PostgresPool:
         prepare: bool | None = None,
         heed: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """Wait for the execution until the deadline; without its caller it goes on."""
+        """Wait for the execution until the deadline. It continues without its caller."""
         work = asyncio.create_task(
             self._execute(deadline, statement, given, prepare=prepare, heed=heed),
             name="outbox-statement",
@@ -172,7 +172,7 @@ class PostgresPool:
     def _ended(self, work: asyncio.Task[list[tuple[Any, ...]]]) -> None:
         self._running.discard(work)
         if not work.cancelled():
-            work.exception()  # an error of an execution that nobody waits for is not news
+            work.exception()  # an error without a waiting caller is not logged
 
     async def _execute(
         self,
@@ -212,9 +212,9 @@ class PostgresPool:
 
     @contextlib.contextmanager
     def _abandoned_after(self, moment: float, connection: OutboxConnection) -> Iterator[None]:
-        """Give the connection up when no answer came long after the deadline, a few in all.
+        """Give up a connection without an answer long after the deadline, a few in all.
 
-        The peer may be gone without a word; but a backend that waits would be one more there.
+        The peer may be gone. But a backend that still waits would be an additional one.
         """
         loop = asyncio.get_running_loop()
         timer = loop.call_later(moment - time.monotonic(), self._abandon, connection)
@@ -229,6 +229,6 @@ class PostgresPool:
             shut(connection)
 
     async def _renew(self) -> None:
-        """What was given up has ended, and old connections may be dead."""
+        """Replace connections after a loss: old ones may be dead."""
         self._abandoned = 0
         await self._pool.drain()

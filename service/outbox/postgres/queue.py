@@ -1,7 +1,6 @@
 """The queue on PostgreSQL: waiting for rows, claiming and settling them.
 
-A claim is never cancelled half-way: cancelled, it goes on in the background and is released when
-its answer comes.
+A cancelled claim continues in the background and is released when its answer arrives.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _MAX_WINDOW = 2**40
 
 
 class PostgresQueue:
-    """Hands out due rows; an async context manager that releases what it holds on its way out."""
+    """Hands out due rows; an async context manager that releases its claims at its exit."""
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class PostgresQueue:
     async def claim(self, wanted: ClaimRequest) -> Batch:
         """Wait until rows are due, then claim some: never empty.
 
-        Repeated calls get other rows. Cancelled, it leaves no row claimed for longer than a
+        Repeated calls get other rows. After a cancellation no row stays claimed for longer than a
         lease. Raises OutboxUnavailableError.
         """
         while True:
@@ -84,7 +83,8 @@ class PostgresQueue:
     async def settle(self, settlement: Settlement) -> int:
         """Settle, atomically; returns how many rows were no longer under this claim.
 
-        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or it is not known.
+        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or the outcome is
+        unknown.
         """
         rows = await self._pool.run(
             SETTLE,
@@ -100,11 +100,11 @@ class PostgresQueue:
         return int(stale)
 
     async def load_delivery(self) -> DeliveryRecord:
-        """The delivery as last saved by any process."""
+        """The delivery record as last saved by any process."""
         return await self._delivery.load()
 
     async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
         return await self._delivery.save(record)
 
     async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | float:
@@ -130,7 +130,7 @@ class PostgresQueue:
             self._wakeup.rows_are_due()
 
     async def _attempt(self, wanted: ClaimRequest) -> Batch | float:
-        """A batch, or how many seconds to wait for one."""
+        """A batch, or the seconds to wait for one."""
         async with self._claiming:
             await self._release_lost()
             claim = f"{self._holder}:{uuid.uuid4().hex}"
@@ -153,9 +153,9 @@ class PostgresQueue:
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
     async def _wait_seconds(self, wanted: ClaimRequest) -> float:
-        """Until the next row is due by the database's clock, at most a poll.
+        """Seconds until the next row is due by the database's clock, at most a poll.
 
-        Where the window of a claim held nothing and more lies beyond it, the next mark and a wider
+        When the window of a claim was empty and more rows are beyond it, the next mark and a wider
         window are tried at once.
         """
         given = {"isolated": wanted.isolated is not Isolated.NONE, "window": self._window}

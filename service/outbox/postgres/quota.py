@@ -1,8 +1,8 @@
-"""Whether there is room for an event, without a count per post.
+"""Whether there is room for an event, without a count for each post.
 
-The counts are read about once a second while posts come, and what this process has put since is
-added. Other processes' posts are seen at the next read, so a limit may be passed by what they take
-in that time; nobody is refused on an old count alone.
+The counts are read about once a second while posts come; this process adds its own posts since
+then. Posts of other processes are seen at the next read, so a limit may be exceeded by what they
+accept meanwhile. No post is refused because of an old count alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.pool import PostgresPool
 from service.supervisor import Supervisor
 
-# Applications that append in SQL are held to the same limits.
+# The same limits hold for applications that append in SQL.
 SET_LIMITS = """
 UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(per_user)s
 WHERE (max_pending, max_pending_per_user) IS DISTINCT FROM (%(pending)s, %(per_user)s)
@@ -30,7 +30,7 @@ _RETRY_AFTER_SECONDS = 5
 
 
 class PostgresQuota:
-    """Admits posts while there is room; an async context manager."""
+    """Admits events while there is room; an async context manager."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class PostgresQuota:
 
     @property
     def pending(self) -> int:
-        """How many events are not settled, as far as this process knows."""
+        """How many events are not settled, to the knowledge of this process."""
         return self._counts.total + self._put_total + self._entering_total
 
     async def admit(self, owner: str) -> None:
-        """Take a place for one event of this owner, until `entered` tells what became of it.
+        """Reserve a place for one event of this owner, until `entered` reports the result.
 
         Raises TooManyPendingError and OutboxFullError.
         """
@@ -81,7 +81,7 @@ class PostgresQuota:
         self._entering_total += 1
 
     def entered(self, owner: str, *, stored: bool) -> None:
-        """The event is stored, or may be; or it is not and its place is free."""
+        """Report whether the event is stored. If not, its place is free."""
         self._entering[owner] -= 1
         self._entering_total -= 1
         if not self._entering[owner]:
@@ -92,7 +92,7 @@ class PostgresQuota:
             self._used.set()
 
     def changed(self) -> None:
-        """Rows were settled or came from elsewhere: read the counts soon."""
+        """Read the counts soon, because rows were settled or came from elsewhere."""
         self._used.set()
 
     def _refusal(self, owner: str) -> OutboxFullError | TooManyPendingError | None:
@@ -111,7 +111,7 @@ class PostgresQuota:
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def _read(self) -> None:
-        """Read the counts, unless they were read since this was asked for.
+        """Read the counts, unless they were read since the request.
 
         An event that is stored while the read runs may be counted twice until the next read.
         """

@@ -1,7 +1,7 @@
-"""Rows for people: where each event is and what it has been through.
+"""Rows for people: the place of each event and its history.
 
-From the events to their places where the newest of all or named ones are wanted, from the places of
-one state to their events otherwise. Reads take no lock that a writer waits for.
+The search begins at the events for the newest of all or for given ids, else at the places of one
+state. Reads take no lock that a writer waits for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Filter, Row, State
 from service.outbox.postgres.pool import PostgresPool
 
-# Since 1970, now; can bound an index scan.
+# Milliseconds since 1970; can bound an index scan.
 NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 
 # A condition whose parameter is null is dropped when planning.
@@ -124,7 +124,7 @@ async def find_row(pool: PostgresPool, event_id: str) -> Row | None:
 
 
 def filter_values(wanted: Filter) -> dict[str, Any]:
-    """The parameters of a filter. Only dead rows have a reason; no stored id holds a NUL."""
+    """The parameters of a filter. Only dead rows have a reason; no stored id has a NUL."""
     older = wanted.older_than_seconds
     state = State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
     return {

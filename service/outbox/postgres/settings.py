@@ -1,7 +1,7 @@
 """The stored application settings of organizations and users on PostgreSQL.
 
-`scope_revision` grows when any process saves: the saver raises one counter in the same statement,
-the others read it when they are notified and every few seconds besides.
+`scope_revision` grows when any process saves: the save raises one counter in the same statement.
+Other processes read it after a notification and every few seconds.
 """
 
 from __future__ import annotations

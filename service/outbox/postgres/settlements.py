@@ -1,7 +1,7 @@
-"""Settlements on PostgreSQL: one statement says what becomes of the rows of one claim.
+"""Settlements on PostgreSQL: one statement for the rows of one claim.
 
-Whoever holds the row lock of the claim decides where its rows go. What a settlement changes of the
-counts goes into `outbox_changes` in the same commit.
+The holder of the claim's row lock decides where its rows go. The settlement's changes of the counts
+are written to `outbox_changes` in the same commit.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 from service.outbox.model import Settlement
 from service.outbox.storable import storable
 
-# Settles rows of one claim, whatever becomes of each; rows that are not named stay under it.
-# Returns how many were named in vain, whether any is due at once, and whether the claim is over. A
-# statement that is repeated because its answer was lost finds no claim when it was carried out.
+# Settles rows of one claim; rows that are not named stay under it. Returns how many named rows were
+# not under the claim, whether any row is due at once, and whether the claim is over. A statement
+# that is repeated because its answer was lost finds no claim if it was carried out.
 SETTLE = """
 WITH held AS MATERIALIZED (
     SELECT * FROM outbox_claims WHERE claim = %(claim)s FOR UPDATE

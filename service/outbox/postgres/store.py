@@ -1,4 +1,4 @@
-"""The outbox on PostgreSQL: its parts, opened in their order and closed in reverse.
+"""The outbox on PostgreSQL: opens its parts in order and closes them in reverse.
 
 Any number of processes on any number of hosts share one outbox.
 """
@@ -57,12 +57,12 @@ class PostgresOutbox:
 
     @property
     def notify_ok(self) -> bool:
-        """Whether other processes' wake-ups are heard; without them rows wait for a short poll."""
+        """Whether wake-ups of other processes arrive; without them rows wait for a short poll."""
         return self.wakeup.notify_ok
 
     @property
     def undelivered(self) -> int:
-        """How many rows are pending or delivering, by the last count and what came since."""
+        """How many rows are pending or delivering, by the last count and later changes."""
         return self._quota.pending
 
     @contextlib.asynccontextmanager
@@ -94,7 +94,7 @@ class PostgresOutbox:
 async def open_postgres_outbox(
     url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
 ) -> AsyncIterator[PostgresOutbox]:
-    """The outbox at `url`, brought to the schema that this code knows.
+    """The outbox at `url`, migrated to this code's schema.
 
     Raises SchemaTooNewError, and OutboxUnavailableError when the database can't be reached.
     """
@@ -111,7 +111,7 @@ async def open_postgres_outbox(
 
 @contextlib.asynccontextmanager
 async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
-    """The outbox at `url` for a person's command.
+    """The outbox at `url` for an operator's command.
 
     Changes no schema. Raises SchemaTooNewError, and OutboxUnavailableError when the database can't
     be reached or its schema is older.
