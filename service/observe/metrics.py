@@ -76,6 +76,9 @@ VOCABULARY = {
     ),
     "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",)),
     "oldest_due_seconds": Metric(Gauge, "Age of the oldest row that is due, 0 without one."),
+    "lone_event_fails": Metric(
+        Gauge, "1 while one event fails by itself, no other is sent, and Inngest answers."
+    ),
     "delivery_state": Metric(Gauge, "1 for the state of delivery, 0 for the others.", ("state",)),
     "drain_eta_seconds": Metric(
         Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."

@@ -40,9 +40,11 @@ class OperatorActions:
         self._report("purge", actor or "retention", gone)
         return gone
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        record = await self._repairs.set_paused(paused=paused, actor=actor)
+        record = await self._repairs.set_paused(paused=paused, actor=actor, ask_now=ask_now)
         self._report("pause" if paused else "resume", actor, None)
         return record
 

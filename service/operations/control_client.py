@@ -47,9 +47,12 @@ class ControlClient:
         command = Command(actor=actor or "", older_than_seconds=older_than_seconds)
         return await self._do("purge", command, int)
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        return await self._do("pause", Command(actor=actor, paused=paused), DeliveryRecord)
+        command = Command(actor=actor, paused=paused, ask_now=ask_now)
+        return await self._do("pause", command, DeliveryRecord)
 
     async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:
         """End all sessions of these owners; returns how many owners that were."""

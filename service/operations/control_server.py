@@ -38,6 +38,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     wanted: Filter | None = None
     older_than_seconds: float | None = None
     paused: bool | None = None
+    ask_now: bool = False
     owners: tuple[str, ...] = ()
 
 
@@ -119,7 +120,9 @@ class _Control:
         if action == "sign-out" and self._sign_outs is not None:
             return await self._sign_outs.sign_out(command.owners, actor=actor)
         if action == "pause" and command.paused is not None:
-            return await self._repairs.set_paused(paused=command.paused, actor=actor)
+            return await self._repairs.set_paused(
+                paused=command.paused, actor=actor, ask_now=command.ask_now
+            )
         if action == "purge" and command.older_than_seconds is not None:
             return await self._repairs.purge(
                 older_than_seconds=command.older_than_seconds, actor=actor

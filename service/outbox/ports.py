@@ -170,6 +170,11 @@ class Repairs(Protocol):
         """
         ...
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """Pause or resume delivery for every process; returns the delivery record."""
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
+        """Pause or resume delivery for every process; returns the delivery record.
+
+        With `ask_now`, delivery that waits for Inngest asks it at once.
+        """
         ...

@@ -21,6 +21,7 @@ from service.relay.breaker_result import view, with_result
 from service.relay.breaker_sync import BreakerSync
 from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.empty_request import EmptyRequest, Sender
+from service.relay.lone_failure import LoneFailure
 from service.relay.outcome import Outcome, outcome
 from service.relay.permit import Answered, Permit
 from service.relay.report import Report
@@ -59,6 +60,7 @@ class BatchDelivery:
         sender: Sender,
         *,
         empty_request: EmptyRequest,
+        lone_failure: LoneFailure,
         keeper: BreakerSync,
         sends: SendsInFlight,
         settler: Settler,
@@ -71,6 +73,7 @@ class BatchDelivery:
     ) -> None:
         self._sender = sender
         self._empty_request = empty_request
+        self._lone_failure = lone_failure
         self._keeper = keeper
         self._sends = sends
         self._settler = settler
@@ -177,6 +180,7 @@ class BatchDelivery:
         parts = self._policy.parts(now - began_at, chance=chance)
         done = outcome(result, request.batch, known, self._policy, parts=parts)
         self._keeper.move(_without_settled(after, done))
+        self._lone_failure.answered(request.batch, answered.signal)
         if answered.signal is Signal.TOO_LARGE and answered.lone is not None:
             self._ask_size(answered.lone, answered.size)
         return done

@@ -1,13 +1,14 @@
 """Asking Inngest with a request that holds no event.
 
-Used where no event can tell: whether trouble is over while nothing is waiting, and whether anything
-smaller passes than an event that was too large. The invariant: such an answer is no evidence that
-events pass.
+Used where no event can tell: whether trouble is over while nothing is waiting, whether anything
+smaller passes than an event that was too large, whether one event that fails is the cause. The
+invariant: such an answer is no evidence that events pass.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -45,32 +46,36 @@ class EmptyRequest:
         if breaker.state is BreakerState.RECOVERING:
             self._keeper.move(breaker.with_idle())
         elif breaker.state.waits:
-            self._begin(None)
+            self.ask(lambda: self._keeper.move(self._keeper.breaker.with_idle()))
 
     def too_large(self, seq: int) -> None:
         """An event was too large, and nothing of its size has passed: ask whether less passes."""
-        self._begin(seq)
+        self.ask(lambda: self._smaller_passes(seq))
+
+    def ask(self, then: Callable[[], None]) -> None:
+        """Ask, and call `then` where Inngest answers and nothing else has changed meanwhile.
+
+        Does nothing while another question is under way.
+        """
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(then), name="ask-with-nothing")
 
     async def stop(self) -> None:
         """End a question that is under way."""
         if self._asking:
             await end(self._asking)
 
-    def _begin(self, seq: int | None) -> None:
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(seq), name="ask-with-nothing")
-
-    async def _ask(self, seq: int | None) -> None:
+    async def _ask(self, then: Callable[[], None]) -> None:
         try:
             epoch = self._keeper.breaker.epoch
             result = await self._sender.send(b"")
-            breaker = self._keeper.breaker
-            if result.status not in _ANSWERS or result.ids is None or breaker.epoch != epoch:
-                return
-            if seq is not None:
-                ledger = breaker.ledger.with_smaller_pass(seq)
-                self._keeper.move(replace(breaker, ledger=ledger))
-            elif breaker.state.waits:
-                self._keeper.move(breaker.with_idle())
+            is_answer = result.status in _ANSWERS and result.ids is not None
+            if is_answer and self._keeper.breaker.epoch == epoch:
+                then()
         finally:
             self._asking = None
+
+    def _smaller_passes(self, seq: int) -> None:
+        breaker = self._keeper.breaker
+        ledger = breaker.ledger.with_smaller_pass(seq)
+        self._keeper.move(replace(breaker, ledger=ledger))

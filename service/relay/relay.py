@@ -23,6 +23,7 @@ from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.claim_loop import ClaimLoop
 from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.empty_request import EmptyRequest, Sender
+from service.relay.lone_failure import LoneFailure
 from service.relay.permit import BreakerState, Permit
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
@@ -82,6 +83,7 @@ class Relay:
         self._delivery = BatchDelivery(
             sender,
             empty_request=self._empty_request,
+            lone_failure=LoneFailure(self._empty_request, self._report),
             keeper=self._keeper,
             sends=self._sends,
             settler=Settler(queue, self._keeper, self._report, unconfirmed),

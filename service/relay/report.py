@@ -83,6 +83,12 @@ class Report:
         self._recorder.count("lease_lost", rows)
         log.error("lease_lost", claim=claim, rows=rows)
 
+    def lone_event_fails(self, event_id: str | None) -> None:
+        """One event fails again and again, and Inngest answers; None: no longer."""
+        self._recorder.gauge("lone_event_fails", float(event_id is not None))
+        if event_id is not None:
+            log.error("lone_event_fails", event_id=event_id)
+
     def failed(self, error: BaseException) -> None:
         """A send ended in a fault of ours."""
         self._recorder.count("task_restarts", task="send")

@@ -69,6 +69,13 @@ async def test_a_pause_keeps_the_breaker_and_a_save_keeps_the_pause(outbox: Outb
     assert (saved.paused_by, saved.state) == ("ada", "healthy")
     resumed = await outbox.repairs.set_paused(paused=False, actor="grace")
     assert (resumed.paused_by, resumed.state) == (None, "healthy")
+    assert resumed.reopens_in_seconds > 0
+
+
+async def test_a_resume_that_asks_now_ends_the_wait(outbox: Outbox) -> None:
+    await outbox.queue.save_delivery(breaker())
+    resumed = await outbox.repairs.set_paused(paused=False, actor="ada", ask_now=True)
+    assert (resumed.state, resumed.reopens_in_seconds) == ("backing_off", 0)
 
 
 async def test_the_figures_show_the_breaker(outbox: Outbox) -> None:

@@ -13,6 +13,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
+
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Entry, Isolated, Settlement
 from service.relay.send_result import SendResult
@@ -74,6 +76,10 @@ class ModelQueue:
         self.rows[row.seq] = row
         self._woken.set()
         return row
+
+    def discard(self, row: ModelRow) -> None:
+        assert row.claim is None
+        del self.rows[row.seq]
 
     async def claim(self, ask: ClaimRequest) -> Batch:
         if self.failing:
@@ -138,8 +144,15 @@ class ModelQueue:
         return self.record
 
     async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        self.record = record
-        return record
+        self.record = msgspec.structs.replace(
+            record, paused_by=self.record.paused_by, revision=self.record.revision + 1
+        )
+        return self.record
+
+    def ask_now(self) -> None:
+        """What `outbox resume --now` does."""
+        changed = {"reopens_in_seconds": 0.0, "revision": self.record.revision + 1}
+        self.record = msgspec.structs.replace(self.record, **changed)
 
     def _free(self) -> list[ModelRow]:
         return [r for r in self.rows.values() if r.state == "pending" and r.claim is None]
@@ -164,10 +177,14 @@ class ModelQueue:
 
 
 class ModelInngest:
-    """`mode` is what goes wrong with it now: None, or a word that `_trouble` knows."""
+    """`mode` is what goes wrong with it now: None, or a word that `_trouble` knows.
+
+    `answer` is what it says to every request, None for its own.
+    """
 
     def __init__(self, *, max_bytes: int = 1 << 30) -> None:
         self.mode: str | None = None
+        self.answer: SendResult | None = None
         self.failing_share = 0.0
         self.max_bytes = max_bytes
         self.times: Counter[int] = Counter()
@@ -185,6 +202,9 @@ class ModelInngest:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
+            if self.answer is not None:
+                await asyncio.sleep(TRIP_SECONDS)
+                return self.answer
             return await self._answer(rows, len(payloads))
         finally:
             self.under_way -= 1

@@ -29,15 +29,27 @@ REASONS = {
 }
 
 
+class Gauges(NullRecorder):
+    """A recorder that remembers what its gauges show."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, float] = {}
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        del labels
+        self.shown[name] = value
+
+
 class World:
     def __init__(self, *, senders: int = 4, max_events: int = 50, max_bytes: int = 1 << 30) -> None:
         self.queue = ModelQueue()
+        self.recorder = Gauges()
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
         self.relay = Relay(
             self.queue,
             self.inngest,
-            NullRecorder(),
+            self.recorder,
             max_events=max_events,
             max_bytes=1 << 20,
             senders=senders,
@@ -66,6 +78,13 @@ class World:
 
     def add(self, *kinds: str) -> list[ModelRow]:
         return [self.queue.add(kind) for kind in kinds]
+
+    async def discard(self, rows: list[ModelRow]) -> None:
+        """Remove rows, each as soon as it is under no claim."""
+        for row in rows:
+            while row.claim is not None:  # noqa: ASYNC110  (the model announces nothing)
+                await asyncio.sleep(0.01)
+            self.queue.discard(row)
 
     async def until(self, rows: list[ModelRow], seconds: float) -> float:
         """Wait until every row is settled; how long it took."""

@@ -126,12 +126,12 @@ def test_a_wrong_key_is_tried_every_five_seconds() -> None:
 def test_a_closed_breaker_is_taken_up_after_a_restart_whatever_the_clock_did() -> None:
     async def main() -> None:
         world = World()
-        world.queue.record = DeliveryRecord("backing_off", "500", 1, 4, 3600.0, 0)
+        world.queue.record = DeliveryRecord("backing_off", "500", 1, 4, 5 * 3600.0, 0)
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(1)
             assert not world.inngest.sent_at
-            await world.until(rows, 310)
+            await world.until(rows, 10)
             assert world.inngest.sent_at[0][1] == 1
 
     run_in_virtual_time(main())

@@ -40,7 +40,9 @@ def say_delivery(delivery: DeliveryRecord, *, json: bool) -> None:
         typer.echo("Delivery is resumed.")
 
 
-async def set_paused(url: str, actor: str, *, paused: bool) -> DeliveryRecord:
+async def set_paused(
+    url: str, actor: str, *, paused: bool, ask_now: bool = False
+) -> DeliveryRecord:
     """Pause or resume delivery. Raises OutboxError."""
     async with open_repairs(url) as outbox:
-        return await outbox.set_paused(paused=paused, actor=actor)
+        return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now)

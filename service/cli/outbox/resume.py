@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
 from service.cli.outbox.pause import HiddenYes, say_delivery, set_paused
 
+Now = Annotated[
+    bool, typer.Option("--now", help="Ask Inngest at once, also where it asked for time.")
+]
+
 
 def resume(
-    *, yes: HiddenYes = False, actor: Actor = None, url: Url = DEFAULT_URL, json: Json = False
+    *,
+    now: Now = False,
+    yes: HiddenYes = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
 ) -> None:
-    """Resume delivery after `outbox pause`.
+    """Resume delivery after `outbox pause`; with --now also end a wait for Inngest.
 
-    Example: `outbox resume`
+    Example: `outbox resume --now`
     """
     del yes
-    say_delivery(run(set_paused(url, actor_name(actor), paused=False)), json=json)
+    delivery = run(set_paused(url, actor_name(actor), paused=False, ask_now=now))
+    say_delivery(delivery, json=json)

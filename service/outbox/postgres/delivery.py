@@ -34,7 +34,8 @@ WITH noted AS (
     INSERT INTO outbox_audit (at_ms, actor, action, detail)
     VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s, '')
 )
-UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1
+UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1,
+    reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
 RETURNING {_FIELDS}
 """
 
@@ -68,14 +69,17 @@ class PostgresDelivery:
         )
         return DeliveryRecord(*rows[0])
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """Pause or resume; returns what now stands."""
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
+        """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
         rows = await self._pool.run(
             SET_PAUSED,
             {
                 "actor": actor,
                 "action": "pause" if paused else "resume",
                 "paused_by": actor if paused else None,
+                "ask_now": ask_now,
             },
         )
         return DeliveryRecord(*rows[0])

@@ -171,6 +171,8 @@ class PostgresRepairs:
             await self._pool.run(AUDITED, {"actor": actor, "action": "purge", "detail": detail})
         return gone
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
         """Pause or resume delivery for every process; returns the delivery record."""
-        return await self._delivery.set_paused(paused=paused, actor=actor)
+        return await self._delivery.set_paused(paused=paused, actor=actor, ask_now=ask_now)

@@ -16,7 +16,10 @@ UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :win
        failures = :failures, reopens_at_ms = :reopens_at_ms, since_ms = :since_ms, rate = :rate,
        revision = revision + 1, destination = :destination, confirmation = :confirmation
 """
-SET_PAUSED = "UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1"
+SET_PAUSED = """
+UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1,
+       reopens_at_ms = iif(:ask_now, 0, reopens_at_ms)
+"""
 
 
 class SqliteDelivery:
@@ -46,11 +49,14 @@ class SqliteDelivery:
 
         return await self._jobs.run(run, self._remember)
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
-        """Pause or resume; returns what now stands."""
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
+        """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
 
         def run(connection: sqlite3.Connection) -> DeliveryRecord:
-            connection.execute(SET_PAUSED, {"paused_by": actor if paused else None})
+            values = {"paused_by": actor if paused else None, "ask_now": ask_now}
+            connection.execute(SET_PAUSED, values)
             write_audit(connection, actor, "pause" if paused else "resume", "")
             return read_delivery(connection)
 

@@ -97,9 +97,11 @@ class SqliteRepairs:
         """Remove delivered rows settled longer ago, in small pages; returns how many."""
         return await purge(self._purger, older_than_seconds=older_than_seconds, actor=actor)
 
-    async def set_paused(self, *, paused: bool, actor: str) -> DeliveryRecord:
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        return await self._delivery.set_paused(paused=paused, actor=actor)
+        return await self._delivery.set_paused(paused=paused, actor=actor, ask_now=ask_now)
 
 
 def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:

@@ -1,0 +1,50 @@
+"""One event that fails again and again while no other is sent.
+
+No other event can tell whether it is the event or Inngest, so Inngest is asked with nothing. The
+invariant: it is only told, by a log line and a gauge; nothing is held against the event, since an
+empty request stores nothing.
+"""
+
+from __future__ import annotations
+
+from service.outbox.model import Batch
+from service.relay.empty_request import EmptyRequest
+from service.relay.report import Report
+from service.relay.send_result import Signal
+
+_ASK_EVERY = 5
+
+
+class LoneFailure:
+    """Watches the answers to requests and tells `report` of an event that fails by itself."""
+
+    def __init__(self, empty_request: EmptyRequest, report: Report) -> None:
+        self._empty_request = empty_request
+        self._report = report
+        self._seq: int | None = None
+        self._failures = 0
+        self._told = False
+
+    def answered(self, batch: Batch, signal: Signal) -> None:
+        """One request was answered."""
+        seq = batch.entries[0].seq if len(batch.entries) == 1 else None
+        if signal is Signal.PASSED or seq is None or seq != self._seq:
+            self._forget()
+        if signal is Signal.PASSED or seq is None:
+            return
+        self._seq = seq
+        self._failures += 1
+        if self._failures % _ASK_EVERY == 0:
+            event_id = batch.entries[0].event_id
+            self._empty_request.ask(lambda: self._tell(seq, event_id))
+
+    def _tell(self, seq: int, event_id: str) -> None:
+        if seq == self._seq and not self._told:
+            self._told = True
+            self._report.lone_event_fails(event_id)
+
+    def _forget(self) -> None:
+        self._seq, self._failures = None, 0
+        if self._told:
+            self._told = False
+            self._report.lone_event_fails(None)
