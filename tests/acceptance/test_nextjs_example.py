@@ -101,7 +101,7 @@ async def test_an_uploaded_document_is_posted_and_its_result_is_shown(
             await browser.shows("h1", "Index a document")
             await browser.fill("input[type=file]", str(document))
             await browser.click("button")
-            await browser.shows("[role=status]", "delivered")
+            await browser.shows("[role=status]", "completed")
         [event_id] = inngest_api.ledger.ids
         [arrival] = inngest_api.ledger.kept(event_id=event_id)
         assert '"documentName":"users/' in arrival.event.decode()

@@ -124,7 +124,7 @@ async def test_what_inngest_says_is_shown_on_the_page(
 ) -> None:
     await browser.run("outbox.submit({ documentName: 'example' }).then((a) => follow(a.eventId))")
     await inngest_api.ledger.wait_for_ids(1, timeout_seconds=PATIENCE_SECONDS)
-    await browser.shows("#seen", "delivered")
+    await browser.shows("#seen", "completed")
 
 
 async def test_two_tabs_send_what_is_queued_once(
