@@ -22,10 +22,12 @@ _HTTPS = "https"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 _PREFLIGHT = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "DELETE, GET, POST, PUT",
-    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, Idempotency-Key, traceparent",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
+        "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"
+    ),
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }
-_EXPOSED = "Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+_EXPOSED = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 
 
 class CrossSite:

@@ -35,7 +35,7 @@ def field_rows(schema: Mapping[str, Any], components: Mapping[str, Any]) -> list
     found = _resolve(schema, components)
     required = found.get("required", ())
     return [
-        FieldRow(name, type_name(one), limits(one), one.get("description", ""), name in required)
+        FieldRow(name, type_name(one), limits(one), _meaning(one), name in required)
         for name, one in found.get("properties", {}).items()
     ]
 
@@ -73,10 +73,15 @@ def limits(schema: Mapping[str, Any]) -> str:
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
     for name, words in _LIMITS.items():
-        if name in schema:
+        if schema.get(name) is not None:
             yield words.format(schema[name])
     for one in schema.get("anyOf", ()):
         yield from _limits(one)
+
+
+def _meaning(schema: Mapping[str, Any]) -> str:
+    told = (one.get("description", "") for one in (schema, *schema.get("anyOf", ())))
+    return next(filter(None, told), "")
 
 
 def _resolve(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Mapping[str, Any]:

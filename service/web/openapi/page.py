@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -137,10 +137,18 @@ def _types(components: Mapping[str, Any]) -> str:
     )
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f'<th scope="col">{one}</th>' for one in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0"><table><tr>{head}</tr>{body}</table></div>'
+    body = "".join(f"<tr>{_cells(heads, row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(heads: Sequence[str], row: Iterable[str]) -> str:
+    """The cells of a row. Each names its column, for narrow screens."""
+    return "".join(
+        f'<td data-head="{head}" class="{"full" if cell else "empty"}">{cell}</td>'
+        for head, cell in zip(heads, row, strict=True)
+    )
 
 
 def _json(value: object) -> str:
