@@ -15,6 +15,7 @@ from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
+from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
 from service.outbox.retention import run_retention
@@ -25,6 +26,7 @@ from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.relay.unconfirmed import Unconfirmed
+from service.relay.unconfirmed_rows import deliver_unconfirmed
 from service.supervisor import Supervisor
 
 _HUNG_SECONDS = 30.0
@@ -41,6 +43,11 @@ async def run_relay(
     """A relay at work, and a confirmer where it is wanted; leaving it lets sends settle."""
     confirmations = outbox.confirmations
     unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirmation_mode(settings).on else None
+    with contextlib.suppress(OutboxUnavailableError):
+        if unconfirmed:
+            unconfirmed.recount(await confirmations.count_sent())
+        else:
+            await deliver_unconfirmed(confirmations)
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_http(limit=settings.senders * 2))
         relay = Relay(

@@ -139,3 +139,16 @@ async def test_a_lost_answer_is_not_sent_again_after_inngest_forgot_the_id(
     assert inngest.store.most_runs_of_an_id == 1
     assert inngest.store.id_count == 5
     assert inngest.ledger.arrivals <= arrivals + 4
+
+
+async def test_without_confirmation_an_answer_is_enough_also_for_rows_that_waited(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    inngest.storing.rate = 0
+    await append_events(outbox.intake, 30)
+    async with confirmed_delivery(outbox, inngest):
+        await in_state(outbox, State.SENT, 30)
+    await append_events(outbox.intake, 5)
+    async with confirmed_delivery(outbox, inngest, OUTBOX_CONFIRM="off"):
+        await in_state(outbox, State.DELIVERED, 35)
+    assert not await rows(outbox, State.SENT)
