@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from aiohttp import web
 
 from service.observe.recorder import Recorder
-from service.web.server import HttpServer
+from service.web.server import HttpServer, ServerPolicy
 
 _BACKLOG = 1024
 _MAX_HANDLES = 65_536
+_OWN_HANDLES = 256
 
 
 @contextlib.asynccontextmanager
@@ -65,9 +66,15 @@ def allow_many_connections() -> None:
 
 @contextlib.asynccontextmanager
 async def _running(app: web.Application, recorder: Recorder) -> AsyncIterator[web.AppRunner]:
-    runner = HttpServer(app, recorder)
+    runner = HttpServer(app, recorder, ServerPolicy(max_connections=_max_connections()))
     await runner.setup()
     try:
         yield runner
     finally:
         await runner.cleanup()
+
+
+def _max_connections() -> int:
+    """Clients get most of the file handles; the store, delivery and S3 keep the others."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - min(_OWN_HANDLES, soft // 4)

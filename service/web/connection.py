@@ -37,6 +37,7 @@ from service.web.security_headers import security_headers
 
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
 
+_TOO_MANY = "too_many_connections"
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class HeadSecondsError(HttpProcessingError):
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time."""
 
-    __slots__ = ("_head_seconds", "_head_timer", "_on_lost", "_recorder", "_requests")
+    __slots__ = ("_head_seconds", "_head_timer", "_is_full", "_on_lost", "_recorder", "_requests")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Connection(web.RequestHandler):
         recorder: Recorder,
         limits: RequestLimits,
         head_seconds: float,
+        is_full: Callable[[], bool],
         **options: Any,
     ) -> None:
         super().__init__(server, loop=loop, **options)
@@ -70,7 +72,16 @@ class Connection(web.RequestHandler):
         self._recorder = recorder
         self._on_lost: list[Callable[[], object]] = []
         self._head_seconds = head_seconds
+        self._is_full = is_full
         self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or end at once where there are too many connections."""
+        if self._is_full():
+            self._recorder.count("refused", code=_TOO_MANY)
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""

@@ -31,7 +31,8 @@ class ServerPolicy:
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
     theirs. A head must be complete within `head_seconds`. A stop waits `shutdown_seconds` for
     requests in progress. A post waits `post_wait_seconds` for one of `concurrent_posts` slots, then
-    runs without one.
+    runs without one. Above `max_connections` a new connection is closed at once, so that the store
+    and delivery keep their file handles; None is no limit.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -40,6 +41,7 @@ class ServerPolicy:
     shutdown_seconds: float = 15.0
     concurrent_posts: int = MAX_CONCURRENT_POSTS
     post_wait_seconds: float = 1.0
+    max_connections: int | None = None
 
 
 class HttpServer(web.AppRunner):
@@ -86,6 +88,12 @@ class _Server(web.Server):
         self._slots = asyncio.Semaphore(policy.concurrent_posts)
         super().__init__(self._handle, request_factory=request_factory, **options)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as the policy allows."""
+        limit = self._policy.max_connections
+        return limit is not None and len(self._connections) >= limit
+
     def __call__(self) -> Connection:
         return Connection(
             self,
@@ -93,6 +101,7 @@ class _Server(web.Server):
             recorder=self._recorder,
             limits=self._policy.limits,
             head_seconds=self._policy.head_seconds,
+            is_full=lambda: self.is_full,
             **self._kwargs,
         )
 

@@ -1,0 +1,59 @@
+"""The HTTP server that `serve` runs, over a small application."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from service.errors import NotFoundError
+from service.observe.metrics import PrometheusRecorder
+from service.web.body import read_body
+from service.web.middleware import error_middleware
+from service.web.server import HttpServer, ServerPolicy
+
+
+@pytest.fixture
+def read_began() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+def read_ended() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+def recorder() -> PrometheusRecorder:
+    return PrometheusRecorder()
+
+
+@pytest.fixture
+async def server(read_began, read_ended, recorder):
+    async def read(request: web.Request) -> web.Response:
+        read_began.set()
+        try:
+            return web.Response(body=await read_body(request, max_bytes=1024 * 1024))
+        finally:
+            read_ended.set()
+
+    async def raw(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    async def refuse(request: web.Request) -> web.Response:
+        raise NotFoundError
+
+    app = web.Application(middlewares=[error_middleware(recorder)])
+    app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
+    policy = ServerPolicy(shutdown_seconds=5, head_seconds=0.3)
+    server = HttpServer(app, recorder, policy)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield server
+    await server.cleanup()
+
+
+@pytest.fixture
+def port(server) -> int:
+    return server.addresses[0][1]

@@ -1,0 +1,158 @@
+"""Requests that can't be parsed or do not arrive whole, on the server that `serve` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.web.request_parser import RequestLimits
+from service.web.server import HttpServer, ServerPolicy
+from tests.support.raw_http import send
+
+SECRET = "tell-nobody"
+MAX_HEADER_BYTES = RequestLimits().header
+FORM = {"status", "code", "error"}
+
+
+MALFORMED = {
+    "no HTTP": (b"\x16\x03\x01 tell-nobody\r\n\r\n", 405, "method_not_allowed"),
+    "method": (b"TELL-NOBODY /read HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    "version": (b"GET /tell-nobody HTTP/9.9\r\nHost: a\r\n\r\n", 400, "bad_request"),
+    "header": (b"GET / HTTP/1.1\r\nHost: a\r\ntell-nobody\r\n\r\n", 400, "bad_request"),
+    "no host": (b"GET / HTTP/1.1\r\nX: tell-nobody\r\n\r\n", 400, "bad_request"),
+    "length": (
+        b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: tell-nobody\r\n\r\n",
+        400,
+        "bad_request",
+    ),
+    "size": (
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: tell-nobody" + b"x" * MAX_HEADER_BYTES + b"\r\n\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "expect": (
+        b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: tell-nobody\r\nConnection: close\r\n\r\n",
+        417,
+        "expectation_failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_a_malformed_request_is_answered_in_the_one_form_and_quoted_nowhere(
+    port, case, caplog
+):
+    raw, status, code = MALFORMED[case]
+    with capture_logs() as logs, caplog.at_level(logging.DEBUG):
+        answered, headers, body = await send(port, raw)
+    assert answered == status
+    assert set(json.loads(body)) == FORM
+    assert json.loads(body)["code"] == code
+    assert headers["X-Request-Id"]
+    assert ("Allow" in headers) == (status == 405)
+    assert SECRET not in f"{headers}{body!r}{logs}{caplog.text}".lower()
+
+
+async def test_the_log_has_the_request_id_of_a_malformed_request(port):
+    with capture_logs() as logs:
+        _, headers, _ = await send(port, b"GET / HTTP/9.9\r\n\r\n")
+    [line] = logs
+    assert line["request_id"] == headers["X-Request-Id"]
+
+
+async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
+    await send(port, MALFORMED["version"][0])
+    await send(port, MALFORMED["size"][0])
+    await send(port, MALFORMED["expect"][0])
+    await send(port, b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    text = recorder.render()[0].decode()
+    for code in ("bad_request", "headers_too_large", "expectation_failed", "not_found"):
+        assert f'outbox_refused_total{{code="{code}"}} 1.0' in text
+
+
+async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    async with asyncio.timeout(2):
+        await server.cleanup()
+    writer.close()
+
+
+async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, read_ended):
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    with capture_logs() as logs:
+        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(10):
+            await read_ended.wait()
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+    async with asyncio.timeout(10):
+        await read_began.wait()
+        [connection] = server.server.connections
+        stopping = asyncio.create_task(server.cleanup())
+        while not connection._force_close:  # noqa: ASYNC110  (aiohttp tells nobody)
+            await asyncio.sleep(0)
+        writer.write(b" done")
+        answer = await reader.read()
+        await stopping
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"half done")
+
+
+@pytest.mark.parametrize(("max_wait_seconds", "posts_at_work"), [(10, 2), (0.01, 5)])
+async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not_count(
+    recorder, max_wait_seconds, posts_at_work
+):
+    at_work, let_go = [], asyncio.Event()
+
+    async def work(request: web.Request) -> web.Response:
+        at_work.append(request.path)
+        if request.path != "/slow":
+            await let_go.wait()
+        return web.Response(body=await request.read())
+
+    app = web.Application()
+    app.add_routes([web.post("/{any}", work), web.get("/seen", work)])
+    policy = ServerPolicy(
+        shutdown_seconds=1, concurrent_posts=2, post_wait_seconds=max_wait_seconds
+    )
+    server = HttpServer(app, recorder, policy)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    port = server.addresses[0][1]
+    head = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    for _, writer in slow:
+        writer.write(head % b"slow")
+    posts = [asyncio.create_task(send(port, head % b"whole" + b"ok")) for _ in range(5)]
+    seen = asyncio.create_task(
+        send(port, b"GET /seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    )
+    async with asyncio.timeout(5):
+        while len(at_work) < 4 + posts_at_work:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert Counter(at_work) == {"/slow": 3, "/whole": posts_at_work, "/seen": 1}
+        let_go.set()
+        assert [(await post)[0] for post in posts] == [200] * 5
+        assert (await seen)[0] == 200
+    for _, writer in slow:
+        writer.close()
+    await server.cleanup()

@@ -1,0 +1,147 @@
+"""What one connection may make the server hold: heads, bodies, junk, and connections in all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.web.request_parser import RequestLimits
+from service.web.server import HttpServer, ServerPolicy
+from tests.support.raw_http import send
+
+MAX_HEADER_BYTES = RequestLimits().header
+MAX_HEAD_BYTES = RequestLimits().head
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_header_of_32_kib_is_read(port):
+    head = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: "
+    status, _, _ = await send(port, head + b"x" * (MAX_HEADER_BYTES - 100) + b"\r\n\r\n")
+    assert status == 404
+
+
+async def test_a_head_may_have_64_kib_in_all(port):
+    def head(size: int) -> bytes:
+        start = b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        lines = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 30_000) for n in range(2))
+        padding = size - len(start) - len(lines) - len(b"X-Pad: \r\n\r\n")
+        return start + lines + b"X-Pad: " + b"x" * padding + b"\r\n\r\n"
+
+    assert (await send(port, head(MAX_HEAD_BYTES)))[0] == 404
+    status, _, body = await send(port, head(MAX_HEAD_BYTES + 1))
+    assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
+
+
+async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
+    status, _, body = await send(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
+async def test_a_body_in_an_encoding_is_refused_and_never_decompressed(port, encoding):
+    head = (
+        "POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Encoding: {encoding}\r\nContent-Length: 4\r\n\r\n"
+    ).encode()
+    with capture_logs() as logs:
+        status, headers, body = await send(port, head + b"junk")
+    assert (status, json.loads(body)["code"]) == (415, "content_encoding_refused")
+    assert headers["Accept-Encoding"] == "identity"
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_a_body_in_the_identity_encoding_is_read(port):
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: Identity\r\n"
+    assert (await send(port, head + b"Content-Length: 4\r\n\r\nbody"))[::2] == (200, b"body")
+
+
+async def test_no_handler_gets_an_inflated_body(port):
+    packed = gzip.compress(b"a" * 100_000)
+    head = (
+        "POST /raw HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+    ).encode()
+    assert (await send(port, head + packed))[::2] == (200, packed)
+
+
+async def test_above_the_most_connections_a_new_one_is_closed_at_once(recorder):
+    server = HttpServer(web.Application(), recorder, ServerPolicy(max_connections=3))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    port = server.addresses[0][1]
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    async with asyncio.timeout(5):
+        while len(server.server.connections) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        reader, refused = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        refused.close()
+        held.pop()[1].close()
+        while len(server.server.connections) == 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (await send(port, b"GET / HTTP/1.0\r\n\r\n"))[0] == 404
+    assert b'outbox_refused_total{code="too_many_connections"} 1.0' in recorder.render()[0]
+    for _, writer in held:
+        writer.close()
+    await server.cleanup()
+
+
+async def test_a_broken_chunk_is_answered_at_once_and_closes_the_connection(port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with capture_logs() as logs:
+        writer.write(CHUNKED + b"4\r\nbody\r\n")
+        await read_began.wait()
+        writer.write(b"no size\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED + b"0\r\n")
+    await read_began.wait()
+    for number in range(20):
+        writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\x00\x01\x02\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["junk", "websocket", "h2c", "connect", "close"],
+)
+async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
+    port, server, first
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(first)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"\x00junk\r\n" * 1000)
+                await writer.drain()
+                for connection in server.server.connections:
+                    assert len(connection._messages) <= 2
+                    assert len(connection._message_tail) == 0
+        with contextlib.suppress(ConnectionError):
+            assert (await reader.read()).count(b"HTTP/1.1 ") <= 1
+    writer.close()
