@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shutil
+import sqlite3
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.fill import fill
 from service.fake_inngest.server import FakeInngest
+from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import environment, running
-from tests.support.trial import trial
+from tests.support.trial import trial, until
 
 CALLS = {
     "post": r"(recvfrom|read)\(.*POST /api/route",
     "sync": r"f(data)?sync(\(\d+\)| resumed>\)) *= 0",
     "answer": r"(sendto|write|writev|sendmsg)\(.*HTTP/1\.1 200",
 }
+
+
+DELIVER_ALL = """
+INSERT INTO outbox_done (seq, dead, settled_at_ms, isolated, attempts, sends)
+SELECT seq, 0, 1, 0, 1, 1 FROM outbox_ready
+"""
+
+
+def fill_delivered(path: Path, count: int) -> None:
+    """An outbox of rows that were delivered long ago."""
+    fill(path, count)
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute(DELIVER_ALL)
+        file.execute("DELETE FROM outbox_ready")
+        file.commit()
 
 
 @pytest.fixture
@@ -73,6 +94,45 @@ async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
         (small / "ballast").write_bytes(bytes(14 << 20))
         await asyncio.sleep(0.3)
         assert "nearly full" in str(outbox.failure)
+
+
+async def test_a_full_disk_at_the_start_is_waited_for(small: Path) -> None:
+    async with trial(small / "outbox.db") as one:
+        async with one.serving(), one.load.running():
+            await one.load.takes(20)
+        ballast = small / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        async with one.serving():
+            status, faults = await disks.readiness(one)
+            assert (status, bool(faults)) == (503, True)
+            ballast.unlink()
+            async with one.load.running():
+                await one.load.takes(20)
+            (await disks.verdict(one, "disk full at the start")).check()
+
+
+async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_path: Path) -> None:
+    async with trial(tmp_path / "outbox.db") as one:
+        await asyncio.to_thread(fill_delivered, one.path, 60_000)
+        purging = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.cli.outbox.main", "purge"),
+            *("--older-than", "0s", "--yes", "--url", f"sqlite:///{one.path}"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            await until(lambda: writer_of(one.path) is not None, 20)
+            began = time.monotonic()
+            async with one.serving():
+                assert time.monotonic() - began < 10
+                assert purging.stderr is not None
+                assert "A service starts" in (await purging.stderr.read()).decode()
+                assert await purging.wait() == 2
+        finally:
+            if purging.returncode is None:
+                purging.kill()
 
 
 async def test_a_second_service_on_one_file_ends_with_2_and_a_sentence(tmp_path: Path) -> None:

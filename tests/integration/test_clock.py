@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.fake_inngest.server import FakeInngest
@@ -17,7 +18,7 @@ from service.relay.outcome import Outcome
 from service.relay.report import HORIZON_MS, Report
 from service.relay.send_result import SendResult, Signal
 from tests.support.delivery import delivering
-from tests.support.storage import append_all, ask, claim, deliver, ids
+from tests.support.storage import append_all, ask, claim, deliver, event, ids
 
 HOUR = 3600.0
 
@@ -135,3 +136,47 @@ async def test_the_servers_clock_shows_ours_to_be_wrong(tmp_path: Path) -> None:
     Report(recorder).ended(batch, answer, Outcome(settlement, Signal.PASSED), 0.1)
     assert recorder.gauges["clock_skew_seconds"] == HOUR
     await asyncio.sleep(0)
+
+
+async def test_a_clock_that_was_set_back_ends_a_wait_of_before_the_restart(
+    tmp_path: Path, wall: WallClock
+) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+        record = await outbox.queue.load_delivery()
+        now_ms = int(time.time() * 1000)
+        trouble = msgspec.structs.replace(
+            record, state="backing_off", reopens_in_seconds=3.0, since_ms=now_ms
+        )
+        await outbox.queue.save_delivery(trouble)
+    wall.jump = -5 * HOUR
+    async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
+        assert (await outbox.queue.load_delivery()).reopens_in_seconds == 0
+
+
+async def test_a_clock_that_is_put_right_purges_nothing_that_was_just_delivered(
+    tmp_path: Path, wall: WallClock
+) -> None:
+    wall.jump = -48 * HOUR
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
+    ) as outbox:
+        await append_all(outbox, 1)
+        await deliver(outbox, await claim(outbox))
+        wall.jump = 0.0
+        assert await outbox.repairs.purge(older_than_seconds=24 * HOUR, actor=None) == 0
+
+
+async def test_rows_from_the_future_hide_no_late_one(tmp_path: Path, wall: WallClock) -> None:
+    async with open_sqlite_outbox(
+        tmp_path / "outbox.db", max_pending=100, max_pending_per_user=100
+    ) as outbox:
+        ahead = [event() for _ in range(3)]
+        for one in ahead:
+            later = one.accepted_at_ms + 3_600_000
+            await outbox.intake.append(msgspec.structs.replace(one, accepted_at_ms=later))
+        await append_all(outbox, 1)
+        wall.jump = 600.0
+        stats = await outbox.inspector.stats()
+        assert stats.oldest_pending_seconds == pytest.approx(600, abs=60)
+        assert stats.oldest_due_seconds == pytest.approx(600, abs=60)

@@ -16,7 +16,7 @@ from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 from tests.support.posting import can_append
 from tests.support.rows import bury
-from tests.support.storage import append_all, event, eventually
+from tests.support.storage import append_all, claim, deliver, event, eventually
 
 SOON = WriterTimings(stall_seconds=0.1)
 
@@ -109,3 +109,20 @@ async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> Non
         assert time.monotonic() - began < 10
     finally:
         released.set()
+
+
+async def test_a_settlement_that_is_repeated_after_a_hang_lost_no_lease(
+    outbox: SqliteOutbox,
+) -> None:
+    await append_all(outbox, 3)
+    batch = await claim(outbox)
+    released = threading.Event()
+    hanging = asyncio.ensure_future(outbox.jobs.run(lambda _: released.wait(20)))
+    settled = asyncio.ensure_future(deliver(outbox, batch))
+    with pytest.raises(OutboxUnavailableError):
+        await settled
+    released.set()
+    await asyncio.gather(hanging, return_exceptions=True)
+    await eventually(lambda: can_append(outbox))
+    assert await deliver(outbox, batch) == 0
+    assert await deliver(outbox, batch) == 3

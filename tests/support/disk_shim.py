@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 SOURCE = Path(__file__).with_suffix(".c")
+_HEAD = struct.Struct("=cIQI")
 
 
 @functools.cache
@@ -25,6 +28,28 @@ def _built() -> Path | None:
         capture_output=True,
     )
     return library if built.returncode == 0 else None
+
+
+class Operation(NamedTuple):
+    """One change of a file: its kind as `disk_shim.c` names it, where, and what was written."""
+
+    operation: str
+    path: str
+    offset: int
+    data: bytes
+
+
+def read_record(record: Path) -> list[Operation]:
+    """What the shim recorded, in order."""
+    whole = record.read_bytes()
+    found, at = [], 0
+    while at + _HEAD.size <= len(whole):
+        operation, path_size, offset, size = _HEAD.unpack_from(whole, at)
+        at += _HEAD.size
+        path, at = whole[at : at + path_size].decode(), at + path_size
+        found.append(Operation(operation.decode(), path, offset, whole[at : at + size]))
+        at += size
+    return found
 
 
 class DiskShim:
