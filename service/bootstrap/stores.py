@@ -14,7 +14,8 @@ from service.config.settings import Settings
 from service.identity.session_revision import SessionRevisions
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
-from service.operations.control_server import control_address, serve_control_socket
+from service.operations.control_folder import control_address
+from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import SessionSignOuts
 from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox

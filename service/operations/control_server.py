@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -24,7 +22,6 @@ from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 
 ACTIONS = ("replay", "discard", "purge", "pause", "sign-out", "faults")
-_MAX_PATH_BYTES = 100
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
 
@@ -46,25 +43,6 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     """The body of an answer other than 200."""
 
     error: str
-
-
-@contextlib.contextmanager
-def control_address() -> Iterator[str | None]:
-    """A path for the socket, removed at the end. None where no such folder can be made."""
-    try:
-        folder = tempfile.mkdtemp(prefix="outbox-")
-    except OSError as error:
-        log.warning("no_control_socket", reason=error.strerror)
-        yield None
-        return
-    try:
-        path = str(Path(folder) / "control")
-        fits = len(path.encode()) <= _MAX_PATH_BYTES
-        if not fits:
-            log.warning("no_control_socket", reason="the temporary folder's path is too long")
-        yield path if fits else None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager

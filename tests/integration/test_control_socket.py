@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from service.errors import OutboxUnavailableError
 from service.operations.control_client import control_client
-from service.operations.control_server import control_address, serve_control_socket
+from service.operations.control_folder import control_address
+from service.operations.control_server import serve_control_socket
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 
@@ -33,3 +37,22 @@ async def test_a_command_gives_up_when_nothing_listens(tmp_path: Path) -> None:
     with pytest.raises(OutboxUnavailableError, match="control socket does not answer"):
         async with control_client(str(tmp_path / "nobody"), patience_seconds=0.0):
             pass
+
+
+def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, living = tmp_path / "outbox-dead", tmp_path / "outbox-living"
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+        for folder in (dead, living):
+            folder.mkdir()
+        listening.bind(str(living / "control"))
+        listening.listen()
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as killed:
+            killed.bind(str(dead / "control"))
+        (tmp_path / "outbox-other").mkdir()
+        with control_address():
+            names = {one.name for one in tmp_path.iterdir()}
+        assert {"outbox-living", "outbox-other"} <= names
+        assert "outbox-dead" not in names

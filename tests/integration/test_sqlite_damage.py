@@ -85,6 +85,10 @@ async def test_a_damaged_page_leaves_what_can_be_read_and_takes_nothing_more(
         assert len(found) >= 37
         assert set(found) < set(wanted)
         assert "damaged" in str(outbox.failure)
+        stats = await eventually(outbox.inspector.stats, lambda seen: seen.pending == 0)
+        assert stats.dead == 40 - len(found)
+        assert await outbox.inspector.rows(Filter(state=State.DEAD)) == []
+        assert len(await outbox.inspector.rows(Filter())) == len(found)
         with pytest.raises(OutboxUnavailableError, match="damaged"):
             await outbox.intake.append(event())
 

@@ -23,6 +23,7 @@ from service.outbox.sqlite import (
     quota,
     removal,
     repairs,
+    rows,
     salvage,
     settings,
     statements,
@@ -41,6 +42,7 @@ _MODULES = (
     quota,
     removal,
     repairs,
+    rows,
     salvage,
     settings,
     statements,
@@ -54,7 +56,7 @@ def named_statements() -> Iterator[tuple[str, str]]:
             public = name.isupper() and not name.startswith("_")
             if public and isinstance(value, str) and _VERB.match(value):
                 yield f"{module.__name__.rpartition('.')[2]}.{name}", value
-    for (state, by_ids), statement in inspector.MATCHING.items():
+    for (state, by_ids), statement in rows.MATCHING.items():
         if state or by_ids:
             yield f"MATCHING {state} {by_ids}", statement
     for number, statement in enumerate(transfer.DISPLACE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -177,3 +178,21 @@ async def test_a_stop_writes_what_waits(tmp_path: Path) -> None:
     assert all([await one for one in appended])
     async with open_sqlite_outbox(path, max_pending=999, max_pending_per_user=999) as outbox:
         assert (await outbox.inspector.stats()).pending == 200
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_a_process_without_free_file_descriptors_says_so_and_recovers(
+    outbox: SqliteOutbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() - 1, hard))
+    try:
+        with pytest.raises(OutboxUnavailableError, match="file descriptor"):
+            await outbox.inspector.stats()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "no_file_descriptors" in capsys.readouterr().out
+    assert (await outbox.inspector.stats()).pending == 0

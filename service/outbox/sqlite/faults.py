@@ -9,9 +9,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 
+import structlog
+
 from service.errors import OutboxUnavailableError
 
 _PRIMARY = 0xFF
+
+log = structlog.get_logger(__name__)
 _STORE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -88,6 +92,7 @@ def _code(error: Exception) -> int:
 def _sentence(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")) and _has_no_descriptors():
+        log.error("no_file_descriptors", error=name)
         return f"{_NO_DESCRIPTORS} ({name})"
     for prefix, sentence in _SENTENCES.items():
         if name.startswith(prefix):

@@ -10,64 +10,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, State, Stats
+from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, Stats
+from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.reader import Reads
+from service.outbox.sqlite.rows import matching, readable, row_of
 from service.outbox.sqlite.wal import WriteAheadLog
-
-_COLUMNS = """
-SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
-       inngest_id, first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail,
-       coalesce(history, '[]'), payload_bytes, (SELECT inngest_id_prefix FROM outbox_meta)
-"""
-
-_PAST_ALL = 2**63 - 1
-
-# Where the rows of a state are: reading a state reads no row of another.
-_PLACES = {
-    State.PENDING: "(SELECT seq FROM outbox_ready)",
-    State.DELIVERING: "(SELECT seq FROM outbox_claims)",
-    State.SENT: "(SELECT seq FROM outbox_sent)",
-    State.DELIVERED: "(SELECT seq FROM outbox_done WHERE dead = 0)",
-    State.DEAD: "(SELECT seq FROM outbox_done WHERE dead = 1)",
-}
-
-# Each condition but the first is switched off by a NULL parameter.
-_MATCHING = """
-WHERE {in_state}
-  AND (:owner IS NULL OR owner = :owner)
-  AND (:user_id IS NULL OR user_id = :user_id)
-  AND (:name IS NULL OR name = :name)
-  AND (:reason IS NULL OR reason = :reason)
-  AND (:accepted_before IS NULL OR accepted_at_ms <= :accepted_before)
-  AND (:since IS NULL OR accepted_at_ms >= :since)
-  AND seq < :before
-  AND (NOT :never_sent OR (state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL))
-ORDER BY seq DESC LIMIT :limit
-"""
-
-FIND = f"{_COLUMNS} FROM outbox_rows WHERE event_id = :id"
-
-
-def _matching(state: State | None, *, by_ids: bool) -> str:
-    """The statement that reads no row but those of the ids, or else of the state."""
-    source, in_state = "outbox_rows", "true"
-    if by_ids:
-        source = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
-        in_state = f"state = '{state}'" if state else "true"
-    elif state:
-        source = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)"
-    return f"{_COLUMNS} FROM {source} {_MATCHING.format(in_state=in_state)}"
-
-
-MATCHING = {
-    (state, by_ids): _matching(state, by_ids=by_ids)
-    for state in (None, *State)
-    for by_ids in (False, True)
-}
 
 COUNTS = """
 SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims),
@@ -111,7 +60,12 @@ class SqliteInspector:
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first."""
         now = wall_now_ms()
-        found = await self._reads.run(matching, wanted, now)
+        try:
+            found = await self._reads.run(matching, wanted, now)
+        except OutboxUnavailableError as error:
+            if not is_damage(error):
+                raise
+            found = await self._reads.run(readable, wanted, now)
         return [row_of(row, now) for row in found]
 
     async def stats(self) -> Stats:
@@ -151,32 +105,6 @@ class SqliteInspector:
         """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
         rows = await self._reads.run(_fetch, AUDIT, {"limit": limit})
         return [dict(zip(("at", "actor", "action", "detail"), row, strict=True)) for row in rows]
-
-
-def found_row(connection: sqlite3.Connection, event_id: str) -> Row | None:
-    """The row of an event, None when there is none."""
-    rows = _fetch(connection, FIND, {"id": event_id})
-    return row_of(rows[0], wall_now_ms()) if rows else None
-
-
-def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
-    """The rows that match, newest first: the columns of `_COLUMNS`."""
-    older = wanted.older_than_seconds
-    values = {
-        "ids": None
-        if wanted.ids is None
-        else msgspec.json.encode(sorted(set(wanted.ids))).decode(),
-        "owner": wanted.owner,
-        "user_id": wanted.user_id,
-        "name": wanted.name,
-        "reason": wanted.reason,
-        "accepted_before": None if older is None else now_ms - int(older * 1000),
-        "since": wanted.since_ms,
-        "before": _PAST_ALL if wanted.before_seq is None else wanted.before_seq,
-        "never_sent": wanted.never_sent,
-        "limit": wanted.limit,
-    }
-    return _fetch(connection, MATCHING[wanted.state, wanted.ids is not None], values)
 
 
 def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
@@ -219,44 +147,6 @@ def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
     finally:
         connection.execute("ROLLBACK")
     return (*counts, oldest, due, delivery)
-
-
-def row_of(row: tuple[Any, ...], now: int) -> Row:
-    """The row that `_COLUMNS` gives, at this moment."""
-    (seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms) = row[
-        :10
-    ]
-    inngest_id, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
-    history, size, prefix = row[17:]
-    pending = state == State.PENDING
-    return Row(
-        id=event_id,
-        name=name,
-        owner=owner,
-        user_id=user_id,
-        state=State(state),
-        attempts=attempts,
-        sends=sends,
-        isolated=bool(isolated),
-        accepted_at_ms=accepted_at_ms,
-        first_sent_at_ms=sent_at,
-        settled_at_ms=settled_at_ms,
-        due_in_seconds=max(0, due_at_ms - now) / 1000 if pending else None,
-        lease_in_seconds=None if lease_until_ms is None else max(0, lease_until_ms - now) / 1000,
-        reason=reason,
-        detail=detail,
-        history=_notes(history),
-        payload_bytes=size,
-        seq=seq,
-        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id),
-    )
-
-
-def _notes(history: str) -> tuple[dict[str, object], ...]:
-    try:
-        return tuple(msgspec.json.decode(history, type=list[dict[str, object]]))
-    except msgspec.DecodeError:
-        return ({"at": 0, "note": "The history can't be read."},)
 
 
 def _age(accepted: list[tuple[int | None]], now_ms: int) -> float | None:

@@ -7,9 +7,9 @@ from service.outbox.event import Event
 from service.outbox.model import IdempotencyKey, Receipt, Row
 from service.outbox.sqlite.appends import Append, SqliteAppends, used_receipt
 from service.outbox.sqlite.health import SqliteHealth
-from service.outbox.sqlite.inspector import found_row
 from service.outbox.sqlite.quota import StoredCounts
 from service.outbox.sqlite.reader import SqliteReader
+from service.outbox.sqlite.rows import found_row
 from service.outbox.sqlite.writer import SqliteWriter
 
 

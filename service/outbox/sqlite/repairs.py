@@ -17,12 +17,12 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Filter, State
 from service.outbox.retention import purge
 from service.outbox.sqlite.delivery import SqliteDelivery
-from service.outbox.sqlite.inspector import matching
 from service.outbox.sqlite.jobs import JobRunner
 from service.outbox.sqlite.notes import noted, write_audit
 from service.outbox.sqlite.purge import SqlitePurger
 from service.outbox.sqlite.quota import Freed, StoredCounts
 from service.outbox.sqlite.removal import Removal
+from service.outbox.sqlite.rows import matching
 
 # A dead row is pending again, with no attempts counted.
 REPLAY = f"""
