@@ -2,14 +2,16 @@
 
 Their cookie is a random text without content. So the front end is asked whose session it is, at its
 `/api/auth/session`, with this cookie alone. Answers are cached for half a minute: a sign-out at the
-front end takes that long to count here.
+front end takes that long to count here. A front end that did not answer is not asked for 5 s.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -25,6 +27,9 @@ from service.identity.user import FoundUser, User, user_from_claims
 _SESSION_PATH = "/api/auth/session"
 _CACHED_SECONDS = 30.0
 _MAX_CACHED = 10_000
+_MAX_ASKING = 8
+_WAIT_SECONDS = 5.0
+_SILENT_SECONDS = 5.0
 # A cookie with dots is an encrypted token, which is read without asking.
 _OPAQUE = re.compile(r"[A-Za-z0-9_-]{16,512}")
 
@@ -53,6 +58,8 @@ class FrontEndSessions:
         self._issuers = dict(issuers)
         self._clock = clock
         self._found = RememberedUsers(_MAX_CACHED)
+        self._asking = asyncio.Semaphore(_MAX_ASKING)
+        self._silent_until = float("-inf")
 
     async def find(self, request: web.Request) -> User | None:
         """The user of the request's session cookie, None without a session of the front end.
@@ -77,8 +84,27 @@ class FrontEndSessions:
 
     async def _ask(self, cookie: str) -> dict[str, Any] | None:
         headers: dict[str, str] = {hdrs.COOKIE: cookie, hdrs.ACCEPT: "application/json"}
-        body = await fetch(self._http, self._url, headers)
+        async with self._in_turn():
+            body = await fetch(self._http, self._url, headers)
         if body is None:
             raise ProviderUnavailableError("The front end does not say who you are.")
         # Without a session next-auth 4 says {} and Auth.js 5 says null.
         return None if body.strip() == b"null" else decode(body, _Answer).user
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """One of a few questions at a time: anybody can send cookies that nobody knows."""
+        if self._clock() < self._silent_until:
+            raise ProviderUnavailableError
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._asking.acquire()
+        except TimeoutError as error:
+            raise ProviderUnavailableError from error
+        try:
+            yield
+        except ProviderUnavailableError:
+            self._silent_until = self._clock() + _SILENT_SECONDS
+            raise
+        finally:
+            self._asking.release()

@@ -19,11 +19,11 @@ import structlog
 from aiohttp import hdrs
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
-from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry, Key, KeySet
+from joserfc.jwk import KeySet
 from yarl import URL
 
 from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.key_set import import_keys
 from service.identity.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
@@ -33,7 +33,6 @@ _SILENT_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 1024 * 1024
 # Statuses that mean that the code or the token is at fault, not the provider.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
-_KEY_TYPES = ("RSA", "EC", "OKP")
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
 
 _Kind = TypeVar("_Kind")
@@ -161,10 +160,7 @@ class OidcProvider:
     async def _fetch_keys(self) -> KeySet:
         metadata = await self.metadata()
         published = _decode(await self._fetch(metadata.jwks_uri), dict[str, list[dict[str, Any]]])
-        keys = [key for entry in published.get("keys", ()) if (key := _import_key(entry))]
-        if not keys:
-            raise ProviderUnavailableError("The identity provider has no usable keys.")
-        return KeySet(keys)
+        return import_keys(published.get("keys", ()))
 
     async def _fetch(self, url: str) -> bytes:
         try:
@@ -209,14 +205,3 @@ def _decode(answer: bytes, kind: type[_Kind]) -> _Kind:
         return msgspec.json.decode(answer, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ProviderUnavailableError("The identity provider's answer can't be read.") from exc
-
-
-def _import_key(published: dict[str, Any]) -> Key | None:
-    """A public signature key, None for another kind of key or an invalid one."""
-    if published.get("kty") not in _KEY_TYPES or published.get("use", "sig") != "sig":
-        return None
-    try:
-        return JWKRegistry.import_key(published)
-    except (JoseError, ValueError, TypeError, KeyError) as exc:
-        _log.warning("oidc_key_unusable", reason=type(exc).__name__)
-        return None

@@ -49,6 +49,11 @@ class SharedValue(Generic[_Value]):
             return self._value
         return await self._shared_fetch()
 
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the value was fetched; infinite before the first time."""
+        return self._clock() - self._fetched_at
+
     async def renewed(self, every_seconds: float) -> _Value | None:
         """The value, fetched again. None when it was fetched in the last `every_seconds`.
 

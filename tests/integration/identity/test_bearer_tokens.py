@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -28,6 +29,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self.keys: list[Any] = []
+        self.odd_keys: list[dict[str, object]] = []
         self.asked = 0
         self.away = False
         self.url = ""
@@ -50,7 +52,8 @@ class Issuer:
         self.asked += 1
         if self.away:
             raise web.HTTPBadGateway
-        return web.json_response(KeySet(self.keys).as_dict(private=False))
+        keys = KeySet(self.keys).as_dict(private=False)["keys"]
+        return web.json_response({"keys": [*self.odd_keys, *keys]})
 
 
 @pytest.fixture
@@ -171,6 +174,24 @@ async def test_a_new_key_of_the_issuer_is_found(issuer, aiohttp_client):
         now[0] += 11
         assert [key.kid for key in (await jwks.keys("ec")).keys] == ["rsa", "ec"]
         assert issuer.asked == 2
+
+
+async def test_a_key_that_can_not_be_read_does_not_spoil_the_others(issuer):
+    async with ClientSession() as http:
+        issuer.keys = [RSA]
+        issuer.odd_keys = [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "odd"}]
+        assert [key.kid for key in (await Jwks(issuer.url, http).keys("rsa")).keys] == ["rsa"]
+
+
+async def test_an_issuer_that_is_away_is_not_asked_again_at_once(issuer):
+    issuer.away = True
+    async with ClientSession() as http:
+        jwks = Jwks(issuer.url, http)
+        asking = (jwks.keys("rsa") for _ in range(20))
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        found += await asyncio.gather(jwks.keys("rsa"), return_exceptions=True)
+    assert {type(one) for one in found} == {ProviderUnavailableError}
+    assert issuer.asked <= 2
 
 
 async def test_without_the_issuers_keys_nobody_is_judged(issuer, tokens):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
@@ -22,9 +24,14 @@ class FrontEnd:
         self.nobody: object = {}
         self.status = 200
         self.cookies: list[str] = []
+        self.at_once = self.most_at_once = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         self.cookies.append(request.headers.get("Cookie", ""))
+        self.most_at_once = max(self.most_at_once, self.at_once + 1)
+        self.at_once += 1
+        await asyncio.sleep(0)
+        self.at_once -= 1
         known = request.cookies.get(COOKIE) == TOKEN
         return web.json_response(self.session if known else self.nobody, status=self.status)
 
@@ -80,3 +87,18 @@ async def test_a_front_end_that_fails_is_no_sign_out(front_end, sessions):
     front_end.status = 500
     with pytest.raises(ProviderUnavailableError):
         await sessions.find(request(f"{COOKIE}={TOKEN}"))
+
+
+async def test_a_front_end_that_failed_is_not_asked_again_at_once(front_end, sessions):
+    front_end.status = 500
+    for _ in range(5):
+        with pytest.raises(ProviderUnavailableError):
+            await sessions.find(request(f"{COOKIE}={TOKEN}"))
+    assert len(front_end.cookies) == 5  # it answered: only silence is remembered
+
+
+async def test_cookies_that_nobody_knows_are_asked_about_a_few_at_a_time(front_end, sessions):
+    unknown = (sessions.find(request(f"{COOKIE}={number:036}")) for number in range(50))
+    assert await asyncio.gather(*unknown) == [None] * 50
+    assert len(front_end.cookies) == 50
+    assert front_end.most_at_once <= 8
