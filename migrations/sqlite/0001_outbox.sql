@@ -22,6 +22,7 @@ CREATE TABLE outbox (
 
 CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX outbox_owner ON outbox (owner, seq);
 
 -- due_at_ms 0 means due at once, by any clock. held: the caller asked for due_at_ms, so it is wall
 -- time and outlives a restart. express: the row's owner had few rows waiting while another owner's

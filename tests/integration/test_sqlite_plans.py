@@ -56,9 +56,9 @@ def named_statements() -> Iterator[tuple[str, str]]:
             public = name.isupper() and not name.startswith("_")
             if public and isinstance(value, str) and _VERB.match(value):
                 yield f"{module.__name__.rpartition('.')[2]}.{name}", value
-    for (state, by_ids), statement in rows.MATCHING.items():
-        if state or by_ids:
-            yield f"MATCHING {state} {by_ids}", statement
+    for (state, way), statement in rows.MATCHING.items():
+        if state or way is not rows.Way.STATE:
+            yield f"MATCHING {state} {way.name}", statement
     for number, statement in enumerate(transfer.DISPLACE):
         yield f"DISPLACE {number}", statement
 
@@ -78,7 +78,7 @@ def outbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
 
 def test_the_statements_are_found() -> None:
     assert len(STATEMENTS) > 40
-    assert {"statements.CLAIM_READ", f"MATCHING {State.DEAD} True"} <= set(STATEMENTS)
+    assert {"statements.CLAIM_READ", f"MATCHING {State.DEAD} OWNER"} <= set(STATEMENTS)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

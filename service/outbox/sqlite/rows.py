@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -47,22 +48,26 @@ ORDER BY seq DESC LIMIT :limit
 FIND = f"{_COLUMNS} FROM outbox_rows WHERE event_id = :id"
 
 
-def _matching(state: State | None, *, by_ids: bool) -> str:
-    """The statement that reads no row but those of the ids, or else of the state."""
-    source, in_state = "outbox_rows", "true"
-    if by_ids:
+class Way(enum.Enum):
+    """What leads to the rows of a filter, so that no others are read."""
+
+    IDS = enum.auto()
+    OWNER = enum.auto()
+    STATE = enum.auto()
+
+
+def _matching(state: State | None, way: Way) -> str:
+    source, first = "outbox_rows", f"state = '{state}'" if state else "true"
+    if way is Way.IDS:
         source = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
-        in_state = f"state = '{state}'" if state else "true"
+    elif way is Way.OWNER:
+        first += " AND owner = :owner"
     elif state:
-        source = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)"
-    return f"{_COLUMNS} FROM {source} {_MATCHING.format(in_state=in_state)}"
+        source, first = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)", "true"
+    return f"{_COLUMNS} FROM {source} {_MATCHING.format(in_state=first)}"
 
 
-MATCHING = {
-    (state, by_ids): _matching(state, by_ids=by_ids)
-    for state in (None, *State)
-    for by_ids in (False, True)
-}
+MATCHING = {(state, way): _matching(state, way) for state in (None, *State) for way in Way}
 
 # One row, if it matches.
 ONE = f"{_COLUMNS} FROM outbox_rows {_MATCHING.format(in_state='seq = :seq')}"
@@ -80,7 +85,13 @@ def found_row(connection: sqlite3.Connection, event_id: str) -> Row | None:
 def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
     """The rows that match, newest first: the columns of `_COLUMNS`."""
     values = _values(wanted, now_ms)
-    return connection.execute(MATCHING[wanted.state, wanted.ids is not None], values).fetchall()
+    return connection.execute(MATCHING[wanted.state, _way(wanted)], values).fetchall()
+
+
+def _way(wanted: Filter) -> Way:
+    if wanted.ids is not None:
+        return Way.IDS
+    return Way.STATE if wanted.owner is None else Way.OWNER
 
 
 def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
