@@ -41,37 +41,23 @@ async def run_relay(
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay at work, and a confirmer where it is wanted; leaving it lets sends settle."""
-    confirmations = outbox.confirmations
     unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirmation_mode(settings).on else None
-    with contextlib.suppress(OutboxUnavailableError):
-        if unconfirmed:
-            unconfirmed.recount(await confirmations.count_sent())
-        else:
-            await deliver_unconfirmed(confirmations)
+    await _count_unconfirmed(outbox.confirmations, unconfirmed)
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(make_http(limit=settings.senders * 2))
-        relay = Relay(
-            outbox.queue,
-            _sender(settings, http),
+        relay = _relay(
+            settings,
+            outbox,
             recorder,
-            max_events=settings.batch_events,
-            max_bytes=settings.batch_bytes,
-            senders=settings.senders,
-            send_timeout_seconds=settings.send_timeout_seconds,
-            drain_seconds=settings.drain_seconds,
-            beat=lambda: supervisor.beat("relay"),
-            around_send=tracing.around_send if tracing else contextlib.nullcontext,
-            ids=confirmations.inngest_ids,
+            supervisor,
+            tracing=tracing,
+            http=http,
             unconfirmed=unconfirmed,
-            horizon=_horizon(settings, http, confirmations),
-            announcement=Announcement(
-                destination(settings).value, str(confirmation_mode(settings))
-            ),
         )
         if unconfirmed:
             report = ConfirmationReport(recorder, relay.confirmed)
             await stack.enter_async_context(
-                _run_confirmer(settings, confirmations, unconfirmed, report, supervisor)
+                _run_confirmer(settings, outbox.confirmations, unconfirmed, report, supervisor)
             )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
@@ -85,6 +71,43 @@ async def run_relay(
             await supervisor.stop("relay")
             await relay.stop()
             await supervisor.stop("delivery")
+
+
+def _relay(
+    settings: Settings,
+    outbox: Outbox,
+    recorder: Recorder,
+    supervisor: Supervisor,
+    *,
+    tracing: Tracing | None,
+    http: aiohttp.ClientSession,
+    unconfirmed: Unconfirmed | None,
+) -> Relay:
+    return Relay(
+        outbox.queue,
+        _sender(settings, http),
+        recorder,
+        max_events=settings.batch_events,
+        max_bytes=settings.batch_bytes,
+        senders=settings.senders,
+        send_timeout_seconds=settings.send_timeout_seconds,
+        drain_seconds=settings.drain_seconds,
+        beat=lambda: supervisor.beat("relay"),
+        around_send=tracing.around_send if tracing else contextlib.nullcontext,
+        ids=outbox.confirmations.inngest_ids,
+        unconfirmed=unconfirmed,
+        horizon=_horizon(settings, http, outbox.confirmations),
+        announcement=Announcement(destination(settings).value, str(confirmation_mode(settings))),
+    )
+
+
+async def _count_unconfirmed(confirmations: Confirmations, unconfirmed: Unconfirmed | None) -> None:
+    """Rows that an earlier process sent take room; without confirmation they are delivered."""
+    with contextlib.suppress(OutboxUnavailableError):
+        if unconfirmed:
+            unconfirmed.recount(await confirmations.count_sent())
+        else:
+            await deliver_unconfirmed(confirmations)
 
 
 @contextlib.asynccontextmanager
