@@ -26,7 +26,7 @@ DOWN_SECONDS = 0.3
 async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with SqliteStorage(path).open(max_pending=EVENTS, max_pending_per_user=EVENTS) as outbox:
-        await asyncio.gather(*(append_events(outbox, EVENTS // 100) for _ in range(100)))
+        await asyncio.gather(*(append_events(outbox.intake, EVENTS // 100) for _ in range(100)))
     async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
         settings = {
             **environment(f"sqlite:///{path}", ""),
