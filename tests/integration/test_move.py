@@ -280,3 +280,15 @@ async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, ta
         await append_all(moved, 1)
         stats = await moved.inspector.stats()
         assert (stats.pending, stats.delivered) == (3, 0)
+
+
+async def test_a_file_that_was_left_is_not_served_again(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as served:
+        await append_all(served, 2)
+    assert (await move(f"sqlite:///{path}", target)).finished
+    with pytest.raises(OutboxMoveError, match="was moved"):
+        async with SqliteStorage(path).open():
+            pass
+    assert (await move(target, f"sqlite:///{path}")).finished
+    async with SqliteStorage(path).open() as back:
+        assert len(await everything(back)) == 2

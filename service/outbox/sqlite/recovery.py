@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from service.errors import OutboxMoveError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord
 from service.outbox.schema import SQLITE_PREFIX, migrate
@@ -20,6 +21,8 @@ from service.outbox.sqlite.delivery import read_delivery
 from service.outbox.sqlite.faults import is_damage, unavailable_if_sqlite_fails
 from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.quota import BytesCount, StoredCounts, count_pending, count_ready
+
+LAST_MOVE = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id DESC LIMIT 1"
 
 _UNKNOWN = ""
 
@@ -63,9 +66,14 @@ class Recovery:
             self._is_migrated = True
 
     async def run(self, connection: SqliteConnection) -> None:
-        """Free what was claimed, and know what waits. Raises OutboxUnavailableError."""
+        """Free what was claimed, and know what waits.
+
+        Raises OutboxUnavailableError, and OutboxMoveError for an outbox that a move has left.
+        """
         if self._is_done:
             return
+        if await connection.run(_was_left):
+            raise OutboxMoveError("This outbox was moved. Set OUTBOX_URL to where it is now.")
         found = await connection.run(self._recover)
         self.claimed = found.claimed
         self._memory.record, self._memory.ids = found.delivery, found.ids
@@ -109,3 +117,8 @@ def _ids_at_rest(path: Path) -> InngestIds:
         address = f"file:{quote(str(path))}?immutable=1"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             return read_ids(connection)
+
+
+def _was_left(connection: sqlite3.Connection) -> bool:
+    moves = connection.execute(LAST_MOVE).fetchall()
+    return bool(moves) and moves[0][0].startswith("left")
