@@ -42,7 +42,7 @@ from service.web.proxies import Proxies
 from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.dev_login import DevSignIn
-from service.web.resources.documents import documents_event
+from service.web.resources.documents import Documents, documents_event
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_route import EventRoute
 from service.web.resources.event_stream import EventStream
@@ -115,7 +115,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
 
 def _intake(settings: Settings, running: Running, authenticator: Authenticator) -> Resource:
     bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
-    documents = documents_event(
+    documents = Documents(
         region=settings.s3_region,
         bucket=settings.s3_bucket,
         app_settings=running.app_settings,
@@ -123,7 +123,7 @@ def _intake(settings: Settings, running: Running, authenticator: Authenticator) 
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
     return EventRoute(
-        documents,
+        documents_event(documents),
         tracing.intake(outbox.intake) if tracing else outbox.intake,
         authenticator.user,
     )

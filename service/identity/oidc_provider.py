@@ -10,34 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-import structlog
 from aiohttp import hdrs
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from joserfc.jwk import KeySet
-from yarl import URL
 
-from service.errors import ProviderUnavailableError, SignInFailedError
+from service.errors import ProviderUnavailableError
 from service.identity.key_set import import_keys
+from service.identity.provider_requests import ProviderRequests
+from service.identity.remote_answer import decode
 from service.identity.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
 _TIMEOUT_SECONDS = 8.0
-_SILENT_SECONDS = 5.0
-_MAX_ANSWER_BYTES = 1024 * 1024
 # Statuses that mean that the code or the token is at fault, not the provider.
 _REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
-
-_Kind = TypeVar("_Kind")
-
-_log = structlog.get_logger(__name__)
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -79,10 +73,7 @@ class OidcProvider:
         self.client_id = client_id
         self._issuer = issuer
         self._client_secret = client_secret
-        self._http = http
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._clock = clock
-        self._silent_until = float("-inf")
+        self._requests = ProviderRequests(http, timeout_seconds, clock)
         self._metadata = SharedValue(
             self._fetch_metadata, fresh_seconds=_FRESH_SECONDS, clock=clock
         )
@@ -114,8 +105,8 @@ class OidcProvider:
         )
         auth = ClientAuth(self.client_id, self._client_secret, self._auth_method(metadata))
         url, headers, body = auth.prepare("POST", metadata.token_endpoint, dict(_FORM), body)
-        answer = await self._ask("POST", url, headers=headers, data=body)
-        return _decode(answer, Tokens)
+        answer = await self._requests.ask("POST", url, headers=headers, data=body)
+        return decode(answer, Tokens)
 
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         """The claims of the userinfo endpoint, empty where the provider has none.
@@ -126,8 +117,8 @@ class OidcProvider:
         if metadata.userinfo_endpoint is None:
             return {}
         headers = {hdrs.AUTHORIZATION: f"Bearer {access_token}", hdrs.ACCEPT: "application/json"}
-        answer = await self._ask("GET", metadata.userinfo_endpoint, headers=headers)
-        return _decode(answer, dict[str, Any])
+        answer = await self._requests.ask("GET", metadata.userinfo_endpoint, headers=headers)
+        return decode(answer, dict[str, Any])
 
     def _auth_method(self, metadata: Metadata) -> str:
         if self._client_secret is None:
@@ -138,7 +129,7 @@ class OidcProvider:
 
     async def _fetch_metadata(self) -> Metadata:
         url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-        metadata = _decode(await self._fetch(url), Metadata)
+        metadata = decode(await self._requests.published(url), Metadata)
         self._check_metadata(metadata)
         return metadata
 
@@ -159,49 +150,7 @@ class OidcProvider:
 
     async def _fetch_keys(self) -> KeySet:
         metadata = await self.metadata()
-        published = _decode(await self._fetch(metadata.jwks_uri), dict[str, list[dict[str, Any]]])
+        published = decode(
+            await self._requests.published(metadata.jwks_uri), dict[str, list[dict[str, Any]]]
+        )
         return import_keys(published.get("keys", ()))
-
-    async def _fetch(self, url: str) -> bytes:
-        try:
-            return await self._ask("GET", url, headers={hdrs.ACCEPT: "application/json"})
-        except SignInFailedError as exc:
-            raise ProviderUnavailableError from exc
-
-    async def _ask(self, method: str, url: str, **request: Any) -> bytes:
-        if self._clock() < self._silent_until:
-            raise ProviderUnavailableError
-        try:
-            async with self._http.request(
-                method,
-                URL(url, encoded=True),
-                allow_redirects=False,
-                timeout=self._timeout,
-                **request,
-            ) as answer:
-                body = await _read(answer)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            self._silent_until = self._clock() + _SILENT_SECONDS
-            raise ProviderUnavailableError from exc
-        if answer.status == HTTPStatus.OK:
-            return body
-        _log.warning("oidc_provider_refused", path=answer.url.path, status=answer.status)
-        if answer.status in _REFUSALS:
-            raise SignInFailedError
-        raise ProviderUnavailableError
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise ProviderUnavailableError("The identity provider's answer is too large.")
-    return bytes(body)
-
-
-def _decode(answer: bytes, kind: type[_Kind]) -> _Kind:
-    try:
-        return msgspec.json.decode(answer, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise ProviderUnavailableError("The identity provider's answer can't be read.") from exc

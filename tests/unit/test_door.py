@@ -16,7 +16,7 @@ from service.errors import RefusedError
 from service.fake_inngest.events import read_events
 from service.identity.user import User
 from service.outbox.event import check_name, encode_event
-from service.web.resources.documents import IndexDocument, documents_event
+from service.web.resources.documents import Documents, IndexDocument, documents_event
 from service.web.resources.event_route import EventRoute
 
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")
@@ -38,12 +38,13 @@ async def nothing(name: str) -> dict[str, object]:
 
 
 def event_type(settings: bytes = b"{}"):
-    return documents_event(
+    documents = Documents(
         region="eu-west-1",
         bucket="documents",
         app_settings=NoSettings(settings),  # type: ignore[arg-type]
         look_up=nothing,
     )
+    return documents_event(documents)
 
 
 def taken(raw: bytes, user: User = ADA, settings: bytes = b"{}") -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -51,44 +52,47 @@ class DocumentData(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
     unchecked: bool = False
 
 
-def documents_event(
-    *,
-    region: str | None,
-    bucket: str | None,
-    app_settings: AppSettings,
-    look_up: Callable[[str], Awaitable[Mapping[str, Any]]],
-    scope: DocumentScope = "uploads",
-) -> EventType[IndexDocument]:
-    """The event `documents/aws.index`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """Where the documents are, and what an event says of one.
 
     `look_up` returns what to add to the data of a document. `scope` says which documents a user may
     name.
     """
-    missing = [
-        name for name, value in (("AWS_S3_REGION", region), ("AWS_S3_BUCKET", bucket)) if not value
-    ]
 
-    def require() -> None:
+    region: str | None
+    bucket: str | None
+    app_settings: AppSettings
+    look_up: Callable[[str], Awaitable[Mapping[str, Any]]]
+    scope: DocumentScope = "uploads"
+
+    def require(self) -> None:
+        """Raise StorageNotConfiguredError when the bucket or its region is not set."""
+        named = (("AWS_S3_REGION", self.region), ("AWS_S3_BUCKET", self.bucket))
+        missing = [name for name, value in named if not value]
         if missing:
             raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
 
-    def check(body: IndexDocument) -> None:
-        check_document_name(body.document_name)
+    async def data(self, body: IndexDocument, user: User) -> DocumentData:
+        """The data of the event. Raises DocumentNotFoundError, OutboxUnavailableError."""
+        check_document_scope(self.scope, user.owner, body.document_name)
+        found = await self.look_up(body.document_name)
+        settings = await self.app_settings.effective(user)
+        return DocumentData(
+            body.document_name, self.bucket or "", self.region or "", settings, **found
+        )
 
-    async def data(body: IndexDocument, user: User) -> DocumentData:
-        check_document_scope(scope, user.owner, body.document_name)
-        found = await look_up(body.document_name)
-        settings = await app_settings.effective(user)
-        return DocumentData(body.document_name, bucket or "", region or "", settings, **found)
 
+def documents_event(documents: Documents) -> EventType[IndexDocument]:
+    """The event `documents/aws.index`."""
     return EventType(
         path="/api/route",
         name="documents/aws.index",
         body=IndexDocument,
         summary="Hand a document over for indexing",
-        require=require,
-        check=check,
-        data=data,
+        require=documents.require,
+        check=_check,
+        data=documents.data,
         refusals=(
             StorageNotConfiguredError,
             DocumentNameRequiredError,
@@ -100,3 +104,7 @@ def documents_event(
         send_at=lambda body: body.send_at,
         example={"documentName": "reports/2026.pdf"},
     )
+
+
+def _check(body: IndexDocument) -> None:
+    check_document_name(body.document_name)
