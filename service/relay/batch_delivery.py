@@ -26,6 +26,7 @@ from service.relay.outcome import Outcome, outcome
 from service.relay.permit import Answered, Permit
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
+from service.relay.seed_check import SeedCheck
 from service.relay.seeded import parts_of, seeded_requests
 from service.relay.send_result import SendResult, Signal, classify
 from service.relay.sends_in_flight import SendsInFlight, Ticket
@@ -80,6 +81,7 @@ class BatchDelivery:
         self._report = report
         self._policy = policy
         self._ids = ids
+        self._seed_check = SeedCheck(ids)
         self._horizon = horizon
         self._around_send = around_send
         self._stopping = stopping
@@ -147,7 +149,9 @@ class BatchDelivery:
             result = await self._answer(request)
             seconds = _now() - began_at
             done = self._judge(claimed, request, result, began_at)
-            settled = await self._settler.settle_answer(done.settlement)
+            settled = await self._settler.settle_answer(
+                done.settlement, can_confirm=self._seed_check.is_honoured(request.batch, result)
+            )
         written = replace(done, settlement=settled)
         self._report.ended(request.batch, result, written, seconds)
         if done.again:

@@ -39,17 +39,22 @@ class Settler:
         self._report = report
         self._unconfirmed = unconfirmed
 
-    async def settle_answer(self, settlement: Settlement) -> Settlement:
-        """Settle what an answer says; returns the settlement that was written."""
+    async def settle_answer(self, settlement: Settlement, *, can_confirm: bool) -> Settlement:
+        """Settle what an answer says; returns the settlement that was written.
+
+        Where Inngest can't be asked for these events, `can_confirm` is false and its answer is
+        enough.
+        """
         taken = len(settlement.delivered)
-        if self._unconfirmed is not None:
+        unconfirmed = self._unconfirmed if can_confirm else None
+        if unconfirmed is not None:
             settlement = _as_sent(settlement)
         await self.settle(settlement)
         self._keeper.answered(taken)
-        if self._unconfirmed is None:
+        if unconfirmed is None:
             self._keeper.delivered(taken)
         else:
-            self._unconfirmed.sent(taken)
+            unconfirmed.sent(taken)
         return settlement
 
     async def settle(self, settlement: Settlement) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from service.observe.recorder import NullRecorder
 from service.outbox.inngest_id import InngestIds
@@ -62,12 +63,15 @@ class LossyInngest(ModelInngest):
     def __init__(self, store: StoringInngest) -> None:
         super().__init__()
         self.store = store
+        self.honours_seeds = True
 
     def _take(self, rows: list[tuple[int, str]]) -> SendResult:
         before = self.times.copy()
         result = super()._take(rows)
-        self.store.send([seq for seq, _ in rows if self.times[seq] > before[seq]])
-        return result
+        taken = [seq for seq, _ in rows if self.times[seq] > before[seq]]
+        self.store.send(taken)
+        ids = tuple(IDS.ulid(seq, 0) for seq in taken)
+        return replace(result, ids=ids) if ids and self.honours_seeds else result
 
 
 class ConfirmedWorld:

@@ -79,3 +79,17 @@ def test_fresh_events_get_through_beside_a_backlog_that_fills_the_window():
             await world.until(backlog, 60)
 
     run_in_virtual_time(main())
+
+
+def test_an_inngest_that_ignores_seeds_is_believed_at_its_answer():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=100)
+        world.inngest.honours_seeds = False
+        rows = world.add(*[HEALTHY] * 300)
+        async with world.running():
+            await world.until(rows, 5)
+            await asyncio.sleep(600)
+        assert set(world.inngest.times.values()) == {1}
+        assert world.store.questions == 0
+
+    run_in_virtual_time(main())
