@@ -163,6 +163,23 @@ async def test_an_event_that_is_posted_while_signed_out_is_sent_after_the_sign_i
     await inngest_api.ledger.wait_for_ids(1, timeout_seconds=PATIENCE_SECONDS)
 
 
+async def run_in_node(client_package: Path, script: str) -> Any:
+    """What the script printed, as JSON."""
+    node = await asyncio.create_subprocess_exec(
+        str(shutil.which("node")),
+        "--input-type=module",
+        "--eval",
+        script,
+        cwd=client_package,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        out, err = await node.communicate()
+    assert node.returncode == 0, err.decode()
+    return json.loads(out)
+
+
 async def test_the_client_works_in_node(
     client_package: Path, service: Process, inngest_api: FakeInngest
 ) -> None:
@@ -180,22 +197,31 @@ async def test_the_client_works_in_node(
     const listed = events.map((event) => event.id);
     console.log(JSON.stringify({{ eventId, seen, last, refused, listed }}));
     """
-    node = await asyncio.create_subprocess_exec(
-        str(shutil.which("node")),
-        "--input-type=module",
-        "--eval",
-        script,
-        cwd=client_package,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        out, err = await node.communicate()
-    assert node.returncode == 0, err.decode()
-    told = json.loads(out)
+    told = await run_in_node(client_package, script)
     assert told["seen"][-1] == told["last"]["state"] == "delivered"
     assert told["refused"] == "event_left"
     assert told["listed"] == [told["eventId"]] == list(inngest_api.ledger.ids)
+
+
+async def test_an_event_that_the_service_can_not_take_holds_back_no_other(
+    client_package: Path,
+) -> None:
+    script = """
+    import { OutboxClient } from "inngest-outbox-client";
+    const fetch = async (url, { body }) =>
+      body.includes("bad")
+        ? Response.json({ status: "error", code: "internal_error", error: "" }, { status: 500 })
+        : Response.json({ status: "ok", eventId: JSON.parse(body).documentName });
+    const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
+    void outbox.submit({ documentName: "bad" });
+    const good = ["one", "two"].map((documentName) => outbox.submit({ documentName }));
+    const accepted = (await Promise.all(good)).map(({ eventId }) => eventId);
+    outbox.close();
+    const queued = (await outbox.queued()).map(({ body }) => JSON.parse(body).documentName);
+    console.log(JSON.stringify({ accepted, queued }));
+    """
+    told = await run_in_node(client_package, script)
+    assert told == {"accepted": ["one", "two"], "queued": ["bad"]}
 
 
 def test_the_types_are_those_of_the_description(client_package: Path) -> None:

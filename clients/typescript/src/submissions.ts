@@ -103,8 +103,12 @@ export class Submissions {
         failures = 0;
       } catch (error) {
         if (this.closing.signal.aborted) break;
-        if (!isTransient(error)) await this.refuse(held, error);
-        else await this.rest(delayMs(this.policy, ++failures, error));
+        if (isTransient(error)) {
+          this.moveToEnd(held);
+          await this.rest(delayMs(this.policy, ++failures, error));
+        } else {
+          await this.refuse(held, error);
+        }
       }
     }
     this.running = false;
@@ -118,6 +122,11 @@ export class Submissions {
 
   private first(): Held | undefined {
     return this.held.values().next().value;
+  }
+
+  /** One event that the service can't take now holds back no other. */
+  private moveToEnd(held: Held): void {
+    if (this.held.delete(held.entry.key)) this.held.set(held.entry.key, held);
   }
 
   private rest(ms: number): Promise<void> {
