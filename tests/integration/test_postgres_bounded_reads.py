@@ -44,7 +44,11 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     scope="module",
     params=[
         pytest.param((50_000, 50_000), id="small"),
-        pytest.param((4_000_000, 1_000_000), id="large", marks=pytest.mark.soak),
+        pytest.param(
+            (2_000_000, 500_000),
+            id="large",
+            marks=[pytest.mark.soak, pytest.mark.timeout(900)],
+        ),
     ],
 )
 def beside_a_transaction(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
