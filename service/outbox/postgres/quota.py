@@ -8,6 +8,7 @@ accept meanwhile. No post is refused because of an old count alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from typing import Self
@@ -24,6 +25,7 @@ WHERE (max_pending, max_pending_per_user) IS DISTINCT FROM (%(pending)s, %(per_u
 """
 
 _EVERY_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
 _LEAST_SECONDS = 0.02
 _READ_SECONDS = 5.0
 _RETRY_AFTER_SECONDS = 5
@@ -91,10 +93,6 @@ class PostgresQuota:
             self._put_total += 1
             self._used.set()
 
-    def changed(self) -> None:
-        """Read the counts soon, because rows were settled or came from elsewhere."""
-        self._used.set()
-
     def _refusal(self, owner: str) -> OutboxFullError | TooManyPendingError | None:
         mine = self._counts.of(owner) + self._put[owner] + self._entering[owner]
         if mine >= self._max_pending_per_user:
@@ -105,7 +103,9 @@ class PostgresQuota:
 
     async def _keep_reading(self) -> None:
         while True:
-            await self._used.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await self._used.wait()
             self._used.clear()
             await self._read()
             await asyncio.sleep(_EVERY_SECONDS)
