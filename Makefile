@@ -41,7 +41,7 @@ run: $(RUN) .env ## all set-up, then the service on its embedded defaults
 test: $(DEV) ## all set-up, then every test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-coverage: $(DEV) ## every test, and how much of service/ they reach
+coverage: $(DEV) ## every test; fails when they reach less than the floor of service/
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/coverage combine --quiet

@@ -167,3 +167,9 @@ async def test_an_outbox_whose_bytes_are_used_up_refuses_everybody(ask, people):
     answers = [await ask("POST", "/api/route", people["authjs"], json=BODY) for _ in range(5)]
     status, body = answers[-1]
     assert (status, body["code"]) == (503, "outbox_full")
+
+
+@pytest.mark.parametrize("query", ["everywhere=0", "everywhere=1&everywhere=1", "everywhere"])
+async def test_a_sign_out_that_is_neither_here_nor_everywhere_is_refused(ask, people, query):
+    status, answer = await ask("POST", f"/auth/logout?{query}", people["dev"])
+    assert (status, answer["code"]) == (400, "invalid_field")

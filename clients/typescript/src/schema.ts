@@ -2251,6 +2251,24 @@ export interface operations {
                     "application/json": components["schemas"]["SessionAnswer"];
                 };
             };
+            /** @description `invalid_field`: A field of the body is missing or invalid. */
+            400: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "invalid_field";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `cross_site_request`: Requests from other sites are not accepted. */
             403: {
                 headers: {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from service.errors import CrossSiteRequestError, OutboxUnavailableError
+from service.errors import CrossSiteRequestError, InvalidFieldError, OutboxUnavailableError
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
@@ -68,7 +68,7 @@ class SignIn:
                 access=Access.ANYBODY,
                 parameters=[_EVERYWHERE],
                 answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
-                errors=(CrossSiteRequestError, OutboxUnavailableError),
+                errors=(CrossSiteRequestError, InvalidFieldError, OutboxUnavailableError),
             ),
             Endpoint(
                 method="GET",
@@ -88,7 +88,10 @@ class SignIn:
         `everywhere=1` also ends the user's other sessions of this service.
         """
         self._cross_site.check(request)
-        await self._sessions.sign_out(request, everywhere=request.query.get("everywhere") == "1")
+        everywhere = request.query.getall("everywhere", [])
+        if everywhere not in ([], ["1"]):
+            raise InvalidFieldError("everywhere is 1 or not given.")
+        await self._sessions.sign_out(request, everywhere=bool(everywhere))
         return session_answer(None)
 
     async def session(self, request: web.Request) -> web.Response:
