@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aiohttp
+import inngest
 
 from service.bootstrap.inngest import make_client
 from service.config.destination import confirmation_mode
@@ -20,8 +21,16 @@ def make_inngest_events(
     key = settings.inngest_signing_key
     return InngestEvents(
         http,
-        origin=client.api_origin,
-        signing_key=key.get_secret_value() if key and client.is_production else None,
+        origin=_origin(settings, client),
+        signing_key=key.get_secret_value() if key else None,
         environment=client.env,
         timeout_seconds=timeout_seconds,
     )
+
+
+def _origin(settings: Settings, client: inngest.Inngest) -> str:
+    """Where the REST API is: beside the Event API when only that one's address is given."""
+    elsewhere = settings.inngest_api_base_url or settings.inngest_base_url
+    if settings.inngest_event_api_base_url and not elsewhere:
+        return client.event_api_origin
+    return client.api_origin

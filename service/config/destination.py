@@ -46,9 +46,11 @@ def destination(settings: Settings) -> Destination:
     """Which kind of Inngest `settings` name."""
     if settings.fake_inngest_url:
         return Destination.FAKE
+    own = settings.inngest_base_url or settings.inngest_event_api_base_url
+    if own and settings.inngest_signing_key and settings.inngest_dev is None:
+        return Destination.SELF_HOSTED  # a dev server needs no signing key
     if settings.inngest_dev_mode:
         return Destination.DEV_SERVER
-    own = settings.inngest_base_url or settings.inngest_event_api_base_url
     return Destination.SELF_HOSTED if own else Destination.CLOUD
 
 

@@ -30,6 +30,18 @@ OWN = {"INNGEST_BASE_URL": "http://inngest:8288", **KEY}
         ),
         ({**OWN, **SIGNED, "OUTBOX_CONFIRM": "off"}, Destination.SELF_HOSTED, False, "OUTBOX_"),
         ({**KEY, **SIGNED, "OUTBOX_CONFIRM": "ON"}, Destination.CLOUD, True, "OUTBOX_CONFIRM"),
+        (
+            {"INNGEST_BASE_URL": "http://inngest:8288", **SIGNED},
+            Destination.SELF_HOSTED,
+            True,
+            "self-hosted",
+        ),
+        (
+            {"INNGEST_BASE_URL": "http://inngest:8288"},
+            Destination.DEV_SERVER,
+            False,
+            "dev server",
+        ),
         ({"OUTBOX_CONFIRM": "on"}, Destination.DEV_SERVER, True, "OUTBOX_CONFIRM"),
     ],
 )
