@@ -51,6 +51,7 @@ class ModelRow:
     due_at: float = 0.0
     sends: int = 0
     claim: str | None = None
+    claimed_at: float = 0.0
     answered_at: float = 0.0
     settled_at: float | None = None
     reason: str = ""
@@ -66,6 +67,8 @@ class ModelQueue:
     record: DeliveryRecord = OPEN
     stale: int = 0
     failing: bool = False
+    lease_seconds: float = 0.0
+    longest_claim_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -95,7 +98,8 @@ class ModelQueue:
                 waiting.cancel()
         claim = f"c-{next(self._numbers)}"
         for row in rows:
-            row.claim = claim
+            row.claim, row.claimed_at = claim, _now()
+        self.lease_seconds = ask.lease_seconds
         return Batch(
             claim, tuple(_entry(row) for row in rows), b",".join(row.payload for row in rows)
         )
@@ -115,6 +119,7 @@ class ModelQueue:
         for seq, state, change in ends:
             row = self.rows[seq]
             row.state, row.claim, row.sends = state, None, row.sends + 1
+            self.longest_claim_seconds = max(self.longest_claim_seconds, _now() - row.claimed_at)
             if state in ("delivered", "dead"):
                 row.settled_at = _now()
             if state in ("delivered", "sent"):
@@ -185,6 +190,8 @@ class ModelInngest:
     def __init__(self, *, max_bytes: int = 1 << 30) -> None:
         self.mode: str | None = None
         self.answer: SendResult | None = None
+        self.fault: Exception | None = None
+        self.hang_seconds = TIMEOUT_SECONDS
         self.failing_share = 0.0
         self.max_bytes = max_bytes
         self.times: Counter[int] = Counter()
@@ -202,6 +209,8 @@ class ModelInngest:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
+            if self.fault is not None:
+                raise self.fault
             if self.answer is not None:
                 await asyncio.sleep(TRIP_SECONDS)
                 return self.answer
@@ -215,7 +224,7 @@ class ModelInngest:
         await asyncio.sleep(TRIP_SECONDS)
         kinds = {kind for _, kind in rows}
         if HANGING in kinds:
-            await asyncio.sleep(TIMEOUT_SECONDS - TRIP_SECONDS)
+            await asyncio.sleep(self.hang_seconds - TRIP_SECONDS)
             return SendResult(None, words="timeout")
         for kind in kinds & ANSWERS.keys():
             return ANSWERS[kind]

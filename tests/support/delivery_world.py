@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from service.observe.recorder import NullRecorder
+from service.outbox.model import ClaimRequest
 from service.relay.relay import Relay
 from tests.support.delivery_model import (
     BLOCKED,
@@ -29,11 +31,16 @@ REASONS = {
 }
 
 
-class Gauges(NullRecorder):
-    """A recorder that remembers what its gauges show."""
+class Remembering(NullRecorder):
+    """A recorder that remembers what it was told."""
 
     def __init__(self) -> None:
         self.shown: dict[str, float] = {}
+        self.counted: Counter[str] = Counter()
+
+    def count(self, name: str, value: float = 1, **labels: str) -> None:
+        del labels
+        self.counted[name] += int(value)
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         del labels
@@ -41,9 +48,16 @@ class Gauges(NullRecorder):
 
 
 class World:
-    def __init__(self, *, senders: int = 4, max_events: int = 50, max_bytes: int = 1 << 30) -> None:
-        self.queue = ModelQueue()
-        self.recorder = Gauges()
+    def __init__(
+        self,
+        *,
+        senders: int = 4,
+        max_events: int = 50,
+        max_bytes: int = 1 << 30,
+        queue: ModelQueue | None = None,
+    ) -> None:
+        self.queue = queue or ModelQueue()
+        self.recorder = Remembering()
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
         self.relay = Relay(
@@ -71,7 +85,10 @@ class World:
                 task.cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)
             await self.relay.stop()
-            assert all(isinstance(one, asyncio.CancelledError) for one in done), done
+            assert all(one is None or isinstance(one, asyncio.CancelledError) for one in done), done
+
+    def request(self) -> ClaimRequest:
+        return ClaimRequest(50, 1 << 20, 40.0)
 
     def _beat(self) -> None:
         self.beats += 1
