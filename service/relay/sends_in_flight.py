@@ -1,7 +1,8 @@
 """The requests in flight, and the senders that they take.
 
 Two pools of the same size: requests with isolated events or with what failed before take nothing
-from the others, so that an event that hangs blocks nobody.
+from the others, so that an event that hangs blocks nobody. Each epoch has its own, so that what
+hangs since before the trouble does not keep Inngest from being asked.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class SendsInFlight:
     """Hands out senders. `freed` is called with the pool's name when a request ended."""
 
     def __init__(self, senders: int, freed: Callable[[bool], None]) -> None:
-        self._others = asyncio.Semaphore(senders)
-        self._isolated = asyncio.Semaphore(senders)
+        self._senders = senders
+        self._pools: dict[tuple[int, bool], asyncio.Semaphore] = {}
         self._freed = freed
         self._sends: set[Ticket] = set()
 
@@ -62,10 +63,13 @@ class SendsInFlight:
     @contextlib.asynccontextmanager
     async def sender(self, ticket: Ticket) -> AsyncIterator[None]:
         """Wait for a sender and hold it."""
+        pool = ticket.epoch, ticket.isolated
         try:
-            async with self._isolated if ticket.isolated else self._others:
+            async with self._pools.setdefault(pool, asyncio.Semaphore(self._senders)):
                 ticket.began_at = asyncio.get_running_loop().time()
                 yield
         finally:
             self._sends.discard(ticket)
+            if all((send.epoch, send.isolated) != pool for send in self._sends):
+                del self._pools[pool]
             self._freed(ticket.isolated)

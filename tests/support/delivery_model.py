@@ -80,6 +80,12 @@ class ModelQueue:
         self._woken.set()
         return row
 
+    def give_back(self) -> None:
+        """Rows under a claim of a process that is gone are due again."""
+        for row in self.rows.values():
+            if row.claim is not None:
+                row.claim, row.sends = None, row.sends + 1
+
     def discard(self, row: ModelRow) -> None:
         assert row.claim is None
         del self.rows[row.seq]

@@ -60,7 +60,12 @@ class World:
         self.recorder = Remembering()
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
-        self.relay = Relay(
+        self._limits = (max_events, senders)
+        self.relay = self._relay(drain_seconds=30)
+
+    def _relay(self, *, drain_seconds: float) -> Relay:
+        max_events, senders = self._limits
+        return Relay(
             self.queue,
             self.inngest,
             self.recorder,
@@ -68,9 +73,17 @@ class World:
             max_bytes=1 << 20,
             senders=senders,
             send_timeout_seconds=10,
-            drain_seconds=30,
+            drain_seconds=drain_seconds,
             beat=self._beat,
         )
+
+    @contextlib.asynccontextmanager
+    async def restarted(self) -> AsyncIterator[None]:
+        """Another process at work on the same queue; what the last one held is due again."""
+        self.queue.give_back()
+        self.relay = self._relay(drain_seconds=0)
+        async with self.running():
+            yield
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

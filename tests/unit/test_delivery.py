@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from service.outbox.model import DeliveryRecord
-from tests.support.delivery_model import FAILING, HEALTHY, HUGE, MODES, REFUSED
+from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World, check
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -85,42 +82,4 @@ def test_a_paused_delivery_sends_nothing_until_it_is_resumed() -> None:
             world.queue.record = DeliveryRecord("healthy", "", 50, 0, 0.0, 0)
             await world.until(rows, 3)
 
-    run_in_virtual_time(main())
-
-
-SCRIPTS = st.lists(
-    st.tuples(st.sampled_from((*MODES, None)), st.floats(0.01, 30)), min_size=1, max_size=8
-)
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    script=SCRIPTS,
-    kinds=st.lists(
-        st.sampled_from([HEALTHY] * 20 + [REFUSED, FAILING, HUGE]), min_size=1, max_size=80
-    ),
-    senders=st.sampled_from([1, 2, 4]),
-    seed=st.integers(0, 1 << 30),
-)
-def test_any_sequence_of_faults_ends_with_each_event_where_it_belongs(
-    script: list[tuple[str | None, float]], kinds: list[str], senders: int, seed: int
-) -> None:
-    async def main() -> None:
-        world = World(senders=senders)
-        rows = world.add(*kinds)
-        async with world.running():
-            for mode, seconds in script:
-                world.inngest.mode = mode
-                await asyncio.sleep(seconds)
-                rows += world.add(HEALTHY)
-            world.inngest.mode = None
-            await world.until([row for row in rows if row.kind == HEALTHY], 120)
-            while any(row.settled_at is None for row in rows):
-                await world.until(world.add(HEALTHY), 15)
-                assert asyncio.get_running_loop().time() < 1200, world.relay.breaker
-        check(rows)
-        assert world.inngest.most_under_way <= 2 * senders
-        assert not world.queue.stale
-
-    random.seed(seed)
     run_in_virtual_time(main())

@@ -124,6 +124,27 @@ def test_what_failed_before_takes_no_sender_from_the_others_and_has_as_many() ->
     run_in_virtual_time(main())
 
 
+def test_what_hangs_since_before_the_trouble_holds_no_sender_of_the_new_epoch() -> None:
+    async def main() -> None:
+        sends = SendsInFlight(1, lambda _: None)
+
+        async def send(epoch: int) -> None:
+            async with sends.sender(sends.enter(epoch, isolated=False, events=1)):
+                await asyncio.sleep(1)
+
+        hanging = asyncio.create_task(send(1))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(send(2), 1.1)
+        assert hanging.done()
+        waiting = [asyncio.create_task(send(1)) for _ in range(2)]
+        await asyncio.sleep(1.5)
+        assert [task.done() for task in waiting] == [True, False]
+        await asyncio.gather(*waiting)
+        assert not sends.events
+
+    run_in_virtual_time(main())
+
+
 def test_a_batch_that_is_not_full_is_followed_by_the_next_after_ten_milliseconds() -> None:
     async def main() -> None:
         world = World(max_events=10)
