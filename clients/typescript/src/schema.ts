@@ -2305,7 +2305,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2319,7 +2319,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -2394,7 +2394,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2408,7 +2408,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "outbox_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };

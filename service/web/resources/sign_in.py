@@ -5,7 +5,12 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from service.errors import CrossSiteRequestError, InvalidFieldError, OutboxUnavailableError
+from service.errors import (
+    CrossSiteRequestError,
+    InvalidFieldError,
+    OutboxUnavailableError,
+    ProviderUnavailableError,
+)
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
@@ -23,6 +28,7 @@ SESSION_EXAMPLE = {
 _EVERYWHERE = Parameter(
     "everywhere", "`1` ends all sessions of the user that this service made.", {"enum": ["1"]}
 )
+_SESSION_ERRORS = (ProviderUnavailableError, OutboxUnavailableError)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,7 +74,7 @@ class SignIn:
                 access=Access.ANYBODY,
                 parameters=[_EVERYWHERE],
                 answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
-                errors=(CrossSiteRequestError, InvalidFieldError, OutboxUnavailableError),
+                errors=(CrossSiteRequestError, InvalidFieldError, *_SESSION_ERRORS),
             ),
             Endpoint(
                 method="GET",
@@ -78,7 +84,7 @@ class SignIn:
                 summary="Who is signed in",
                 access=Access.ANYBODY,
                 answers={200: Answer("Who is signed in", SessionAnswer, SESSION_EXAMPLE)},
-                errors=(OutboxUnavailableError,),
+                errors=_SESSION_ERRORS,
             ),
         ]
 
