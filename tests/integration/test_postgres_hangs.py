@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter
+from service.outbox.model import Filter, IdempotencyKey
 from service.outbox.postgres.pool import MAX_CONNECTIONS
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres
@@ -47,9 +48,33 @@ def absent_standby(server: PostgresServer) -> Iterator[None]:
     """Every commit waits for a standby that is not there."""
     server.set("synchronous_standby_names", "absent")
     try:
+        _wait_until_commits_wait(server)
         yield
     finally:
         server.set("synchronous_standby_names", "")
+
+
+def _wait_until_commits_wait(server: PostgresServer) -> None:
+    """The server heeds a new setting only after a moment."""
+    with (
+        psycopg.connect(server.url(), autocommit=True) as watching,
+        psycopg.connect(server.url(), autocommit=True) as committing,
+    ):
+        seen = threading.Event()
+
+        def commit() -> None:
+            while not seen.is_set():
+                committing.execute("SELECT pg_logical_emit_message(true, 'test', '')")
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        pid = committing.info.backend_pid
+        waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
+        while not watching.execute(waits, (pid,)).fetchall():
+            pass
+        seen.set()
+        watching.execute("SELECT pg_cancel_backend(%s)", (pid,))
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -122,3 +147,23 @@ async def test_a_commit_whose_wait_for_the_standby_is_cut_off_is_not_taken_for_s
         with pytest.raises(OutboxUnavailableError):
             await posted
     await is_back(outbox)
+
+
+async def test_a_key_whose_event_no_standby_has_is_not_answered(
+    hangable: PostgresServer, outbox: Outbox, url: str
+) -> None:
+    key = IdempotencyKey("k-1", b"1" * 32)
+    with absent_standby(hangable):
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SET synchronous_commit = local")
+            connection.execute(
+                "INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload, "
+                "idempotency_key, idempotency_digest) "
+                "VALUES ('local', 'n', 'u-1', 'u-1', 0, '{}', %s, %s)",
+                (key.key, key.digest),
+            )
+        with pytest.raises(OutboxUnavailableError):
+            await outbox.intake.append(event(), key=key)
+    await is_back(outbox)
+    receipt = await outbox.intake.append(event(), key=key)
+    assert (receipt.event_id, receipt.replayed) == ("local", True)
