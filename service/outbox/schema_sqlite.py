@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 
@@ -38,16 +39,18 @@ class SqliteSchema:
 
     def applied(self) -> set[str]:
         """The ids of the migrations that are applied. Changes nothing, makes no file."""
-        if not self._path.exists():
+        if not self._path.exists() or not self._path.stat().st_size:
             return set()
         _warn_of_readers(self._path)
-        with self._connected() as connection:
+        # A connection that may write would copy the log into the database as it closes.
+        address = f"file:{quote(str(self._path))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             return _applied(connection)
 
     def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
         """Apply those that are not applied yet, one transaction each; returns their ids."""
         make_folder(self._path.parent)
-        with _folder_lock(self._path.parent), self._connected(make=True) as connection:
+        with _folder_lock(self._path.parent), self._connected() as connection:
             connection.execute(_MAKE_RECORD)
             applied = _applied(connection)
             missing = [one for one in migrations if one[0] not in applied]
@@ -56,16 +59,14 @@ class SqliteSchema:
             return [migration_id for migration_id, _ in missing]
 
     @contextlib.contextmanager
-    def _connected(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
-        if make:
-            # Its owner's alone: it holds payloads. SQLite gives its log the same mode.
-            self._path.touch(mode=0o600, exist_ok=True)
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        # Its owner's alone: it holds payloads. SQLite gives its log the same mode.
+        self._path.touch(mode=0o600, exist_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS)
         with contextlib.closing(connection):
-            if make:
-                # Both stay with the file; the first has no effect once a table exists.
-                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                connection.execute("PRAGMA journal_mode = WAL")
+            # Both stay with the file; the first has no effect once a table exists.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
             yield connection
 
 

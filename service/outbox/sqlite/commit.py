@@ -23,7 +23,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.outbox.sqlite.connection import SqliteConnection, open_writer
+from service.outbox.sqlite.connection import SqliteConnection, open_onlooker, open_writer
 from service.outbox.sqlite.faults import FaultScope, is_io_error, scope_of
 from service.outbox.sqlite.lock import WriterLock
 from service.outbox.sqlite.timings import WriterTimings
@@ -68,6 +68,9 @@ class SqliteCommits:
         self._log = WriteAheadLog(path)
         self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
         self._stack = contextlib.AsyncExitStack()
+        # A connection that only reads. While it is open, closing the writing one copies nothing.
+        self._guard = contextlib.AsyncExitStack()
+        self._is_guarded = False
         self._connection: SqliteConnection | None = None
         self._is_synced_mode = True  # what the connection is set to
         self.sync_due_at: float | None = None
@@ -76,21 +79,42 @@ class SqliteCommits:
     async def open(self) -> None:
         """Open the connection with a log that can be trusted. Raises OutboxUnavailableError."""
         await self._preparation.migrate()
+        if not self._is_guarded:
+            guard = await self._guard.enter_async_context(open_onlooker(self._path))
+            await guard.run(_begin_guard)
+            self._is_guarded = True
         connection = await self._stack.enter_async_context(open_writer(self._path))
+        try:
+            await self._noting_faults(self._prepare(connection))
+        except BaseException:
+            await self.close()
+            raise
+        self._is_synced_mode = True
+        self._connection = connection
+
+    async def _prepare(self, connection: SqliteConnection) -> None:
         if self._lock.suspects_log:
-            await self._noting_faults(connection.run(self._log.renew))
+            await connection.run(self._log.renew)
             self._lock.suspect_log(suspected=False)
         else:
             await connection.run(self._log.preallocate)
-        await self._noting_faults(self._preparation.run(connection))
-        self._is_synced_mode = True
-        self._connection = connection
+        await self._preparation.run(connection)
 
     async def close(self) -> None:
         """Close the connection, or leave a disk that hangs behind."""
         self._connection = None
-        with contextlib.suppress(OutboxUnavailableError):
-            await self._stack.aclose()
+        await _close_quietly(self._stack)
+
+    async def stop(self) -> None:
+        """Close the connection for good; a log that can be trusted is left empty.
+
+        SQLite copies the log into the database as the last connection is closed, unless that one
+        only reads: so the guard is closed first, or last.
+        """
+        if not self._lock.suspects_log:
+            await _close_quietly(self._guard)
+        await self.close()
+        await _close_quietly(self._guard)
 
     async def probe(self) -> None:
         """Find out whether the outbox can be written, by writing through a new connection.
@@ -136,7 +160,7 @@ class SqliteCommits:
             if is_io_error(error):
                 self._lock.suspect_log(suspected=True)
                 self._recorder.count("io_errors")
-                log.exception("disk_failed", reason=str(error))
+                log.error("disk_failed", reason=str(error))  # noqa: TRY400  (no fault of the code)
                 await self.close()
             raise
 
@@ -146,6 +170,16 @@ class SqliteCommits:
             return None
         self._is_synced_mode = synced
         return f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
+
+
+def _begin_guard(connection: sqlite3.Connection) -> None:
+    """Take the lock that tells SQLite of this connection: the first read takes it."""
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+
+async def _close_quietly(stack: contextlib.AsyncExitStack) -> None:
+    with contextlib.suppress(OutboxUnavailableError):
+        await stack.aclose()
 
 
 def retry_smaller(group: Group, error: Exception) -> list[Group]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import structlog
 
@@ -12,6 +13,7 @@ from service.outbox.sqlite.commit import SqliteCommits
 from service.outbox.sqlite.disk import Disk
 from service.outbox.sqlite.lock import WriterLock
 from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.sqlite.writer import SqliteWriter
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
 _EVERY_SECONDS = 5.0
@@ -21,15 +23,16 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteMaintenance:
-    """Looks after the log of `commits`, which is on `disk`."""
+    """Looks after the log of the outbox at `path`, which is on `disk`."""
 
     def __init__(
-        self, write_ahead_log: WriteAheadLog, disk: Disk, lock: WriterLock, commits: SqliteCommits
+        self, path: Path, disk: Disk, lock: WriterLock, commits: SqliteCommits, writer: SqliteWriter
     ) -> None:
-        self._log = write_ahead_log
+        self._log = WriteAheadLog(path)
         self._disk = disk
         self._lock = lock
         self._commits = commits
+        self._writer = writer
         self._commits_seen = self._commits_checkpointed = 0
         self._warned_at = -_WARN_SECONDS
 
@@ -57,11 +60,13 @@ class SqliteMaintenance:
         is_large = self._log.is_large
         wants_room = is_large and self._disk.is_short()
         if commits != self._commits_checkpointed and (idle or wants_room):
-            await self._commits.run(self._log.truncate if is_large else self._log.checkpoint)
+            await self._writer.between_commits(
+                self._log.truncate if is_large else self._log.checkpoint
+            )
             if not self._log.is_large:
                 self._commits_checkpointed = commits
         if self._log.lacks_room and not self._disk.is_short():
-            await self._commits.run(self._log.preallocate)
+            await self._writer.between_commits(self._log.preallocate)
         self._warn_if_large()
 
     def _warn_if_large(self) -> None:

@@ -43,7 +43,6 @@ from service.outbox.sqlite.settings import SqliteSettings
 from service.outbox.sqlite.settlements import SqliteSettlements
 from service.outbox.sqlite.throttle import ClaimThrottle
 from service.outbox.sqlite.timings import WriterTimings
-from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.sqlite.writer import SqliteWriter
 from service.supervisor import end
 
@@ -101,7 +100,7 @@ class SqliteOutbox:
         self.inspector = SqliteInspector(reader, path)
         self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)
         self.settings = SqliteSettings(reader, jobs)
-        self.maintenance = SqliteMaintenance(WriteAheadLog(path), self._disk, lock, self.commits)
+        self.maintenance = SqliteMaintenance(path, self._disk, lock, self.commits, writer)
 
     @property
     def failure(self) -> str | None:

@@ -21,6 +21,7 @@ from service.outbox.sqlite.disk import beside
 # As many as one page of the log's index (-shm) knows: that could not grow either.
 PREALLOCATED_BYTES = 16 * 1024 * 1024
 _DISK_SHARE = 1 / 8
+_CHUNK_BYTES = 1 << 20
 _MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
@@ -93,13 +94,30 @@ class WriteAheadLog:
     def renew(self, connection: sqlite3.Connection) -> bool:
         """Start a log that can be trusted after an I/O error in the old one.
 
-        Raises OutboxUnavailableError beside a reader that keeps the old one.
+        First the old one is written again: a power cut in the checkpoint would leave a database of
+        two times, and a log with a hole could not mend it. Raises OutboxUnavailableError when the
+        disk fails again, and beside a reader that keeps the old log.
         """
+        try:
+            self._write_again()
+        except OSError as error:
+            raise OutboxUnavailableError(f"The disk of the outbox failed: {error}") from error
         if not self.truncate(connection):
             raise OutboxUnavailableError(
                 "After an I/O error the outbox waits for a reader of its file (a backup?) to end."
             )
         return True
+
+    def _write_again(self) -> None:
+        """Write what the log holds, as the kernel still has it, and sync it."""
+        file = os.open(self._path, os.O_RDWR)
+        try:
+            at = 0
+            while chunk := os.pread(file, _CHUNK_BYTES, at):
+                at += os.pwrite(file, chunk, at)
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def refuse_orphaned_log(database: Path) -> None:

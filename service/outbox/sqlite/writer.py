@@ -83,7 +83,7 @@ class SqliteWriter:
             await end(self._task)
             for future in (future for waiting in left for future in waiting.futures):
                 future.cancel()
-        await self._commits.close()
+        await self._commits.stop()
 
     def submit(self, kind: WorkKind[T, R], item: T) -> asyncio.Future[R]:
         """Queue an item; the future has its result after the commit.
@@ -106,9 +106,14 @@ class SqliteWriter:
     async def between_commits(self, work: Callable[..., T]) -> T:
         """Run `work` on the writing connection between two transactions.
 
-        Raises OutboxUnavailableError.
+        Raises OutboxUnavailableError; then the outbox is probed, as after a commit that failed.
         """
-        return await self._commits.run(work)
+        try:
+            return await self._commits.run(work)
+        except OutboxUnavailableError as error:
+            self._watchdog.failed(error, {})
+            self._wake.set()
+            raise
 
     async def _run(self) -> None:
         while not self._stopping or self._has_work():
