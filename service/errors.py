@@ -83,13 +83,13 @@ class OutboxMoveError(OutboxError):
 
 
 class InngestApiError(ServiceError):
-    """Inngest's REST API gave no answer that counts.
+    """Inngest's REST API gave no usable answer.
 
     `reached` is false where Inngest could not be reached at all.
     """
 
     def __init__(self, message: str | None = None, *, reached: bool = True) -> None:
-        super().__init__(message or "Inngest's REST API gave no answer that counts.")
+        super().__init__(message or "Inngest's REST API gave no usable answer.")
         self.reached = reached
 
 
@@ -98,6 +98,10 @@ class RefusedError(ServiceError):
 
     code: ClassVar[str] = "refused"
 
+    def __init_subclass__(cls, code: str) -> None:
+        super().__init_subclass__()
+        cls.code = code
+
     def __init__(
         self, message: str | None = None, *, retry_after_seconds: int | None = None
     ) -> None:
@@ -105,185 +109,127 @@ class RefusedError(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class StorageNotConfiguredError(RefusedError):
+class StorageNotConfiguredError(RefusedError, code="storage_not_configured"):
     """The document storage is not configured."""
 
-    code = "storage_not_configured"
 
-
-class SessionRequiredError(RefusedError):
+class SessionRequiredError(RefusedError, code="session_required"):
     """Sign in first: this needs a session."""
 
-    code = "session_required"
 
-
-class CrossSiteRequestError(RefusedError):
+class CrossSiteRequestError(RefusedError, code="cross_site_request"):
     """Requests from other sites are not accepted."""
 
-    code = "cross_site_request"
 
-
-class SignInFailedError(RefusedError):
+class SignInFailedError(RefusedError, code="sign_in_failed"):
     """The sign-in did not succeed. Start again."""
 
-    code = "sign_in_failed"
 
-
-class ProviderUnavailableError(RefusedError):
+class ProviderUnavailableError(RefusedError, code="provider_unavailable"):
     """The identity provider can't be reached right now. Try again shortly."""
 
-    code = "provider_unavailable"
-
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
 
 
-class OperatorRequiredError(RefusedError):
+class OperatorRequiredError(RefusedError, code="operator_required"):
     """Only an operator may do this."""
 
-    code = "operator_required"
+
+class MetricsTokenRequiredError(RefusedError, code="metrics_token_required"):
+    """The metrics are for this machine, or for requests with the metrics token."""
 
 
-class MetricsTokenRequiredError(RefusedError):
-    """The metrics are for this machine, or for who knows the metrics token."""
-
-    code = "metrics_token_required"
-
-
-class JsonRequiredError(RefusedError):
+class JsonRequiredError(RefusedError, code="json_required"):
     """Send the body as application/json."""
 
-    code = "json_required"
+
+class EncodingRefusedError(RefusedError, code="content_encoding_refused"):
+    """Send the body without a Content-Encoding."""
 
 
-class EncodingRefusedError(RefusedError):
-    """Send the body as it is: no Content-Encoding but identity is accepted."""
-
-    code = "content_encoding_refused"
+class BodyTooLargeError(RefusedError, code="body_too_large"):
+    """The body is too large."""
 
 
-class BodyTooLargeError(RefusedError):
-    """The body is larger than is accepted here."""
-
-    code = "body_too_large"
-
-
-class BodyTimeoutError(RefusedError):
+class BodyTimeoutError(RefusedError, code="body_timeout"):
     """The body did not arrive in time."""
 
-    code = "body_timeout"
 
-
-class InvalidJsonError(RefusedError):
+class InvalidJsonError(RefusedError, code="invalid_json"):
     """The body is not a JSON object in UTF-8."""
 
-    code = "invalid_json"
 
-
-class InvalidFieldError(RefusedError):
+class InvalidFieldError(RefusedError, code="invalid_field"):
     """A field of the body is missing or invalid."""
 
-    code = "invalid_field"
 
-
-class DocumentNameRequiredError(RefusedError):
+class DocumentNameRequiredError(RefusedError, code="document_name_required"):
     """The body needs a documentName that is not blank."""
 
-    code = "document_name_required"
+
+class DocumentNameInvalidError(RefusedError, code="document_name_invalid"):
+    """This documentName is not allowed."""
 
 
-class DocumentNameInvalidError(RefusedError):
-    """The documentName is not one that is accepted here."""
-
-    code = "document_name_invalid"
-
-
-class DocumentNotFoundError(RefusedError):
+class DocumentNotFoundError(RefusedError, code="document_not_found"):
     """There is no such document in the bucket: upload it first."""
 
-    code = "document_not_found"
 
-
-class StorageUnavailableError(RefusedError):
+class StorageUnavailableError(RefusedError, code="storage_unavailable"):
     """The document storage can't be asked right now. Try again shortly."""
-
-    code = "storage_unavailable"
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
 
 
-class IdempotencyKeyInvalidError(RefusedError):
+class IdempotencyKeyInvalidError(RefusedError, code="idempotency_key_invalid"):
     """An Idempotency-Key is 1 to 255 visible ASCII characters."""
 
-    code = "idempotency_key_invalid"
 
-
-class IdempotencyKeyReusedError(RefusedError):
+class IdempotencyKeyReusedError(RefusedError, code="idempotency_key_reused"):
     """This Idempotency-Key was used for another body."""
 
-    code = "idempotency_key_reused"
 
-
-class TooManyPendingError(RefusedError):
+class TooManyPendingError(RefusedError, code="too_many_pending"):
     """You have too many events waiting. Try again later."""
 
-    code = "too_many_pending"
 
-
-class OutboxFullError(RefusedError):
+class OutboxFullError(RefusedError, code="outbox_full"):
     """The outbox is full. Try again later."""
 
-    code = "outbox_full"
 
-
-class NotFoundError(RefusedError):
+class NotFoundError(RefusedError, code="not_found"):
     """There is nothing here."""
 
-    code = "not_found"
 
-
-class EventLeftError(RefusedError):
+class EventLeftError(RefusedError, code="event_left"):
     """The event has been sent to Inngest, or is being sent, and can't be taken back."""
 
-    code = "event_left"
 
-
-class MethodNotAllowedError(RefusedError):
+class MethodNotAllowedError(RefusedError, code="method_not_allowed"):
     """This path does not take that method."""
-
-    code = "method_not_allowed"
 
     def __init__(self, message: str | None = None, *, allowed: Sequence[str]) -> None:
         super().__init__(message)
         self.allowed = tuple(sorted(allowed))
 
 
-class MalformedRequestError(RefusedError):
+class MalformedRequestError(RefusedError, code="bad_request"):
     """The request is not valid HTTP."""
 
-    code = "bad_request"
+
+class HeadTooLargeError(RefusedError, code="headers_too_large"):
+    """The request's headers are too large."""
 
 
-class HeadTooLargeError(RefusedError):
-    """The request's headers are larger than is accepted here."""
-
-    code = "headers_too_large"
-
-
-class HeadTimeoutError(RefusedError):
+class HeadTimeoutError(RefusedError, code="headers_timeout"):
     """The request's headers did not arrive in time."""
 
-    code = "headers_timeout"
+
+class ExpectationFailedError(RefusedError, code="expectation_failed"):
+    """This Expect header is not supported."""
 
 
-class ExpectationFailedError(RefusedError):
-    """The Expect header asks for something that is not done here."""
-
-    code = "expectation_failed"
-
-
-class RateLimitedError(RefusedError):
-    """You send requests faster than is allowed. Try again shortly."""
-
-    code = "rate_limited"
+class RateLimitedError(RefusedError, code="rate_limited"):
+    """You send too many requests. Try again shortly."""

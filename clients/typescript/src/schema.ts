@@ -494,7 +494,7 @@ export interface operations {
                     "application/json": components["schemas"]["Accepted"];
                 };
             };
-            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid.; `idempotency_key_invalid`: An Idempotency-Key is 1 to 255 visible ASCII characters.; `document_name_required`: The body needs a documentName that is not blank.; `document_name_invalid`: The documentName is not one that is accepted here. */
+            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid.; `idempotency_key_invalid`: An Idempotency-Key is 1 to 255 visible ASCII characters.; `document_name_required`: The body needs a documentName that is not blank.; `document_name_invalid`: This documentName is not allowed. */
             400: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -584,7 +584,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
+            /** @description `body_too_large`: The body is too large. */
             413: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -602,7 +602,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -638,7 +638,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly.; `too_many_pending`: You have too many events waiting. Try again later. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly.; `too_many_pending`: You have too many events waiting. Try again later. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -696,7 +696,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -835,7 +835,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -893,7 +893,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1006,7 +1006,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1064,7 +1064,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1159,7 +1159,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1217,7 +1217,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1324,7 +1324,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1382,7 +1382,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1450,7 +1450,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1508,7 +1508,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1644,7 +1644,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
+            /** @description `body_too_large`: The body is too large. */
             413: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1662,7 +1662,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1680,7 +1680,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1738,7 +1738,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1877,7 +1877,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
+            /** @description `body_too_large`: The body is too large. */
             413: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1895,7 +1895,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1913,7 +1913,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -1971,7 +1971,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2037,7 +2037,7 @@ export interface operations {
                     "application/json": components["schemas"]["UploadAnswer"];
                 };
             };
-            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid.; `document_name_required`: The body needs a documentName that is not blank.; `document_name_invalid`: The documentName is not one that is accepted here. */
+            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid.; `document_name_required`: The body needs a documentName that is not blank.; `document_name_invalid`: This documentName is not allowed. */
             400: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2109,7 +2109,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
+            /** @description `body_too_large`: The body is too large. */
             413: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2127,7 +2127,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2145,7 +2145,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `rate_limited`: You send requests faster than is allowed. Try again shortly. */
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
             429: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2203,7 +2203,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2325,7 +2325,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2414,7 +2414,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2493,7 +2493,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2635,7 +2635,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `body_too_large`: The body is larger than is accepted here. */
+            /** @description `body_too_large`: The body is too large. */
             413: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2653,7 +2653,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body as it is: no Content-Encoding but identity is accepted. */
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
             415: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2689,7 +2689,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2770,7 +2770,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2875,7 +2875,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2938,7 +2938,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -3016,7 +3016,7 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -3056,7 +3056,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description `metrics_token_required`: The metrics are for this machine, or for who knows the metrics token. */
+            /** @description `metrics_token_required`: The metrics are for this machine, or for requests with the metrics token. */
             401: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -3092,7 +3092,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: The Expect header asks for something that is not done here.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are larger than is accepted here. */
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
                     /** @description The request's id in the service's log. */
