@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import boto3
 import pytest
 
@@ -29,6 +30,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nextjs")
     built_client(folder)
     return installed(ROOT / "examples" / "nextjs", folder / "examples" / "nextjs")
+
+
+async def compiled(url: str) -> None:
+    """The development server compiles a page when it is first asked for."""
+    async with aiohttp.ClientSession() as http:
+        for path in ("/", "/api/auth/signin"):
+            async with http.get(url + path) as answer:
+                assert answer.status == 200
 
 
 @contextlib.asynccontextmanager
@@ -57,6 +66,7 @@ async def front_end(example: Path, service: Process) -> AsyncIterator[str]:
     reading = asyncio.create_task(node.read())
     try:
         await node.said("Ready in")
+        await compiled(url)
         yield url
     finally:
         await node.stop()

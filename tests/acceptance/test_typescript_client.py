@@ -21,6 +21,7 @@ from tests.support.node_packages import CLIENT, built_client, npm
 from tests.support.storage import eventually
 
 PATIENCE_SECONDS = 30.0
+pytestmark = pytest.mark.timeout(300)  # npm installs, then a browser starts
 COOKIE = "outbox_session"
 
 

@@ -139,14 +139,14 @@ async def chromium(profile: Path, *, javascript: bool = True) -> AsyncIterator[B
         driver, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
-        async with asyncio.timeout(START_SECONDS):
-            url = await _address(process)
-            async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession() as http:
+            async with asyncio.timeout(START_SECONDS):
+                url = await _address(process)
                 session = await _start(http, url, browser, profile, javascript=javascript)
-                try:
-                    yield Browser(http, session)
-                finally:
-                    await http.delete(session)
+            try:
+                yield Browser(http, session)
+            finally:
+                await http.delete(session)
     finally:
         process.terminate()
         await process.wait()
