@@ -1,7 +1,7 @@
-"""Reading a request's events as the Event API does: one after the other, up to the first bad one.
+"""Reading a request's events as the Event API does: one by one, up to the first bad one.
 
 Owns the API's rules and limits (Inngest v1.43: pkg/api, pkg/eventstream, pkg/event). The
-invariant: the events before a bad one are good and are accepted, nothing after it is looked at.
+invariant: the events before a bad one are accepted, and nothing after it is read.
 """
 
 from __future__ import annotations

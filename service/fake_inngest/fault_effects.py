@@ -1,6 +1,7 @@
-"""Showing a scripted fault to a client.
+"""What a scripted fault does to a request.
 
-The decision (which fault, what is accepted) is made before; this only misbehaves on the wire.
+`faults` decides which fault a request meets. The invariant: what a fault accepts is in the ledger
+before the client sees its effect.
 """
 
 from __future__ import annotations

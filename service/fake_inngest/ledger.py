@@ -76,7 +76,7 @@ class Ledger:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything; who waits goes on waiting."""
+        """Forget everything. Waiters keep waiting."""
         self.arrivals = 0
         self.request_count = 0
         self.requests: deque[Request] = deque(maxlen=_MAX_REQUESTS)
@@ -125,7 +125,7 @@ class Ledger:
         return arrivals
 
     def record(self, request: Request) -> None:
-        """Note a request, after its events, and wake who waits for what it brought."""
+        """Note a request, after its events, and wake the waiters that it satisfies."""
         self.request_count += 1
         self.requests.append(request)
         self._wake()

@@ -66,11 +66,11 @@ class Confirmer:
         unconfirmed.on_sent = self._sent.set
 
     def reconnected(self) -> None:
-        """The connection to Inngest was lost and is made again: a restart, perhaps."""
+        """Note that the connection to Inngest had to be made again: it may have been restarted."""
         self._progress = self._progress.with_new_connection(self._clock())
 
     async def run(self) -> None:
-        """Ask while rows are sent, and wait while none is. Cancelling loses nothing."""
+        """Ask Inngest while rows are sent; wait while there are none. Cancelling loses nothing."""
         pause = self._policy.min_poll_seconds
         while True:
             found = await self._sweep_reported()
@@ -140,7 +140,7 @@ class Confirmer:
             self._report.resent(reason, entries)
 
     async def _wait_for_sent(self) -> None:
-        """Until a row is sent here; other processes' rows are looked for after a while.
+        """Wait until this process sends a row, or until it is time to look for other processes'.
 
         A row that was sent during the last sweep ends the wait at once.
         """

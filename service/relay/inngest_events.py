@@ -75,7 +75,10 @@ class InngestEvents:
             self._headers["X-Inngest-Env"] = environment
 
     async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
-        """See EventPages.page. Halves `limit` where the events are too large for one answer."""
+        """The newest events with a ULID below `before`, newest first, at most `limit`.
+
+        Fewer where the events are too large for one answer. Raises InngestApiError.
+        """
         while True:
             query = {"cursor": before, "limit": str(limit)}
             body = await self._get(self._base, query)

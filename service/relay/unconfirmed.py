@@ -14,7 +14,7 @@ _FRESH_SHARE = 0.1
 class Unconfirmed:
     """The count of unconfirmed events, and the room that is left.
 
-    `on_change` is called when the room grows.
+    `on_sent` is called when events were answered, `on_room` when the room grew.
     """
 
     def __init__(self, max_events: int) -> None:
@@ -28,7 +28,7 @@ class Unconfirmed:
         return max(0, self.max_events - self.count - in_flight)
 
     def only_fresh(self, in_flight: int) -> bool:
-        """Whether what is left is the fresh events' share."""
+        """Whether the room that is left is kept for fresh events."""
         return self.room(in_flight) <= self.max_events * _FRESH_SHARE
 
     def sent(self, events: int) -> None:
