@@ -114,25 +114,25 @@ class Confirmer:
         return bool(found)
 
     async def _settle(self, entries: Sequence[SentEntry]) -> int:
+        read_at = self._clock()  # what the entries' ages count from, however long Inngest takes
         ulids = {
             self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
             for entry in entries
         }
         wanted = {ulid: entry.event_id for ulid, entry in ulids.items()}
         shown = await find_held(self._pages, wanted)
-        now = self._clock()
         held = [entry for ulid, entry in ulids.items() if ulid in shown]
-        self._progress = self._progress.with_answer(now).with_held(held, now)
+        self._progress = self._progress.with_answer(self._clock()).with_held(held, read_at)
         if held:
             await self._confirmations.confirm([entry.seq for entry in held])
             self._report.confirmed(held)
-        await self._resend([entry for ulid, entry in ulids.items() if ulid not in shown], now)
+        await self._resend([entry for ulid, entry in ulids.items() if ulid not in shown], read_at)
         return len(held)
 
-    async def _resend(self, missing: Sequence[SentEntry], now: float) -> None:
+    async def _resend(self, missing: Sequence[SentEntry], read_at: float) -> None:
         lost: defaultdict[ResendReason, list[SentEntry]] = defaultdict(list)
         for entry in missing:
-            reason = resend_reason(entry, self._progress, self._policy, now)
+            reason = resend_reason(entry, self._progress, self._policy, read_at)
             if reason is not None:
                 lost[reason].append(entry)
         for reason, entries in lost.items():
