@@ -19,6 +19,8 @@ from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
 MAX_PIPELINED = 2
+# Some clients end a body with an empty line: no head has begun with it.
+_LINE_END = b"\r\n"
 
 Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 
@@ -109,7 +111,7 @@ class BoundedParser(HttpRequestParser):
         parsed: Parsed = list(messages)
         if parsed:
             self._begin_body(parsed)
-        elif in_head:
+        elif in_head and (self._head_bytes or part.strip(_LINE_END)):
             self._head_bytes += len(part)
         else:
             self._count_framing(len(part))

@@ -43,6 +43,19 @@ async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
     assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
 
 
+async def test_empty_lines_between_requests_begin_no_head(port, server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            writer.write(ask + b"\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
+            [connection] = server.server.connections
+            assert not connection._requests.is_in_head
+            assert connection._head_timer is None
+    writer.close()
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity", "x"])
 async def test_a_body_in_an_encoding_is_refused_and_never_decompressed(port, encoding):
     head = (
