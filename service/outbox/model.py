@@ -1,4 +1,4 @@
-"""The durable queue as its users see it: states and values. No SQL.
+"""The states and values of the durable queue.
 
 ::
 
@@ -11,8 +11,7 @@
                   ├──────────── replay ───────────┘   │
                   └───────────────────────────────────┘
 
-`sent` is where a row waits when confirmation is on: Inngest has answered, and is not known to hold
-its event.
+`sent` needs confirmation: Inngest has answered and is not yet known to hold the event.
 """
 
 from __future__ import annotations
@@ -96,8 +95,7 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Rows under one claim, oldest first; `claim` is the token that a settle names.
 
-    `payloads` are the rows' bytes in the same order, joined by commas: what stands between the
-    brackets of a JSON array.
+    `payloads` are the rows' bytes in the same order, joined by commas, without brackets.
     """
 
     claim: str
@@ -106,7 +104,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
-    """What a claim wants.
+    """The wishes of a claim.
 
     At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
     of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
@@ -147,8 +145,7 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
 class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of the rows under `claim`. Rows that are not named stay claimed.
 
-    `sent` rows were answered by Inngest and wait for their confirmation; `delivered` rows need
-    none.
+    `sent` rows were answered and wait for a confirmation; `delivered` rows need none.
     """
 
     claim: str
@@ -230,14 +227,6 @@ class Stats(msgspec.Struct, frozen=True, gc=False):
     database_bytes: int | None
     wal_bytes: int | None
     sent: int = 0
-
-
-class OwnerShare(msgspec.Struct, frozen=True, gc=False):
-    """What one owner has in the outbox: rows in every state, and the bytes of their payloads."""
-
-    owner: str
-    rows: int
-    bytes: int
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

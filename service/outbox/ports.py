@@ -22,13 +22,13 @@ from service.outbox.model import (
     DeliveryRecord,
     Filter,
     IdempotencyKey,
-    OwnerShare,
     Receipt,
     Row,
     SentEntry,
     Settlement,
     Stats,
 )
+from service.outbox.owner_share import OwnerShare
 
 
 class Intake(Protocol):

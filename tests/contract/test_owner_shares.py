@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.outbox.model import OwnerShare
+from service.outbox.owner_share import OwnerShare
 from tests.support.storage import Outbox, append_all, claim, deliver
 
 

@@ -18,7 +18,8 @@ from service.config.destination import Destination
 from service.observe.printable import escaped_json, printable
 from service.operations.explain import spoken_duration, spoken_time
 from service.operations.views import RowView, StatsView
-from service.outbox.model import OwnerShare, State
+from service.outbox.model import State
+from service.outbox.owner_share import OwnerShare
 
 _PIPE_WIDTH = 500
 _STATE_STYLES = {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, Stats
+from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.pool import PostgresPool

@@ -12,7 +12,8 @@ from typing import Any
 
 from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Filter, OwnerShare, Row, Stats
+from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.owner_share import OwnerShare
 from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.reader import Reads
 from service.outbox.sqlite.rows import matching, readable, row_of
