@@ -135,6 +135,21 @@ async def test_inngest_is_asked_once_for_all_who_wait(tmp_path, aiohttp_client):
         assert followed.runs.asked == 1
 
 
+async def test_an_inngest_that_hangs_is_waited_for_once(tmp_path, aiohttp_client):
+    policy = FollowPolicy(look_seconds=3600, first_ask_seconds=0.1, trouble_seconds=3600)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        for number in range(2):
+            await followed.outbox.intake.append(event(f"e-{number}"))
+            await deliver(followed)
+        followed.runs.hanging = True
+        client = await aiohttp_client(followed.app)
+        first = await (await client.get("/api/events/e-0")).json()
+        asked = followed.runs.asked
+        second = await (await client.get("/api/events/e-1")).json()
+        assert followed.runs.asked == asked == 1
+    assert [one["state"] for one in (first, second)] == ["delivered", "delivered"]
+
+
 async def test_a_stream_of_an_event_that_is_removed_ends(followed, client):
     async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
         views = views_of(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -37,9 +38,12 @@ class MadeUpRuns:
     def __init__(self) -> None:
         self.runs_of: dict[str, Sequence[EventRun]] | None = {}
         self.asked = 0
+        self.hanging = False
 
     async def runs(self, ulid: str) -> Sequence[EventRun]:
         self.asked += 1
+        if self.hanging:
+            await asyncio.Event().wait()
         if self.runs_of is None:
             raise InngestApiError
         return self.runs_of.get(ulid, ())

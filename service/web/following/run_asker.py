@@ -6,7 +6,6 @@ The invariant: an event's runs are asked for once for everyone who waits, and at
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -27,6 +26,7 @@ class RunAsker:
     def __init__(self, reader: RunReader, policy: FollowPolicy) -> None:
         self._reader = reader
         self._policy = policy
+        self._trouble_until = 0.0
 
     async def ask_some(self, moving: Sequence[FollowedEvent]) -> None:
         """Ask about the events that are due, those first that have waited longest."""
@@ -36,23 +36,31 @@ class RunAsker:
         await asyncio.gather(*(self._ask(one) for one in some))
 
     async def ask_soon(self, followed: FollowedEvent) -> None:
-        """Ask about one event now if it is due. Gives up waiting after `first_ask_seconds`."""
-        if self._is_due(followed):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._policy.first_ask_seconds):
-                    await self._ask(followed)
+        """Ask about one event now if it is due, for `first_ask_seconds` at most.
+
+        Nobody waits for an Inngest that gave no answer a moment ago.
+        """
+        if not self._is_due(followed) or _now() < self._trouble_until:
+            return
+        try:
+            async with asyncio.timeout(self._policy.first_ask_seconds):
+                await self._ask(followed)
+        except TimeoutError:
+            self._trouble_until = _now() + self._policy.trouble_seconds
 
     def _is_due(self, followed: FollowedEvent) -> bool:
-        now = asyncio.get_running_loop().time()
-        return followed.inngest_id is not None and followed.ask_at <= now
+        return followed.inngest_id is not None and followed.ask_at <= _now()
 
     async def _ask(self, followed: FollowedEvent) -> None:
-        loop = asyncio.get_running_loop()
-        followed.ask_at = loop.time() + self._policy.ask_seconds
+        followed.ask_at = _now() + self._policy.ask_seconds
         try:
             runs = await self._reader.runs(followed.inngest_id or "")
         except InngestApiError as error:
-            followed.ask_at = loop.time() + self._policy.trouble_seconds
+            followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
         else:
             followed.show_runs(runs_of(runs))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
