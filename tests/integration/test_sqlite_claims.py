@@ -14,7 +14,7 @@ async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteO
     await append_all(outbox, 5)
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
     await asyncio.sleep(0)
-    [future] = outbox.writer._waiting[outbox.claims].futures
+    [future] = outbox.writer._queue._waiting[outbox.claims].futures
     for _ in range(1_000_000):
         if future.done():
             break

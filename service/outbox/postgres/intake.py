@@ -13,7 +13,6 @@ from collections import deque
 from typing import Self
 
 from service.errors import (
-    InvalidFieldError,
     OutboxUnavailableError,
     RefusedError,
     ServiceError,
@@ -22,15 +21,12 @@ from service.observe.recorder import Recorder
 from service.outbox.event import Event
 from service.outbox.model import IdempotencyKey, Receipt, Row
 from service.outbox.postgres.appends import (
-    APPEND,
     FIND_STORED,
     Append,
-    answer,
-    columns,
     fail,
     receipt,
-    resolve,
 )
+from service.outbox.postgres.flush import PostgresFlush
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
@@ -56,8 +52,7 @@ class PostgresIntake:
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
-        self._recorder = recorder
-        self._wakeup = wakeup
+        self._flush = PostgresFlush(pool, wakeup, recorder)
         self._quota = quota
         self._waiting: deque[Append] = deque()
         self._arrived = asyncio.Event()
@@ -136,7 +131,7 @@ class PostgresIntake:
             batch = self._take()
             if not self._waiting:
                 self._arrived.clear()
-            flush = asyncio.create_task(self._flush(batch), name="outbox-flush")
+            flush = asyncio.create_task(self._flush.store(batch), name="outbox-flush")
             self._flushes.add(flush)
             flush.add_done_callback(self._flushed)
 
@@ -157,56 +152,3 @@ class PostgresIntake:
         # Every process uses this order, so that two flushes never wait for each other's keys.
         batch.sort(key=lambda item: (item.event.owner, item.key.key) if item.key else ("", ""))
         return batch
-
-    async def _flush(self, batch: list[Append]) -> None:
-        if not batch:
-            return
-        began = time.monotonic()
-        try:
-            receipts = await self._store(batch)
-        except InvalidFieldError as exc:
-            await self._isolate(batch, exc)
-        except OutboxUnavailableError as exc:
-            fail(batch, exc)
-        except BaseException:
-            fail(batch)
-            raise
-        else:
-            resolve(batch, receipts)
-            self._wakeup.rows_are_due()
-            stored = sum(isinstance(one, Receipt) and not one.replayed for one in receipts)
-            self._recorder.count("accepted", stored)
-            self._recorder.observe("group_events", len(batch))
-            self._recorder.observe("commit_seconds", time.monotonic() - began)
-
-    async def _isolate(self, batch: list[Append], error: InvalidFieldError) -> None:
-        """One event of the batch can't be stored: halve the batch until it is found."""
-        half = len(batch) // 2
-        if half:
-            await self._flush(batch[:half])
-            await self._flush(batch[half:])
-        else:
-            resolve(batch, [error])
-
-    async def _store(self, batch: list[Append]) -> list[Receipt | ServiceError]:
-        within_seconds = max(0.05, min(item.deadline for item in batch) - time.monotonic())
-        rows = await self._pool.run(
-            APPEND, columns(batch), within_seconds=within_seconds, replicated=True
-        )
-        new = {row[0] for row in rows}
-        if len(new) == len(batch):
-            return [Receipt(item.event.id) for item in batch]
-        return await self._look_up(batch, new)
-
-    async def _look_up(self, batch: list[Append], new: set[str]) -> list[Receipt | ServiceError]:
-        old = [item for item in batch if item.event.id not in new]
-        keyed = [(item.event.owner, item.key.key) for item in old if item.key]
-        given = {
-            "ids": [item.event.id for item in old],
-            "owners": [owner for owner, _ in keyed],
-            "keys": [key for _, key in keyed],
-        }
-        stored = await self._pool.run(FIND_STORED, given, replicated=True)
-        by_key = {(owner, key): (found, digest) for found, owner, key, digest in stored if key}
-        ids = new | {row[0] for row in stored}
-        return [answer(item, ids, by_key) for item in batch]

@@ -1,0 +1,153 @@
+"""Running one statement on one of the process's connections, until its deadline.
+
+A statement whose caller has given up keeps its connection until the server has ended it. So no more
+statements wait in the server than there are connections here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, LiteralString, Self
+
+import psycopg
+import structlog
+from psycopg_pool import AsyncConnectionPool
+
+from service.errors import InvalidFieldError, OutboxUnavailableError
+from service.outbox.postgres.connection import OutboxConnection, connection_string, set_up, shut
+from service.outbox.postgres.faults import BAD_VALUE, REPEAT, is_of_the_database, reason
+
+MAX_CONNECTIONS = 8
+_CONNECTION_WAIT_SECONDS = 1.0
+_ABANDON_SECONDS = 20.0
+_MAX_ABANDONED = MAX_CONNECTIONS
+
+log = structlog.get_logger(__name__)
+
+
+class LostError(Exception):
+    """The connection broke under a statement, whose outcome is unknown."""
+
+
+class PostgresExecutor:
+    """The connections; an async context manager. `statements` counts the round trips."""
+
+    def __init__(self, url: str, max_connections: int) -> None:
+        self.statements = 0
+        self._abandoned = 0
+        self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
+        self._in_use: set[OutboxConnection] = set()
+        self._pool = AsyncConnectionPool(
+            connection_string(url),
+            connection_class=OutboxConnection,
+            kwargs={"autocommit": True},
+            configure=set_up,
+            min_size=1,
+            max_size=max_connections,
+            reconnect_timeout=0.5,
+            max_lifetime=1800,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        # The pool would log each try; Availability logs what matters.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
+        await self._pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self._in_use:
+            shut(connection)
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._pool.close(timeout=2.0)
+
+    async def execute(
+        self,
+        deadline: float,
+        statement: LiteralString,
+        given: Mapping[str, object] | None,
+        *,
+        prepare: bool | None,
+        heed: bool,
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement; its rows. It continues without a caller that is cancelled or late.
+
+        With `heed`, a commit of which the server warns is lost. Raises TimeoutError at `deadline`,
+        LostError, OutboxUnavailableError, InvalidFieldError and what is to be repeated.
+        """
+        work = asyncio.create_task(
+            self._execute(deadline, statement, given, prepare=prepare, heed=heed),
+            name="outbox-statement",
+        )
+        self._running.add(work)
+        work.add_done_callback(self._ended)
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await asyncio.shield(work)
+
+    async def renew(self) -> None:
+        """Replace connections after a loss: old ones may be dead."""
+        self._abandoned = 0
+        await self._pool.drain()
+
+    def _ended(self, work: asyncio.Task[list[tuple[Any, ...]]]) -> None:
+        self._running.discard(work)
+        if not work.cancelled():
+            work.exception()  # an error without a waiting caller is not logged
+
+    async def _execute(
+        self,
+        deadline: float,
+        statement: LiteralString,
+        given: Mapping[str, object] | None,
+        *,
+        prepare: bool | None,
+        heed: bool,
+    ) -> list[tuple[Any, ...]]:
+        timeout = max(0.01, min(_CONNECTION_WAIT_SECONDS, deadline - time.monotonic()))
+        connection = None
+        try:
+            async with self._pool.connection(timeout=timeout) as connection:
+                self._in_use.add(connection)
+                connection.warned = False
+                self.statements += 1
+                with self._abandoned_after(deadline + _ABANDON_SECONDS, connection):
+                    async with connection.cursor(binary=True) as cursor:
+                        await cursor.execute(statement, given, prepare=prepare)
+                        rows = await cursor.fetchall() if cursor.description else []
+                if heed and connection.warned:
+                    raise LostError
+                return rows
+        except REPEAT:
+            raise
+        except BAD_VALUE as exc:
+            raise InvalidFieldError("a text holds a character that can't be stored") from exc
+        except psycopg.Error as exc:
+            if connection is None or connection.closed or is_of_the_database(exc):
+                raise LostError from exc
+            log.warning("statement_failed", reason=reason(exc))
+            raise OutboxUnavailableError from exc
+        finally:
+            if connection is not None:
+                self._in_use.discard(connection)
+
+    @contextlib.contextmanager
+    def _abandoned_after(self, moment: float, connection: OutboxConnection) -> Iterator[None]:
+        """Give up a connection without an answer long after the deadline, a few in all.
+
+        The peer may be gone. But a backend that still waits would be an additional one.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(moment - time.monotonic(), self._abandon, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _abandon(self, connection: OutboxConnection) -> None:
+        if self._abandoned < _MAX_ABANDONED:
+            self._abandoned += 1
+            shut(connection)
