@@ -32,6 +32,7 @@ from service.outbox.event import Event, encode_event
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
 from service.relay.send_result import SendResult
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -161,11 +162,13 @@ async def _relay(
             outbox.queue,
             _Unhurried(sender, outbox) if senders > 1 else sender,
             NullRecorder(),
-            max_events=BATCH,
-            max_bytes=1024 * 1024,
-            senders=senders,
-            send_timeout_seconds=10,
-            drain_seconds=10,
+            RelayLimits(
+                max_events=BATCH,
+                max_bytes=1024 * 1024,
+                senders=senders,
+                send_timeout_seconds=10,
+                drain_seconds=10,
+            ),
         )
         running = asyncio.create_task(relay.run())
         try:

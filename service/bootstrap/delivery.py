@@ -25,6 +25,7 @@ from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed
 from service.relay.unconfirmed_rows import deliver_unconfirmed
 from service.supervisor import Supervisor
@@ -87,11 +88,13 @@ def _relay(
         outbox.queue,
         _sender(settings, http),
         recorder,
-        max_events=settings.batch_events,
-        max_bytes=settings.batch_bytes,
-        senders=settings.senders,
-        send_timeout_seconds=settings.send_timeout_seconds,
-        drain_seconds=settings.drain_seconds,
+        RelayLimits(
+            max_events=settings.batch_events,
+            max_bytes=settings.batch_bytes,
+            senders=settings.senders,
+            send_timeout_seconds=settings.send_timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+        ),
         beat=lambda: supervisor.beat("relay"),
         around_send=tracing.around_send if tracing else contextlib.nullcontext,
         ids=outbox.confirmations.inngest_ids,

@@ -25,6 +25,7 @@ from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
 from service.identity.operators import Operators
+from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
 from service.operations.actions import OperatorActions
@@ -77,13 +78,6 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
     authenticator = Authenticator(sessions, cross_site, RateLimit(settings.rate_limit_per_user))
     pages = Pages()
-    dev_sign_in = DevSignIn(
-        sessions,
-        cross_site,
-        pages,
-        issuer=None if settings.production else user_issuer(settings, DEV_ISSUER),
-        anywhere=settings.dev_login,
-    )
     oidc = oidc_resource(settings, secrets, sessions, proxies, running.http)
     operators = Operators(settings.operator_emails)
     page = _operator_page(running, authenticator, operators)
@@ -93,7 +87,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         AppSettingsResource(running.app_settings, authenticator, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
         SignIn(sessions, cross_site),
-        dev_sign_in,
+        _dev_sign_in(settings, sessions, cross_site, pages),
         *([oidc] if oidc else []),
         _health(settings, running),
         page,
@@ -111,6 +105,18 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     app.on_shutdown.append(page.close)
     app.on_shutdown.append(_let_go(running.follower))
     return app
+
+
+def _dev_sign_in(
+    settings: Settings, sessions: Sessions, cross_site: CrossSite, pages: Pages
+) -> DevSignIn:
+    return DevSignIn(
+        sessions,
+        cross_site,
+        pages,
+        issuer=None if settings.production else user_issuer(settings, DEV_ISSUER),
+        anywhere=settings.dev_login,
+    )
 
 
 def _intake(settings: Settings, running: Running, authenticator: Authenticator) -> Resource:

@@ -25,6 +25,7 @@ from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.empty_request import EmptyRequest, Sender
 from service.relay.lone_failure import LoneFailure
 from service.relay.permit import BreakerState, Permit
+from service.relay.relay_limits import RelayLimits
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
 from service.relay.sends_in_flight import SendsInFlight
@@ -38,10 +39,7 @@ LEASE_MARGIN_SECONDS = 20.0
 class Relay:
     """Moves events from `queue` to `sender` until it is stopped.
 
-    `max_events`, `max_bytes` and `senders` bound a batch and how many requests are in flight;
-    `send_timeout_seconds` bounds one request; `drain_seconds` is what requests in flight get at the
-    stop. `beat` is called at least every second while the relay is at work and no request is
-    overdue.
+    `beat` is called at least every second while the relay is at work and no request is overdue.
 
     `ids` gives Inngest's ids of the rows, None leaves them to Inngest. With `unconfirmed`, rows
     that Inngest took become sent instead of delivered, and its room is kept. `horizon` is asked
@@ -53,12 +51,8 @@ class Relay:
         queue: Queue,
         sender: Sender,
         recorder: Recorder,
+        limits: RelayLimits,
         *,
-        max_events: int,
-        max_bytes: int,
-        senders: int,
-        send_timeout_seconds: float,
-        drain_seconds: float,
         ids: InngestIds | None = None,
         unconfirmed: Unconfirmed | None = None,
         horizon: DedupeHorizon | None = None,
@@ -68,42 +62,30 @@ class Relay:
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        # One request may try two event keys.
-        self._send_seconds = send_timeout_seconds * 2
-        self._lease_seconds = self._send_seconds + LEASE_MARGIN_SECONDS
-        self._drain_seconds = drain_seconds
-        self._beat = beat
-        self._stopping = False
+        self._send_seconds = limits.send_timeout_seconds * 2  # one request may try two event keys
+        self._drain_seconds = limits.drain_seconds
+        self._beat, self._stopping = beat, False
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._report = Report(recorder)
-        breaker = Breaker.fresh(max_events, max_bytes, senders, breaker_policy)
-        self._keeper = BreakerSync(queue, breaker, self._wake, announcement)
-        self._sends = SendsInFlight(senders, self._sender_freed)
-        self._empty_request = EmptyRequest(sender, self._keeper)
+        self._report = report = Report(recorder)
+        breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
+        self._keeper = keeper = BreakerSync(queue, breaker, self._wake, announcement)
+        self._sends = SendsInFlight(limits.senders, self._sender_freed)
+        self._empty_request = EmptyRequest(sender, keeper)
         self._delivery = BatchDelivery(
             sender,
             empty_request=self._empty_request,
-            lone_failure=LoneFailure(self._empty_request, self._report),
-            keeper=self._keeper,
+            lone_failure=LoneFailure(self._empty_request, report),
+            keeper=keeper,
             sends=self._sends,
-            settler=Settler(queue, self._keeper, self._report, unconfirmed),
-            report=self._report,
+            settler=Settler(queue, keeper, report, unconfirmed),
+            report=report,
             policy=retry_policy or RetryPolicy(),
             ids=ids,
             horizon=horizon,
             around_send=around_send,
             stopping=lambda: self._stopping,
         )
-        self._claims = ClaimLoop(
-            queue,
-            self._keeper,
-            self._sends,
-            unconfirmed,
-            lease_seconds=self._lease_seconds,
-            begin=self._begin,
-            nothing_due=self._empty_request.nothing_due,
-            beat=self._beat_if_well,
-        )
+        self._claims = self._claim_loop(queue, unconfirmed)
 
     @property
     def breaker(self) -> Breaker:
@@ -148,19 +130,31 @@ class Relay:
         with contextlib.suppress(OutboxUnavailableError):
             await self._keeper.save()
 
+    def _claim_loop(self, queue: Queue, unconfirmed: Unconfirmed | None) -> ClaimLoop:
+        return ClaimLoop(
+            queue,
+            self._keeper,
+            self._sends,
+            unconfirmed,
+            lease_seconds=self._send_seconds + LEASE_MARGIN_SECONDS,
+            begin=self._begin,
+            nothing_due=self._empty_request.nothing_due,
+            beat=self._beat_if_well,
+        )
+
     def _wake(self) -> None:
         self._claims.wake()
 
     def _beat_if_well(self) -> None:
         """A request that outlives its lease is stuck where nothing here can see it."""
         now = asyncio.get_running_loop().time()
-        if self._sends.longest_seconds(now) <= self._lease_seconds:
+        if self._sends.longest_seconds(now) <= self._send_seconds + LEASE_MARGIN_SECONDS:
             self._beat()
 
     def _begin(self, permit: Permit, batch: Batch) -> None:
         isolated = batch.entries[0].isolated
         self._keeper.breaker = self.breaker.began(isolated=isolated)
-        send_until = asyncio.get_running_loop().time() + self._lease_seconds - self._send_seconds
+        send_until = asyncio.get_running_loop().time() + LEASE_MARGIN_SECONDS
         task = asyncio.create_task(
             self._delivery.deliver(permit, batch, send_until=send_until),
             name=f"send-{batch.claim}",

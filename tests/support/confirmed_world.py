@@ -14,6 +14,7 @@ from service.outbox.model import SentEntry
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
 from service.relay.send_result import SendResult
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.delivery_model import ModelInngest, ModelQueue, ModelRow
@@ -86,11 +87,13 @@ class ConfirmedWorld:
             self.queue,
             self.inngest,
             NullRecorder(),
-            max_events=50,
-            max_bytes=1 << 20,
-            senders=4,
-            send_timeout_seconds=10,
-            drain_seconds=30,
+            RelayLimits(
+                max_events=50,
+                max_bytes=1 << 20,
+                senders=4,
+                send_timeout_seconds=10,
+                drain_seconds=30,
+            ),
             ids=IDS,
             unconfirmed=self.unconfirmed,
         )

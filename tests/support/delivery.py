@@ -22,6 +22,7 @@ from service.relay.breaker_policy import BreakerPolicy
 from service.relay.inngest import InngestSender
 from service.relay.permit import BreakerState
 from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
 from service.relay.retry_policy import RetryPolicy
 from tests.support.storage import eventually
 
@@ -119,11 +120,13 @@ async def delivering(
             outbox.queue,
             sender,
             NullRecorder(),
-            max_events=100,
-            max_bytes=1 << 20,
-            senders=senders,
-            send_timeout_seconds=0.5,
-            drain_seconds=policies.drain_seconds,
+            RelayLimits(
+                max_events=100,
+                max_bytes=1 << 20,
+                senders=senders,
+                send_timeout_seconds=0.5,
+                drain_seconds=policies.drain_seconds,
+            ),
             retry_policy=policies.retry,
             breaker_policy=policies.breaker,
         )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest
 from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import (
     BLOCKED,
     FAILING,
@@ -69,11 +70,13 @@ class World:
             self.queue,
             self.inngest,
             self.recorder,
-            max_events=max_events,
-            max_bytes=1 << 20,
-            senders=senders,
-            send_timeout_seconds=10,
-            drain_seconds=drain_seconds,
+            RelayLimits(
+                max_events=max_events,
+                max_bytes=1 << 20,
+                senders=senders,
+                send_timeout_seconds=10,
+                drain_seconds=drain_seconds,
+            ),
             beat=self._beat,
         )
 

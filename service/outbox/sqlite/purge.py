@@ -43,7 +43,6 @@ class SqlitePurger:
         self,
         writer: SqliteWriter,
         jobs: JobRunner,
-        *,
         counts: StoredCounts,
         removal: Removal,
         clock: Clock,

@@ -21,7 +21,6 @@ class SqliteQueue:
         writer: SqliteWriter,
         claims: SqliteClaims,
         settlements: SqliteSettlements,
-        *,
         delivery: SqliteDelivery,
         memory: Memory,
         throttle: ClaimThrottle,

@@ -45,7 +45,6 @@ class Recovery:
         claims: SqliteClaims,
         memory: Memory,
         counts: StoredCounts,
-        *,
         bytes_count: BytesCount,
         damage: Damage,
     ) -> None:

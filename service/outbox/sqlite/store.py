@@ -73,29 +73,19 @@ class SqliteOutbox:
         settlements = SqliteSettlements(clock, counts, claims)
         appends = SqliteAppends(counts, claims.picker, recorder)
         kind = SqliteJobs()
-        self.recovery = Recovery(
-            path, claims, memory, counts, bytes_count=self._bytes_count, damage=damage
-        )
-        self.commits = SqliteCommits(path, lock, self.recovery, recorder, timings)
-        self.writer = writer = SqliteWriter(
-            self.commits,
-            (settlements, kind, appends),
-            claims,
-            recorder=recorder,
-            timings=timings,
-            damage=damage,
-        )
+        self.recovery = Recovery(path, claims, memory, counts, self._bytes_count, damage)
+        self.commits = commits = SqliteCommits(path, lock, self.recovery, recorder, timings)
+        kinds = (settlements, kind, appends)
+        self.writer = writer = SqliteWriter(commits, kinds, claims, recorder, timings, damage)
         self._reader = reader = SqliteReader(path, timings, damage)
         self.jobs = jobs = JobRunner(writer, kind)
         delivery = SqliteDelivery(jobs, memory)
         removal = Removal(self._bytes_count)
-        purger = SqlitePurger(writer, jobs, counts=counts, removal=removal, clock=clock, lock=lock)
+        purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
         throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
         self._health = SqliteHealth(writer, self._disk, lock, damage)
         self.intake = SqliteIntake(writer, appends, counts, reader, self._health)
-        self.queue = SqliteQueue(
-            writer, claims, settlements, delivery=delivery, memory=memory, throttle=throttle
-        )
+        self.queue = SqliteQueue(writer, claims, settlements, delivery, memory, throttle)
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
         self.inspector = SqliteInspector(reader, path)
         self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)

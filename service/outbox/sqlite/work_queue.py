@@ -56,6 +56,15 @@ class WorkQueue:
         waiting = bool(self._waiting[self._blocking].items)
         return self._blocking.due_in_seconds(waiting=waiting)
 
+    async def gather(self, turns: int) -> None:
+        """Let the requests that have arrived join, for at most so many turns of the loop."""
+        seen = -1
+        for _ in range(turns):
+            before, seen = seen, len(self)
+            if before == seen:
+                return
+            await asyncio.sleep(0)
+
     def take(self, *, with_due: bool) -> Group:
         """All that waits, if anything of it wants a transaction.
 

@@ -43,7 +43,6 @@ class SqliteWriter:
         commits: SqliteCommits,
         kinds: Sequence[WorkKind[Any, Any]],
         blocking: BlockingKind[Any, Any],
-        *,
         recorder: Recorder,
         timings: WriterTimings,
         damage: Damage,
@@ -116,7 +115,7 @@ class SqliteWriter:
     async def _work(self) -> None:
         if self.watchdog.wants_probe:
             await self._probe()
-        await self._gather()
+        await self._queue.gather(self._timings.gather_turns)
         if group := self._queue.take(with_due=not self._stopping):
             await self._commit(group)
         elif (at := self._commits.sync_due_at) is not None and self._loop.time() >= at:
@@ -140,16 +139,6 @@ class SqliteWriter:
         if sync_at is not None:
             waits.append(max(0.0, sync_at - self._loop.time()))
         return min(waits, default=None)
-
-    async def _gather(self) -> None:
-        """Let the requests that have already arrived join the group."""
-        seen = -1
-        for _ in range(self._timings.gather_turns):
-            now = len(self._queue)
-            if now == seen:
-                return
-            seen = now
-            await asyncio.sleep(0)
 
     async def _commit(self, group: Group) -> None:
         """Commit the group, or else the parts of it that can be committed."""
