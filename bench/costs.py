@@ -240,7 +240,7 @@ def _claim_waits(outbox: SqliteOutbox) -> bool:
     """Whether the relay's claim stands in the writer, tried and in no transaction."""
     writer = outbox.writer
     stands = bool(writer._queue._waiting[outbox.claims].items)
-    return stands and not writer.watchdog.group and not writer._try_blocking
+    return stands and not writer.watchdog.group and not writer._queue._try_blocking
 
 
 async def _until(reached: Callable[[], object]) -> None:
