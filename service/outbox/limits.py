@@ -12,12 +12,8 @@ _OWNER_BYTES = "Your stored events have used up their room. Try again when older
 _ALL_BYTES = "The outbox has used up its room."
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is in the outbox: rows that are pending or delivering, and the bytes of all rows."""
-
-    pending: int
-    stored_bytes: int = 0
+# Rows that are pending or delivering, and the bytes of all rows.
+Held = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +30,13 @@ class Limits:
 
     def check(self, owner: Held, everybody: Held, size: int) -> None:
         """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
-        if owner.pending >= self.max_pending_per_owner:
+        if owner[0] >= self.max_pending_per_owner:
             raise TooManyPendingError(retry_after_seconds=RETRY_AFTER_SECONDS)
-        if everybody.pending >= self.max_pending:
+        if everybody[0] >= self.max_pending:
             raise OutboxFullError(retry_after_seconds=RETRY_AFTER_SECONDS)
-        if _exceeds(owner.stored_bytes + size, self.max_bytes_per_owner):
+        if _exceeds(owner[1] + size, self.max_bytes_per_owner):
             raise TooManyPendingError(_OWNER_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
-        if _exceeds(everybody.stored_bytes + size, self.max_bytes):
+        if _exceeds(everybody[1] + size, self.max_bytes):
             raise OutboxFullError(_ALL_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 

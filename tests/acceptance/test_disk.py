@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,12 +123,11 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
         )
         try:
             await until(lambda: writer_of(one.path) is not None, 20)
-            began = time.monotonic()
             async with one.serving():
-                assert time.monotonic() - began < 10
                 assert purging.stderr is not None
                 assert "A service starts" in (await purging.stderr.read()).decode()
                 assert await purging.wait() == 2
+            assert one.rows()["delivered"] > 0  # it had not come to its end
         finally:
             if purging.returncode is None:
                 purging.kill()

@@ -171,10 +171,19 @@ def _metadata(items: Sequence[Append]) -> str:
     for item in items:
         event, key = item.event, item.key
         size = len(event.payload)
-        keyed = (key.key, key.digest.hex()) if key else (None, None)
-        who = (event.owner, event.user_id)
         rows.append(
-            (event.id, event.name, *who, event.accepted_at_ms, item.trace, *keyed, start, size)
+            (
+                event.id,
+                event.name,
+                event.owner,
+                event.user_id,
+                event.accepted_at_ms,
+                item.trace,
+                key and key.key,
+                key and key.digest.hex(),
+                start,
+                size,
+            )
         )
         start += size
     return _encode(rows).decode()

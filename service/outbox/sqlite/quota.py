@@ -7,13 +7,12 @@ are counted beside the first requests, page by page; until then they count as no
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from service.outbox.limits import Held, Limits
+from service.outbox.limits import Limits
 
 PENDING_BY_OWNER = """
 SELECT owner, count(*) FROM outbox_ready CROSS JOIN outbox USING (seq) GROUP BY owner
@@ -45,20 +44,21 @@ class StoredCounts:
     def __init__(self, limits: Limits, fair_share: FairShare) -> None:
         self._limits = limits
         self._heavy_rows = fair_share.heavy_rows
-        self._pending: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
+        self._pending: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
         self._heavy_total = 0
         self.total = 0
         self.total_bytes = 0
 
     def entered(self, owner: str, size: int) -> None:
         """One more row of `owner` is pending."""
-        self.returned({owner: 1})
-        self.add_bytes({owner: size})
+        self._change(owner, 1)
+        self._bytes[owner] = self._bytes.get(owner, 0) + size
+        self.total_bytes += size
 
     def undo(self, owner: str, size: int) -> None:
         """A row that entered was not stored."""
-        self.left(owner)
+        self._change(owner, -1)
         self.free_bytes({owner: size})
 
     def returned(self, pending: Mapping[str, int]) -> None:
@@ -72,16 +72,19 @@ class StoredCounts:
 
     def add_bytes(self, found: Mapping[str, int]) -> None:
         """So many bytes more are stored."""
-        self._bytes.update(found)
-        self.total_bytes += sum(found.values())
+        for owner, size in found.items():
+            self._bytes[owner] = self._bytes.get(owner, 0) + size
+            self.total_bytes += size
 
     def free_bytes(self, freed: Mapping[str, int]) -> None:
         """So many bytes are gone."""
         for owner, size in freed.items():
-            self._bytes[owner] -= size
+            left = self._bytes.get(owner, 0) - size
             self.total_bytes -= size
-            if not self._bytes[owner]:
-                del self._bytes[owner]
+            if left:
+                self._bytes[owner] = left
+            else:
+                self._bytes.pop(owner, None)
 
     def free(self, freed: Freed) -> None:
         """Rows are gone."""
@@ -91,8 +94,8 @@ class StoredCounts:
 
     def check(self, owner: str, size: int) -> None:
         """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
-        held = Held(self._pending.get(owner, 0), self._bytes.get(owner, 0))
-        self._limits.check(held, Held(self.total, self.total_bytes), size)
+        pending, stored = self._pending.get(owner, 0), self._bytes.get(owner, 0)
+        self._limits.check((pending, stored), (self.total, self.total_bytes), size)
 
     def is_express(self, owner: str) -> bool:
         """Whether few rows of `owner` wait while those of others fill more than half the queue."""
@@ -111,7 +114,8 @@ class StoredCounts:
         else:
             self._pending.pop(owner, None)
         self.total += by
-        self._heavy_total += self._heavy(after) - self._heavy(before)
+        if max(before, after) >= self._heavy_rows:
+            self._heavy_total += self._heavy(after) - self._heavy(before)
 
     def _heavy(self, count: int) -> int:
         return count if count >= self._heavy_rows else 0
