@@ -1,4 +1,4 @@
-"""How large a batch may be: slow start, shrinking under failures, the size that passes."""
+"""The limit of a batch: slow start, shrinking under failures, the largest size that passes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class BatchLimit:
     """The limits of the next batch.
 
     `events` and `size` are allowed now, `max_events` and `max_size` at most; sizes are bytes.
-    `failing` is about the share of the last sends that failed. `passed_size` is the largest request
-    that ever passed, 0 when nothing did yet.
+    `failing` is the approximate share of recent sends that failed. `passed_size` is the largest
+    request that ever passed, 0 before the first.
     """
 
     max_events: int
@@ -68,5 +68,5 @@ class BatchLimit:
         )
 
     def without_size_limit(self) -> BatchLimit:
-        """It was one event that was too large, not the batch."""
+        """One event was too large, not the batch."""
         return replace(self, size=self.max_size, sends_below=0)

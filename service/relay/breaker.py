@@ -11,10 +11,10 @@
      │  └────────────────────── recovering
      └── full batches pass          (misconfigured is like backing_off, with a fixed pause)
 
-The breaker judges Inngest, never an event. A failure beside requests that pass may be an event's
-own, so it trips only on failures in a row. Only answers to requests that were sent after the last
-change move it (`epoch`), so that requests which fail together are one trouble. Times are seconds of
-one monotonic clock of the caller's.
+The breaker judges Inngest, never an event. While other requests pass, a failure may be an event's
+own, so only failures in a row trip the breaker. Only answers to requests that were sent after the
+last change move it (`epoch`), so that requests that fail together are one trouble. Times are
+seconds of the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STEADY_FAILURES = 3
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """The breaker's whole memory.
+    """The state of the breaker.
 
     `refusing` says that it waits because every event is judged bad. `failures` are the trouble and
     the failed rounds of probes since, `probes_left` the probes that this round may still begin,
@@ -67,9 +67,10 @@ class Breaker:
         return cls(policy or BreakerPolicy(), senders, BatchLimit.full(max_events, max_bytes))
 
     def wait_seconds(self, now: float, sends: InFlight) -> float | None:
-        """How long until a permit can be had: 0 now, None not before an answer or a command.
+        """Seconds until a permit is available. None: only after an answer or a command.
 
-        What failed before takes no sender from the others, so an event that hangs blocks nobody.
+        Events that failed before take no sender from others, so an event that hangs blocks no
+        other.
         """
         if self.paused or sends.isolated > self.senders * self.policy.resends_per_sender:
             return None
@@ -83,11 +84,11 @@ class Breaker:
         return max(0.0, self.reopens_at - now)
 
     def permit(self, sends: InFlight) -> Permit:
-        """The permit that is due."""
+        """The next permit."""
         isolated = self._isolated(sends)
         size = self.limit.size
         if self.state.waits:
-            # Every other round the newest asks, and first: what came before it may be the cause.
+            # Every other round the newest event tries, because older ones may be the cause.
             newest = float(self.failures % 2)
             return Permit(1, size, isolated, newest, self.epoch, self.state)
         recovering = self.state is BreakerState.RECOVERING
@@ -100,12 +101,12 @@ class Breaker:
         return permit.epoch == self.epoch and not self.paused
 
     def began(self, *, isolated: bool) -> Breaker:
-        """A batch is about to be sent; isolated events and others take turns."""
+        """Note that a batch is about to be sent. Isolated events and others take turns."""
         left = max(0, self.probes_left - 1) if self.state.waits else self.probes_left
         return replace(self, isolated_turn=not isolated, probes_left=left)
 
     def with_idle(self) -> Breaker:
-        """Nothing is waiting, so there is no backlog that could flatten Inngest."""
+        """Healthy, because nothing is waiting and no backlog could overload Inngest."""
         return replace(
             self,
             state=BreakerState.HEALTHY,
@@ -116,7 +117,7 @@ class Breaker:
         )
 
     def with_pause(self, *, paused: bool) -> Breaker:
-        """Paused by an operator, or not; what is known of Inngest stays."""
+        """Paused by an operator, or not; the state stays."""
         return replace(self, paused=paused)
 
     def resumed(self, state: BreakerState, *, reason: str, reopens_at: float) -> Breaker:
@@ -136,9 +137,9 @@ class Breaker:
         provisional: bool = False,
         asked_for_time: frozenset[int] = frozenset(),
     ) -> Breaker:
-        """In trouble: nothing is sent before `reopens_at`, then so many `probes`.
+        """In trouble: nothing is sent before `reopens_at`, then `probes` events.
 
-        `shared`: events failed that were not isolated before.
+        `shared` says that events failed which were not isolated before.
         """
         epoch = self.epoch + 1
         return replace(
@@ -158,11 +159,11 @@ class Breaker:
         )
 
     def forget(self, seq: int) -> Breaker:
-        """An event is settled: nothing is kept of it."""
+        """Forget a settled event."""
         return replace(self, ledger=self.ledger.without(seq))
 
     def asking_at(self, at: float) -> Breaker:
-        """A breaker that waits asks not later than `at`."""
+        """Try at `at` at the latest."""
         return replace(self, reopens_at=min(self.reopens_at, at))
 
     def _isolated(self, sends: InFlight) -> Isolated:

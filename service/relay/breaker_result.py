@@ -1,7 +1,7 @@
-"""What an answer does to the breaker, and what the breaker then says of the events. Pure.
+"""Applies an answer to the breaker, and derives the breaker's view of the events. Pure.
 
-The invariant: an answer to a request that was sent before the last change of the state trips
-nothing, and one that passed ends the trouble only when it was sent after it began.
+An answer to a request that was sent before the last change of the state trips nothing. A request
+that passed ends the trouble only if it was sent after the trouble began.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def with_result(
 def view(
     breaker: Breaker, before: Breaker, permit: Permit, lone: int | None, now: float
 ) -> BreakerView:
-    """What `breaker` says of a request's events; `before` is the breaker before the answer."""
+    """The view of a request's events; `before` is the breaker before the answer."""
     moved = permit.epoch != breaker.epoch
     resend = not (moved or breaker.state.waits or breaker.paused)
     return BreakerView(
@@ -74,7 +74,7 @@ def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) ->
 
 
 def _late(breaker: Breaker, answered: Answered, now: float) -> Breaker:
-    """Nothing moves, but time that is asked for is given."""
+    """A late answer changes nothing, except that a Retry-After is honoured."""
     asked = answered.retry_after_seconds
     if asked is None or breaker.state is not BreakerState.BACKING_OFF:
         return breaker
@@ -145,7 +145,7 @@ def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: floa
 
 
 def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
-    """The breaker waits, then asks; longer with every round that fails."""
+    """Wait, then try; longer with every round that fails."""
     policy, signal, asked = breaker.policy, answered.signal, answered.retry_after_seconds
     bad_events = breaker.ledger.found_lately(now, policy.bad_memory)
     wait = policy.backoff_seconds(breaker.failures, jitter, bad_events=bad_events)

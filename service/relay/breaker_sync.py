@@ -1,9 +1,8 @@
-"""The breaker as it stands in this process, and its record in the store.
+"""The breaker of this process, and its record in the store.
 
-The record is for restarts, for people and for other processes. Another process's trouble makes a
-process that has no news of its own ask with one event before it sends more, and another's recovery
-lets one that waits ask at once. The invariant: what this process is seeing of Inngest itself is
-never overwritten by the record.
+The record is for restarts, people and other processes. When another process is in trouble, a
+process without recent answers tries one event before it sends more. When another one recovers, a
+waiting process tries at once. The record never overwrites what this process sees itself.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the record tells people of this process: where events go, and whether it confirms."""
+    """What the record says about this process: where events go, and whether it confirms."""
 
     destination: str = ""
     confirmation: str = ""
 
 
 class BreakerSync:
-    """Holds the breaker. `changed` is called when sends may have to begin or to wait."""
+    """Holds the breaker. `changed` is called when sends may have to start or wait."""
 
     def __init__(
         self,
@@ -59,9 +58,9 @@ class BreakerSync:
         self.rate = 0.0
 
     async def restore(self) -> None:
-        """Take up a breaker that was in trouble, once: it asks with one event.
+        """Restore a breaker that was in trouble, once: it tries one event.
 
-        Paused stays paused. A wrong configuration may have been put right, so it is tried at once.
+        Paused stays paused. A refused configuration may have been repaired, so it is tried at once.
         """
         if self._restored:
             return
@@ -78,7 +77,7 @@ class BreakerSync:
         self._pause(record)
 
     async def keep(self) -> None:
-        """Exchange the breaker with the store, until cancelled."""
+        """Exchange the breaker with the store until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             with contextlib.suppress(OutboxUnavailableError):
@@ -103,11 +102,11 @@ class BreakerSync:
         )
 
     def answered(self, count: int) -> None:
-        """Inngest took so many events more."""
+        """Count events that Inngest took."""
         self._answered += count
 
     def delivered(self, count: int) -> None:
-        """So many events more were delivered: the rate counts them."""
+        """Count delivered events for the rate."""
         self._delivered += count
 
     async def save(self) -> None:
@@ -147,7 +146,7 @@ class BreakerSync:
             self._changed()
 
     def _heed(self, record: DeliveryRecord) -> None:
-        """What another process or an operator has changed since this process looked last."""
+        """Apply the changes of another process or an operator since the last look."""
         now = _now()
         state = BreakerState(record.state)
         if state.waits and self.breaker.state is BreakerState.HEALTHY and not self._answered:
@@ -162,7 +161,7 @@ class BreakerSync:
             self._changed()
 
     def _is_news(self, record: DeliveryRecord) -> bool:
-        """Whether this breaker has changed since it was told, or was never told and is another."""
+        """Whether this breaker differs from the one that was saved last."""
         if self._told is None and self._announcement != _announced(record):
             return True
         state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)

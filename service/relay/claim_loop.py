@@ -1,7 +1,7 @@
-"""Claiming what is due, as the breaker allows, and beginning its delivery.
+"""Claims due rows as the breaker allows, and starts their delivery.
 
-The invariant: a claim is made under the breaker as it stands; when the breaker changes, the claim
-that waits is given up and made anew. Nothing is claimed while the breaker waits.
+A claim is made under the current breaker. When the breaker changes, a waiting claim is aborted and
+made again. Nothing is claimed while the breaker waits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClaimLoop:
     """Claims from `queue` under leases of `lease_seconds`.
 
     `begin` starts a batch's delivery. `nothing_due` is called when a claim has found nothing for
-    as long as the breaker wants to know. `beat` is called at least every second.
+    the time that the breaker asks for. `beat` is called at least every second.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class ClaimLoop:
             unconfirmed.on_room = self._changed.set
 
     def wake(self) -> None:
-        """Wake the loop and give up a claim that waits: what it was made under has changed."""
+        """Wake the loop and abort a waiting claim: the state it was made under has changed."""
         self._changed.set()
         if self._claiming and not self._claiming.expired():
             self._claiming.reschedule(_now())
 
     async def turn(self) -> None:
-        """Wait for a permit, claim once, and begin what was claimed."""
+        """Wait for a permit, claim once, and start the delivery."""
         self._beat()
         await self._gather()
         breaker = self._keeper.breaker
@@ -93,7 +93,7 @@ class ClaimLoop:
         self._changed.clear()
 
     async def _gather(self) -> None:
-        """After a batch, give the next one a moment to fill; the first goes at once."""
+        """After a batch, give the next one a moment to fill. The first is claimed at once."""
         wait = self._claimed_at + GATHER_SECONDS - _now()
         if wait > 0:
             await asyncio.sleep(wait)
@@ -135,11 +135,11 @@ class ClaimLoop:
         return self._unconfirmed.room(self._sends.events)
 
     def _only_fresh(self) -> bool:
-        """Whether what room is left is kept for fresh events."""
+        """Whether the remaining room is reserved for fresh events."""
         return self._unconfirmed is not None and self._unconfirmed.only_fresh(self._sends.events)
 
     def _idle_seconds(self, permit: Permit) -> float | None:
-        """How long a claim may find nothing before the breaker is told; None is for ever."""
+        """How long a claim may find nothing before the breaker is told; None: for ever."""
         policy = self._keeper.breaker.policy
         if permit.state is BreakerState.HEALTHY:
             return None

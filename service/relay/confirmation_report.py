@@ -1,4 +1,4 @@
-"""What is counted and logged of confirmations. The invariant: events are named by their ids."""
+"""Metrics and log lines of confirmations. Events are named by their ids."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StoringRate:
 class ConfirmationReport:
     """Reports confirmations to `recorder` and to the log.
 
-    `on_confirmed` is told how many rows were confirmed.
+    `on_confirmed` gets the number of confirmed rows.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ConfirmationReport:
         self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
 
     def resent(self, reason: ResendReason, entries: Sequence[SentEntry]) -> None:
-        """Count and log rows that go again."""
+        """Count and log rows that are sent again."""
         self._recorder.count("resent", len(entries), reason=reason.value)
         shown = [entry.event_id for entry in entries[:_SHOWN]]
         log.warning("resent", reason=reason.value, count=len(entries), events=shown)
@@ -78,7 +78,7 @@ class ConfirmationReport:
             log.debug("confirmed", events=found, unconfirmed=unconfirmed)
 
     def failed(self, reason: str) -> None:
-        """Inngest could not be asked."""
+        """Note that Inngest could not be asked."""
         self._recorder.gauge("confirmations_ok", 0.0)
         now = time.monotonic()
         if now - self._failure_logged_at > _LOG_EVERY_SECONDS:

@@ -1,7 +1,7 @@
-"""Rows that Inngest may have got longer ago than it remembers ids.
+"""Rows that may have been sent longer ago than Inngest remembers ids.
 
-Inngest drops a repeated id for 24 h. A row that may first have left before that is sent only when
-Inngest shows that it never got it. The invariant: no answer means not sent.
+Inngest ignores a repeated id for 24 h. A row that may first have been sent before that is sent only
+when Inngest shows that it never had it. Without an answer it is not sent.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class HorizonCheck(msgspec.Struct, frozen=True, gc=False):
 
 
 class DedupeHorizon:
-    """Asks `pages` about old rows of a batch."""
+    """Asks Inngest about old rows of a batch."""
 
     def __init__(self, pages: EventPages, ids: InngestIds) -> None:
         self._pages = pages
         self._ids = ids
 
     async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
-        """Take out of `batch` what Inngest holds, and what it can't be asked about now."""
+        """Remove from `batch` what Inngest holds, and what it can't be asked about now."""
         old = [entry for entry in batch.entries if is_old(entry, now_ms)]
         if not old:
             return HorizonCheck(batch, None)
@@ -58,7 +58,7 @@ class DedupeHorizon:
 
 
 def is_old(entry: Entry, now_ms: int) -> bool:
-    """Whether Inngest may have forgotten the id of an event that left before."""
+    """Whether Inngest may have forgotten the id of an event that was sent before."""
     if entry.first_sent_at_ms is None:
         return False
     return now_ms - entry.first_sent_at_ms > (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000

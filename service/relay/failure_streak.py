@@ -1,6 +1,6 @@
-"""Failures in a row, and when they are proof of trouble. Pure.
+"""Counts failures in a row and decides when they prove trouble. Pure.
 
-One event may be the cause of one failure, so a failure proves nothing while other requests pass.
+One event may cause one failure, so a failure proves nothing while other requests pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from service.relay.breaker_policy import BreakerPolicy
 
 @dataclass(frozen=True, slots=True)
 class FailureStreak:
-    """What failed since something passed.
+    """The failures since something passed.
 
     `count` is how many requests, `fresh` how many of them with events that were not isolated
     before, `began_at` when the first of them was sent. `passed_at` is when something last passed,
@@ -39,7 +39,7 @@ class FailureStreak:
         return replace(self, count=self.count + 1, fresh=self.fresh + fresh, began_at=first)
 
     def is_refusing(self, now: float, policy: BreakerPolicy) -> bool:
-        """Whether so many events were judged bad in a row that it is not the events."""
+        """Whether so many events in a row were judged bad that Inngest is the cause."""
         return self.count >= self._limit(now, policy)
 
     def is_trouble(self, now: float, policy: BreakerPolicy) -> bool:

@@ -1,8 +1,8 @@
 """Which events failed alone, and which of them are confirmed to be the cause. Pure.
 
-An event is confirmed bad when it fails alone and another passes before and after. The invariant:
-only a confirmed event pays for its failures. It is kept in memory; a restart forgets it, so that an
-event is tried more often, never less.
+An event is confirmed bad when it fails alone and another passes before and after. Only a confirmed
+event's failures count against it. The ledger is kept in memory: after a restart an event is tried
+more often, never less.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class IsolationLedger:
     distrusts_retry_after: bool = False
 
     def with_failed_alone(self, seq: int) -> IsolationLedger:
-        """`seq` failed alone. What was confirmed of it counts with this failure."""
+        """`seq` failed alone. It has to be confirmed again."""
         return replace(
             self,
             failed_alone=self.failed_alone | {seq},
@@ -39,7 +39,7 @@ class IsolationLedger:
         )
 
     def with_judged(self, seq: int) -> IsolationLedger:
-        """Inngest judged `seq` bad; what is confirmed of it stays so."""
+        """Inngest judged `seq` bad; a confirmation stays."""
         if seq in self.confirmed_bad:
             return self
         return replace(self, failed_alone=self.failed_alone | {seq})
@@ -91,7 +91,7 @@ class IsolationLedger:
         )
 
     def without(self, seq: int) -> IsolationLedger:
-        """Nothing is known of `seq` any more: it is settled."""
+        """Forget `seq`, which is settled."""
         refusals = {other: count for other, count in self.refusals.items() if other != seq}
         return replace(
             self,

@@ -1,8 +1,8 @@
-"""What an answer says about the events that were sent: pure functions, no clock, no store.
+"""What an answer means for each event that was sent: pure functions, no clock, no store.
 
-Inngest's ways are those of its Event API (pkg/api/api.go, v1.43): a batch is taken in order up to
-the first event that is refused, and `ids` tells how many. The invariant: each event ends in exactly
-one place, and only an answer to an event alone is held against it.
+The Event API (pkg/api/api.go, v1.43) takes a batch in order up to the first event that it refuses,
+and `ids` says how many. Each event gets exactly one outcome, and only an answer to an event sent
+alone counts against it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_WORDS = "Inngest takes no event of this size."
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to write into the rows now, and which to send again at once.
+    """What to write into the rows, and which to send again at once.
 
     `again` are positions in the batch, each range one request. `suspects` says that they failed.
     """
@@ -45,7 +45,7 @@ def outcome(
 ) -> Outcome:
     """The outcome of one request.
 
-    What failed is sent again in so many `parts`; 1 is once more as it is.
+    A failed request is sent again in `parts`; 1 repeats it unchanged.
     """
     signal = classify(result, len(batch.entries))
     if judged_an_event(result, len(batch.entries)):
@@ -63,7 +63,7 @@ def outcome(
 
 
 def due_again(entries: Sequence[Entry], *, isolated: bool = False) -> list[Retry]:
-    """Due again at once, with nothing held against them; `isolated` sends each alone."""
+    """Due again at once, without a counted attempt; `isolated` sends each alone."""
     return [Retry(entry.seq, 0.0, entry.attempts, isolated or entry.isolated) for entry in entries]
 
 

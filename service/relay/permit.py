@@ -1,4 +1,4 @@
-"""What the breaker allows, and what it is told of a send. Values."""
+"""Values between the breaker and the sends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BreakerState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send one batch of at most `max_events` and `max_bytes`, given in `epoch`.
+    """Permission to send one batch of at most `max_events` and `max_bytes`, given in `epoch`.
 
     `fresh_share` of it are the newest events.
     """
@@ -82,7 +82,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class BreakerView:
-    """What the breaker says about the events of one request that was answered.
+    """The breaker's view of the events of one answered request.
 
     `resend`: others pass, so what failed is sent again at once. `refusing`: every event is judged
     bad, so a verdict counts for none. `confirmed_bad`: the event's last failure alone was its own.

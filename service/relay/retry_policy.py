@@ -1,4 +1,4 @@
-"""How often and how soon what failed is sent again."""
+"""How often and how soon failed events are sent again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RetryPolicy:
 
     A request that fails while others pass is sent once more as it is, where that may be chance,
     then in two halves: where half of all requests fail, more parts would fail faster than they
-    pass. Where its answer took `slow_seconds` it goes in so many `slow_parts` at once.
+    pass. If its answer took `slow_seconds`, it is sent in `slow_parts` at once.
     """
 
     refusal_delays_seconds: tuple[float, ...] = (1.0, 3.0)
@@ -35,7 +35,7 @@ class RetryPolicy:
         return min(doubled, self.max_isolated_delay_seconds)
 
     def parts(self, seconds: float, *, chance: bool) -> int:
-        """In how many parts a request goes again that failed after so long; `chance` may be why.
+        """The number of parts for a request that failed after `seconds`; `chance` may be the cause.
 
         >>> [RetryPolicy().parts(0.1, chance=chance) for chance in (True, False)]
         [1, 2]

@@ -1,7 +1,7 @@
-"""Dividing a claimed batch into requests whose events get the ULIDs that their rows derive.
+"""Divides a claimed batch into requests, so that each event gets the ULID of its row.
 
-Inngest counts ULIDs up from a request's seed, so a request holds rows with consecutive ULIDs only.
-The invariant: the requests hold every row of the batch once, in its order.
+Inngest counts ULIDs up from a request's seed, so a request has rows with consecutive ULIDs only.
+Together the requests have every row of the batch once, in order.
 """
 
 from __future__ import annotations

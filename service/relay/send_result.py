@@ -1,6 +1,6 @@
-"""What came back from one request, and what it says about Inngest. Pure.
+"""The result of one request, and what it says about Inngest. Pure.
 
-The invariant: nothing here holds a URL, since the event key is part of it.
+No value may contain a URL, because the event key is part of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SendResult:
 
     `status` is None when there was no HTTP answer. `ids` is None when the body was not the API's.
     `reached` is false when no connection could be made. `words` is the server's error or the
-    fault's name. `skew_seconds` is how far our wall clock is ahead of the server's.
+    fault's name. `skew_seconds` is how far this machine's clock is ahead of the server's.
     """
 
     status: int | None
@@ -83,7 +83,7 @@ def classify(result: SendResult, sent: int) -> Signal:
 
 
 def judged_an_event(result: SendResult, sent: int) -> bool:
-    """Whether Inngest stopped at one event of the request: it took those before, and not this."""
+    """Whether Inngest refused one event of the request and took those before it."""
     ids = result.ids
     return result.status == _BAD_REQUEST and ids is not None and count_taken(ids, sent) < sent
 

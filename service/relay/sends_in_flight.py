@@ -1,8 +1,8 @@
-"""The requests in flight, and the senders that they take.
+"""The requests in flight, and the senders that they use.
 
-Two pools of the same size: requests with isolated events or with what failed before take nothing
-from the others, so that an event that hangs blocks nobody. Each epoch has its own, so that what
-hangs since before the trouble does not keep Inngest from being asked.
+There are two pools of the same size. Requests with isolated events, or with events that failed
+before, use their own pool. So an event that hangs blocks no other. Each epoch has its own, so that
+what hangs since before the trouble does not keep Inngest from being asked.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SendsInFlight:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Count it no more: others stand for it, or nothing of it is sent."""
+        """Stop counting it: others replace it, or nothing of it is sent."""
         self._sends.discard(ticket)
 
     @contextlib.asynccontextmanager

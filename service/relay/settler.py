@@ -1,7 +1,7 @@
-"""Writing what became of a claim's rows, until it is written.
+"""Writes settlements, and repeats until the store has them.
 
-The answer is known, so waiting for the store loses nothing. The invariant: a settlement that names
-rows is written once, or its rows are left to their lease when the process ends.
+The answer is known, so waiting for the store loses nothing. A settlement is written once, or its
+rows are left to their lease when the process ends.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Settler:
         return settlement
 
     async def settle(self, settlement: Settlement) -> None:
-        """Settle the rows that are named, if any. Rows of a lost lease are reported."""
+        """Settle the named rows, if any. Reports rows of a lost lease."""
         named = (settlement.delivered, settlement.sent, settlement.retry, settlement.dead)
         if not any(named):
             return
@@ -73,11 +73,11 @@ class Settler:
             self._report.lease_lost(settlement.claim, stale)
 
     async def put_back(self, batch: Batch, *, isolated: bool = False) -> None:
-        """Make the rows due again: nothing was learned of them."""
+        """Make the rows due again, because nothing was learned about them."""
         retry = due_again(batch.entries, isolated=isolated)
         await self.settle(Settlement(batch.claim, retry=retry))
 
 
 def _as_sent(settlement: Settlement) -> Settlement:
-    """The same, but what Inngest took waits for its confirmation."""
+    """The settlement with taken rows as sent, which wait for a confirmation."""
     return msgspec.structs.replace(settlement, delivered=(), sent=settlement.delivered)
