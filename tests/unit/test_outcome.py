@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.outbox.model import Batch, Entry, Retry
-from service.relay.outcome import Outcome, outcome
+from service.relay.outcome import Outcome, due_again, outcome
 from service.relay.permit import BreakerView
 from service.relay.retry_policy import RetryPolicy
 from service.relay.send_result import SendResult, Signal, classify
@@ -124,7 +124,10 @@ def test_only_an_answer_to_it_alone_is_held_against_an_event(
         (SendResult(400, ("",)), Signal.REFUSED),
         (SendResult(400, None), Signal.TROUBLE),
         (SendResult(413, None), Signal.TOO_LARGE),
-        *((SendResult(status), Signal.MISCONFIGURED) for status in (401, 403, 404, 405, 302, 308)),
+        *(
+            (SendResult(status), Signal.MISCONFIGURED)
+            for status in (401, 403, 404, 405, 300, 302, 399)
+        ),
         (SendResult(503, (), "Event Keys are required"), Signal.MISCONFIGURED),
         *((SendResult(status), Signal.BUSY) for status in (408, 425, 429)),
         (SendResult(500, retry_after_seconds=0.0), Signal.BUSY),
@@ -149,6 +152,9 @@ def test_a_refusal_settles_what_was_taken_isolates_the_next_and_the_rest_goes_at
     assert done.settlement.retry == [Retry(1, 0.0, 0, isolated=True, note="suspected: bad name")]
     assert (done.again, done.suspects) == ((range(2, 4),), False)
     assert judged(refused(), many()).signal is Signal.REFUSED
+    assert judged(refused(taken=2), many()).again == (range(3, 4),)
+    everything = judged(SendResult(400, ("01J",) * 4), many()).settlement
+    assert (len(everything.delivered), everything.retry) == (4, [])
     last = judged(refused(taken=3), many())
     assert (last.again, last.signal) == ((), Signal.PASSED)
     put_back = judged(refused(taken=1), many(), TROUBLED)
@@ -199,8 +205,15 @@ def test_a_batch_that_fails_beside_others_goes_again_in_parts(result: SendResult
 
 
 def test_a_batch_that_is_too_large_is_always_halved() -> None:
-    assert judged(SendResult(413), many(), parts=1).again == (range(2), range(2, 4))
+    assert judged(SendResult(413), many(6), parts=1).again == (range(3), range(3, 6))
     assert judged(SendResult(413), many(), TROUBLED).settlement.retry
+
+
+def test_what_is_put_back_stays_isolated_or_becomes_so() -> None:
+    entries = [entry(0, 1), entry(1, 2, isolated=True)]
+    assert [retry.isolated for retry in due_again(entries)] == [False, True]
+    assert [retry.isolated for retry in due_again(entries, isolated=True)] == [True, True]
+    assert [retry.attempts for retry in due_again(entries)] == [1, 2]
 
 
 @pytest.mark.parametrize("result", FAILURES, ids=str)
@@ -245,3 +258,11 @@ def test_words_are_cut() -> None:
     [retry] = judged(wordy, lone()).settlement.retry
     assert retry.note == f"refused: {'x' * 500}"
     assert len(SendResult(500, None, "x" * 5000).reason) == 504
+
+
+@pytest.mark.parametrize("result", [SendResult(200, None), SendResult(500, ("",))], ids=str)
+def test_a_page_of_a_gateway_and_an_error_with_ids_may_be_an_events_fault(
+    result: SendResult,
+) -> None:
+    [retry] = judged(result, lone(), CONFIRMED).settlement.retry
+    assert retry.attempts == 1
