@@ -108,3 +108,25 @@ async def test_signing_out_removes_the_front_ends_cookies_too(aiohttp_client):
         assert "Max-Age=0" in line
         assert "Path=/" in line
         assert ("Secure" in line.split("; ")) is name.startswith("__")
+
+
+async def test_a_cookie_decides_before_a_bearer_token_whether_it_is_remembered_or_not(
+    aiohttp_client,
+):
+    own = CookieSessionStorage(["own-secret"], secure=False, clock=clock)
+    readers = [reader("v4"), reader("v5")]
+    sessions = Sessions(own, readers, revisions=revisions(), clock=clock)
+
+    async def who(request):
+        return web.json_response((await sessions.user(request)).id)
+
+    app = web.Application(middlewares=[sessions.middleware()])
+    app.router.add_get("/", who)
+    client = await aiohttp_client(app)
+    both = {
+        "Cookie": f"{AUTH_JS_5.cookie}={made('v5', id='cookie')}",
+        "Authorization": f"Bearer {made('v4', id='bearer')}",
+    }
+    seen = [await (await client.get("/", headers=both)).json() for _ in range(3)]
+    assert seen == ["cookie"] * 3
+    assert len(sessions._remembered) == 1
