@@ -17,7 +17,15 @@ from service.fake_inngest.event_api import SEED_HEADER
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.inngest_id import decode_ulid, seed
 from service.outbox.model import Filter, State
-from tests.support.storage import Outbox, SqliteStorage, append_all, ask, claim, deliver
+from tests.support.storage import (
+    Outbox,
+    PostgresStorage,
+    SqliteStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+)
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"
 
@@ -57,7 +65,7 @@ async def hold(api: FakeInngest, outbox: Outbox, *event_ids: str) -> None:
 
 
 async def verify(
-    path: Path, api: FakeInngest, *options: str, key: str | None = KEY
+    path: Path | str, api: FakeInngest, *options: str, key: str | None = KEY
 ) -> tuple[int, dict[str, Any]]:
     environ = {
         "INNGEST_BASE_URL": api.url,
@@ -65,7 +73,8 @@ async def verify(
         "INNGEST_SIGNING_KEY": key,
         "INNGEST_DEV": None,
     }
-    arguments = ["verify", *options, "--url", f"sqlite:///{path}", "--json"]
+    url = path if isinstance(path, str) else f"sqlite:///{path}"
+    arguments = ["verify", *options, "--url", url, "--json"]
     result = await asyncio.to_thread(CliRunner(env=environ).invoke, app, arguments)
     _, brace, said = result.stdout.partition("{\n")  # after what the store logs
     return result.exit_code, json.loads(brace + said) if brace else {}
@@ -144,3 +153,14 @@ async def test_while_inngest_is_away_it_can_not_tell(
     code, said = await verify(path, guarded)
     assert (code, sorted(said["unknown"]), said["missing"]) == (3, sorted(ids), [])
     assert said["reason"]
+
+
+async def test_a_postgresql_outbox_is_verified_and_repaired_too(
+    postgres_url: str, guarded: FakeInngest
+):
+    async with PostgresStorage(postgres_url).open() as outbox:
+        ids = await delivered(outbox, 3)
+        await hold(guarded, outbox, *ids[:2])
+        code, said = await verify(postgres_url, guarded, "--resend")
+        assert (code, said["held"], said["missing"], said["resent"]) == (1, 2, ids[2:], ids[2:])
+        assert [entry.event_id for entry in (await claim(outbox)).entries] == ids[2:]
