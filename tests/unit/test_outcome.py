@@ -108,7 +108,7 @@ def test_only_an_answer_to_it_alone_is_held_against_an_event(
     for retry in done.settlement.retry:
         assert 0 <= retry.delay_seconds <= 5
         assert retry.note is None or len(retry.note) < 600
-    assert all(len(dead.detail) <= 500 for dead in done.settlement.dead)
+    assert all(len(dead.detail) <= len("500 ") + 500 for dead in done.settlement.dead)
 
 
 @pytest.mark.parametrize(
