@@ -79,9 +79,8 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
         _stamp,
     ]
     shared.append(_make_printable if console else structlog.processors.format_exc_info)
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=target.isatty()) if console else _render_json
-    )
+    people = structlog.dev.ConsoleRenderer(colors=target.isatty(), sort_keys=False)
+    renderer: Processor = people if console else _render_json
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, _Flusher(buffer), renderer],
@@ -147,6 +146,13 @@ def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> str:
 
 
 def _make_printable(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A console shows the words of others: none of them may steer the terminal."""
+    """A console shows the words of others: none of them may steer the terminal.
+
+    Fields that are not known are left out.
+    """
     del logger, method
-    return {key: printable(one) if isinstance(one, str) else one for key, one in event.items()}
+    return {
+        key: printable(one) if isinstance(one, str) else one
+        for key, one in event.items()
+        if one is not None
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,8 @@ from service.errors import (
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
 _JSON = "application/json"
+# How msgspec names a field of a struct; keys of the client's own are not named so.
+_FIELD = re.compile(r"(?:required field `|at `\$\.)(?P<field>\w+)")
 _NO_ENCODING = ("", "identity")
 JSON_REFUSALS = (
     JsonRequiredError,
@@ -46,9 +49,19 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[_Body]) 
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise InvalidFieldError from exc
+        raise InvalidFieldError(faulty_field(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidJsonError from exc
+
+
+def faulty_field(error: msgspec.ValidationError) -> str | None:
+    """A sentence that names the field, None where it is not one of the body's own.
+
+    >>> faulty_field(msgspec.ValidationError("Expected `str`, got `int` - at `$.size`"))
+    'The field size is missing or has a wrong value.'
+    """
+    found = _FIELD.search(str(error))
+    return f"The field {found['field']} is missing or has a wrong value." if found else None
 
 
 def check_utf8(body: bytes) -> None:

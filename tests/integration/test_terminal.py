@@ -80,3 +80,15 @@ def test_no_log_line_holds_what_can_not_be_shown(tmp_path: Path, format_name: st
         line = stream.read()
     assert "inngest_in_trouble" in line
     assert line.removesuffix("\n").isprintable()
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_the_console_leaves_out_what_is_not_known_and_keeps_the_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+", encoding="utf-8", newline="") as stream:
+        logs = configure_logs(level="info", format_name="console", stream=stream)
+        structlog.get_logger().info("send", events=3, delivered=2, dead=None)
+        logs.close()
+        stream.seek(0)
+        line = stream.read()
+    assert "dead" not in line
+    assert line.index("send") < line.index("events=3") < line.index("delivered=2")

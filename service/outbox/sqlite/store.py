@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.commit import SqliteCommits
 from service.outbox.sqlite.confirmations import SqliteConfirmations
-from service.outbox.sqlite.connection import has_wal_reset_bug
 from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.delivery import SqliteDelivery
 from service.outbox.sqlite.disk import Disk
@@ -172,9 +170,6 @@ async def open_sqlite_outbox(
     `socket` is where operator commands reach this process. Raises OutboxBusyError,
     SchemaTooNewError or OutboxUnavailableError.
     """
-    if has_wal_reset_bug(sqlite3.sqlite_version_info):
-        # One connection of one process writes here, so only others could meet the bug.
-        log.warning("sqlite_has_wal_reset_bug", version=sqlite3.sqlite_version, fixed_in="3.51.3")
     async with sole_writer_soon(path, socket, lock_timings) as lock:
         outbox = SqliteOutbox(
             path,

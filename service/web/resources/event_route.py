@@ -33,7 +33,7 @@ from service.outbox.event import encode_event
 from service.outbox.model import IdempotencyKey
 from service.outbox.ports import Intake
 from service.web.auth import SIGNED_IN_REFUSALS
-from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
+from service.web.body import JSON_REFUSALS, check_utf8, faulty_field, read_json_bytes
 from service.web.middleware import event_id_key
 from service.web.openapi.endpoint import Answer, Endpoint, Parameter, ResponseHeader
 from service.web.openapi.endpoint import Body as RequestBody
@@ -176,7 +176,7 @@ class EventRoute(Generic[Body]):
             return self._decode(raw)
         except msgspec.ValidationError as error:
             if _is_object(raw):
-                raise InvalidFieldError from error
+                raise InvalidFieldError(faulty_field(error)) from error
             raise InvalidJsonError from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._explain(raw)
