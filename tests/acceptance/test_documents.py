@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -33,6 +34,13 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
+def delete_object(url: str, key: str) -> None:
+    own = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    s3 = boto3.client("s3", region_name="eu-west-1", endpoint_url=url, **own)
+    s3.delete_object(Bucket="documents", Key=key)
+    s3.close()
+
+
 @dataclass
 class Browser:
     """A signed-in user of the service."""
@@ -40,8 +48,9 @@ class Browser:
     url: str
     http: aiohttp.ClientSession
 
-    async def post(self, path: str, body: dict[str, object]) -> tuple[int, dict]:
-        async with self.http.post(f"{self.url}{path}", json=body) as answer:
+    async def post(self, path: str, body: dict[str, object], **headers: str) -> tuple[int, dict]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.http.post(f"{self.url}{path}", json=body, headers=named) as answer:
             return answer.status, await answer.json()
 
     async def storage(self) -> str:
@@ -110,6 +119,22 @@ async def test_a_document_that_was_not_uploaded_is_refused_when_it_is_required(
 ) -> None:
     status, refusal = await browser.post("/api/route", {"documentName": "nothing"})
     assert (status, refusal["code"]) == (404, "document_not_found")
+
+
+async def test_a_used_key_whose_document_was_deleted_is_refused(
+    browser: Browser, s3_url: str
+) -> None:
+    name = await browser.upload()
+    body: dict[str, object] = {"documentName": name}
+    assert (await browser.post("/api/route", body, Idempotency_Key="k-1"))[0] == 200
+    await asyncio.to_thread(delete_object, s3_url, name)
+
+    async def answer() -> tuple[int, str | None]:
+        status, told = await browser.post("/api/route", body, Idempotency_Key="k-1")
+        return status, told.get("code")
+
+    # A document that was found is not asked for again within 5 s.
+    assert await eventually(answer, lambda told: told == (404, "document_not_found"))
 
 
 @pytest.mark.parametrize("browser", [{"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}], indirect=True)
