@@ -38,8 +38,12 @@ $(DEV): $(RUN) requirements-dev.lock
 run: $(RUN) .env ## all set-up, then the service on its embedded defaults
 	$(BIN)/python -m service serve --fake-inngest
 
-test: $(DEV) ## all set-up, then every test
+test: $(DEV) ## all set-up, then every test; in CI with its coverage
+ifdef CI
+	$(MAKE) coverage
+else
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+endif
 
 coverage: $(DEV) ## every test; fails when they reach less than the floor of service/
 	$(BIN)/coverage erase
