@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 
-from tests.stack.command import StackError, run
+from tests.stack.command import StackError, run, say
 from tests.stack.images import ROOT
 from tests.stack.table import Table
 
@@ -17,11 +18,21 @@ START_SECONDS = 30
 NAMED_VOLUME = "outbox-stack-named:/var/lib/outbox"
 
 
+def _built(base: str) -> subprocess.CompletedProcess[str]:
+    """Build, and once more where that fails: packages are downloaded meanwhile."""
+    chosen = ("--build-arg", f"PYTHON_IMAGE={base}", "--tag", IMAGE)
+    command = ("docker", "build", "--progress", "plain", *chosen, str(ROOT))
+    first = run(*command, check=False)
+    if first.returncode == 0:
+        return first
+    say("the build failed and is tried once more:\n" + "\n".join(first.stderr.splitlines()[-40:]))
+    return run(*command)
+
+
 def build_image(table: Table, *, base: str) -> None:
     """Build on the Python image `base` and look at the outcome."""
-    chosen = ["--build-arg", f"PYTHON_IMAGE={base}"]
     began = time.monotonic()
-    built = run("docker", "build", "--progress", "plain", *chosen, "--tag", IMAGE, str(ROOT))
+    built = _built(base)
     seconds = time.monotonic() - began
     said = (built.stdout + built.stderr).lower()
     warnings = [line for line in said.splitlines() if "warn" in line]
