@@ -126,13 +126,18 @@ CREATE TABLE outbox_settings (
     PRIMARY KEY (scope, scope_id)
 );
 
+-- A command that changes many rows has several audit rows with the same act. ids is a JSON array.
 CREATE TABLE outbox_audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act text NOT NULL DEFAULT gen_random_uuid()::text,
     at_ms bigint NOT NULL,
     actor text NOT NULL,
     action text NOT NULL,
-    detail text NOT NULL
+    detail text NOT NULL,
+    ids text NOT NULL DEFAULT '[]'
 );
+
+CREATE INDEX outbox_audit_act ON outbox_audit (act, id);
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
 -- settings_revision grows with every change of outbox_settings. pending (with delivering), delivered,

@@ -131,13 +131,18 @@ CREATE TABLE outbox_settings (
     PRIMARY KEY (scope, scope_id)
 ) STRICT;
 
+-- A command that changes many rows has several audit rows with the same act. ids is a JSON array.
 CREATE TABLE outbox_audit (
     id     INTEGER PRIMARY KEY,
+    act    TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     at_ms  INTEGER NOT NULL,
     actor  TEXT    NOT NULL,
     action TEXT    NOT NULL,
-    detail TEXT    NOT NULL
+    detail TEXT    NOT NULL,
+    ids    TEXT    NOT NULL DEFAULT '[]'
 ) STRICT;
+
+CREATE INDEX outbox_audit_act ON outbox_audit (act);
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
 -- settings_revision grows with every change of outbox_settings. last_seq is the highest seq of a row

@@ -9,6 +9,7 @@ from __future__ import annotations
 import structlog
 
 from service.observe.recorder import Recorder
+from service.outbox.audit import Act
 from service.outbox.model import DeliveryRecord, Filter
 from service.outbox.ports import Repairs
 
@@ -22,15 +23,15 @@ class OperatorActions:
         self._repairs = repairs
         self._recorder = recorder
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Replay dead rows that match; returns their ids."""
-        ids = await self._repairs.replay(wanted, actor=actor)
+        ids = await self._repairs.replay(wanted, actor=actor, act=act)
         self._report("replay", actor, len(ids))
         return ids
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
-        ids = await self._repairs.discard(wanted, actor=actor)
+        ids = await self._repairs.discard(wanted, actor=actor, act=act)
         self._report("discard", actor, len(ids))
         return ids
 

@@ -17,6 +17,7 @@ import msgspec
 
 from service.errors import OutboxUnavailableError
 from service.operations.control_server import Command, Refusal
+from service.outbox.audit import Act
 from service.outbox.model import DeliveryRecord, Filter
 
 _OK = 200
@@ -34,13 +35,13 @@ class ControlClient:
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Replay dead rows that match; returns their ids."""
-        return await self._do("replay", Command(actor=actor, wanted=wanted), list[str])
+        return await self._do("replay", Command(actor=actor, wanted=wanted, act=act), list[str])
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
-        return await self._do("discard", Command(actor=actor, wanted=wanted), list[str])
+        return await self._do("discard", Command(actor=actor, wanted=wanted, act=act), list[str])
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """Remove delivered rows settled longer ago; returns how many."""

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from service.errors import ServiceError
 from service.operations.sign_outs import SignOuts
+from service.outbox.audit import Act
 from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 
@@ -33,6 +34,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     actor: str = ""
     wanted: Filter | None = None
+    act: Act | None = None
     older_than_seconds: float | None = None
     paused: bool | None = None
     ask_now: bool = False
@@ -108,7 +110,7 @@ class _Control:
         if command.wanted is None:
             raise msgspec.ValidationError("the command names no rows")
         change = self._repairs.replay if action == "replay" else self._repairs.discard
-        return await change(command.wanted, actor=actor)
+        return await change(command.wanted, actor=actor, act=command.act)
 
 
 def _json(status: int, body: object) -> web.Response:

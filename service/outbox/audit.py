@@ -1,30 +1,98 @@
-"""What the audit says of rows that an operator changed; the same in every store."""
+"""What the audit keeps of an operator's command; the same in every store.
+
+A command that changes many rows does so in pages. Each page has an audit row in its own commit, and
+the rows of one command have the same `act`. So the audit names every event that was changed, also
+when the command was interrupted.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import itertools
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from service.outbox.model import Filter
 
-MAX_NAMED = 200
+AuditRow = tuple[str, int, str, str, str, str]
+"""A stored row: act, at_ms, actor, action, detail, the ids as a JSON array."""
 
 
-def detail_of(wanted: Filter, ids: Sequence[str]) -> str:
-    """How many rows, which filter chose them, and which they were.
+class Act(msgspec.Struct, frozen=True, gc=False):
+    """One command of an operator: its id, and in words how its rows were chosen."""
 
-    All ids up to 200 rows. Beyond that the SHA-256 of the ids, sorted and joined by line feeds.
+    id: str
+    chosen: str
 
-    >>> detail_of(Filter(reason="rejected"), ["e-2", "e-1"])
-    '2 rows (reason=rejected, limit=100): e-2, e-1'
+
+class AuditRecord(msgspec.Struct, frozen=True, gc=False):
+    """One command in the audit. `at` is milliseconds since 1970, `ids` every event it changed.
+
+    `detail` says how the events were chosen, or what else there is to say.
     """
-    given = msgspec.structs.asdict(wanted)
-    chosen = {name: value for name, value in given.items() if value and name != "ids"}
-    words = ", ".join(f"{name}={value}" for name, value in chosen.items())
-    if len(ids) <= MAX_NAMED:
-        named = ", ".join(ids)
-    else:
-        named = f"sha256 {hashlib.sha256(chr(10).join(sorted(ids)).encode()).hexdigest()}"
-    return f"{len(ids)} rows ({words}): {named}"
+
+    act: str
+    at: int
+    actor: str
+    action: str
+    detail: str
+    ids: tuple[str, ...]
+
+
+def act_of(wanted: Filter) -> Act:
+    """A new act that chooses its rows by this filter."""
+    return new_act(chosen_by(wanted))
+
+
+def new_act(chosen: str) -> Act:
+    """A new act that chooses its rows as these words say."""
+    return Act(secrets.token_hex(16), chosen)
+
+
+def chosen_by(wanted: Filter) -> str:
+    """A filter in words.
+
+    >>> chosen_by(Filter(reason="rejected", since_ms=1795559419447, limit=500))
+    'reason=rejected, since=2026-11-24T22:30:19Z, limit=500'
+    >>> chosen_by(Filter(ids=("e-1", "e-2")))
+    '2 given ids, limit=100'
+    """
+    return ", ".join(
+        _words(name, value) for name, value in msgspec.structs.asdict(wanted).items() if value
+    )
+
+
+def id_start(beginning: str) -> str:
+    """How an id that begins so stands in a stored JSON array of ids.
+
+    >>> id_start("019e")
+    '"019e'
+    """
+    return msgspec.json.encode(beginning).decode()[:-1]
+
+
+def ids_text(ids: Sequence[str]) -> str:
+    """Ids as the audit stores them."""
+    return msgspec.json.encode(ids).decode()
+
+
+def records(rows: Iterable[AuditRow]) -> list[AuditRecord]:
+    """One record for each act. The rows of an act follow each other, the oldest first."""
+    return [_record(list(same)) for _, same in itertools.groupby(rows, key=lambda row: row[0])]
+
+
+def _record(rows: list[AuditRow]) -> AuditRecord:
+    act, at_ms, actor, action, detail, _ = rows[0]
+    ids = [one for row in rows for one in msgspec.json.decode(row[5], type=list[str])]
+    return AuditRecord(act, at_ms, actor, action, detail, tuple(ids))
+
+
+def _words(name: str, value: object) -> str:
+    if name == "ids" and isinstance(value, tuple):
+        return f"{len(value):,} given ids"
+    if name.endswith("_ms") and isinstance(value, int):
+        moment = datetime.fromtimestamp(value / 1000, UTC)
+        return f"{name.removesuffix('_ms')}={moment:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{name}={value}"

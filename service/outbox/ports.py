@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from service.outbox.audit import Act, AuditRecord
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import (
@@ -144,22 +145,28 @@ class Inspector(Protocol):
         """Who holds the most bytes, the largest first. Reads every row."""
         ...
 
-    async def audit(self, limit: int) -> list[dict[str, object]]:
-        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
+    async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
+        """The latest commands of operators, newest first.
+
+        With `event`, an id or the beginning of one, only those that changed such an event.
+        """
         ...
 
 
 class Repairs(Protocol):
-    """What operators may change. `actor` goes into the audit."""
+    """What operators may change. `actor` goes into the audit.
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+    `act` is the command whose page a change is; None: the change is the whole command.
+    """
+
+    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids.
 
         With the state DELIVERED it takes delivered rows, which Inngest is known to have lost.
         """
         ...
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
         ...
 

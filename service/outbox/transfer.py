@@ -16,13 +16,13 @@ from typing import Protocol
 import msgspec
 
 from service.errors import OutboxMoveError
+from service.outbox.audit import AuditRow
 
 PAGE = 500
 _encode = msgspec.json.Encoder().encode
 
 Note = tuple[int, str]
 Scope = tuple[str, str, str]
-AuditEntry = tuple[int, str, str, str]
 
 
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
@@ -103,12 +103,12 @@ class TransferStore(Protocol):
         """Remove these events, atomically."""
         ...
 
-    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+    def metadata(self) -> tuple[list[Scope], list[AuditRow], str | None]:
         """Stored settings, operator actions but moves (oldest first), and who paused delivery."""
         ...
 
     def write_metadata(
-        self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
+        self, scopes: Sequence[Scope], audit: Sequence[AuditRow], paused_by: str | None
     ) -> None:
         """Make the metadata these, atomically."""
         ...

@@ -96,14 +96,15 @@ async def test_operator_actions_are_in_the_audit_newest_first(outbox: Outbox) ->
     await outbox.repairs.set_paused(paused=True, actor="edsger")
     await outbox.repairs.set_paused(paused=False, actor="edsger")
     entries = await outbox.inspector.audit(10)
-    assert [(entry["actor"], entry["action"]) for entry in entries] == [
+    assert [(entry.actor, entry.action) for entry in entries] == [
         ("edsger", "resume"),
         ("edsger", "pause"),
         ("grace", "discard"),
         ("ada", "replay"),
     ]
-    assert all(isinstance(entry["at"], int) for entry in entries)
-    assert dead in str(entries[-1]["detail"])
+    assert all(entry.at > 0 for entry in entries)
+    assert [entry.ids for entry in entries] == [(), (), (dead,), (dead,)]
+    assert [entry.detail for entry in entries] == ["", "", "state=pending, limit=100", "limit=100"]
     assert len(await outbox.inspector.audit(2)) == 2
 
 
@@ -111,7 +112,7 @@ async def test_the_audit_survives_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
         await outbox.repairs.set_paused(paused=True, actor="ada")
     async with storage.open() as outbox:
-        assert [entry["action"] for entry in await outbox.inspector.audit(10)] == ["pause"]
+        assert [entry.action for entry in await outbox.inspector.audit(10)] == ["pause"]
 
 
 async def test_the_number_of_a_removed_row_is_never_given_again(storage: Storage) -> None:

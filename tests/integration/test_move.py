@@ -112,7 +112,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         delivery = await outbox.queue.load_delivery()
         assert delivery is not None
         assert delivery.paused_by == "ada"
-        actions = [entry["action"] for entry in await outbox.inspector.audit(10)]
+        actions = [entry.action for entry in await outbox.inspector.audit(10)]
         assert actions == ["move", "pause", "move"]
 
     retry = await move(target, back)

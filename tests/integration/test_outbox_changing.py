@@ -78,7 +78,10 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     assert [entry.event_id for entry in batch.entries] == [ids["dead"]]
     [audit] = await outbox_json(path, "audit")
     assert (audit["actor"], audit["action"]) == ("ada", "replay")
-    assert ids["dead"] in audit["detail"]
+    assert (audit["ids"], audit["detail"]) == (
+        [ids["dead"]],
+        "1 given ids, state=dead, limit=100000",
+    )
 
 
 async def test_replay_by_filter_takes_what_matches(served: Outbox, path: Path) -> None:
@@ -245,3 +248,18 @@ async def test_json_is_json_also_where_a_warning_is_due(served: Outbox, path: Pa
     code, out, _ = await outbox_command(path, "discard", old.id, "--json")
     assert code == 0
     assert json.loads(out)["ids"] == [old.id]
+
+
+async def test_the_audit_names_the_filter_and_every_event(served: Outbox, path: Path) -> None:
+    await asyncio.gather(*(served.intake.append(event(f"u-{n}")) for n in range(1100)))
+    await outbox_json(path, "discard", "--state", "pending", "--yes", "--actor", "ada")
+    [record] = await outbox_json(path, "audit")
+    assert (record["action"], record["detail"]) == ("discard", "state=pending, limit=100000")
+    assert len(record["ids"]) == 1100
+    _, out, _ = await outbox_command(path, "audit")
+    assert "ada  discard  1,100 events  (state=pending, limit=100000)" in out
+    assert "and 1,097 more" in out
+    _, out, _ = await outbox_command(path, "audit", record["ids"][700], "--ids")
+    assert set(record["ids"]) <= set(out.split())
+    code, out, err = await outbox_command(path, "audit", "no-such-id")
+    assert (code, out, err) == (0, "", "No operator action is recorded.\n")

@@ -106,7 +106,7 @@ async def test_what_is_missing_is_sent_again_when_told(path: Path, guarded: Fake
         assert [entry.event_id for entry in batch.entries] == ids[1:]
         [kept] = await outbox.inspector.rows(Filter(ids=(ids[0],)))
         assert kept.state is State.DELIVERED
-        assert (await outbox.inspector.audit(1))[0]["actor"] == "ada"
+        assert (await outbox.inspector.audit(1))[0].actor == "ada"
 
 
 async def test_what_became_of_the_runs_is_counted(outbox: Outbox, path: Path, guarded: FakeInngest):

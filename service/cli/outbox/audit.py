@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from service.bootstrap.operations import open_inspector
 from service.cli.outbox.command import run
 from service.cli.outbox.options import DEFAULT_URL, Json, Limit, Url
 from service.cli.outbox.tables import console, plain, print_json
 from service.operations.explain import spoken_time
+from service.outbox.audit import AuditRecord
+
+OfEvent = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="Only what was done to this event; its id or the start."),
+]
+AllIds = Annotated[bool, typer.Option("--ids", help="Name every event, one a line.")]
+_SHOWN = 3
 
 
-def audit(*, limit: Limit = 20, url: Url = DEFAULT_URL, json: Json = False) -> None:
-    """Show what operators did, newest first.
+def audit(
+    event: OfEvent = None,
+    *,
+    limit: Limit = 20,
+    ids: AllIds = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Show what operators did, newest first: who, what, how the events were chosen, which.
 
-    Example: `outbox audit --limit 50`
+    Examples: `outbox audit`, `outbox audit 019e…`, `outbox audit --limit 1 --ids`
     """
-    actions = run(_audit(url, limit))
+    records = run(_audit(url, limit, event))
     if json:
-        print_json(actions)
+        print_json(records)
         return
-    for action in actions:
-        at = action["at"]
-        when = spoken_time(at) if isinstance(at, int) else ""
-        words = f"{when}  {action['actor']}  {action['action']}  {action['detail']}"
-        console().print(plain(words))
+    for record in records:
+        console().print(plain(_headline(record)))
+        for line in _events(record, every=ids):
+            console().print(plain(f"  {line}"))
+    if not records:
+        typer.echo("No operator action is recorded.", err=True)
 
 
-async def _audit(url: str, limit: int) -> list[dict[str, object]]:
+def _headline(record: AuditRecord) -> str:
+    count = f"{len(record.ids):,} events" if record.action in ("replay", "discard") else ""
+    detail = f"({record.detail})" if count and record.detail else record.detail
+    words = (spoken_time(record.at), record.actor, record.action, count, detail)
+    return "  ".join(word for word in words if word)
+
+
+def _events(record: AuditRecord, *, every: bool) -> list[str]:
+    shown = list(record.ids if every else record.ids[:_SHOWN])
+    more = len(record.ids) - len(shown)
+    return [*shown, f"and {more:,} more; --ids names all"] if more else shown
+
+
+async def _audit(url: str, limit: int, event: str | None) -> list[AuditRecord]:
     async with open_inspector(url) as outbox:
-        return await outbox.audit(limit)
+        return await outbox.audit(limit, event=event)

@@ -26,13 +26,13 @@ from service.cli.outbox.options import (
     filter_of,
 )
 from service.cli.outbox.selection import (
-    PAGE,
     chosen_rows,
-    pages,
     refuse_unless_chosen,
     report,
     warn_of_limit,
 )
+from service.operations.bulk import change_rows
+from service.outbox.audit import act_of
 from service.outbox.model import Filter, Row, State
 
 
@@ -73,15 +73,10 @@ def discard(
     lost = sum(row.state is not State.DELIVERED for row in rows)
     if lost and not json:
         typer.echo(f"{lost} of them never reached Inngest, and never will.", err=True)
-    done = run(_discard(url, rows, actor_name(actor))) if yes else None
+    done = run(_discard(url, rows, wanted, actor_name(actor))) if yes else None
     report("discard", rows, done, json=json)
 
 
-async def _discard(url: str, rows: Sequence[Row], actor: str) -> list[str]:
-    done: list[str] = []
+async def _discard(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
     async with open_repairs(url) as outbox:
-        for state in {row.state for row in rows}:
-            for page in pages([row for row in rows if row.state is state]):
-                wanted = Filter(ids=page, state=state, limit=PAGE)
-                done += await outbox.discard(wanted, actor=actor)
-    return done
+        return await change_rows(outbox.discard, rows, actor=actor, act=act_of(wanted))

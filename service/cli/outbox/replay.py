@@ -23,14 +23,14 @@ from service.cli.outbox.options import (
     filter_of,
 )
 from service.cli.outbox.selection import (
-    PAGE,
     chosen_rows,
-    pages,
     refuse_unless_chosen,
     report,
     warn_of_horizon,
     warn_of_limit,
 )
+from service.operations.bulk import change_rows
+from service.outbox.audit import act_of
 from service.outbox.model import Filter, Row, State
 
 
@@ -68,13 +68,10 @@ def replay(
     rows = chosen_rows(url, wanted)
     warn_of_limit(rows, limit)
     warn_of_horizon(rows)
-    done = run(_replay(url, rows, actor_name(actor))) if yes else None
+    done = run(_replay(url, rows, wanted, actor_name(actor))) if yes else None
     report("replay", rows, done, json=json)
 
 
-async def _replay(url: str, rows: Sequence[Row], actor: str) -> list[str]:
-    done: list[str] = []
+async def _replay(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
     async with open_repairs(url) as outbox:
-        for page in pages(rows):
-            done += await outbox.replay(Filter(ids=page, limit=PAGE), actor=actor)
-    return done
+        return await change_rows(outbox.replay, rows, actor=actor, act=act_of(wanted))

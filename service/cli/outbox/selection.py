@@ -1,7 +1,4 @@
-"""The rows of a change: found first, shown, then changed by their ids.
-
-A change names ids in pages. So it never holds up posts, and changes no row that was not shown.
-"""
+"""The rows of a change: found first, shown, then changed by their ids."""
 
 from __future__ import annotations
 
@@ -12,12 +9,11 @@ import typer
 from service.bootstrap.operations import open_inspector
 from service.cli.outbox.command import ABSENT, UNKNOWN, run
 from service.cli.outbox.tables import console, print_json, rows_table
-from service.operations.explain import past_horizon
+from service.operations.bulk import late_rows
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row
 
-PAGE = 500
 _SHOWN = 20
 
 
@@ -55,8 +51,7 @@ def warn_of_limit(rows: Sequence[Row], limit: int) -> None:
 
 def warn_of_horizon(rows: Sequence[Row]) -> None:
     """Warn on standard error how many rows may run a second time."""
-    now_ms = wall_now_ms()
-    late = sum(past_horizon(row, now_ms) for row in rows)
+    late = late_rows(rows, wall_now_ms())
     if late:
         typer.echo(
             f"{late} of them may first have been sent more than 24 h ago. Inngest has forgotten "
@@ -76,12 +71,6 @@ def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bo
         _say_would(action, rows)
     else:
         typer.echo("No rows match; there is nothing to do.")
-
-
-def pages(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The rows' ids in pages that one change can name."""
-    ids = [row.id for row in rows]
-    return [tuple(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE)]
 
 
 def _say_done(action: str, done: int, skipped: int) -> None:

@@ -15,12 +15,13 @@ from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
 from service.cli.outbox.tables import print_json
 from service.config.settings import Settings
 from service.errors import InngestApiError
+from service.operations.bulk import change_ids
 from service.operations.verification import Verification, verify
+from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 
 MISSING, CANNOT_TELL = 1, 3
-_PAGE = 500
 _TIMEOUT_SECONDS = 30.0
 _SHOWN = 20
 
@@ -110,11 +111,8 @@ async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
 
 
 async def _resend(url: str, ids: list[str], actor: str) -> list[str]:
-    done: list[str] = []
     if not ids:
-        return done
+        return []
+    act = new_act("missing in Inngest")
     async with open_repairs(url) as repairs:
-        for start in range(0, len(ids), _PAGE):
-            page = Filter(ids=tuple(ids[start : start + _PAGE]), state=State.DELIVERED, limit=_PAGE)
-            done += await repairs.replay(page, actor=actor)
-    return done
+        return await change_ids(repairs.replay, ids, State.DELIVERED, actor=actor, act=act)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.model import DeliveryRecord, Filter, Row, Stats
 from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_TOTALS
@@ -54,7 +55,16 @@ SELECT owner, count(*), sum(octet_length(payload))::bigint FROM outbox
 GROUP BY owner ORDER BY 3 DESC, owner LIMIT %(limit)s
 """
 
-AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT %(limit)s"
+# The newest acts, then all of their rows.
+AUDIT = """
+WITH newest AS (
+    SELECT act, max(id) AS last FROM outbox_audit
+    WHERE %(event)s::text IS NULL OR strpos(ids, %(event)s) > 0
+    GROUP BY act ORDER BY last DESC LIMIT %(limit)s
+)
+SELECT act, at_ms, actor, action, detail, ids
+FROM newest JOIN outbox_audit USING (act) ORDER BY last DESC, id
+"""
 
 
 class PostgresInspector:
@@ -102,10 +112,10 @@ class PostgresInspector:
         rows = await self._pool.ask(OWNERS, {"limit": limit})
         return [OwnerShare(*row) for row in rows]
 
-    async def audit(self, limit: int) -> list[dict[str, object]]:
-        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
-        rows = await self._pool.ask(AUDIT, {"limit": limit})
-        return [dict(zip(("at", "actor", "action", "detail"), row, strict=True)) for row in rows]
+    async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
+        """The latest commands, newest first; only those that changed `event`, if given."""
+        given = {"limit": limit, "event": event and id_start(event)}
+        return records([tuple(row) for row in await self._pool.ask(AUDIT, given)])
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from service.outbox.audit import Act, act_of
 from service.outbox.model import DeliveryRecord, Filter
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.notify import PostgresWakeup
@@ -41,9 +42,9 @@ WITH picked AS (
           FROM picked JOIN taken USING (seq) GROUP BY owner) AS o
     HAVING count(*) > 0
 ), audited AS (
-    INSERT INTO outbox_audit (at_ms, actor, action, detail)
-    SELECT {NOW_MS}, %(actor)s, 'replay', count(*) || ' rows: ' || coalesce(string_agg(
-        event_id, ', '), '') FROM picked
+    INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, {NOW_MS}, %(actor)s, 'replay', %(chosen)s,
+           coalesce(json_agg(event_id ORDER BY seq DESC), '[]')::text FROM picked
 )
 SELECT event_id FROM picked ORDER BY seq DESC
 """
@@ -89,9 +90,9 @@ WITH waiting AS (
           FROM picked GROUP BY owner) AS o
     HAVING count(*) > 0
 ), audited AS (
-    INSERT INTO outbox_audit (at_ms, actor, action, detail)
-    SELECT {NOW_MS}, %(actor)s, 'discard', count(*) || ' rows: ' || coalesce(string_agg(
-        event_id, ', '), '') FROM picked
+    INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, {NOW_MS}, %(actor)s, 'discard', %(chosen)s,
+           coalesce(json_agg(event_id ORDER BY seq DESC), '[]')::text FROM picked
 )
 SELECT event_id FROM picked ORDER BY seq DESC
 """
@@ -133,16 +134,16 @@ class PostgresRepairs:
         self._delivery = delivery
         self._purged_to_ms = 0
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids."""
-        given = {**filter_values(wanted), "actor": actor}
+        given = {**filter_values(wanted), **_audited(wanted, actor, act)}
         rows = await self._pool.ask(REPLAY, given, repeat_with=None)
         self._wakeup.rows_are_due()
         return [row[0] for row in rows]
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
-        given = {**filter_values(wanted), "actor": actor}
+        given = {**filter_values(wanted), **_audited(wanted, actor, act)}
         rows = await self._pool.ask(DISCARD, given, repeat_with=None)
         return [row[0] for row in rows]
 
@@ -176,3 +177,8 @@ class PostgresRepairs:
     ) -> DeliveryRecord:
         """Pause or resume delivery for every process; returns the delivery record."""
         return await self._delivery.set_paused(paused=paused, actor=actor, ask_now=ask_now)
+
+
+def _audited(wanted: Filter, actor: str, act: Act | None) -> dict[str, str]:
+    act = act or act_of(wanted)
+    return {"actor": actor, "act": act.id, "chosen": act.chosen}

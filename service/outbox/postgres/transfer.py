@@ -16,10 +16,11 @@ import psycopg
 from psycopg import sql
 
 from service.errors import OutboxUnavailableError
+from service.outbox.audit import AuditRow
 from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.counts import RECOUNT
 from service.outbox.postgres.notify import SERVED_LOCK_CLASS
-from service.outbox.transfer import AuditEntry, Scope, TransferRow
+from service.outbox.transfer import Scope, TransferRow
 
 _EVENTS = """
 SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
@@ -79,10 +80,14 @@ DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM named))
 REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
 SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
-AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit WHERE action <> 'move' ORDER BY id"
+AUDIT = """
+SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
+"""
 PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
 MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
-NOTE = "INSERT INTO outbox_audit (at_ms, actor, action, detail) VALUES (%s, %s, %s, %s)"
+NOTE = """
+INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (%s, %s, %s, %s, %s, %s)
+"""
 NOTE_MOVE = """
 INSERT INTO outbox_audit (at_ms, actor, action, detail)
 VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %s, 'move', %s)
@@ -155,15 +160,15 @@ class PostgresTransfer:
             self._connection.execute(LEAVE_PLACES, {"ids": list(ids)})
             self._connection.execute(REMOVE, {"ids": list(ids)})
 
-    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+    def metadata(self) -> tuple[list[Scope], list[AuditRow], str | None]:
         """See TransferStore."""
         scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
-        audit: list[AuditEntry] = self._connection.execute(AUDIT).fetchall()
+        audit: list[AuditRow] = self._connection.execute(AUDIT).fetchall()
         [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
         return scopes, audit, paused_by
 
     def write_metadata(
-        self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
+        self, scopes: Sequence[Scope], audit: Sequence[AuditRow], paused_by: str | None
     ) -> None:
         """See TransferStore."""
         with self._connection.transaction(), self._connection.cursor() as cursor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import OutboxUnavailableError
+from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Filter, Row, Stats
 from service.outbox.owner_share import OwnerShare
@@ -47,7 +48,16 @@ OWNERS = """
 SELECT owner, count(*), sum(length(payload)) FROM outbox
 GROUP BY owner ORDER BY 3 DESC, owner LIMIT :limit
 """
-AUDIT = "SELECT at_ms, actor, action, detail FROM outbox_audit ORDER BY id DESC LIMIT :limit"
+# The newest acts, then all of their rows.
+AUDIT = """
+WITH newest AS (
+    SELECT act, max(id) AS last FROM outbox_audit
+    WHERE :event IS NULL OR instr(ids, :event) > 0
+    GROUP BY act ORDER BY last DESC LIMIT :limit
+)
+SELECT act, at_ms, actor, action, detail, ids
+FROM newest CROSS JOIN outbox_audit USING (act) ORDER BY last DESC, id
+"""
 
 
 class SqliteInspector:
@@ -102,10 +112,10 @@ class SqliteInspector:
         rows = await self._reads.run(_fetch, OWNERS, {"limit": limit})
         return [OwnerShare(*row) for row in rows]
 
-    async def audit(self, limit: int) -> list[dict[str, object]]:
-        """The latest operator actions, newest first: `at` (ms), `actor`, `action`, `detail`."""
-        rows = await self._reads.run(_fetch, AUDIT, {"limit": limit})
-        return [dict(zip(("at", "actor", "action", "detail"), row, strict=True)) for row in rows]
+    async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
+        """The latest commands, newest first; only those that changed `event`, if given."""
+        values = {"limit": limit, "event": event and id_start(event)}
+        return records(await self._reads.run(_fetch, AUDIT, values))
 
 
 def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:

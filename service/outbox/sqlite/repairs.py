@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from service.outbox.audit import detail_of
+from service.outbox.audit import Act, act_of
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord, Filter, State
 from service.outbox.retention import purge
 from service.outbox.sqlite.delivery import SqliteDelivery
 from service.outbox.sqlite.jobs import JobRunner
-from service.outbox.sqlite.notes import noted, write_audit
+from service.outbox.sqlite.notes import audit_rows, noted
 from service.outbox.sqlite.purge import SqlitePurger
 from service.outbox.sqlite.quota import Freed, StoredCounts
 from service.outbox.sqlite.removal import Removal
@@ -62,7 +62,7 @@ class SqliteRepairs:
         self._removal = removal
         self._purger = purger
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Dead rows that match become pending; with the state DELIVERED, delivered ones do."""
         settled = msgspec.structs.replace(wanted, state=wanted.state or State.DEAD)
         is_done = settled.state in (State.DEAD, State.DELIVERED)
@@ -74,12 +74,12 @@ class SqliteRepairs:
             connection.execute(REPLAY, values)
             connection.execute(REPLAY_REMOVE, values)
             ids = [row[_EVENT_ID] for row in rows]
-            write_audit(connection, actor, "replay", detail_of(wanted, ids))
+            audit_rows(connection, actor, "replay", act or act_of(wanted), ids)
             return _Changed(ids, _by_owner(rows))
 
         return (await self._jobs.run(run, lambda done: self._counts.returned(done.pending))).ids
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove rows that match and are not under a claim; returns their ids."""
 
         def run(connection: sqlite3.Connection) -> _Removed:
@@ -88,7 +88,7 @@ class SqliteRepairs:
             pending = _by_owner([row for row in rows if row[_STATE] == State.PENDING])
             stored_bytes, _ = self._removal.remove(connection, _seqs(rows))
             ids = [row[_EVENT_ID] for row in rows]
-            write_audit(connection, actor, "discard", detail_of(wanted, ids))
+            audit_rows(connection, actor, "discard", act or act_of(wanted), ids)
             return _Removed(ids, Freed(pending, stored_bytes))
 
         return (await self._jobs.run(run, lambda done: self._counts.free(done.freed))).ids

@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.clock import wall_now_ms
+from service.outbox.audit import AuditRow
 from service.outbox.inngest_id import InngestIds
 from service.outbox.sqlite.faults import is_io_error
 from service.outbox.sqlite.lock import WriterLock, sole_writer
+from service.outbox.sqlite.notes import write_audit
 from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
-from service.outbox.transfer import AuditEntry, Scope, TransferRow
+from service.outbox.transfer import Scope, TransferRow
 
 # A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """
@@ -78,11 +79,13 @@ REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
 AUDIT = """
-SELECT at_ms, actor, action, detail FROM outbox_audit WHERE action <> 'move' ORDER BY id
+SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
 """
 PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
 MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
-NOTE = "INSERT INTO outbox_audit (at_ms, actor, action, detail) VALUES (?, ?, ?, ?)"
+NOTE = """
+INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (?, ?, ?, ?, ?, ?)
+"""
 
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
@@ -125,15 +128,15 @@ class SqliteTransfer:
             self._displace(ids)
             self._connection.execute(REMOVE, {"ids": _json(ids)})
 
-    def metadata(self) -> tuple[list[Scope], list[AuditEntry], str | None]:
+    def metadata(self) -> tuple[list[Scope], list[AuditRow], str | None]:
         """See TransferStore."""
         scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
-        audit: list[AuditEntry] = self._connection.execute(AUDIT).fetchall()
+        audit: list[AuditRow] = self._connection.execute(AUDIT).fetchall()
         [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
         return scopes, audit, paused_by
 
     def write_metadata(
-        self, scopes: Sequence[Scope], audit: Sequence[AuditEntry], paused_by: str | None
+        self, scopes: Sequence[Scope], audit: Sequence[AuditRow], paused_by: str | None
     ) -> None:
         """See TransferStore."""
         run = self._connection
@@ -153,7 +156,7 @@ class SqliteTransfer:
     def note_move(self, actor: str, detail: str) -> None:
         """See TransferStore."""
         with self._transaction():
-            self._connection.execute(NOTE, (wall_now_ms(), actor, "move", detail))
+            write_audit(self._connection, actor, "move", detail)
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:

@@ -1,0 +1,57 @@
+"""The audit names every event that a command changed, and how they were chosen."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.operations.bulk import change_rows
+from service.outbox.audit import act_of
+from service.outbox.model import Dead, Filter, Settlement, State
+from tests.support.rows import bury
+from tests.support.storage import Outbox, ask, claim, event
+
+
+async def test_all_of_5000_discarded_events_are_found_by_their_ids(outbox: Outbox) -> None:
+    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(5000)))
+    batch = await claim(outbox, ask(5000, max_bytes=10_000_000))
+    dead = [Dead(entry.seq, 4, "rejected", "no") for entry in batch.entries]
+    await outbox.queue.settle(Settlement(batch.claim, dead=dead))
+    wanted = Filter(state=State.DEAD, reason="rejected", limit=100_000)
+    rows = await outbox.inspector.rows(wanted)
+    gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
+    assert len(gone) == 5000
+    await outbox.repairs.set_paused(paused=True, actor="grace")
+
+    [pause, discard] = await outbox.inspector.audit(10)
+    assert (pause.action, pause.ids) == ("pause", ())
+    assert (discard.actor, discard.action) == ("ada", "discard")
+    assert discard.detail == "state=dead, reason=rejected, limit=100000"
+    assert sorted(discard.ids) == sorted(entry.event_id for entry in batch.entries)
+    for entry in (batch.entries[0], batch.entries[2500], batch.entries[-1]):
+        assert await outbox.inspector.audit(10, event=entry.event_id) == [discard]
+
+
+async def test_the_audit_of_one_event_has_nothing_of_another(outbox: Outbox) -> None:
+    first, second = await bury(outbox, 2)
+    for one in (first, second):
+        await outbox.repairs.replay(Filter(ids=(one,)), actor="ada")
+    await outbox.repairs.discard(Filter(ids=(first,)), actor="ada")
+    found = await outbox.inspector.audit(10, event=first)
+    assert [(one.action, one.ids) for one in found] == [
+        ("discard", (first,)),
+        ("replay", (first,)),
+    ]
+    beginning = first[:30]
+    assert (await outbox.inspector.audit(10, event=beginning))[0].ids == (first,)
+    assert await outbox.inspector.audit(10, event=first[1:]) == []
+    assert await outbox.inspector.audit(10, event='"') == []
+
+
+async def test_a_row_that_changed_after_it_was_shown_is_left_alone(outbox: Outbox) -> None:
+    first, second = await bury(outbox, 2)
+    wanted = Filter(state=State.DEAD)
+    rows = await outbox.inspector.rows(wanted)
+    await outbox.repairs.replay(Filter(ids=(first,)), actor="grace")
+    gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
+    assert gone == [second]
+    assert (await outbox.inspector.audit(1))[0].ids == (second,)
