@@ -17,7 +17,7 @@ DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
 DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
 DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
 UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,
-    sent = 0;
+    sent = 0, stored_bytes = 0;
 """
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.

@@ -141,8 +141,9 @@ CREATE INDEX outbox_audit_act ON outbox_audit (act, id);
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
 -- settings_revision grows with every change of outbox_settings. pending (with delivering), delivered,
--- dead and sent count what all changes up to changes_folded left; changes up to changes_trimmed are
--- removed. The limits are those of the service that was started last.
+-- dead, sent and stored_bytes count what all changes up to changes_folded left; changes up to
+-- changes_trimmed are removed. The limits are those of the service that was started last; null is no
+-- limit.
 CREATE TABLE outbox_meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     inngest_id_prefix bytea NOT NULL CHECK (length(inngest_id_prefix) = 6),
@@ -153,26 +154,35 @@ CREATE TABLE outbox_meta (
     delivered bigint NOT NULL DEFAULT 0,
     dead bigint NOT NULL DEFAULT 0,
     sent bigint NOT NULL DEFAULT 0,
+    stored_bytes bigint NOT NULL DEFAULT 0,
     max_pending bigint NOT NULL DEFAULT 1000000,
-    max_pending_per_user bigint NOT NULL DEFAULT 100000
+    max_pending_per_user bigint NOT NULL DEFAULT 100000,
+    max_bytes bigint,
+    max_bytes_per_user bigint
 ) WITH (fillfactor = 50);
 
 -- The first 12 hexadecimal digits of a random UUID are random.
 INSERT INTO outbox_meta (inngest_id_prefix)
 VALUES (decode(left(replace(gen_random_uuid()::text, '-', ''), 12), 'hex'));
 
--- How many rows of each owner are pending or delivering, by all changes up to changes_folded.
+-- How many rows of each owner are pending or delivering, how many are stored in any state, and the
+-- bytes of their payloads, by all changes up to changes_folded.
 CREATE TABLE outbox_counts (
     owner text COLLATE "C" PRIMARY KEY,
-    pending bigint NOT NULL
+    pending bigint NOT NULL,
+    stored bigint NOT NULL,
+    stored_bytes bigint NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 1);
 
--- What each statement changed of the counts; owners and pending run in step.
+-- What each statement changed of the counts. The arrays run in step with owners; a short one ends in
+-- zeros.
 CREATE TABLE outbox_changes (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     owners text[] NOT NULL DEFAULT '{}',
     pending bigint[] NOT NULL DEFAULT '{}',
+    stored bigint[] NOT NULL DEFAULT '{}',
+    stored_bytes bigint[] NOT NULL DEFAULT '{}',
     delivered integer NOT NULL DEFAULT 0,
     dead integer NOT NULL DEFAULT 0,
     sent integer NOT NULL DEFAULT 0
@@ -274,7 +284,8 @@ BEGIN
     INSERT INTO outbox_ready (seq, payload_bytes, due_at)
     SELECT NEW.seq, octet_length(NEW.payload), greatest(clock_timestamp(), due_from)
     FROM outbox_mark;
-    INSERT INTO outbox_changes (owners, pending) VALUES (ARRAY[NEW.owner], '{1}');
+    INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
+    VALUES (ARRAY[NEW.owner], '{1}', '{1}', ARRAY[octet_length(NEW.payload)]);
     PERFORM pg_notify('outbox', 'application rows');
     RETURN NULL;
 END
@@ -284,28 +295,35 @@ CREATE CONSTRAINT TRIGGER outbox_enter AFTER INSERT ON outbox DEFERRABLE INITIAL
 FOR EACH ROW WHEN (current_setting('outbox.appending', true) = 'yes')
 EXECUTE FUNCTION outbox_enter();
 
--- Refuses an event when the outbox is full, or its owner has too many events that wait. The limits
--- are those of the service that was started last.
-CREATE FUNCTION outbox_check_room(wanted_owner text) RETURNS void LANGUAGE plpgsql AS $$
+-- Refuses an event when the outbox is full, or its owner has too much in it. The limits are those of
+-- the service that was started last.
+CREATE FUNCTION outbox_check_room(wanted_owner text, wanted_bytes bigint) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
-    meta outbox_meta;
-    waiting bigint;
-    mine bigint;
+    refusal text;
 BEGIN
-    SELECT * INTO meta FROM outbox_meta;
-    SELECT meta.pending + coalesce(sum(rows), 0),
-           coalesce((SELECT pending FROM outbox_counts WHERE outbox_counts.owner = wanted_owner), 0)
-           + coalesce(sum(rows) FILTER (WHERE u.owner = wanted_owner), 0)
-    INTO waiting, mine
-    FROM outbox_changes AS c, unnest(c.owners, c.pending) AS u (owner, rows)
-    WHERE c.no > meta.changes_folded;
-    IF mine >= meta.max_pending_per_user THEN
-        RAISE EXCEPTION 'too_many_pending: this owner has too many events that wait'
-            USING ERRCODE = 'configuration_limit_exceeded';
-    END IF;
-    IF waiting >= meta.max_pending THEN
-        RAISE EXCEPTION 'outbox_full: too many events wait'
-            USING ERRCODE = 'configuration_limit_exceeded';
+    SELECT CASE
+        WHEN coalesce(mine.pending, 0) + changed.my_pending >= m.max_pending_per_user
+            THEN 'too_many_pending: this owner has too many events that wait'
+        WHEN m.pending + changed.pending >= m.max_pending
+            THEN 'outbox_full: too many events wait'
+        WHEN coalesce(mine.stored_bytes, 0) + changed.my_bytes + wanted_bytes > m.max_bytes_per_user
+            THEN 'too_many_pending: the stored events of this owner have used up their room'
+        WHEN m.stored_bytes + changed.bytes + wanted_bytes > m.max_bytes
+            THEN 'outbox_full: the stored events have used up their room'
+        END
+    INTO refusal
+    FROM outbox_meta AS m LEFT JOIN outbox_counts AS mine ON mine.owner = wanted_owner
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(u.pending), 0) AS pending, coalesce(sum(u.bytes), 0) AS bytes,
+               coalesce(sum(u.pending) FILTER (WHERE u.owner = wanted_owner), 0) AS my_pending,
+               coalesce(sum(u.bytes) FILTER (WHERE u.owner = wanted_owner), 0) AS my_bytes
+        FROM outbox_changes AS c,
+             unnest(c.owners, c.pending, c.stored_bytes) AS u (owner, pending, bytes)
+        WHERE c.no > m.changes_folded
+    ) AS changed;
+    IF refusal IS NOT NULL THEN
+        RAISE EXCEPTION '%', refusal USING ERRCODE = 'configuration_limit_exceeded';
     END IF;
 END
 $$;
@@ -362,7 +380,7 @@ BEGIN
     IF octet_length(bytes) > 3145728 THEN
         RAISE EXCEPTION 'the event is larger than 3 MiB' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    PERFORM outbox_check_room(owner);
+    PERFORM outbox_check_room(owner, octet_length(bytes));
     PERFORM set_config('outbox.appending', 'yes', true);
     INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
                         idempotency_digest, payload)
@@ -392,8 +410,10 @@ DECLARE
     parameters text := 'text, jsonb, text, text, text, text, text, text';
     said text;
 BEGIN
-    FOREACH said IN ARRAY ARRAY['outbox_enter()', 'outbox_refuse()', 'outbox_check_room(text)',
-                                'outbox_append(' || parameters || ')'] LOOP
+    FOREACH said IN ARRAY ARRAY[
+        'outbox_enter()', 'outbox_refuse()', 'outbox_check_room(text, bigint)',
+        'outbox_append(' || parameters || ')'
+    ] LOOP
         EXECUTE format('ALTER FUNCTION %I.%s SET search_path = %I, pg_temp', home, said, home);
         EXECUTE format('REVOKE ALL ON FUNCTION %I.%s FROM PUBLIC', home, said);
     END LOOP;

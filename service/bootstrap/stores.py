@@ -80,6 +80,8 @@ async def open_outbox(
     limits: dict[str, Any] = {
         "max_pending": settings.max_pending,
         "max_pending_per_user": settings.max_pending_per_user,
+        "max_bytes": settings.max_bytes,
+        "max_bytes_per_user": settings.max_bytes_per_user,
     }
     path = settings.sqlite_path
     if path is None:
@@ -91,8 +93,6 @@ async def open_outbox(
         async with open_sqlite_outbox(
             Path(path),
             **limits,
-            max_bytes=settings.max_bytes,
-            max_bytes_per_user=settings.max_bytes_per_user,
             socket=socket,
             recorder=recorder,
         ) as sqlite:

@@ -30,10 +30,10 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_MAX_PENDING": "Undelivered events in all. Above it posts get 503 `outbox_full`.",
         "OUTBOX_MAX_PENDING_PER_USER": "Undelivered events of one user. Above it posts get 429 "
         "`too_many_pending`.",
-        "OUTBOX_MAX_BYTES": "Bytes of all stored events, delivered and dead ones included, in an "
-        "SQLite outbox. Above it posts get 503 `outbox_full`.",
+        "OUTBOX_MAX_BYTES": "Bytes of all stored events, delivered and dead ones included. "
+        "Above it posts get 503 `outbox_full`.",
         "OUTBOX_MAX_BYTES_PER_USER": "Bytes of one user's stored events, delivered and dead ones "
-        "included, in an SQLite outbox. Above it posts get 429 `too_many_pending`.",
+        "included. Above it posts get 429 `too_many_pending`.",
         "OUTBOX_RETENTION": "Delivered events are kept this long.",
         "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "
         "answers. `auto`: on for a self-hosted Inngest with `INNGEST_SIGNING_KEY`.",

@@ -142,7 +142,7 @@ class Inspector(Protocol):
         ...
 
     async def owners(self, limit: int) -> list[OwnerShare]:
-        """Who holds the most bytes, the largest first. Reads every row."""
+        """Who holds the most bytes, the largest first. SQLite reads every row."""
         ...
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:

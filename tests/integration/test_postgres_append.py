@@ -183,6 +183,22 @@ async def test_the_limits_are_those_of_the_service(postgres_url: str) -> None:
                 connection.execute("SELECT outbox.append('n', '{}', 'u-3')")
 
 
+async def test_the_limits_of_bytes_are_those_of_the_service(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    call = "SELECT outbox.append('n', jsonb_build_object('pad', repeat('x', 900)), %s)"
+    async with storage.open(max_bytes=4000, max_bytes_per_user=2500) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(call, ("u-1",))
+            connection.execute(call, ("u-1",))
+            with pytest.raises(psycopg.Error, match="too_many_pending: the stored events"):
+                connection.execute(call, ("u-1",))
+            connection.execute(call, ("u-2",))
+            with pytest.raises(psycopg.Error, match="outbox_full: the stored events"):
+                connection.execute(call, ("u-3",))
+        shares = {one.owner: one.rows for one in await outbox.inspector.owners(10)}
+        assert shares == {"database u-1": 2, "database u-2": 1}
+
+
 def test_a_role_needs_the_right_to_append_and_nothing_else(
     postgres: PostgresServer,
 ) -> None:

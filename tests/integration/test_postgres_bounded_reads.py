@@ -15,8 +15,9 @@ import pytest
 
 from service.outbox.model import ClaimRequest, Retry, Settlement
 from service.outbox.postgres.claims import CLAIM, NEXT_DUE, claim_values
-from service.outbox.postgres.counts import FOLD, READ_CHANGES, READ_TOTALS
-from service.outbox.postgres.inspector import STATS
+from service.outbox.postgres.counts import READ_CHANGES, READ_TOTALS
+from service.outbox.postgres.fold import FOLD
+from service.outbox.postgres.inspector import OWNERS, STATS
 from service.outbox.postgres.leases import EXPIRE
 from service.outbox.postgres.marks import LOOK
 from service.outbox.postgres.repairs import PURGE
@@ -36,6 +37,7 @@ STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fold": (FOLD, {}),
     "totals": (READ_TOTALS, {"seconds": 5}),
     "stats": (STATS, {}),
+    "owners": (OWNERS, {"limit": 20}),
     "purge": (PURGE, {"older_than_ms": 3_600_000, "page": 500, "from_ms": 0}),
 }
 

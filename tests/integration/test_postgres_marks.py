@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from service.outbox.model import Filter, Retry, Settlement
-from service.outbox.postgres.counts import RECOUNT
 from service.outbox.postgres.marks import LOOK
+from service.outbox.postgres.recount import RECOUNT
 from tests.support.storage import Outbox, PostgresStorage, append_all, ask, claim, eventually
 
 APPEND_LATE = """
@@ -21,7 +21,8 @@ WITH put AS (
 ), ready AS (
     INSERT INTO outbox_ready (seq, payload_bytes) SELECT seq, 2 FROM put
 )
-INSERT INTO outbox_changes (owners, pending) VALUES ('{late}', '{1}')
+INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
+VALUES ('{late}', '{1}', '{1}', '{2}')
 """
 FILTER = Filter(limit=100_000)
 MARK = "SELECT ready_from FROM outbox_mark"

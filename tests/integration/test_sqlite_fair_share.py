@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.model import Filter
 from service.outbox.sqlite.quota import FairShare
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.storage import append_all, ask, claim, deliver, event, eventually
+from tests.support.storage import append_all, ask, claim, deliver, event
 
 LIMITS = {"max_pending": 10_000, "max_pending_per_user": 10_000}
 SMALL = FairShare(heavy_rows=50)
@@ -71,33 +69,3 @@ async def test_limits_hold_from_the_first_post_after_a_restart(tmp_path: Path) -
         await append_all(outbox, 4, "u-2")
         with pytest.raises(OutboxFullError):
             await outbox.intake.append(event("u-3"))
-
-
-async def test_stored_bytes_are_limited_delivered_ones_too(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    limits = {**LIMITS, "max_bytes": 2000, "max_bytes_per_user": 1000}
-    async with open_sqlite_outbox(path, **limits) as outbox:
-        await outbox.intake.append(event(size=600))
-        await deliver(outbox, await claim(outbox))
-        with pytest.raises(TooManyPendingError, match="room"):
-            await outbox.intake.append(event(size=600))
-        await outbox.intake.append(event(size=300))
-        await outbox.intake.append(event("u-2", size=900))
-        with pytest.raises(OutboxFullError, match="room"):
-            await outbox.intake.append(event("u-3", size=600))
-        assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 1
-        await outbox.intake.append(event(size=600))
-        await outbox.repairs.discard(Filter(owner="u-2"), actor="ada")
-        await outbox.intake.append(event("u-2", size=900))
-
-
-async def test_bytes_of_an_earlier_process_are_counted(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, **LIMITS) as outbox:
-        await outbox.intake.append(event(size=900))
-    async with open_sqlite_outbox(path, **LIMITS, max_bytes_per_user=1000) as outbox:
-        await eventually(lambda: asyncio.sleep(0, outbox._bytes_count.is_done))
-        with pytest.raises(TooManyPendingError):
-            await outbox.intake.append(event())
-        await outbox.repairs.discard(Filter(), actor="ada")
-        await outbox.intake.append(event(size=900))

@@ -15,8 +15,8 @@ WITH put AS (
     INSERT INTO outbox_ready (seq, payload_bytes, due_at)
     SELECT seq, 1, CASE WHEN seq %% 10 = 0 THEN clock_timestamp() END FROM put
 )
-INSERT INTO outbox_changes (owners, pending)
-SELECT array_agg(owner), array_agg(rows)
+INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
+SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(rows)
 FROM (SELECT owner, count(*) AS rows FROM put GROUP BY owner) AS o
 """
 _CLAIM = """

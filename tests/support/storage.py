@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uuid_utils
 
@@ -20,6 +20,7 @@ from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 PATIENCE_SECONDS = 10.0
+LIMITS = {"max_pending": 10_000, "max_pending_per_user": 10_000}
 T = TypeVar("T")
 _numbers = itertools.count(1)
 
@@ -31,12 +32,8 @@ class SqliteStorage:
         self._path = path
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, *, max_pending: int = 10_000, max_pending_per_user: int = 10_000
-    ) -> AsyncIterator[Outbox]:
-        async with open_sqlite_outbox(
-            self._path, max_pending=max_pending, max_pending_per_user=max_pending_per_user
-        ) as outbox:
+    async def open(self, **limits: Any) -> AsyncIterator[Outbox]:
+        async with open_sqlite_outbox(self._path, **{**LIMITS, **limits}) as outbox:
             yield outbox
 
 
@@ -47,17 +44,9 @@ class PostgresStorage:
         self.url = url
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, *, max_pending: int = 10_000, max_pending_per_user: int = 10_000
-    ) -> AsyncIterator[Outbox]:
-        async with open_postgres_outbox(
-            self.url,
-            max_pending=max_pending,
-            max_pending_per_user=max_pending_per_user,
-            recorder=NullRecorder(),
-        ) as outbox:
-            # What is stored while the counts are read may be counted twice until the next read.
-            await eventually(lambda: asyncio.sleep(0, outbox._quota._read_at))
+    async def open(self, **limits: Any) -> AsyncIterator[Outbox]:
+        given = {**LIMITS, **limits}
+        async with open_postgres_outbox(self.url, **given, recorder=NullRecorder()) as outbox:
             yield outbox
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import TooManyPendingError
+from service.outbox.limits import Held, Limits
 from service.outbox.postgres.quota import PostgresQuota
 
 
@@ -15,10 +16,10 @@ class Counts:
 
     def __init__(self, stored: int) -> None:
         self.stored = stored
-        self.total = 0
+        self.total = (0, 0)
         self.meanwhile: list[Callable[[], None]] = []
 
-    def of(self, owner: str) -> int:
+    def of(self, owner: str) -> Held:
         assert owner == "u-1"
         return self.total
 
@@ -27,32 +28,48 @@ class Counts:
         await asyncio.sleep(0)
         if self.meanwhile:
             self.meanwhile.pop(0)()
-        self.total = self.stored
+        self.total = (self.stored, 10 * self.stored)
 
 
-def quota_of(counts: Any, limit: int) -> PostgresQuota:
+def quota_of(counts: Any, limits: Limits) -> PostgresQuota:
     nothing: Any = None
-    return PostgresQuota(nothing, counts, nothing, 1000, limit)
+    return PostgresQuota(nothing, counts, nothing, limits)
 
 
 async def test_an_event_that_is_stored_during_a_read_takes_no_second_place() -> None:
     counts = Counts(0)
-    quota = quota_of(counts, 3)
+    quota = quota_of(counts, Limits(1000, 3))
     for _ in range(2):
-        await quota.admit("u-1")
+        await quota.admit("u-1", 10)
 
     def one_is_stored() -> None:
         counts.stored += 1
-        quota.entered("u-1", stored=True)
+        quota.entered("u-1", 10, stored=True)
 
     counts.meanwhile = [one_is_stored, one_is_stored]
     await quota._read()
-    await quota.admit("u-1")
+    await quota.admit("u-1", 10)
     assert quota.pending == 3
 
 
 async def test_a_full_owner_is_refused() -> None:
-    quota = quota_of(Counts(4), 4)
+    quota = quota_of(Counts(4), Limits(1000, 4))
     await quota._read()
     with pytest.raises(TooManyPendingError):
-        await quota.admit("u-1")
+        await quota.admit("u-1", 10)
+
+
+async def test_bytes_that_enter_during_a_read_are_counted_once() -> None:
+    counts = Counts(0)
+    quota = quota_of(counts, Limits(1000, 1000, max_bytes_per_owner=30))
+    await quota.admit("u-1", 10)
+
+    def it_is_stored() -> None:
+        counts.stored += 1
+        quota.entered("u-1", 10, stored=True)
+
+    counts.meanwhile = [it_is_stored]
+    await quota._read()
+    await quota.admit("u-1", 20)
+    with pytest.raises(TooManyPendingError, match="room"):
+        await quota.admit("u-1", 1)

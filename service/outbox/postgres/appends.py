@@ -33,9 +33,10 @@ WITH given AS (
     INSERT INTO outbox_ready (seq, payload_bytes, due_at, held)
     SELECT seq, payload_bytes, due_at, due_at IS NOT NULL FROM put LEFT JOIN held USING (event_id)
 ), changed AS (
-    INSERT INTO outbox_changes (owners, pending)
-    SELECT array_agg(owner), array_agg(rows)
-    FROM (SELECT owner, count(*) AS rows FROM put GROUP BY owner) AS by_owner
+    INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
+    SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(bytes)
+    FROM (SELECT owner, count(*) AS rows, sum(payload_bytes) AS bytes
+          FROM put GROUP BY owner) AS by_owner
     HAVING count(*) > 0
 )
 SELECT event_id FROM put, set_config('synchronous_commit',

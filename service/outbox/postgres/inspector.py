@@ -51,8 +51,15 @@ SELECT (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = %(id)s"
 
 OWNERS = """
-SELECT owner, count(*), sum(octet_length(payload))::bigint FROM outbox
-GROUP BY owner ORDER BY 3 DESC, owner LIMIT %(limit)s
+SELECT owner, sum(stored)::bigint, sum(bytes)::bigint FROM (
+    SELECT owner, stored, stored_bytes AS bytes FROM outbox_counts
+    UNION ALL
+    SELECT u.owner, u.stored, u.bytes
+    FROM outbox_meta, outbox_changes AS c,
+         unnest(owners, c.stored, c.stored_bytes) AS u(owner, stored, bytes)
+    WHERE no > changes_folded
+) AS counted
+GROUP BY owner HAVING sum(stored) > 0 ORDER BY 3 DESC, owner LIMIT %(limit)s
 """
 
 # The newest acts, then all of their rows.
@@ -108,7 +115,7 @@ class PostgresInspector:
         return await self._delivery.load()
 
     async def owners(self, limit: int) -> list[OwnerShare]:
-        """Who holds the most bytes, the largest first. Reads every row."""
+        """Who holds the most bytes, the largest first."""
         rows = await self._pool.ask(OWNERS, {"limit": limit})
         return [OwnerShare(*row) for row in rows]
 

@@ -86,7 +86,7 @@ class PostgresIntake:
         OutboxUnavailableError.
         """
         try:
-            await self._quota.admit(event.owner)
+            await self._quota.admit(event.owner, len(event.payload))
         except RefusedError:
             first = await self._first(event, key) if key else None
             if first is None:
@@ -100,7 +100,7 @@ class PostgresIntake:
             stored = False
             raise
         finally:
-            self._quota.entered(event.owner, stored=stored)
+            self._quota.entered(event.owner, len(event.payload), stored=stored)
         return answered
 
     async def find(self, event_id: str) -> Row | None:

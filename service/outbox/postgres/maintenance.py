@@ -12,7 +12,7 @@ import time
 from typing import Self
 
 from service.errors import OutboxUnavailableError
-from service.outbox.postgres.counts import FOLD
+from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup

@@ -10,25 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
+from service.outbox.limits import Held, Limits
 from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.tally import Tally
 from service.supervisor import Supervisor
 
 # The same limits hold for applications that append in SQL.
 SET_LIMITS = """
-UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(per_user)s
-WHERE (max_pending, max_pending_per_user) IS DISTINCT FROM (%(pending)s, %(per_user)s)
+UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(pending_per_user)s,
+    max_bytes = %(bytes)s, max_bytes_per_user = %(bytes_per_user)s
+WHERE (max_pending, max_pending_per_user, max_bytes, max_bytes_per_user) IS DISTINCT FROM
+      (%(pending)s, %(pending_per_user)s, %(bytes)s::bigint, %(bytes_per_user)s::bigint)
 """
 
 _EVERY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
 _LEAST_SECONDS = 0.02
 _READ_SECONDS = 5.0
-_RETRY_AFTER_SECONDS = 5
 _READS = 5
 
 
@@ -36,29 +38,28 @@ class PostgresQuota:
     """Admits events while there is room; an async context manager."""
 
     def __init__(
-        self,
-        pool: PostgresPool,
-        counts: PostgresCounts,
-        supervisor: Supervisor,
-        max_pending: int,
-        max_pending_per_user: int,
+        self, pool: PostgresPool, counts: PostgresCounts, supervisor: Supervisor, limits: Limits
     ) -> None:
         self._pool = pool
         self._counts = counts
         self._supervisor = supervisor
-        self._max_pending = max_pending
-        self._max_pending_per_user = max_pending_per_user
-        self._put: Counter[str] = Counter()
-        self._entering: Counter[str] = Counter()
-        self._put_total = self._entering_total = 0
+        self._limits = limits
+        self._put = Tally()
+        self._entering = Tally()
         self._read_at = 0.0
         self._reading = asyncio.Lock()
         self._used = asyncio.Event()
-        self._used.set()
 
     async def __aenter__(self) -> Self:
-        given = {"pending": self._max_pending, "per_user": self._max_pending_per_user}
+        limits = self._limits
+        given = {
+            "pending": limits.max_pending,
+            "pending_per_user": limits.max_pending_per_owner,
+            "bytes": limits.max_bytes,
+            "bytes_per_user": limits.max_bytes_per_owner,
+        }
         await self._pool.run(SET_LIMITS, given)
+        await self._read()
         self._supervisor.watch("outbox-count", self._keep_reading)
         return self
 
@@ -68,44 +69,43 @@ class PostgresQuota:
     @property
     def pending(self) -> int:
         """How many events are not settled, to the knowledge of this process."""
-        return self._counts.total + self._put_total + self._entering_total
+        return self._in_all()[0]
 
-    async def admit(self, owner: str) -> None:
-        """Reserve a place for one event of this owner, until `entered` reports the result.
+    async def admit(self, owner: str, size: int) -> None:
+        """Reserve a place for an event of `size` bytes, until `entered` reports the result.
 
         Raises TooManyPendingError and OutboxFullError.
         """
-        refusal = self._refusal(owner)
+        refusal = self._refusal(owner, size)
         for _ in range(_READS):
             if refusal is None:
                 break
             await self._read()
-            refusal = self._refusal(owner)
-            if not self._put_total:
+            refusal = self._refusal(owner, size)
+            if not self._put.rows:
                 break  # nothing was stored during the read, so nothing is counted twice
         if refusal:
             raise refusal
-        self._entering[owner] += 1
-        self._entering_total += 1
+        self._entering.add(owner, 1, size)
 
-    def entered(self, owner: str, *, stored: bool) -> None:
+    def entered(self, owner: str, size: int, *, stored: bool) -> None:
         """Report whether the event is stored. If not, its place is free."""
-        self._entering[owner] -= 1
-        self._entering_total -= 1
-        if not self._entering[owner]:
-            del self._entering[owner]
+        self._entering.add(owner, -1, -size)
         if stored:
-            self._put[owner] += 1
-            self._put_total += 1
+            self._put.add(owner, 1, size)
             self._used.set()
 
-    def _refusal(self, owner: str) -> OutboxFullError | TooManyPendingError | None:
-        mine = self._counts.of(owner) + self._put[owner] + self._entering[owner]
-        if mine >= self._max_pending_per_user:
-            return TooManyPendingError(retry_after_seconds=_RETRY_AFTER_SECONDS)
-        if self.pending >= self._max_pending:
-            return OutboxFullError(retry_after_seconds=_RETRY_AFTER_SECONDS)
+    def _refusal(self, owner: str, size: int) -> OutboxFullError | TooManyPendingError | None:
+        mine = (self._counts.of(owner), self._put.of(owner), self._entering.of(owner))
+        try:
+            self._limits.check(_sum(*mine), self._in_all(), size)
+        except (OutboxFullError, TooManyPendingError) as refusal:
+            return refusal
         return None
+
+    def _in_all(self) -> Held:
+        put, entering = self._put, self._entering
+        return _sum(self._counts.total, (put.rows, put.bytes), (entering.rows, entering.bytes))
 
     async def _keep_reading(self) -> None:
         while True:
@@ -128,10 +128,13 @@ class PostgresQuota:
                 return
             await asyncio.sleep(max(0.0, self._read_at + _LEAST_SECONDS - time.monotonic()))
             self._read_at = time.monotonic()
-            before, before_total = self._put.copy(), self._put_total
+            before = self._put.copy()
             try:
                 await self._counts.read(_READ_SECONDS)
             except OutboxUnavailableError:
                 return
-            self._put -= before
-            self._put_total -= before_total
+            self._put.subtract(before)
+
+
+def _sum(*held: Held) -> Held:
+    return sum(rows for rows, _ in held), sum(size for _, size in held)

@@ -52,20 +52,21 @@ SELECT event_id FROM picked ORDER BY seq DESC
 # Rows under a claim are nobody's to remove; SKIP LOCKED leaves out what is being claimed.
 DISCARD = f"""
 WITH waiting AS (
-    SELECT r.seq, o.event_id, o.owner, 'pending' AS state
+    SELECT r.seq, o.event_id, o.owner, r.payload_bytes, 'pending' AS state
     FROM outbox_ready r JOIN outbox o ON o.seq = r.seq
     WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {WANTED}
       AND %(reason)s::text IS NULL
       AND (NOT %(never_sent)s::boolean OR (r.sends = 0 AND r.first_sent_at_ms IS NULL))
     ORDER BY r.seq DESC LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
 ), answered AS (
-    SELECT s.seq, o.event_id, o.owner, 'sent' AS state
+    SELECT s.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes, 'sent' AS state
     FROM outbox_sent s JOIN outbox o ON o.seq = s.seq
     WHERE coalesce(%(state)s::text, 'sent') = 'sent' AND {WANTED}
       AND %(reason)s::text IS NULL AND NOT %(never_sent)s::boolean
     ORDER BY s.seq DESC LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
 ), settled AS (
-    SELECT d.seq, o.event_id, o.owner, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
+    SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes,
+           CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE coalesce(%(state)s::text, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END)
           = CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END
@@ -81,9 +82,11 @@ WITH waiting AS (
 ), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), changed AS (
-    INSERT INTO outbox_changes (owners, pending, delivered, dead, sent)
-    SELECT array_agg(owner), array_agg(-pending), -sum(delivered), -sum(dead), -sum(sent)
-    FROM (SELECT owner, count(*) FILTER (WHERE state = 'pending') AS pending,
+    INSERT INTO outbox_changes (owners, pending, stored, stored_bytes, delivered, dead, sent)
+    SELECT array_agg(owner), array_agg(-pending), array_agg(-stored), array_agg(-bytes),
+           -sum(delivered), -sum(dead), -sum(sent)
+    FROM (SELECT owner, count(*) AS stored, sum(payload_bytes) AS bytes,
+                 count(*) FILTER (WHERE state = 'pending') AS pending,
                  count(*) FILTER (WHERE state = 'delivered') AS delivered,
                  count(*) FILTER (WHERE state = 'dead') AS dead,
                  count(*) FILTER (WHERE state = 'sent') AS sent
@@ -107,9 +110,16 @@ WITH picked AS (
         ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED
     )) RETURNING seq, settled_at_ms
 ), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
-), gone AS (DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (
+    DELETE FROM outbox WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+    RETURNING owner, octet_length(payload) AS payload_bytes
 ), changed AS (
-    INSERT INTO outbox_changes (delivered) SELECT -count(*) FROM picked HAVING count(*) > 0
+    INSERT INTO outbox_changes (owners, stored, stored_bytes, delivered)
+    SELECT array_agg(owner), array_agg(-stored), array_agg(-bytes),
+           -(SELECT count(*) FROM picked)
+    FROM (SELECT owner, count(*) AS stored, sum(payload_bytes) AS bytes
+          FROM gone GROUP BY owner) AS o
+    HAVING count(*) > 0
 )
 SELECT count(*), max(settled_at_ms) FROM picked
 """

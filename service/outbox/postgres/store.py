@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.limits import Limits
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.delivery import PostgresDelivery
@@ -32,18 +33,14 @@ from service.supervisor import Supervisor
 class PostgresOutbox:
     """Hands out the parts; made by `open_postgres_outbox`."""
 
-    def __init__(
-        self, url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
-    ) -> None:
+    def __init__(self, url: str, limits: Limits, recorder: Recorder) -> None:
         self._supervisor = supervisor = Supervisor(recorder)
         self.pool = pool = PostgresPool(url)
         self.wakeup = wakeup = PostgresWakeup(url, pool, recorder, supervisor)
         self.settings = PostgresSettings(pool, wakeup, supervisor)
         marks, leases, delivery = PostgresMarks(pool), PostgresLeases(pool), PostgresDelivery(pool)
         self._maintenance = PostgresMaintenance(pool, marks, leases, wakeup, supervisor)
-        self._quota = PostgresQuota(
-            pool, PostgresCounts(pool), supervisor, max_pending, max_pending_per_user
-        )
+        self._quota = PostgresQuota(pool, PostgresCounts(pool), supervisor, limits)
         self.intake = PostgresIntake(pool, wakeup, self._quota, recorder, supervisor)
         self.queue = PostgresQueue(pool, wakeup, marks, leases, delivery)
         self.confirmations = PostgresConfirmations(pool, wakeup)
@@ -92,19 +89,21 @@ class PostgresOutbox:
 
 @contextlib.asynccontextmanager
 async def open_postgres_outbox(
-    url: str, *, max_pending: int, max_pending_per_user: int, recorder: Recorder
+    url: str,
+    *,
+    max_pending: int,
+    max_pending_per_user: int,
+    max_bytes: int | None = None,
+    max_bytes_per_user: int | None = None,
+    recorder: Recorder,
 ) -> AsyncIterator[PostgresOutbox]:
     """The outbox at `url`, migrated to this code's schema.
 
     Raises SchemaTooNewError, and OutboxUnavailableError when the database can't be reached.
     """
     await asyncio.to_thread(migrate, url)
-    outbox = PostgresOutbox(
-        url,
-        max_pending=max_pending,
-        max_pending_per_user=max_pending_per_user,
-        recorder=recorder,
-    )
+    limits = Limits(max_pending, max_pending_per_user, max_bytes, max_bytes_per_user)
+    outbox = PostgresOutbox(url, limits, recorder)
     async with outbox.opened():
         yield outbox
 
@@ -121,6 +120,6 @@ async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
             "The outbox's schema is missing or older than this program; start the service or run "
             "`python -m service migrate`."
         )
-    outbox = PostgresOutbox(url, max_pending=1, max_pending_per_user=1, recorder=NullRecorder())
+    outbox = PostgresOutbox(url, Limits(1, 1), NullRecorder())
     async with outbox.opened_for_commands():
         yield outbox

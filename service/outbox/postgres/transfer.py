@@ -18,8 +18,8 @@ from psycopg import sql
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import AuditRow
 from service.outbox.inngest_id import InngestIds
-from service.outbox.postgres.counts import RECOUNT
 from service.outbox.postgres.notify import SERVED_LOCK_CLASS
+from service.outbox.postgres.recount import RECOUNT
 from service.outbox.transfer import Scope, TransferRow
 
 _EVENTS = """
