@@ -18,6 +18,7 @@ from typing import Protocol
 import psycopg
 
 from service.errors import OutboxUnavailableError, SchemaTooNewError
+from service.outbox.fault_postgresql import fault_at
 from service.outbox.schema_postgresql import PostgresSchema
 from service.outbox.schema_sqlite import SqliteSchema
 
@@ -48,7 +49,7 @@ def migrate(url: str) -> list[str]:
     """
     if not pending(url):
         return []
-    with _errors_mapped():
+    with _errors_mapped(url):
         return _schema(url).apply([(path.stem, path.read_text()) for path in _files(url)])
 
 
@@ -57,7 +58,7 @@ def pending(url: str) -> list[str]:
 
     Raises SchemaTooNewError and OutboxUnavailableError.
     """
-    with _errors_mapped():
+    with _errors_mapped(url):
         applied = _schema(url).applied()
     known = known_ids(url)
     if any(_number(one) > _number(known[-1]) + 1 for one in applied.difference(known)):
@@ -77,8 +78,12 @@ def latest_known() -> str:
 
 def _schema(url: str) -> Schema:
     if url.startswith(SQLITE_PREFIX):
-        return SqliteSchema(Path(url.removeprefix(SQLITE_PREFIX)))
+        return SqliteSchema(_path(url))
     return PostgresSchema(url)
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix(SQLITE_PREFIX))
 
 
 def _files(url: str) -> list[Path]:
@@ -100,12 +105,13 @@ def _number(migration_id: str) -> int:
 
 
 @contextlib.contextmanager
-def _errors_mapped() -> Iterator[None]:
+def _errors_mapped(url: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise OutboxUnavailableError(f"The outbox's database can't be used: {exc}") from exc
-    except (psycopg.Error, OSError) as exc:  # libpq may quote the address, password and all
-        raise OutboxUnavailableError(
-            f"The outbox's database can't be used: {type(exc).__name__}"
-        ) from exc
+        raise OutboxUnavailableError(f"{_path(url)} can't be used: {exc}.") from exc
+    except psycopg.Error as exc:
+        raise OutboxUnavailableError(fault_at(url, exc)) from exc
+    except OSError as exc:
+        cause = exc.strerror or type(exc).__name__
+        raise OutboxUnavailableError(f"{_path(url)} can't be used: {cause}.") from exc

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import AuditRow
+from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.notify import SERVED_LOCK_CLASS
 from service.outbox.postgres.recount import RECOUNT
@@ -225,9 +226,7 @@ def open_postgres_transfer(url: str) -> Iterator[PostgresTransfer]:
             connection.execute(SET_UP)
             yield PostgresTransfer(connection)
     except psycopg.Error as error:
-        raise OutboxUnavailableError(
-            f"The outbox's database can't be used: {type(error).__name__}"
-        ) from error
+        raise OutboxUnavailableError(fault_at(url, error)) from error
 
 
 def _transfer_row(row: tuple[Any, ...]) -> TransferRow:

@@ -1,0 +1,61 @@
+"""A fault of PostgreSQL for a person at a command: which server, which database, and why.
+
+The driver's words may quote the address. So the password is never shown, and the words of an
+address that can't be read are not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+_UNREADABLE = (
+    "The address of the outbox can't be read. It has the form "
+    "postgresql://user:password@host:5432/database; a password's special characters are "
+    "percent-encoded."
+)
+_SECRETS = ("password", "sslpassword")
+_HIDDEN = "********"
+_DEFAULT_PORT = "5432"
+
+
+def fault_at(url: str, error: BaseException) -> str:
+    """One sentence about a fault of the database at `url`, without its password."""
+    try:
+        address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    except psycopg.Error:
+        return _UNREADABLE
+    return f"{_place(address)} can't be used: {_cause(error, address)}."
+
+
+def _place(address: Mapping[str, str]) -> str:
+    hosts = address.get("host", "").split(",")
+    ports = address.get("port", _DEFAULT_PORT).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    servers = " or ".join(
+        (host if host.startswith("/") else f"{host}:{port}") if host else "the local socket"
+        for host, port in zip(hosts, ports, strict=False)
+    )
+    database = address.get("dbname")
+    return f"PostgreSQL at {servers}" + (f", database {database}," if database else "")
+
+
+def _cause(error: BaseException, address: Mapping[str, str]) -> str:
+    words = _words(error)
+    for name in _SECRETS:
+        if secret := address.get(name):
+            words = words.replace(quote(secret, safe=""), _HIDDEN).replace(secret, _HIDDEN)
+    return words
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    first = str(error).strip().partition("\n")[0]
+    for before in ("FATAL:", " failed: ", "connection is bad: "):
+        first = first.rpartition(before)[2]
+    return first.strip().rstrip(".") or type(error).__name__
