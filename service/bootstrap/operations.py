@@ -21,7 +21,6 @@ from service.errors import (
     OutboxUnavailableError,
     SchemaTooNewError,
 )
-from service.identity.session_revision import SessionRevisions
 from service.operations.control_client import ControlClient, control_client
 from service.operations.sign_outs import SessionSignOuts, SignOuts
 from service.outbox import schema
@@ -78,13 +77,13 @@ async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
     path = sqlite_path(url)
     if path is None:
         async with open_postgres_operations(url) as operations:
-            yield SessionSignOuts(SessionRevisions(operations.settings))
+            yield SessionSignOuts(operations.settings)
         return
     async with _writer(path) as changes:
         if isinstance(changes, ControlClient):
             yield changes
         else:
-            yield SessionSignOuts(SessionRevisions(changes.settings))
+            yield SessionSignOuts(changes.settings)
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:

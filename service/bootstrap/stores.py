@@ -11,18 +11,21 @@ import structlog
 
 from service.app_settings.app_settings import Scopes
 from service.config.settings import Settings
-from service.identity.session_revision import SessionRevisions
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
 from service.operations.control_folder import control_address
 from service.operations.control_server import serve_control_socket
-from service.operations.sign_outs import SessionSignOuts
+from service.operations.sign_outs import AuditedScopes, SessionSignOuts
 from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.volume import loss_of_volume
 
 log = structlog.get_logger(__name__)
+
+
+class StoredSettings(Scopes, AuditedScopes, Protocol):
+    """The small values of users and organizations."""
 
 
 class Outbox(Protocol):
@@ -54,8 +57,8 @@ class Outbox(Protocol):
         ...
 
     @property
-    def settings(self) -> Scopes:
-        """The stored application settings."""
+    def settings(self) -> StoredSettings:
+        """The stored application settings and session revisions."""
         ...
 
     @property
@@ -119,7 +122,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             )
             if address:
                 actions = OperatorActions(outbox.repairs, recorder)
-                sign_outs = SessionSignOuts(SessionRevisions(outbox.settings))
+                sign_outs = SessionSignOuts(outbox.settings)
                 control = serve_control_socket(address, actions, lambda: _faults(outbox), sign_outs)
                 await stack.enter_async_context(control)
             yield outbox

@@ -10,7 +10,7 @@ import secrets
 from collections import OrderedDict
 from typing import Protocol
 
-_SCOPE = "session"
+SESSION_SCOPE = "session"
 _FIELD = "revision"
 _MAX_REMEMBERED = 10_000
 
@@ -30,6 +30,11 @@ class Scopes(Protocol):
     def scope_revision(self) -> int:
         """A number that grows when any process saves a scope; cheap to read."""
         ...
+
+
+def new_revision() -> dict[str, object]:
+    """What is stored for a user whose sessions are to end."""
+    return {_FIELD: secrets.token_hex(8)}
 
 
 class SessionRevisions:
@@ -59,10 +64,10 @@ class SessionRevisions:
 
         Other processes notice within seconds.
         """
-        await self._scopes.save_scope(_SCOPE, owner, {_FIELD: secrets.token_hex(8)})
+        await self._scopes.save_scope(SESSION_SCOPE, owner, new_revision())
 
     async def _load(self, owner: str, generation: int) -> str:
-        stored = await self._scopes.load_scope(_SCOPE, owner) or {}
+        stored = await self._scopes.load_scope(SESSION_SCOPE, owner) or {}
         revision = str(stored.get(_FIELD, ""))
         if generation == self._seen == self.generation:
             self._remembered[owner] = revision

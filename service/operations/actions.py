@@ -51,13 +51,13 @@ class OperatorActions:
 
     def _report(self, action: str, actor: str, rows: int | None) -> None:
         self._recorder.count("operator_actions", action=action)
-        log.warning("operator_action", action=action, actor=_masked(actor), rows=rows)
+        log.warning("operator_action", action=action, actor=masked(actor), rows=rows)
 
 
-def _masked(actor: str) -> str:
+def masked(actor: str) -> str:
     """The actor for the log: an e-mail is masked. The audit has the whole name.
 
-    >>> _masked("ada@example.com"), _masked("ada")
+    >>> masked("ada@example.com"), masked("ada")
     ('a***@example.com', 'ada')
     """
     name, at, host = actor.partition("@")

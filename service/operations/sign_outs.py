@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
-from service.identity.session_revision import SessionRevisions
+from service.identity.session_revision import SESSION_SCOPE, new_revision
+from service.operations.actions import masked
 
 _log = structlog.get_logger(__name__)
 
@@ -23,15 +24,39 @@ class SignOuts(Protocol):
         ...
 
 
-class SessionSignOuts:
-    """`SignOuts` over the stored session revisions. Each command leaves a log line."""
+class AuditedScopes(Protocol):
+    """Where small values of users are stored, for an operator's change."""
 
-    def __init__(self, revisions: SessionRevisions) -> None:
-        self._revisions = revisions
+    async def save_audited(
+        self,
+        scope: str,
+        settings: Mapping[str, dict[str, object]],
+        *,
+        actor: str,
+        action: str,
+        detail: str,
+    ) -> None:
+        """Replace the objects of these ids and write one audit row, in one commit.
+
+        Safe to repeat. Raises OutboxUnavailableError.
+        """
+        ...
+
+
+class SessionSignOuts:
+    """`SignOuts` over the stored session revisions, with an audit row and a log line."""
+
+    def __init__(self, scopes: AuditedScopes) -> None:
+        self._scopes = scopes
 
     async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:
         """End all sessions of these owners; returns how many owners that were."""
-        for owner in owners:
-            await self._revisions.end_all(owner)
-        _log.warning("operator_action", action="sign_out", actor=actor, owners=len(owners))
+        await self._scopes.save_audited(
+            SESSION_SCOPE,
+            {owner: new_revision() for owner in owners},
+            actor=actor,
+            action="sign-out",
+            detail=", ".join(owners),
+        )
+        _log.warning("operator_action", action="sign_out", actor=masked(actor), owners=len(owners))
         return len(owners)

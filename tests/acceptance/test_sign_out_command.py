@@ -34,6 +34,10 @@ async def test_a_running_service_ends_the_sessions_at_once(
             "issuers": ["https://issuer.example"],
         }
         assert await who(ada) == "ada"
+        entries = await outbox_json(path, "audit")
+        assert [(one["actor"], one["action"]) for one in entries[1:]] == [("kim", "sign-out")]
+        assert entries[0]["detail"] == "https://issuer.example ada"
+        assert "dev ada" in entries[1]["detail"]
         await ada.http.close()
         await bob.http.close()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from service.identity.session_revision import SessionRevisions
 from service.operations.bulk import change_rows
+from service.operations.sign_outs import SessionSignOuts
 from service.outbox.audit import act_of
 from service.outbox.model import Dead, Filter, Settlement, State
 from tests.support.rows import bury
@@ -55,3 +57,15 @@ async def test_a_row_that_changed_after_it_was_shown_is_left_alone(outbox: Outbo
     gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
     assert gone == [second]
     assert (await outbox.inspector.audit(1))[0].ids == (second,)
+
+
+async def test_a_sign_out_ends_the_sessions_and_leaves_one_audit_row(outbox: Outbox) -> None:
+    revisions = SessionRevisions(outbox.settings)
+    before = {owner: await revisions.current(owner) for owner in ("dev u-1", "shared u-1")}
+    sign_outs = SessionSignOuts(outbox.settings)
+    assert await sign_outs.sign_out(["dev u-1", "shared u-1"], actor="ada") == 2
+    fresh = SessionRevisions(outbox.settings)
+    after = {owner: await fresh.current(owner) for owner in before}
+    assert not set(after.values()) & set(before.values())
+    [entry] = await outbox.inspector.audit(10)
+    assert (entry.actor, entry.action, entry.detail) == ("ada", "sign-out", "dev u-1, shared u-1")

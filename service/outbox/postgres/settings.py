@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Self
+from collections.abc import Mapping
+from typing import LiteralString, Self
 
 import msgspec
 
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.rows import NOW_MS
 from service.supervisor import Supervisor
 
 LOAD_SCOPE = (
@@ -26,6 +28,19 @@ WITH saved AS (
     INSERT INTO outbox_settings (scope, scope_id, settings)
     VALUES (%(scope)s, %(scope_id)s, %(settings)s)
     ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
+)
+UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
+"""
+
+SAVE_AUDITED = f"""
+WITH saved AS (
+    INSERT INTO outbox_settings (scope, scope_id, settings)
+    SELECT %(scope)s, scope_id, settings
+    FROM unnest(%(ids)s::text[], %(settings)s::text[]) AS given (scope_id, settings)
+    ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
+), audited AS (
+    INSERT INTO outbox_audit (at_ms, actor, action, detail)
+    VALUES ({NOW_MS}, %(actor)s, %(action)s, %(detail)s)
 )
 UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
 """
@@ -63,7 +78,26 @@ class PostgresSettings:
         """Replace the settings of one scope."""
         text = msgspec.json.encode(settings).decode()
         given = {"scope": scope, "scope_id": scope_id, "settings": text}
-        rows = await self._pool.run(SAVE_SCOPE, given)
+        await self._save(SAVE_SCOPE, given)
+
+    async def save_audited(
+        self,
+        scope: str,
+        settings: Mapping[str, dict[str, object]],
+        *,
+        actor: str,
+        action: str,
+        detail: str,
+    ) -> None:
+        """Replace the settings of these ids and write one audit row, in one commit."""
+        texts = [msgspec.json.encode(one).decode() for one in settings.values()]
+        stored = {"scope": scope, "ids": list(settings), "settings": texts}
+        await self._save(
+            SAVE_AUDITED, {**stored, "actor": actor, "action": action, "detail": detail}
+        )
+
+    async def _save(self, statement: LiteralString, given: Mapping[str, object]) -> None:
+        rows = await self._pool.run(statement, given)
         self.scope_revision = max(self.scope_revision, int(rows[0][0]))
         self._wakeup.settings_were_saved()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from service.outbox.sqlite.jobs import JobRunner
+from service.outbox.sqlite.notes import write_audit
 from service.outbox.sqlite.reader import SqliteReader
 
 LOAD_SETTINGS = "SELECT settings FROM outbox_settings WHERE scope = :scope AND scope_id = :scope_id"
@@ -36,13 +38,28 @@ class SqliteSettings:
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """Replace the settings of one scope."""
-        text = msgspec.json.encode(settings).decode()
-        values = {"scope": scope, "scope_id": scope_id, "settings": text}
+        values = [_values(scope, scope_id, settings)]
 
         def run(connection: sqlite3.Connection) -> bool:
-            connection.execute(SAVE_SETTINGS, values)
-            connection.execute(RAISE_REVISION)
-            return True
+            return _save(connection, values)
+
+        await self._jobs.run(run, self._saved)
+
+    async def save_audited(
+        self,
+        scope: str,
+        settings: Mapping[str, dict[str, object]],
+        *,
+        actor: str,
+        action: str,
+        detail: str,
+    ) -> None:
+        """Replace the settings of these ids and write one audit row, in one commit."""
+        values = [_values(scope, scope_id, one) for scope_id, one in settings.items()]
+
+        def run(connection: sqlite3.Connection) -> bool:
+            write_audit(connection, actor, action, detail)
+            return _save(connection, values)
 
         await self._jobs.run(run, self._saved)
 
@@ -53,3 +70,14 @@ class SqliteSettings:
 def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:
     rows = connection.execute(LOAD_SETTINGS, values).fetchall()
     return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
+
+
+def _save(connection: sqlite3.Connection, values: Sequence[dict[str, str]]) -> bool:
+    connection.executemany(SAVE_SETTINGS, values)
+    connection.execute(RAISE_REVISION)
+    return True
+
+
+def _values(scope: str, scope_id: str, settings: dict[str, object]) -> dict[str, str]:
+    text = msgspec.json.encode(settings).decode()
+    return {"scope": scope, "scope_id": scope_id, "settings": text}
