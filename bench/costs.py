@@ -160,6 +160,7 @@ async def _relay(
         )
         relay = Relay(
             outbox.queue,
+            outbox.delivery,
             _Unhurried(sender, outbox) if senders > 1 else sender,
             NullRecorder(),
             RelayLimits(

@@ -86,6 +86,7 @@ def _relay(
 ) -> Relay:
     return Relay(
         outbox.queue,
+        outbox.delivery,
         _sender(settings, http),
         recorder,
         RelayLimits(

@@ -16,7 +16,7 @@ from service.operations.actions import OperatorActions
 from service.operations.control_folder import control_address
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, SessionSignOuts
-from service.outbox.ports import Confirmations, Inspector, Intake, Queue, Repairs
+from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.volume import loss_of_volume
@@ -39,6 +39,11 @@ class Outbox(Protocol):
     @property
     def queue(self) -> Queue:
         """Where the relay takes them from."""
+        ...
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery record."""
         ...
 
     @property

@@ -72,12 +72,22 @@ class Queue(Protocol):
         """
         ...
 
-    async def load_delivery(self) -> DeliveryRecord:
-        """The delivery record as last saved by any process; healthy at first."""
+
+class Delivery(Protocol):
+    """The delivery record, which the processes of one outbox share."""
+
+    async def load(self) -> DeliveryRecord:
+        """The record as last saved by any process; healthy at first.
+
+        Raises OutboxUnavailableError.
+        """
         ...
 
-    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the breaker's fields and keep `paused_by`; returns the stored record.
+
+        Raises the record's revision. Raises OutboxUnavailableError.
+        """
         ...
 
 

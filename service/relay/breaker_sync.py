@@ -17,7 +17,7 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord
-from service.outbox.ports import Queue
+from service.outbox.ports import Delivery
 from service.relay.breaker import Breaker
 from service.relay.permit import BreakerState
 
@@ -40,13 +40,13 @@ class BreakerSync:
 
     def __init__(
         self,
-        queue: Queue,
+        delivery: Delivery,
         breaker: Breaker,
         changed: Callable[[], None],
         announcement: Announcement | None = None,
     ) -> None:
         self._announcement = announcement or Announcement()
-        self._queue = queue
+        self._delivery = delivery
         self._changed = changed
         self._since_ms = wall_now_ms()
         self._restored = False
@@ -64,7 +64,7 @@ class BreakerSync:
         """
         if self._restored:
             return
-        record = await self._queue.load_delivery()
+        record = await self._delivery.load()
         self._restored = True
         state = BreakerState(record.state)
         if state is not BreakerState.HEALTHY:
@@ -113,7 +113,7 @@ class BreakerSync:
         """Write the record. Raises OutboxUnavailableError."""
         breaker = self.breaker
         told = _told(breaker), self.rate
-        saved = await self._queue.save_delivery(
+        saved = await self._delivery.save(
             DeliveryRecord(
                 state=breaker.state.value,
                 reason=breaker.reason,
@@ -131,7 +131,7 @@ class BreakerSync:
             self._seen = saved.revision
 
     async def _exchange(self) -> None:
-        record = await self._queue.load_delivery()
+        record = await self._delivery.load()
         self._pause(record)
         if record.revision > self._seen:
             self._seen = record.revision

@@ -15,7 +15,7 @@ from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch
-from service.outbox.ports import Queue
+from service.outbox.ports import Delivery, Queue
 from service.relay.batch_delivery import BatchDelivery
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
@@ -37,7 +37,7 @@ LEASE_MARGIN_SECONDS = 20.0
 
 
 class Relay:
-    """Moves events from `queue` to `sender` until it is stopped.
+    """Moves events from `queue` to `sender` until it is stopped; shares its breaker by `delivery`.
 
     `beat` is called at least every second while the relay is at work and no request is overdue.
 
@@ -49,6 +49,7 @@ class Relay:
     def __init__(
         self,
         queue: Queue,
+        delivery: Delivery,
         sender: Sender,
         recorder: Recorder,
         limits: RelayLimits,
@@ -68,7 +69,7 @@ class Relay:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
         breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
-        self._keeper = keeper = BreakerSync(queue, breaker, self._wake, announcement)
+        self._keeper = keeper = BreakerSync(delivery, breaker, self._wake, announcement)
         self._sends = SendsInFlight(limits.senders, self._sender_freed)
         self._empty_request = EmptyRequest(sender, keeper)
         self._delivery = BatchDelivery(

@@ -21,7 +21,7 @@ def breaker(**changes: object) -> DeliveryRecord:
 
 
 async def test_a_new_breaker_is_open(outbox: Outbox) -> None:
-    record = await outbox.queue.load_delivery()
+    record = await outbox.delivery.load()
     assert record is None or (record.state, record.paused_by, record.revision) == (
         "healthy",
         None,
@@ -30,8 +30,8 @@ async def test_a_new_breaker_is_open(outbox: Outbox) -> None:
 
 
 async def test_a_saved_breaker_is_loaded_as_it_was_saved(outbox: Outbox) -> None:
-    saved = await outbox.queue.save_delivery(breaker())
-    loaded = await outbox.queue.load_delivery()
+    saved = await outbox.delivery.save(breaker())
+    loaded = await outbox.delivery.load()
     assert loaded is not None
     assert (loaded.state, loaded.reason, loaded.window, loaded.failures) == (
         "backing_off",
@@ -46,26 +46,26 @@ async def test_a_saved_breaker_is_loaded_as_it_was_saved(outbox: Outbox) -> None
 
 async def test_the_breaker_survives_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
-        await outbox.queue.save_delivery(breaker())
+        await outbox.delivery.save(breaker())
         await outbox.repairs.set_paused(paused=True, actor="ada")
     async with storage.open() as outbox:
-        loaded = await outbox.queue.load_delivery()
+        loaded = await outbox.delivery.load()
         assert loaded is not None
         assert (loaded.state, loaded.window, loaded.paused_by) == ("backing_off", 7, "ada")
 
 
 async def test_every_save_raises_the_revision(outbox: Outbox) -> None:
-    first = await outbox.queue.save_delivery(breaker())
-    second = await outbox.queue.save_delivery(breaker(window=8))
+    first = await outbox.delivery.save(breaker())
+    second = await outbox.delivery.save(breaker(window=8))
     third = await outbox.repairs.set_paused(paused=True, actor="ada")
     assert first.revision < second.revision < third.revision
 
 
 async def test_a_pause_keeps_the_breaker_and_a_save_keeps_the_pause(outbox: Outbox) -> None:
-    await outbox.queue.save_delivery(breaker())
+    await outbox.delivery.save(breaker())
     paused = await outbox.repairs.set_paused(paused=True, actor="ada")
     assert (paused.paused_by, paused.state, paused.window) == ("ada", "backing_off", 7)
-    saved = await outbox.queue.save_delivery(breaker(state="healthy", paused_by=None))
+    saved = await outbox.delivery.save(breaker(state="healthy", paused_by=None))
     assert (saved.paused_by, saved.state) == ("ada", "healthy")
     resumed = await outbox.repairs.set_paused(paused=False, actor="grace")
     assert (resumed.paused_by, resumed.state) == (None, "healthy")
@@ -73,13 +73,13 @@ async def test_a_pause_keeps_the_breaker_and_a_save_keeps_the_pause(outbox: Outb
 
 
 async def test_a_resume_that_asks_now_ends_the_wait(outbox: Outbox) -> None:
-    await outbox.queue.save_delivery(breaker())
+    await outbox.delivery.save(breaker())
     resumed = await outbox.repairs.set_paused(paused=False, actor="ada", ask_now=True)
     assert (resumed.state, resumed.reopens_in_seconds) == ("backing_off", 0)
 
 
 async def test_the_figures_show_the_breaker(outbox: Outbox) -> None:
-    await outbox.queue.save_delivery(breaker())
+    await outbox.delivery.save(breaker())
     shown = (await outbox.inspector.stats()).delivery
     assert shown is not None
     assert (shown.state, shown.reason) == ("backing_off", "HTTP 503")
@@ -87,7 +87,7 @@ async def test_the_figures_show_the_breaker(outbox: Outbox) -> None:
 
 async def test_where_events_go_is_kept(outbox: Outbox) -> None:
     told = breaker(destination="self-hosted", confirmation="on (self-hosted Inngest)")
-    await outbox.queue.save_delivery(told)
-    saved = await outbox.queue.load_delivery()
+    await outbox.delivery.save(told)
+    saved = await outbox.delivery.load()
     assert saved is not None
     assert (saved.destination, saved.confirmation) == (told.destination, told.confirmation)

@@ -26,7 +26,7 @@ async def keepers(postgres_url: str) -> AsyncIterator[tuple[BreakerSync, Breaker
     storage = PostgresStorage(postgres_url)
     async with storage.open() as one, storage.open() as two:
         pair = tuple(
-            BreakerSync(outbox.queue, Breaker.fresh(500, 2**20, 4), lambda: None)
+            BreakerSync(outbox.delivery, Breaker.fresh(500, 2**20, 4), lambda: None)
             for outbox in (one, two)
         )
         for keeper in pair:
@@ -79,7 +79,7 @@ async def test_a_process_that_delivers_is_not_held_up_by_anothers_trouble(
     one.move(closed(one, 60))
 
     async def two_has_told_since() -> bool:
-        record = await outbox.queue.load_delivery()
+        record = await outbox.delivery.load()
         return record is not None and record.revision > 3 and record.rate > 1
 
     await eventually(two_has_told_since)

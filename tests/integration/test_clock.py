@@ -143,15 +143,15 @@ async def test_a_clock_that_was_set_back_ends_a_wait_of_before_the_restart(
 ) -> None:
     path = tmp_path / "outbox.db"
     async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
-        record = await outbox.queue.load_delivery()
+        record = await outbox.delivery.load()
         now_ms = int(time.time() * 1000)
         trouble = msgspec.structs.replace(
             record, state="backing_off", reopens_in_seconds=3.0, since_ms=now_ms
         )
-        await outbox.queue.save_delivery(trouble)
+        await outbox.delivery.save(trouble)
     wall.jump = -5 * HOUR
     async with open_sqlite_outbox(path, max_pending=100, max_pending_per_user=100) as outbox:
-        assert (await outbox.queue.load_delivery()).reopens_in_seconds == 0
+        assert (await outbox.delivery.load()).reopens_in_seconds == 0
 
 
 async def test_a_clock_that_is_put_right_purges_nothing_that_was_just_delivered(

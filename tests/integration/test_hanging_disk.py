@@ -87,7 +87,7 @@ async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
     released.set()
     await eventually(lambda: can_append(outbox))
     assert outbox.undelivered == (await outbox.inspector.stats()).pending == 4
-    assert (await outbox.queue.load_delivery()).paused_by == "ops"
+    assert (await outbox.delivery.load()).paused_by == "ops"
     assert outbox.settings.scope_revision == 1
 
 

@@ -109,7 +109,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         assert await outbox.inspector.payload(before[-4].id) == large
         assert (await outbox.intake.append(event("ü-2"), key=KEY)).replayed
         assert await outbox.settings.load_scope("user", "u-1") == {"a": [1, None]}
-        delivery = await outbox.queue.load_delivery()
+        delivery = await outbox.delivery.load()
         assert delivery is not None
         assert delivery.paused_by == "ada"
         actions = [entry.action for entry in await outbox.inspector.audit(10)]

@@ -161,7 +161,7 @@ async def test_pause_and_resume_reach_the_delivery_the_audit_and_the_log(
 ) -> None:
     code, out, _ = await outbox_command(path, "pause", "--actor", "ada")
     assert (code, out) == (0, "Delivery is paused by ada. Posts are still accepted.\n")
-    delivery = await served.queue.load_delivery()
+    delivery = await served.delivery.load()
     assert delivery is not None
     assert delivery.paused_by == "ada"
     stats = await outbox_json(path, "stats")

@@ -68,7 +68,7 @@ async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:
 async def test_a_refused_configuration_is_critical_while_rows_wait(
     live: SqliteOutbox, path: Path
 ) -> None:
-    await live.queue.save_delivery(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
+    await live.delivery.save(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
     assert (await outbox_command(path, "check"))[0] == 0
     await live.intake.append(event())
     code, out, _ = await outbox_command(path, "check", "--json")

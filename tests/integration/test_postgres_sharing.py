@@ -152,7 +152,7 @@ async def test_a_process_that_starts_leaves_the_others_claims_alone(postgres_url
 async def test_a_pause_is_for_every_process(pair: tuple[Outbox, Outbox]) -> None:
     one, two = pair
     await one.repairs.set_paused(paused=True, actor="ada")
-    record = await two.queue.load_delivery()
+    record = await two.delivery.load()
     assert record is not None
     assert record.paused_by == "ada"
 
@@ -161,15 +161,15 @@ async def test_trouble_that_one_process_saves_is_loaded_by_the_others(
     pair: tuple[Outbox, Outbox],
 ) -> None:
     one, two = pair
-    saved = await one.queue.save_delivery(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
-    record = await two.queue.load_delivery()
+    saved = await one.delivery.save(DeliveryRecord("backing_off", "HTTP 503", 1, 2, 5.0, 0))
+    record = await two.delivery.load()
     assert record is not None
     assert (record.state, record.reason, record.revision) == (
         "backing_off",
         "HTTP 503",
         saved.revision,
     )
-    assert (await two.queue.save_delivery(record)).revision == saved.revision + 1
+    assert (await two.delivery.save(record)).revision == saved.revision + 1
 
 
 async def test_a_saved_scope_is_noticed_by_every_process(pair: tuple[Outbox, Outbox]) -> None:

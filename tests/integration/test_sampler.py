@@ -44,7 +44,7 @@ async def test_rows_delivery_sizes_and_ages_are_gauges(
     outbox: SqliteOutbox, recorder: PrometheusRecorder
 ) -> None:
     await one_of_each(outbox)
-    await outbox.queue.save_delivery(DeliveryRecord("backing_off", "503", 1, 2, 3.0, 0))
+    await outbox.delivery.save(DeliveryRecord("backing_off", "503", 1, 2, 3.0, 0))
     await Sampler(outbox.inspector, recorder).sample()
     seen = values(recorder)
     states = ("pending", "delivering", "delivered", "dead")

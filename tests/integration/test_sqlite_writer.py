@@ -152,7 +152,7 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     assert outbox.failure is None
     assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
     assert ids(await waiting)
-    assert (await outbox.queue.load_delivery()).reason == ""  # type: ignore[union-attr]
+    assert (await outbox.delivery.load()).reason == ""  # type: ignore[union-attr]
     assert (await outbox.inspector.stats()).pending + (
         await outbox.inspector.stats()
     ).delivering == 2

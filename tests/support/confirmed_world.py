@@ -85,6 +85,7 @@ class ConfirmedWorld:
         self.most_unconfirmed = 0
         self.relay = Relay(
             self.queue,
+            self.queue,
             self.inngest,
             NullRecorder(),
             RelayLimits(

@@ -118,6 +118,7 @@ async def delivering(
         )
         relay = Relay(
             outbox.queue,
+            outbox.delivery,
             sender,
             NullRecorder(),
             RelayLimits(

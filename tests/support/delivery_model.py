@@ -151,10 +151,10 @@ class ModelQueue:
         row.state, row.due_at, row.attempts = "pending", _now(), row.attempts - 1
         self._woken.set()
 
-    async def load_delivery(self) -> DeliveryRecord:
+    async def load(self) -> DeliveryRecord:
         return self.record
 
-    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
         self.record = msgspec.structs.replace(
             record, paused_by=self.record.paused_by, revision=self.record.revision + 1
         )

@@ -68,6 +68,7 @@ class World:
         max_events, senders = self._limits
         return Relay(
             self.queue,
+            self.queue,
             self.inngest,
             self.recorder,
             RelayLimits(

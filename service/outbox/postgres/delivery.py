@@ -47,7 +47,7 @@ class PostgresDelivery:
         self._pool = pool
 
     async def load(self) -> DeliveryRecord:
-        """The record as last saved by any process; one that is open at first."""
+        """The record as last saved by any process; healthy at first."""
         rows = await self._pool.run(LOAD_DELIVERY)
         return DeliveryRecord(*rows[0])
 

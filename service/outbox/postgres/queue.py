@@ -14,13 +14,11 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import (
     Batch,
     ClaimRequest,
-    DeliveryRecord,
     Entry,
     Isolated,
     Settlement,
 )
 from service.outbox.postgres.claims import CLAIM, NEXT_DUE, claim_values
-from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
@@ -43,12 +41,10 @@ class PostgresQueue:
         wakeup: PostgresWakeup,
         marks: PostgresMarks,
         leases: PostgresLeases,
-        delivery: PostgresDelivery,
     ) -> None:
         self._pool = pool
         self._wakeup = wakeup
         self._marks = marks
-        self._delivery = delivery
         self._leases = leases
         self._holder = uuid.uuid4().hex
         self._claiming = asyncio.Lock()
@@ -98,14 +94,6 @@ class PostgresQueue:
         if due_now:
             self._wakeup.rows_are_due()
         return int(stale)
-
-    async def load_delivery(self) -> DeliveryRecord:
-        """The delivery record as last saved by any process."""
-        return await self._delivery.load()
-
-    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
-        return await self._delivery.save(record)
 
     async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | float:
         attempt = asyncio.create_task(self._attempt(wanted), name="outbox-claim")

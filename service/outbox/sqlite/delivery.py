@@ -29,6 +29,10 @@ class SqliteDelivery:
         self._jobs = jobs
         self._memory = memory
 
+    async def load(self) -> DeliveryRecord:
+        """The record as last saved. Raises OutboxUnavailableError before the file was read."""
+        return self._memory.known_record()
+
     async def save(self, record: DeliveryRecord) -> DeliveryRecord:
         """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
 

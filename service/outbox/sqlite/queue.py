@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Settlement
+from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.sqlite.claims import SqliteClaims
-from service.outbox.sqlite.delivery import SqliteDelivery
-from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.settlements import SqliteSettlements
 from service.outbox.sqlite.throttle import ClaimThrottle
 from service.outbox.sqlite.writer import SqliteWriter
@@ -21,15 +19,11 @@ class SqliteQueue:
         writer: SqliteWriter,
         claims: SqliteClaims,
         settlements: SqliteSettlements,
-        delivery: SqliteDelivery,
-        memory: Memory,
         throttle: ClaimThrottle,
     ) -> None:
         self._writer = writer
         self._claims = claims
         self._settlements = settlements
-        self._delivery = delivery
-        self._memory = memory
         self._throttle = throttle
 
     async def claim(self, ask: ClaimRequest) -> Batch:
@@ -50,11 +44,3 @@ class SqliteQueue:
     async def settle(self, settlement: Settlement) -> int:
         """Settle, atomically; returns how many rows were no longer under this claim."""
         return await self._writer.submit(self._settlements, settlement)
-
-    async def load_delivery(self) -> DeliveryRecord:
-        """The delivery record as last saved."""
-        return self._memory.known_record()
-
-    async def save_delivery(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
-        return await self._delivery.save(record)
