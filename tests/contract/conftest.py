@@ -5,11 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.memory_outbox import MemoryStorage
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "storage" in metafunc.fixturenames:
+        stores = ["sqlite", "postgres"]
+        if metafunc.definition.get_closest_marker("in_memory_too"):
+            stores.append("memory")
+        metafunc.parametrize("storage", stores, indirect=True)
+
+
+@pytest.fixture
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "memory":
+        return MemoryStorage()
     if request.param == "sqlite":
         return SqliteStorage(tmp_path / "outbox.db")
     return PostgresStorage(request.getfixturevalue("postgres_url"))

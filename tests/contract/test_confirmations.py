@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from service.outbox.inngest_id import PREFIX_BYTES
 from service.outbox.model import Batch, Filter, Row, SentEntry, Settlement, State
-from service.outbox.ports import Confirmations
 from tests.support.storage import (
     Outbox,
     Storage,
@@ -20,52 +17,42 @@ from tests.support.storage import (
     eventually,
 )
 
-
-def part(outbox: Outbox, name: str) -> Any:
-    return getattr(outbox, name, outbox)
-
-
-def confirmations(outbox: Outbox) -> Confirmations:
-    found = part(outbox, "confirmations")
-    if not hasattr(found, "confirm"):
-        pytest.skip("this store has no confirmations yet")
-    return found
+pytestmark = pytest.mark.in_memory_too
 
 
 async def send(outbox: Outbox, batch: Batch) -> list[int]:
     """Settle a whole batch as sent."""
     seqs = [entry.seq for entry in batch.entries]
-    assert await part(outbox, "queue").settle(Settlement(batch.claim, sent=seqs)) == 0
+    assert await outbox.queue.settle(Settlement(batch.claim, sent=seqs)) == 0
     return seqs
 
 
 async def find(outbox: Outbox, event_id: str) -> Row:
-    row = await part(outbox, "intake").find(event_id)
+    row = await outbox.intake.find(event_id)
     assert row is not None
     return row
 
 
 async def all_sent(outbox: Outbox) -> list[SentEntry]:
     """What a reader sees once the settlement has reached it."""
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     count = await parts.count_sent()
     return list(await eventually(lambda: parts.sent(1_000), lambda seen: len(seen) == count))
 
 
 async def test_a_sent_row_is_neither_pending_nor_delivered(outbox: Outbox) -> None:
-    confirmations(outbox)
     [event] = await append_all(outbox, 1)
     await send(outbox, await claim(outbox))
     row = await find(outbox, event.id)
     assert (row.state, row.attempts, row.sends) == (State.SENT, 1, 1)
     assert row.first_sent_at_ms is not None
     assert await claims_nothing(outbox)
-    stats = await eventually(part(outbox, "inspector").stats, lambda seen: seen.sent == 1)
+    stats = await eventually(outbox.inspector.stats, lambda seen: seen.sent == 1)
     assert (stats.pending, stats.delivering, stats.delivered) == (0, 0, 0)
 
 
 async def test_sent_rows_are_shown_in_pages_by_their_number(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     events = await append_all(outbox, 5)
     seqs = await send(outbox, await claim(outbox))
     entries = await all_sent(outbox)
@@ -79,7 +66,7 @@ async def test_sent_rows_are_shown_in_pages_by_their_number(outbox: Outbox) -> N
 
 
 async def test_a_confirmed_row_is_delivered_once(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     events = await append_all(outbox, 3)
     seqs = await send(outbox, await claim(outbox))
     assert await parts.confirm(seqs[:2]) == 2
@@ -93,7 +80,7 @@ async def test_a_confirmed_row_is_delivered_once(outbox: Outbox) -> None:
 
 
 async def test_a_row_that_is_sent_again_keeps_what_it_was(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     [event] = await append_all(outbox, 1)
     seqs = await send(outbox, await claim(outbox))
     before = await find(outbox, event.id)
@@ -112,7 +99,7 @@ async def test_a_row_that_is_sent_again_keeps_what_it_was(outbox: Outbox) -> Non
 
 
 async def test_only_sent_rows_are_confirmed_or_sent_again(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     await append_all(outbox, 3)
     delivered = await claim(outbox, ask(1))
     await deliver(outbox, delivered)
@@ -124,11 +111,11 @@ async def test_only_sent_rows_are_confirmed_or_sent_again(outbox: Outbox) -> Non
 
 
 async def test_a_batch_may_be_settled_in_parts(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     await append_all(outbox, 4)
     batch = await claim(outbox)
     seqs = [entry.seq for entry in batch.entries]
-    queue = part(outbox, "queue")
+    queue = outbox.queue
     assert await queue.settle(Settlement(batch.claim, sent=seqs[:2])) == 0
     assert await queue.settle(Settlement(batch.claim, delivered=seqs[2:])) == 0
     assert await queue.settle(Settlement(batch.claim, sent=seqs[:1])) == 1
@@ -137,7 +124,7 @@ async def test_a_batch_may_be_settled_in_parts(outbox: Outbox) -> None:
 
 async def test_sent_rows_outlive_a_restart_under_the_same_ulids(storage: Storage) -> None:
     async with storage.open() as outbox:
-        parts = confirmations(outbox)
+        parts = outbox.confirmations
         [event] = await append_all(outbox, 1)
         await send(outbox, await claim(outbox))
         [entry] = await all_sent(outbox)
@@ -147,19 +134,18 @@ async def test_sent_rows_outlive_a_restart_under_the_same_ulids(storage: Storage
     async with storage.open() as outbox:
         [again] = await all_sent(outbox)
         assert (again.seq, again.event_id) == (entry.seq, event.id)
-        assert confirmations(outbox).inngest_ids.ulid(again.seq, again.accepted_at_ms) == ulid
+        assert outbox.confirmations.inngest_ids.ulid(again.seq, again.accepted_at_ms) == ulid
         assert (await find(outbox, event.id)).inngest_id == ulid
 
 
 async def test_the_numbers_of_rows_follow_each_other_without_a_gap(outbox: Outbox) -> None:
-    confirmations(outbox)
     await append_all(outbox, 5)
     seqs = [entry.seq for entry in (await claim(outbox)).entries]
     assert seqs == list(range(seqs[0], seqs[0] + 5))
 
 
 async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> None:
-    parts = confirmations(outbox)
+    parts = outbox.confirmations
     events = await append_all(outbox, 3)
     batch = await claim(outbox)
     await deliver(outbox, batch)
@@ -171,8 +157,7 @@ async def test_delivered_rows_are_shown_in_pages_and_by_age(outbox: Outbox) -> N
 
 
 async def test_a_sent_row_is_found_by_its_state(outbox: Outbox) -> None:
-    confirmations(outbox)
     events = await append_all(outbox, 2)
     await send(outbox, await claim(outbox, ask(1)))
-    rows = await eventually(lambda: part(outbox, "inspector").rows(Filter(state=State.SENT)))
+    rows = await eventually(lambda: outbox.inspector.rows(Filter(state=State.SENT)))
     assert [row.id for row in rows] == [events[0].id]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from service.outbox.model import Settlement, State
 from tests.support.storage import (
     Outbox,
@@ -13,6 +15,8 @@ from tests.support.storage import (
     deliver,
     ids,
 )
+
+pytestmark = pytest.mark.in_memory_too
 
 
 async def test_a_claimed_row_is_delivering_under_its_lease(outbox: Outbox) -> None:

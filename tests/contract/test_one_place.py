@@ -24,6 +24,7 @@ from service.outbox.model import (
     State,
 )
 from tests.conftest import EMPTY_OUTBOX
+from tests.support.memory_outbox import MemoryStorage
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage, ask, claim, event
 
 STATES = (State.PENDING, State.DELIVERED, State.DEAD)
@@ -175,7 +176,7 @@ async def follow(storage: Storage, steps: list[tuple[Any, ...]]) -> None:
                 await model.check()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "memory"])
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -184,7 +185,9 @@ def test_each_event_is_in_exactly_one_place(
     request: pytest.FixtureRequest, kind: str, steps: list[tuple[Any, ...]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        storage: Storage = SqliteStorage(Path(folder) / "outbox.db")
+        storage: Storage = MemoryStorage()
+        if kind == "sqlite":
+            storage = SqliteStorage(Path(folder) / "outbox.db")
         if kind == "postgres":
             storage = PostgresStorage(request.getfixturevalue("postgres_outbox_url"))
             with psycopg.connect(storage.url, autocommit=True) as connection:

@@ -19,6 +19,8 @@ from tests.support.storage import (
     ids,
 )
 
+pytestmark = pytest.mark.in_memory_too
+
 
 async def test_a_claim_gives_the_oldest_first_and_each_row_once(outbox: Outbox) -> None:
     events = await append_all(outbox, 7)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from service.outbox.model import Dead, Retry, Settlement, State
 from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, deliver, ids
+
+pytestmark = pytest.mark.in_memory_too
 
 
 async def test_a_delivered_row_is_delivered(outbox: Outbox) -> None:

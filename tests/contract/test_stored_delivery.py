@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from service.outbox.model import DeliveryRecord
 from tests.support.storage import Outbox, Storage
+
+pytestmark = pytest.mark.in_memory_too
 
 
 def breaker(**changes: object) -> DeliveryRecord:

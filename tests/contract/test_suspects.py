@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from service.outbox.model import Isolated, Retry, Settlement
 from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
+
+pytestmark = pytest.mark.in_memory_too
 
 
 async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:

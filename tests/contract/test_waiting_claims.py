@@ -6,9 +6,12 @@ import asyncio
 import time
 
 import msgspec
+import pytest
 
 from service.outbox.model import Filter, Retry, Settlement, State
 from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
+
+pytestmark = pytest.mark.in_memory_too
 
 
 async def test_a_waiting_claim_wakes_when_an_event_is_appended(outbox: Outbox) -> None:

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from service.observe.recorder import NullRecorder
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import SentEntry
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.send_result import SendResult
 from service.relay.unconfirmed import Unconfirmed
-from tests.support.delivery_model import ModelInngest, ModelQueue, ModelRow
-from tests.support.storing_inngest import IDS, StoringInngest
-
-
-class QueueConfirmations:
-    """The confirmations of a model queue."""
-
-    inngest_ids: InngestIds = IDS
-
-    def __init__(self, queue: ModelQueue) -> None:
-        self._queue = queue
-        self.resent: Counter[str] = Counter()
-
-    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
-        rows = [row for row in self._queue.sent_rows() if row.seq > after_seq]
-        return [
-            SentEntry(row.seq, f"e-{row.seq}", 0, _now() - row.answered_at, row.sends)
-            for row in sorted(rows, key=lambda row: row.seq)[:limit]
-        ]
-
-    async def count_sent(self) -> int:
-        return len(self._queue.sent_rows())
-
-    async def confirm(self, seqs: Sequence[int]) -> int:
-        return len([self._queue.confirm(row) for row in self._known(seqs)])
-
-    async def resend(self, seqs: Sequence[int], note: str) -> int:
-        rows = self._known(seqs)
-        self.resent[note] += len(rows)
-        return len([self._queue.send_again(row) for row in rows])
-
-    async def delivered(
-        self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
-    ) -> Sequence[SentEntry]:
-        raise NotImplementedError
-
-    def _known(self, seqs: Sequence[int]) -> list[ModelRow]:
-        wanted = set(seqs)
-        return [row for row in self._queue.sent_rows() if row.seq in wanted]
+from tests.support.delivery_model import ModelInngest, ModelOutbox
+from tests.support.memory_rows import IDS, MemoryRow
+from tests.support.storing_inngest import StoringInngest
 
 
 class LossyInngest(ModelInngest):
@@ -77,15 +38,14 @@ class LossyInngest(ModelInngest):
 
 class ConfirmedWorld:
     def __init__(self, rate: float, *, unconfirmed_max: int = 1_000) -> None:
-        self.queue = ModelQueue()
-        self.confirmations = QueueConfirmations(self.queue)
+        self.outbox = ModelOutbox()
         self.store = StoringInngest(rate)
         self.inngest = LossyInngest(self.store)
         self.unconfirmed = Unconfirmed(unconfirmed_max)
         self.most_unconfirmed = 0
         self.relay = Relay(
-            self.queue,
-            self.queue,
+            self.outbox.queue,
+            self.outbox.delivery,
             self.inngest,
             NullRecorder(),
             RelayLimits(
@@ -99,7 +59,7 @@ class ConfirmedWorld:
             unconfirmed=self.unconfirmed,
         )
         self.confirmer = Confirmer(
-            self.confirmations,
+            self.outbox.confirmations,
             self.store,
             IDS,
             self.unconfirmed,
@@ -128,10 +88,10 @@ class ConfirmedWorld:
         self.inngest.mode = None
         self.store.away = False
 
-    def add(self, *kinds: str) -> list[ModelRow]:
-        return [self.queue.add(kind) for kind in kinds]
+    def add(self, *kinds: str) -> list[MemoryRow]:
+        return [self.outbox.add(kind) for kind in kinds]
 
-    async def until(self, rows: list[ModelRow], seconds: float) -> float:
+    async def until(self, rows: list[MemoryRow], seconds: float) -> float:
         """Wait until every row is settled; how long it took."""
         began = _now()
         while left := [row for row in rows if row.settled_at is None]:
@@ -142,7 +102,8 @@ class ConfirmedWorld:
 
     async def _watch(self) -> None:
         while True:
-            self.most_unconfirmed = max(self.most_unconfirmed, len(self.queue.sent_rows()))
+            unconfirmed = await self.outbox.confirmations.count_sent()
+            self.most_unconfirmed = max(self.most_unconfirmed, unconfirmed)
             await asyncio.sleep(0.05)
 
 

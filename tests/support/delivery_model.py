@@ -1,7 +1,7 @@
-"""A model of everything around the relay: the store's queue, Inngest, and what goes wrong with it.
+"""A model of everything around the relay: the store, Inngest, and what goes wrong with it.
 
-Runs in virtual time. The queue follows the port's rules and checks that the relay does; Inngest
-takes events in order, as its Event API does.
+Runs in virtual time. The store is the in-memory one; Inngest takes events in order, as its Event
+API does.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import itertools
 import json
 import random
 from collections import Counter
-from dataclasses import dataclass, field
-
-import msgspec
+from collections.abc import Callable
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Entry, Isolated, Settlement
+from service.outbox.event import Event
+from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.relay.send_result import SendResult
+from tests.support.memory_outbox import MemoryOutbox
+from tests.support.memory_queue import MemoryQueue
+from tests.support.memory_rows import MemoryRow, MemoryRows
 
 HEALTHY, REFUSED, FAILING, HANGING, HUGE = "healthy", "refused", "failing", "hanging", "huge"
 BLOCKED = {
@@ -34,157 +36,53 @@ ANSWERS = {
 }
 TIMEOUT_SECONDS = 10.0
 TRIP_SECONDS = 0.02
-_TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
+_SETTLE_SECONDS = 0.001
 
 
-OPEN = DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
-
-
-@dataclass
-class ModelRow:
-    seq: int
-    kind: str
-    born_at: float
-    state: str = "pending"
-    attempts: int = 0
-    isolated: bool = False
-    due_at: float = 0.0
-    sends: int = 0
-    claim: str | None = None
-    claimed_at: float = 0.0
-    answered_at: float = 0.0
-    settled_at: float | None = None
-    reason: str = ""
-
-    @property
-    def payload(self) -> bytes:
-        return f'"{self.seq}:{self.kind}"'.encode()
-
-
-@dataclass
 class ModelQueue:
-    rows: dict[int, ModelRow] = field(default_factory=dict)
-    record: DeliveryRecord = OPEN
-    stale: int = 0
-    failing: bool = False
-    lease_seconds: float = 0.0
-    longest_claim_seconds: float = 0.0
+    """The in-memory queue, which checks what the relay does. While `failing`, it can't be read."""
 
-    def __post_init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._woken = asyncio.Event()
-
-    def add(self, kind: str) -> ModelRow:
-        row = ModelRow(next(self._numbers), kind, _now())
-        self.rows[row.seq] = row
-        self._woken.set()
-        return row
-
-    def give_back(self) -> None:
-        """Rows under a claim of a process that is gone are due again."""
-        for row in self.rows.values():
-            if row.claim is not None:
-                row.claim, row.sends = None, row.sends + 1
-
-    def discard(self, row: ModelRow) -> None:
-        assert row.claim is None
-        del self.rows[row.seq]
+    def __init__(self, rows: MemoryRows) -> None:
+        self._queue = MemoryQueue(rows)
+        self._rows = rows
+        self.failing = False
+        self.lease_seconds = 0.0
+        self.longest_claim_seconds = 0.0
 
     async def claim(self, ask: ClaimRequest) -> Batch:
         if self.failing:
             raise OutboxUnavailableError
-        while not (rows := self._pick(ask)):
-            soon = _now() + _TICK_SECONDS
-            wake = [row.due_at - _now() for row in self._free() if row.due_at > soon]
-            self._woken.clear()
-            waiting = asyncio.ensure_future(self._woken.wait())
-            try:
-                await asyncio.wait({waiting}, timeout=min(wake, default=3600.0))
-            finally:
-                waiting.cancel()
-        claim = f"c-{next(self._numbers)}"
-        for row in rows:
-            row.claim, row.claimed_at = claim, _now()
         self.lease_seconds = ask.lease_seconds
-        return Batch(
-            claim, tuple(_entry(row) for row in rows), b",".join(row.payload for row in rows)
-        )
+        return await self._queue.claim(ask)
 
     async def settle(self, settlement: Settlement) -> int:
-        await asyncio.sleep(0.001)
-        ends = [
-            *((seq, "delivered", None) for seq in settlement.delivered),
-            *((seq, "sent", None) for seq in settlement.sent),
-            *((retry.seq, "pending", retry) for retry in settlement.retry),
-            *((dead.seq, "dead", dead) for dead in settlement.dead),
-        ]
-        named = [seq for seq, _, _ in ends]
-        held = [row.seq for row in self.rows.values() if row.claim == settlement.claim]
+        await asyncio.sleep(_SETTLE_SECONDS)
+        changes = {change.seq: change.attempts for change in (*settlement.retry, *settlement.dead)}
+        named = [*settlement.delivered, *settlement.sent, *changes]
         assert len(named) == len(set(named)), "a row ends in exactly one place"
-        assert set(named) <= set(held), "only claimed rows are settled"
-        for seq, state, change in ends:
-            row = self.rows[seq]
-            row.state, row.claim, row.sends = state, None, row.sends + 1
-            self.longest_claim_seconds = max(self.longest_claim_seconds, _now() - row.claimed_at)
-            if state in ("delivered", "dead"):
-                row.settled_at = _now()
-            if state in ("delivered", "sent"):
-                row.attempts += 1
-                row.answered_at = _now()
-            if change is not None:
-                assert change.attempts - row.attempts in (0, 1)
-                row.attempts = change.attempts
-            if state == "pending":
-                row.isolated, row.due_at = change.isolated, _now() + change.delay_seconds
-            if state == "dead":
-                row.reason = change.reason
-        self._woken.set()
-        return 0
+        for row in map(self._rows.by_seq.__getitem__, named):
+            assert row.claim == settlement.claim, "only claimed rows are settled"
+            assert changes.get(row.seq, row.attempts) - row.attempts in (0, 1)
+            claimed_seconds = _now() - row.claimed_at
+            self.longest_claim_seconds = max(self.longest_claim_seconds, claimed_seconds)
+        return await self._queue.settle(settlement)
 
-    def sent_rows(self) -> list[ModelRow]:
-        return [row for row in self.rows.values() if row.state == "sent"]
 
-    def confirm(self, row: ModelRow) -> None:
-        row.state, row.settled_at = "delivered", _now()
+class ModelOutbox(MemoryOutbox):
+    """The in-memory store in virtual time, with events for a ModelInngest."""
 
-    def send_again(self, row: ModelRow) -> None:
-        row.state, row.due_at, row.attempts = "pending", _now(), row.attempts - 1
-        self._woken.set()
+    def __init__(self, make_queue: Callable[[MemoryRows], ModelQueue] = ModelQueue) -> None:
+        super().__init__(_now)
+        self.queue = make_queue(self.rows)
+        self._numbers = itertools.count(1)
 
-    async def load(self) -> DeliveryRecord:
-        return self.record
-
-    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
-        self.record = msgspec.structs.replace(
-            record, paused_by=self.record.paused_by, revision=self.record.revision + 1
-        )
-        return self.record
-
-    def ask_now(self) -> None:
-        """What `outbox resume --now` does."""
-        changed = {"reopens_in_seconds": 0.0, "revision": self.record.revision + 1}
-        self.record = msgspec.structs.replace(self.record, **changed)
-
-    def _free(self) -> list[ModelRow]:
-        return [r for r in self.rows.values() if r.state == "pending" and r.claim is None]
-
-    def _pick(self, ask: ClaimRequest) -> list[ModelRow]:
-        due = [row for row in self._free() if row.due_at <= _now() + _TICK_SECONDS]
-        isolated = sorted((r for r in due if r.isolated), key=lambda r: (r.due_at, r.seq))
-        others = sorted((r for r in due if not r.isolated), key=lambda r: r.seq)
-        if isolated and (
-            ask.isolated is Isolated.FIRST or (ask.isolated is Isolated.LAST and not others)
-        ):
-            return isolated[:1]
-        fresh = int(ask.max_events * ask.fresh_share)
-        picked = others[: ask.max_events - fresh]
-        picked += others[len(picked) :][-fresh:] if fresh else []
-        sizes = itertools.accumulate(len(row.payload) for row in picked)
-        return [
-            row
-            for index, (row, size) in enumerate(zip(picked, sizes, strict=True))
-            if index == 0 or size <= ask.max_bytes
-        ]
+    def add(self, kind: str) -> MemoryRow:
+        """Append an event that does `kind` to its request."""
+        number = next(self._numbers)
+        payload = f'"{number}:{kind}"'.encode()
+        row = self.rows.append(Event(f"e-{number}", kind, "u-1", "u-1", 0, payload))
+        assert row.seq == number
+        return row
 
 
 class ModelInngest:
@@ -271,18 +169,6 @@ class ModelInngest:
 
 
 MODES = ("away", "hang", "lost", "failing", "garbage", "busy", "no_key", "partial")
-
-
-def _entry(row: ModelRow) -> Entry:
-    return Entry(
-        seq=row.seq,
-        event_id=f"e-{row.seq}",
-        accepted_at_ms=0,
-        user_id="u-1",
-        attempts=row.attempts,
-        isolated=row.isolated,
-        sends=row.sends,
-    )
 
 
 def _now() -> float:

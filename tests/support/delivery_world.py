@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest
+from service.outbox.model import ClaimRequest, Filter
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import (
@@ -19,9 +19,9 @@ from tests.support.delivery_model import (
     HUGE,
     REFUSED,
     ModelInngest,
-    ModelQueue,
-    ModelRow,
+    ModelOutbox,
 )
+from tests.support.memory_rows import MemoryRow
 
 REASONS = {
     REFUSED: "rejected",
@@ -55,9 +55,10 @@ class World:
         senders: int = 4,
         max_events: int = 50,
         max_bytes: int = 1 << 30,
-        queue: ModelQueue | None = None,
+        outbox: ModelOutbox | None = None,
     ) -> None:
-        self.queue = queue or ModelQueue()
+        self.outbox = outbox or ModelOutbox()
+        self.queue = self.outbox.queue
         self.recorder = Remembering()
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
@@ -68,7 +69,7 @@ class World:
         max_events, senders = self._limits
         return Relay(
             self.queue,
-            self.queue,
+            self.outbox.delivery,
             self.inngest,
             self.recorder,
             RelayLimits(
@@ -84,7 +85,7 @@ class World:
     @contextlib.asynccontextmanager
     async def restarted(self) -> AsyncIterator[None]:
         """Another process at work on the same queue; what the last one held is due again."""
-        self.queue.give_back()
+        self.outbox.rows.restart()
         self.relay = self._relay(drain_seconds=0)
         async with self.running():
             yield
@@ -110,17 +111,17 @@ class World:
     def _beat(self) -> None:
         self.beats += 1
 
-    def add(self, *kinds: str) -> list[ModelRow]:
-        return [self.queue.add(kind) for kind in kinds]
+    def add(self, *kinds: str) -> list[MemoryRow]:
+        return [self.outbox.add(kind) for kind in kinds]
 
-    async def discard(self, rows: list[ModelRow]) -> None:
+    async def discard(self, rows: list[MemoryRow]) -> None:
         """Remove rows, each as soon as it is under no claim."""
         for row in rows:
-            while row.claim is not None:  # noqa: ASYNC110  (the model announces nothing)
+            wanted = Filter(ids=(row.event.id,))
+            while not await self.outbox.repairs.discard(wanted, actor="ada"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            self.queue.discard(row)
 
-    async def until(self, rows: list[ModelRow], seconds: float) -> float:
+    async def until(self, rows: list[MemoryRow], seconds: float) -> float:
         """Wait until every row is settled; how long it took."""
         began = asyncio.get_running_loop().time()
         while left := [row for row in rows if row.settled_at is None]:
@@ -132,7 +133,7 @@ class World:
         return asyncio.get_running_loop().time() - began
 
 
-def check(rows: list[ModelRow]) -> None:
+def check(rows: list[MemoryRow]) -> None:
     """Each row ended where its kind belongs."""
     for row in rows:
         if row.kind == HEALTHY:

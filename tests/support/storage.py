@@ -18,6 +18,7 @@ from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.memory_outbox import MemoryStorage
 
 PATIENCE_SECONDS = 10.0
 LIMITS = {"max_pending": 10_000, "max_pending_per_user": 10_000}
@@ -50,7 +51,7 @@ class PostgresStorage:
             yield outbox
 
 
-Storage = SqliteStorage | PostgresStorage
+Storage = SqliteStorage | PostgresStorage | MemoryStorage
 
 
 def event(user_id: str = "u-1", *, name: str = "documents/aws.index", size: int = 200) -> Event:

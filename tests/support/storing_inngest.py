@@ -1,4 +1,4 @@
-"""A model of an Inngest that answers at once and stores later, and of the rows that wait for it.
+"""A model of an Inngest that answers at once and stores later.
 
 Runs in virtual time. `rate` is how many events are stored a second.
 """
@@ -7,61 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from service.errors import InngestApiError
 from service.outbox.held import HeldEvent
-from service.outbox.inngest_id import InngestIds, encode_ulid
-from service.outbox.model import SentEntry
+from service.outbox.inngest_id import encode_ulid
+from tests.support.memory_rows import IDS
 
-IDS = InngestIds(b"prefix")
 _TICK_SECONDS = 0.05
-
-
-@dataclass
-class SentRow:
-    seq: int
-    sent_at: float
-    sends: int = 1
-
-    def entry(self) -> SentEntry:
-        return SentEntry(self.seq, f"e-{self.seq}", 0, _now() - self.sent_at, self.sends)
-
-
-class ModelConfirmations:
-    """The rows of a store that are sent; what is confirmed or sent again leaves them."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, SentRow] = {}
-        self.delivered: set[int] = set()
-        self.resent: Counter[int] = Counter()
-        self.notes: Counter[str] = Counter()
-
-    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
-        seqs = sorted(seq for seq in self.rows if seq > after_seq)
-        return [self.rows[seq].entry() for seq in seqs[:limit]]
-
-    async def count_sent(self) -> int:
-        return len(self.rows)
-
-    async def confirm(self, seqs: Sequence[int]) -> int:
-        known = self.rows.keys() & set(seqs)
-        self.delivered |= known
-        self._leave(known)
-        return len(known)
-
-    async def resend(self, seqs: Sequence[int], note: str) -> int:
-        known = self.rows.keys() & set(seqs)
-        self.resent.update(known)
-        self.notes[note] += len(known)
-        self._leave(known)
-        return len(known)
-
-    def _leave(self, seqs: set[int]) -> None:
-        for seq in seqs:
-            del self.rows[seq]
 
 
 class StoringInngest:
@@ -110,7 +64,3 @@ class StoringInngest:
     def _store(self, seq: int) -> None:
         self.stored.add(seq)
         bisect.insort(self._shown, (encode_ulid(IDS.number(seq, 0)), f"e-{seq}"))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

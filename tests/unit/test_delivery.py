@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from service.outbox.model import DeliveryRecord
 from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World, check
 from tests.support.virtual_time import run_in_virtual_time
@@ -73,13 +72,12 @@ def test_batches_shrink_until_they_are_not_too_large_and_no_event_dies() -> None
 def test_a_paused_delivery_sends_nothing_until_it_is_resumed() -> None:
     async def main() -> None:
         world = World()
-        paused = DeliveryRecord("healthy", "", 50, 0, 0.0, 0, paused_by="ada")
-        world.queue.record = paused
+        await world.outbox.repairs.set_paused(paused=True, actor="ada")
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(60)
             assert not world.inngest.sent_at
-            world.queue.record = DeliveryRecord("healthy", "", 50, 0, 0.0, 0)
+            await world.outbox.repairs.set_paused(paused=False, actor="ada")
             await world.until(rows, 3)
 
     run_in_virtual_time(main())

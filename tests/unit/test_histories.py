@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.relay.permit import BreakerState
-from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES, REFUSED, ModelRow
+from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES, REFUSED
 from tests.support.delivery_world import World, check
+from tests.support.memory_rows import MemoryRow
 from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -45,11 +45,10 @@ class History:
             await self._end()
 
     async def _step(self, step: str | None, seconds: float) -> None:
-        inngest, queue = self.world.inngest, self.world.queue
+        inngest, outbox = self.world.inngest, self.world.outbox
         inngest.mode = step if step not in {PAUSE, CHANCE} else None
         inngest.failing_share = 0.5 if step == CHANCE else 0.0
-        paused_by = "ada" if step == PAUSE else None
-        queue.record = msgspec.structs.replace(queue.record, paused_by=paused_by)
+        await outbox.repairs.set_paused(paused=step == PAUSE, actor="ada")
         await asyncio.sleep(seconds)
         self.rows += self.world.add(HEALTHY)
 
@@ -66,7 +65,7 @@ class History:
         assert self.world.relay.breaker.state is BreakerState.HEALTHY
 
     async def _add_healthy(self) -> None:
-        rows: list[ModelRow] = self.world.add(HEALTHY)
+        rows: list[MemoryRow] = self.world.add(HEALTHY)
         self.rows += rows
         await self.world.until(rows, 15)
 

@@ -126,7 +126,7 @@ def test_a_wrong_key_is_tried_every_five_seconds() -> None:
 def test_a_closed_breaker_is_taken_up_after_a_restart_whatever_the_clock_did() -> None:
     async def main() -> None:
         world = World()
-        world.queue.record = DeliveryRecord("backing_off", "500", 1, 4, 5 * 3600.0, 0)
+        await world.outbox.delivery.save(DeliveryRecord("backing_off", "500", 1, 4, 5 * 3600.0, 0))
         rows = world.add(*[HEALTHY] * 10)
         async with world.running():
             await asyncio.sleep(1)

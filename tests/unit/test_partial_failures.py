@@ -9,8 +9,9 @@ import statistics
 import pytest
 
 from service.relay.permit import BreakerState
-from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, REFUSED, ModelRow
+from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, REFUSED
 from tests.support.delivery_world import World, check
+from tests.support.memory_rows import MemoryRow
 from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -25,7 +26,7 @@ def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
 ) -> None:
     async def main() -> None:
         world = World()
-        rows: list[ModelRow] = []
+        rows: list[MemoryRow] = []
         async with world.running():
             for turn in range(720):
                 rows += world.add(kind if turn == (0 if place == "first" else 60) else HEALTHY)
@@ -78,7 +79,7 @@ def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_on
 def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
     async def main() -> None:
         world = World()
-        rows: list[ModelRow] = []
+        rows: list[MemoryRow] = []
         async with world.running():
             rows += world.add(*[HEALTHY] * 100)
             await asyncio.sleep(1)
@@ -121,7 +122,7 @@ def test_no_healthy_event_dies_of_chance(share: float) -> None:
     async def main() -> None:
         world = World()
         world.inngest.failing_share = share
-        rows: list[ModelRow] = []
+        rows: list[MemoryRow] = []
         async with world.running():
             for _ in range(30 * 30):
                 rows += world.add(HEALTHY)

@@ -146,7 +146,7 @@ def test_an_operator_ends_the_wait_of_a_retry_after() -> None:
         async with world.running():
             await asyncio.sleep(2)
             world.inngest.answer = None
-            world.queue.ask_now()
+            await world.outbox.repairs.set_paused(paused=False, actor="ada", ask_now=True)
             await world.until(rows, 2)
 
     random.seed(1)

@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
 from service.relay.send_result import SendResult
 from service.relay.sends_in_flight import SendsInFlight
-from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelQueue
+from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -34,7 +34,7 @@ class FaultyQueue(ModelQueue):
 
 def test_a_settlement_is_tried_until_it_is_written_and_nothing_is_sent_twice() -> None:
     async def main() -> None:
-        world = World(queue=FaultyQueue())
+        world = World(outbox=ModelOutbox(FaultyQueue))
         world.queue.settle_faults = 10
         rows = world.add(*[HEALTHY] * 5)
         async with world.running():
@@ -46,7 +46,7 @@ def test_a_settlement_is_tried_until_it_is_written_and_nothing_is_sent_twice() -
 
 def test_rows_that_were_no_longer_claimed_are_counted() -> None:
     async def main() -> None:
-        world = World(queue=FaultyQueue())
+        world = World(outbox=ModelOutbox(FaultyQueue))
         world.queue.lost = 3
         async with world.running():
             await world.until(world.add(HEALTHY), 1)
@@ -191,7 +191,7 @@ def test_nothing_is_sent_again_that_could_outlive_the_lease() -> None:
                 await asyncio.sleep(0.5)
                 await world.until(world.add(HEALTHY), 45)
             claimed = [row for row in bad if row.claim is not None]
-            assert all(row.state == "pending" for row in bad)
+            assert all(row.settled_at is None for row in bad)
         assert len(claimed) <= 1
         assert world.recorder.counted["lease_lost"] == 0
         assert world.queue.longest_claim_seconds <= world.queue.lease_seconds

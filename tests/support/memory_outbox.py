@@ -1,0 +1,167 @@
+"""The in-memory store. The simulations use it, and the contract suite holds it to its ports."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from service.errors import IdempotencyKeyReusedError
+from service.outbox.event import Event
+from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt, Row, State, Stats
+from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
+from tests.support.memory_rows import MemoryRow, MemoryRows
+
+HEALTHY_DELIVERY = DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
+
+
+class MemoryIntake:
+    def __init__(self, rows: MemoryRows) -> None:
+        self._rows = rows
+
+    async def append(
+        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
+    ) -> Receipt:
+        for row in self._rows.by_seq.values():
+            if key and row.key and (row.event.owner, row.key.key) == (event.owner, key.key):
+                if row.key.digest != key.digest:
+                    raise IdempotencyKeyReusedError
+                return Receipt(row.event.id, replayed=True)
+        return Receipt(self._rows.append(event, key, trace).event.id)
+
+    async def find(self, event_id: str) -> Row | None:
+        found = [row for row in self._rows.by_seq.values() if row.event.id == event_id]
+        return found[0].row(self._rows.now()) if found else None
+
+
+class MemoryDelivery:
+    """The delivery record, whose wait goes by the store's clock."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._record = HEALTHY_DELIVERY
+        self._saved_at = 0.0
+
+    @property
+    def record(self) -> DeliveryRecord:
+        waited = self._now() - self._saved_at
+        left = max(0.0, self._record.reopens_in_seconds - waited)
+        return msgspec.structs.replace(self._record, reopens_in_seconds=left)
+
+    def change(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Store `record` under the next revision."""
+        revision = self._record.revision + 1
+        self._record = msgspec.structs.replace(record, revision=revision)
+        self._saved_at = self._now()
+        return self.record
+
+    async def load(self) -> DeliveryRecord:
+        return self.record
+
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        return self.change(msgspec.structs.replace(record, paused_by=self._record.paused_by))
+
+
+class MemoryInspector:
+    """The figures and the rows."""
+
+    def __init__(self, rows: MemoryRows, delivery: MemoryDelivery) -> None:
+        self._rows = rows
+        self._delivery = delivery
+
+    async def stats(self) -> Stats:
+        self._rows.due()
+        counts = Counter(row.state for row in self._rows.by_seq.values())
+        return Stats(
+            pending=counts[State.PENDING],
+            delivering=counts[State.DELIVERING],
+            delivered=counts[State.DELIVERED],
+            dead=counts[State.DEAD],
+            sent=counts[State.SENT],
+            oldest_pending_seconds=None,
+            oldest_due_seconds=None,
+            delivery=self._delivery.record,
+            database_bytes=None,
+            wal_bytes=None,
+        )
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        now = self._rows.now()
+        return [row.row(now) for row in _matching(self._rows, wanted)]
+
+
+class MemoryRepairs:
+    def __init__(self, rows: MemoryRows, delivery: MemoryDelivery) -> None:
+        self._rows = rows
+        self._delivery = delivery
+
+    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
+        dead = msgspec.structs.replace(wanted, state=State.DEAD)
+        rows, now = _matching(self._rows, dead), self._rows.now()
+        for row in rows:
+            row.state, row.attempts, row.isolated, row.due_at = State.PENDING, 0, False, 0.0
+            row.settled_at = row.reason = row.detail = None
+            row.note(f"replayed by {actor}", now)
+        self._rows.wake()
+        return [row.event.id for row in rows]
+
+    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+        del actor
+        rows = _matching(self._rows, wanted)
+        return self._rows.remove(row for row in rows if row.claim is None)
+
+    async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
+        del actor
+        until = self._rows.now() - older_than_seconds
+        delivered = self._rows.in_state(State.DELIVERED)
+        return len(self._rows.remove(row for row in delivered if (row.settled_at or 0) <= until))
+
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False
+    ) -> DeliveryRecord:
+        changes: dict[str, object] = {"paused_by": actor if paused else None}
+        if ask_now:
+            changes["reopens_in_seconds"] = 0.0
+        return self._delivery.change(msgspec.structs.replace(self._delivery.record, **changes))
+
+
+class MemoryOutbox:
+    """`clock` gives seconds; a simulation's is its loop's."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.rows = MemoryRows(clock)
+        self.delivery = MemoryDelivery(clock)
+        self.intake = MemoryIntake(self.rows)
+        self.queue = MemoryQueue(self.rows)
+        self.confirmations = MemoryConfirmations(self.rows)
+        self.inspector = MemoryInspector(self.rows, self.delivery)
+        self.repairs = MemoryRepairs(self.rows, self.delivery)
+
+
+class MemoryStorage:
+    """Outlives the outboxes that are opened on it, one at a time."""
+
+    shared = False
+
+    def __init__(self) -> None:
+        self._outbox = MemoryOutbox(time.time)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[MemoryOutbox]:
+        self._outbox.rows.restart()
+        yield self._outbox
+
+
+def _matching(rows: MemoryRows, wanted: Filter) -> list[MemoryRow]:
+    """The newest first."""
+    found = [
+        row
+        for row in rows.by_seq.values()
+        if (wanted.ids is None or row.event.id in wanted.ids)
+        and wanted.state in (None, row.state)
+        and not (wanted.never_sent and (row.state is not State.PENDING or row.sends))
+    ]
+    return found[::-1][: wanted.limit]
