@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.model import DeliveryRecord, Row, State, Stats
+from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.stats import Stats
 
 PAUSED = "paused"
 

@@ -209,35 +209,18 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     seq: int = 0
 
 
-class Stats(msgspec.Struct, frozen=True, gc=False):
-    """The outbox in figures. `sent` rows were answered and are not confirmed.
-
-    `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
-    `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
-    store has no such file.
-    """
-
-    pending: int
-    delivering: int
-    delivered: int
-    dead: int
-    oldest_pending_seconds: float | None
-    oldest_due_seconds: float | None
-    delivery: DeliveryRecord | None
-    database_bytes: int | None
-    wal_bytes: int | None
-    sent: int = 0
-
-
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which rows: every given field must match.
 
-    `older_than_seconds` counts from acceptance, `since_ms` is the earliest acceptance, and only
-    rows below `before_seq` match: the last one of the page before. With `never_sent`, only
-    pending rows whose bytes have never left match.
+    `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
+    ids that begin so are searched. `older_than_seconds` counts from acceptance; rows accepted from
+    `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the
+    page before, and above `after_seq` match. With `never_sent`, only pending rows whose bytes have
+    never left match.
     """
 
     ids: tuple[str, ...] | None = None
+    id_prefix: str | None = None
     state: State | None = None
     owner: str | None = None
     user_id: str | None = None
@@ -245,6 +228,8 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: str | None = None
     older_than_seconds: float | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
     before_seq: int | None = None
+    after_seq: int | None = None
     never_sent: bool = False
     limit: int = 100

@@ -27,9 +27,9 @@ from service.outbox.model import (
     Row,
     SentEntry,
     Settlement,
-    Stats,
 )
 from service.outbox.owner_share import OwnerShare
+from service.outbox.stats import Stats
 
 
 class Intake(Protocol):
@@ -141,6 +141,10 @@ class Inspector(Protocol):
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first."""
+        ...
+
+    async def count(self, wanted: Filter) -> int:
+        """How many rows match, at most `wanted.limit`."""
         ...
 
     async def payload(self, event_id: str) -> bytes | None:

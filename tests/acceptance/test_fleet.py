@@ -15,8 +15,8 @@ from typing import Self
 import pytest
 
 from service.fake_inngest.server import FakeInngest
-from service.outbox.model import Stats
 from service.outbox.schema import migrate
+from service.outbox.stats import Stats
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.storage import PostgresStorage, eventually

@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import DELIVERY_STATES, Sampler
-from service.outbox.model import DeliveryRecord, IdempotencyKey, Stats
+from service.outbox.model import DeliveryRecord, IdempotencyKey
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.stats import Stats
 from service.relay.permit import BreakerState
 from tests.support.outbox_command import one_of_each
 from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually

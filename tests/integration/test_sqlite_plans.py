@@ -59,6 +59,7 @@ def named_statements() -> Iterator[tuple[str, str]]:
     for (state, way), statement in rows.MATCHING.items():
         if state or way is not rows.Way.STATE:
             yield f"MATCHING {state} {way.name}", statement
+            yield f"COUNT {state} {way.name}", rows.COUNT[state, way]
     for number, statement in enumerate(transfer.DISPLACE):
         yield f"DISPLACE {number}", statement
 

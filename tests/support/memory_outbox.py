@@ -11,7 +11,8 @@ import msgspec
 
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import Event
-from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt, Row, State, Stats
+from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt, Row, State
+from service.outbox.stats import Stats
 from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
 from tests.support.memory_rows import MemoryRow, MemoryRows
 

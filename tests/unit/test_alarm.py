@@ -4,7 +4,8 @@ import pytest
 
 from service.operations.alarm import Alarm, Severity, alarms
 from service.operations.views import stats_view
-from service.outbox.model import DeliveryRecord, Stats
+from service.outbox.model import DeliveryRecord
+from service.outbox.stats import Stats
 
 
 def found(

@@ -5,7 +5,8 @@ import re
 from service.operations.rates import moved
 from service.operations.sampler import Point
 from service.operations.views import stats_view
-from service.outbox.model import DeliveryRecord, Stats
+from service.outbox.model import DeliveryRecord
+from service.outbox.stats import Stats
 from service.web.operator_page.charts import backlog_chart, rates_chart
 from service.web.operator_page.view import OperatorView, delivery_words, figures
 

@@ -13,8 +13,8 @@ from service.cli.outbox.options import DEFAULT_URL, Json, Url
 from service.cli.outbox.tables import console, owners_table, print_json, stats_table
 from service.config.outbox_url import redacted_url
 from service.operations.views import stats_view
-from service.outbox.model import Stats
 from service.outbox.owner_share import OwnerShare
+from service.outbox.stats import Stats
 
 Owners = Annotated[
     bool,

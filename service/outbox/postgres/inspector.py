@@ -8,12 +8,13 @@ from __future__ import annotations
 import msgspec
 
 from service.outbox.audit import AuditRecord, id_start, records
-from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import NOW_MS, find_rows
+from service.outbox.postgres.rows import NOW_MS, count_rows, find_rows
+from service.outbox.stats import Stats
 
 RATE_SECONDS = 5
 
@@ -104,6 +105,10 @@ class PostgresInspector:
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first. Raises OutboxUnavailableError."""
         return await find_rows(self._pool, wanted)
+
+    async def count(self, wanted: Filter) -> int:
+        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError."""
+        return await count_rows(self._pool, wanted)
 
     async def payload(self, event_id: str) -> bytes | None:
         """The stored bytes of one event, None when there is no such event."""

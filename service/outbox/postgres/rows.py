@@ -24,7 +24,10 @@ AND (%(name)s::text IS NULL OR o.name = %(name)s)
 AND (%(older_than_ms)s::bigint IS NULL
      OR o.accepted_at_ms <= {NOW_MS} - %(older_than_ms)s::bigint)
 AND (%(since_ms)s::bigint IS NULL OR o.accepted_at_ms >= %(since_ms)s)
+AND (%(until_ms)s::bigint IS NULL OR o.accepted_at_ms < %(until_ms)s)
+AND (%(prefix)s::text IS NULL OR (o.event_id >= %(prefix)s AND o.event_id < %(prefix_end)s))
 AND (%(before_seq)s::bigint IS NULL OR o.seq < %(before_seq)s)
+AND (%(after_seq)s::bigint IS NULL OR o.seq > %(after_seq)s)
 """
 
 _COLUMNS = """
@@ -47,10 +50,12 @@ AND (NOT %(never_sent)s::boolean
      OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
 """
 
-ROWS = f"""
-SELECT {_COLUMNS} FROM outbox AS o JOIN outbox_rows AS p USING (seq)
+_ANYWHERE = f"""
+FROM outbox AS o JOIN outbox_rows AS p USING (seq)
 WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
 """
+ROWS = f"SELECT {_COLUMNS} {_ANYWHERE}"
+COUNT = f"SELECT count(*) FROM (SELECT o.seq {_ANYWHERE}) AS found"
 
 _PLACES: dict[State, LiteralString] = {
     State.PENDING: """
@@ -94,14 +99,20 @@ _PLACES: dict[State, LiteralString] = {
 }
 
 # OFFSET 0 keeps the planner from reading the events from end to end.
-ROWS_IN_STATE: dict[State, LiteralString] = {
+_IN_STATE: dict[State, LiteralString] = {
     state: f"""
-SELECT {_COLUMNS}
 FROM ({place}) AS p
 CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
 WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
 """
     for state, place in _PLACES.items()
+}
+ROWS_IN_STATE: dict[State, LiteralString] = {
+    state: f"SELECT {_COLUMNS} {found}" for state, found in _IN_STATE.items()
+}
+COUNT_IN_STATE: dict[State, LiteralString] = {
+    state: f"SELECT count(*) FROM (SELECT o.seq {found}) AS found"
+    for state, found in _IN_STATE.items()
 }
 
 _LAST_NOTES = 20
@@ -112,9 +123,22 @@ _ACCEPTED_AT_MS = 8
 async def find_rows(pool: PostgresPool, wanted: Filter) -> list[Row]:
     """The matching rows, newest first. Raises OutboxUnavailableError."""
     given = filter_values(wanted)
-    state = given["state"]
-    statement = ROWS if state is None or wanted.ids is not None else ROWS_IN_STATE[State(state)]
+    state = _place(wanted, given)
+    statement = ROWS if state is None else ROWS_IN_STATE[state]
     return [_row(row) for row in await pool.ask(statement, given)]
+
+
+async def count_rows(pool: PostgresPool, wanted: Filter) -> int:
+    """How many rows match, at most the limit. Raises OutboxUnavailableError."""
+    given = filter_values(wanted)
+    state = _place(wanted, given)
+    rows = await pool.ask(COUNT if state is None else COUNT_IN_STATE[state], given)
+    return int(rows[0][0])
+
+
+def _place(wanted: Filter, given: dict[str, Any]) -> State | None:
+    """The state whose places are read, None when the search begins at the events."""
+    return None if given["state"] is None or wanted.ids is not None else State(given["state"])
 
 
 async def find_row(pool: PostgresPool, event_id: str) -> Row | None:
@@ -136,7 +160,11 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "reason": wanted.reason,
         "older_than_ms": None if older is None else int(older * 1000),
         "since_ms": wanted.since_ms,
+        "until_ms": wanted.until_ms,
+        "prefix": wanted.id_prefix and wanted.id_prefix.replace("\x00", "\ufffd"),
+        "prefix_end": f"{wanted.id_prefix or ''}\U0010ffff".replace("\x00", "\ufffd"),
         "before_seq": wanted.before_seq,
+        "after_seq": wanted.after_seq,
         "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }

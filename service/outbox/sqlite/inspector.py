@@ -13,12 +13,13 @@ from typing import Any
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Filter, Row, Stats
+from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.owner_share import OwnerShare
 from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.reader import Reads
-from service.outbox.sqlite.rows import matching, readable, row_of
+from service.outbox.sqlite.rows import count, matching, readable, row_of
 from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.stats import Stats
 
 COUNTS = """
 SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims),
@@ -78,6 +79,10 @@ class SqliteInspector:
                 raise
             found = await self._reads.run(readable, wanted, now)
         return [row_of(row, now) for row in found]
+
+    async def count(self, wanted: Filter) -> int:
+        """How many rows match, at most `wanted.limit`."""
+        return await self._reads.run(count, wanted, wall_now_ms())
 
     async def stats(self) -> Stats:
         """The figures."""

@@ -40,7 +40,9 @@ WHERE {in_state}
   AND (:reason IS NULL OR reason = :reason)
   AND (:accepted_before IS NULL OR accepted_at_ms <= :accepted_before)
   AND (:since IS NULL OR accepted_at_ms >= :since)
-  AND seq < :before
+  AND (:until IS NULL OR accepted_at_ms < :until)
+  AND (:prefix IS NULL OR (event_id >= :prefix AND event_id < :prefix_end))
+  AND seq < :before AND seq > :after
   AND (NOT :never_sent OR (state = 'pending' AND sends = 0 AND first_sent_at_ms IS NULL))
 ORDER BY seq DESC LIMIT :limit
 """
@@ -48,11 +50,20 @@ ORDER BY seq DESC LIMIT :limit
 FIND = f"{_COLUMNS} FROM outbox_rows WHERE event_id = :id"
 
 
+# Many ids may begin so: the read stays bounded.
+_BEGINNING_SO = """
+SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end
+ORDER BY event_id DESC LIMIT 10000
+"""
+_HIGHEST_CHARACTER = "\U0010ffff"
+
+
 class Way(enum.Enum):
     """What leads to the rows of a filter, so that no others are read."""
 
     IDS = enum.auto()
     OWNER = enum.auto()
+    PREFIX = enum.auto()
     STATE = enum.auto()
 
 
@@ -60,14 +71,18 @@ def _matching(state: State | None, way: Way) -> str:
     source, first = "outbox_rows", f"state = '{state}'" if state else "true"
     if way is Way.IDS:
         source = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
+    elif way is Way.PREFIX:
+        source = f"({_BEGINNING_SO}) CROSS JOIN outbox_rows USING (seq)"
     elif way is Way.OWNER:
         first += " AND owner = :owner"
     elif state:
         source, first = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)", "true"
-    return f"{_COLUMNS} FROM {source} {_MATCHING.format(in_state=first)}"
+    return f"FROM {source} {_MATCHING.format(in_state=first)}"
 
 
-MATCHING = {(state, way): _matching(state, way) for state in (None, *State) for way in Way}
+_FOUND = {(state, way): _matching(state, way) for state in (None, *State) for way in Way}
+MATCHING = {place: f"{_COLUMNS} {found}" for place, found in _FOUND.items()}
+COUNT = {place: f"SELECT count(*) FROM (SELECT seq {found})" for place, found in _FOUND.items()}
 
 # One row, if it matches.
 ONE = f"{_COLUMNS} FROM outbox_rows {_MATCHING.format(in_state='seq = :seq')}"
@@ -91,7 +106,16 @@ def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
 def _way(wanted: Filter) -> Way:
     if wanted.ids is not None:
         return Way.IDS
-    return Way.STATE if wanted.owner is None else Way.OWNER
+    if wanted.owner is not None:
+        return Way.OWNER
+    return Way.PREFIX if wanted.id_prefix is not None and wanted.state is None else Way.STATE
+
+
+def count(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> int:
+    """How many rows match, at most the limit."""
+    values = _values(wanted, now_ms)
+    [(found,)] = connection.execute(COUNT[wanted.state, _way(wanted)], values).fetchall()
+    return int(found)
 
 
 def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
@@ -106,7 +130,11 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
         "reason": wanted.reason,
         "accepted_before": None if older is None else now_ms - int(older * 1000),
         "since": wanted.since_ms,
+        "until": wanted.until_ms,
+        "prefix": wanted.id_prefix,
+        "prefix_end": f"{wanted.id_prefix or ''}{_HIGHEST_CHARACTER}",
         "before": _PAST_ALL if wanted.before_seq is None else wanted.before_seq,
+        "after": wanted.after_seq or 0,
         "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }

@@ -1,0 +1,74 @@
+"""Finding rows: by how an id begins, by time, and how many there are."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.operations.event_ids import find_ids
+from service.operations.listing import list_rows
+from service.outbox.model import Filter, State
+from tests.support.rows import one_of_each
+from tests.support.storage import Outbox, append_all, event
+
+
+def named(event_id: str, accepted_at_ms: int = 1_795_559_419_447):
+    return msgspec.structs.replace(event(), id=event_id, accepted_at_ms=accepted_at_ms)
+
+
+async def found(outbox: Outbox, **wanted: object) -> list[str]:
+    return [row.id for row in await outbox.inspector.rows(Filter(**wanted))]
+
+
+async def test_a_row_is_found_by_how_its_id_begins(outbox: Outbox) -> None:
+    for event_id in ("019e-aa", "019e-ab", "019f", "ü%_\U0010fffe"):
+        await outbox.intake.append(named(event_id))
+    assert await found(outbox, id_prefix="019e-a") == ["019e-ab", "019e-aa"]
+    assert await found(outbox, id_prefix="019e-ab") == ["019e-ab"]
+    assert await found(outbox, id_prefix="ü%") == ["ü%_\U0010fffe"]
+    assert await found(outbox, id_prefix="%") == await found(outbox, id_prefix="019e_") == []
+    assert await found(outbox, id_prefix="019", state=State.PENDING, limit=2) == ["019f", "019e-ab"]
+    assert await found(outbox, id_prefix="019", state=State.DEAD) == []
+    assert await found(outbox, id_prefix="019", owner="u-1", user_id="u-2") == []
+
+
+async def test_given_ids_are_found_whole_or_by_their_beginning(outbox: Outbox) -> None:
+    for event_id in ("019e", "019e-ab", "019f-aa", "019f-ab"):
+        await outbox.intake.append(named(event_id))
+    ids = await find_ids(outbox.inspector, ["019f-ab", "019e", "019e-", "019f", "x", "019f-a"])
+    assert [row.id for row in ids.rows] == ["019f-ab", "019e", "019e-ab"]
+    assert ids.unknown == ("x",)
+    assert [(one, [row.id for row in rows]) for one, rows in ids.ambiguous] == [
+        ("019f", ["019f-ab", "019f-aa"]),
+        ("019f-a", ["019f-ab", "019f-aa"]),
+    ]
+    assert (await find_ids(outbox.inspector, [])).rows == ()
+
+
+async def test_rows_are_found_by_the_time_of_their_acceptance(outbox: Outbox) -> None:
+    for number, at_ms in enumerate((1000, 2000, 3000)):
+        await outbox.intake.append(named(f"e-{number}", at_ms))
+    assert await found(outbox, since_ms=2000) == ["e-2", "e-1"]
+    assert await found(outbox, until_ms=2000) == ["e-0"]
+    assert await found(outbox, since_ms=1001, until_ms=3000, state=State.PENDING) == ["e-1"]
+
+
+async def test_newer_rows_than_one_are_found(outbox: Outbox) -> None:
+    first, second, third = await append_all(outbox, 3)
+    [middle] = await outbox.inspector.rows(Filter(ids=(second.id,)))
+    assert await found(outbox, after_seq=middle.seq) == [third.id]
+    assert await found(outbox, before_seq=middle.seq) == [first.id]
+
+
+async def test_a_list_says_of_how_many_rows_it_is_a_part(outbox: Outbox) -> None:
+    places = await one_of_each(outbox)
+    await append_all(outbox, 12, "u-9")
+    for wanted, words in (
+        (Filter(limit=3), "3 of 16"),
+        (Filter(user_id="u-9", limit=5), "5 of 12"),
+        (Filter(state=State.PENDING, limit=5), "5 of 13"),
+        (Filter(state=State.DEAD, limit=5), "1 of 1"),
+        (Filter(reason="rejected", limit=1), "1 of 1"),
+        (Filter(ids=tuple(places.values()), limit=2), "2 of 4"),
+    ):
+        assert (await list_rows(outbox.inspector, wanted)).words == words
+    assert await outbox.inspector.count(Filter(limit=7)) == 7
