@@ -26,8 +26,8 @@ _encode = msgspec.json.Encoder().encode
 class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The body of an answer; `ids` is absent where the request was refused before its events."""
 
-    status: int
     ids: list[str] = []
+    status: int = 0
     error: str | None = None
 
 
@@ -69,7 +69,7 @@ class EventApi:
         fault = self.faults.take(reading, len(body))
         taken = apply_fault(reading, fault) if fault else reading
         stores = fault is None or stores_events(fault.action)
-        reply = self._accept(request, taken) if stores else Reply(500)
+        reply = self._accept(request, taken) if stores else Reply([], 500)
         accepted = sum(map(bool, reply.ids))
         self._record(request, len(body), reading, accepted, fault.action if fault else None)
         if fault is None:
@@ -83,20 +83,20 @@ class EventApi:
         try:
             count = count_events(body)
         except msgspec.DecodeError as error:
-            return _response(Reply(400, [""], str(error)))
+            return _response(Reply([""], 400, str(error)))
         ids = self._ulids(request, count)
         self.ledger.count_only(count)
-        return _response(Reply(200, ids or [""]))
+        return _response(Reply(ids or [""], 200))
 
     def _accept(self, request: web.Request, reading: Reading) -> Reply:
         if self._keys_required:
-            return Reply(503, [], "event keys are required to send events to this server")
+            return Reply([], 503, "event keys are required to send events to this server")
         if self.keys is not None and request.match_info["key"] not in self.keys:
-            return Reply(401, [], "Event key not found")
+            return Reply([], 401, "Event key not found")
         ids = self._ulids(request, len(reading.events))
         self._storing.accept(self.ledger.accept(reading.events, ids))
         status = 400 if reading.error else 200
-        return Reply(status, ids or [""], reading.error)
+        return Reply(ids or [""], status, reading.error)
 
     def _ulids(self, request: web.Request, count: int) -> list[str]:
         return request_ulids(request.headers.get(SEED_HEADER), count, self.ledger.now_ms())
@@ -115,7 +115,6 @@ class EventApi:
 
 
 def _response(reply: Reply) -> web.Response:
-    # The API calls its JSON text/plain.
-    return web.Response(
-        status=reply.status, body=_encode(reply), content_type="text/plain", charset="utf-8"
-    )
+    # The API calls its JSON text/plain, and ends it with a line.
+    body = _encode(reply) + b"\n"
+    return web.Response(status=reply.status, body=body, content_type="text/plain", charset="utf-8")

@@ -6,20 +6,23 @@ invariant: the events before a bad one are accepted, and nothing after it is rea
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable
 
 import msgspec
+
+from service.fake_inngest.lenient_json import NOT_JSON, check_numbers, plain_event, walk_array
+from service.fake_inngest.sessions import check_meta
 
 MAX_EVENTS = 5_000
 MAX_EVENT_BYTES = 3_145_728
 FIRST_TS_MS = 315_532_800_000  # 1980-01-01
 LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 
+_SPACE = b" \t\r\n"
 _RESERVED = "inngest/"
 _INTERNAL_KEY = "_inngest"
 _INTERNAL_MARK = b'"_inngest"'
-_NOT_JSON = "Unable to read the events: the body is not a JSON object or array of objects"
 
 
 class WireEvent(msgspec.Struct, frozen=True, gc=False):
@@ -39,19 +42,21 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-class _Fields(msgspec.Struct, gc=False):
+class _Fields(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     name: str | None = None
     id: str | None = None
     ts: int | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     user: msgspec.Raw = msgspec.Raw(b"null")
+    meta: msgspec.Raw = msgspec.Raw(b"null")
     v: str | None = None
 
 
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_scan_value = json.JSONDecoder().raw_decode
+_decode = msgspec.json.Decoder().decode
+_find_long_number = re.compile(rb"[0-9]{309}").search
 
 
 def read_events(body: bytes, refuse: Callable[[WireEvent], str | None] | None = None) -> Reading:
@@ -85,38 +90,17 @@ def decode_data(event: WireEvent) -> dict[str, msgspec.Raw]:
 
 
 def _split(body: bytes) -> Iterable[bytes | msgspec.Raw]:
-    text = body.strip()
+    text = body.lstrip(_SPACE)
     if not text:
         return ()
     if text.startswith(b"{"):
         return (text,)
     if not text.startswith(b"["):
-        raise ValueError(_NOT_JSON)
+        raise ValueError(NOT_JSON)
     try:
         return _split_array(text)
     except (msgspec.DecodeError, RecursionError):
-        return _walk(text)
-
-
-def _walk(body: bytes) -> Iterator[bytes]:
-    # Only for arrays that are not well-formed: what stands before the fault still counts.
-    text = body.decode(errors="replace")
-    at = _skip_space(text, 1)
-    while text[at : at + 1] != "]":
-        start = at
-        _, at = _scan_value(text, start)
-        yield text[start:at].encode(errors="replace")
-        at = _skip_space(text, at)
-        if text[at : at + 1] == ",":
-            at = _skip_space(text, at + 1)
-        elif text[at : at + 1] != "]":
-            raise ValueError(_NOT_JSON)
-
-
-def _skip_space(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\r", "\n"):
-        at += 1
-    return at
+        return walk_array(text)
 
 
 def _read_event(raw: bytes | msgspec.Raw) -> WireEvent:
@@ -125,7 +109,11 @@ def _read_event(raw: bytes | msgspec.Raw) -> WireEvent:
         raise ValueError(f"Event is too large: at most {MAX_EVENT_BYTES} bytes")
     if encoded[:1] != b"{":
         raise ValueError("Event must be an object")
-    fields = _decode_fields(encoded)
+    try:
+        fields = _fields(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        encoded = plain_event(encoded)
+        fields = _fields(encoded)
     _check(fields)
     data = bytes(fields.data)
     if _INTERNAL_MARK in data:
@@ -133,16 +121,25 @@ def _read_event(raw: bytes | msgspec.Raw) -> WireEvent:
     return WireEvent(fields.id or "", fields.name or "", fields.ts or 0, data, encoded)
 
 
+def _fields(encoded: bytes) -> _Fields:
+    fields = _decode_fields(encoded)
+    for name, value in (("data", fields.data), ("user", fields.user)):
+        if not isinstance(_decode(value), dict | None):
+            raise ValueError(f"Event {name} must be an object or null")  # noqa: TRY004
+        if _find_long_number(value):
+            check_numbers(bytes(value))
+    check_meta(_decode(fields.meta))
+    return fields
+
+
 def _check(fields: _Fields) -> None:
     if not fields.name:
         raise ValueError("Event name must be present")
-    if fields.name[: len(_RESERVED)].lower() == _RESERVED:
+    # Go lowers a dotted capital I to a plain i.
+    if fields.name[: len(_RESERVED)].replace("\u0130", "i").lower() == _RESERVED:
         raise ValueError(f"Event name is reserved: {_RESERVED} is Inngest's own prefix")
     if fields.ts and not FIRST_TS_MS <= fields.ts <= LAST_TS_MS:
         raise ValueError("Event ts must be in milliseconds, between 1980 and 2100")
-    for name, value in (("data", fields.data), ("user", fields.user)):
-        if bytes(value)[:1] not in (b"{", b"n"):
-            raise ValueError(f"Event {name} must be an object or null")
 
 
 def _strip_internal(encoded: bytes, data: bytes) -> tuple[bytes, bytes]:

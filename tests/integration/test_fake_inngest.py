@@ -66,7 +66,11 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("a user", {"user": {"id": "u-1"}}),
     ("a null user", {"user": None}),
     ("a version", {"v": "1"}),
-    ("an unknown field", {"meta": [1]}),
+    ("an unknown field", {"more": [1]}),
+    ("a name in capitals", {"NAME": "documents/aws.index", "name": None}),
+    ("a large number in an unknown field", {"more": 10**400}),
+    ("five sessions", {"meta": {"sessions": {str(n): n for n in range(5)}}}),
+    ("an inherited session", {"meta": {"propagated_sessions": {"a": "b"}}}),
     ("a long name", {"name": "n" * 1000}),
 ]
 REFUSED: list[tuple[str, dict[str, Any]]] = [
@@ -86,6 +90,13 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("data as text", {"data": "x"}),
     ("a user as text", {"user": "u-1"}),
     ("a version as a number", {"v": 1}),
+    ("a number out of range", {"data": {"x": 10**400}}),
+    ("a meta that is a list", {"meta": []}),
+    ("six sessions", {"meta": {"sessions": {str(n): n for n in range(6)}}}),
+    ("a session that is a flag", {"meta": {"Sessions": {"a": True}}}),
+    ("an empty session", {"meta": {"sessions": {"a": ""}}}),
+    ("an inherited session that is null", {"meta": {"propagated_sessions": {"a": None}}}),
+    ("sessions that are a list", {"meta": {"sessions": [1]}}),
     ("more than 3 MiB", {"data": {"x": "x" * 3_145_728}}),
 ]
 
@@ -111,6 +122,8 @@ async def test_an_event_is_refused_for(inngest_api, http, change):
         (b"", [""]),
         (b"[]", [""]),
         (b" \n[ ]", [""]),
+        (b"[", [""]),
+        (b"[}", [""]),
     ],
 )
 async def test_nothing_is_a_success_with_an_empty_id(inngest_api, http, body, ids):
@@ -153,11 +166,24 @@ async def test_events_before_a_bad_one_are_accepted_and_those_after_it_are_not(i
     assert list(inngest_api.ledger.ids) == ["1", "2"]
 
 
-@pytest.mark.parametrize("tail", [b"", b",", b',{"na', b" {}]", b",nope]"])
+@pytest.mark.parametrize("tail", [b",", b',{"na', b" {}]", b",nope]", b",]"])
 async def test_events_before_broken_json_are_accepted(inngest_api, http, tail):
     status, answer = await post(http, inngest_api, b'[{"name":"a"} , {"name":"b"}' + tail)
     assert (status, len(answer["ids"])) == (400, 2)
     assert inngest_api.ledger.arrivals == 2
+
+
+@pytest.mark.parametrize("tail", [b"", b"}", b"] and more"])
+async def test_an_array_ends_with_the_body_and_at_a_brace(inngest_api, http, tail):
+    status, answer = await post(http, inngest_api, b'[{"name":"a"} , {"name":"b"}' + tail)
+    assert (status, len(answer["ids"])) == (200, 2)
+
+
+@pytest.mark.parametrize("value", [b'"\\ud800"', b'"\xff"', b'"\xed\xa0\x80"'])
+async def test_what_is_not_unicode_is_replaced(inngest_api, http, value):
+    status, _ = await post(http, inngest_api, b'[{"name":"a","data":{"x":' + value + b"}}]")
+    [arrival] = inngest_api.ledger.kept()
+    assert (status, set(json.loads(arrival.event)["data"]["x"])) == (200, {"\ufffd"})
 
 
 async def test_the_5001st_event_of_a_request_is_refused(inngest_api, http):
