@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.errors import OutboxMoveError, OutboxUnavailableError
+from service.outbox.move import Moved, move
 from service.outbox.postgres.transfer import open_postgres_transfer
 from service.outbox.schema import SQLITE_PREFIX, migrate, pending
 from service.outbox.sqlite.transfer import open_sqlite_transfer
-from service.outbox.transfer import Moved, TransferStore, move
+from service.outbox.transfer import TransferStore
 
 
 def move_outbox(

@@ -63,8 +63,7 @@ class Relay:
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self._send_seconds = limits.send_timeout_seconds * 2  # one request may try two event keys
-        self._drain_seconds = limits.drain_seconds
+        self._limits = limits
         self._beat, self._stopping = beat, False
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
@@ -98,6 +97,11 @@ class Relay:
         """Events delivered per second, lately."""
         return self._keeper.rate
 
+    @property
+    def _lease_seconds(self) -> float:
+        # One request may try two event keys.
+        return self._limits.send_timeout_seconds * 2 + LEASE_MARGIN_SECONDS
+
     async def run(self) -> None:
         """Claim and send until `stop`. Cancelling leaves requests in flight at work.
 
@@ -124,7 +128,7 @@ class Relay:
         self._wake()
         await self._empty_request.stop()
         if self._deliveries:
-            _, late = await asyncio.wait(self._deliveries, timeout=self._drain_seconds)
+            _, late = await asyncio.wait(self._deliveries, timeout=self._limits.drain_seconds)
             if late:
                 self._report.overrun(len(late))
                 await asyncio.gather(*map(end, late))
@@ -137,7 +141,7 @@ class Relay:
             self._keeper,
             self._sends,
             unconfirmed,
-            lease_seconds=self._send_seconds + LEASE_MARGIN_SECONDS,
+            lease_seconds=self._lease_seconds,
             begin=self._begin,
             nothing_due=self._empty_request.nothing_due,
             beat=self._beat_if_well,
@@ -149,7 +153,7 @@ class Relay:
     def _beat_if_well(self) -> None:
         """A request that outlives its lease is stuck where nothing here can see it."""
         now = asyncio.get_running_loop().time()
-        if self._sends.longest_seconds(now) <= self._send_seconds + LEASE_MARGIN_SECONDS:
+        if self._sends.longest_seconds(now) <= self._lease_seconds:
             self._beat()
 
     def _begin(self, permit: Permit, batch: Batch) -> None:

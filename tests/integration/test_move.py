@@ -14,8 +14,8 @@ from service.bootstrap.transfer import move_outbox
 from service.cli.outbox.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.model import Dead, Filter, IdempotencyKey, Retry, Row, Settlement
+from service.outbox.move import Moved
 from service.outbox.schema import migrate
-from service.outbox.transfer import Moved
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (
     Outbox,

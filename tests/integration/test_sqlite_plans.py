@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -10,44 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox import sqlite
 from service.outbox.model import State
 from service.outbox.schema import migrate
-from service.outbox.sqlite import (
-    appends,
-    confirmations,
-    delivery,
-    fresh,
-    inspector,
-    notes,
-    purge,
-    quota,
-    removal,
-    repairs,
-    rows,
-    salvage,
-    settings,
-    statements,
-    transfer,
-)
+from service.outbox.sqlite import rows, transfer
 
 _VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
-_MODULES = (
-    appends,
-    confirmations,
-    delivery,
-    fresh,
-    inspector,
-    notes,
-    purge,
-    quota,
-    removal,
-    repairs,
-    rows,
-    salvage,
-    settings,
-    statements,
-    transfer,
-)
+_MODULES = [
+    importlib.import_module(f"service.outbox.sqlite.{one.name}")
+    for one in pkgutil.iter_modules(sqlite.__path__)
+]
 
 
 def named_statements() -> Iterator[tuple[str, str]]:

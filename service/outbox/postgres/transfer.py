@@ -1,8 +1,6 @@
-"""A PostgreSQL outbox as a move sees it (see `move.TransferStore`).
+"""A PostgreSQL outbox as a move sees it; reads beside running services.
 
-Reads beside running services. It counts as served while a service listens, and is sealed by the
-database otherwise, so that a service that was not seen can't write. A row under a claim is given as
-the pending row that it becomes when its lease ends.
+A row under a claim is given as the pending row that it becomes when its lease ends.
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import sql
 
 from service.errors import OutboxUnavailableError
-from service.outbox.audit import AuditRow
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
-from service.outbox.postgres.notify import SERVED_LOCK_CLASS
 from service.outbox.postgres.recount import RECOUNT
-from service.outbox.transfer import Scope, TransferRow
+from service.outbox.postgres.seal import PostgresSeal
+from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
+from service.outbox.transfer import TransferRow
 
 _EVENTS = """
 SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
@@ -80,61 +77,32 @@ DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM named))
 """
 REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
-SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
-AUDIT = """
-SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
-"""
-PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
-MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
-NOTE = """
-INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (%s, %s, %s, %s, %s, %s)
-"""
-NOTE_MOVE = """
-INSERT INTO outbox_audit (at_ms, actor, action, detail)
-VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %s, 'move', %s)
-"""
-
-# Every service's listening session holds the lock.
-SERVED = """
-SELECT EXISTS (
-    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %(class)s
-       AND objid = ('outbox'::regclass::oid::bigint %% 2000000000)
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-"""
-
-# Whoever writes a sealed outbox gets an error, but for the session that says that it moves.
-SEAL = """
-CREATE TRIGGER outbox_sealed BEFORE INSERT OR UPDATE OR DELETE ON {table}
-FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()
-"""
-UNSEAL = "DROP TRIGGER IF EXISTS outbox_sealed ON {table}"
-SEALED = ("outbox", "outbox_ready", "outbox_claims", "outbox_sent", "outbox_done")
 SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'off', false)"
 
 _ACCEPTED_AT_MS = 5
 
 
-class PostgresTransfer:
-    """Made by `open_postgres_transfer`."""
+class PostgresTransferEvents:
+    """The events of the outbox behind `connection`."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    def events(self, after_seq: int, limit: int) -> list[TransferRow]:
-        """See TransferStore."""
+    def page(self, after_seq: int, limit: int) -> list[TransferRow]:
+        """Events in their order, without their bytes."""
         values = {"after": after_seq, "limit": limit}
         return [_transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
     def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
-        """See TransferStore."""
+        """The events with these ids, those that are there."""
         return [_transfer_row(row) for row in self._connection.execute(NAMED, {"ids": list(ids)})]
 
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """See TransferStore."""
+        """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": list(ids)}).fetchall())
 
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
-        """See TransferStore."""
+        """Make these events what they are here, atomically; new ones in their order."""
         values = [_values(event, payloads[event.id]) for event in events]
         waiting = [one for one in values if one["state"] == "pending"]
         sent = [one for one in values if one["state"] == "sent"]
@@ -156,39 +124,20 @@ class PostgresTransfer:
                 cursor.executemany(statement, rows)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """See TransferStore."""
+        """Remove these events, atomically."""
         with self._connection.transaction():
             self._connection.execute(LEAVE_PLACES, {"ids": list(ids)})
             self._connection.execute(REMOVE, {"ids": list(ids)})
 
-    def metadata(self) -> tuple[list[Scope], list[AuditRow], str | None]:
-        """See TransferStore."""
-        scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
-        audit: list[AuditRow] = self._connection.execute(AUDIT).fetchall()
-        [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
-        return scopes, audit, paused_by
 
-    def write_metadata(
-        self, scopes: Sequence[Scope], audit: Sequence[AuditRow], paused_by: str | None
-    ) -> None:
-        """See TransferStore."""
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.execute("DELETE FROM outbox_settings")
-            cursor.executemany("INSERT INTO outbox_settings VALUES (%s, %s, %s)", scopes)
-            cursor.execute("UPDATE outbox_meta SET settings_revision = settings_revision + 1")
-            cursor.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
-            cursor.executemany(NOTE, audit)
-            cursor.execute(
-                "UPDATE outbox_delivery SET paused_by = %s, revision = revision + 1", (paused_by,)
-            )
+class PostgresTransfer:
+    """The parts of one outbox; made by `open_postgres_transfer`."""
 
-    def moves(self) -> list[str]:
-        """See TransferStore."""
-        return [detail for (detail,) in self._connection.execute(MOVES)]
-
-    def note_move(self, actor: str, detail: str) -> None:
-        """See TransferStore."""
-        self._connection.execute(NOTE_MOVE, (actor, detail))
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self.events = PostgresTransferEvents(connection)
+        self.metadata = PostgresTransferMetadata(connection)
+        self._seal = PostgresSeal(connection)
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:
@@ -196,26 +145,17 @@ class PostgresTransfer:
 
         It stays sealed while a move into it is not finished, and after a move out of it.
         """
-        [(served,)] = self._connection.execute(SERVED, {"class": SERVED_LOCK_CLASS}).fetchall()
-        if served:
+        if self._seal.is_served():
             yield False
             return
-        self._seal(sealed=True)
+        self._seal.put_on()
         try:
             yield True
         finally:
             self._connection.execute(RECOUNT)
-            moves = self.moves()
+            moves = self.metadata.moves()
             if not moves or moves[-1].startswith("finished"):
-                self._seal(sealed=False)
-
-    def _seal(self, *, sealed: bool) -> None:
-        with self._connection.transaction():
-            self._connection.execute("SET LOCAL lock_timeout = '10s'")
-            for table in SEALED:
-                self._connection.execute(sql.SQL(UNSEAL).format(table=sql.Identifier(table)))
-                if sealed:
-                    self._connection.execute(sql.SQL(SEAL).format(table=sql.Identifier(table)))
+                self._seal.take_off()
 
 
 @contextlib.contextmanager

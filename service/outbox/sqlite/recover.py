@@ -20,10 +20,11 @@ from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.sqlite.transfer import (
     EVENTS_BETWEEN,
-    SqliteTransfer,
+    SqliteTransferEvents,
     open_sqlite_transfer,
     transfer_row,
 )
+from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata
 
 _PAGE = 500
 _BOUNDS = tuple(
@@ -49,7 +50,7 @@ class RecoveredFile(NamedTuple):
 class _Copy:
     """One recovery under way."""
 
-    def __init__(self, source: sqlite3.Connection, target: SqliteTransfer) -> None:
+    def __init__(self, source: sqlite3.Connection, target: SqliteTransferEvents) -> None:
         self._source = source
         self._target = target
         self.rows = self.without_state = self.lost = 0
@@ -95,12 +96,12 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
         last = _last_seq(reading)
         migrate(f"{SQLITE_PREFIX}{target}")
         with open_sqlite_transfer(target) as writing:
-            copy = _Copy(reading, writing)
+            copy = _Copy(reading, writing.events)
             for after in range(0, last, _PAGE):
                 copy.copy(after, min(last, after + _PAGE))
                 progress(min(last, after + _PAGE), last)
             with contextlib.suppress(sqlite3.Error, ValueError):
-                writing.write_metadata(*SqliteTransfer(source, reading).metadata())
+                writing.metadata.write(SqliteTransferMetadata(reading).read())
     return RecoveredFile(copy.rows, copy.without_state, copy.lost)
 
 

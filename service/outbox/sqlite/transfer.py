@@ -1,4 +1,4 @@
-"""An SQLite outbox as a move sees it (see `move.TransferStore`).
+"""An SQLite outbox as a move sees it.
 
 Reads beside a running service; writes only as the file's sole writer. A row under a claim is given
 as the pending row that it becomes when its process is gone.
@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.audit import AuditRow
 from service.outbox.inngest_id import InngestIds
 from service.outbox.sqlite.faults import is_io_error
 from service.outbox.sqlite.lock import WriterLock, sole_writer
-from service.outbox.sqlite.notes import write_audit
+from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
 from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
-from service.outbox.transfer import Scope, TransferRow
+from service.outbox.transfer import TransferRow
 
 # A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """
@@ -77,44 +76,32 @@ DISPLACE = tuple(
 )
 REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
-SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
-AUDIT = """
-SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
-"""
-PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
-MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
-NOTE = """
-INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (?, ?, ?, ?, ?, ?)
-"""
-
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
 
 
-class SqliteTransfer:
-    """Made by `open_sqlite_transfer`."""
+class SqliteTransferEvents:
+    """The events of the outbox behind `connection`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self._path = path
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._log = WriteAheadLog(path)
 
-    def events(self, after_seq: int, limit: int) -> list[TransferRow]:
-        """See TransferStore."""
+    def page(self, after_seq: int, limit: int) -> list[TransferRow]:
+        """Events in their order, without their bytes."""
         values = {"after": after_seq, "limit": limit}
         return [transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
     def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
-        """See TransferStore."""
+        """The events with these ids, those that are there."""
         return [transfer_row(row) for row in self._connection.execute(NAMED, {"ids": _json(ids)})]
 
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """See TransferStore."""
+        """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": _json(ids)}).fetchall())
 
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
-        """See TransferStore."""
-        with self._transaction():
+        """Make these events what they are here, atomically; new ones in their order."""
+        with transaction(self._connection):
             self._displace([event.id for event in events])
             for event in events:
                 values = _values(event, payloads[event.id])
@@ -123,44 +110,29 @@ class SqliteTransfer:
                 self._connection.execute(place, values)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """See TransferStore."""
-        with self._transaction():
+        """Remove these events, atomically."""
+        with transaction(self._connection):
             self._displace(ids)
             self._connection.execute(REMOVE, {"ids": _json(ids)})
 
-    def metadata(self) -> tuple[list[Scope], list[AuditRow], str | None]:
-        """See TransferStore."""
-        scopes: list[Scope] = self._connection.execute(SCOPES).fetchall()
-        audit: list[AuditRow] = self._connection.execute(AUDIT).fetchall()
-        [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
-        return scopes, audit, paused_by
+    def _displace(self, ids: Sequence[str]) -> None:
+        for statement in DISPLACE:
+            self._connection.execute(statement, {"ids": _json(ids)})
 
-    def write_metadata(
-        self, scopes: Sequence[Scope], audit: Sequence[AuditRow], paused_by: str | None
-    ) -> None:
-        """See TransferStore."""
-        run = self._connection
-        with self._transaction():
-            run.execute("DELETE FROM outbox_settings")
-            run.executemany("INSERT INTO outbox_settings VALUES (?, ?, ?)", scopes)
-            run.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
-            run.executemany(NOTE, audit)
-            run.execute(
-                "UPDATE outbox_delivery SET paused_by = ?, revision = revision + 1", (paused_by,)
-            )
 
-    def moves(self) -> list[str]:
-        """See TransferStore."""
-        return [detail for (detail,) in self._connection.execute(MOVES)]
+class SqliteTransfer:
+    """The parts of one outbox; made by `open_sqlite_transfer`."""
 
-    def note_move(self, actor: str, detail: str) -> None:
-        """See TransferStore."""
-        with self._transaction():
-            write_audit(self._connection, actor, "move", detail)
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._log = WriteAheadLog(path)
+        self.events = SqliteTransferEvents(connection)
+        self.metadata = SqliteTransferMetadata(connection)
 
     @contextlib.contextmanager
     def unserved(self) -> Iterator[bool]:
-        """See TransferStore.: the writer's lock is held inside."""
+        """Hold the writer's lock inside; False when another process holds it."""
         with contextlib.ExitStack() as stack:
             try:
                 lock = stack.enter_context(sole_writer(self._path))
@@ -182,20 +154,6 @@ class SqliteTransfer:
             if is_io_error(error):
                 lock.suspect_log(suspected=True)
             raise
-
-    def _displace(self, ids: Sequence[str]) -> None:
-        for statement in DISPLACE:
-            self._connection.execute(statement, {"ids": _json(ids)})
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
 
 @contextlib.contextmanager

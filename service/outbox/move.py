@@ -1,0 +1,137 @@
+"""Moving an outbox into another store: every event with its id, state, history and key.
+
+A pass copies what the target lacks or has otherwise, so a move that was interrupted goes on where
+it was, and a live source can be copied ahead of its last pass. Only a pass over a source that
+nobody wrote meanwhile, which then agrees with the target in count and checksum, is a finished move.
+Delays and claims are not kept: what was delayed is due, what was under way may have been sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from service.errors import OutboxMoveError
+from service.outbox.transfer import TransferRow, TransferStore
+
+PAGE = 500
+
+
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """What an outbox holds: rows by state, and a checksum that does not depend on their order."""
+
+    rows: int
+    pending: int
+    sent: int
+    delivered: int
+    dead: int
+    checksum: str
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """A pass: rows written and removed in the target, what it now holds, and whether it is all.
+
+    `finished` is false when the source was written meanwhile: stop its service, move again.
+    """
+
+    written: int
+    removed: int
+    total: Total
+    finished: bool
+
+
+def move(
+    source: TransferStore,
+    target: TransferStore,
+    *,
+    actor: str,
+    progress: Callable[[int], None],
+) -> Moved:
+    """One pass of a move. Safe to repeat and to interrupt.
+
+    `progress` is told the rows gone through. Raises OutboxMoveError when the target holds events
+    of its own, is served, or disagrees with the source after a pass that should have been the last.
+    """
+    with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
+        if not target_is_ours:
+            raise OutboxMoveError("The target is being served; stop its service first.")
+        before = total(source)
+        if source_is_ours and target.metadata.moves()[-1:] == [f"finished {before.checksum}"]:
+            there = total(target)
+            if there == before:
+                return Moved(0, 0, there, finished=True)
+        _claim_target(target, actor)
+        # A key may have been used again since the last pass, by another event.
+        removed = _remove_rest(source, target)
+        written = _copy(source, target, progress)
+        target.metadata.write(source.metadata.read())
+        now, there = total(source), total(target)
+        if source_is_ours and now == before and there != now:
+            raise OutboxMoveError(f"The target holds {there}, the source {now}.")
+        finished = source_is_ours and there == now
+        if finished:
+            source.metadata.note_move(actor, f"left {there.checksum}")
+            target.metadata.note_move(actor, f"finished {there.checksum}")
+        return Moved(written, removed, there, finished)
+
+
+def total(store: TransferStore) -> Total:
+    """Count and checksum of everything that a move keeps."""
+    counts = {"pending": 0, "sent": 0, "delivered": 0, "dead": 0}
+    checksum = 0
+    for event in _all(store):
+        counts[event.state] += 1
+        checksum ^= int.from_bytes(event.digest(), "big")
+    return Total(sum(counts.values()), **counts, checksum=f"{checksum:064x}")
+
+
+def _claim_target(target: TransferStore, actor: str) -> None:
+    """Only an empty outbox, one that an earlier pass began to fill, or one that was left before."""
+    moves = target.metadata.moves()
+    if moves and moves[-1].startswith("begun"):
+        return
+    was_left = bool(moves) and moves[-1].startswith("left")
+    if not was_left and target.events.page(0, 1):
+        raise OutboxMoveError("The target holds events of its own; move into an empty outbox.")
+    target.metadata.note_move(actor, "begun")
+
+
+def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int], None]) -> int:
+    written = gone_through = 0
+    for page in _pages(source):
+        there = {
+            event.id: event.digest() for event in target.events.by_ids([one.id for one in page])
+        }
+        wanted = [event for event in page if there.get(event.id) != event.digest()]
+        if wanted:
+            payloads = source.events.payloads([event.id for event in wanted])
+            # An event that a live source has dropped meanwhile is left to the next pass.
+            target.events.write([event for event in wanted if event.id in payloads], payloads)
+            written += len(wanted)
+        gone_through += len(page)
+        progress(gone_through)
+    return written
+
+
+def _remove_rest(source: TransferStore, target: TransferStore) -> int:
+    removed = 0
+    for page in _pages(target):
+        kept = {event.id for event in source.events.by_ids([one.id for one in page])}
+        rest = [event.id for event in page if event.id not in kept]
+        if rest:
+            target.events.remove(rest)
+            removed += len(rest)
+    return removed
+
+
+def _all(store: TransferStore) -> Iterator[TransferRow]:
+    for page in _pages(store):
+        yield from page
+
+
+def _pages(store: TransferStore) -> Iterator[list[TransferRow]]:
+    after = 0
+    while page := store.events.page(after, PAGE):
+        yield page
+        after = page[-1].seq

@@ -1,0 +1,66 @@
+"""What a move reads and writes in an SQLite outbox beside its events."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from service.outbox.sqlite.notes import write_audit
+from service.outbox.transfer import Metadata
+
+SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
+AUDIT = """
+SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
+"""
+PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
+PAUSE = "UPDATE outbox_delivery SET paused_by = ?, revision = revision + 1"
+MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
+NOTE = """
+INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+
+class SqliteTransferMetadata:
+    """The settings, the audit and the pause of the outbox behind `connection`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self) -> Metadata:
+        """All of it."""
+        scopes = self._connection.execute(SCOPES).fetchall()
+        audit = self._connection.execute(AUDIT).fetchall()
+        [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
+        return Metadata(scopes, audit, paused_by)
+
+    def write(self, metadata: Metadata) -> None:
+        """Replace all of it, atomically."""
+        run = self._connection
+        with transaction(run):
+            run.execute("DELETE FROM outbox_settings")
+            run.executemany("INSERT INTO outbox_settings VALUES (?, ?, ?)", metadata.scopes)
+            run.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
+            run.executemany(NOTE, metadata.audit)
+            run.execute(PAUSE, (metadata.paused_by,))
+
+    def moves(self) -> list[str]:
+        """The details of the moves into this outbox, oldest first."""
+        return [detail for (detail,) in self._connection.execute(MOVES)]
+
+    def note_move(self, actor: str, detail: str) -> None:
+        """Add a move to the operator actions."""
+        with transaction(self._connection):
+            write_audit(self._connection, actor, "move", detail)
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction that writes; an error inside takes it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
