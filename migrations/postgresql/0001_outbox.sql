@@ -27,7 +27,9 @@ CREATE INDEX outbox_owner ON outbox (owner, seq);
 
 -- Two lanes. due_at null: a new event, in the order of seq. Otherwise in the order of due_at: what came
 -- back, and what its sender delays (held). Rows enter a lane near its end and leave it near its
--- start, so that reads which begin at outbox_marks step over few dead rows.
+-- start, so that reads which begin at outbox_marks step over few dead rows. express_seq is the seq of
+-- a new row whose owner had few rows waiting while another owner's rows filled the queue, else null; a
+-- column of its own leaves the planner no other index for these rows.
 CREATE TABLE outbox_ready (
     seq bigint PRIMARY KEY,
     due_at timestamptz,
@@ -37,6 +39,7 @@ CREATE TABLE outbox_ready (
     sends integer NOT NULL DEFAULT 0,
     payload_bytes integer NOT NULL,
     isolated boolean NOT NULL DEFAULT false,
+    express_seq bigint,
     CHECK (due_at IS NOT NULL OR NOT isolated)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
@@ -46,6 +49,8 @@ CREATE TABLE outbox_ready (
 );
 
 CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT isolated;
+CREATE INDEX outbox_ready_express ON outbox_ready (express_seq)
+    WHERE express_seq IS NOT NULL AND due_at IS NULL;
 CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND isolated;
 
 -- One row a batch: the arrays run in step, one element an event.

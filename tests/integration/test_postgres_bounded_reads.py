@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from service.outbox.model import ClaimRequest, Retry, Settlement
-from service.outbox.postgres.claims import CLAIM, NEXT_DUE, claim_values
+from service.outbox.postgres.claims import CLAIM, CLAIM_EXPRESS, NEXT_DUE, claim_values
 from service.outbox.postgres.counts import READ_CHANGES, READ_TOTALS
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.inspector import OWNERS, STATS
@@ -27,11 +27,13 @@ from tests.support.postgres_rows import analyze, append_rows, pass_rows_through
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, append_all, claim, event, eventually
 
+EXPRESS = "CTE express"
 MAX_PAGES = 10_000  # of 50,000 dead rows each would be a page
 REQUEST = ClaimRequest(100, 2**20, 60.0, 0.2)
 STATEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (LOOK, {"interval_seconds": 0.0}),
     "claim": (CLAIM, claim_values(REQUEST, "c-1", 50_000)),
+    "express claim": (CLAIM_EXPRESS, claim_values(REQUEST, "c-1", 50_000, express_turn=True)),
     "next due": (NEXT_DUE, {"isolated": True, "window": 50_000}),
     "expire": (EXPIRE, {"sent": True}),
     "fold": (FOLD, {}),
@@ -97,6 +99,26 @@ def test_a_statement_touches_few_pages(beside_a_transaction: str, name: str) -> 
     with psycopg.connect(beside_a_transaction) as connection:
         assert pages(connection, *STATEMENTS[name]) <= MAX_PAGES
         connection.rollback()
+
+
+def test_express_rows_are_found_by_an_index_of_their_own(beside_a_transaction: str) -> None:
+    """No claim looks for them among the rows that wait: it would cost most while there are none."""
+    with psycopg.connect(beside_a_transaction) as connection:
+        cursor = psycopg.ClientCursor(connection)
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {CLAIM_EXPRESS}", STATEMENTS["claim"][1])
+        [(plans,)] = cursor.fetchall()
+        [express] = [one for one in nodes(plans[0]["Plan"]) if one.get("Subplan Name") == EXPRESS]
+        assert {one["Index Name"] for one in nodes(express) if "Index Name" in one} == {
+            "outbox_ready_express"
+        }
+        assert "Seq Scan" not in {one["Node Type"] for one in nodes(express)}
+        connection.rollback()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for one in plan.get("Plans", []):
+        yield from nodes(one)
 
 
 def test_a_settlement_touches_few_pages(beside_a_transaction: str) -> None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, SchemaTooNewError, TooManyPendingError
+from service.outbox.fair_share import FairShare
 from service.outbox.model import DeliveryRecord, IdempotencyKey, Receipt, Retry, Settlement
 from service.outbox.schema import migrate, pending
 from tests.support.postgres_server import PostgresServer
@@ -200,6 +201,20 @@ async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> No
             return False
 
         await eventually(refused)
+
+
+async def test_a_flood_in_one_process_gives_a_share_to_rows_of_another(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    small = FairShare(heavy_rows=50)
+    async with storage.open(fair_share=small) as one, storage.open(fair_share=small) as two:
+        await eventually(lambda: asyncio.sleep(0, not one.queue._express.may_wait))
+        await append_all(one, 60, "flood")
+        await append_all(two, 1, "kim")  # a process that takes posts reads the counts
+        await eventually(lambda: asyncio.sleep(0, two._quota.is_express("ada")))
+        await append_all(two, 5, "ada")
+        await eventually(lambda: asyncio.sleep(0, one.queue._express.may_wait))
+        batch = await claim(one, ask(10))
+        assert Counter(entry.user_id for entry in batch.entries) == {"flood": 5, "ada": 5}
 
 
 def test_migrations_apply_once_and_refuse_a_later_schema(postgres: PostgresServer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import TooManyPendingError
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held, Limits
 from service.outbox.postgres.quota import PostgresQuota
 
@@ -17,11 +18,11 @@ class Counts:
     def __init__(self, stored: int) -> None:
         self.stored = stored
         self.total = (0, 0)
+        self.heavy: set[str] = set()
         self.meanwhile: list[Callable[[], None]] = []
 
     def of(self, owner: str) -> Held:
-        assert owner == "u-1"
-        return self.total
+        return self.total if owner == "u-1" else (0, 0)
 
     async def read(self, within_seconds: float) -> None:
         assert within_seconds > 0
@@ -33,7 +34,7 @@ class Counts:
 
 def quota_of(counts: Any, limits: Limits) -> PostgresQuota:
     nothing: Any = None
-    return PostgresQuota(nothing, counts, nothing, limits)
+    return PostgresQuota(nothing, counts, nothing, limits, FairShare(heavy_rows=3))
 
 
 async def test_an_event_that_is_stored_during_a_read_takes_no_second_place() -> None:
@@ -73,3 +74,23 @@ async def test_bytes_that_enter_during_a_read_are_counted_once() -> None:
     await quota.admit("u-1", 20)
     with pytest.raises(TooManyPendingError, match="room"):
         await quota.admit("u-1", 1)
+
+
+async def test_others_are_express_from_the_event_on_that_makes_an_owner_heavy() -> None:
+    quota = quota_of(Counts(0), Limits(1000, 1000))
+    seen = []
+    for _ in range(4):
+        await quota.admit("u-1", 10)
+        seen.append((quota.is_express("u-2"), quota.is_express("u-1")))
+    assert seen == [(False, False), (False, False), (True, False), (True, False)]
+
+
+async def test_nobody_is_express_while_a_heavy_owner_has_half_of_the_queue_or_less() -> None:
+    counts = Counts(3)
+    quota = quota_of(counts, Limits(1000, 1000))
+    counts.heavy = {"u-1"}
+    await quota._read()
+    assert quota.is_express("u-2")
+    for number in range(2, 5):
+        await quota.admit(f"u-{number}", 10)
+    assert not quota.is_express("u-5")

@@ -18,8 +18,9 @@ WITH given AS (
     SELECT * FROM unnest(
         %(ids)b::text[], %(names)b::text[], %(owners)b::text[], %(users)b::text[],
         %(accepted)b::bigint[], %(due)b::bigint[], %(traces)b::text[], %(keys)b::text[],
-        %(digests)b::bytea[], %(payloads)b::bytea[]
-    ) AS g(event_id, name, owner, user_id, accepted_at_ms, due_at_ms, trace, key, digest, payload)
+        %(digests)b::bytea[], %(payloads)b::bytea[], %(express)b::boolean[]
+    ) AS g(event_id, name, owner, user_id, accepted_at_ms, due_at_ms, trace, key, digest, payload,
+           express)
 ), put AS (
     INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
                         idempotency_digest, payload)
@@ -30,8 +31,9 @@ WITH given AS (
     SELECT event_id, to_timestamp(due_at_ms / 1000.0) AS due_at FROM given, outbox_mark
     WHERE due_at_ms > 0 AND to_timestamp(due_at_ms / 1000.0) > greatest(clock_timestamp(), due_from)
 ), ready AS (
-    INSERT INTO outbox_ready (seq, payload_bytes, due_at, held)
-    SELECT seq, payload_bytes, due_at, due_at IS NOT NULL FROM put LEFT JOIN held USING (event_id)
+    INSERT INTO outbox_ready (seq, payload_bytes, due_at, held, express_seq)
+    SELECT seq, payload_bytes, due_at, due_at IS NOT NULL, CASE WHEN express THEN seq END
+    FROM put JOIN given USING (event_id) LEFT JOIN held USING (event_id)
 ), changed AS (
     INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
     SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(bytes)
@@ -62,11 +64,15 @@ JOIN outbox o ON o.owner = g.owner AND o.idempotency_key = g.key
 
 
 class Append(msgspec.Struct, frozen=True, eq=False):
-    """One event that waits to be stored; `done` gets its receipt."""
+    """One event that waits to be stored; `done` gets its receipt.
+
+    `express` is whether its owner has few rows in a full queue.
+    """
 
     event: Event
     key: IdempotencyKey | None
     trace: str | None
+    express: bool
     done: asyncio.Future[Receipt]
     deadline: float
 
@@ -85,6 +91,7 @@ def columns(batch: list[Append]) -> dict[str, object]:
         "keys": [item.key and item.key.key for item in batch],
         "digests": [item.key and item.key.digest for item in batch],
         "payloads": [event.payload for event in events],
+        "express": [item.express for item in batch],
     }
 
 

@@ -9,13 +9,14 @@ can't.
 
 from __future__ import annotations
 
+from service.outbox.fair_share import EXPRESS_SHARE
 from service.outbox.model import ClaimRequest
 
 # Takes due rows: the oldest, a share of the newest, or one that must be alone. SKIP LOCKED leaves
 # to another process what it is just taking; the byte budgets always let one row pass. Reads begin
 # at the marks, and the oldest new rows are looked for in a window of seq, so that a claim steps
 # over few dead rows. Time never runs behind the marks.
-CLAIM = """
+_CLAIM = """
 WITH mark AS MATERIALIZED (
     SELECT ready_from, due_from, isolated_from,
            CASE WHEN %(newest_of_all)s THEN ready_from ELSE greatest(ready_from, safe_seq) END
@@ -31,7 +32,7 @@ WITH mark AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(oldest)s END AS oldest,
            CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(newest)s END AS newest
-), newest AS MATERIALIZED (
+{express}), newest AS MATERIALIZED (
     SELECT seq, payload_bytes FROM outbox_ready
     WHERE due_at IS NULL AND seq >= (SELECT newest_from FROM mark)
     ORDER BY seq DESC LIMIT (SELECT newest FROM wanted)
@@ -50,22 +51,22 @@ WITH mark AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), oldest AS MATERIALIZED (
     SELECT seq, payload_bytes FROM (TABLE delayed UNION ALL TABLE fresh) AS due
-    WHERE seq NOT IN (SELECT seq FROM newest)
-    ORDER BY seq LIMIT (SELECT oldest + newest - (SELECT count(*) FROM newest) FROM wanted)
+    WHERE seq NOT IN (SELECT seq FROM {ahead})
+    ORDER BY seq LIMIT (SELECT oldest + newest - (SELECT count(*) FROM {ahead}) FROM wanted)
 ), last_isolated AS MATERIALIZED (
     SELECT seq, payload_bytes FROM outbox_ready
     WHERE isolated AND due_at IS NOT NULL AND due_at >= (SELECT isolated_from FROM mark)
       AND due_at <= (SELECT now FROM mark)
     ORDER BY due_at
     LIMIT CASE WHEN %(isolated)s = 'last' AND NOT EXISTS (SELECT FROM oldest)
-                    AND NOT EXISTS (SELECT FROM newest) THEN 1 ELSE 0 END
+                    AND NOT EXISTS (SELECT FROM {ahead}) THEN 1 ELSE 0 END
     FOR UPDATE SKIP LOCKED
 ), picked AS (
     SELECT seq FROM first_isolated
     UNION ALL SELECT seq FROM last_isolated
-    UNION ALL SELECT seq FROM (
+{express_picked}    UNION ALL SELECT seq FROM (
         SELECT seq, payload_bytes, sum(payload_bytes) OVER (ORDER BY seq) AS running FROM oldest
-    ) AS o WHERE running <= %(oldest_bytes)s OR running = payload_bytes
+    ) AS o WHERE running {beside} <= %(oldest_bytes)s OR running = payload_bytes {alone}
     UNION ALL SELECT seq FROM (
         SELECT seq, payload_bytes, sum(payload_bytes) OVER (ORDER BY seq DESC) AS running
         FROM newest
@@ -91,6 +92,33 @@ FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFS
 ORDER BY t.seq
 """
 
+CLAIM = _CLAIM.format(express="", ahead="newest", express_picked="", beside="", alone="")
+
+_BESIDE = "+ (SELECT coalesce(sum(payload_bytes), 0) FROM express)"
+
+# The same with a share for express rows. Where one of them and the oldest row do not fit together,
+# it is the turn of one of the two.
+CLAIM_EXPRESS = _CLAIM.format(
+    express="""), express AS MATERIALIZED (
+    SELECT seq, payload_bytes FROM (
+        SELECT seq, payload_bytes, sum(payload_bytes) OVER (ORDER BY seq) AS running FROM (
+            SELECT seq, payload_bytes FROM outbox_ready
+            WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark)
+            ORDER BY express_seq
+            LIMIT CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(express)s END
+            FOR UPDATE SKIP LOCKED
+        ) AS found
+    ) AS e WHERE running <= %(express_bytes)s OR running = payload_bytes AND %(express_turn)s
+""",
+    ahead="(SELECT seq FROM newest UNION SELECT seq FROM express) AS ahead",
+    express_picked=f"""    UNION ALL SELECT seq FROM express
+    WHERE %(express_turn)s OR coalesce((
+        SELECT payload_bytes FROM oldest ORDER BY seq LIMIT 1) {_BESIDE}, 0) <= %(oldest_bytes)s
+""",
+    beside=_BESIDE,
+    alone="AND NOT (%(express_turn)s AND EXISTS (SELECT FROM express))",
+)
+
 # Seconds until the next delayed row is due, null without one; and whether new rows may lie beyond
 # the window that claims look at.
 NEXT_DUE = """
@@ -106,15 +134,21 @@ FROM outbox_mark AS mark
 """
 
 
-def claim_values(wanted: ClaimRequest, claim: str, window: int) -> dict[str, object]:
-    """The parameters of CLAIM."""
+def claim_values(
+    wanted: ClaimRequest, claim: str, window: int, *, express_turn: bool = False
+) -> dict[str, object]:
+    """The parameters of CLAIM and CLAIM_EXPRESS."""
     newest = min(wanted.max_events, int(wanted.max_events * wanted.fresh_share))
+    express = max(int(wanted.max_events * EXPRESS_SHARE), int(express_turn))
     return {
         "claim": claim,
         "lease_seconds": wanted.lease_seconds,
         "isolated": wanted.isolated.value,
         "oldest": wanted.max_events - newest,
         "newest": newest,
+        "express": min(express, wanted.max_events - newest),
+        "express_bytes": int(wanted.max_bytes * EXPRESS_SHARE),
+        "express_turn": express_turn,
         "newest_of_all": newest == wanted.max_events,
         "oldest_bytes": int(wanted.max_bytes * (1 - wanted.fresh_share)),
         "newest_bytes": int(wanted.max_bytes * wanted.fresh_share),

@@ -8,6 +8,7 @@ waiting, delivered or dead rows.
 
 from __future__ import annotations
 
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.tally import Tally
@@ -45,11 +46,14 @@ GROUP BY m.delivered, m.dead, m.sent
 class PostgresCounts:
     """What each owner holds, as of the last read, which reads only the changes."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, fair_share: FairShare) -> None:
         self._pool = pool
+        self._heavy_rows = fair_share.heavy_rows
         self._after: int | None = None
         self._base = Tally()
         self._rest = Tally()
+        # Owners of so many waiting rows that they may fill the queue.
+        self.heavy: set[str] = set()
 
     @property
     def total(self) -> Held:
@@ -72,13 +76,20 @@ class PostgresCounts:
             self._after = None
             await self.read(within_seconds)
             return
-        self._rest = Tally()
+        changed, self._rest = self._rest.owners(), Tally()
         for _, is_safe, owner, waiting, size, _ in rows:
             if owner is not None:
                 (self._base if is_safe else self._rest).add(owner, waiting, size)
+                changed.add(owner)
         self._after = max(self._after or 0, rows[0][0])
+        self._weigh(changed)
 
     async def _read_folded(self, within_seconds: float) -> None:
         rows = await self._pool.run(READ_FOLDED, within_seconds=within_seconds)
         self._after = rows[0][0]
         self._base = Tally({row[1]: (row[2], row[3]) for row in rows if row[1] is not None})
+        self._weigh(self._base.owners())
+
+    def _weigh(self, owners: set[str]) -> None:
+        heavy = {owner for owner in owners if self.of(owner)[0] >= self._heavy_rows}
+        self.heavy = (self.heavy - owners) | heavy

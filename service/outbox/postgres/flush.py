@@ -16,6 +16,7 @@ from service.outbox.postgres.appends import (
     fail,
     resolve,
 )
+from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
 
@@ -23,8 +24,15 @@ from service.outbox.postgres.pool import PostgresPool
 class PostgresFlush:
     """Stores batches. A future is resolved only after the commit that holds its event."""
 
-    def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        wakeup: PostgresWakeup,
+        express: ExpressRows,
+        recorder: Recorder,
+    ) -> None:
         self._pool = pool
+        self._express = express
         self._wakeup = wakeup
         self._recorder = recorder
 
@@ -43,6 +51,8 @@ class PostgresFlush:
             fail(batch)
             raise
         else:
+            if any(item.express for item in batch):
+                self._express.stored()
             resolve(batch, receipts)
             self._wakeup.rows_are_due()
             stored = sum(isinstance(one, Receipt) and not one.replayed for one in receipts)

@@ -26,6 +26,7 @@ from service.outbox.postgres.appends import (
     fail,
     receipt,
 )
+from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.flush import PostgresFlush
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
@@ -47,12 +48,13 @@ class PostgresIntake:
         pool: PostgresPool,
         wakeup: PostgresWakeup,
         quota: PostgresQuota,
+        express: ExpressRows,
         recorder: Recorder,
         supervisor: Supervisor,
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
-        self._flush = PostgresFlush(pool, wakeup, recorder)
+        self._flush = PostgresFlush(pool, wakeup, express, recorder)
         self._quota = quota
         self._waiting: deque[Append] = deque()
         self._arrived = asyncio.Event()
@@ -114,7 +116,8 @@ class PostgresIntake:
             raise OutboxUnavailableError
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + STATEMENT_SECONDS
-        self._waiting.append(Append(event, key, trace, done, deadline))
+        express = self._quota.is_express(event.owner)
+        self._waiting.append(Append(event, key, trace, express, done, deadline))
         self._arrived.set()
         return await done
 

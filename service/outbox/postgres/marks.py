@@ -9,6 +9,7 @@ held locks with those of an earlier look.
 
 from __future__ import annotations
 
+from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.pool import PostgresPool
 
 # How many positions one look may pass, live or dead: its cost is bounded.
@@ -92,6 +93,8 @@ WITH mark AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM outbox_claims, mark
                WHERE lease_until >= lease_from AND lease_until <= statement_timestamp()),
+       (SELECT min(express_seq) IS NOT NULL FROM outbox_ready
+        WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark)),
        (SELECT count(*) FROM made), (SELECT count(*) FROM soon)
 """
 
@@ -99,13 +102,17 @@ SELECT EXISTS (SELECT FROM outbox_claims, mark
 class PostgresMarks:
     """Moves the marks; any number of processes may do so."""
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, express: ExpressRows) -> None:
         self._pool = pool
+        self._express = express
 
     async def look(self, interval_seconds: float) -> bool:
         """Make the next mark unless one was made within `interval_seconds`.
 
         Returns whether the lease of a claim is over.
         """
+        begun = self._express.look_begins()
         rows = await self._pool.run(LOOK, {"interval_seconds": interval_seconds})
-        return bool(rows[0][0])
+        leases_are_over, express_rows_wait, *_ = rows[0]
+        self._express.look_ended(begun, found=express_rows_wait)
+        return bool(leases_are_over)

@@ -18,7 +18,8 @@ from service.outbox.model import (
     Isolated,
     Settlement,
 )
-from service.outbox.postgres.claims import CLAIM, NEXT_DUE, claim_values
+from service.outbox.postgres.claims import CLAIM, CLAIM_EXPRESS, NEXT_DUE, claim_values
+from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
@@ -41,11 +42,13 @@ class PostgresQueue:
         wakeup: PostgresWakeup,
         marks: PostgresMarks,
         leases: PostgresLeases,
+        express: ExpressRows,
     ) -> None:
         self._pool = pool
         self._wakeup = wakeup
         self._marks = marks
         self._leases = leases
+        self._express = express
         self._holder = uuid.uuid4().hex
         self._claiming = asyncio.Lock()
         self._window = _WINDOW
@@ -122,11 +125,13 @@ class PostgresQueue:
         async with self._claiming:
             await self._release_lost()
             claim = f"{self._holder}:{uuid.uuid4().hex}"
+            express = self._express.may_wait
+            turn = express and self._express.is_their_turn()
             try:
                 # Repeated, it could find nothing because it had taken everything before.
                 rows = await self._pool.run(
-                    CLAIM,
-                    claim_values(wanted, claim, self._window),
+                    CLAIM_EXPRESS if express else CLAIM,
+                    claim_values(wanted, claim, self._window, express_turn=turn),
                     within_seconds=_CLAIM_SECONDS,
                     repeat_with=None,
                 )

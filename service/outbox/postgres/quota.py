@@ -13,6 +13,7 @@ import time
 from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held, Limits
 from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.pool import PostgresPool
@@ -38,12 +39,19 @@ class PostgresQuota:
     """Admits events while there is room; an async context manager."""
 
     def __init__(
-        self, pool: PostgresPool, counts: PostgresCounts, supervisor: Supervisor, limits: Limits
+        self,
+        pool: PostgresPool,
+        counts: PostgresCounts,
+        supervisor: Supervisor,
+        limits: Limits,
+        fair_share: FairShare,
     ) -> None:
         self._pool = pool
         self._counts = counts
         self._supervisor = supervisor
         self._limits = limits
+        self._fair_share = fair_share
+        self._grown: set[str] = set()
         self._put = Tally()
         self._entering = Tally()
         self._read_at = 0.0
@@ -87,6 +95,16 @@ class PostgresQuota:
         if refusal:
             raise refusal
         self._entering.add(owner, 1, size)
+        if self._held_by(owner)[0] == self._fair_share.heavy_rows:
+            self._grown.add(owner)
+
+    def is_express(self, owner: str) -> bool:
+        """Whether few rows of `owner` wait while those of others fill more than half the queue."""
+        heavy = self._counts.heavy | self._grown
+        if not heavy or owner in heavy:
+            return False
+        heavy_total = sum(self._held_by(one)[0] for one in heavy)
+        return self._fair_share.is_crowded(heavy_total, self.pending)
 
     def entered(self, owner: str, size: int, *, stored: bool) -> None:
         """Report whether the event is stored. If not, its place is free."""
@@ -96,12 +114,14 @@ class PostgresQuota:
             self._used.set()
 
     def _refusal(self, owner: str, size: int) -> OutboxFullError | TooManyPendingError | None:
-        mine = (self._counts.of(owner), self._put.of(owner), self._entering.of(owner))
         try:
-            self._limits.check(_sum(*mine), self._in_all(), size)
+            self._limits.check(self._held_by(owner), self._in_all(), size)
         except (OutboxFullError, TooManyPendingError) as refusal:
             return refusal
         return None
+
+    def _held_by(self, owner: str) -> Held:
+        return _sum(self._counts.of(owner), self._put.of(owner), self._entering.of(owner))
 
     def _in_all(self) -> Held:
         put, entering = self._put, self._entering
@@ -134,6 +154,10 @@ class PostgresQuota:
             except OutboxUnavailableError:
                 return
             self._put.subtract(before)
+            self._grown = {one for one in self._grown if self._is_heavy(one)}
+
+    def _is_heavy(self, owner: str) -> bool:
+        return self._held_by(owner)[0] >= self._fair_share.heavy_rows
 
 
 def _sum(*held: Held) -> Held:

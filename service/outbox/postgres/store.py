@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Limits
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.postgres.leases import PostgresLeases
@@ -33,17 +35,22 @@ from service.supervisor import Supervisor
 class PostgresOutbox:
     """Hands out the parts; made by `open_postgres_outbox`."""
 
-    def __init__(self, url: str, limits: Limits, recorder: Recorder) -> None:
+    def __init__(
+        self, url: str, limits: Limits, recorder: Recorder, fair_share: FairShare | None = None
+    ) -> None:
         self._supervisor = supervisor = Supervisor(recorder)
         self.pool = pool = PostgresPool(url)
         self.wakeup = wakeup = PostgresWakeup(url, pool, recorder, supervisor)
         self.settings = PostgresSettings(pool, wakeup, supervisor)
-        marks, leases = PostgresMarks(pool), PostgresLeases(pool)
+        express = ExpressRows()
+        marks, leases = PostgresMarks(pool, express), PostgresLeases(pool)
         self.delivery = delivery = PostgresDelivery(pool)
         self._maintenance = PostgresMaintenance(pool, marks, leases, wakeup, supervisor)
-        self._quota = PostgresQuota(pool, PostgresCounts(pool), supervisor, limits)
-        self.intake = PostgresIntake(pool, wakeup, self._quota, recorder, supervisor)
-        self.queue = PostgresQueue(pool, wakeup, marks, leases)
+        fair_share = fair_share or FairShare()
+        counts = PostgresCounts(pool, fair_share)
+        self._quota = PostgresQuota(pool, counts, supervisor, limits, fair_share)
+        self.intake = PostgresIntake(pool, wakeup, self._quota, express, recorder, supervisor)
+        self.queue = PostgresQueue(pool, wakeup, marks, leases, express)
         self.confirmations = PostgresConfirmations(pool, wakeup)
         self.inspector = PostgresInspector(pool, delivery)
         self.repairs = PostgresRepairs(pool, wakeup, delivery)
@@ -97,6 +104,7 @@ async def open_postgres_outbox(
     max_bytes: int | None = None,
     max_bytes_per_user: int | None = None,
     recorder: Recorder,
+    fair_share: FairShare | None = None,
 ) -> AsyncIterator[PostgresOutbox]:
     """The outbox at `url`, migrated to this code's schema.
 
@@ -104,7 +112,7 @@ async def open_postgres_outbox(
     """
     await asyncio.to_thread(migrate, url)
     limits = Limits(max_pending, max_pending_per_user, max_bytes, max_bytes_per_user)
-    outbox = PostgresOutbox(url, limits, recorder)
+    outbox = PostgresOutbox(url, limits, recorder, fair_share)
     async with outbox.opened():
         yield outbox
 

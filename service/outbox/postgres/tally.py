@@ -32,6 +32,10 @@ class Tally:
         self.rows += rows
         self.bytes += size
 
+    def owners(self) -> set[str]:
+        """Who has any."""
+        return set(self._held)
+
     def subtract(self, other: Tally) -> None:
         """Take away what `other` holds."""
         for owner, (rows, size) in other._held.items():

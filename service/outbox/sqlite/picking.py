@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from service.outbox.fair_share import EXPRESS_SHARE
 from service.outbox.model import ClaimRequest, Isolated
 from service.outbox.sqlite import statements
-
-_EXPRESS_SHARE = 0.5
 
 _encode = msgspec.json.Encoder().encode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
@@ -27,7 +26,7 @@ class Picker:
 
     def __init__(self) -> None:
         self.may_have_express = False
-        self._express_turn = False
+        self._oldest_turn = False
 
     def pick(
         self, connection: sqlite3.Connection, request: ClaimRequest, now: int, fresh_after: int
@@ -42,23 +41,23 @@ class Picker:
             return _due(connection, statements.PICK_ISOLATED, now, 1)[0]
         if len(due) < request.max_events and size <= request.max_bytes:
             return sorted(due)
+        self._oldest_turn = not self._oldest_turn and request.fresh_share < 1
         shares = [
-            (self._express(connection, request), _EXPRESS_SHARE),
+            (self._express(connection, request), EXPRESS_SHARE),
             (_newest(connection, request, fresh_after), request.fresh_share),
         ]
-        return _joined(connection, request, due, size, shares)
+        joined = _joined(connection, request, due, size, shares)
+        # Where the oldest row and others do not fit together, it is the turn of one of them.
+        return due[:1] if self._oldest_turn and due[0] not in joined else joined
 
     def _express(self, connection: sqlite3.Connection, request: ClaimRequest) -> list[int]:
-        if not self.may_have_express:
+        if not self.may_have_express or request.fresh_share >= 1:
             return []
-        count = int(request.max_events * _EXPRESS_SHARE)
-        if count == 0:  # a batch of one: every other goes to an express row
-            self._express_turn = not self._express_turn
-            count = int(self._express_turn)
+        count = int(request.max_events * EXPRESS_SHARE) or int(not self._oldest_turn)
         due, size = _due(connection, statements.PICK_EXPRESS, 0, count)
         self.may_have_express = bool(due) or count == 0
-        room = int(request.max_bytes * _EXPRESS_SHARE)
-        return _fitting(connection, due, size, room) or due[:1]
+        room = int(request.max_bytes * EXPRESS_SHARE)
+        return _fitting(connection, due, size, room) or ([] if self._oldest_turn else due[:1])
 
 
 def _joined(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Limits
 
 PENDING_BY_OWNER = """
@@ -22,13 +22,6 @@ SELECT owner, sum(length(payload)) FROM outbox WHERE seq > ?1 AND seq <= ?2 GROU
 """
 READY = "SELECT count(*) FROM outbox_ready"
 NEWEST = "SELECT coalesce(max(seq), 0) FROM outbox"
-
-
-@dataclass(frozen=True, slots=True)
-class FairShare:
-    """From how many waiting rows on an owner counts as one who fills the queue."""
-
-    heavy_rows: int = 1000
 
 
 class Freed(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +36,7 @@ class StoredCounts:
 
     def __init__(self, limits: Limits, fair_share: FairShare) -> None:
         self._limits = limits
+        self._fair_share = fair_share
         self._heavy_rows = fair_share.heavy_rows
         self._pending: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
@@ -99,7 +93,7 @@ class StoredCounts:
 
     def is_express(self, owner: str) -> bool:
         """Whether few rows of `owner` wait while those of others fill more than half the queue."""
-        crowded = self._heavy_total * 2 > self.total
+        crowded = self._fair_share.is_crowded(self._heavy_total, self.total)
         return crowded and self._pending.get(owner, 0) < self._heavy_rows
 
     def pending_of(self, owner: str) -> int:

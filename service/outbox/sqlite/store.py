@@ -13,6 +13,7 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
+from service.outbox.fair_share import FairShare
 from service.outbox.limits import Limits
 from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
@@ -31,7 +32,7 @@ from service.outbox.sqlite.maintenance import SqliteMaintenance
 from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.purge import SqlitePurger
 from service.outbox.sqlite.queue import SqliteQueue
-from service.outbox.sqlite.quota import BytesCount, FairShare, StoredCounts
+from service.outbox.sqlite.quota import BytesCount, StoredCounts
 from service.outbox.sqlite.reader import SqliteReader
 from service.outbox.sqlite.recovery import Recovery
 from service.outbox.sqlite.removal import Removal

@@ -1,0 +1,100 @@
+"""An owner who fills the queue holds back nobody else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from service.outbox.fair_share import FairShare
+from service.outbox.model import Settlement
+from tests.support.storage import Outbox, Storage, append_all, ask, claim, deliver, event
+
+SMALL = FairShare(heavy_rows=50)
+
+
+async def owners(outbox: Outbox, max_events: int, **changes: object) -> Counter[str]:
+    batch = await claim(outbox, ask(max_events, **changes))
+    await deliver(outbox, batch)
+    return Counter(entry.user_id for entry in batch.entries)
+
+
+async def test_a_claim_beside_a_flood_gives_half_to_those_who_have_few(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 200, "flood")
+        await append_all(outbox, 30, "ada")
+        assert await owners(outbox, 20) == {"flood": 10, "ada": 10}
+        assert await owners(outbox, 20) == {"flood": 10, "ada": 10}
+        await append_all(outbox, 1, "kim")
+        assert await owners(outbox, 22) == {"flood": 11, "ada": 10, "kim": 1}
+        assert await owners(outbox, 20) == {"flood": 20}
+
+
+async def test_batches_of_one_go_to_both_in_turn(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        await append_all(outbox, 3, "ada")
+        found = Counter[str]()
+        for _ in range(4):
+            found += await owners(outbox, 1)
+        assert found == {"flood": 2, "ada": 2}
+
+
+async def test_the_share_of_the_newest_stays_beside_a_flood(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 100, "flood")
+        await append_all(outbox, 20, "ada")
+        await append_all(outbox, 60, "flood")
+        late = await append_all(outbox, 1, "flood")
+        batch = await claim(outbox, ask(10, fresh_share=0.2))
+        assert Counter(entry.user_id for entry in batch.entries) == {"flood": 5, "ada": 5}
+        assert late[0].id in {entry.event_id for entry in batch.entries}
+
+
+async def test_the_newest_alone_are_wanted_beside_a_flood(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        await append_all(outbox, 3, "ada")
+        await append_all(outbox, 1, "flood")
+        for _ in range(2):
+            assert await owners(outbox, 1, fresh_share=1.0) in ({"flood": 1}, {"ada": 1})
+
+
+async def test_a_large_row_at_the_head_waits_for_no_stream_of_small_ones(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await outbox.intake.append(event("flood", size=5000))
+        await append_all(outbox, 60, "flood")
+        batches: list[tuple[int, int]] = []
+        for _ in range(2):
+            await append_all(outbox, 3, "ada")
+            batch = await claim(outbox, ask(20, max_bytes=4000))
+            batches.append((len(batch.entries), len(batch.payloads)))
+            await deliver(outbox, batch)
+        assert (1, 5000) in batches
+        assert min(size for _, size in batches) <= 4000
+
+
+async def test_the_share_outlives_a_restart(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        await append_all(outbox, 3, "ada")
+    async with storage.open(fair_share=SMALL) as outbox:
+        assert await owners(outbox, 4) == {"flood": 2, "ada": 2}
+
+
+async def test_owners_without_a_flood_are_served_in_the_order_of_acceptance(
+    storage: Storage,
+) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        for number in range(20):
+            await append_all(outbox, 10, f"u-{number}")
+        assert await owners(outbox, 20) == {"u-0": 10, "u-1": 10}
+
+
+async def test_a_flood_that_is_over_marks_nobody(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        batch = await claim(outbox, ask(100))
+        seqs = [entry.seq for entry in batch.entries]
+        assert await outbox.queue.settle(Settlement(batch.claim, delivered=seqs)) == 0
+        await append_all(outbox, 30, "first")
+        await append_all(outbox, 30, "ada")
+        assert await owners(outbox, 20) == {"first": 20}
