@@ -176,7 +176,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     if tables != _TABLE_COUNT:
         raise OutboxNotFoundError("The file is an SQLite database, but not an outbox.")
     applied = {one for (one,) in connection.execute(_APPLIED).fetchall()}
-    known = set(schema.known_ids(schema.SQLITE_PREFIX))
+    known = set(schema.known_ids())
     if applied - known:
         raise SchemaTooNewError
     if known - applied:

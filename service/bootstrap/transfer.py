@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from service.config.outbox_url import sqlite_path
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.move import Moved, move
 from service.outbox.postgres.transfer import open_postgres_transfer
-from service.outbox.schema import SQLITE_PREFIX, migrate, pending
+from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.transfer import open_sqlite_transfer
 from service.outbox.transfer import TransferStore
 
@@ -32,8 +32,9 @@ def move_outbox(
 
 @contextlib.contextmanager
 def _transfer(url: str) -> Iterator[TransferStore]:
-    if url.startswith(SQLITE_PREFIX):
-        with open_sqlite_transfer(Path(url.removeprefix(SQLITE_PREFIX))) as sqlite:
+    path = sqlite_path(url)
+    if path is not None:
+        with open_sqlite_transfer(path) as sqlite:
             yield sqlite
     else:
         with open_postgres_transfer(url) as postgres:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from service.errors import OutboxNotFoundError
 
-SQLITE_PREFIX = "sqlite:///"
+_SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HIDDEN = "********"
@@ -19,13 +19,27 @@ _SECRET_PARAMETER = re.compile(
 )
 
 
+def sqlite_file(url: str) -> str | None:
+    """The file that `url` names, as it is written there; None for another store.
+
+    >>> sqlite_file("sqlite:///data/outbox.db"), sqlite_file("sqlite:////var/outbox.db")
+    ('data/outbox.db', '/var/outbox.db')
+    """
+    return url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of the outbox in the file `path`."""
+    return f"{_SQLITE}{path}"
+
+
 def sqlite_path(url: str) -> Path | None:
     """The file that `url` names, None for PostgreSQL.
 
     Raises OutboxNotFoundError for an address that is neither.
     """
-    if url.startswith(SQLITE_PREFIX) and len(url) > len(SQLITE_PREFIX):
-        return Path(url.removeprefix(SQLITE_PREFIX))
+    if file := sqlite_file(url):
+        return Path(file)
     if url.startswith(_POSTGRESQL):
         return None
     raise OutboxNotFoundError(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from service.config.faults import cross_faults
-from service.config.outbox_url import url_in_schema
+from service.config.outbox_url import sqlite_file, url_in_schema
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
@@ -214,8 +214,7 @@ class Settings(BaseModel):
 
         `sqlite:///data/outbox.db` is relative, `sqlite:////var/outbox.db` absolute.
         """
-        prefix = "sqlite:///"
-        return self.outbox_url[len(prefix) :] if self.outbox_url.startswith(prefix) else None
+        return sqlite_file(self.outbox_url)
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

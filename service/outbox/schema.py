@@ -17,12 +17,11 @@ from typing import Protocol
 
 import psycopg
 
+from service.config.outbox_url import redacted_url, sqlite_file
 from service.errors import OutboxUnavailableError, SchemaTooNewError
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.schema_postgresql import PostgresSchema
 from service.outbox.schema_sqlite import SqliteSchema
-
-SQLITE_PREFIX = "sqlite:///"
 
 
 class Schema(Protocol):
@@ -49,8 +48,9 @@ def migrate(url: str) -> list[str]:
     """
     if not pending(url):
         return []
+    files = migration_files("postgresql" if sqlite_file(url) is None else "sqlite")
     with _errors_mapped(url):
-        return _schema(url).apply([(path.stem, path.read_text()) for path in _files(url)])
+        return _schema(url).apply([(path.stem, path.read_text()) for path in files])
 
 
 def pending(url: str) -> list[str]:
@@ -60,38 +60,30 @@ def pending(url: str) -> list[str]:
     """
     with _errors_mapped(url):
         applied = _schema(url).applied()
-    known = known_ids(url)
+    known = known_ids()
     if any(_number(one) > _number(known[-1]) + 1 for one in applied.difference(known)):
         raise SchemaTooNewError
     return [one for one in known if one not in applied]
 
 
-def known_ids(url: str) -> list[str]:
-    """The ids of the migrations for the dialect of `url`, oldest first."""
-    return [path.stem for path in _files(url)]
-
-
-def latest_known() -> str:
-    """The id of the newest schema that this code knows, the same in both dialects."""
-    return known_ids(SQLITE_PREFIX)[-1]
+def known_ids() -> list[str]:
+    """The ids of the migrations, oldest first, the same in both dialects."""
+    return [path.stem for path in migration_files("sqlite")]
 
 
 def _schema(url: str) -> Schema:
-    if url.startswith(SQLITE_PREFIX):
-        return SqliteSchema(_path(url))
-    return PostgresSchema(url)
+    file = sqlite_file(url)
+    return PostgresSchema(url) if file is None else SqliteSchema(Path(file))
 
 
-def _path(url: str) -> Path:
-    return Path(url.removeprefix(SQLITE_PREFIX))
+def migration_files(dialect: str) -> list[Path]:
+    """The SQL files of `sqlite` or `postgresql`, oldest first.
 
-
-def _files(url: str) -> list[Path]:
-    """The SQL files: beside the package in a checkout, inside it in an installed wheel."""
+    They are beside the package in a checkout, inside it in an installed wheel.
+    """
     package = Path(__file__).resolve().parent.parent
     installed = package / "migrations"
     root = installed if installed.is_dir() else package.parent / "migrations"
-    dialect = "sqlite" if url.startswith(SQLITE_PREFIX) else "postgresql"
     return sorted((root / dialect).glob("*.sql"))
 
 
@@ -109,9 +101,10 @@ def _errors_mapped(url: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise OutboxUnavailableError(f"{_path(url)} can't be used: {exc}.") from exc
+        raise OutboxUnavailableError(f"{sqlite_file(url)} can't be used: {exc}.") from exc
     except psycopg.Error as exc:
         raise OutboxUnavailableError(fault_at(url, exc)) from exc
     except OSError as exc:
         cause = exc.strerror or type(exc).__name__
-        raise OutboxUnavailableError(f"{_path(url)} can't be used: {cause}.") from exc
+        place = sqlite_file(url) or redacted_url(url)
+        raise OutboxUnavailableError(f"{place} can't be used: {cause}.") from exc

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
-from service.outbox.schema import SQLITE_PREFIX, migrate
+from service.outbox.schema import migrate
 from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.sqlite.transfer import (
@@ -94,7 +95,7 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
         raise OutboxUnavailableError(f"{target} is there already; a recovery replaces nothing.")
     with sole_writer(source), unavailable_if_sqlite_fails(), _reading(source) as reading:
         last = _last_seq(reading)
-        migrate(f"{SQLITE_PREFIX}{target}")
+        migrate(sqlite_url(target))
         with open_sqlite_transfer(target) as writing:
             copy = _Copy(reading, writing.events)
             for after in range(0, last, _PAGE):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from service.config.outbox_url import sqlite_url
 from service.errors import OutboxMoveError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord
-from service.outbox.schema import SQLITE_PREFIX, migrate
+from service.outbox.schema import migrate
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.confirmations import read_ids
 from service.outbox.sqlite.connection import SqliteConnection
@@ -61,7 +62,7 @@ class Recovery:
     async def migrate(self) -> None:
         """Apply missing migrations. Raises SchemaTooNewError and OutboxUnavailableError."""
         if not self._is_migrated:
-            await asyncio.to_thread(migrate, f"{SQLITE_PREFIX}{self._path}")
+            await asyncio.to_thread(migrate, sqlite_url(self._path))
             self._is_migrated = True
 
     async def run(self, connection: SqliteConnection) -> None:
