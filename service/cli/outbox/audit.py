@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_inspector
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Json, Limit, Url
+from service.cli.outbox.options import Json, Limit
 from service.cli.outbox.tables import console, plain, print_json
 from service.operations.explain import spoken_time
 from service.outbox.audit import AuditRecord

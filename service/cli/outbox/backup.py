@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.bootstrap.operations import back_up
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import exit_on_fault
-from service.cli.outbox.options import DEFAULT_URL, Json, Url
+from service.cli.outbox.options import Json
 from service.cli.outbox.tables import print_json
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import is_served, open_inspector, service_faults
-from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration
+from service.cli.outbox.address import DEFAULT_URL, Url
+from service.cli.outbox.options import Json, duration
 from service.cli.outbox.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 import typer
 
 from service.errors import ServiceError
+from service.observe.printable import printable
+from service.operations.event_ids import MAX_CANDIDATES, FoundIds
+from service.outbox.model import Row
 
 ABSENT, UNKNOWN = 1, 2
 
@@ -32,11 +35,33 @@ def exit_on_fault() -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        typer.echo(f"outbox: {error}", err=True)
+        typer.echo(f"outbox: {printable(str(error))}", err=True)
         raise typer.Exit(UNKNOWN) from error
 
 
-def not_found(event_id: str) -> typer.Exit:
-    """Say that there is no such event; the caller raises the result."""
-    typer.echo(f"outbox: there is no event {event_id} in this outbox.", err=True)
-    return typer.Exit(ABSENT)
+def one_event(found: FoundIds) -> Row:
+    """The only event that was found. Exits with 1 without one, with 2 when there are several."""
+    unambiguous(found)
+    all_known(found)
+    return found.rows[0]
+
+
+def all_known(found: FoundIds) -> None:
+    """Exit with 1 when a given id is of no event."""
+    for one in found.unknown:
+        typer.echo(f"outbox: there is no event {printable(one)} in this outbox.", err=True)
+    if found.unknown:
+        raise typer.Exit(ABSENT)
+
+
+def unambiguous(found: FoundIds) -> None:
+    """Exit with 2, and name the candidates, when a beginning is of several ids."""
+    for beginning, rows in found.ambiguous:
+        many = len(rows) > MAX_CANDIDATES
+        count = f"more than {MAX_CANDIDATES}" if many else str(len(rows))
+        typer.echo(f"outbox: {printable(beginning)} is the beginning of {count} ids:", err=True)
+        for row in rows[:MAX_CANDIDATES]:
+            words = f"  {row.id}  {row.state}  {row.name}"
+            typer.echo(printable(words).rstrip(), err=True)
+    if found.ambiguous:
+        raise typer.Exit(UNKNOWN)

@@ -7,23 +7,16 @@ from collections.abc import Sequence
 import typer
 
 from service.bootstrap.operations import open_repairs
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
+from service.cli.outbox.option_groups import with_groups
 from service.cli.outbox.options import (
-    DEFAULT_URL,
-    Actor,
-    All,
+    ChangeOptions,
     Ids,
     Json,
-    Most,
-    OfName,
-    OfReason,
     OfState,
-    OfUser,
-    OlderThan,
-    Url,
-    Yes,
+    RowOptions,
     actor_name,
-    filter_of,
 )
 from service.cli.outbox.selection import (
     chosen_rows,
@@ -36,18 +29,13 @@ from service.outbox.audit import act_of
 from service.outbox.model import Filter, Row, State
 
 
+@with_groups
 def discard(
     ids: Ids = None,
     *,
     state: OfState = None,
-    user: OfUser = None,
-    name: OfName = None,
-    reason: OfReason = None,
-    older_than: OlderThan = None,
-    every: All = False,
-    limit: Most = 100_000,
-    yes: Yes = False,
-    actor: Actor = None,
+    rows: RowOptions,
+    how: ChangeOptions,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
@@ -55,26 +43,22 @@ def discard(
 
     Takes dead rows unless you give ids or --state. A row that is being sent stays.
 
-    Examples: `outbox discard 019e… --yes`, `outbox discard --reason too_large --older-than 7d`
+    Examples: `outbox discard 019e… --yes`, `outbox discard --reason too_large --until 7d`
     """
-    wanted = filter_of(
+    refuse_unless_chosen(ids, rows, every=how.every or state is not None)
+    wanted = rows.filter(
         ids=tuple(ids) if ids else None,
         state=state or (None if ids else State.DEAD),
-        user=user,
-        name=name,
-        reason=reason,
-        older_than=older_than,
-        limit=limit,
+        limit=how.limit,
     )
-    refuse_unless_chosen(wanted, every=every or state is not None)
     found = chosen_rows(url, wanted)
-    warn_of_limit(found, limit)
-    rows = [row for row in found if row.state is not State.DELIVERING]
-    lost = sum(row.state is not State.DELIVERED for row in rows)
+    warn_of_limit(found, how.limit)
+    removable = [row for row in found if row.state is not State.DELIVERING]
+    lost = sum(row.state is not State.DELIVERED for row in removable)
     if lost and not json:
-        typer.echo(f"{lost} of them never reached Inngest, and never will.", err=True)
-    done = run(_discard(url, rows, wanted, actor_name(actor))) if yes else None
-    report("discard", rows, done, json=json)
+        typer.echo(f"{lost:,} of them never reached Inngest, and never will.", err=True)
+    done = run(_discard(url, removable, wanted, actor_name(how.actor))) if how.yes else None
+    report("discard", removable, done, json=json)
 
 
 async def _discard(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:

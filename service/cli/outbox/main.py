@@ -17,7 +17,7 @@ from service.cli.outbox.audit import audit
 from service.cli.outbox.backup import backup
 from service.cli.outbox.check import check
 from service.cli.outbox.discard import discard
-from service.cli.outbox.list import list_rows
+from service.cli.outbox.list import list_command
 from service.cli.outbox.move import move
 from service.cli.outbox.pause import pause
 from service.cli.outbox.purge import purge
@@ -61,7 +61,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("stats")(stats)
-app.command("list")(list_rows)
+app.command("list")(list_command)
 app.command("show")(show)
 app.command("audit")(audit)
 app.command("watch")(watch)

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service.bootstrap.transfer import move_outbox
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import ABSENT, exit_on_fault
-from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
+from service.cli.outbox.options import Actor, Json, actor_name
 from service.cli.outbox.tables import print_json
 
 To = Annotated[

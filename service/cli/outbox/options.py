@@ -5,16 +5,16 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from service.config.outbox_url import url_in_schema
-from service.config.settings import Settings
+from service.cli.outbox.completion import complete_ids
 from service.config.values import parse_duration
+from service.operations.moments import parse_moment
+from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
-
-DEFAULT_URL: str = Settings.model_fields["outbox_url"].default
 
 
 def duration(text: str) -> float:
@@ -27,25 +27,30 @@ def duration(text: str) -> float:
     return seconds
 
 
-def in_schema(url: str) -> str:
-    """The address with the schema that OUTBOX_SCHEMA names. Raises typer.BadParameter."""
+def moment(text: str) -> int:
+    """Milliseconds since 1970 of a moment such as `2h` (ago) or a date and time.
+
+    Raises typer.BadParameter.
+    """
     try:
-        return url_in_schema(url, os.environ.get("OUTBOX_SCHEMA") or None)
+        return parse_moment(text, wall_now_ms())
     except ValueError as error:
-        raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
+        raise typer.BadParameter(str(error)) from error
 
 
-Url = Annotated[
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+EventId = Annotated[
     str,
-    typer.Option(
-        "--url",
-        envvar="OUTBOX_URL",
-        callback=in_schema,
-        help="sqlite:///path/to/file or postgresql://host/database.",
+    typer.Argument(
+        metavar="ID", help="The event's id, or how it begins.", autocompletion=complete_ids
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID]...", help="The events' ids, or how they begin.", autocompletion=complete_ids
+    ),
+]
 OfState = Annotated[State | None, typer.Option("--state", help="Only rows in this state.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Only rows of this user id.")]
 OfName = Annotated[str | None, typer.Option("--name", help="Only rows with this event name.")]
@@ -61,19 +66,75 @@ OlderThan = Annotated[
         help="Only rows accepted longer ago, e.g. 10m, 2h, 7d.",
     ),
 ]
+Since = Annotated[
+    int | None,
+    typer.Option(
+        "--since",
+        parser=moment,
+        metavar="TIME",
+        help="Only rows accepted since then: 2h (ago), or 2026-11-24T22:30 (UTC).",
+    ),
+]
+Until = Annotated[
+    int | None,
+    typer.Option(
+        "--until", parser=moment, metavar="TIME", help="Only rows accepted before then; as --since."
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Without this, only say what would be done.")
 ]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The events' ids.")]
 All = Annotated[
     bool, typer.Option("--all", help="All dead rows. Needed when there is no ID and no filter.")
 ]
-Most = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Actor = Annotated[
     str | None,
     typer.Option("--actor", help="The name in the audit.", show_default="you on this machine"),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """Which rows; every given option must match."""
+
+    user: OfUser = None
+    name: OfName = None
+    reason: OfReason = None
+    older_than: OlderThan = None
+    since: Since = None
+    until: Until = None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether any of the options is given."""
+        return self != RowOptions()
+
+    def filter(
+        self, *, limit: int, state: State | None = None, ids: tuple[str, ...] | None = None
+    ) -> Filter:
+        """The filter that the options give."""
+        return Filter(
+            ids=ids,
+            state=state,
+            user_id=self.user,
+            name=self.name,
+            reason=self.reason,
+            older_than_seconds=self.older_than,
+            since_ms=self.since,
+            until_ms=self.until,
+            limit=limit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOptions:
+    """How a change of many rows is made."""
+
+    every: All = False
+    limit: Limit = 100_000
+    yes: Yes = False
+    actor: Actor = None
 
 
 def actor_name(given: str | None) -> str:
@@ -85,25 +146,3 @@ def actor_name(given: str | None) -> str:
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     return f"{user}@{platform.node()}"
-
-
-def filter_of(
-    *,
-    state: State | None,
-    user: str | None,
-    name: str | None,
-    reason: str | None,
-    older_than: float | None,
-    limit: int,
-    ids: tuple[str, ...] | None = None,
-) -> Filter:
-    """The filter that the options give."""
-    return Filter(
-        ids=ids,
-        state=state,
-        user_id=user,
-        name=name,
-        reason=reason,
-        older_than_seconds=older_than,
-        limit=limit,
-    )

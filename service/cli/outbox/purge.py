@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_inspector, open_repairs
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, Yes, actor_name, duration
+from service.cli.outbox.options import Actor, Json, Yes, actor_name, duration
 from service.cli.outbox.tables import print_json
 from service.operations.explain import spoken_duration
 from service.outbox.model import Filter, State

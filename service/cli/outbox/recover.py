@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import recover_file
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.backup import progress_bar
 from service.cli.outbox.command import exit_on_fault
-from service.cli.outbox.options import DEFAULT_URL, Json, Url
+from service.cli.outbox.options import Json
 from service.cli.outbox.tables import print_json
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]

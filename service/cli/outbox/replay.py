@@ -5,23 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.bootstrap.operations import open_repairs
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import (
-    DEFAULT_URL,
-    Actor,
-    All,
-    Ids,
-    Json,
-    Most,
-    OfName,
-    OfReason,
-    OfUser,
-    OlderThan,
-    Url,
-    Yes,
-    actor_name,
-    filter_of,
-)
+from service.cli.outbox.option_groups import with_groups
+from service.cli.outbox.options import ChangeOptions, Ids, Json, RowOptions, actor_name
 from service.cli.outbox.selection import (
     chosen_rows,
     refuse_unless_chosen,
@@ -34,17 +21,12 @@ from service.outbox.audit import act_of
 from service.outbox.model import Filter, Row, State
 
 
+@with_groups
 def replay(
     ids: Ids = None,
     *,
-    user: OfUser = None,
-    name: OfName = None,
-    reason: OfReason = None,
-    older_than: OlderThan = None,
-    every: All = False,
-    limit: Most = 100_000,
-    yes: Yes = False,
-    actor: Actor = None,
+    rows: RowOptions,
+    how: ChangeOptions,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
@@ -53,23 +35,15 @@ def replay(
     Inngest ignores an id that it took within 24 h. It has forgotten events that were sent longer
     ago: their functions may run a second time.
 
-    Examples: `outbox replay 019e… --yes`, `outbox replay --reason rejected`, `outbox replay --all`
+    Examples: `outbox replay 019e… --yes`, `outbox replay --reason rejected --since 1d`
     """
-    wanted = filter_of(
-        ids=tuple(ids) if ids else None,
-        state=State.DEAD,
-        user=user,
-        name=name,
-        reason=reason,
-        older_than=older_than,
-        limit=limit,
-    )
-    refuse_unless_chosen(wanted, every=every)
-    rows = chosen_rows(url, wanted)
-    warn_of_limit(rows, limit)
-    warn_of_horizon(rows)
-    done = run(_replay(url, rows, wanted, actor_name(actor))) if yes else None
-    report("replay", rows, done, json=json)
+    refuse_unless_chosen(ids, rows, every=how.every)
+    wanted = rows.filter(ids=tuple(ids) if ids else None, state=State.DEAD, limit=how.limit)
+    found = chosen_rows(url, wanted)
+    warn_of_limit(found, how.limit)
+    warn_of_horizon(found)
+    done = run(_replay(url, found, wanted, actor_name(how.actor))) if how.yes else None
+    report("replay", found, done, json=json)
 
 
 async def _replay(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:

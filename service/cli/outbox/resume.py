@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
+from service.cli.outbox.options import Actor, Json, actor_name
 from service.cli.outbox.pause import HiddenYes, say_delivery, set_paused
 
 Now = Annotated[

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import typer
 
 from service.bootstrap.operations import open_inspector
-from service.cli.outbox.command import ABSENT, UNKNOWN, run
-from service.cli.outbox.tables import console, print_json, rows_table
+from service.cli.outbox.command import ABSENT, UNKNOWN, run, unambiguous
+from service.cli.outbox.options import RowOptions
+from service.cli.outbox.row_list import row_list
+from service.cli.outbox.tables import console, print_json
+from service.observe.printable import printable
 from service.operations.bulk import late_rows
+from service.operations.event_ids import FoundIds, find_ids
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row
@@ -17,26 +22,30 @@ from service.outbox.model import Filter, Row
 _SHOWN = 20
 
 
-def refuse_unless_chosen(wanted: Filter, *, every: bool) -> None:
+def refuse_unless_chosen(ids: Sequence[str] | None, rows: RowOptions, *, every: bool) -> None:
     """Exit with 2 unless rows were chosen by ids, by a filter or by `every`."""
-    chosen = (wanted.ids, wanted.user_id, wanted.name, wanted.reason, wanted.older_than_seconds)
-    if not every and all(one is None for one in chosen):
+    if not (every or ids or rows.are_given):
         typer.echo("outbox: choose rows: give ids, a filter such as --reason, or --all.", err=True)
         raise typer.Exit(UNKNOWN)
 
 
 def chosen_rows(url: str, wanted: Filter) -> list[Row]:
-    """The rows that match. Exits with 1 when a given id is not among them."""
-    rows = run(_rows(url, wanted))
-    missing = set(wanted.ids or ()).difference(row.id for row in rows)
-    if not missing:
-        return rows
-    others = run(_rows(url, Filter(ids=tuple(missing), limit=len(missing))))
-    states = {row.id: row.state for row in others}
-    for event_id in sorted(missing):
-        why = f"it is {states[event_id]}" if event_id in states else "there is no such event"
-        typer.echo(f"outbox: {event_id}: {why}. Nothing was changed.", err=True)
-    raise typer.Exit(ABSENT)
+    """The rows that match; `wanted.ids` may be beginnings of ids.
+
+    Exits with 1 when a given id is not among them, with 2 when a beginning is of several ids.
+    """
+    rows, given = run(_chosen(url, wanted))
+    unambiguous(given)
+    found = {row.id for row in rows}
+    others = [row for row in given.rows if row.id not in found]
+    for event_id in given.unknown:
+        _refuse(event_id, "there is no such event")
+    for row in others:
+        is_other = wanted.state is not None and row.state is not wanted.state
+        _refuse(row.id, f"it is {row.state}" if is_other else "it does not match the filter")
+    if given.unknown or others:
+        raise typer.Exit(ABSENT)
+    return rows
 
 
 def warn_of_limit(rows: Sequence[Row], limit: int) -> None:
@@ -73,18 +82,33 @@ def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bo
         typer.echo("No rows match; there is nothing to do.")
 
 
+def _refuse(event_id: str, why: str) -> None:
+    typer.echo(f"outbox: {printable(event_id)}: {why}. Nothing was changed.", err=True)
+
+
 def _say_done(action: str, done: int, skipped: int) -> None:
-    rest = f" {skipped} had changed meanwhile and were not touched." if skipped else ""
+    rest = f" {skipped:,} had changed meanwhile and were not touched." if skipped else ""
     past = {"replay": "Replayed", "discard": "Discarded"}[action]
-    typer.echo(f"{past} {done} rows.{rest}")
+    typer.echo(f"{past} {done:,} {_noun(done)}.{rest}")
 
 
 def _say_would(action: str, rows: Sequence[Row]) -> None:
-    console().print(rows_table([row_view(row) for row in rows[:_SHOWN]], wall_now_ms()))
-    more = f" ({len(rows) - _SHOWN} more than are shown)" if len(rows) > _SHOWN else ""
-    typer.echo(f"Would {action} {len(rows)} rows{more}. Nothing was changed: give --yes to do it.")
+    shown = [row_view(row) for row in rows[:_SHOWN]]
+    console().print(row_list(shown, wall_now_ms(), console().width))
+    part = f" ({len(shown)} of {len(rows):,} are shown)" if len(rows) > len(shown) else ""
+    typer.echo(
+        f"Would {action} {len(rows):,} {_noun(len(rows))}{part}. "
+        "Nothing was changed: give --yes to do it."
+    )
 
 
-async def _rows(url: str, wanted: Filter) -> list[Row]:
+def _noun(count: int) -> str:
+    return "row" if count == 1 else "rows"
+
+
+async def _chosen(url: str, wanted: Filter) -> tuple[list[Row], FoundIds]:
     async with open_inspector(url) as outbox:
-        return await outbox.rows(wanted)
+        given = await find_ids(outbox, wanted.ids or ())
+        if wanted.ids is not None:
+            wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
+        return await outbox.rows(wanted), given

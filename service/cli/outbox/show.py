@@ -8,15 +8,17 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import is_served, open_inspector
-from service.cli.outbox.command import not_found, run
-from service.cli.outbox.options import DEFAULT_URL, EventId, Json, Url
+from service.cli.outbox.address import DEFAULT_URL, Url
+from service.cli.outbox.command import one_event, run
+from service.cli.outbox.options import EventId, Json
 from service.cli.outbox.tables import console, print_json, row_table
 from service.config.destination import Destination
 from service.observe.printable import escaped_json
+from service.operations.event_ids import FoundIds, find_ids
 from service.operations.explain import explain
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Filter, Row
+from service.outbox.model import DeliveryRecord
 
 Payload = Annotated[
     bool, typer.Option("--payload", help="Show the payload too. It is personal data.")
@@ -30,9 +32,8 @@ def show(
 
     Example: `outbox show 019e…`
     """
-    row, delivery, stored = run(_one(url, event_id, with_payload=payload))
-    if row is None:
-        raise not_found(event_id)
+    found, delivery, stored = run(_one(url, event_id, with_payload=payload))
+    row = one_event(found)
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
@@ -50,8 +51,8 @@ def show(
 
 async def _one(
     url: str, event_id: str, *, with_payload: bool
-) -> tuple[Row | None, DeliveryRecord | None, bytes | None]:
+) -> tuple[FoundIds, DeliveryRecord | None, bytes | None]:
     async with open_inspector(url) as outbox:
-        rows = await outbox.rows(Filter(ids=(event_id,), limit=1))
-        stored = await outbox.payload(event_id) if with_payload else None
-        return (rows[0] if rows else None), await outbox.load_delivery(), stored
+        found = await find_ids(outbox, [event_id])
+        stored = await outbox.payload(found.rows[0].id) if with_payload and found.rows else None
+        return found, await outbox.load_delivery(), stored

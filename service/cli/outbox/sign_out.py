@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_sign_outs
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name
+from service.cli.outbox.options import Actor, Json, actor_name
 from service.cli.outbox.tables import print_json
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from service.observe.printable import printable

@@ -8,8 +8,9 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import is_served, open_inspector
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Json, Url
+from service.cli.outbox.options import Json
 from service.cli.outbox.tables import console, owners_table, print_json, stats_table
 from service.config.outbox_url import redacted_url
 from service.operations.views import stats_view

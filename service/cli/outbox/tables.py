@@ -53,14 +53,14 @@ def stats_table(view: StatsView) -> Table:
     for state in State:
         count = getattr(view, state.value)
         table.add_row(state.value, Text(f"{count:,}", style=_STATE_STYLES[state] if count else ""))
-    table.add_row("oldest pending", _age(view.oldest_pending_seconds))
-    table.add_row("oldest due", _age(view.oldest_due_seconds))
+    table.add_row("oldest pending", age(view.oldest_pending_seconds))
+    table.add_row("oldest due", age(view.oldest_due_seconds))
     table.add_row("delivery", delivery_text(view))
     if view.destination:
         table.add_row("events go to", _destination(view.destination))
         table.add_row("confirmation", view.confirmation)
     table.add_row("rate", f"{view.rate:,.1f} events/s")
-    table.add_row("drained in", "unknown" if view.eta_seconds is None else _age(view.eta_seconds))
+    table.add_row("drained in", "unknown" if view.eta_seconds is None else age(view.eta_seconds))
     table.add_row("database", _size(view.database_bytes))
     if view.wal_bytes is not None:
         table.add_row("write-ahead log", _size(view.wal_bytes))
@@ -97,24 +97,6 @@ def delivery_text(view: StatsView) -> Text:
     return text
 
 
-def rows_table(views: Sequence[RowView], now_ms: int) -> Table:
-    """Rows, one a line."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("ID", "STATE", "ATTEMPTS", "AGE", "USER", "NAME", "REASON"):
-        table.add_column(heading, no_wrap=heading in ("ID", "STATE"))
-    for view in views:
-        table.add_row(
-            view.id,
-            Text(view.state.value, style=_STATE_STYLES[view.state]),
-            str(view.attempts),
-            _age(max(0, now_ms - view.accepted_at) / 1000),
-            plain(view.user_id),
-            plain(view.name),
-            plain(view.reason or ""),
-        )
-    return table
-
-
 def row_table(view: RowView, explanation: str) -> Table:
     """One row with everything but its payload."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -123,7 +105,7 @@ def row_table(view: RowView, explanation: str) -> Table:
     table.add_row("id", view.id)
     if view.inngest_id:
         table.add_row("id in Inngest", view.inngest_id)
-    table.add_row("state", Text(view.state.value, style=_STATE_STYLES[view.state]))
+    table.add_row("state", state_text(view.state))
     table.add_row("why", plain(explanation))
     table.add_row("name", plain(view.name))
     table.add_row("user", plain(view.user_id))
@@ -146,12 +128,18 @@ def row_table(view: RowView, explanation: str) -> Table:
     return table
 
 
+def state_text(state: State, *, width: int = 0) -> Text:
+    """A state in its colour, filled up with spaces to `width`."""
+    return Text(f"{state.value:{width}}" if width else state.value, style=_STATE_STYLES[state])
+
+
 def plain(text: str) -> Text:
     """Text from elsewhere, without markup and without control characters for a terminal."""
     return Text(printable(text))
 
 
-def _age(seconds: float | None) -> str:
+def age(seconds: float | None) -> str:
+    """A duration as text, a dash where there is none."""
     return "-" if seconds is None else spoken_duration(seconds)
 
 

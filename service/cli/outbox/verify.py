@@ -5,34 +5,38 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
+import msgspec
 import typer
 
 from service.bootstrap.http import make_http
 from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.operations import open_inspector, open_repairs
-from service.cli.outbox.command import run
-from service.cli.outbox.options import DEFAULT_URL, Actor, Json, Url, actor_name, duration
+from service.cli.outbox.address import DEFAULT_URL, Url
+from service.cli.outbox.command import all_known, run, unambiguous
+from service.cli.outbox.completion import complete_ids
+from service.cli.outbox.options import Actor, Json, Since, Until, actor_name
 from service.cli.outbox.tables import print_json
 from service.config.settings import Settings
 from service.errors import InngestApiError
+from service.observe.printable import printable
 from service.operations.bulk import change_ids
+from service.operations.event_ids import find_ids
 from service.operations.verification import Verification, verify
 from service.outbox.audit import new_act
-from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 
 MISSING, CANNOT_TELL = 1, 3
 _TIMEOUT_SECONDS = 30.0
 _SHOWN = 20
 
-Since = Annotated[
-    float | None,
-    typer.Option(
-        "--since", parser=duration, metavar="DURATION", help="Only events accepted since then."
-    ),
-]
 OfIds = Annotated[
-    list[str] | None, typer.Option("--ids", metavar="ID", help="Only this event; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--ids",
+        metavar="ID",
+        help="Only this event, by its id or how that begins; may be repeated.",
+        autocompletion=complete_ids,
+    ),
 ]
 Runs = Annotated[bool, typer.Option("--runs", help="Ask what became of the runs, too.")]
 Resend = Annotated[bool, typer.Option("--resend", help="Send again what is missing.")]
@@ -41,6 +45,7 @@ Resend = Annotated[bool, typer.Option("--resend", help="Send again what is missi
 def verify_command(
     *,
     since: Since = None,
+    until: Until = None,
     ids: OfIds = None,
     runs: Runs = False,
     resend: Resend = False,
@@ -55,8 +60,7 @@ def verify_command(
 
     Examples: `outbox verify --since 1h`, `outbox verify --ids 019e… --runs`
     """
-    since_ms = None if since is None else wall_now_ms() - int(since * 1000)
-    wanted = Filter(ids=tuple(ids) if ids else None, since_ms=since_ms)
+    wanted = Filter(ids=tuple(ids) if ids else None, since_ms=since, until_ms=until)
     try:
         found = run(_verify(url, wanted, with_runs=runs))
     except typer.Exit as error:
@@ -78,10 +82,10 @@ def _say(found: Verification, resent: list[str] | None) -> None:
         f"{len(found.missing):,} missing, {len(found.unknown):,} unknown."
     )
     if found.reason:
-        typer.echo(f"Unknown, because: {found.reason}")
+        typer.echo(f"Unknown, because: {printable(found.reason)}")
     if found.runs is not None:
         words = ", ".join(f"{count:,} {status}" for status, count in sorted(found.runs.items()))
-        typer.echo(f"Runs: {words or 'none'}.")
+        typer.echo(f"Runs: {printable(words) or 'none'}.")
     for event_id in found.missing[:_SHOWN]:
         typer.echo(f"missing: {event_id}")
     if len(found.missing) > _SHOWN:
@@ -107,6 +111,11 @@ async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
         reader = make_inngest_events(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
         if reader is None:
             raise InngestApiError("Inngest can't be asked: INNGEST_SIGNING_KEY is not set.")
+        if wanted.ids is not None:
+            given = await find_ids(inspector, wanted.ids)
+            unambiguous(given)
+            all_known(given)
+            wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
         return await verify(inspector, reader, wanted, with_runs=with_runs)
 
 

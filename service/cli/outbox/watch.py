@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from service.bootstrap.operations import is_served, open_inspector
+from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import exit_on_fault
-from service.cli.outbox.options import DEFAULT_URL, Json, Url, duration
+from service.cli.outbox.options import Json, duration
 from service.cli.outbox.tables import console, delivery_text, stats_table
 from service.errors import OutboxUnavailableError
 from service.operations.explain import spoken_duration
