@@ -16,6 +16,7 @@ from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
+from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
 from service.outbox.retention import run_retention
@@ -87,7 +88,7 @@ def _relay(
     return Relay(
         outbox.queue,
         outbox.delivery,
-        _sender(settings, http),
+        _sender(settings, http, recorder),
         recorder,
         RelayLimits(
             max_events=settings.batch_events,
@@ -140,7 +141,7 @@ async def _run_confirmer(
             await supervisor.stop("confirmer")
 
 
-def _sender(settings: Settings, http: aiohttp.ClientSession) -> InngestSender:
+def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder) -> InngestSender:
     client = make_client(settings)
     return InngestSender(
         http,
@@ -149,6 +150,7 @@ def _sender(settings: Settings, http: aiohttp.ClientSession) -> InngestSender:
         fallback_key=plain(settings.inngest_event_key_fallback),
         environment=client.env,
         timeout_seconds=settings.send_timeout_seconds,
+        unreached=DescriptorShortage(recorder).send_failed,
     )
 
 

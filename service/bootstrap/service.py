@@ -23,6 +23,7 @@ from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
+from service.observe.file_descriptors import DescriptorShortage
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import Sampler
 from service.relay.relay import Relay
@@ -62,6 +63,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
         sampler = Sampler(outbox.inspector, recorder)
         supervisor.watch("sampler", sampler.run)
         supervisor.watch("event-loop-lag", sampler.keep_lag)
+        supervisor.watch("file-descriptors", DescriptorShortage(recorder).watch)
         relay = None
         if with_relay:
             relay = await stack.enter_async_context(

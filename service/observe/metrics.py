@@ -85,6 +85,11 @@ VOCABULARY = {
     ),
     "event_loop_lag_seconds": Metric(Gauge, "Longest delay of the event loop in the last 10 s."),
     "database_bytes": Metric(Gauge, "Size of the outbox's database."),
+    "no_file_descriptors": Metric(
+        Counter,
+        "Times that no file descriptor was left, by purpose; accept is tried twice a second.",
+        ("purpose",),
+    ),
     "io_errors": Metric(
         Counter, "I/O errors of the outbox's disk; each ends the trust in the log until it is new."
     ),

@@ -11,6 +11,7 @@ import asyncio
 import email.utils
 import io
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -38,7 +39,8 @@ class _Body(msgspec.Struct):
 class InngestSender:
     """The `Sender` over `POST {origin}/e/{key}`.
 
-    `fallback_key` is used while the first key is refused, and kept as long as it works.
+    `fallback_key` is used while the first key is refused, and kept as long as it works. `unreached`
+    is told why no connection could be made.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class InngestSender:
         fallback_key: str | None,
         environment: str | None,
         timeout_seconds: float,
+        unreached: Callable[[Exception], object] | None = None,
     ) -> None:
         self._session = session
+        self._unreached = unreached
         base = f"{origin.rstrip('/')}/e/"
         keys = [one for one in (key, fallback_key) if one]
         self._urls = tuple(base + quote(one, safe="") for one in keys)
@@ -89,6 +93,8 @@ class InngestSender:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
                 return self._presentable(_result(response, text))
         except aiohttp.ClientConnectorError as error:
+            if self._unreached:
+                self._unreached(error)
             return SendResult(None, words=_fault(error), reached=False)
         except TimeoutError:
             return SendResult(None, words="timeout")

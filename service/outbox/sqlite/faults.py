@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import errno
-import os
 import sqlite3
 from collections.abc import Iterator
 
 import structlog
 
 from service.errors import OutboxUnavailableError
+from service.observe.file_descriptors import is_out_of_descriptors
 
 _PRIMARY = 0xFF
 
@@ -91,18 +90,10 @@ def _code(error: Exception) -> int:
 
 def _sentence(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")) and _has_no_descriptors():
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")) and is_out_of_descriptors():
         log.error("no_file_descriptors", error=name)
         return f"{_NO_DESCRIPTORS} ({name})"
     for prefix, sentence in _SENTENCES.items():
         if name.startswith(prefix):
             return f"{sentence} ({name})"
     return f"The outbox's file failed. ({name})"
-
-
-def _has_no_descriptors() -> bool:
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)
-    return False

@@ -1,0 +1,69 @@
+"""A running service that may open no more files says so, and goes on when it may."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from pathlib import Path
+
+import aiohttp
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import environment, running
+from tests.support.poster import Poster
+from tests.support.storage import eventually
+
+ACCEPT = 'outbox_no_file_descriptors_total{purpose="accept"}'
+SEND = 'outbox_no_file_descriptors_total{purpose="send"}'
+
+
+def forbid_new_files(pid: int) -> tuple[int, int]:
+    """Lower the limit of open files below what is open; returns what it was."""
+    _, hard = was = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lowest = min({*range(1024)} - {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()})
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, hard))
+    return was
+
+
+async def counted(http: aiohttp.ClientSession, url: str, metric: str) -> bool:
+    async with http.get(f"{url}/metrics") as answer:
+        return f"\n{metric} " in await answer.text()
+
+
+async def is_closed_at_once(url: str) -> bool:
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read() == b""
+    except ConnectionError:
+        return True
+    finally:
+        writer.close()
+
+
+async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_nothing(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    async with running("serve", environment=settings) as process:
+        poster = Poster(process.url)
+        await poster.sign_in("u-1")
+        was = forbid_new_files(process.process.pid)
+        assert await is_closed_at_once(process.url)
+        status, answer = await poster.post()
+        assert status == 200
+        for metric in (ACCEPT, SEND):
+
+            async def seen(metric: str = metric) -> bool:
+                return await counted(poster.http, process.url, metric)
+
+            await eventually(seen)
+        await process.said("no_file_descriptors")
+        resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, was)
+        await process.said("file_descriptors_are_back")
+        await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=30)
+        await poster.http.close()
+        fresh = Poster(process.url)
+        await fresh.sign_in("u-2")
+        await fresh.http.close()
