@@ -1,11 +1,13 @@
--- The outbox. A row of `outbox` is written once and never updated. Where an event is, is which of
--- four narrow tables names its `seq`, exactly one of them: outbox_ready (pending), outbox_claims
+-- The outbox. A row of `outbox` is written once; later it can only lose its idempotency key. Where
+-- an event is, is which of four narrow tables names its `seq`, exactly one of them: outbox_ready (pending), outbox_claims
 -- (delivering), outbox_sent (answered, not confirmed), outbox_done (delivered or dead).
 -- Times are milliseconds since 1970. Instants of the store's own clock end in `_at_ms` too; they
 -- mean something only while one process runs.
 
 -- owner decides quotas, idempotency keys and visibility; user_id is for people. inngest_id is null
--- unless the row came from another outbox: Inngest's id follows from outbox_meta and seq.
+-- unless the row came from another outbox: Inngest's id follows from outbox_meta and seq. wire_id is
+-- the id in the payload where the client chose it; null says that it is event_id. environment is
+-- the Inngest environment that the event goes to; null is the service's own.
 CREATE TABLE outbox (
     seq                INTEGER PRIMARY KEY,
     event_id           TEXT    NOT NULL UNIQUE,
@@ -17,6 +19,8 @@ CREATE TABLE outbox (
     idempotency_key    TEXT,
     idempotency_digest TEXT,
     inngest_id         TEXT,
+    wire_id            TEXT,
+    environment        TEXT,
     payload            BLOB    NOT NULL
 ) STRICT;
 
@@ -88,7 +92,7 @@ CREATE INDEX outbox_done_dead ON outbox_done (seq) WHERE dead = 1;
 -- Where a row is, and what it has been through. A claimed row's bytes may have left.
 CREATE VIEW outbox_rows AS
 SELECT outbox.seq AS seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-       idempotency_digest, inngest_id, length(payload) AS payload_bytes,
+       idempotency_digest, inngest_id, wire_id, environment, length(payload) AS payload_bytes,
        CASE WHEN outbox_done.seq IS NOT NULL THEN iif(dead, 'dead', 'delivered')
             WHEN outbox_sent.seq IS NOT NULL THEN 'sent'
             WHEN outbox_claims.seq IS NOT NULL THEN 'delivering' ELSE 'pending' END AS state,

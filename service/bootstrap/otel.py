@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -22,8 +22,10 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode, get_current_sp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.outbox.event import Event
-from service.outbox.model import Batch, IdempotencyKey, Receipt, Row
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Batch, Row
 from service.outbox.ports import Intake
+from service.outbox.receipt import Receipt
 
 _SERVICE = "inngest-outbox"
 _SERVER_ERROR = 500
@@ -78,12 +80,12 @@ class Tracing:
             yield
 
     @contextlib.contextmanager
-    def around_append(self, event: Event) -> Iterator[str | None]:
-        """A span around an append; gives the trace context for the row."""
+    def around_append(self, events: Sequence[Event]) -> Iterator[str | None]:
+        """A span around an append; gives the trace context for the rows."""
         with self._tracer.start_as_current_span(
             "outbox append",
             kind=SpanKind.PRODUCER,
-            attributes={"messaging.message.id": event.id, "outbox.event_name": event.name},
+            attributes=_said_of(events),
         ):
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier)
@@ -115,9 +117,27 @@ class _TracedIntake:
     ) -> Receipt:
         """See Intake.append."""
         del trace
-        with self._tracing.around_append(event) as context:
+        with self._tracing.around_append((event,)) as context:
             return await self._intake.append(event, key=key, trace=context)
+
+    async def append_all(
+        self,
+        events: Sequence[Event],
+        keys: Sequence[IdempotencyKey | None],
+        *,
+        trace: str | None = None,
+    ) -> Sequence[Receipt]:
+        """See Intake.append_all."""
+        del trace
+        with self._tracing.around_append(events) as context:
+            return await self._intake.append_all(events, keys, trace=context)
 
     async def find(self, event_id: str) -> Row | None:
         """See Intake.find."""
         return await self._intake.find(event_id)
+
+
+def _said_of(events: Sequence[Event]) -> dict[str, str | int]:
+    if len(events) == 1:
+        return {"messaging.message.id": events[0].id, "outbox.event_name": events[0].name}
+    return {"messaging.batch.message_count": len(events)}

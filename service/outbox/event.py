@@ -6,6 +6,7 @@ refuse. The bytes made here are stored and sent; an event is never encoded a sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,8 +18,8 @@ from service.identity.user import User
 MAX_EVENT_BYTES = 3_145_728
 MAX_NAME_CHARS = 256
 VERSION = "1"
-_FIRST_TS_MS = 315_532_800_000  # 1980-01-01
-_LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
+FIRST_TS_MS = 315_532_800_000  # 1980-01-01
+LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,9 +27,11 @@ _encode = msgspec.json.Encoder().encode
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An accepted event.
 
-    `payload` is the encoded wire form; `accepted_at_ms` is wall time and equals its `ts`. `owner`
-    decides its quota, its idempotency keys and its visibility; `user_id` is for people to read. It
-    is not sent before `due_at_ms`, wall time; 0 is at once.
+    `payload` is the encoded wire form; `accepted_at_ms` is wall time. `owner` decides its quota,
+    its idempotency keys and its visibility; `user_id` is for people to read. It is not sent before
+    `due_at_ms`, wall time; 0 is at once. `wire_id` is the id in the payload where the client chose
+    it; None says that it is `id`. `environment` is the Inngest environment that the event goes to;
+    None is the service's own.
     """
 
     id: str
@@ -38,6 +41,16 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     accepted_at_ms: int
     payload: bytes
     due_at_ms: int = 0
+    wire_id: str | None = None
+    environment: str | None = None
+
+
+def owner_of(events: Sequence[Event]) -> str:
+    """Whose events they are. Raises ValueError where they are of several owners, or none."""
+    owner = events[0].owner if events else ""
+    if not events or any(event.owner != owner for event in events):
+        raise ValueError("the events of one call are of one owner")
+    return owner
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +81,7 @@ def encode_event(name: str, data: msgspec.Struct, user: User, now_ms: int) -> Ev
     `data` encodes to a JSON object; encoded parts of it are `msgspec.Raw`.
     Raises InvalidFieldError when the event is larger than the Event API takes.
     """
-    if not _FIRST_TS_MS <= now_ms <= _LAST_TS_MS:
+    if not FIRST_TS_MS <= now_ms <= LAST_TS_MS:
         raise ValueError("the clock is outside 1980 to 2100")
     event_id = str(uuid_utils.uuid7())
     who = {"id": user.id, "email": user.email, "name": user.name}

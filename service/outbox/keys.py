@@ -1,18 +1,104 @@
-"""What an idempotency key that was used before means; the same in every store."""
+"""Idempotency keys, and what their earlier uses mean; the same in every store."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
 from service.errors import IdempotencyKeyReusedError
-from service.outbox.model import IdempotencyKey, Receipt
+from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
+from service.outbox.receipt import Receipt
 
 
-def decision_on(
-    key: IdempotencyKey, event_id: str, digest: bytes
-) -> Receipt | IdempotencyKeyReusedError:
-    """The first receipt again for the same digest, else the error to raise.
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """A caller's key with the digest (32 bytes) of what the key stands for.
 
-    `event_id` and `digest` are those of the key's first use.
+    An event that was accepted more than `lifetime_seconds` ago, by the store's clock, has lost the
+    key: it can be used again. None: the event keeps the key as long as it is stored.
     """
-    if digest == key.digest:
-        return Receipt(event_id, replayed=True)
-    return IdempotencyKeyReusedError()
+
+    key: str
+    digest: bytes
+    lifetime_seconds: float | None = None
+
+
+class KeyUse(msgspec.Struct, frozen=True, gc=False):
+    """The event that has a key, and the digest of that use. `stored` says that it is a row."""
+
+    event_id: str
+    seq: int
+    accepted_at_ms: int
+    digest: bytes
+    moved_id: str | None = None
+    stored: bool = True
+
+
+KeyUses = Mapping[tuple[str, str], KeyUse]
+"""The uses of keys by (owner, key)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The events of one call, divided by their keys.
+
+    `receipts` are those of all events, in their order; the new ones get the seqs after the given
+    one. `new` are the positions of the new events, `uses` their keys, and `expired` the seqs of the
+    rows that lose a key to them.
+    """
+
+    receipts: Sequence[Receipt]
+    new: Sequence[int]
+    uses: KeyUses
+    expired: Sequence[int]
+
+
+def divide(
+    events: Sequence[Event],
+    keys: Sequence[IdempotencyKey | None],
+    *,
+    uses: KeyUses,
+    ids: InngestIds,
+    next_seq: int,
+    now_ms: int,
+) -> Division:
+    """Which of the events are new, beside earlier `uses` of their keys.
+
+    Raises IdempotencyKeyReusedError where one key was used with another digest.
+    """
+    receipts: list[Receipt] = []
+    new: list[int] = []
+    mine: dict[tuple[str, str], KeyUse] = {}
+    expired: list[int] = []
+    for at, (event, key) in enumerate(zip(events, keys, strict=True)):
+        name = (event.owner, key.key) if key else None
+        use = (mine.get(name) or uses.get(name)) if name else None
+        if key and use and _is_expired(key, use, now_ms):
+            expired.append(use.seq)
+            use = None
+        if key and use:
+            receipts.append(replay(key, use, ids))
+            continue
+        seq = next_seq + len(new)
+        new.append(at)
+        receipts.append(Receipt(event.id, seq, event.accepted_at_ms, ids))
+        if key and name:
+            mine[name] = KeyUse(event.id, seq, event.accepted_at_ms, key.digest, stored=False)
+    return Division(receipts, new, mine, expired)
+
+
+def _is_expired(key: IdempotencyKey, use: KeyUse, now_ms: int) -> bool:
+    if key.lifetime_seconds is None or not use.stored:
+        return False
+    return now_ms - use.accepted_at_ms > key.lifetime_seconds * 1000
+
+
+def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
+    """The first receipt again. Raises IdempotencyKeyReusedError for another digest."""
+    if use.digest != key.digest:
+        raise IdempotencyKeyReusedError
+    return Receipt(
+        use.event_id, use.seq, use.accepted_at_ms, ids, replayed=True, moved_id=use.moved_id
+    )

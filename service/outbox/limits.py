@@ -28,11 +28,11 @@ class Limits:
     max_bytes: int | None = None
     max_bytes_per_owner: int | None = None
 
-    def check(self, owner: Held, everybody: Held, size: int) -> None:
-        """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
-        if owner[0] >= self.max_pending_per_owner:
+    def check(self, owner: Held, everybody: Held, rows: int, size: int) -> None:
+        """Raise TooManyPendingError or OutboxFullError when so many rows and bytes have no room."""
+        if owner[0] + rows > self.max_pending_per_owner:
             raise TooManyPendingError(retry_after_seconds=RETRY_AFTER_SECONDS)
-        if everybody[0] >= self.max_pending:
+        if everybody[0] + rows > self.max_pending:
             raise OutboxFullError(retry_after_seconds=RETRY_AFTER_SECONDS)
         if _exceeds(owner[1] + size, self.max_bytes_per_owner):
             raise TooManyPendingError(_OWNER_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)

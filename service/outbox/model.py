@@ -42,27 +42,14 @@ class Isolated(enum.StrEnum):
     NONE = "none"
 
 
-class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
-    """A caller's key with the digest (32 bytes) of what the key stands for."""
-
-    key: str
-    digest: bytes
-
-
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an append. `replayed` means that the key's first event is meant."""
-
-    event_id: str
-    replayed: bool = False
-
-
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A claimed row without its bytes. The defaults are those of an event that was never sent.
 
     `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
     `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
     left, None if never before this claim; `sends` counts claims before this one. `inngest_id` is
-    the ULID that a moved row brought from another outbox; None means that it is derived.
+    the ULID that a moved row brought from another outbox; None means that it is derived. `wire_id`
+    and `environment` are Event's.
     """
 
     seq: int
@@ -75,21 +62,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     first_sent_at_ms: int | None = None
     sends: int = 0
     inngest_id: str | None = None
+    wire_id: str | None = None
+    environment: str | None = None
 
-
-class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A row that Inngest has answered, without its bytes.
-
-    `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
-    by the store's clock; `sends` counts its claims; `inngest_id` is Entry's.
-    """
-
-    seq: int
-    event_id: str
-    accepted_at_ms: int
-    sent_seconds: float
-    sends: int = 1
-    inngest_id: str | None = None
+    @property
+    def sent_id(self) -> str:
+        """The event's id as Inngest has it."""
+        return self.event_id if self.wire_id is None else self.wire_id
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -185,7 +164,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     `seq` names it inside its store. `history` is its notes, oldest first, each
     `{"at": ms, "note": text}`. `due_in_seconds` is None unless it is pending, `lease_in_seconds`
     None unless it is delivering. `inngest_id` is the ULID under which Inngest has the event, or
-    will have it.
+    will have it. `wire_id` and `environment` are Event's.
     """
 
     id: str
@@ -207,6 +186,13 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     payload_bytes: int
     inngest_id: str | None = None
     seq: int = 0
+    wire_id: str | None = None
+    environment: str | None = None
+
+    @property
+    def sent_id(self) -> str:
+        """The event's id as Inngest has it."""
+        return self.id if self.wire_id is None else self.wire_id
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -17,18 +17,11 @@ from typing import Protocol
 from service.outbox.audit import Act, AuditRecord
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import (
-    Batch,
-    ClaimRequest,
-    DeliveryRecord,
-    Filter,
-    IdempotencyKey,
-    Receipt,
-    Row,
-    SentEntry,
-    Settlement,
-)
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Filter, Row, Settlement
 from service.outbox.owner_share import OwnerShare
+from service.outbox.receipt import Receipt
+from service.outbox.sent_entry import SentEntry
 from service.outbox.stats import Stats
 
 
@@ -48,8 +41,27 @@ class Intake(Protocol):
         """
         ...
 
+    async def append_all(
+        self,
+        events: Sequence[Event],
+        keys: Sequence[IdempotencyKey | None],
+        *,
+        trace: str | None = None,
+    ) -> Sequence[Receipt]:
+        """Make `events`, all of one owner, durable in one commit, each with its key; or none.
+
+        Returns a receipt for each, in their order. A key that was used before, by an earlier event
+        of the call too, replays the first receipt. Raises what `append` raises, for the whole: for
+        one key that was used with another digest, and where not all that are new have room. Safe
+        to repeat only where each has a key. After a cancellation all are stored or none.
+        """
+        ...
+
     async def find(self, event_id: str) -> Row | None:
-        """The row of an event, None when there is none. Raises OutboxUnavailableError."""
+        """The row of an event, None when there is none. Raises OutboxUnavailableError.
+
+        `event_id` is the service's id or Inngest's ULID, not an id that a client chose.
+        """
         ...
 
 

@@ -43,6 +43,8 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
     key_digest: str | None
     payload_sha256: str
     inngest_id: str
+    wire_id: str | None
+    environment: str | None
 
     def digest(self) -> bytes:
         """Of everything but `seq`."""

@@ -9,7 +9,7 @@ import structlog
 
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import SentEntry
+from service.outbox.sent_entry import SentEntry
 from service.relay.confirmation import ResendReason
 
 _SHOWN = 20

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.model import Filter, IdempotencyKey
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Filter
 from tests.support.storage import (
     Outbox,
     PostgresStorage,

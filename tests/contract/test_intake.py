@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
-from service.outbox.model import IdempotencyKey, State
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import State
 from tests.support.storage import (
     Outbox,
     Storage,

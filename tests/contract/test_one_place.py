@@ -13,16 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.outbox.model import (
-    Batch,
-    Dead,
-    Filter,
-    IdempotencyKey,
-    Isolated,
-    Retry,
-    Settlement,
-    State,
-)
+from service.errors import IdempotencyKeyReusedError
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Batch, Dead, Filter, Isolated, Retry, Settlement, State
 from tests.conftest import EMPTY_OUTBOX
 from tests.support.memory_outbox import MemoryStorage
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage, ask, claim, event
@@ -31,6 +24,11 @@ STATES = (State.PENDING, State.DELIVERED, State.DEAD)
 STEPS = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 6)),
     st.tuples(st.just("append_with_key"), st.integers(1, 2)),
+    st.tuples(
+        st.just("append_all"),
+        st.lists(st.sampled_from([None, None, 1, 2, 3]), min_size=1, max_size=6),
+        st.sampled_from([b"1", b"1", b"2"]),
+    ),
     st.tuples(
         st.just("claim"),
         st.integers(1, 5),
@@ -58,6 +56,7 @@ class Model:
         self.isolated: set[str] = set()
         self.claims: list[Batch] = []
         self.holders: dict[str, str] = {}
+        self.uses: dict[int, tuple[str, bytes]] = {}
 
     async def append(self, count: int) -> None:
         events = [event() for _ in range(count)]
@@ -65,10 +64,23 @@ class Model:
         self.places |= dict.fromkeys((each.id for each in events), State.PENDING)
 
     async def append_with_key(self, number: int) -> None:
-        key = IdempotencyKey(f"k-{number}", b"1" * 32)
-        receipt = await self.outbox.intake.append(event(), key=key)
-        assert receipt.replayed == (receipt.event_id in self.places)
-        self.places.setdefault(receipt.event_id, State.PENDING)
+        await self.append_all([number], b"1")
+
+    async def append_all(self, numbers: list[int | None], digest: bytes) -> None:
+        """One call: all of its events are stored or replayed, or it is refused and leaves none."""
+        uses = {key: use for key, use in self.uses.items() if use[0] in self.places}
+        events = [event() for _ in numbers]
+        keys = [number and IdempotencyKey(f"k-{number}", digest * 32) for number in numbers]
+        if any(uses[number][1] != digest for number in numbers if number in uses):
+            with pytest.raises(IdempotencyKeyReusedError):
+                await self.outbox.intake.append_all(events, keys)
+            return
+        receipts = await self.outbox.intake.append_all(events, keys)
+        for number, one, receipt in zip(numbers, events, receipts, strict=True):
+            known = uses.setdefault(number, (one.id, digest))[0] if number else one.id
+            assert (receipt.event_id, receipt.replayed) == (known, known != one.id)
+            self.places.setdefault(known, State.PENDING)
+        self.uses = uses
 
     async def claim(self, most: int, isolated: Isolated, fresh_share: float) -> None:
         due = {event_id for event_id, state in self.places.items() if state is State.PENDING}

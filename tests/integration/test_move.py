@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from service.bootstrap.transfer import move_outbox
 from service.cli.outbox.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.model import Dead, Filter, IdempotencyKey, Retry, Row, Settlement
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Dead, Filter, Retry, Row, Settlement
 from service.outbox.move import Moved
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer

@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter, IdempotencyKey
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Filter
 from service.outbox.postgres.pool import MAX_CONNECTIONS
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres

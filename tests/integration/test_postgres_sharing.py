@@ -11,7 +11,9 @@ import pytest
 
 from service.errors import IdempotencyKeyReusedError, SchemaTooNewError, TooManyPendingError
 from service.outbox.fair_share import FairShare
-from service.outbox.model import DeliveryRecord, IdempotencyKey, Receipt, Retry, Settlement
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import DeliveryRecord, Retry, Settlement
+from service.outbox.receipt import Receipt
 from service.outbox.schema import migrate, pending
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import DELIVERY_STATES, Sampler
-from service.outbox.model import DeliveryRecord, IdempotencyKey
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.stats import Stats
 from service.relay.permit import BreakerState

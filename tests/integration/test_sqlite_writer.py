@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
-from service.outbox.model import IdempotencyKey, Settlement
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Settlement
 from service.outbox.sqlite import commit
 from service.outbox.sqlite.commit import transact, write_something
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox

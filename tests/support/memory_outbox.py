@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from service.errors import IdempotencyKeyReusedError
-from service.outbox.event import Event
-from service.outbox.model import DeliveryRecord, Filter, IdempotencyKey, Receipt, Row, State
+from service.outbox.event import Event, owner_of
+from service.outbox.keys import IdempotencyKey, KeyUse, divide
+from service.outbox.model import DeliveryRecord, Filter, Row, State
+from service.outbox.receipt import Receipt
 from service.outbox.stats import Stats
 from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
-from tests.support.memory_rows import MemoryRow, MemoryRows
+from tests.support.memory_rows import IDS, MemoryRow, MemoryRows
 
 HEALTHY_DELIVERY = DeliveryRecord("healthy", "", 1, 0, 0.0, 0)
 
@@ -26,12 +27,34 @@ class MemoryIntake:
     async def append(
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
-        for row in self._rows.by_seq.values():
-            if key and row.key and (row.event.owner, row.key.key) == (event.owner, key.key):
-                if row.key.digest != key.digest:
-                    raise IdempotencyKeyReusedError
-                return Receipt(row.event.id, replayed=True)
-        return Receipt(self._rows.append(event, key, trace).event.id)
+        return (await self.append_all((event,), (key,), trace=trace))[0]
+
+    async def append_all(
+        self,
+        events: Sequence[Event],
+        keys: Sequence[IdempotencyKey | None],
+        *,
+        trace: str | None = None,
+    ) -> Sequence[Receipt]:
+        if not events:
+            return ()
+        owner_of(events)
+        found = divide(
+            events,
+            keys,
+            uses={(row.event.owner, row.key.key): _use(row) for row in self._keyed()},
+            ids=IDS,
+            next_seq=self._rows.next_seq,
+            now_ms=int(self._rows.now() * 1000),
+        )
+        for seq in found.expired:
+            self._rows.by_seq[seq].key = None
+        for at in found.new:
+            self._rows.append(events[at], keys[at], trace)
+        return found.receipts
+
+    def _keyed(self) -> list[MemoryRow]:
+        return [row for row in self._rows.by_seq.values() if row.key]
 
     async def find(self, event_id: str) -> Row | None:
         found = [row for row in self._rows.by_seq.values() if row.event.id == event_id]
@@ -154,6 +177,11 @@ class MemoryStorage:
     async def open(self) -> AsyncIterator[MemoryOutbox]:
         self._outbox.rows.restart()
         yield self._outbox
+
+
+def _use(row: MemoryRow) -> KeyUse:
+    digest = row.key.digest if row.key else b""
+    return KeyUse(row.event.id, row.seq, row.event.accepted_at_ms, digest)
 
 
 def _matching(rows: MemoryRows, wanted: Filter) -> list[MemoryRow]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import MAX_NOTES, Entry, IdempotencyKey, Row, SentEntry, State
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import MAX_NOTES, Entry, Row, State
+from service.outbox.sent_entry import SentEntry
 
 IDS = InngestIds(b"prefix")
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock
@@ -55,12 +57,20 @@ class MemoryRow:
             self.isolated,
             _ms(self.first_sent_at),
             self.sends,
+            wire_id=self.event.wire_id,
+            environment=self.event.environment,
         )
 
     def sent_entry(self, now: float) -> SentEntry:
         since = self.answered_at if self.state is State.SENT else self.settled_at or now
         return SentEntry(
-            self.seq, self.event.id, self.event.accepted_at_ms, now - since, self.sends
+            self.seq,
+            self.event.id,
+            self.event.accepted_at_ms,
+            now - since,
+            self.sends,
+            wire_id=self.event.wire_id,
+            environment=self.event.environment,
         )
 
     def row(self, now: float) -> Row:
@@ -86,6 +96,8 @@ class MemoryRow:
             payload_bytes=len(self.event.payload),
             inngest_id=IDS.ulid(self.seq, self.event.accepted_at_ms),
             seq=self.seq,
+            wire_id=self.event.wire_id,
+            environment=self.event.environment,
         )
 
     def end_claim(self, state: State) -> None:
@@ -104,14 +116,15 @@ class MemoryRows:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
         self.by_seq: dict[int, MemoryRow] = {}
-        self._seqs = itertools.count(1)
+        self.next_seq = 1
         self._claims = itertools.count(1)
         self._changed = asyncio.Event()
 
     def append(
         self, event: Event, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> MemoryRow:
-        row = MemoryRow(next(self._seqs), event, self.now(), event.due_at_ms / 1000, key, trace)
+        row = MemoryRow(self.next_seq, event, self.now(), event.due_at_ms / 1000, key, trace)
+        self.next_seq += 1
         self.by_seq[row.seq] = row
         self.wake()
         return row

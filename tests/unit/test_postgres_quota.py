@@ -41,15 +41,15 @@ async def test_an_event_that_is_stored_during_a_read_takes_no_second_place() -> 
     counts = Counts(0)
     quota = quota_of(counts, Limits(1000, 3))
     for _ in range(2):
-        await quota.admit("u-1", 10)
+        await quota.admit("u-1", 1, 10)
 
     def one_is_stored() -> None:
         counts.stored += 1
-        quota.entered("u-1", 10, stored=True)
+        quota.entered("u-1", (1, 10), (1, 10))
 
     counts.meanwhile = [one_is_stored, one_is_stored]
     await quota._read()
-    await quota.admit("u-1", 10)
+    await quota.admit("u-1", 1, 10)
     assert quota.pending == 3
 
 
@@ -57,30 +57,30 @@ async def test_a_full_owner_is_refused() -> None:
     quota = quota_of(Counts(4), Limits(1000, 4))
     await quota._read()
     with pytest.raises(TooManyPendingError):
-        await quota.admit("u-1", 10)
+        await quota.admit("u-1", 1, 10)
 
 
 async def test_bytes_that_enter_during_a_read_are_counted_once() -> None:
     counts = Counts(0)
     quota = quota_of(counts, Limits(1000, 1000, max_bytes_per_owner=30))
-    await quota.admit("u-1", 10)
+    await quota.admit("u-1", 1, 10)
 
     def it_is_stored() -> None:
         counts.stored += 1
-        quota.entered("u-1", 10, stored=True)
+        quota.entered("u-1", (1, 10), (1, 10))
 
     counts.meanwhile = [it_is_stored]
     await quota._read()
-    await quota.admit("u-1", 20)
+    await quota.admit("u-1", 1, 20)
     with pytest.raises(TooManyPendingError, match="room"):
-        await quota.admit("u-1", 1)
+        await quota.admit("u-1", 1, 1)
 
 
 async def test_others_are_express_from_the_event_on_that_makes_an_owner_heavy() -> None:
     quota = quota_of(Counts(0), Limits(1000, 1000))
     seen = []
     for _ in range(4):
-        await quota.admit("u-1", 10)
+        await quota.admit("u-1", 1, 10)
         seen.append((quota.is_express("u-2"), quota.is_express("u-1")))
     assert seen == [(False, False), (False, False), (True, False), (True, False)]
 
@@ -92,5 +92,5 @@ async def test_nobody_is_express_while_a_heavy_owner_has_half_of_the_queue_or_le
     await quota._read()
     assert quota.is_express("u-2")
     for number in range(2, 5):
-        await quota.admit(f"u-{number}", 10)
+        await quota.admit(f"u-{number}", 1, 10)
     assert not quota.is_express("u-5")

@@ -1,4 +1,9 @@
-"""The events that share one statement, and the answer for each caller."""
+"""The statements that store appended events, and find what was stored before.
+
+The events of one call that has several, or a key with a lifetime, carry a call number. They are
+stored together or not at all: what a key's earlier use decides is decided inside the statement,
+and a use that its snapshot does not show makes it run again.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +12,70 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError, ServiceError
 from service.outbox.event import Event
-from service.outbox.model import IdempotencyKey, Receipt
+from service.outbox.keys import IdempotencyKey
+from service.outbox.postgres.rows import NOW_MS
+from service.outbox.receipt import Receipt
 
-# Stores the new rows, synced whatever the database's default is; returns their ids. A row with a
-# delay goes into the lane of due_at.
-APPEND = """
-WITH given AS (
+_SYNCED = """set_config('synchronous_commit',
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+         ELSE current_setting('synchronous_commit') END, true)"""
+
+# Stores the new rows, synced whatever the database's default is; returns their ids and seqs. A row
+# with a delay goes into the lane of due_at. Seqs follow the order of the calls; the rows come in
+# the order of their keys. `repeated` says that an earlier run may have stored the rows.
+APPEND = f"""
+WITH numbers AS MATERIALIZED (
+    SELECT array_agg(nextval('outbox_seq_seq')) AS seqs FROM generate_series(1, %(rows)s::int)
+), given AS (
     SELECT * FROM unnest(
-        %(ids)b::text[], %(names)b::text[], %(owners)b::text[], %(users)b::text[],
-        %(accepted)b::bigint[], %(due)b::bigint[], %(traces)b::text[], %(keys)b::text[],
-        %(digests)b::bytea[], %(payloads)b::bytea[], %(express)b::boolean[]
-    ) AS g(event_id, name, owner, user_id, accepted_at_ms, due_at_ms, trace, key, digest, payload,
-           express)
+        %(positions)b::int[], %(ids)b::text[], %(names)b::text[], %(owners)b::text[],
+        %(users)b::text[], %(accepted)b::bigint[], %(traces)b::text[], %(keys)b::text[],
+        %(digests)b::bytea[], %(wire_ids)b::text[], %(environments)b::text[], %(payloads)b::bytea[]
+    ) AS g(position, event_id, name, owner, user_id, accepted_at_ms, trace, key, digest, wire_id,
+           environment, payload)
+), sketched AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(ids)b::text[], %(calls)b::int[], %(due)b::bigint[], %(owners)b::text[],
+        %(keys)b::text[], %(digests)b::bytea[], %(lifetimes)b::bigint[],
+        %(express)b::boolean[]
+    ) AS s(event_id, call, due_at_ms, owner, key, digest, lifetime_ms, express)
+), used AS MATERIALIZED (
+    SELECT g.event_id, call, o.seq, o.idempotency_digest <> g.digest AS differs,
+           coalesce(o.accepted_at_ms < {NOW_MS} - lifetime_ms, false) AS expired
+    FROM sketched AS g CROSS JOIN LATERAL (
+        SELECT seq, accepted_at_ms, idempotency_digest FROM outbox
+        WHERE outbox.owner = g.owner AND idempotency_key = g.key OFFSET 0) AS o
+    WHERE call IS NOT NULL
+), refused AS MATERIALIZED (
+    SELECT call FROM used WHERE differs AND NOT expired
+), known AS MATERIALIZED (
+    SELECT event_id FROM used WHERE NOT expired
+    UNION ALL
+    SELECT event_id FROM sketched WHERE call IN (TABLE refused)
+    UNION ALL
+    SELECT event_id FROM sketched AS s
+    WHERE %(repeated)s::boolean AND EXISTS (SELECT FROM outbox WHERE outbox.event_id = s.event_id)
+), freed AS (
+    UPDATE outbox SET idempotency_key = NULL, idempotency_digest = NULL
+    WHERE seq = ANY(ARRAY(SELECT seq FROM used WHERE expired AND call NOT IN (TABLE refused)))
+    RETURNING seq
 ), put AS (
-    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                        idempotency_digest, payload)
-    SELECT event_id, name, owner, user_id, accepted_at_ms, trace, key, digest, payload FROM given
+    INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, trace,
+                        idempotency_key, idempotency_digest, wire_id, environment, payload)
+    SELECT seqs[position], event_id, name, owner, user_id, accepted_at_ms, trace, key, digest,
+           wire_id, environment, payload
+    FROM numbers, given
+    WHERE event_id NOT IN (TABLE known) AND (SELECT count(*) FROM freed) >= 0
     ON CONFLICT DO NOTHING
     RETURNING seq, event_id, owner, octet_length(payload) AS payload_bytes
 ), held AS (
-    SELECT event_id, to_timestamp(due_at_ms / 1000.0) AS due_at FROM given, outbox_mark
+    SELECT event_id, to_timestamp(due_at_ms / 1000.0) AS due_at FROM sketched, outbox_mark
     WHERE due_at_ms > 0 AND to_timestamp(due_at_ms / 1000.0) > greatest(clock_timestamp(), due_from)
 ), ready AS (
     INSERT INTO outbox_ready (seq, payload_bytes, due_at, held, express_seq)
     SELECT seq, payload_bytes, due_at, due_at IS NOT NULL, CASE WHEN express THEN seq END
-    FROM put JOIN given USING (event_id) LEFT JOIN held USING (event_id)
+    FROM put JOIN sketched USING (event_id) LEFT JOIN held USING (event_id)
 ), changed AS (
     INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
     SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(bytes)
@@ -41,98 +83,114 @@ WITH given AS (
           FROM put GROUP BY owner) AS by_owner
     HAVING count(*) > 0
 )
-SELECT event_id FROM put, set_config('synchronous_commit',
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-         ELSE current_setting('synchronous_commit') END, true) AS synced
+SELECT event_id, seq FROM put, {_SYNCED} AS synced
+WHERE outbox_check_whole(
+    (SELECT count(*) FROM sketched WHERE call IS NOT NULL AND event_id NOT IN (TABLE known)),
+    (SELECT count(*) FROM put
+     WHERE event_id IN (SELECT event_id FROM sketched WHERE call IS NOT NULL)))
 """
 
-# What is stored under these ids, or under these owners' keys. The write makes the commit wait for
-# all commits before it, also for those of which no standby may have heard.
-FIND_STORED = """
+# What is stored under these ids, or under these owners' keys, and the database's time. The write
+# makes the commit wait for all commits before it, also for those of which no standby may have
+# heard.
+FIND_STORED = f"""
 WITH synced AS (
-    INSERT INTO outbox_changes DEFAULT VALUES RETURNING set_config('synchronous_commit',
-        CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-             ELSE current_setting('synchronous_commit') END, true)
+    INSERT INTO outbox_changes DEFAULT VALUES RETURNING {_SYNCED}
+), found AS (
+    SELECT seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])
+    UNION
+    SELECT o.seq FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS g(owner, key)
+    CROSS JOIN LATERAL (SELECT seq FROM outbox WHERE outbox.owner = g.owner
+                        AND idempotency_key = g.key OFFSET 0) AS o
 )
-SELECT event_id, owner, idempotency_key, idempotency_digest FROM outbox, synced
-WHERE event_id = ANY(%(ids)s::text[])
-UNION
-SELECT o.event_id, o.owner, o.idempotency_key, o.idempotency_digest
-FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS g(owner, key)
-JOIN outbox o ON o.owner = g.owner AND o.idempotency_key = g.key
+SELECT o.event_id, o.owner, o.idempotency_key, o.idempotency_digest, o.seq, o.accepted_at_ms,
+       o.inngest_id, {NOW_MS}
+FROM synced, found CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE outbox.seq = found.seq OFFSET 0) AS o
 """
 
 
 class Append(msgspec.Struct, frozen=True, eq=False):
-    """One event that waits to be stored; `done` gets its receipt.
+    """The events of one call, which wait to be stored; `done` gets their receipts.
 
-    `express` is whether its owner has few rows in a full queue.
+    `express` is whether their owner has few rows in a full queue.
     """
 
+    events: Sequence[Event]
+    keys: Sequence[IdempotencyKey | None]
+    trace: str | None
+    express: bool
+    done: asyncio.Future[Sequence[Receipt]]
+    deadline: float
+
+    @property
+    def payload_bytes(self) -> int:
+        """The size of all payloads."""
+        return sum(len(event.payload) for event in self.events)
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        """The (owner, key) pairs of the events that have a key."""
+        pairs = zip(self.events, self.keys, strict=True)
+        return {(event.owner, key.key) for event, key in pairs if key}
+
+    @property
+    def has_number(self) -> bool:
+        """Whether its events carry a call number."""
+        return len(self.events) > 1 or bool(self.keys[0] and self.keys[0].lifetime_seconds)
+
+
+class _Row(msgspec.Struct, frozen=True, eq=False, gc=False):
+    position: int
+    call: int | None
     event: Event
     key: IdempotencyKey | None
     trace: str | None
     express: bool
-    done: asyncio.Future[Receipt]
-    deadline: float
 
 
-def columns(batch: list[Append]) -> dict[str, object]:
+def columns(batch: Sequence[Append]) -> dict[str, object]:
     """The parameters of APPEND."""
-    events = [item.event for item in batch]
+    rows = _rows(batch)
+    # Every process uses this order, so that two flushes never wait for each other's keys.
+    rows.sort(key=lambda row: (row.event.owner, row.key.key) if row.key else ("", ""))
     return {
-        "ids": [event.id for event in events],
-        "names": [event.name for event in events],
-        "owners": [event.owner for event in events],
-        "users": [event.user_id for event in events],
-        "accepted": [event.accepted_at_ms for event in events],
-        "due": [event.due_at_ms for event in events],
-        "traces": [item.trace for item in batch],
-        "keys": [item.key and item.key.key for item in batch],
-        "digests": [item.key and item.key.digest for item in batch],
-        "payloads": [event.payload for event in events],
-        "express": [item.express for item in batch],
+        "rows": len(rows),
+        "repeated": False,
+        "positions": [row.position for row in rows],
+        "calls": [row.call for row in rows],
+        "ids": [row.event.id for row in rows],
+        "names": [row.event.name for row in rows],
+        "owners": [row.event.owner for row in rows],
+        "users": [row.event.user_id for row in rows],
+        "accepted": [row.event.accepted_at_ms for row in rows],
+        "due": [row.event.due_at_ms for row in rows],
+        "traces": [row.trace for row in rows],
+        "keys": [row.key and row.key.key for row in rows],
+        "digests": [row.key and row.key.digest for row in rows],
+        "lifetimes": [_lifetime_ms(row.key) for row in rows],
+        "wire_ids": [row.event.wire_id for row in rows],
+        "environments": [row.event.environment for row in rows],
+        "express": [row.express for row in rows],
+        "payloads": [row.event.payload for row in rows],
     }
 
 
-def answer(
-    item: Append, ids: set[str], by_key: dict[tuple[str, str], tuple[str, bytes]]
-) -> Receipt | ServiceError:
-    """The answer for an event that was stored before. `by_key` is the result of FIND_STORED."""
-    found = by_key.get((item.event.owner, item.key.key)) if item.key else None
-    if item.key and found:
-        try:
-            return receipt(item.event, item.key, *found)
-        except IdempotencyKeyReusedError as exc:
-            return exc
-    if item.event.id in ids:
-        return Receipt(item.event.id)
-    # The key's first row was removed between the two statements; the caller may try again.
-    return OutboxUnavailableError(retry_after_seconds=1)
+def _rows(batch: Sequence[Append]) -> list[_Row]:
+    """The events to store. A repeat inside one call is not one."""
+    rows: list[_Row] = []
+    for number, item in enumerate(batch):
+        call = number if item.has_number else None
+        names: set[tuple[str, str]] = set()
+        for event, key in zip(item.events, item.keys, strict=True):
+            if key:
+                name = (event.owner, key.key)
+                if name in names:
+                    continue
+                names.add(name)
+            rows.append(_Row(len(rows) + 1, call, event, key, item.trace, item.express))
+    return rows
 
 
-def receipt(event: Event, key: IdempotencyKey, stored_id: str, digest: bytes) -> Receipt:
-    """The receipt of the event of a key. Raises IdempotencyKeyReusedError."""
-    if bytes(digest) != key.digest:
-        raise IdempotencyKeyReusedError
-    return Receipt(stored_id, replayed=stored_id != event.id)
-
-
-def resolve(batch: list[Append], receipts: Sequence[Receipt | ServiceError]) -> None:
-    """Give each caller its receipt or its error."""
-    for item, receipt in zip(batch, receipts, strict=True):
-        if item.done.done():
-            continue
-        if isinstance(receipt, ServiceError):
-            item.done.set_exception(receipt)
-        else:
-            item.done.set_result(receipt)
-
-
-def fail(batch: list[Append], cause: Exception | None = None) -> None:
-    """Tell each caller that the outbox is not available."""
-    for item in batch:
-        if not item.done.done():
-            error = OutboxUnavailableError()
-            error.__cause__ = cause
-            item.done.set_exception(error)
+def _lifetime_ms(key: IdempotencyKey | None) -> int | None:
+    return None if key is None or key.lifetime_seconds is None else int(key.lifetime_seconds * 1000)

@@ -87,7 +87,7 @@ WITH mark AS MATERIALIZED (
     FROM taken HAVING count(*) > 0
 )
 SELECT t.seq, event_id, accepted_at_ms, user_id, trace, attempts, isolated, first_sent_at_ms, sends,
-       payload
+       inngest_id, wire_id, environment, payload
 FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFSET 0) AS o
 ORDER BY t.seq
 """

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import SentEntry
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS
+from service.outbox.sent_entry import SentEntry
 from service.outbox.storable import storable
 
 PREFIX = "SELECT inngest_id_prefix FROM outbox_meta"
 
 SENT = f"""
 SELECT s.seq, o.event_id, o.accepted_at_ms,
-       greatest(0, {NOW_MS} - s.sent_at_ms)::float8 / 1000, s.sends, o.inngest_id
+       greatest(0, {NOW_MS} - s.sent_at_ms)::float8 / 1000, s.sends, o.inngest_id,
+       o.wire_id, o.environment
 FROM (
     SELECT seq, sent_at_ms, sends FROM outbox_sent
     WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark) AND seq > %(after)s
@@ -28,7 +29,8 @@ ORDER BY s.seq
 
 DELIVERED = f"""
 SELECT d.seq, o.event_id, o.accepted_at_ms,
-       greatest(0, {NOW_MS} - d.settled_at_ms)::float8 / 1000, d.sends, o.inngest_id
+       greatest(0, {NOW_MS} - d.settled_at_ms)::float8 / 1000, d.sends, o.inngest_id,
+       o.wire_id, o.environment
 FROM (
     SELECT seq, settled_at_ms, sends FROM outbox_done
     WHERE NOT dead AND seq > %(after)s

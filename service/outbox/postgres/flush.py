@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from service.errors import InvalidFieldError, OutboxUnavailableError, ServiceError
 from service.observe.recorder import Recorder
-from service.outbox.model import Receipt
-from service.outbox.postgres.appends import (
-    APPEND,
-    FIND_STORED,
-    Append,
-    answer,
-    columns,
-    fail,
-    resolve,
-)
+from service.outbox.inngest_id import InngestIds
+from service.outbox.postgres.appends import APPEND, Append, columns
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.stored import Stored, find_stored, receipts_of
+from service.outbox.receipt import Receipt
+
+Answer = Sequence[Receipt] | ServiceError
 
 
 class PostgresFlush:
-    """Stores batches. A future is resolved only after the commit that holds its event."""
+    """Stores batches. A future is resolved only after the commit that holds its events."""
 
     def __init__(
         self,
@@ -30,19 +27,21 @@ class PostgresFlush:
         wakeup: PostgresWakeup,
         express: ExpressRows,
         recorder: Recorder,
+        ids: Callable[[], InngestIds],
     ) -> None:
         self._pool = pool
         self._express = express
         self._wakeup = wakeup
         self._recorder = recorder
+        self._ids = ids
 
-    async def store(self, batch: list[Append]) -> None:
+    async def store(self, batch: Sequence[Append]) -> None:
         """Store the batch and answer all its callers; raises only what is no fault of the store."""
         if not batch:
             return
         began = time.monotonic()
         try:
-            receipts = await self._store(batch)
+            answers = await self._store(batch)
         except InvalidFieldError as exc:
             await self._isolate(batch, exc)
         except OutboxUnavailableError as exc:
@@ -53,41 +52,68 @@ class PostgresFlush:
         else:
             if any(item.express for item in batch):
                 self._express.stored()
-            resolve(batch, receipts)
+            _resolve(batch, answers)
             self._wakeup.rows_are_due()
-            stored = sum(isinstance(one, Receipt) and not one.replayed for one in receipts)
-            self._recorder.count("accepted", stored)
-            self._recorder.observe("group_events", len(batch))
+            self._recorder.count("accepted", sum(map(_count_new, answers)))
+            self._recorder.observe("group_events", sum(len(item.events) for item in batch))
             self._recorder.observe("commit_seconds", time.monotonic() - began)
 
-    async def _isolate(self, batch: list[Append], error: InvalidFieldError) -> None:
-        """One event of the batch can't be stored: halve the batch until it is found."""
+    async def _isolate(self, batch: Sequence[Append], error: InvalidFieldError) -> None:
+        """One call of the batch can't be stored: halve the batch until it is found."""
         half = len(batch) // 2
         if half:
             await self.store(batch[:half])
             await self.store(batch[half:])
         else:
-            resolve(batch, [error])
+            _resolve(batch, [error])
 
-    async def _store(self, batch: list[Append]) -> list[Receipt | ServiceError]:
+    async def _store(self, batch: Sequence[Append]) -> Sequence[Answer]:
         within_seconds = max(0.05, min(item.deadline for item in batch) - time.monotonic())
         rows = await self._pool.run(
-            APPEND, columns(batch), within_seconds=within_seconds, replicated=True
+            APPEND,
+            columns(batch),
+            within_seconds=within_seconds,
+            repeat_with={"repeated": True},
+            replicated=True,
         )
-        new = {row[0] for row in rows}
-        if len(new) == len(batch):
-            return [Receipt(item.event.id) for item in batch]
-        return await self._look_up(batch, new)
+        new = dict(rows)
+        stored = await self._stored_before(batch, new)
+        ids = self._ids()
+        return [receipts_of(item, new, stored, ids) for item in batch]
 
-    async def _look_up(self, batch: list[Append], new: set[str]) -> list[Receipt | ServiceError]:
-        old = [item for item in batch if item.event.id not in new]
-        keyed = [(item.event.owner, item.key.key) for item in old if item.key]
-        given = {
-            "ids": [item.event.id for item in old],
-            "owners": [owner for owner, _ in keyed],
-            "keys": [key for _, key in keyed],
-        }
-        stored = await self._pool.run(FIND_STORED, given, replicated=True)
-        by_key = {(owner, key): (found, digest) for found, owner, key, digest in stored if key}
-        ids = new | {row[0] for row in stored}
-        return [answer(item, ids, by_key) for item in batch]
+    async def _stored_before(self, batch: Sequence[Append], new: dict[str, int]) -> Stored:
+        if len(new) == sum(len(item.events) for item in batch):
+            return Stored()
+        pairs = [
+            (event, key)
+            for item in batch
+            for event, key in zip(item.events, item.keys, strict=True)
+            if event.id not in new
+        ]
+        return await find_stored(self._pool, [one for one, _ in pairs], [key for _, key in pairs])
+
+
+def fail(batch: Sequence[Append], cause: Exception | None = None) -> None:
+    """Tell each caller that the outbox is not available."""
+    for item in batch:
+        if not item.done.done():
+            error = OutboxUnavailableError()
+            error.__cause__ = cause
+            item.done.set_exception(error)
+
+
+def _resolve(batch: Sequence[Append], answers: Sequence[Answer]) -> None:
+    """Give each caller its receipts or its error."""
+    for item, answer in zip(batch, answers, strict=True):
+        if item.done.done():
+            continue
+        if isinstance(answer, ServiceError):
+            item.done.set_exception(answer)
+        else:
+            item.done.set_result(answer)
+
+
+def _count_new(answer: Answer) -> int:
+    if isinstance(answer, ServiceError):
+        return 0
+    return sum(not receipt.replayed for receipt in answer)

@@ -2,42 +2,34 @@
 
 A flush is one INSERT of many rows with their keys. It is atomic and safe to repeat, because the
 event's id and the owner's key are unique. So a connection that is lost before the answer costs a
-second try, never a second event. An event's future is resolved only after the commit.
+second try, never a second event. A call's future is resolved only after the commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Self
 
-from service.errors import (
-    OutboxUnavailableError,
-    RefusedError,
-    ServiceError,
-)
-from service.observe.recorder import Recorder
-from service.outbox.event import Event
-from service.outbox.model import IdempotencyKey, Receipt, Row
-from service.outbox.postgres.appends import (
-    FIND_STORED,
-    Append,
-    fail,
-    receipt,
-)
-from service.outbox.postgres.express import ExpressRows
-from service.outbox.postgres.flush import PostgresFlush
-from service.outbox.postgres.notify import PostgresWakeup
+from service.errors import OutboxUnavailableError, RefusedError
+from service.outbox.event import Event, owner_of
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Division, IdempotencyKey, divide
+from service.outbox.model import Row
+from service.outbox.postgres.appends import Append
+from service.outbox.postgres.flush import PostgresFlush, fail
 from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import find_row
+from service.outbox.postgres.stored import Stored, find_stored
+from service.outbox.postgres.waiting import WaitingAppends
+from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
-_MAX_EVENTS = 1000
-_MAX_BYTES = 8 * 1024 * 1024
 _FLUSHES = 2
 _CLOSE_SECONDS = 3.0
+_Keys = Sequence[IdempotencyKey | None]
 
 
 class PostgresIntake:
@@ -46,17 +38,17 @@ class PostgresIntake:
     def __init__(
         self,
         pool: PostgresPool,
-        wakeup: PostgresWakeup,
+        flush: PostgresFlush,
         quota: PostgresQuota,
-        express: ExpressRows,
-        recorder: Recorder,
         supervisor: Supervisor,
+        ids: Callable[[], InngestIds],
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
-        self._flush = PostgresFlush(pool, wakeup, express, recorder)
+        self._ids = ids
+        self._flush = flush
         self._quota = quota
-        self._waiting: deque[Append] = deque()
+        self._waiting = WaitingAppends()
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(_FLUSHES)
         self._flushes: set[asyncio.Task[None]] = set()
@@ -87,51 +79,77 @@ class PostgresIntake:
         Raises IdempotencyKeyReusedError, TooManyPendingError, OutboxFullError and
         OutboxUnavailableError.
         """
+        [receipt] = await self.append_all((event,), (key,), trace=trace)
+        return receipt
+
+    async def append_all(
+        self, events: Sequence[Event], keys: _Keys, *, trace: str | None = None
+    ) -> Sequence[Receipt]:
+        """Make `events`, all of one owner, durable in one commit, each with its key; or none.
+
+        Raises what `append` raises.
+        """
+        if not events:
+            return ()
+        owner, reserved = owner_of(events), _held(events)
+        if len(events) > 1:
+            self._divided(events, keys, Stored())  # raises where they contradict each other
         try:
-            await self._quota.admit(event.owner, len(event.payload))
+            await self._quota.admit(owner, *reserved)
         except RefusedError:
-            first = await self._first(event, key) if key else None
-            if first is None:
+            known = await self._known(events, keys)
+            if known is None:
                 raise
-            return first
-        stored = True
+            if not known.new:
+                return known.receipts
+            reserved = _held([events[at] for at in known.new])
+            await self._quota.admit(owner, *reserved)
+        stored = reserved
         try:
-            answered = await self._enqueue(event, key, trace)
-            stored = not answered.replayed
-        except ServiceError:
-            stored = False
+            receipts = await self._enqueue(events, keys, trace)
+            stored = _held(
+                [one for one, got in zip(events, receipts, strict=True) if not got.replayed]
+            )
+        except (RefusedError, OutboxUnavailableError):
+            stored = (0, 0)
             raise
         finally:
-            self._quota.entered(event.owner, len(event.payload), stored=stored)
-        return answered
+            self._quota.entered(owner, reserved, stored)
+        return receipts
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none. Raises OutboxUnavailableError."""
         return await find_row(self._pool, event_id)
 
     async def _enqueue(
-        self, event: Event, key: IdempotencyKey | None, trace: str | None
-    ) -> Receipt:
+        self, events: Sequence[Event], keys: _Keys, trace: str | None
+    ) -> Sequence[Receipt]:
         if not self._accepting:
             raise OutboxUnavailableError
-        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + STATEMENT_SECONDS
-        express = self._quota.is_express(event.owner)
-        self._waiting.append(Append(event, key, trace, express, done, deadline))
+        express = self._quota.is_express(events[0].owner)
+        self._waiting.append(Append(events, keys, trace, express, done, deadline))
         self._arrived.set()
         return await done
 
-    async def _first(self, event: Event, key: IdempotencyKey) -> Receipt | None:
-        given = {"ids": [], "owners": [event.owner], "keys": [key.key]}
-        for stored_id, _, _, digest in await self._pool.run(FIND_STORED, given, replicated=True):
-            return receipt(event, key, stored_id, digest)
-        return None
+    async def _known(self, events: Sequence[Event], keys: _Keys) -> Division | None:
+        """The events divided by what is stored, None where none of them is."""
+        if not any(keys):
+            return None
+        stored = await find_stored(self._pool, events, keys)
+        return self._divided(events, keys, stored) if stored.uses else None
+
+    def _divided(self, events: Sequence[Event], keys: _Keys, stored: Stored) -> Division:
+        return divide(
+            events, keys, uses=stored.uses, ids=self._ids(), next_seq=0, now_ms=stored.now_ms
+        )
 
     async def _write(self) -> None:
         while True:
             await self._arrived.wait()
             await self._slots.acquire()
-            batch = self._take()
+            batch = self._waiting.take()
             if not self._waiting:
                 self._arrived.clear()
             flush = asyncio.create_task(self._flush.store(batch), name="outbox-flush")
@@ -143,15 +161,7 @@ class PostgresIntake:
         self._slots.release()
         self._progress.set()
 
-    def _take(self) -> list[Append]:
-        """The waiting events for one flush, without those of cancelled requests."""
-        batch: list[Append] = []
-        size = 0
-        while self._waiting and len(batch) < _MAX_EVENTS and size < _MAX_BYTES:
-            item = self._waiting.popleft()
-            if not item.done.done():
-                batch.append(item)
-                size += len(item.event.payload)
-        # Every process uses this order, so that two flushes never wait for each other's keys.
-        batch.sort(key=lambda item: (item.event.owner, item.key.key) if item.key else ("", ""))
-        return batch
+
+def _held(events: Sequence[Event]) -> tuple[int, int]:
+    """How many they are, and their bytes."""
+    return len(events), sum(len(event.payload) for event in events)

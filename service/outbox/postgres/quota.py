@@ -79,23 +79,24 @@ class PostgresQuota:
         """How many events are not settled, to the knowledge of this process."""
         return self._in_all()[0]
 
-    async def admit(self, owner: str, size: int) -> None:
-        """Reserve a place for an event of `size` bytes, until `entered` reports the result.
+    async def admit(self, owner: str, rows: int, size: int) -> None:
+        """Reserve a place for so many rows and bytes, until `entered` reports the result.
 
         Raises TooManyPendingError and OutboxFullError.
         """
-        refusal = self._refusal(owner, size)
+        refusal = self._refusal(owner, rows, size)
         for _ in range(_READS):
             if refusal is None:
                 break
             await self._read()
-            refusal = self._refusal(owner, size)
+            refusal = self._refusal(owner, rows, size)
             if not self._put.rows:
                 break  # nothing was stored during the read, so nothing is counted twice
         if refusal:
             raise refusal
-        self._entering.add(owner, 1, size)
-        if self._held_by(owner)[0] == self._fair_share.heavy_rows:
+        self._entering.add(owner, rows, size)
+        held = self._held_by(owner)[0]
+        if held - rows < self._fair_share.heavy_rows <= held:
             self._grown.add(owner)
 
     def is_express(self, owner: str) -> bool:
@@ -106,16 +107,18 @@ class PostgresQuota:
         heavy_total = sum(self._held_by(one)[0] for one in heavy)
         return self._fair_share.is_crowded(heavy_total, self.pending)
 
-    def entered(self, owner: str, size: int, *, stored: bool) -> None:
-        """Report whether the event is stored. If not, its place is free."""
-        self._entering.add(owner, -1, -size)
-        if stored:
-            self._put.add(owner, 1, size)
+    def entered(self, owner: str, reserved: Held, stored: Held) -> None:
+        """Report what of the reserved rows and bytes is stored. The place of the rest is free."""
+        self._entering.add(owner, -reserved[0], -reserved[1])
+        if stored[0]:
+            self._put.add(owner, *stored)
             self._used.set()
 
-    def _refusal(self, owner: str, size: int) -> OutboxFullError | TooManyPendingError | None:
+    def _refusal(
+        self, owner: str, rows: int, size: int
+    ) -> OutboxFullError | TooManyPendingError | None:
         try:
-            self._limits.check(self._held_by(owner), self._in_all(), size)
+            self._limits.check(self._held_by(owner), self._in_all(), rows, size)
         except (OutboxFullError, TooManyPendingError) as refusal:
             return refusal
         return None

@@ -40,7 +40,8 @@ CASE p.state WHEN 'delivering' THEN
 p.reason, p.detail,
 ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
 ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-octet_length(o.payload), o.seq, o.inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
+octet_length(o.payload), o.seq, o.wire_id, o.environment, o.inngest_id,
+(SELECT inngest_id_prefix FROM outbox_meta)
 """
 
 _IN_PLACE = """
@@ -171,8 +172,9 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
 
 
 def _row(row: tuple[Any, ...]) -> Row:
-    *fields, noted_at, notes, payload_bytes, seq, inngest_id, prefix = row
+    *fields, noted_at, notes, payload_bytes, seq, wire_id, environment, inngest_id, prefix = row
     history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
     fields[_STATE] = State(fields[_STATE])
     ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
-    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), payload_bytes, ulid, seq])
+    last = (payload_bytes, ulid, seq, wire_id, environment)
+    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), *last])

@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.fair_share import FairShare
+from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import Limits
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.express import ExpressRows
+from service.outbox.postgres.flush import PostgresFlush
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.postgres.leases import PostgresLeases
@@ -49,11 +51,15 @@ class PostgresOutbox:
         fair_share = fair_share or FairShare()
         counts = PostgresCounts(pool, fair_share)
         self._quota = PostgresQuota(pool, counts, supervisor, limits, fair_share)
-        self.intake = PostgresIntake(pool, wakeup, self._quota, express, recorder, supervisor)
+        flush = PostgresFlush(pool, wakeup, express, recorder, self._inngest_ids)
+        self.intake = PostgresIntake(pool, flush, self._quota, supervisor, self._inngest_ids)
         self.queue = PostgresQueue(pool, wakeup, marks, leases, express)
         self.confirmations = PostgresConfirmations(pool, wakeup)
         self.inspector = PostgresInspector(pool, delivery)
         self.repairs = PostgresRepairs(pool, wakeup, delivery)
+
+    def _inngest_ids(self) -> InngestIds:
+        return self.confirmations.inngest_ids
 
     @property
     def failure(self) -> str | None:

@@ -28,7 +28,7 @@ SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
        r.trace, r.idempotency_key, encode(r.idempotency_digest, 'hex'),
-       encode(sha256(o.payload), 'hex'), r.inngest_id,
+       encode(sha256(o.payload), 'hex'), r.wire_id, r.environment, r.inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
 FROM outbox AS o JOIN outbox_rows AS r USING (seq)
 """
@@ -38,9 +38,9 @@ PAYLOADS = "SELECT event_id, payload FROM outbox WHERE event_id = ANY(%(ids)s::t
 
 WRITE = """
 INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, inngest_id, payload)
+                    idempotency_digest, wire_id, environment, inngest_id, payload)
 VALUES (%(id)s, %(name)s, %(owner)s, %(user_id)s, %(accepted_at_ms)s, %(trace)s, %(key)s,
-        decode(%(key_digest)s, 'hex'), %(inngest_id)s, %(payload)s)
+        decode(%(key_digest)s, 'hex'), %(wire_id)s, %(environment)s, %(inngest_id)s, %(payload)s)
 ON CONFLICT (event_id) DO NOTHING
 """
 PUT_READY = """
@@ -80,6 +80,7 @@ REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'off', false)"
 
 _ACCEPTED_AT_MS = 5
+_LATER_COLUMNS = 8
 
 
 class PostgresTransferEvents:
@@ -170,11 +171,12 @@ def open_postgres_transfer(url: str) -> Iterator[PostgresTransfer]:
 
 
 def _transfer_row(row: tuple[Any, ...]) -> TransferRow:
-    *fields, noted_at, notes, trace, key, key_digest, payload_sha256, inngest_id, prefix = row
+    *fields, noted_at, notes = row[:-_LATER_COLUMNS]
+    *origin, wire_id, environment, inngest_id, prefix = row[-_LATER_COLUMNS:]
     seq, accepted_at_ms = fields[0], fields[_ACCEPTED_AT_MS]
     ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id)
     history = tuple(zip(noted_at, notes, strict=True))
-    return TransferRow(*[*fields, history, trace, key, key_digest, payload_sha256, ulid])
+    return TransferRow(*[*fields, history, *origin, ulid, wire_id, environment])
 
 
 def _values(event: TransferRow, payload: bytes) -> dict[str, object]:

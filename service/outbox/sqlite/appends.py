@@ -1,67 +1,52 @@
 """Appending to an SQLite outbox: the kind of work.
 
-One statement inserts all events that wait at one moment. The invariant: an idempotency key and its
-event are in the same commit, so that two requests with one key can't both insert.
+One statement inserts all events that wait at one moment. The invariants: the events of one call are
+stored in one transaction or not at all, and an idempotency key is in the same commit as its event,
+so that two requests with one key can't both insert.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
+from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
+from service.outbox.clock import Clock
 from service.outbox.event import Event
-from service.outbox.keys import decision_on
-from service.outbox.model import IdempotencyKey, Receipt
+from service.outbox.keys import IdempotencyKey, KeyUse, divide
+from service.outbox.receipt import Receipt
+from service.outbox.sqlite.key_uses import take_keys, uses_of
+from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.new_rows import NewRow, insert, next_seq
 from service.outbox.sqlite.picking import Picker
 from service.outbox.sqlite.quota import StoredCounts
 
-# Inserts many rows in one step of SQLite: executemany would hand the interpreter lock back and
-# forth for each row. ?1 is a JSON array of metadata, ?2 all payloads joined, ?3 the first seq.
-APPEND = """
-INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, payload)
-SELECT ?3 + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-       value ->> 6, value ->> 7, substr(?2, value ->> 8, value ->> 9)
-FROM json_each(?1)
-"""
-
-# A seq is never given again, not even that of a removed row: Inngest's id follows from it.
-NEXT_SEQ = """
-SELECT max(coalesce((SELECT max(seq) FROM outbox), 0), last_seq) + 1 FROM outbox_meta
-"""
-
-# The rows of one APPEND are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
-APPEND_READY = """
-INSERT INTO outbox_ready (seq, payload_bytes) SELECT ?2 + key, value FROM json_each(?1)
-"""
-# The same for rows of which some are held or express: ?1 is a JSON array of
-# [size, due at, express].
-APPEND_READY_MARKED = """
-INSERT INTO outbox_ready (seq, payload_bytes, due_at_ms, held, express)
-SELECT ?2 + key, value ->> 0, value ->> 1, (value ->> 1) > 0, value ->> 2 FROM json_each(?1)
-"""
-
-# The earlier uses of (owner, key) pairs: ?1 is a JSON array of [owner, key].
-KEYS_USED = """
-SELECT owner, idempotency_key, event_id, idempotency_digest FROM outbox, json_each(?1)
-WHERE owner = value ->> 0 AND idempotency_key = value ->> 1
-"""
-
-_encode = msgspec.json.Encoder().encode
-_Uses = dict[tuple[str, str], tuple[str, str]]
-
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """One event on its way in. `express` is whether its owner has few rows in a full queue."""
+    """Events of one owner on their way in, and the key of each.
 
-    event: Event
-    key: IdempotencyKey | None = None
+    `express` is whether the owner has few rows in a full queue.
+    """
+
+    events: Sequence[Event]
+    keys: Sequence[IdempotencyKey | None]
     trace: str | None = None
     express: bool = False
+
+    @property
+    def owner(self) -> str:
+        """Whose events they are."""
+        return self.events[0].owner
+
+    @property
+    def payload_bytes(self) -> int:
+        """The size of all payloads."""
+        return sum([len(event.payload) for event in self.events])
 
 
 class SqliteAppends:
@@ -69,121 +54,92 @@ class SqliteAppends:
 
     synced: ClassVar[bool] = True
 
-    def __init__(self, counts: StoredCounts, picker: Picker, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        counts: StoredCounts,
+        picker: Picker,
+        recorder: Recorder,
+        memory: Memory,
+        clock: Clock,
+    ) -> None:
         self._counts = counts
         self._picker = picker
         self._recorder = recorder
+        self._memory = memory
+        self._clock = clock
         self._next_seq: int | None = None
         self.appended = 0
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
-        """Insert all; a Receipt or IdempotencyKeyReusedError for each."""
-        keyed = [item for item in items if item.key]
-        if not keyed:
-            self._insert(connection, items)
-            return [Receipt(item.event.id) for item in items]
-        fresh, results = _divided(items, _keys_used(connection, keyed))
-        if fresh:
-            self._insert(connection, fresh)
+        """Insert all; the receipts of each item, or IdempotencyKeyReusedError."""
+        rows: list[NewRow] = []
+        results: list[Any] = []
+        expired: list[int] = []
+        first_seq = self._next_seq or next_seq(connection)
+        uses = _uses(connection, items)
+        ids, now_ms = self._memory.known_ids(), self._clock.now_ms()
+        for item in items:
+            try:
+                found = divide(
+                    item.events,
+                    item.keys,
+                    uses=uses,
+                    ids=ids,
+                    next_seq=first_seq + len(rows),
+                    now_ms=now_ms,
+                )
+            except IdempotencyKeyReusedError as error:
+                results.append(error)
+                continue
+            uses.update(found.uses)
+            expired += found.expired
+            rows += [
+                NewRow(item.events[at], item.keys[at], item.trace, item.express) for at in found.new
+            ]
+            results.append(found.receipts)
+        if expired:
+            take_keys(connection, expired)
+        if rows:
+            insert(connection, rows, first_seq)
+            self._picker.may_have_express |= any(row.express for row in rows)
+        self._next_seq = first_seq + len(rows)
         return results
 
     def committed(
         self, items: Sequence[Append], results: Sequence[Any], still_wanted: Sequence[bool]
     ) -> None:
-        """Count what was accepted; give back the room of items that inserted nothing."""
+        """Count what was accepted; give back the room of what was not inserted."""
         del still_wanted
-        stored = len(items)
-        for item, result in zip(items, results, strict=True):
-            if item.key and (isinstance(result, Exception) or result.replayed):
-                self._counts.undo(item.event.owner, len(item.event.payload))
-                stored -= 1
+        stored = 0
+        for item, receipts in zip(items, results, strict=True):
+            new = _new_events(item, receipts)
+            stored += len(new)
+            if len(new) < len(item.events):
+                left = item.payload_bytes - sum(len(event.payload) for event in new)
+                self._counts.undo(item.owner, len(item.events) - len(new), left)
         self.appended += stored
         self._recorder.count("accepted", stored)
-        self._recorder.observe("group_events", len(items))
+        self._recorder.observe("group_events", sum(len(item.events) for item in items))
 
     def failed(self, items: Sequence[Append]) -> None:
         """Give all room back."""
         for item in items:
-            self._counts.undo(item.event.owner, len(item.event.payload))
-
-    def _insert(self, connection: sqlite3.Connection, items: Sequence[Append]) -> None:
-        first_seq = self._next_seq or _next_seq(connection)
-        connection.execute(APPEND, (_metadata(items), _payloads(items), first_seq))
-        self._next_seq = first_seq + len(items)
-        is_express = any(item.express for item in items)
-        self._picker.may_have_express |= is_express
-        if is_express or any(item.event.due_at_ms for item in items):
-            marked = [
-                (len(item.event.payload), item.event.due_at_ms, int(item.express)) for item in items
-            ]
-            connection.execute(APPEND_READY_MARKED, (_encode(marked).decode(), first_seq))
-        else:
-            sizes = [len(item.event.payload) for item in items]
-            connection.execute(APPEND_READY, (_encode(sizes).decode(), first_seq))
+            self._counts.undo(item.owner, len(item.events), item.payload_bytes)
 
 
-def _next_seq(connection: sqlite3.Connection) -> int:
-    [(seq,)] = connection.execute(NEXT_SEQ).fetchall()
-    return int(seq)
+def _uses(connection: sqlite3.Connection, items: Sequence[Append]) -> dict[Any, KeyUse]:
+    """The earlier uses of all keys."""
+    keys = [key for item in items for key in item.keys]
+    if not any(keys):
+        return {}
+    events = itertools.chain.from_iterable(item.events for item in items)
+    return uses_of(connection, list(events), keys)
 
 
-def used_receipt(connection: sqlite3.Connection, owner: str, key: IdempotencyKey) -> Receipt | None:
-    """The receipt of an earlier use of `key`, None if unused. Raises IdempotencyKeyReusedError."""
-    rows = connection.execute(KEYS_USED, (_encode([(owner, key.key)]).decode(),)).fetchall()
-    if not rows:
-        return None
-    decision = decision_on(key, rows[0][2], bytes.fromhex(rows[0][3]))
-    if isinstance(decision, Exception):
-        raise decision
-    return decision
-
-
-def _keys_used(connection: sqlite3.Connection, keyed: Sequence[Append]) -> _Uses:
-    pairs = [(item.event.owner, item.key.key) for item in keyed if item.key]
-    rows = connection.execute(KEYS_USED, (_encode(pairs).decode(),)).fetchall()
-    return {(owner, key): (event_id, digest) for owner, key, event_id, digest in rows}
-
-
-def _divided(items: Sequence[Append], used: _Uses) -> tuple[list[Append], list[Any]]:
-    """The items to insert, and the results of all."""
-    fresh: list[Append] = []
-    results: list[Any] = []
-    for item in items:
-        event, key = item.event, item.key
-        first = (event.id, "")
-        if key:
-            first = used.setdefault((event.owner, key.key), (event.id, key.digest.hex()))
-        if first[0] == event.id:
-            fresh.append(item)
-            results.append(Receipt(event.id))
-        elif key:
-            results.append(decision_on(key, first[0], bytes.fromhex(first[1])))
-    return fresh, results
-
-
-def _payloads(items: Sequence[Append]) -> bytes:
-    return b"".join([item.event.payload for item in items])
-
-
-def _metadata(items: Sequence[Append]) -> str:
-    rows: list[tuple[object, ...]] = []
-    start = 1
-    for item in items:
-        event, key = item.event, item.key
-        size = len(event.payload)
-        rows.append(
-            (
-                event.id,
-                event.name,
-                event.owner,
-                event.user_id,
-                event.accepted_at_ms,
-                item.trace,
-                key and key.key,
-                key and key.digest.hex(),
-                start,
-                size,
-            )
-        )
-        start += size
-    return _encode(rows).decode()
+def _new_events(
+    item: Append, receipts: Sequence[Receipt] | IdempotencyKeyReusedError
+) -> Sequence[Event]:
+    if isinstance(receipts, IdempotencyKeyReusedError):
+        return ()
+    pairs = zip(item.events, receipts, strict=True)
+    return [event for event, receipt in pairs if not receipt.replayed]

@@ -13,7 +13,7 @@ import msgspec
 
 from service.outbox.clock import Clock
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import SentEntry
+from service.outbox.sent_entry import SentEntry
 from service.outbox.sqlite.jobs import JobRunner
 from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.notes import noted
@@ -22,12 +22,14 @@ from service.outbox.sqlite.reader import SqliteReader
 
 COUNT_SENT = "SELECT count(*) FROM outbox_sent"
 SENT = """
-SELECT seq, event_id, accepted_at_ms, max(0, :now - sent_at_ms) / 1000.0, sends, inngest_id
+SELECT seq, event_id, accepted_at_ms, max(0, :now - sent_at_ms) / 1000.0, sends, inngest_id,
+       wire_id, environment
 FROM (SELECT seq, sent_at_ms, sends FROM outbox_sent WHERE seq > :after ORDER BY seq LIMIT :limit)
 CROSS JOIN outbox USING (seq)
 """
 DELIVERED = """
-SELECT seq, event_id, accepted_at_ms, max(0, :now - settled_at_ms) / 1000.0, sends, inngest_id
+SELECT seq, event_id, accepted_at_ms, max(0, :now - settled_at_ms) / 1000.0, sends, inngest_id,
+       wire_id, environment
 FROM (SELECT seq, settled_at_ms, sends FROM outbox_done
       WHERE seq > :after AND dead = 0 AND settled_at_ms > :since ORDER BY seq LIMIT :limit)
 CROSS JOIN outbox USING (seq)

@@ -44,15 +44,15 @@ class StoredCounts:
         self.total = 0
         self.total_bytes = 0
 
-    def entered(self, owner: str, size: int) -> None:
-        """One more row of `owner` is pending."""
-        self._change(owner, 1)
+    def entered(self, owner: str, rows: int, size: int) -> None:
+        """So many more rows and bytes of `owner` are pending."""
+        self._change(owner, rows)
         self._bytes[owner] = self._bytes.get(owner, 0) + size
         self.total_bytes += size
 
-    def undo(self, owner: str, size: int) -> None:
-        """A row that entered was not stored."""
-        self._change(owner, -1)
+    def undo(self, owner: str, rows: int, size: int) -> None:
+        """Rows and bytes that entered were not stored."""
+        self._change(owner, -rows)
         self.free_bytes({owner: size})
 
     def returned(self, pending: Mapping[str, int]) -> None:
@@ -86,10 +86,10 @@ class StoredCounts:
             self.left(owner, count)
         self.free_bytes(freed.stored_bytes)
 
-    def check(self, owner: str, size: int) -> None:
-        """Raise TooManyPendingError or OutboxFullError when an event of `size` has no room."""
+    def check(self, owner: str, rows: int, size: int) -> None:
+        """Raise TooManyPendingError or OutboxFullError when so many rows and bytes have no room."""
         pending, stored = self._pending.get(owner, 0), self._bytes.get(owner, 0)
-        self._limits.check((pending, stored), (self.total, self.total_bytes), size)
+        self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
 
     def is_express(self, owner: str) -> bool:
         """Whether few rows of `owner` wait while those of others fill more than half the queue."""

@@ -34,7 +34,8 @@ _BOUNDS = tuple(
 )
 _EVENT_ALONE = """
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms, 'pending', 0, 1, 0, accepted_at_ms,
-       NULL, NULL, NULL, '[]', trace, idempotency_key, idempotency_digest, payload, inngest_id,
+       NULL, NULL, NULL, '[]', trace, idempotency_key, idempotency_digest, wire_id, environment,
+       payload, inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
 FROM outbox WHERE seq = :seq
 """

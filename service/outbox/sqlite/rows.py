@@ -17,7 +17,8 @@ from service.outbox.sqlite.damage import is_unreadable
 _COLUMNS = """
 SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
        inngest_id, first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail,
-       coalesce(history, '[]'), payload_bytes, (SELECT inngest_id_prefix FROM outbox_meta)
+       coalesce(history, '[]'), payload_bytes, wire_id, environment,
+       (SELECT inngest_id_prefix FROM outbox_meta)
 """
 
 _PAST_ALL = 2**63 - 1
@@ -172,7 +173,7 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         :10
     ]
     inngest_id, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
-    history, size, prefix = row[17:]
+    history, size, wire_id, environment, prefix = row[17:]
     pending = state == State.PENDING
     return Row(
         id=event_id,
@@ -194,6 +195,8 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         payload_bytes=size,
         seq=seq,
         inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id),
+        wire_id=wire_id,
+        environment=environment,
     )
 
 

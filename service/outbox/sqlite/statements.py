@@ -60,11 +60,12 @@ CLAIM_TAKE = "DELETE FROM outbox_ready WHERE seq IN (SELECT value FROM json_each
 # joined by commas.
 CLAIM_READ = """
 SELECT json_group_array(
-           iif(sends = 0 AND attempts = 0 AND isolated = 0 AND trace IS NULL AND inngest_id IS NULL,
+           iif(sends = 0 AND attempts = 0 AND isolated = 0 AND trace IS NULL AND inngest_id IS NULL
+                   AND wire_id IS NULL AND environment IS NULL,
                json_array(seq, event_id, accepted_at_ms, user_id),
                json_array(seq, event_id, accepted_at_ms, user_id, trace, attempts,
                           json(iif(isolated, 'true', 'false')), first_sent_at_ms, sends,
-                          inngest_id))),
+                          inngest_id, wire_id, environment))),
        json_group_array(owner), CAST(group_concat(payload, ',') AS BLOB)
 FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value CROSS JOIN outbox USING (seq)
 """

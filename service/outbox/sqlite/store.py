@@ -27,6 +27,7 @@ from service.outbox.sqlite.health import SqliteHealth
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.jobs import JobRunner, SqliteJobs
+from service.outbox.sqlite.key_uses import EarlierUses
 from service.outbox.sqlite.lock import LockTimings, WriterLock, sole_writer
 from service.outbox.sqlite.maintenance import SqliteMaintenance
 from service.outbox.sqlite.memory import Memory
@@ -70,7 +71,7 @@ class SqliteOutbox:
         self._bytes_count = BytesCount()
         self.claims = claims = SqliteClaims(clock, counts, recorder, Salvage(path, damage))
         settlements = SqliteSettlements(clock, counts, claims)
-        appends = SqliteAppends(counts, claims.picker, recorder)
+        appends = SqliteAppends(counts, claims.picker, recorder, memory, clock)
         kind = SqliteJobs()
         self.recovery = Recovery(path, claims, memory, counts, self._bytes_count, damage)
         self.commits = commits = SqliteCommits(path, lock, self.recovery, recorder, timings)
@@ -83,7 +84,9 @@ class SqliteOutbox:
         purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
         throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
         self._health = SqliteHealth(writer, self._disk, lock, damage)
-        self.intake = SqliteIntake(writer, appends, counts, reader, self._health)
+        self.intake = SqliteIntake(
+            writer, appends, counts, EarlierUses(reader, memory, clock), reader, self._health
+        )
         self.queue = SqliteQueue(writer, claims, settlements, throttle)
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
         self.inspector = SqliteInspector(reader, path)

@@ -30,7 +30,7 @@ SELECT seq, event_id, name, owner, user_id, accepted_at_ms,
        iif(state = 'delivering', 'pending', state), attempts, sends + (state = 'delivering'),
        isolated, first_sent_at_ms, coalesce(settled_at_ms, sent_at_ms), reason, detail,
        coalesce(history, '[]'), trace,
-       idempotency_key, idempotency_digest, payload, inngest_id,
+       idempotency_key, idempotency_digest, wire_id, environment, payload, inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
 FROM {source} CROSS JOIN outbox_rows USING (seq)
 """
@@ -48,9 +48,9 @@ PAYLOADS = f"SELECT event_id, payload FROM outbox WHERE {_NAMED}"
 
 WRITE = """
 INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, inngest_id, payload)
-VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :trace, :key, :key_digest,
-        :inngest_id, :payload)
+                    idempotency_digest, wire_id, environment, inngest_id, payload)
+VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :trace, :key, :key_digest, :wire_id,
+        :environment, :inngest_id, :payload)
 ON CONFLICT (event_id) DO NOTHING
 """
 WRITE_READY = """
@@ -78,6 +78,7 @@ REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
+_LATER_COLUMNS = 8
 
 
 class SqliteTransferEvents:
@@ -168,39 +169,30 @@ def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
 
 def transfer_row(row: tuple[Any, ...]) -> TransferRow:
     """The row that `_EVENTS` gives."""
-    *fields, reason, detail, history, trace, key, key_digest, payload, inngest_id, prefix = row
+    *fields, reason, detail, history = row[:-_LATER_COLUMNS]
+    *origin, wire_id, environment, payload, inngest_id, prefix = row[-_LATER_COLUMNS:]
     ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], inngest_id)
     fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    return TransferRow(*[*fields, *words, notes, trace, key, key_digest, payload_sha256, ulid])
+    origin += [payload_sha256, ulid, wire_id, environment]
+    return TransferRow(*[*fields, *words, notes, *origin])
 
 
 def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
     return {
-        "id": event.id,
-        "name": event.name,
-        "owner": event.owner,
-        "user_id": event.user_id,
-        "accepted_at_ms": event.accepted_at_ms,
+        **msgspec.structs.asdict(event),
         "dead": int(event.state == "dead"),
-        "attempts": event.attempts,
-        "sends": event.sends,
         "isolated": int(event.isolated),
-        "first_sent_at_ms": event.first_sent_at_ms,
-        "settled_at_ms": event.settled_at_ms,
-        "reason": event.reason,
-        "detail": event.detail,
-        "history": _json([{"at": at_ms, "note": note} for at_ms, note in event.history])
-        if event.history
-        else None,
-        "trace": event.trace,
-        "key": event.key,
-        "key_digest": event.key_digest,
-        "inngest_id": event.inngest_id,
+        "history": _notes(event),
         "payload": payload,
     }
+
+
+def _notes(event: TransferRow) -> str | None:
+    notes = [{"at": at_ms, "note": note} for at_ms, note in event.history]
+    return _json(notes) if notes else None
 
 
 def _json(value: object) -> str:

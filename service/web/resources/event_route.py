@@ -30,7 +30,7 @@ from service.errors import (
 from service.identity.user import User
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
-from service.outbox.model import IdempotencyKey
+from service.outbox.keys import IdempotencyKey
 from service.outbox.ports import Intake
 from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, check_utf8, faulty_field, read_json_bytes

@@ -1,0 +1,39 @@
+"""The calls that wait to be stored, and which of them share a statement."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from service.outbox.postgres.appends import Append
+
+_MAX_EVENTS = 1000
+_MAX_BYTES = 8 * 1024 * 1024
+
+
+class WaitingAppends(deque[Append]):
+    """Calls in the order of their arrival."""
+
+    def take(self) -> list[Append]:
+        """The calls for one statement, without cancelled ones.
+
+        No call is divided. Where the events of one call are stored together or not at all, its keys
+        are not used by another call of the statement.
+        """
+        batch: list[Append] = []
+        names: set[tuple[str, str]] = set()
+        numbered: set[tuple[str, str]] = set()
+        rows = size = 0
+        while self and rows < _MAX_EVENTS and size < _MAX_BYTES:
+            item = self[0]
+            mine = item.names
+            is_apart = not mine.isdisjoint(names if item.has_number else numbered)
+            if not item.done.done():
+                if batch and (is_apart or rows + len(item.events) > _MAX_EVENTS):
+                    break
+                batch.append(item)
+                names |= mine
+                numbered |= mine if item.has_number else set()
+                rows += len(item.events)
+                size += item.payload_bytes
+            self.popleft()
+        return batch

@@ -1,0 +1,28 @@
+"""A row that Inngest has answered, as the confirmer sees it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A row that Inngest has answered, without its bytes.
+
+    `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
+    by the store's clock; `sends` counts its claims; `inngest_id` is Entry's, `wire_id` and
+    `environment` are Event's.
+    """
+
+    seq: int
+    event_id: str
+    accepted_at_ms: int
+    sent_seconds: float
+    sends: int = 1
+    inngest_id: str | None = None
+    wire_id: str | None = None
+    environment: str | None = None
+
+    @property
+    def sent_id(self) -> str:
+        """The event's id as Inngest has it."""
+        return self.event_id if self.wire_id is None else self.wire_id

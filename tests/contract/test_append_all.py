@@ -1,0 +1,149 @@
+"""Several events in one call: all of them in one commit, or none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.errors import IdempotencyKeyReusedError
+from tests.support.calls import key, pending, replayed
+from tests.support.storage import Outbox, Storage, ask, claim, event, ids
+
+pytestmark = pytest.mark.in_memory_too
+NO_KEYS = (None,) * 5
+
+
+async def test_the_events_of_a_call_are_pending_in_their_order(outbox: Outbox) -> None:
+    events = [event() for _ in range(5)]
+    receipts = await outbox.intake.append_all(events, NO_KEYS, trace="00-abc")
+    assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
+    assert replayed(receipts) == [False] * 5
+    batch = await claim(outbox)
+    assert ids(batch) == [each.id for each in events]
+    assert batch.payloads == b",".join(each.payload for each in events)
+    assert {entry.trace for entry in batch.entries} == {"00-abc"}
+
+
+async def test_events_with_keys_keep_the_order_of_their_call(outbox: Outbox) -> None:
+    events = [event() for _ in range(4)]
+    await outbox.intake.append_all(events, [key(name) for name in "dacb"])
+    assert ids(await claim(outbox)) == [each.id for each in events]
+
+
+async def test_a_call_without_events_stores_nothing(outbox: Outbox) -> None:
+    assert not await outbox.intake.append_all((), ())
+    assert await pending(outbox) == 0
+
+
+async def test_a_call_with_events_of_two_owners_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(ValueError, match="one owner"):
+        await outbox.intake.append_all([event("u-1"), event("u-2")], (None, None))
+    assert await pending(outbox) == 0
+
+
+async def test_a_receipt_has_the_id_under_which_inngest_gets_the_event(outbox: Outbox) -> None:
+    events = [event() for _ in range(3)]
+    receipts = await outbox.intake.append_all(events, [key("a"), None, key("b")])
+    again = await outbox.intake.append_all([event(), event()], [key("b"), key("a")])
+    single = await outbox.intake.append(event(), key=key("b"))
+    rows = [await outbox.intake.find(each.id) for each in events]
+    known = [row.inngest_id for row in rows if row]
+    assert [receipt.inngest_id for receipt in receipts] == known
+    assert [receipt.inngest_id for receipt in again] == [known[2], known[0]]
+    assert single.inngest_id == known[2]
+    assert len(set(known)) == 3
+
+
+async def test_calls_of_one_moment_are_each_stored_whole(outbox: Outbox) -> None:
+    calls = [[event(f"u-{n}") for _ in range(1 + n % 5)] for n in range(40)]
+    answers = await asyncio.gather(
+        *(outbox.intake.append_all(events, (None,) * len(events)) for events in calls)
+    )
+    for events, receipts in zip(calls, answers, strict=True):
+        assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
+    stored = ids(await claim(outbox, ask(1000)))
+    assert sorted(stored) == sorted(each.id for events in calls for each in events)
+
+
+async def test_a_call_that_is_made_again_is_a_replay_of_the_whole(outbox: Outbox) -> None:
+    keys = [key("a"), key("b"), key("c")]
+    first = await outbox.intake.append_all([event() for _ in keys], keys)
+    again = await outbox.intake.append_all([event() for _ in keys], keys)
+    assert [receipt.event_id for receipt in again] == [receipt.event_id for receipt in first]
+    assert (replayed(first), replayed(again)) == ([False] * 3, [True] * 3)
+    assert await pending(outbox) == 3
+
+
+async def test_a_key_twice_in_one_call_is_a_replay_of_the_first(outbox: Outbox) -> None:
+    events = [event() for _ in range(3)]
+    receipts = await outbox.intake.append_all(events, [key("a"), key("b"), key("a")])
+    assert replayed(receipts) == [False, False, True]
+    assert receipts[2].event_id == events[0].id
+    assert await pending(outbox) == 2
+
+
+async def test_two_digests_of_one_key_in_one_call_store_nothing(outbox: Outbox) -> None:
+    with pytest.raises(IdempotencyKeyReusedError):
+        await outbox.intake.append_all([event(), event()], [key("a"), key("a", b"2")])
+    assert await pending(outbox) == 0
+    await outbox.intake.append(event(), key=key("a", b"2"))
+
+
+async def test_a_refused_call_leaves_those_of_the_same_moment_alone(outbox: Outbox) -> None:
+    await outbox.intake.append(event(), key=key("used"))
+    bad, good, single = [event(), event()], [event(), event()], event()
+    answers = await asyncio.gather(
+        outbox.intake.append_all(bad, [key("a"), key("used", b"2")]),
+        outbox.intake.append_all(good, [key("a", b"3"), key("b")]),
+        outbox.intake.append(single, key=key("c")),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[0], IdempotencyKeyReusedError)
+    assert replayed(answers[1]) == [False, False]
+    stored = ids(await claim(outbox))
+    assert set(stored) >= {*(each.id for each in good), single.id}
+    assert not {each.id for each in bad} & set(stored)
+
+
+async def test_the_same_keys_in_calls_of_one_moment_store_each_event_once(outbox: Outbox) -> None:
+    names = [key(f"k-{number}") for number in range(20)]
+    orders = [names, names[::-1], names[7:] + names[:7], names[:10]]
+    answers = await asyncio.gather(
+        *(outbox.intake.append_all([event() for _ in order], order) for order in orders),
+        *(outbox.intake.append(event(), key=name) for name in names),
+    )
+    found: dict[str, set[str]] = {}
+    for order, receipts in zip(orders, answers, strict=False):
+        for name, receipt in zip(order, receipts, strict=True):
+            found.setdefault(name.key, set()).add(receipt.event_id)
+    for name, receipt in zip(names, answers[len(orders) :], strict=True):
+        found[name.key].add(receipt.event_id)
+    assert {len(seen) for seen in found.values()} == {1}
+    assert await pending(outbox) == len(names)
+
+
+async def test_a_cancelled_call_is_stored_whole_or_not_at_all(outbox: Outbox) -> None:
+    calls = [[event() for _ in range(3)] for _ in range(20)]
+    tasks = [asyncio.create_task(outbox.intake.append_all(one, (None,) * 3)) for one in calls]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    stored = set(ids(await claim(outbox, ask(1000))))
+    for number, events in enumerate(calls):
+        there = {each.id for each in events} & stored
+        assert len(there) in ((0, 3) if number % 2 == 0 else (3,))
+
+
+async def test_what_a_call_stored_is_there_after_a_restart(storage: Storage) -> None:
+    keys = [key("a"), None, key("b")]
+    async with storage.open() as outbox:
+        first = await outbox.intake.append_all([event() for _ in keys], keys)
+    async with storage.open() as outbox:
+        assert ids(await claim(outbox)) == [receipt.event_id for receipt in first]
+        again = await outbox.intake.append_all([event(), event()], [key("b"), key("a")])
+        assert [receipt.inngest_id for receipt in again] == [
+            first[2].inngest_id,
+            first[0].inngest_id,
+        ]

@@ -1,0 +1,35 @@
+"""Calls of `append_all`, as the contract suite makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from service.outbox.event import Event
+from service.outbox.keys import IdempotencyKey
+from service.outbox.receipt import Receipt
+from tests.support.storage import Outbox, event
+
+
+def key(name: str, digest: bytes = b"1", lifetime_seconds: float | None = None) -> IdempotencyKey:
+    return IdempotencyKey(name, digest * 32, lifetime_seconds)
+
+
+def aged(seconds: float) -> Event:
+    """An event that was accepted so long ago."""
+    young = event()
+    return msgspec.structs.replace(young, accepted_at_ms=young.accepted_at_ms - int(seconds * 1000))
+
+
+async def append_keyed(outbox: Outbox, *keys: IdempotencyKey | None) -> Sequence[Receipt]:
+    """One call with an event for each key."""
+    return await outbox.intake.append_all([event() for _ in keys], keys)
+
+
+async def pending(outbox: Outbox) -> int:
+    return (await outbox.inspector.stats()).pending
+
+
+def replayed(receipts: Sequence[Receipt]) -> list[bool]:
+    return [receipt.replayed for receipt in receipts]
