@@ -2,8 +2,8 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start,
-partial.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start, partial. With `--keep`
+their figures replace the older ones, and what was not measured stays.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench import (
     backlog,
@@ -37,6 +38,7 @@ from bench.processes import Server
 from bench.rounds import Run
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
 PAGES = HERE.parent / "docs" / "explain"
 _BUSY = 1.0
 _BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
@@ -63,8 +65,8 @@ def main() -> int:
     finally:
         shutil.rmtree(folder)
     print(goals.table(run.figures))
-    if not options.quick and not options.only:
-        _write(run)
+    if not options.quick and (options.keep or not options.only):
+        _write(run, _kept() if options.only else {})
     return 0
 
 
@@ -124,6 +126,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--quick", action="store_true", help="shorter rounds, nothing is written")
     parser.add_argument("--only", help=f"some of: {','.join(PARTS)}")
+    parser.add_argument("--keep", action="store_true", help="write the figures of --only, too")
     return parser.parse_args()
 
 
@@ -146,21 +149,30 @@ def _machine() -> dict[str, object]:
     }
 
 
-def _write(run: Run) -> None:
+def _kept() -> dict[str, Any]:
+    """The results of earlier runs."""
+    kept: dict[str, Any] = json.loads(RESULTS.read_text())
+    return kept
+
+
+def _write(run: Run, kept: dict[str, Any]) -> None:
+    """Write what this run found; of `kept`, what it did not measure, and its machine."""
+    figures = {key: one["figure"] for key, one in kept.get("goals", {}).items()} | run.figures
     verdicts = {
         goal.key: {
             "goal": goal.limit_shown,
-            "figure": round(run.figures[goal.key], 4),
-            "met": goal.met_by(run.figures[goal.key]),
+            "figure": round(figures[goal.key], 4),
+            "met": goal.met_by(figures[goal.key]),
         }
         for goal in goals.GOALS
-        if goal.key in run.figures
+        if goal.key in figures
     }
-    results = {"goals": verdicts, **run.details}
+    machine = kept.get("machine", run.details["machine"])
+    results = {**kept, **run.details, "goals": verdicts, "machine": machine}
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in results.items()]
-    (HERE / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     pictures.draw(run.details, PAGES)
-    goals.put_into(PAGES / "performance.md", run.figures)
+    goals.put_into(PAGES / "performance.md", figures)
 
 
 if __name__ == "__main__":

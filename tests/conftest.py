@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import hypothesis
 import psycopg
 import pytest
 
+from service.config.outbox_url import sqlite_url
 from service.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres
@@ -54,3 +56,12 @@ def postgres_url(postgres_outbox_url: str) -> str:
     with psycopg.connect(postgres_outbox_url, autocommit=True) as connection:
         connection.execute(EMPTY_OUTBOX)
     return postgres_outbox_url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty outbox in each store."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "outbox.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return url

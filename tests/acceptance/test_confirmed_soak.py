@@ -13,7 +13,7 @@ from tests.support.confirmed_delivery import append_events, self_hosted
 from tests.support.fleet import environment, running
 from tests.support.inngest_process import InngestProcess, fake_inngest_process
 from tests.support.outbox_command import outbox_json
-from tests.support.storage import SqliteStorage
+from tests.support.storage import storage_at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -24,18 +24,18 @@ STOPS = [signal.SIGTERM, signal.SIGKILL] * 10
 DOWN_SECONDS = 0.3
 
 
-async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path) -> None:
-    path = await filled(tmp_path, EVENTS)
+async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path, store_url: str) -> None:
+    await filled(store_url, EVENTS)
     async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
         began, lost = time.monotonic(), 0
-        async with running("serve", environment=settings_of(path, inngest)):
+        async with running("serve", environment=settings_of(store_url, inngest)):
             for number in STOPS:
                 await stored_more(inngest, EVENTS // len(STOPS) // 2, EVENTS)
                 lost += (await inngest.stats())["queued"]
                 await inngest.stop(number)
                 await asyncio.sleep(DOWN_SECONDS)
                 await inngest.start()
-            await delivered(path, EVENTS)
+            await delivered(store_url, EVENTS)
         seconds = time.monotonic() - began
         figures = await inngest.stats()
     print(f"\n20 stops: {EVENTS} in {seconds:.0f} s, lost by Inngest {lost}, {figures}")
@@ -44,11 +44,13 @@ async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path) -> None:
     assert lost > 0
 
 
-async def test_kills_of_the_service_and_of_inngest_lose_nothing(tmp_path: Path) -> None:
-    path = await filled(tmp_path, FEWER_EVENTS)
+async def test_kills_of_the_service_and_of_inngest_lose_nothing(
+    tmp_path: Path, store_url: str
+) -> None:
+    await filled(store_url, FEWER_EVENTS)
     async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
         for kill in range(10):
-            async with running("serve", environment=settings_of(path, inngest)) as service:
+            async with running("serve", environment=settings_of(store_url, inngest)) as service:
                 await stored_more(inngest, FEWER_EVENTS // 20, FEWER_EVENTS)
                 if kill % 2:
                     await inngest.stop(signal.SIGKILL)
@@ -56,23 +58,22 @@ async def test_kills_of_the_service_and_of_inngest_lose_nothing(tmp_path: Path) 
                 await service.ended()
             if kill % 2:
                 await inngest.start()
-        async with running("serve", environment=settings_of(path, inngest)):
-            await delivered(path, FEWER_EVENTS)
+        async with running("serve", environment=settings_of(store_url, inngest)):
+            await delivered(store_url, FEWER_EVENTS)
         figures = await inngest.stats()
     print(f"\n10 kills of the service, 5 of Inngest: {FEWER_EVENTS}, {figures}")
     assert figures["storedIds"] == FEWER_EVENTS
     assert figures["mostRunsOfAnId"] == 1
 
 
-async def filled(folder: Path, events: int) -> Path:
-    path = folder / "outbox.db"
-    async with SqliteStorage(path).open(max_pending=events, max_pending_per_user=events) as outbox:
+async def filled(url: str, events: int) -> None:
+    opening = storage_at(url).open(max_pending=events, max_pending_per_user=events)
+    async with opening as outbox:
         await asyncio.gather(*(append_events(outbox.intake, events // 100) for _ in range(100)))
-    return path
 
 
-def settings_of(path: Path, inngest: InngestProcess) -> dict[str, str]:
-    settings = {**environment(f"sqlite:///{path}", ""), **self_hosted(inngest.url)}
+def settings_of(url: str, inngest: InngestProcess) -> dict[str, str]:
+    settings = {**environment(url, ""), **self_hosted(inngest.url)}
     settings.pop("INNGEST_DEV")
     return settings
 
@@ -85,7 +86,7 @@ async def stored_more(inngest: InngestProcess, count: int, most: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def delivered(path: Path, events: int) -> None:
+async def delivered(url: str, events: int) -> None:
     async with asyncio.timeout(300):
-        while (await outbox_json(path, "stats"))["delivered"] < events:  # noqa: ASYNC110
+        while (await outbox_json(url, "stats"))["delivered"] < events:  # noqa: ASYNC110
             await asyncio.sleep(0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.outbox.model import Filter, State
-from tests.support.confirmed_delivery import append_events, confirmed_delivery
+from tests.support.confirmed_delivery import append_events, confirmed_delivery, self_hosted
 from tests.support.inngest_process import (
     REAL,
     InngestProcess,
@@ -18,7 +18,7 @@ from tests.support.inngest_process import (
     real_inngest_process,
 )
 from tests.support.outbox_command import outbox_command
-from tests.support.storage import Outbox, SqliteStorage, eventually
+from tests.support.storage import Outbox, eventually, storage_at
 
 EVENTS = 1_000
 _needs_real = pytest.mark.skipif(not REAL, reason="INNGEST_BIN names no Inngest server")
@@ -42,10 +42,12 @@ async def states(outbox: Outbox, state: State) -> int:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_what_a_stop_lost_is_held_in_the_end(
-    tmp_path: Path, inngest: InngestProcess, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    store_url: str,
+    inngest: InngestProcess,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = tmp_path / "outbox.db"
-    async with SqliteStorage(path).open() as outbox:
+    async with storage_at(store_url).open() as outbox:
         await append_events(outbox.intake, EVENTS)
         async with confirmed_delivery(outbox, inngest):
             await eventually(
@@ -59,12 +61,8 @@ async def test_what_a_stop_lost_is_held_in_the_end(
                 lambda delivered: delivered == EVENTS,
                 within_seconds=180,
             )
-    for name, value in {
-        "INNGEST_BASE_URL": inngest.url,
-        "INNGEST_EVENT_KEY": "key",
-        "INNGEST_SIGNING_KEY": "signkey-test-00112233445566778899aabbccddeeff",
-    }.items():
+    for name, value in self_hosted(inngest.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("INNGEST_DEV", raising=False)
-    code, said, _ = await outbox_command(path, "verify")
+    code, said, _ = await outbox_command(store_url, "verify")
     assert (code, f"{EVENTS:,} held" in said) == (0, True), said

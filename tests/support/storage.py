@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import uuid_utils
 
 from service.bootstrap.stores import Outbox
+from service.config.outbox_url import sqlite_path
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
@@ -52,6 +53,12 @@ class PostgresStorage:
 
 
 Storage = SqliteStorage | PostgresStorage | MemoryStorage
+
+
+def storage_at(url: str) -> Storage:
+    """The storage that an OUTBOX_URL names."""
+    path = sqlite_path(url)
+    return PostgresStorage(url) if path is None else SqliteStorage(path)
 
 
 def event(user_id: str = "u-1", *, name: str = "documents/aws.index", size: int = 200) -> Event:

@@ -8,14 +8,9 @@ from collections.abc import Iterator
 
 from service.outbox.sqlite.notes import write_audit
 from service.outbox.transfer import Metadata
+from service.outbox.transfer_metadata import read_metadata, read_moves
 
-SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, scope_id"
-AUDIT = """
-SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
-"""
-PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
 PAUSE = "UPDATE outbox_delivery SET paused_by = ?, revision = revision + 1"
-MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
 NOTE = """
 INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -29,10 +24,7 @@ class SqliteTransferMetadata:
 
     def read(self) -> Metadata:
         """All of it."""
-        scopes = self._connection.execute(SCOPES).fetchall()
-        audit = self._connection.execute(AUDIT).fetchall()
-        [(paused_by,)] = self._connection.execute(PAUSED_BY).fetchall()
-        return Metadata(scopes, audit, paused_by)
+        return read_metadata(self._connection.execute)
 
     def write(self, metadata: Metadata) -> None:
         """Replace all of it, atomically."""
@@ -46,7 +38,7 @@ class SqliteTransferMetadata:
 
     def moves(self) -> list[str]:
         """The details of the moves into this outbox, oldest first."""
-        return [detail for (detail,) in self._connection.execute(MOVES)]
+        return read_moves(self._connection.execute)
 
     def note_move(self, actor: str, detail: str) -> None:
         """Add a move to the operator actions."""
