@@ -120,6 +120,7 @@ CREATE TABLE outbox_delivery (
     since_ms bigint NOT NULL DEFAULT 0,
     rate double precision NOT NULL DEFAULT 0,
     paused_by text,
+    pause_reason text NOT NULL DEFAULT '',
     revision bigint NOT NULL DEFAULT 0,
     destination text NOT NULL DEFAULT '',
     confirmation text NOT NULL DEFAULT ''

@@ -121,6 +121,7 @@ CREATE TABLE outbox_delivery (
     since_ms      INTEGER NOT NULL DEFAULT 0,
     rate          REAL    NOT NULL DEFAULT 0,
     paused_by     TEXT,
+    pause_reason  TEXT    NOT NULL DEFAULT '',
     revision      INTEGER NOT NULL DEFAULT 0,
     destination   TEXT    NOT NULL DEFAULT '',
     confirmation  TEXT    NOT NULL DEFAULT ''

@@ -5,17 +5,20 @@ from __future__ import annotations
 from service.config.destination import Destination, confirmation_mode, destination
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
+from service.observe.printable import printable
 
 
 def banner(
-    settings: Settings, url: str, *, inngest: str, waiting: int | None = None
+    settings: Settings, url: str, *, inngest: str, waiting: int | None = None, paused: str = ""
 ) -> dict[str, str]:
     """The lines by their labels.
 
     `inngest` is where events go. `waiting` is how many wait to go, None where it is not known.
+    `paused` says who paused delivery and why, nothing when it is not paused.
     """
     return {
         "events go to": _destination(settings, inngest),
+        **({"delivery": f"{printable(paused)}; `outbox resume` starts it again"} if paused else {}),
         "confirmation": str(confirmation_mode(settings)),
         "outbox": redacted_url(settings.outbox_url)
         + ("" if waiting is None else f", {waiting:,} events wait"),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_relay_alone, run_service
+from service.bootstrap.stores import Outbox
 from service.cli.announce import Announcer
 from service.cli.banner import banner
 from service.cli.development_inngest import open_inngest
@@ -20,8 +21,10 @@ from service.cli.listening import allow_many_connections, listen, listen_on, sha
 from service.cli.process_pool import Workers, lifeline
 from service.cli.signals import stop_on_signals
 from service.config.settings import Settings
+from service.errors import OutboxUnavailableError
 from service.observe.log_stream import LogStream
 from service.observe.service_manager import ServiceManager
+from service.operations.views import PAUSED, delivery_view
 
 
 async def serve(
@@ -43,10 +46,11 @@ async def serve(
         _quiet_garbage_collector()
         inngest = make_client(known).event_api_origin
         waiting = service.outbox.undelivered
+        paused = await _pause(service.outbox)
         listening = f"Listening on {url}"
         announcer.say(
             f"{listening} in {settings.app_env}",
-            banner(known, url, inngest=inngest, waiting=waiting),
+            banner(known, url, inngest=inngest, waiting=waiting, paused=paused),
         )
         async with ServiceManager(os.environ).told(listening):
             await stop.wait()
@@ -119,6 +123,15 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
             await stop.wait()
         announcer.say("Stopping: finishing sends under way.")
     logs.close()
+
+
+async def _pause(outbox: Outbox) -> str:
+    """Who paused delivery and why; nothing when it is not paused, or can't be read now."""
+    try:
+        delivery = delivery_view(await outbox.delivery.load())
+    except OutboxUnavailableError:
+        return ""
+    return delivery.reason or "" if delivery.state == PAUSED else ""
 
 
 def _announcer(settings: Settings) -> Announcer:

@@ -42,10 +42,12 @@ class OperatorActions:
         return gone
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        record = await self._repairs.set_paused(paused=paused, actor=actor, ask_now=ask_now)
+        record = await self._repairs.set_paused(
+            paused=paused, actor=actor, ask_now=ask_now, reason=reason
+        )
         self._report("pause" if paused else "resume", actor, None)
         return record
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.operations.explain import spoken_duration
-from service.operations.views import StatsView
+from service.operations.views import PAUSED, StatsView
 
 
 class Severity(enum.IntEnum):
@@ -49,9 +49,10 @@ def _delivery(view: StatsView) -> Iterator[Alarm]:
     if delivery is None or delivery.state == "healthy" or not waiting:
         return
     reason = f" ({delivery.reason})" if delivery.reason else ""
+    words = delivery.reason if delivery.state == PAUSED else f"{delivery.state}{reason}"
     misconfigured = delivery.state == "misconfigured"
     severity = Severity.CRITICAL if misconfigured else Severity.WARNING
-    yield Alarm(severity, f"{waiting} wait and delivery is {delivery.state}{reason}")
+    yield Alarm(severity, f"{waiting} wait and delivery is {words}")
 
 
 def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -> Iterator[Alarm]:

@@ -49,10 +49,10 @@ class ControlClient:
         return await self._do("purge", command, int)
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        command = Command(actor=actor, paused=paused, ask_now=ask_now)
+        command = Command(actor=actor, paused=paused, ask_now=ask_now, reason=reason)
         return await self._do("pause", command, DeliveryRecord)
 
     async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:

@@ -38,6 +38,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     older_than_seconds: float | None = None
     paused: bool | None = None
     ask_now: bool = False
+    reason: str = ""
     owners: tuple[str, ...] = ()
 
 
@@ -101,7 +102,10 @@ class _Control:
             return await self._sign_outs.sign_out(command.owners, actor=actor)
         if action == "pause" and command.paused is not None:
             return await self._repairs.set_paused(
-                paused=command.paused, actor=actor, ask_now=command.ask_now
+                paused=command.paused,
+                actor=actor,
+                ask_now=command.ask_now,
+                reason=command.reason,
             )
         if action == "purge" and command.older_than_seconds is not None:
             return await self._repairs.purge(

@@ -119,8 +119,10 @@ def _held_up(delivery: DeliveryRecord | None, *, serving: bool | None) -> str | 
     if serving is False:
         return "pending: no service runs on this outbox; it is sent when one starts"
     if delivery and delivery.paused_by:
+        said = f" ({delivery.pause_reason})" if delivery.pause_reason else ""
         return (
-            f"pending: delivery is paused by {delivery.paused_by}; it is sent after `outbox resume`"
+            f"pending: delivery is paused by {delivery.paused_by}{said}; it is sent after "
+            "`outbox resume`"
         )
     if delivery and delivery.state in ("backing_off", "misconfigured"):
         return _pending_behind(delivery)

@@ -125,7 +125,9 @@ def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
 def delivery_view(record: DeliveryRecord) -> DeliveryView:
     """The view of the delivery record."""
     if record.paused_by is not None:
-        return DeliveryView(PAUSED, f"paused by {record.paused_by}", record.reopens_in_seconds)
+        said = f": {record.pause_reason}" if record.pause_reason else ""
+        words = f"paused by {record.paused_by}{said}"
+        return DeliveryView(PAUSED, words, record.reopens_in_seconds)
     return DeliveryView(record.state, record.reason or None, record.reopens_in_seconds)
 
 

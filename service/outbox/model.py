@@ -140,7 +140,8 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     `state` and `reason` are `service.relay.breaker`'s; `window` is the batch it allows next,
     `failures` the troubles in a row, `reopens_in_seconds` counted from now by the store's clock.
     `revision` grows with every save, by any process. `paused_by` is the operator who paused
-    delivery, None when it is not paused. `rate` is events delivered per second, lately.
+    delivery, None when it is not paused; `pause_reason` is what that person said. `rate` is events
+    delivered per second, lately.
     `destination` and `confirmation` say in words where events go and whether delivery waits until
     they are held there; empty before anything was served.
     """
@@ -156,6 +157,7 @@ class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     revision: int = 0
     destination: str = ""
     confirmation: str = ""
+    pause_reason: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):

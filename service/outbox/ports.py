@@ -204,10 +204,10 @@ class Repairs(Protocol):
         ...
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume delivery for every process; returns the delivery record.
 
-        With `ask_now`, delivery that waits for Inngest asks it at once.
+        With `ask_now`, delivery that waits for Inngest asks it at once. The audit has the reason.
         """
         ...

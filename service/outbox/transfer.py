@@ -57,6 +57,7 @@ class Metadata(NamedTuple):
     scopes: Sequence[Scope]
     audit: Sequence[AuditRow]
     paused_by: str | None
+    pause_reason: str
 
 
 class TransferEvents(Protocol):

@@ -11,15 +11,15 @@ SCOPES = "SELECT scope, scope_id, settings FROM outbox_settings ORDER BY scope, 
 AUDIT = """
 SELECT act, at_ms, actor, action, detail, ids FROM outbox_audit WHERE action <> 'move' ORDER BY id
 """
-PAUSED_BY = "SELECT paused_by FROM outbox_delivery"
+PAUSED = "SELECT paused_by, pause_reason FROM outbox_delivery"
 MOVES = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id"
 
 
 def read_metadata(execute: Callable[[str], Any]) -> Metadata:
     """The settings, the audit and the pause. `execute` returns a cursor."""
     scopes, audit = execute(SCOPES).fetchall(), execute(AUDIT).fetchall()
-    [(paused_by,)] = execute(PAUSED_BY).fetchall()
-    return Metadata(scopes, audit, paused_by)
+    [(paused_by, pause_reason)] = execute(PAUSED).fetchall()
+    return Metadata(scopes, audit, paused_by, pause_reason)
 
 
 def read_moves(execute: Callable[[str], Any]) -> list[str]:

@@ -22,10 +22,10 @@ async def test_all_of_5000_discarded_events_are_found_by_their_ids(outbox: Outbo
     rows = await outbox.inspector.rows(wanted)
     gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
     assert len(gone) == 5000
-    await outbox.repairs.set_paused(paused=True, actor="grace")
+    await outbox.repairs.set_paused(paused=True, actor="grace", reason="upgrade")
 
     [pause, discard] = await outbox.inspector.audit(10)
-    assert (pause.action, pause.ids) == ("pause", ())
+    assert (pause.action, pause.detail, pause.ids) == ("pause", "upgrade", ())
     assert (discard.actor, discard.action) == ("ada", "discard")
     assert discard.detail == "state=dead, reason=rejected, limit=100000"
     assert sorted(discard.ids) == sorted(entry.event_id for entry in batch.entries)

@@ -67,12 +67,12 @@ async def test_every_save_raises_the_revision(outbox: Outbox) -> None:
 
 async def test_a_pause_keeps_the_breaker_and_a_save_keeps_the_pause(outbox: Outbox) -> None:
     await outbox.delivery.save(breaker())
-    paused = await outbox.repairs.set_paused(paused=True, actor="ada")
+    paused = await outbox.repairs.set_paused(paused=True, actor="ada", reason="upgrade")
     assert (paused.paused_by, paused.state, paused.window) == ("ada", "backing_off", 7)
     saved = await outbox.delivery.save(breaker(state="healthy", paused_by=None))
-    assert (saved.paused_by, saved.state) == ("ada", "healthy")
+    assert (saved.paused_by, saved.state, saved.pause_reason) == ("ada", "healthy", "upgrade")
     resumed = await outbox.repairs.set_paused(paused=False, actor="grace")
-    assert (resumed.paused_by, resumed.state) == (None, "healthy")
+    assert (resumed.paused_by, resumed.state, resumed.pause_reason) == (None, "healthy", "")
     assert resumed.reopens_in_seconds > 0
 
 

@@ -63,7 +63,7 @@ async def fill(outbox: Outbox) -> None:
     await append_all(outbox, 700, "u-3")
     await claim(outbox, ask(5))
     await outbox.settings.save_scope("user", "u-1", {"a": [1, None]})
-    await outbox.repairs.set_paused(paused=True, actor="ada")
+    await outbox.repairs.set_paused(paused=True, actor="ada", reason="moving")
 
 
 def kept(row: Row) -> Row:
@@ -112,7 +112,7 @@ async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
         assert await outbox.settings.load_scope("user", "u-1") == {"a": [1, None]}
         delivery = await outbox.delivery.load()
         assert delivery is not None
-        assert delivery.paused_by == "ada"
+        assert (delivery.paused_by, delivery.pause_reason) == ("ada", "moving")
         actions = [entry.action for entry in await outbox.inspector.audit(10)]
         assert actions == ["move", "pause", "move"]
 

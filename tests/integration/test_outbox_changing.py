@@ -169,7 +169,11 @@ async def test_pause_and_resume_reach_the_delivery_the_audit_and_the_log(
     await append_all(served, 1)
     [row] = await outbox_json(path, "list")
     assert "paused by ada" in (await outbox_json(path, "show", row["id"]))["explanation"]
-    assert (await outbox_json(path, "resume", "--yes")) == {"paused": False, "pausedBy": None}
+    assert (await outbox_json(path, "resume", "--yes")) == {
+        "paused": False,
+        "pausedBy": None,
+        "reason": None,
+    }
     assert (await outbox_json(path, "stats"))["delivery"]["state"] == "healthy"
     assert [one["action"] for one in await outbox_json(path, "audit")] == ["resume", "pause"]
     actions = [line for line in logged if "action" in line]

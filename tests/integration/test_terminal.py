@@ -36,7 +36,7 @@ async def evil_row(outbox: SqliteOutbox) -> str:
     dead = [Dead(entry.seq, 3, "rejected", EVIL) for entry in batch.entries]
     await outbox.queue.settle(Settlement(batch.claim, dead=dead))
     await outbox.delivery.save(DeliveryRecord("backing_off", EVIL, 1, 1, 5.0, 0))
-    await outbox.repairs.set_paused(paused=True, actor=EVIL)
+    await outbox.repairs.set_paused(paused=True, actor=EVIL, reason=EVIL)
     return one.id
 
 

@@ -86,7 +86,12 @@ class MemoryDelivery:
         return self.record
 
     async def save(self, record: DeliveryRecord) -> DeliveryRecord:
-        return self.change(msgspec.structs.replace(record, paused_by=self._record.paused_by))
+        kept = self._record
+        return self.change(
+            msgspec.structs.replace(
+                record, paused_by=kept.paused_by, pause_reason=kept.pause_reason
+            )
+        )
 
 
 class MemoryInspector:
@@ -144,9 +149,12 @@ class MemoryRepairs:
         return len(self._rows.remove(row for row in delivered if (row.settled_at or 0) <= until))
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
-        changes: dict[str, object] = {"paused_by": actor if paused else None}
+        changes: dict[str, object] = {
+            "paused_by": actor if paused else None,
+            "pause_reason": reason if paused else "",
+        }
         if ask_now:
             changes["reopens_in_seconds"] = 0.0
         return self._delivery.change(msgspec.structs.replace(self._delivery.record, **changes))

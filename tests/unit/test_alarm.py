@@ -58,7 +58,7 @@ def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
         (
             {"pending": 1, "oldest": 1.0, "paused_by": "ada"},
             Severity.WARNING,
-            "delivery is paused (paused by ada)",
+            "delivery is paused by ada",
         ),
         (
             {"pending": 5000, "oldest": 1.0, "state": "misconfigured", "reason": "HTTP 401"},

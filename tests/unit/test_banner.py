@@ -16,6 +16,12 @@ def lines(waiting: int | None = 0, **environ: str) -> dict[str, str]:
     return banner(Settings.load(environ), URL, inngest=inngest, waiting=waiting)
 
 
+def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
+    told = banner(Settings.load({}), URL, inngest="x", paused="paused by ada: upgrade\x1b[2J")
+    assert told["delivery"] == "paused by ada: upgrade\ufffd[2J; `outbox resume` starts it again"
+    assert "delivery" not in lines()
+
+
 @pytest.mark.parametrize(
     ("environ", "label", "words"),
     [

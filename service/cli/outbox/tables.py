@@ -17,7 +17,7 @@ from rich.text import Text
 from service.config.destination import Destination
 from service.observe.printable import escaped_json, printable
 from service.operations.explain import spoken_duration, spoken_time
-from service.operations.views import RowView, StatsView
+from service.operations.views import PAUSED, RowView, StatsView
 from service.outbox.model import State
 from service.outbox.owner_share import OwnerShare
 
@@ -91,7 +91,10 @@ def delivery_text(view: StatsView) -> Text:
     delivery = view.delivery
     if delivery is None:
         return Text("unknown")
-    text = Text(delivery.state, style=_DELIVERY_STYLES.get(delivery.state, "bold red"))
+    style = _DELIVERY_STYLES.get(delivery.state, "bold red")
+    if delivery.state == PAUSED:
+        return Text(printable(delivery.reason or PAUSED), style=style)
+    text = Text(delivery.state, style=style)
     if delivery.reason:
         text.append(f" ({printable(delivery.reason)})", style="default")
     return text

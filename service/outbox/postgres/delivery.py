@@ -13,7 +13,7 @@ from service.outbox.postgres.pool import PostgresPool
 _FIELDS = """
 state, reason, batch_window, failures,
 greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
-since_ms, rate, paused_by, revision, destination, confirmation
+since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
 """
 
 LOAD_DELIVERY = f"SELECT {_FIELDS} FROM outbox_delivery"
@@ -32,9 +32,10 @@ RETURNING {_FIELDS}
 SET_PAUSED = f"""
 WITH noted AS (
     INSERT INTO outbox_audit (at_ms, actor, action, detail)
-    VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s, '')
+    VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s, %(reason)s)
 )
 UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1,
+    pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(reason)s END,
     reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
 RETURNING {_FIELDS}
 """
@@ -70,7 +71,7 @@ class PostgresDelivery:
         return DeliveryRecord(*rows[0])
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
         rows = await self._pool.run(
@@ -80,6 +81,7 @@ class PostgresDelivery:
                 "action": "pause" if paused else "resume",
                 "paused_by": actor if paused else None,
                 "ask_now": ask_now,
+                "reason": reason,
             },
         )
         return DeliveryRecord(*rows[0])

@@ -183,10 +183,12 @@ class PostgresRepairs:
         return gone
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume delivery for every process; returns the delivery record."""
-        return await self._delivery.set_paused(paused=paused, actor=actor, ask_now=ask_now)
+        return await self._delivery.set_paused(
+            paused=paused, actor=actor, ask_now=ask_now, reason=reason
+        )
 
 
 def _audited(wanted: Filter, actor: str, act: Act | None) -> dict[str, str]:

@@ -9,7 +9,9 @@ import psycopg
 from service.outbox.transfer import Metadata
 from service.outbox.transfer_metadata import read_metadata, read_moves
 
-PAUSE = "UPDATE outbox_delivery SET paused_by = %s, revision = revision + 1"
+PAUSE = """
+UPDATE outbox_delivery SET paused_by = %s, pause_reason = %s, revision = revision + 1
+"""
 NOTE = """
 INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (%s, %s, %s, %s, %s, %s)
 """
@@ -37,7 +39,7 @@ class PostgresTransferMetadata:
             cursor.execute("UPDATE outbox_meta SET settings_revision = settings_revision + 1")
             cursor.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
             cursor.executemany(NOTE, metadata.audit)
-            cursor.execute(PAUSE, (metadata.paused_by,))
+            cursor.execute(PAUSE, (metadata.paused_by, metadata.pause_reason))
 
     def moves(self) -> list[str]:
         """The details of the moves into this outbox, oldest first."""

@@ -17,7 +17,7 @@ UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :win
        revision = revision + 1, destination = :destination, confirmation = :confirmation
 """
 SET_PAUSED = """
-UPDATE outbox_delivery SET paused_by = :paused_by, revision = revision + 1,
+UPDATE outbox_delivery SET paused_by = :paused_by, pause_reason = :reason, revision = revision + 1,
        reopens_at_ms = iif(:ask_now, 0, reopens_at_ms)
 """
 
@@ -54,14 +54,15 @@ class SqliteDelivery:
         return await self._jobs.run(run, self._remember)
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
 
         def run(connection: sqlite3.Connection) -> DeliveryRecord:
             values = {"paused_by": actor if paused else None, "ask_now": ask_now}
+            values["reason"] = reason if paused else ""
             connection.execute(SET_PAUSED, values)
-            write_audit(connection, actor, "pause" if paused else "resume", "")
+            write_audit(connection, actor, "pause" if paused else "resume", reason)
             return read_delivery(connection)
 
         return await self._jobs.run(run, self._remember)

@@ -41,7 +41,7 @@ OLDEST_PENDING = _OLDEST.format(due="true")
 OLDEST_DUE = _OLDEST.format(due="due_at_ms <= :now")
 DELIVERY = """
 SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, paused_by, revision,
-       destination, confirmation
+       destination, confirmation, pause_reason
 FROM outbox_delivery
 """
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = :id"
@@ -129,7 +129,7 @@ def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
     A clock that was set back since it was saved tells nothing of the wait: then it is over.
     """
     state, reason, window, failures, reopens_at, since, rate, paused_by, revision = row[:9]
-    destination, confirmation = row[9:]
+    destination, confirmation, pause_reason = row[9:]
     if now_ms < since:
         reopens_at = 0
     return DeliveryRecord(
@@ -141,6 +141,7 @@ def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
         since_ms=since,
         rate=rate,
         paused_by=paused_by,
+        pause_reason=pause_reason,
         revision=revision,
         destination=destination,
         confirmation=confirmation,

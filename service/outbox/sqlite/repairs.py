@@ -98,10 +98,12 @@ class SqliteRepairs:
         return await purge(self._purger, older_than_seconds=older_than_seconds, actor=actor)
 
     async def set_paused(
-        self, *, paused: bool, actor: str, ask_now: bool = False
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
         """Pause or resume delivery; returns the delivery record."""
-        return await self._delivery.set_paused(paused=paused, actor=actor, ask_now=ask_now)
+        return await self._delivery.set_paused(
+            paused=paused, actor=actor, ask_now=ask_now, reason=reason
+        )
 
 
 def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:

@@ -10,7 +10,9 @@ from service.outbox.sqlite.notes import write_audit
 from service.outbox.transfer import Metadata
 from service.outbox.transfer_metadata import read_metadata, read_moves
 
-PAUSE = "UPDATE outbox_delivery SET paused_by = ?, revision = revision + 1"
+PAUSE = """
+UPDATE outbox_delivery SET paused_by = ?, pause_reason = ?, revision = revision + 1
+"""
 NOTE = """
 INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -34,7 +36,7 @@ class SqliteTransferMetadata:
             run.executemany("INSERT INTO outbox_settings VALUES (?, ?, ?)", metadata.scopes)
             run.execute("DELETE FROM outbox_audit WHERE action <> 'move'")
             run.executemany(NOTE, metadata.audit)
-            run.execute(PAUSE, (metadata.paused_by,))
+            run.execute(PAUSE, (metadata.paused_by, metadata.pause_reason))
 
     def moves(self) -> list[str]:
         """The details of the moves into this outbox, oldest first."""

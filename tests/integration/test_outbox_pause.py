@@ -1,0 +1,71 @@
+"""Why delivery was paused is shown wherever the pause is; the same on both stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from service.bootstrap.stores import Outbox, open_served_outbox
+from service.config.settings import Settings
+from service.observe.recorder import NullRecorder
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.storage import append_all
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+REASON = "Inngest is being upgraded"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'outbox.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """The service shares this process with the commands: its log lines stay out of their output."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+async def served(url: str) -> AsyncIterator[Outbox]:
+    settings = Settings.load({"OUTBOX_URL": url})
+    async with open_served_outbox(settings, NullRecorder()) as outbox:
+        yield outbox
+
+
+async def test_the_reason_of_a_pause_is_shown_until_it_ends(url: str, served: Outbox) -> None:
+    [event] = await append_all(served, 1)
+    _, out, _ = await outbox_command(url, "pause", "--reason", REASON, "--actor", "ada")
+    assert out == f"Delivery is paused by ada: {REASON}. Posts are still accepted.\n"
+    said = f"paused by ada: {REASON}"
+    assert (await outbox_json(url, "stats"))["delivery"]["reason"] == said
+    _, out, _ = await outbox_command(url, "stats")
+    assert ["delivery", *said.split()] in [line.split() for line in out.splitlines()]
+    code, out, _ = await outbox_command(url, "check")
+    assert (code, f"delivery is {said} |" in out) == (1, True)
+    explanation = (await outbox_json(url, "show", event.id))["explanation"]
+    assert f"paused by ada ({REASON})" in explanation
+    [audit] = await outbox_json(url, "audit")
+    assert (audit["action"], audit["detail"]) == ("pause", REASON)
+
+    assert (await outbox_json(url, "resume"))["reason"] is None
+    assert (await outbox_json(url, "stats"))["delivery"]["reason"] is None
+    assert (await outbox_json(url, "pause", "--actor", "ada")) == {
+        "paused": True,
+        "pausedBy": "ada",
+        "reason": None,
+    }
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_later_pause_without_a_reason_has_none(url: str) -> None:
+    await outbox_json(url, "pause", "--reason", REASON, "--actor", "ada")
+    await outbox_json(url, "pause", "--actor", "bob")
+    assert (await outbox_json(url, "stats"))["delivery"]["reason"] == "paused by bob"
