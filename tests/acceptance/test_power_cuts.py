@@ -18,7 +18,8 @@ from tests.support.disk_shim import DiskShim, read_record
 from tests.support.power_cuts import CutTrial, cut_everywhere
 
 STATES = int(os.environ.get("POWER_CUT_STATES", "200"))
-ROUNDS = 40
+LOAD = ("power_cut_load", 40)
+MOVE = ("power_cut_move", 1500)
 
 
 @pytest.fixture
@@ -29,14 +30,15 @@ def fast() -> Iterator[Path]:
         yield Path(folder)
 
 
-def cuts(tmp_path: Path, fast: Path, broken: str, states: int) -> CutTrial:
+def cuts(
+    tmp_path: Path, fast: Path, broken: str, states: int, load: tuple[str, int] = LOAD
+) -> CutTrial:
     folder, record = tmp_path / "disk", tmp_path / "record"
     folder.mkdir()
     shim = DiskShim(folder, record=record)
-    command = (sys.executable, "-m", "tests.support.power_cut_load", str(folder), str(ROUNDS))
-    subprocess.run(
-        [*command, broken], check=True, env={**os.environ, **shim.environment}, timeout=120
-    )
+    module, size = load
+    command = (sys.executable, "-m", f"tests.support.{module}", str(folder), str(size), broken)
+    subprocess.run(command, check=True, env={**os.environ, **shim.environment}, timeout=120)
     return cut_everywhere(read_record(record), fast, states=states)
 
 
@@ -49,4 +51,16 @@ def test_no_power_cut_loses_what_was_answered(tmp_path: Path, fast: Path) -> Non
 @pytest.mark.parametrize("broken", ["sync", "trust"])
 def test_the_trial_finds_what_is_broken_on_purpose(tmp_path: Path, fast: Path, broken: str) -> None:
     trial = cuts(tmp_path, fast, broken, 150)
+    assert trial.lost_events > 0, trial
+
+
+def test_no_power_cut_loses_what_a_move_has_finished(tmp_path: Path, fast: Path) -> None:
+    """Four syncs fail in it: in the migration, at the first page, amid the pages and at the end."""
+    trial = cuts(tmp_path, fast, "nothing", STATES, MOVE)
+    assert trial.states > STATES * 0.1
+    assert (trial.damaged, trial.lost_events) == (0, 0), trial
+
+
+def test_the_trial_finds_a_move_that_is_not_synced(tmp_path: Path, fast: Path) -> None:
+    trial = cuts(tmp_path, fast, "sync", 150, MOVE)
     assert trial.lost_events > 0, trial

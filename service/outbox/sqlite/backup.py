@@ -66,7 +66,12 @@ def _name(descriptor: int, target: Path) -> None:
             os.fsync(named)
             # With a folder's descriptor this is linkat, which follows the link in /proc.
             os.link(path, target.name, dst_dir_fd=folder)
-        os.fsync(folder)
+        try:
+            os.fsync(folder)
+        except OSError:
+            # After a power cut the name might be gone: nobody may take this for a backup.
+            target.unlink()
+            raise
     finally:
         os.close(folder)
 
