@@ -26,7 +26,7 @@
         ├── EncodingRefusedError        ├── MethodNotAllowedError
         ├── HeadTooLargeError           ├── MalformedRequestError
         ├── HeadTimeoutError            ├── ExpectationFailedError
-        └── RateLimitedError
+        ├── RateLimitedError            └── SenderNotAllowedError
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -229,6 +229,10 @@ class HeadTimeoutError(RefusedError, code="headers_timeout"):
 
 class ExpectationFailedError(RefusedError, code="expectation_failed"):
     """This Expect header is not supported."""
+
+
+class SenderNotAllowedError(RefusedError, code="sender_not_allowed"):
+    """You may not post this event."""
 
 
 class RateLimitedError(RefusedError, code="rate_limited"):

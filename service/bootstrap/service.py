@@ -23,6 +23,7 @@ from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.errors import ConfigurationError
+from service.event_types.types_file import load_event_types
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import Sampler
@@ -56,6 +57,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
         raise ConfigurationError([_ONE_PROCESS])
     recorder = PrometheusRecorder()
     defaults = load_defaults(settings.app_settings_file)
+    event_types = load_event_types(settings.event_types_file)
     async with contextlib.AsyncExitStack() as stack:
         tracing = stack.enter_context(start_tracing(settings))
         outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
@@ -83,6 +85,7 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
             sampler=sampler,
             tracing=tracing,
             follower=follower,
+            event_types=event_types,
         )
         yield Service(make_app(settings, running), outbox, relay, supervisor, recorder)
 

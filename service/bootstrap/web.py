@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,6 +24,9 @@ from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
+from service.event_types.declaration import Declaration
+from service.event_types.declared_type import make_event_type
+from service.event_types.documents import Documents
 from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
@@ -43,7 +46,6 @@ from service.web.proxies import Proxies
 from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.dev_login import DevSignIn
-from service.web.resources.documents import Documents, documents_event
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_route import EventRoute
 from service.web.resources.event_stream import EventStream
@@ -68,6 +70,7 @@ class Running:
     sampler: Sampler
     tracing: Tracing | None
     follower: EventFollower
+    event_types: tuple[Declaration, ...]
 
 
 def make_app(settings: Settings, running: Running) -> web.Application:
@@ -82,7 +85,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     operators = Operators(settings.operator_emails)
     page = _operator_page(running, authenticator, operators)
     resources: list[Resource] = [
-        _intake(settings, running, authenticator),
+        *_intake(settings, running, authenticator),
         *_events(running, authenticator, operators),
         AppSettingsResource(running.app_settings, authenticator, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
@@ -119,20 +122,20 @@ def _dev_sign_in(
     )
 
 
-def _intake(settings: Settings, running: Running, authenticator: Authenticator) -> Resource:
+def _intake(
+    settings: Settings, running: Running, authenticator: Authenticator
+) -> Iterator[EventRoute]:
     bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
+    intake = tracing.intake(outbox.intake) if tracing else outbox.intake
     documents = Documents(
         region=settings.s3_region,
         bucket=settings.s3_bucket,
-        app_settings=running.app_settings,
         scope=settings.document_scope,
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
-    return EventRoute(
-        documents_event(documents),
-        tracing.intake(outbox.intake) if tracing else outbox.intake,
-        authenticator.user,
-    )
+    for declared in running.event_types:
+        kind = make_event_type(declared, documents, running.app_settings)
+        yield EventRoute(kind, intake, authenticator.user)
 
 
 def _events(running: Running, authenticator: Authenticator, operators: Operators) -> list[Resource]:
@@ -153,7 +156,7 @@ def _events(running: Running, authenticator: Authenticator, operators: Operators
 def _health(settings: Settings, running: Running) -> Health:
     storage = BucketHealth(running.bucket) if running.bucket else None
     return Health(
-        faults=lambda: _faults(settings, running.outbox, running.supervisor),
+        faults=lambda: _faults(settings, running),
         detail=lambda: {
             **_inngest(settings),
             **_detail(running.relay, running.outbox, storage),
@@ -182,10 +185,11 @@ def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
     return bucket
 
 
-def _faults(settings: Settings, outbox: Outbox, supervisor: Supervisor) -> list[str]:
-    missing = settings.missing_storage
+def _faults(settings: Settings, running: Running) -> list[str]:
+    missing = settings.missing_storage if any(one.document for one in running.event_types) else []
     faults = [f"not configured: {', '.join(missing)}"] if missing else []
-    return [*faults, *([outbox.failure] if outbox.failure else []), *supervisor.faults]
+    failure = running.outbox.failure
+    return [*faults, *([failure] if failure else []), *running.supervisor.faults]
 
 
 def _inngest(settings: Settings) -> dict[str, object]:

@@ -12,6 +12,7 @@ from service.bootstrap.probes import Probe, probe_confirmation, probe_inngest, p
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
+from service.event_types.types_file import load_event_types
 from service.outbox.sqlite.connection import has_wal_reset_bug
 
 NEIGHBOUR_FAULT = 1
@@ -19,13 +20,15 @@ _HIDDEN = "********"
 
 
 def check(settings: Settings, *, show: bool) -> int:
-    """Print the settings and what the neighbours say; returns the exit code.
+    """Print the settings, the event types and what the neighbours say; returns the exit code.
 
     1 when Inngest or the bucket is configured and would not serve. Secrets are hidden.
     """
     if show:
         for variable, field in settings.variables().items():
             typer.echo(f"{variable}={shown(field, getattr(settings, field))}")
+    for one in load_event_types(settings.event_types_file):
+        typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = asyncio.run(_probe(settings))
     typer.echo(f"inngest: {inngest.words}", err=True)
     typer.echo(f"confirmation: {confirmation.words}", err=True)
@@ -40,6 +43,8 @@ def check(settings: Settings, *, show: bool) -> int:
 
 
 async def _probe(settings: Settings) -> tuple[Probe, Probe, Probe]:
+    for one in load_event_types(settings.event_types_file):
+        typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = await asyncio.gather(
         probe_inngest(settings), probe_confirmation(settings), probe_storage(settings)
     )

@@ -14,6 +14,7 @@ from service.cli.startup import exit_on_fault, load_settings
 from service.config.settings import Settings
 from service.documents.worker import run_worker
 from service.documents.worker_status import WorkerStatus
+from service.event_types.types_file import documents_event_name, load_event_types
 from service.observe.logs import configure_logs
 from service.observe.service_manager import ServiceManager
 from service.web.resources.worker_health import serve_worker_health
@@ -30,18 +31,19 @@ def run(health_port: int | None) -> None:
     """Run until SIGTERM or SIGINT; with `health_port`, answer health checks at HOST and there."""
     with exit_on_fault():
         settings = load_settings()
+        event_name = documents_event_name(load_event_types(settings.event_types_file))
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         try:
-            uvloop.run(_run(settings, health_port))
+            uvloop.run(_run(settings, event_name, health_port))
         finally:
             logs.close()
 
 
-async def _run(settings: Settings, health_port: int | None) -> None:
+async def _run(settings: Settings, event_name: str, health_port: int | None) -> None:
     status = WorkerStatus()
     async with contextlib.AsyncExitStack() as stack:
         if health_port is not None:
             health = serve_worker_health(status, settings.host, health_port)
             await stack.enter_async_context(health)
         await stack.enter_async_context(ServiceManager(os.environ).told("Serving the function"))
-        await run_worker(settings, make_client(settings), status)
+        await run_worker(settings, make_client(settings), status, event_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dotenv import load_dotenv
@@ -12,6 +12,7 @@ from dotenv import load_dotenv
 from service.app_settings.app_settings import load_defaults
 from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
+from service.event_types.types_file import load_event_types
 
 FAULTY = 2
 
@@ -19,21 +20,32 @@ FAULTY = 2
 def load_settings() -> Settings:
     """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
 
-    Raises ConfigurationError with every fault, those of the file that APP_SETTINGS_FILE names too.
+    Raises ConfigurationError with every fault, those of the files that variables name too.
     """
     load_dotenv(".env")
-    faults: list[str] = []
+    faults = [
+        *_faults(lambda: load_defaults(_file("APP_SETTINGS_FILE"))),
+        *_faults(lambda: load_event_types(_file("EVENT_TYPES_FILE"))),
+    ]
     try:
         settings = Settings.load(os.environ)
     except ConfigurationError as error:
-        faults += error.faults
-    try:
-        load_defaults(os.environ.get("APP_SETTINGS_FILE", "").strip() or None)
-    except ConfigurationError as error:
-        faults += error.faults
+        raise ConfigurationError([*error.faults, *faults]) from None
     if faults:
         raise ConfigurationError(faults)
     return settings
+
+
+def _faults(load: Callable[[], object]) -> Sequence[str]:
+    try:
+        load()
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def _file(variable: str) -> str | None:
+    return os.environ.get(variable, "").strip() or None
 
 
 @contextmanager

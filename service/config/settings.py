@@ -59,6 +59,7 @@ class Settings(BaseModel):
     document_check: Annotated[Literal["off", "enrich", "require"], BeforeValidator(lower)] = "off"
     document_scope: Annotated[Literal["own", "uploads", "any"], BeforeValidator(lower)] = "uploads"
     app_settings_file: Text = None
+    event_types_file: Text = None
 
     inngest_event_key: Secret = None
     inngest_event_key_fallback: Secret = None

@@ -49,7 +49,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "INNGEST_ENV": "The Inngest environment that events go to.",
         "INNGEST_SIGNING_KEY": "Asks Inngest's REST API what it holds; serves the worker.",
     },
-    "Documents and application settings": {
+    "Event types, documents and application settings": {
+        "EVENT_TYPES_FILE": "Event types beside `POST /api/route`, as JSON or YAML.",
         "AWS_S3_REGION": "The bucket's region. Required for posts.",
         "AWS_S3_BUCKET": "The bucket. Required for posts.",
         "DOCUMENT_CHECK": "`off`, `enrich` or `require`: whether a post asks S3 for its document.",

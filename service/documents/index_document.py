@@ -20,7 +20,6 @@ from service.errors import (
     DocumentNotFoundError,
 )
 
-INDEX = "documents/aws.index"
 INDEXED = "documents/aws.indexed"
 _CONCURRENT_RUNS = 4
 _RETRIES = 5
@@ -28,8 +27,10 @@ _RETRIES = 5
 Facts = dict[str, str | int]
 
 
-def index_function(client: inngest.Inngest, bucket: Bucket) -> inngest.Function[Facts]:
-    """The function that runs on INDEX: reads the document and announces it as INDEXED.
+def index_function(
+    client: inngest.Inngest, bucket: Bucket, event_name: str
+) -> inngest.Function[Facts]:
+    """The function that runs on `event_name`: reads the document and announces it as INDEXED.
 
     The document is streamed, never held in memory. A missing document, or one in another bucket,
     fails the run at once. When S3 can't be asked, the step is retried.
@@ -49,7 +50,7 @@ def index_function(client: inngest.Inngest, bucket: Bucket) -> inngest.Function[
 
     @client.create_function(
         fn_id="index-document",
-        trigger=inngest.TriggerEvent(event=INDEX),
+        trigger=inngest.TriggerEvent(event=event_name),
         concurrency=[inngest.Concurrency(limit=_CONCURRENT_RUNS)],
         retries=_RETRIES,
     )

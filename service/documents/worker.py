@@ -68,12 +68,14 @@ async def run_worker(
     settings: Settings,
     client: inngest.Inngest,
     status: WorkerStatus,
+    event_name: str,
     timings: WorkerTimings = WorkerTimings(),
 ) -> None:
     """Serve the function over an outgoing connection to Inngest until SIGINT or SIGTERM.
 
-    Reconnects after a lost connection. On a stop, running functions have `drain_seconds` to finish;
-    Inngest retries the others. Raises ConfigurationError without a bucket.
+    The function runs on the events `event_name`. Reconnects after a lost connection. On a stop,
+    running functions have `drain_seconds` to finish; Inngest retries the others. Raises
+    ConfigurationError without a bucket.
     """
     if settings.s3_bucket is None or settings.s3_region is None:
         missing = settings.missing_storage
@@ -83,7 +85,7 @@ async def run_worker(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client.add_middleware(RunLog())
     async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
-        work = Work(client, [index_function(client, bucket)], status, timings)
+        work = Work(client, [index_function(client, bucket, event_name)], status, timings)
         await serve(work, stop, settings.drain_seconds)
 
 

@@ -25,6 +25,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.MetricsTokenRequiredError: 401,
     errors.CrossSiteRequestError: 403,
     errors.OperatorRequiredError: 403,
+    errors.SenderNotAllowedError: 403,
     errors.NotFoundError: 404,
     errors.DocumentNotFoundError: 404,
     errors.MethodNotAllowedError: 405,

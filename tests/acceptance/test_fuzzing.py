@@ -1,4 +1,7 @@
-"""The running service, fuzzed from its own description: no fault of ours, no undescribed answer."""
+"""The running service with a file of event types, fuzzed from its own description.
+
+It makes no fault of ours and gives no undescribed answer.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from pathlib import Path
 import aiohttp
 
 from service.fake_inngest.server import FakeInngest
+from tests.support.examples import ROOT
 from tests.support.fleet import environment, running
 
+EVENT_TYPES = ROOT / "examples" / "event-types" / "event-types.yaml"
 # That a schema can't say how many bytes of UTF-8 a name has is no fault of the service.
 LEFT_OUT = "positive_data_acceptance"
 
@@ -19,7 +24,12 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     path = tmp_path / "outbox.db"
-    settings = environment(f"sqlite:///{path}", inngest_api.url, OPERATOR_EMAILS="kim@example.com")
+    settings = environment(
+        f"sqlite:///{path}",
+        inngest_api.url,
+        OPERATOR_EMAILS="kim@example.com",
+        EVENT_TYPES_FILE=str(EVENT_TYPES),
+    )
     async with running("serve", environment=settings) as service:
         async with (
             aiohttp.ClientSession() as http,

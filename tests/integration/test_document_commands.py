@@ -66,6 +66,29 @@ def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(run):
     assert "Traceback" not in done.stderr
 
 
+def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(run, tmp_path):
+    faulty = tmp_path / "types.yaml"
+    faulty.write_text("types: [{name: a/b, path: /api/a, body: {type: object}, whom: all}]")
+    for command in ("check", "serve", "worker"):
+        done = run("-m", "service", command, EVENT_TYPES_FILE=str(faulty))
+        assert done.returncode == 2
+        assert "types.yaml: entry 1 (a/b): whom is no field of an event type" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_check_tells_the_event_types(run, tmp_path):
+    (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
+    done = run("-m", "service", "check", EVENT_TYPES_FILE="types.yaml")
+    assert "event type: files/uploaded at POST /api/route, by session" in done.stderr
+
+
+def test_a_worker_without_a_documents_event_exits_with_a_sentence(run, tmp_path):
+    (tmp_path / "types.yaml").write_text("types: [{path: /api/route, enabled: false}]")
+    done = run("-m", "service", "worker", EVENT_TYPES_FILE="types.yaml")
+    assert done.returncode == 2
+    assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr
+
+
 def test_check_tells_that_the_storage_is_well(run, s3_url, bucket_name):
     done = run(
         *("-m", "service", "check"),

@@ -1,4 +1,4 @@
-"""The documentation's example of another event type, run as it stands there."""
+"""The documentation's example of an event type in Python, run as it stands there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from service.errors import InvalidFieldError, InvalidJsonError
+from service.event_types.event_type import EventType
 from service.identity.user import User
 from service.outbox.model import ClaimRequest
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.web.resources.event_route import EventRoute, EventType
+from service.web.resources.event_route import EventRoute
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "event-types.md"
 
@@ -53,7 +54,7 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
 async def test_what_its_body_does_not_allow_is_refused(declared, body):
     route = EventRoute(declared, None, ada)
     with pytest.raises(InvalidFieldError):
-        route._parse(body)
+        route.read(body)
 
 
 @pytest.mark.parametrize(
@@ -62,4 +63,4 @@ async def test_what_its_body_does_not_allow_is_refused(declared, body):
 async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_it(declared, body):
     route = EventRoute(declared, None, ada)
     with pytest.raises(InvalidJsonError):
-        route._parse(body)
+        route.read(body)

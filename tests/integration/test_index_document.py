@@ -47,7 +47,9 @@ def run(loop, bucket_name):
     def _run(**data):
         client = Client()
         event = inngest.Event(name="documents/aws.index", id="e-1", data=data)
-        return mocked.trigger(index_function(client, bucket), event, client), client.sent
+        return mocked.trigger(
+            index_function(client, bucket, "documents/aws.index"), event, client
+        ), client.sent
 
     yield _run
     loop.run_until_complete(bucket.__aexit__(None, None, None))

@@ -79,7 +79,7 @@ async def test_every_example_is_of_its_schema(document):
 
 async def test_fields_that_a_post_needs_are_required(document):
     schemas = document["components"]["schemas"]
-    assert schemas["IndexDocument"]["required"] == ["documentName"]
+    assert schemas["PostDocumentsAwsIndexBody"]["required"] == ["documentName"]
     assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
 

@@ -21,6 +21,7 @@ from service.web.resources.worker_health import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
 
+EVENT = "documents/aws.index"
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000
 LIMIT_SECONDS = 20
@@ -65,7 +66,7 @@ async def working(settings, status):
     """A worker at work, which is stopped by a signal at the end."""
     client = make_client(settings)
     timings = WorkerTimings(retry_seconds=0.01, slow_seconds=2)
-    task = asyncio.create_task(run_worker(settings, client, status, timings))
+    task = asyncio.create_task(run_worker(settings, client, status, EVENT, timings))
     yield task
     if not task.done():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -136,7 +137,7 @@ async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gat
 async def test_a_worker_without_a_bucket_says_what_to_set():
     settings = Settings.load({})
     with pytest.raises(ConfigurationError) as caught:
-        await run_worker(settings, make_client(settings), WorkerStatus())
+        await run_worker(settings, make_client(settings), WorkerStatus(), EVENT)
     assert set(caught.value.faults) == {
         "AWS_S3_BUCKET: required by the worker",
         "AWS_S3_REGION: required by the worker",

@@ -12,11 +12,12 @@ import pytest
 from service.bootstrap.inngest import make_client
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
-from service.documents.index_document import INDEX, INDEXED, index_function
+from service.documents.index_document import INDEXED, index_function
 from service.documents.worker import Work, serve
 from service.documents.worker_status import WorkerStatus
 
 URL = os.environ.get("INNGEST_TEST_URL", "")
+INDEX = "documents/aws.index"
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000
 LIMIT_SECONDS = 60
@@ -44,7 +45,7 @@ async def announced(client, bucket_name):
 
     stop = asyncio.Event()
     async with Bucket(bucket_name, REGION) as bucket:
-        work = Work(client, [index_function(client, bucket), witness], WorkerStatus())
+        work = Work(client, [index_function(client, bucket, INDEX), witness], WorkerStatus())
         serving = asyncio.create_task(serve(work, stop, drain_seconds=5))
         yield seen
         stop.set()

@@ -270,16 +270,6 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
-         * IndexDocument
-         * @description Which document to index.
-         */
-        IndexDocument: {
-            /** @description The document's key in the bucket, at most 1,024 bytes of UTF-8. */
-            documentName: string;
-            /** @default null */
-            sendAt: number | null;
-        };
-        /**
          * UploadBody
          * @description The document to upload. The upload must match all three fields.
          */
@@ -441,8 +431,20 @@ export interface components {
             code: components["schemas"]["ErrorCode"];
             error: string;
         };
+        /**
+         * @description Which document to index.
+         * @example {
+         *       "documentName": "reports/2026.pdf"
+         *     }
+         */
+        PostDocumentsAwsIndexBody: {
+            /** @description The document's key in the bucket, at most 1,024 bytes of UTF-8. */
+            documentName: string;
+            /** @description Hold the event until then: milliseconds since 1970. A time in the past holds nothing. */
+            sendAt?: number | null;
+        };
         /** @enum {string} */
-        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "content_encoding_refused" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_left" | "expectation_failed" | "headers_timeout" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "rate_limited" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
+        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "content_encoding_refused" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_left" | "expectation_failed" | "headers_timeout" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "rate_limited" | "sender_not_allowed" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
     };
     responses: never;
     parameters: never;
@@ -469,7 +471,7 @@ export interface operations {
                  *       "documentName": "reports/2026.pdf"
                  *     }
                  */
-                "application/json": components["schemas"]["IndexDocument"];
+                "application/json": components["schemas"]["PostDocumentsAwsIndexBody"];
             };
         };
         responses: {

@@ -87,7 +87,9 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _request_body(body: Body, schemas: Schemas) -> dict[str, Any]:
-    content = {"schema": schemas.of(body.kind), "example": body.example}
+    content: dict[str, Any] = {"schema": schemas.of(body.kind)}
+    if body.example is not None:
+        content["example"] = body.example
     return {"required": True, "content": {JSON: content}}
 
 

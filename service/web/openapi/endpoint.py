@@ -1,6 +1,6 @@
 """The endpoints of the API's description: one `Endpoint` for each route.
 
-A schema is the type that decodes or encodes, or a JSON Schema.
+A schema is the type that decodes or encodes, or a JSON Schema, with or without a name of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ from service.errors import OutboxUnavailableError, RefusedError
 JSON = "application/json"
 JsonSchema: TypeAlias = Mapping[str, Any]
 ErrorType: TypeAlias = type[RefusedError | OutboxUnavailableError]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedSchema:
+    """A JSON Schema that is a component of the description. Its references start at its root."""
+
+    name: str
+    schema: JsonSchema
+
+
+Kind: TypeAlias = type | JsonSchema | NamedSchema
 
 
 class Access(enum.StrEnum):
@@ -41,7 +52,7 @@ class Parameter:
 class Body:
     """A request's JSON body. `required` names fields that the type does not require itself."""
 
-    kind: type | JsonSchema
+    kind: Kind
     example: object
     required: Sequence[str] = ()
 
@@ -60,7 +71,7 @@ class Answer:
     """An answer other than an error. `kind` is None when it has no body."""
 
     text: str
-    kind: type | JsonSchema | None = None
+    kind: Kind | None = None
     example: object = None
     content_type: str = JSON
     headers: Sequence[ResponseHeader] = ()

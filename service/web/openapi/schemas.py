@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxUnavailableError, RefusedError
+from service.event_types.schema_tree import rewritten
 from service.web.errors import SERVER_CODES, STATUS, ErrorAnswer
-from service.web.openapi.endpoint import Endpoint, JsonSchema
+from service.web.openapi.endpoint import Endpoint, Kind, NamedSchema
 
 _REF = "#/components/schemas/{name}"
 
@@ -28,13 +29,18 @@ class Schemas:
         for body in bodies:
             if isinstance(body.kind, type) and body.required:
                 _require(self.components[body.kind.__name__], body.required)
+        for kind in kinds:
+            if isinstance(kind, NamedSchema):
+                self.components[kind.name] = rewritten(kind.schema, _REF.format(name=kind.name))
         self.components["ErrorCode"] = {"type": "string", "enum": _all_codes()}
         self.components["ErrorAnswer"]["properties"]["code"] = {
             "$ref": _REF.format(name="ErrorCode")
         }
 
-    def of(self, kind: type | JsonSchema) -> dict[str, Any]:
+    def of(self, kind: Kind) -> dict[str, Any]:
         """The schema of `kind`: a reference to its component, or the given schema."""
+        if isinstance(kind, NamedSchema):
+            return {"$ref": _REF.format(name=kind.name)}
         return dict(kind) if isinstance(kind, Mapping) else self._described[kind]
 
 
@@ -57,8 +63,8 @@ def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
         schema["properties"][name].pop("default", None)
 
 
-def _hashable(kind: type | JsonSchema | None) -> type | None:
-    return None if isinstance(kind, Mapping) else kind
+def _hashable(kind: Kind | None) -> type | None:
+    return kind if isinstance(kind, type) else None
 
 
 def _all_codes() -> list[str]:

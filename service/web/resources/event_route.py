@@ -1,18 +1,14 @@
 """The intake of events over HTTP: all checks in order, then one durable append.
 
-An `EventType` declares a route: its path, body, event name and data. All share this handler, so a
-new event type is one declaration. The first check that fails gives the answer, and nothing is
-stored unless all pass.
+Every event type has a route of its own; all share this handler. The first check that fails gives
+the answer, and nothing is stored unless all pass.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import hdrs, web
@@ -24,26 +20,22 @@ from service.errors import (
     InvalidJsonError,
     OutboxFullError,
     OutboxUnavailableError,
-    RefusedError,
     TooManyPendingError,
 )
+from service.event_types.body_schema import SEND_AT
+from service.event_types.event_type import EventType, operation_id
 from service.identity.user import User
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
-from service.outbox.keys import IdempotencyKey
 from service.outbox.ports import Intake
 from service.web.auth import SIGNED_IN_REFUSALS
-from service.web.body import JSON_REFUSALS, check_utf8, faulty_field, read_json_bytes
+from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
+from service.web.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.middleware import event_id_key
-from service.web.openapi.endpoint import Answer, Endpoint, Parameter, ResponseHeader
+from service.web.openapi.endpoint import JSON, Answer, Endpoint, NamedSchema, ResponseHeader
 from service.web.openapi.endpoint import Body as RequestBody
 
 MAX_BODY_BYTES = 1024 * 1024
-IDEMPOTENCY_KEY = "Idempotency-Key"
-_JSON = "application/json"
-_KEY = "[!-~]{1,255}"
-_is_visible_ascii = re.compile(_KEY).fullmatch
-_encode = msgspec.json.Encoder(order="sorted").encode
 
 _REFUSALS = (
     *SIGNED_IN_REFUSALS,
@@ -54,39 +46,8 @@ _REFUSALS = (
     OutboxFullError,
     OutboxUnavailableError,
 )
-
 _EXAMPLE_ID = "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
-_KEY_PARAMETER = Parameter(
-    IDEMPOTENCY_KEY,
-    "A repeat with the same key and body is the same event and gets the same answer.",
-    {"type": "string", "pattern": f"^{_KEY}$", "minLength": 1, "maxLength": 255},
-    place="header",
-)
-
-Body = TypeVar("Body", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class EventType(Generic[Body]):
-    """One kind of event that front ends may post.
-
-    `check` validates a decoded body and raises RefusedError. `data` makes the event's data from it
-    for a user. `require` raises when this type can't be accepted at all, for example without its
-    configuration. `send_at` gives the time, in ms since 1970, before which the event is not sent.
-    `required` names the fields that `check` requires. `example` is a valid body.
-    """
-
-    path: str
-    name: str
-    body: type[Body]
-    summary: str
-    check: Callable[[Body], None]
-    data: Callable[[Body, User], Awaitable[msgspec.Struct]]
-    require: Callable[[], None] = lambda: None
-    refusals: Sequence[type[RefusedError]] = ()
-    required: Sequence[str] = ()
-    send_at: Callable[[Body], int | None] = lambda _: None
-    example: Mapping[str, object] = field(default_factory=dict)
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -111,7 +72,7 @@ _ACCEPTED = Answer(
 )
 
 
-class EventRoute(Generic[Body]):
+class EventRoute:
     """The handler of one event type.
 
     `user_of` returns the user of a state-changing request, or raises SessionRequiredError or
@@ -120,14 +81,13 @@ class EventRoute(Generic[Body]):
 
     def __init__(
         self,
-        kind: EventType[Body],
+        kind: EventType,
         intake: Intake,
         user_of: Callable[[web.Request], Awaitable[User]],
     ) -> None:
         self._kind = kind
         self._intake = intake
         self._user_of = user_of
-        self._decode = msgspec.json.Decoder(kind.body).decode
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -136,17 +96,19 @@ class EventRoute(Generic[Body]):
     def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
         kind = self._kind
+        operation = operation_id(kind.name)
+        component = f"{operation[0].upper()}{operation[1:]}Body"
         return [
             Endpoint(
                 method="POST",
                 path=kind.path,
-                name=_operation_id(kind.name),
+                name=operation,
                 tag="events",
                 summary=kind.summary,
-                parameters=[_KEY_PARAMETER],
-                body=RequestBody(kind.body, kind.example, kind.required),
+                parameters=[IDEMPOTENCY_PARAMETER],
+                body=RequestBody(NamedSchema(component, kind.body.schema), kind.body.example),
                 answers={200: _ACCEPTED},
-                errors=(*_REFUSALS, *kind.refusals),
+                errors=(*_REFUSALS, *kind.senders.refusals, *kind.refusals),
             )
         ]
 
@@ -155,12 +117,12 @@ class EventRoute(Generic[Body]):
         kind = self._kind
         kind.require()
         user = await self._user_of(request)
-        body = self._parse(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
-        kind.check(body)
-        key = _idempotency_key(request, kind.name, body)
+        kind.senders.check(user)
+        body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
+        key = idempotency_key(request, kind.name, body)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
-        if (send_at := kind.send_at(body)) and send_at > event.accepted_at_ms:
+        if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
             event = msgspec.structs.replace(event, due_at_ms=send_at)
         receipt = await self._intake.append(event, key=key)
         request[event_id_key] = receipt.event_id
@@ -168,54 +130,36 @@ class EventRoute(Generic[Body]):
         if receipt.replayed:
             headers["Idempotent-Replayed"] = "true"
         answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
-        return web.Response(body=answer, content_type=_JSON, headers=headers)
+        return web.Response(body=answer, content_type=JSON, headers=headers)
 
-    def _parse(self, raw: bytes) -> Body:
+    def read(self, raw: bytes) -> dict[str, Any]:
+        """The checked body.
+
+        Raises InvalidJsonError, InvalidFieldError, and what the event type's own check raises.
+        """
         check_utf8(raw)
         try:
-            return self._decode(raw)
+            body = _decode(raw)
         except msgspec.ValidationError as error:
-            if _is_object(raw):
-                raise InvalidFieldError(faulty_field(error)) from error
-            raise InvalidJsonError from error
+            # Not an object, or an object with a number that is out of range.
+            raise (InvalidFieldError if _is_object(raw) else InvalidJsonError) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._explain(raw)
             raise InvalidJsonError from error
+        self._kind.check_first(body)
+        self._kind.body.check(body)
+        return body
 
     def _explain(self, raw: bytes) -> None:
-        """Let the body's check report a lone surrogate, which the JSON decoder refuses."""
+        """Let the event type report a lone surrogate, which the JSON decoder refuses."""
         try:
             found = json.loads(raw, parse_constant=_refuse)
             json.dumps(found, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             if isinstance(found, dict):
-                fields = msgspec.structs.fields(self._kind.body)
-                names = {field.encode_name: field.name for field in fields}
-                known = {names[key]: value for key, value in found.items() if key in names}
-                self._kind.check(self._kind.body(**known))
+                self._kind.check_first(found)
         except (ValueError, RecursionError):
             return
-
-
-def _idempotency_key(
-    request: web.Request, name: str, body: msgspec.Struct
-) -> IdempotencyKey | None:
-    given = request.headers.get(IDEMPOTENCY_KEY)
-    if given is None:
-        return None
-    if not _is_visible_ascii(given):
-        raise IdempotencyKeyInvalidError
-    return IdempotencyKey(given, hashlib.sha256(name.encode() + b"\0" + _encode(body)).digest())
-
-
-def _operation_id(event_name: str) -> str:
-    """A name for the endpoint of an event.
-
-    >>> _operation_id("documents/aws.index")
-    'postDocumentsAwsIndex'
-    """
-    words = re.findall(r"[A-Za-z0-9]+", event_name)
-    return "post" + "".join(word[0].upper() + word[1:] for word in words)
 
 
 def _is_object(raw: bytes) -> bool:

@@ -1,0 +1,115 @@
+"""Makes the data of an event from its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from service.event_types.body_schema import SEND_AT
+from service.event_types.template import USER_FIELDS, is_source, sources_of, split_source
+from service.identity.user import User
+
+Object = Mapping[str, Any]
+
+
+class Sources(msgspec.Struct, frozen=True, gc=False):
+    """What the data of one event is made from.
+
+    `app_settings` and `document` are empty where the mapping does not use them.
+    """
+
+    body: Object
+    user: User
+    app_settings: msgspec.Raw = msgspec.Raw(b"{}")
+    document: Object = {}
+
+
+_Value = Callable[[Sources], Any]
+
+
+class DataMapping:
+    """Makes data by a checked `template`.
+
+    A key whose source has no value is left out. Without a template, the data is the body without
+    its `sendAt`.
+    """
+
+    def __init__(self, template: Object | None) -> None:
+        roots = {split_source(source)[0] for source in sources_of(template)}
+        self.needs_app_settings = "appSettings" in roots
+        self._build = _without_send_at if template is None else _object(template)
+
+    def build(self, sources: Sources) -> Object:
+        """The data of one event."""
+        built: Object = self._build(sources)
+        return built
+
+
+def _object(template: Object) -> _Value:
+    parts = [(key, _value(value)) for key, value in template.items()]
+
+    def build(sources: Sources) -> dict[str, Any]:
+        built = {}
+        for key, value_in in parts:
+            value = value_in(sources)
+            if value is not UNSET:
+                built[key] = value
+        return built
+
+    return build
+
+
+def _value(template: Any) -> _Value:
+    if isinstance(template, Mapping):
+        return _object(template)
+    if is_source(template):
+        root, keys = split_source(template)
+        return _ROOTS[root](keys)
+    constant = template[1:] if isinstance(template, str) and template[:2] == "$$" else template
+    return lambda _: constant
+
+
+def _body(keys: Sequence[str]) -> _Value:
+    if not keys:
+        return _without_send_at
+    first, *rest = keys
+    if rest:
+        return lambda sources: _at(sources.body, keys)
+    return lambda sources: sources.body.get(first, UNSET)
+
+
+def _user(keys: Sequence[str]) -> _Value:
+    return lambda sources: _at(_described(sources.user), keys)
+
+
+def _app_settings(keys: Sequence[str]) -> _Value:
+    if not keys:
+        return lambda sources: sources.app_settings
+    return lambda sources: _at(msgspec.json.decode(sources.app_settings), keys)
+
+
+def _document(keys: Sequence[str]) -> _Value:
+    [key] = keys
+    return lambda sources: sources.document.get(key, UNSET)
+
+
+_ROOTS = {"body": _body, "user": _user, "appSettings": _app_settings, "document": _document}
+
+
+def _at(value: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        value = value.get(key, UNSET) if isinstance(value, dict) else UNSET
+    return value
+
+
+def _described(user: User) -> Object:
+    values = (user.id, user.email, user.name, user.organization_id, user.issuer)
+    return dict(zip(USER_FIELDS, values, strict=True))
+
+
+def _without_send_at(sources: Sources) -> Object:
+    body = sources.body
+    return {key: body[key] for key in body if key != SEND_AT} if SEND_AT in body else body

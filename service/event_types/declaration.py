@@ -1,0 +1,119 @@
+"""One entry of the file of event types, and the rules of each of its fields."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from service.errors import ConfigurationError
+from service.event_types.body_schema import BodySchema
+from service.event_types.documents import DOCUMENT_NAME
+from service.event_types.event_name import check_event_name
+from service.event_types.senders import SESSION
+from service.event_types.template import check_template
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# Every path of the service under /api/ is one of these, or starts with one and a slash.
+RESERVED_PATHS = ("/api/events", "/api/settings", "/api/uploads")
+_is_path = re.compile(r"/api(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+").fullmatch
+_is_sender = re.compile(r"session|key|dev|next-auth|shared|key \S+|https?://\S+").fullmatch
+
+
+def _check_path(path: str) -> str:
+    if not _is_path(path):
+        raise ValueError("write a path as /api/reports, with letters, digits and . _ ~ -")
+    if any(path == one or path.startswith(f"{one}/") for one in RESERVED_PATHS):
+        raise ValueError(f"{path} is the service's own; choose another path")
+    return path
+
+
+def _check_sender(word: str) -> str:
+    if not _is_sender(word):
+        raise ValueError(
+            f"{word} names nobody; write session, key, key NAME, next-auth, or an issuer's URL"
+        )
+    return word
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _schema(declared: object) -> BodySchema:
+    if not isinstance(declared, dict):
+        raise ValueError("write a JSON Schema, as an object")  # noqa: TRY004  (pydantic takes it)
+    return BodySchema(declared)
+
+
+class Declaration(BaseModel):
+    """An event type as the file declares it. `document`: its body names a document of the bucket.
+
+    `data` is the template of the event's data; None is the body itself.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True
+    )
+
+    name: Annotated[str, AfterValidator(check_event_name)]
+    path: Annotated[str, AfterValidator(_check_path)]
+    summary: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    body: Annotated[BodySchema, BeforeValidator(_schema)]
+    data: dict[str, Any] | None = None
+    who: Annotated[
+        list[Annotated[str, AfterValidator(_check_sender)]],
+        BeforeValidator(_as_list),
+        Field(min_length=1),
+    ] = [SESSION]
+    document: bool = False
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _agree(self) -> Declaration:
+        if self.document and DOCUMENT_NAME not in self.body.schema.get("required", ()):
+            raise ValueError(f"document: the body needs {DOCUMENT_NAME}; add it to required")
+        check_template(self.data or {}, self.body.schema, document=self.document)
+        return self
+
+
+def declare(entry: object) -> Declaration:
+    """The event type of an entry.
+
+    Raises ConfigurationError with a sentence for each fault, which names the field.
+    """
+    try:
+        return Declaration.model_validate(entry)
+    except ValidationError as error:
+        raise ConfigurationError([_sentence(fault) for fault in error.errors()]) from None
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return f"{place} is no field of an event type; the fields are {', '.join(_FIELDS)}"
+    if fault["type"] == "missing":
+        return f"{place} is missing"
+    message = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+_WORDS = {
+    "model_type": "write an object with a name, a path and a body",
+    "dict_type": "write an object",
+    "string_type": "write a string",
+    "list_type": "write a string or a list of strings",
+    "bool_type": "write true or false",
+}
+_FIELDS = tuple(Declaration.model_fields)

@@ -1,0 +1,107 @@
+"""Reads a JSON or YAML file as plain JSON values, within bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MAX_BYTES = 1024 * 1024
+_MAX_DEPTH = 32
+_MAX_VALUES = 20_000
+_find_surrogate = re.compile("[\ud800-\udfff]").search
+
+
+def read_plain_values(path: Path) -> Any:
+    """What is in the file. `.json` is JSON, `.yaml` and `.yml` are YAML.
+
+    Raises OSError, and ValueError with a sentence for a file that is neither, is too large, names
+    a key twice, or has a value that JSON does not have.
+    """
+    parsers = {".json": _json, ".yaml": _yaml, ".yml": _yaml}
+    parse = parsers.get(path.suffix.lower())
+    if parse is None:
+        raise ValueError("name it .json, .yaml or .yml")
+    raw = path.read_bytes()
+    if len(raw) > _MAX_BYTES:
+        raise ValueError("it is larger than 1 MiB")
+    try:
+        found = parse(raw.decode())
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    for count, _ in enumerate(_values(found, "", 0)):
+        if count > _MAX_VALUES:
+            raise ValueError(f"it has more than {_MAX_VALUES:,} values")
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno} is not JSON: {error.msg}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice} comes twice in one object")
+    return found
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "it"
+        problem = getattr(error, "problem", None) or "it can't be read"
+        raise ValueError(f"{where} is not YAML: {problem}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key that comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        """The mapping of `node`."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice} comes twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _values(value: Any, place: str, depth: int) -> Iterator[Any]:
+    yield value
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if not isinstance(key, str):
+                where = place or "its top"
+                raise ValueError(f"{where} has the key {key!r}; write it in quotes")  # noqa: TRY004
+            yield from _values(one, f"{place}.{key}".removeprefix("."), depth + 1)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _values(one, f"{place}[{index}]", depth + 1)
+    elif not _is_json(value):
+        raise ValueError(f"{place} is {value!a}, which JSON does not have; write it in quotes")
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return value.isascii() or not _find_surrogate(value)
+    return value is None or isinstance(value, bool | int)

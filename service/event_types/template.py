@@ -1,0 +1,105 @@
+"""The template of an event's data: the sources that it may name.
+
+A source is a string that starts with `$`: a root, and the keys that lead from it to the value, as
+in `$body.address.city`. Every other value stands for itself. `$$` at the start of a string stands
+for one `$`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.event_types.schema_tree import Schema, resolve
+
+USER_FIELDS = ("id", "email", "name", "organizationId", "issuer")
+DOCUMENT_FIELDS = ("bucket", "region", "object", "unchecked")
+_ROOTS = ("body", "user", "appSettings", "document")
+
+
+def is_source(value: object) -> bool:
+    """Whether a value of a template names a source."""
+    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+
+
+def split_source(source: str) -> tuple[str, list[str]]:
+    """The root of a source and its keys.
+
+    >>> split_source("$body.address.city")
+    ('body', ['address', 'city'])
+    """
+    root, *keys = source[1:].split(".")
+    return root, keys
+
+
+def sources_of(template: object) -> Iterator[str]:
+    """Every source of a template.
+
+    >>> list(sources_of({"city": "$body.address.city", "from": {"kind": "web"}}))
+    ['$body.address.city']
+    """
+    if isinstance(template, Mapping):
+        for value in template.values():
+            yield from sources_of(value)
+    elif isinstance(template, str) and is_source(template):
+        yield template
+
+
+def check_template(template: Mapping[str, Any], schema: Schema, *, document: bool) -> None:
+    """Raise ValueError for a source that no event can have, or that stands in a list.
+
+    `schema` is the body's. `document` tells whether the event type has a document.
+    """
+    _check_lists(template)
+    for source in sources_of(template):
+        root, keys = split_source(source)
+        if root not in _ROOTS or "" in keys:
+            roots = ", ".join(f"${one}" for one in _ROOTS)
+            raise ValueError(
+                f"data: {source} is no source; begin with one of {roots}, or write $$ for a $"
+            )
+        if root == "body":
+            _check_body(source, keys, schema)
+        elif root == "user" and keys:
+            _check_field(source, keys, USER_FIELDS)
+        elif root == "document":
+            if not document:
+                raise ValueError(f"data: {source} needs document: true")
+            _check_field(source, keys, DOCUMENT_FIELDS)
+
+
+def _check_lists(template: object) -> None:
+    if isinstance(template, Mapping):
+        for value in template.values():
+            _check_lists(value)
+    elif isinstance(template, list):
+        found = next(_sources_within(template), None)
+        if found:
+            raise ValueError(f"data: {found} stands in a list; give it a key of an object")
+
+
+def _sources_within(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _sources_within(one)
+    elif isinstance(value, str) and is_source(value):
+        yield value
+
+
+def _check_field(source: str, keys: list[str], fields: tuple[str, ...]) -> None:
+    if len(keys) != 1 or keys[0] not in fields:
+        root = split_source(source)[0]
+        raise ValueError(f"data: there is no {source}; ${root} has {', '.join(fields)}")
+
+
+def _check_body(source: str, keys: list[str], schema: Schema) -> None:
+    """Follow the keys as far as the schema lists its properties."""
+    found: Any = schema
+    for key in keys:
+        while isinstance(found, Mapping) and "$ref" in found:
+            found = resolve(schema, found["$ref"])
+        if not isinstance(found, Mapping) or "properties" not in found:
+            return
+        if key not in found["properties"]:
+            raise ValueError(f"data: there is no {source}; the body's schema has no {key} there")
+        found = found["properties"][key]

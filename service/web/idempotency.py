@@ -1,0 +1,39 @@
+"""The Idempotency-Key of a request."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+from aiohttp import web
+
+from service.errors import IdempotencyKeyInvalidError
+from service.outbox.keys import IdempotencyKey
+from service.web.openapi.endpoint import Parameter
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_KEY = "[!-~]{1,255}"
+IDEMPOTENCY_PARAMETER = Parameter(
+    IDEMPOTENCY_KEY,
+    "A repeat with the same key and body is the same event and gets the same answer.",
+    {"type": "string", "pattern": f"^{_KEY}$", "minLength": 1, "maxLength": 255},
+    place="header",
+)
+
+_is_visible_ascii = re.compile(_KEY).fullmatch
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def idempotency_key(request: web.Request, event_name: str, body: object) -> IdempotencyKey | None:
+    """The request's key for this event and body, None without one.
+
+    Equal bodies count as one whatever the order of their keys. Raises IdempotencyKeyInvalidError.
+    """
+    given = request.headers.get(IDEMPOTENCY_KEY)
+    if given is None:
+        return None
+    if not _is_visible_ascii(given):
+        raise IdempotencyKeyInvalidError
+    digest = hashlib.sha256(event_name.encode() + b"\0" + _encode(body)).digest()
+    return IdempotencyKey(given, digest)

@@ -1,0 +1,195 @@
+"""EVENT_TYPES_FILE: what it may say, and the sentence for each fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.bootstrap.service import run_service
+from service.errors import ConfigurationError
+from service.event_types.declaration import RESERVED_PATHS
+from service.event_types.types_file import load_event_types
+from tests.support.api_description import COMMITTED, whole_service
+
+REPORT = {
+    "name": "report/requested",
+    "path": "/api/reports",
+    "body": {"type": "object", "properties": {"report": {"type": "string"}}},
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    """The event types of a file with this text, or with these entries."""
+
+    def load(text: str | None = None, *entries: Any, name: str = "types.yaml"):
+        path = tmp_path / name
+        path.write_text(json.dumps({"types": entries}) if text is None else text, "utf-8")
+        return load_event_types(str(path))
+
+    return load
+
+
+def faults(load, *arguments: Any, **options: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        load(*arguments, **options)
+    return list(refused.value.faults)
+
+
+@pytest.mark.parametrize("name", ["types.json", "types.yaml", "types.YML"])
+def test_json_and_yaml_give_the_same_types_beside_the_packaged_one(load, name):
+    documents, report = load(None, REPORT, name=name)
+    assert (documents.name, documents.path) == ("documents/aws.index", "/api/route")
+    assert (report.name, report.path, report.data) == ("report/requested", "/api/reports", None)
+    assert (report.who, report.document, report.enabled) == (["session"], False, True)
+
+
+def test_an_entry_with_the_path_of_the_packaged_type_changes_it(load):
+    [renamed] = load("types: [{path: /api/route, name: files/uploaded}]")
+    [packaged] = load_event_types(None)
+    assert renamed.name == "files/uploaded"
+    assert renamed.data == packaged.data
+    assert renamed.document
+
+
+def test_a_type_may_be_taken_away(load):
+    off = {"path": "/api/route", "enabled": False}
+    assert [one.path for one in load(None, off, REPORT)] == ["/api/reports"]
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {**REPORT, **fields}
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        (5, "entry 1: write an object with a name, a path and a body"),
+        ({"name": "a/b", "path": "/api/a"}, "entry 1 (a/b): body is missing"),
+        (
+            changed(pth=1),
+            "entry 1 (report/requested): pth is no field of an event type; the fields",
+        ),
+        (changed(name=""), "name: an event name has 1 to 256 characters"),
+        (changed(name="x" * 257), "name: an event name has 1 to 256 characters"),
+        (changed(name="Inngest/x"), "name: event names that start with inngest/ are reserved"),
+        (changed(name="a\nb"), "name: an event name has a letter or a digit, and no control"),
+        (changed(name="/"), "name: an event name has a letter or a digit, and no control"),
+        (changed(name=5), "name: write a string"),
+        (changed(path="/reports"), "path: write a path as /api/reports"),
+        (changed(path="/api/"), "path: write a path as /api/reports"),
+        (changed(path="/api/a/../b"), "path: write a path as /api/reports"),
+        (changed(path="/api/{id}"), "path: write a path as /api/reports"),
+        (changed(path="/api/a b"), "path: write a path as /api/reports"),
+        (changed(path="/api/events"), "path: /api/events is the service's own; choose another"),
+        (changed(path="/api/events/mine"), "path: /api/events/mine is the service's own"),
+        (changed(body="x"), "body: write a JSON Schema, as an object"),
+        (changed(body={"type": "text"}), "body: type: "),
+        (changed(data=["$body.report"]), "data: write an object"),
+        (changed(data={"a": "$body.reprot"}), "data: there is no $body.reprot"),
+        (changed(who="everyone"), "who.0: everyone names nobody; write session, "),
+        (changed(who=[]), "who: "),
+        (changed(document=True), "document: the body needs documentName; add it to required"),
+        (changed(document="yes"), "document: write true or false"),
+        (changed(summary=""), "summary: "),
+        (changed(enabled="no"), "enabled: write true or false"),
+    ],
+)
+def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
+    [told] = faults(load, None, entry)
+    assert fault in told
+
+
+def test_every_fault_of_the_file_is_told_at_once(load):
+    told = faults(load, None, changed(pth=1, name="inngest/a"), 5)
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        (changed(name="other"), "have the path /api/reports; change one of them"),
+        (changed(path="/api/other"), "have the name report/requested; change one of them"),
+        (changed(path="/api/other", name="report.requested"), "the same letters and digits"),
+    ],
+)
+def test_two_types_with_one_path_or_name_are_refused(load, second, fault):
+    [told] = faults(load, None, REPORT, second)
+    assert fault in told
+    assert "entry 1 (report/requested) and entry 2 (" in told
+
+
+def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
+    [told] = faults(load, None, changed(name="documents/aws.index"))
+    assert "the packaged /api/route and entry 1 (documents/aws.index) have the name" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "fault"),
+    [
+        ("types: [", "types.yaml", "line 1 is not YAML: "),
+        ("types: !!python/name:os.system []", "types.yaml", "is not YAML: "),
+        ("types: []\ntypes: []", "types.yaml", "the key types comes twice"),
+        ("types: [{name: a, 1: b}]", "types.yaml", "types[0] has the key 1; write it in quotes"),
+        ("types: [{name: 2026-11-25}]", "types.yaml", "types[0].name is datetime.date"),
+        ("types: [{name: .nan}]", "types.yaml", "types[0].name is nan, which JSON does not"),
+        ("types: &a [*a]", "types.yaml", "it is nested more than 32 levels deep"),
+        ("types: " + "[" * 40 + "]" * 40, "types.yaml", "it is nested more than 32 levels deep"),
+        ("[" * 100_000, "types.json", "it is nested too deeply"),
+        ("[" * 100_000, "types.yaml", "it is nested too deeply"),
+        (f"types: [{'a, ' * 30_000}]", "types.yaml", "it has more than 20,000 values"),
+        ("#" * 1024 * 1024 + "#", "types.yaml", "it is larger than 1 MiB"),
+        ("", "types.yaml", "write an object with the one key types"),
+        ("types: 5", "types.yaml", "write an object with the one key types"),
+        ("types: []\nmore: 1", "types.yaml", "write an object with the one key types"),
+        ("{,}", "types.json", "line 1 is not JSON: "),
+        ('{"types": [], "types": []}', "types.json", "the key types comes twice"),
+        ('{"types": [{"data": {"a": "\\ud800"}}]}', "types.json", "which JSON does not have"),
+        ("types: []", "types.toml", "name it .json, .yaml or .yml"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, text, name, fault):
+    with pytest.raises(ConfigurationError) as refused:
+        load(text, name=name)
+    assert str(refused.value).startswith("EVENT_TYPES_FILE: ")
+    assert fault in str(refused.value)
+
+
+def test_aliases_that_would_grow_to_billions_of_values_are_refused(load):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigurationError, match="more than 20,000 values"):
+        load("\n".join(lines))
+
+
+def test_a_file_that_is_missing_or_not_utf8_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_event_types(str(tmp_path / "none.yaml"))
+    (tmp_path / "latin.yaml").write_bytes(b"types: [\xff]")
+    with pytest.raises(ConfigurationError, match="it is not UTF-8"):
+        load_event_types(str(tmp_path / "latin.yaml"))
+
+
+def test_every_path_of_the_service_under_api_is_reserved_and_no_name_of_its_operations_is_free():
+    described = json.loads(COMMITTED.read_text())["paths"]
+    own = {path for path in described if path.startswith("/api/") and path != "/api/route"}
+    assert {"/".join(path.split("/")[:3]) for path in own} == set(RESERVED_PATHS)
+    names = [one["operationId"] for path in own for one in described[path].values()]
+    assert not [name for name in names if name.startswith("post") and name[4:5].isupper()]
+
+
+async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aiohttp_client):
+    example = Path(__file__).parents[2] / "examples" / "event-types" / "event-types.yaml"
+    settings = whole_service(tmp_path).model_copy(update={"event_types_file": str(example)})
+    async with run_service(settings) as service:
+        client = await aiohttp_client(service.app)
+        paths = (await (await client.get("/openapi.json")).json())["paths"]
+        page = await (await client.get("/docs")).text()
+    entries = yaml.safe_load(example.read_text())["types"]
+    for entry in entries:
+        assert "post" in paths[entry["path"]]
+        assert entry["path"] in page

@@ -1,0 +1,80 @@
+"""A service with a file of event types that delivers to a fake Inngest, and users who post."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientResponse, DummyCookieJar
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import run_service
+from service.config.settings import Settings
+from service.fake_inngest.server import FakeInngest
+
+
+class DeclaredService:
+    """Posts as users, and tells what Inngest got."""
+
+    def __init__(self, client: TestClient[Any, Any], inngest: FakeInngest) -> None:
+        self.client = client
+        self._inngest = inngest
+        self._cookies: dict[str, str] = {}
+
+    async def post(
+        self, path: str, body: object, *, user: str | None = "ada", key: str | None = None
+    ) -> ClientResponse:
+        """The answer to a post as this user of the development sign-in."""
+        headers = {"Idempotency-Key": key} if key else {}
+        if user:
+            headers["Cookie"] = await self._cookie(user)
+        return await self.client.post(path, json=body, headers=headers)
+
+    async def refusal(
+        self, path: str, body: object, *, user: str | None = "ada", key: str | None = None
+    ) -> tuple[int, str, str]:
+        """The status, the code and the sentence of a refused post."""
+        answer = await self.post(path, body, user=user, key=key)
+        refused = await answer.json()
+        return answer.status, refused["code"], refused["error"]
+
+    async def delivered(self, path: str, body: object, *, user: str = "ada") -> Any:
+        """The event that Inngest gets from a post."""
+        answer = await self.post(path, body, user=user)
+        assert answer.status == 200, await answer.text()
+        arrival = await self._inngest.ledger.wait_for_id((await answer.json())["eventId"])
+        assert arrival
+        return json.loads(arrival.event)
+
+    async def _cookie(self, user: str) -> str:
+        if user not in self._cookies:
+            signed_in = {"email": f"{user}@example.com", "id": user, "name": user.title()}
+            answer = await self.client.post("/auth/dev-login", json=signed_in)
+            self._cookies[user] = answer.headers["Set-Cookie"].partition(";")[0]
+        return self._cookies[user]
+
+
+@contextlib.asynccontextmanager
+async def declared_service(
+    folder: Path, inngest: FakeInngest, types: list[dict[str, Any]], **environ: str
+) -> AsyncIterator[DeclaredService]:
+    """A service over a file with these types."""
+    file = folder / "types.json"
+    file.write_text(json.dumps({"types": types}), "utf-8")
+    settings = Settings.load(
+        {
+            "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+            "INNGEST_DEV": inngest.url,
+            "EVENT_TYPES_FILE": str(file),
+            "SESSION_SECRET": "a-secret-of-the-tests-only",
+            **environ,
+        }
+    )
+    async with (
+        run_service(settings) as service,
+        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as client,
+    ):
+        yield DeclaredService(client, inngest)

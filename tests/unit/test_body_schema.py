@@ -1,0 +1,153 @@
+"""The check of a body by its schema: which field is named, what never is, and faulty schemas."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidFieldError
+from service.event_types.body_schema import BodySchema
+
+SECRET = "a-value-of-the-client"
+ORDER = {
+    "type": "object",
+    "required": ["report"],
+    "properties": {
+        "report": {"type": "string", "enum": ["sales", "stock"]},
+        "month": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"},
+        "count": {"type": "integer", "minimum": 1, "multipleOf": 2},
+        "mail": {"type": "string", "format": "email"},
+        "items": {"type": "array", "uniqueItems": True, "items": {"$ref": "#/$defs/item"}},
+        "labels": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "propertyNames": {"maxLength": 3},
+            "dependentRequired": {"a": ["b"]},
+        },
+    },
+    "additionalProperties": False,
+    "$defs": {
+        "item": {"type": "object", "required": ["sku"], "properties": {"sku": {"type": "string"}}}
+    },
+}
+
+
+def with_report(**fields: object) -> dict[str, object]:
+    return {"report": "sales", **fields}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({}, "The field report is missing."),
+        ({"report": 1}, 'The field report is wrong: it is not of type "string".'),
+        ({"report": SECRET}, 'The field report is wrong: it is not one of "sales" or "stock".'),
+        (with_report(month=SECRET), 'The field month is wrong: it does not match "^'),
+        (with_report(count=0), "The field count is wrong: it is less than the minimum of 1."),
+        (with_report(count=3), "The field count is wrong: it is not a multiple of 2."),
+        (with_report(mail=SECRET), 'The field mail is wrong: it is not a "email".'),
+        (with_report(items=[{"sku": "a"}, {}]), "The field items[1].sku is missing."),
+        (with_report(items=[{"sku": 1}]), "The field items[0].sku is wrong: "),
+        (with_report(items=[SECRET] * 2), "The field items"),
+        (with_report(**{SECRET: 1}), "The body has a field that is not allowed."),
+        (with_report(labels={SECRET: 1}), "The field labels has a field that is not allowed."),
+        (with_report(labels={"a": 1}), "The field labels.b is missing."),
+        (with_report(labels={"abc": SECRET}), "The field labels is wrong: "),
+        (with_report(sendAt=SECRET), "The field sendAt is wrong: "),
+        (with_report(sendAt=-1), "The field sendAt is wrong: it is less than the minimum of 0."),
+        (with_report(sendAt=True), "The field sendAt is wrong: "),
+        (with_report(sendAt=5e12), "The field sendAt is wrong: "),
+    ],
+)
+def test_a_refusal_names_the_field_and_no_value(body: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        BodySchema(ORDER).check(body)
+    assert str(refused.value).startswith(sentence)
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is refused.value.__context__ is None
+
+
+@pytest.mark.parametrize("send_at", [None, 0, 1.0, 4_102_444_800_000])
+def test_a_body_of_the_schema_is_taken_with_a_time_to_send_it(send_at: object) -> None:
+    BodySchema(ORDER).check(with_report(month="2026-11", count=2, sendAt=send_at))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(SECRET) | st.floats(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.just(SECRET) | st.text(max_size=4), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*ORDER["properties"], "sendAt", SECRET]), VALUES))  # type: ignore[call-overload]
+def test_whatever_is_wrong_no_value_of_the_client_is_told(body: dict[str, object]) -> None:
+    try:
+        BodySchema(ORDER).check(body)
+    except InvalidFieldError as refused:
+        assert SECRET not in str(refused)  # noqa: PT017
+
+
+def test_a_pattern_that_backtracking_would_never_finish_is_answered() -> None:
+    schema = BodySchema({"type": "object", "properties": {"a": {"pattern": "^(a+)+$"}}})
+    with pytest.raises(InvalidFieldError):
+        schema.check({"a": "a" * 500_000 + "!"})
+
+
+def schema(**properties: object) -> dict[str, object]:
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ({"type": "string"}, "type: a body is an object"),
+        ({}, "type: a body is an object"),
+        ({"type": "object", "properties": []}, "properties: [] is not of type"),
+        (schema(a={"type": "text"}), "properties.a.type: "),
+        (schema(a={"minimum": "1"}), 'properties.a.minimum: "1" is not of type "number"'),
+        (schema(a={"pattern": "("}), "properties.a.pattern: "),
+        (schema(a={"pattern": "(?=a)a"}), "properties.a.pattern: "),
+        (schema(a={"pattern": "(a)\\1"}), "properties.a.pattern: "),
+        (schema(a={"format": "emial"}), "Unknown format: 'emial'"),
+        (schema(sendAt={"type": "integer"}), "every body has sendAt already"),
+        (schema(a={"$ref": "https://example.com/a.json"}), "leaves the schema"),
+        (schema(a={"$ref": "file:///etc/passwd"}), "leaves the schema"),
+        (schema(a={"$ref": "other.json#/$defs/a"}), "leaves the schema"),
+        (schema(a={"$ref": "#/$defs/a"}), "points to nothing"),
+        (schema(a={"$ref": "#"}), "makes the schema contain itself"),
+        (schema(a={"items": {"$ref": "#/properties/a"}}), "makes the schema contain itself"),
+        (schema(a={"$dynamicRef": "#a"}), "$dynamicRef is not taken"),
+        ({"type": "object", "$id": "https://example.com/"}, "$id is not taken"),
+        (
+            {"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"},
+            "the only $schema",
+        ),
+        (
+            {**schema(a={"type": "integer"}), "examples": [{"a": "x"}]},
+            "an example is not of the schema",
+        ),
+    ],
+)
+def test_a_faulty_schema_is_refused_with_its_place(declared: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        BodySchema(declared)
+
+
+def test_two_definitions_that_name_each_other_are_refused() -> None:
+    definitions = {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}
+    with pytest.raises(ValueError, match="contain itself"):
+        BodySchema({"type": "object", "$defs": definitions})
+
+
+def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
+    one = {"$ref": "#/$defs/one"}
+    declared = {
+        **schema(a=one, b={"items": one}, c={"const": {"$ref": "x"}}),
+        "$defs": {"one": schema(**{"$id": {"type": "string"}, "default": one["$ref"] and {}})},
+    }
+    BodySchema(declared).check({"a": {"$id": "x"}, "c": {"$ref": "x"}})

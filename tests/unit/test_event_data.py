@@ -1,0 +1,165 @@
+"""The data of a declared event type: which value comes from which source."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.event_types.data_mapping import DataMapping, Sources
+from service.event_types.template import check_template
+from service.identity.user import User
+
+ADA = User("next-auth", "u-1", "ada@example.com", "Ada", organization_id="acme")
+BODY = {"report": "sales", "address": {"city": "Paris"}, "none": None, "sendAt": 5}
+SOURCES = Sources(
+    BODY, ADA, msgspec.Raw(b'{"indexing":{"language":"fr"}}'), {"bucket": "documents"}
+)
+
+
+def data(template: dict[str, Any] | None) -> Any:
+    """The data as Inngest gets it."""
+    return msgspec.json.decode(msgspec.json.encode(DataMapping(template).build(SOURCES)))
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("$body.report", "sales"),
+        ("$body.address.city", "Paris"),
+        ("$body.none", None),
+        ("$body", {"report": "sales", "address": {"city": "Paris"}, "none": None}),
+        ("$user.id", "u-1"),
+        ("$user.email", "ada@example.com"),
+        ("$user.name", "Ada"),
+        ("$user.organizationId", "acme"),
+        ("$user.issuer", "next-auth"),
+        ("$appSettings", {"indexing": {"language": "fr"}}),
+        ("$appSettings.indexing.language", "fr"),
+        ("$document.bucket", "documents"),
+        ("text", "text"),
+        ("$$body.report", "$body.report"),
+        (17, 17),
+        (["a", 1, None], ["a", 1, None]),
+        ({"deep": {"er": "$body.report"}}, {"deep": {"er": "sales"}}),
+    ],
+)
+def test_a_value_comes_from_its_source(source: Any, value: Any) -> None:
+    assert data({"key": source}) == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "$body.other",
+        "$body.report.deeper",
+        "$body.address.street",
+        "$appSettings.indexing.language.more",
+        "$appSettings.other",
+        "$document.object",
+    ],
+)
+def test_a_source_without_a_value_leaves_its_key_out(source: str) -> None:
+    assert data({"key": source, "kept": 1}) == {"kept": 1}
+
+
+def test_without_a_template_the_data_is_the_body_without_its_send_at() -> None:
+    assert data(None) == {"report": "sales", "address": {"city": "Paris"}, "none": None}
+    assert data({}) == {}
+
+
+def test_application_settings_are_only_asked_for_where_they_are_used() -> None:
+    assert DataMapping({"a": {"b": "$appSettings.x"}}).needs_app_settings
+    assert not DataMapping({"a": "$body.x", "b": ["$$appSettings"]}).needs_app_settings
+    assert not DataMapping(None).needs_app_settings
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1)
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=4), st.data())
+def test_every_field_that_is_mapped_arrives_unchanged_under_its_key(
+    body: dict[str, Any], draw: st.DataObject
+) -> None:
+    wanted = draw.draw(st.lists(st.sampled_from([*body, "absent"])))
+    template = {f"key-{name}": f"$body.{name}" for name in wanted}
+    made = DataMapping(template).build(Sources(body, ADA))
+    expected = {f"key-{name}": body[name] for name in wanted if name in body}
+    assert msgspec.json.decode(msgspec.json.encode(made)) == expected
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=4))
+def test_constants_stand_for_themselves(values: dict[str, Any]) -> None:
+    def escaped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: escaped(one) for key, one in value.items()}
+        return f"${value}" if isinstance(value, str) and value.startswith("$") else value
+
+    made = DataMapping({key: escaped(value) for key, value in values.items()}).build(SOURCES)
+    assert made == values
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "report": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "labels": {"type": "object"},
+    },
+    "$defs": {"address": {"type": "object", "properties": {"city": {}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ({"a": "$bdy.report"}, "$bdy.report is no source; begin with one of $body, $user"),
+        ({"a": "$"}, "$ is no source"),
+        ({"a": "$body."}, "$body. is no source"),
+        ({"a": "$body.reprot"}, "there is no $body.reprot"),
+        ({"a": {"b": "$body.address.street"}}, "there is no $body.address.street"),
+        ({"a": "$user.age"}, "$user has id, email, name, organizationId, issuer"),
+        ({"a": "$user.id.x"}, "there is no $user.id.x"),
+        ({"a": "$document.bucket"}, "$document.bucket needs document: true"),
+        ({"a": ["$body.report"]}, "$body.report stands in a list"),
+        ({"a": [{"b": "$user.id"}]}, "$user.id stands in a list"),
+    ],
+)
+def test_a_source_that_can_not_be_is_refused(template: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        check_template(template, SCHEMA, document=False)
+
+
+@pytest.mark.parametrize("source", ["$document", "$document.size", "$document.object.size"])
+def test_a_document_has_four_fields(source: str) -> None:
+    with pytest.raises(ValueError, match="bucket, region, object, unchecked"):
+        check_template({"a": source}, SCHEMA, document=True)
+
+
+def test_sources_that_an_event_may_have_are_taken() -> None:
+    good = {
+        "a": "$body.report",
+        "b": "$body.address.city",
+        "c": {"d": "$body.labels.any.thing"},
+        "e": "$document.object",
+        "f": ["$$x"],
+        "g": "$body",
+        "h": "$body.sendAt",
+    }
+    schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "sendAt": {}}}  # type: ignore[dict-item]
+    check_template(good, schema, document=True)
