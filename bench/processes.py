@@ -46,9 +46,8 @@ class Server:
         return urlsplit(self.url).port
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """User and system time of all its threads, and of its child processes."""
+        return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
     def resident_mib(self) -> float:
         return self._status_kib("VmRSS") / 1024
@@ -195,6 +194,15 @@ def wait_until_delivered(server: Server, seconds: float = 60.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{undelivered(server)} events are still undelivered")
         time.sleep(0.05)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _printed_url(process: subprocess.Popen[bytes], output: Path) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib.resources
 from collections import OrderedDict
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from service.errors import ConfigurationError, InvalidJsonError
+from service.identity.scopes import Scopes, Tree
 from service.identity.user import User
 
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -22,33 +22,8 @@ _MAX_DEPTH = 64
 _MAX_REMEMBERED = 10_000
 _MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
 
-Tree = dict[str, object]
-
 _decoder = msgspec.json.Decoder(Tree)
 _encode = msgspec.json.Encoder().encode
-
-
-class Scopes(Protocol):
-    """Where the application settings of organizations and users are stored."""
-
-    async def load_scope(self, scope: str, scope_id: str) -> Tree | None:
-        """The settings of one scope (`organization` or `user`), None when never set.
-
-        Raises OutboxUnavailableError.
-        """
-        ...
-
-    async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
-        """Replace the settings of one scope; durable on return. Safe to repeat.
-
-        Raises OutboxUnavailableError: nothing was changed, or the outcome is unknown.
-        """
-        ...
-
-    @property
-    def scope_revision(self) -> int:
-        """A number that grows when any process saves a scope; cheap to read."""
-        ...
 
 
 def parse_settings(body: bytes) -> Tree:

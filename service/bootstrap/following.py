@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from service.bootstrap.inngest_events import make_inngest_events
-from service.bootstrap.stores import Outbox
+from service.bootstrap.stores import WebOutbox
 from service.config.settings import Settings
 from service.supervisor import Supervisor
 from service.web.following.follow_policy import FollowPolicy
@@ -16,7 +16,7 @@ _ASK_TIMEOUT_SECONDS = 5.0
 
 
 def start_follower(
-    settings: Settings, outbox: Outbox, http: aiohttp.ClientSession, supervisor: Supervisor
+    settings: Settings, outbox: WebOutbox, http: aiohttp.ClientSession, supervisor: Supervisor
 ) -> EventFollower:
     """A follower at work under `supervisor`."""
     policy = FollowPolicy()

@@ -21,7 +21,8 @@ from service.identity.nextauth import NextAuthReader, next_auth_readers
 from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
-from service.identity.session_revision import Scopes, SessionRevisions
+from service.identity.scopes import Scopes
+from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import RemoteReader, Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.identity.user import SHARED_ISSUER

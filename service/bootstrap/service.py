@@ -1,13 +1,15 @@
 """The composition root: from Settings to everything that runs, as context managers.
 
-This folder is the only place that names concrete classes. `run_service` starts what a `serve`
-process needs, in the order of its lines. Leaving it stops the same in reverse, after the requests
-have finished.
+This folder is the only place that names concrete classes. A service is a store part, which owns the
+outbox and delivers, and a web part, which takes requests. `run_service` runs both in one process;
+`run_store_process` and `run_front_process` run them in processes of their own. Leaving a context
+stops what runs in reverse, after the requests have finished.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -17,8 +19,9 @@ from service.app_settings.app_settings import AppSettings, load_defaults
 from service.bootstrap.delivery import run_relay
 from service.bootstrap.following import start_follower
 from service.bootstrap.http import make_http
-from service.bootstrap.stores import Outbox, open_served_outbox
-from service.bootstrap.tracing import start_tracing
+from service.bootstrap.readiness import StoreReadiness, store_readiness, store_status
+from service.bootstrap.stores import Outbox, WebOutbox, open_served_outbox
+from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
@@ -26,7 +29,12 @@ from service.errors import ConfigurationError
 from service.event_types.types_file import load_event_types
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.metrics import PrometheusRecorder
+from service.observe.recorder import NullRecorder, Recorder
+from service.operations.loop_lag import keep_lag
 from service.operations.sampler import Sampler
+from service.outbox.remote.messages import Status
+from service.outbox.remote.outbox import open_remote_outbox
+from service.outbox.remote.server import serve_outbox
 from service.relay.relay import Relay
 from service.supervisor import Supervisor, run_supervisor
 
@@ -47,47 +55,86 @@ class Service:
     recorder: PrometheusRecorder
 
 
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """The part that owns the outbox."""
+
+    outbox: Outbox
+    relay: Relay | None
+    sampler: Sampler
+    supervisor: Supervisor
+
+
 @contextlib.asynccontextmanager
 async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIterator[Service]:
     """A whole service but for the listening socket.
 
     Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
     """
-    if settings.sqlite_path and not with_relay:
-        raise ConfigurationError([_ONE_PROCESS])
     recorder = PrometheusRecorder()
-    defaults = load_defaults(settings.app_settings_file)
-    event_types = load_event_types(settings.event_types_file)
+    with start_tracing(settings) as tracing:
+        async with _run_store(settings, recorder, tracing, with_relay=with_relay) as store:
+            readiness = store_readiness(store.outbox, store.relay)
+            async with _run_web(
+                settings,
+                store.outbox,
+                readiness,
+                recorder=recorder,
+                supervisor=store.supervisor,
+                sampler=store.sampler,
+                tracing=tracing,
+            ) as app:
+                yield Service(app, store.outbox, store.relay, store.supervisor, recorder)
+
+
+@contextlib.asynccontextmanager
+async def run_store_process(
+    settings: Settings, fronts: socket.socket, *, with_relay: bool = True
+) -> AsyncIterator[None]:
+    """The outbox and its delivery, for the front processes that connect to `fronts`.
+
+    Raises what `run_service` raises.
+    """
+    recorder = PrometheusRecorder()
+    with start_tracing(settings) as tracing:
+        async with _run_store(settings, recorder, tracing, with_relay=with_relay) as store:
+            readiness = store_readiness(store.outbox, store.relay)
+
+            def status() -> Status:
+                return store_status(store.outbox, readiness, store.supervisor.faults)
+
+            async with serve_outbox(fronts, store.outbox, status):
+                yield
+
+
+@contextlib.asynccontextmanager
+async def run_front_process(
+    settings: Settings, store: str
+) -> AsyncIterator[tuple[web.Application, Recorder]]:
+    """The web part of a service whose store process listens at the Unix socket `store`."""
+    recorder = PrometheusRecorder()
     async with contextlib.AsyncExitStack() as stack:
         tracing = stack.enter_context(start_tracing(settings))
-        outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
         supervisor = await stack.enter_async_context(run_supervisor(recorder))
-        sampler = Sampler(outbox.inspector, recorder)
+        outbox = await stack.enter_async_context(open_remote_outbox(store, supervisor))
+        sampler = Sampler(outbox.inspector, NullRecorder())
         supervisor.watch("sampler", sampler.run)
-        supervisor.watch("event-loop-lag", sampler.keep_lag)
-        supervisor.watch("file-descriptors", DescriptorShortage(recorder).watch)
-        relay = None
-        if with_relay:
-            relay = await stack.enter_async_context(
-                run_relay(settings, outbox, recorder, supervisor, tracing)
+        _watch_process(supervisor, recorder)
+        app = await stack.enter_async_context(
+            _run_web(
+                settings,
+                outbox,
+                StoreReadiness(
+                    faults=lambda: [*outbox.status.failures, *outbox.status.faults],
+                    detail=lambda: outbox.status.detail,
+                ),
+                recorder=recorder,
+                supervisor=supervisor,
+                sampler=sampler,
+                tracing=tracing,
             )
-        http = await stack.enter_async_context(make_http(limit=20))
-        follower = start_follower(settings, outbox, http, supervisor)
-        bucket = await stack.enter_async_context(_bucket(settings))
-        running = Running(
-            outbox=outbox,
-            relay=relay,
-            supervisor=supervisor,
-            recorder=recorder,
-            bucket=bucket,
-            http=http,
-            app_settings=AppSettings(outbox.settings, defaults),
-            sampler=sampler,
-            tracing=tracing,
-            follower=follower,
-            event_types=event_types,
         )
-        yield Service(make_app(settings, running), outbox, relay, supervisor, recorder)
+        yield app, recorder
 
 
 @contextlib.asynccontextmanager
@@ -101,6 +148,61 @@ async def run_relay_alone(settings: Settings) -> AsyncIterator[Supervisor]:
             run_relay(settings, outbox, recorder, supervisor, tracing),
         ):
             yield supervisor
+
+
+@contextlib.asynccontextmanager
+async def _run_store(
+    settings: Settings, recorder: Recorder, tracing: Tracing | None, *, with_relay: bool
+) -> AsyncIterator[_Store]:
+    if settings.sqlite_path and not with_relay:
+        raise ConfigurationError([_ONE_PROCESS])
+    async with contextlib.AsyncExitStack() as stack:
+        outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
+        supervisor = await stack.enter_async_context(run_supervisor(recorder))
+        sampler = Sampler(outbox.inspector, recorder)
+        supervisor.watch("sampler", sampler.run)
+        _watch_process(supervisor, recorder)
+        relay = None
+        if with_relay:
+            relay = await stack.enter_async_context(
+                run_relay(settings, outbox, recorder, supervisor, tracing)
+            )
+        yield _Store(outbox, relay, sampler, supervisor)
+
+
+def _watch_process(supervisor: Supervisor, recorder: Recorder) -> None:
+    supervisor.watch("event-loop-lag", lambda: keep_lag(recorder))
+    supervisor.watch("file-descriptors", DescriptorShortage(recorder).watch)
+
+
+@contextlib.asynccontextmanager
+async def _run_web(
+    settings: Settings,
+    outbox: WebOutbox,
+    readiness: StoreReadiness,
+    *,
+    recorder: PrometheusRecorder,
+    supervisor: Supervisor,
+    sampler: Sampler,
+    tracing: Tracing | None,
+) -> AsyncIterator[web.Application]:
+    defaults = load_defaults(settings.app_settings_file)
+    event_types = load_event_types(settings.event_types_file)
+    async with make_http(limit=20) as http, _bucket(settings) as bucket:
+        running = Running(
+            outbox=outbox,
+            readiness=readiness,
+            supervisor=supervisor,
+            recorder=recorder,
+            bucket=bucket,
+            http=http,
+            app_settings=AppSettings(outbox.settings, defaults),
+            sampler=sampler,
+            tracing=tracing,
+            follower=start_follower(settings, outbox, http, supervisor),
+            event_types=event_types,
+        )
+        yield make_app(settings, running)
 
 
 @contextlib.asynccontextmanager

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import structlog
 
-from service.app_settings.app_settings import Scopes
 from service.config.settings import Settings
+from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
-from service.operations.control_folder import control_address
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, SessionSignOuts
+from service.operations.socket_folder import control_address
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -24,31 +24,12 @@ from service.outbox.sqlite.volume import loss_of_volume
 log = structlog.get_logger(__name__)
 
 
-class StoredSettings(Scopes, AuditedScopes, Protocol):
-    """The small values of users and organizations."""
-
-
-class Outbox(Protocol):
-    """The parts of one store, and how it is."""
+class WebOutbox(Protocol):
+    """The parts of a store that requests need, and how it is."""
 
     @property
     def intake(self) -> Intake:
         """Where requests put events."""
-        ...
-
-    @property
-    def queue(self) -> Queue:
-        """Where the relay takes them from."""
-        ...
-
-    @property
-    def delivery(self) -> Delivery:
-        """The delivery record."""
-        ...
-
-    @property
-    def confirmations(self) -> Confirmations:
-        """Rows that Inngest has answered."""
         ...
 
     @property
@@ -62,7 +43,7 @@ class Outbox(Protocol):
         ...
 
     @property
-    def settings(self) -> StoredSettings:
+    def settings(self) -> Scopes:
         """The stored application settings and session revisions."""
         ...
 
@@ -74,6 +55,34 @@ class Outbox(Protocol):
     @property
     def undelivered(self) -> int:
         """How many rows are pending or delivering, lately; reading it costs nothing."""
+        ...
+
+
+class StoredSettings(Scopes, AuditedScopes, Protocol):
+    """The small values of users and organizations."""
+
+
+class Outbox(WebOutbox, Protocol):
+    """All parts of one store."""
+
+    @property
+    def settings(self) -> StoredSettings:
+        """The stored settings, which operators change too."""
+        ...
+
+    @property
+    def queue(self) -> Queue:
+        """Where the relay takes events from."""
+        ...
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery record."""
+        ...
+
+    @property
+    def confirmations(self) -> Confirmations:
+        """Rows that Inngest has answered."""
         ...
 
 

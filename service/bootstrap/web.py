@@ -16,7 +16,8 @@ from service.bootstrap.identity import (
     session_secrets,
     user_issuer,
 )
-from service.bootstrap.stores import Outbox
+from service.bootstrap.readiness import StoreReadiness
+from service.bootstrap.stores import WebOutbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
@@ -33,7 +34,6 @@ from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
 from service.operations.actions import OperatorActions
 from service.operations.sampler import Sampler
-from service.relay.relay import Relay
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
 from service.web.auth import Authenticator
@@ -50,7 +50,7 @@ from service.web.resources.event_access import EventAccess
 from service.web.resources.event_route import EventRoute
 from service.web.resources.event_stream import EventStream
 from service.web.resources.events import Events
-from service.web.resources.health import REASON_KEY, Health
+from service.web.resources.health import Health
 from service.web.resources.own_events import OwnEvents
 from service.web.resources.sign_in import SignIn
 from service.web.resources.uploads import Uploads
@@ -58,10 +58,10 @@ from service.web.resources.uploads import Uploads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What runs in a service. `relay` is None where another process delivers."""
+    """What runs in the web part of a service."""
 
-    outbox: Outbox
-    relay: Relay | None
+    outbox: WebOutbox
+    readiness: StoreReadiness
     supervisor: Supervisor
     recorder: PrometheusRecorder
     bucket: Bucket | None
@@ -159,7 +159,8 @@ def _health(settings: Settings, running: Running) -> Health:
         faults=lambda: _faults(settings, running),
         detail=lambda: {
             **_inngest(settings),
-            **_detail(running.relay, running.outbox, storage),
+            **running.readiness.detail(),
+            **({"storage": storage.tell()} if storage else {}),
         },
         render_metrics=running.recorder.render,
         metrics_token=plain(settings.metrics_token),
@@ -188,25 +189,12 @@ def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
 def _faults(settings: Settings, running: Running) -> list[str]:
     missing = settings.missing_storage if any(one.document for one in running.event_types) else []
     faults = [f"not configured: {', '.join(missing)}"] if missing else []
-    failure = running.outbox.failure
-    return [*faults, *([failure] if failure else []), *running.supervisor.faults]
+    return [*faults, *running.readiness.faults(), *running.supervisor.faults]
 
 
 def _inngest(settings: Settings) -> dict[str, object]:
     confirmation = str(confirmation_mode(settings))
     return {"inngest": destination(settings).value, "confirmation": confirmation}
-
-
-def _detail(relay: Relay | None, outbox: Outbox, storage: BucketHealth | None) -> dict[str, object]:
-    detail: dict[str, object] = {"undelivered": outbox.undelivered}
-    if storage:
-        detail["storage"] = storage.tell()
-    if relay:
-        breaker = relay.breaker
-        state = "paused" if breaker.paused else breaker.state.value
-        detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
-        detail["deliveredPerSecond"] = round(relay.rate, 1)
-    return detail
 
 
 def _sign_in_path(settings: Settings) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from service.config.settings import Settings
 from service.observe.logs import timestamp
 
 _encode = msgspec.json.Encoder().encode
@@ -29,3 +30,8 @@ class Announcer:
             line = "\n".join([sentence, *rows])
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
+
+
+def announcer_for(settings: Settings) -> Announcer:
+    """The announcer that speaks as the logs do."""
+    return Announcer(as_json=settings.log_format == "json")

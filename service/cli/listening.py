@@ -6,6 +6,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from aiohttp import web
 
@@ -43,6 +44,15 @@ def shared_socket(host: str, port: int) -> Iterator[socket.socket]:
     with socket.socket(family, kind, protocol) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(_BACKLOG)
+        yield bound
+
+
+@contextlib.contextmanager
+def listen_unix(path: Path) -> Iterator[socket.socket]:
+    """A listening Unix socket for a child process. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+        bound.bind(str(path))
         bound.listen(_BACKLOG)
         yield bound
 

@@ -7,7 +7,6 @@ opened.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Annotated
 
 import typer
@@ -16,7 +15,13 @@ import uvloop
 from service.cli import inngest_worker
 from service.cli.check import check
 from service.cli.demo.demo import Pace, demo
-from service.cli.serve import relay_only, serve, serve_as_worker, serve_with_workers
+from service.cli.serve import relay_only, serve
+from service.cli.serve_processes import (
+    Handles,
+    serve_as_front,
+    serve_as_store,
+    serve_with_processes,
+)
 from service.cli.startup import exit_on_fault, load_settings
 from service.observe.logs import configure_logs
 from service.outbox import schema
@@ -42,25 +47,25 @@ def serve_command(
         ),
     ] = False,
     fake_inngest_url: Annotated[str | None, typer.Option(hidden=True)] = None,
-    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    store: Annotated[bool, typer.Option("--store", hidden=True)] = False,
+    store_socket: Annotated[str, typer.Option(hidden=True)] = "",
+    listen_fd: Annotated[int, typer.Option(hidden=True)] = -1,
+    lifeline_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
     with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        if listen_fd is not None and lifeline_fd is not None:
-            if fake_inngest_url:
-                settings = settings.with_fake_inngest(fake_inngest_url)
-            uvloop.run(
-                serve_as_worker(
-                    settings, logs, relay=relay, listen_fd=listen_fd, lifeline_fd=lifeline_fd
-                )
-            )
+        if fake_inngest_url:
+            settings = settings.with_fake_inngest(fake_inngest_url)
+        handles = Handles(listen_fd, lifeline_fd)
+        if store:
+            uvloop.run(serve_as_store(settings, logs, handles, relay=relay))
+        elif store_socket:
+            uvloop.run(serve_as_front(settings, logs, handles, store=store_socket))
         elif settings.web_concurrency > 1:
-            own = [sys.executable, "-m", "service", "serve", "--relay" if relay else "--no-relay"]
             if code := uvloop.run(
-                serve_with_workers(settings, logs, own, fake_inngest=fake_inngest)
+                serve_with_processes(settings, logs, relay=relay, fake_inngest=fake_inngest)
             ):
                 raise typer.Exit(code)
         else:

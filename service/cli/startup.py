@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,12 @@ def exit_on_fault() -> Iterator[None]:
         _end(FAULTY, str(error))
     except OSError as error:
         _end(1, f"can't start: {error}")
+
+
+def quiet_garbage_collector() -> None:
+    """What lives as long as the process is not looked at again by each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end(code: int, *sentences: str) -> None:

@@ -43,11 +43,6 @@ def _store_faults(settings: Settings) -> Iterator[str]:
         yield f"OUTBOX_SCHEMA: {error}"
     if settings.sqlite_path in ("", ":memory:"):
         yield "OUTBOX_URL: name a file after sqlite:///"
-    if sqlite and settings.web_concurrency > 1:
-        yield (
-            "WEB_CONCURRENCY: an SQLite outbox has exactly one writing process; "
-            "use PostgreSQL for more"
-        )
 
 
 def _secret_faults(settings: Settings) -> Iterator[str]:

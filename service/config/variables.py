@@ -11,7 +11,10 @@ VARIABLES: dict[str, dict[str, str]] = {
         "cookies and refuses the development sign-in.",
         "HOST": "The address to listen on.",
         "PORT": "The port to listen on. 0 picks a free one.",
-        "WEB_CONCURRENCY": "Service processes on one socket. Above 1 only with PostgreSQL.",
+        "WEB_CONCURRENCY": (
+            "Front processes that take requests. Above 1, one store process behind them owns the "
+            "outbox and delivers."
+        ),
         "LOG_LEVEL": "`debug`, `info`, `warning` or `error`.",
         "LOG_FORMAT": "`console`, `json` or `auto`: console on a terminal, else JSON.",
         "METRICS_TOKEN": "Opens `/metrics` to other machines, as a Bearer token.",

@@ -8,28 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from typing import Protocol
+
+from service.identity.scopes import Scopes
 
 SESSION_SCOPE = "session"
 _FIELD = "revision"
 _MAX_REMEMBERED = 10_000
-
-
-class Scopes(Protocol):
-    """Where small values of users are stored: one object for each id in a scope."""
-
-    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
-        """The object, None when never set. Raises OutboxUnavailableError."""
-        ...
-
-    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
-        """Replace the object; durable on return. Safe to repeat. Raises OutboxUnavailableError."""
-        ...
-
-    @property
-    def scope_revision(self) -> int:
-        """A number that grows when any process saves a scope; cheap to read."""
-        ...
 
 
 def new_revision() -> dict[str, object]:

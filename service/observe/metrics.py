@@ -7,7 +7,9 @@ so that measuring never fails.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -15,9 +17,12 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from service.observe.shared_metrics import SHARED_FOLDER, shared_registry
+
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400)
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_LATEST: Literal["livemostrecent"] = "livemostrecent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    worst: bool = False  # of a gauge that every process has: the largest is told, else the latest
 
 
 VOCABULARY = {
@@ -83,7 +89,9 @@ VOCABULARY = {
     "drain_eta_seconds": Metric(
         Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."
     ),
-    "event_loop_lag_seconds": Metric(Gauge, "Longest delay of the event loop in the last 10 s."),
+    "event_loop_lag_seconds": Metric(
+        Gauge, "Longest delay of the event loop in the last 10 s.", worst=True
+    ),
     "database_bytes": Metric(Gauge, "Size of the outbox's database."),
     "no_file_descriptors": Metric(
         Counter,
@@ -102,13 +110,19 @@ _Child = Counter | Gauge | Histogram
 
 
 class PrometheusRecorder:
-    """A Recorder with its own registry, which also has the figures of the process."""
+    """A Recorder with its own registry, which also has the figures of the process.
+
+    Where PROMETHEUS_MULTIPROC_DIR names a folder, all processes of the service share their figures
+    there, and each of them exposes the sum.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self._shared = os.environ.get(SHARED_FOLDER)
+        if not self._shared:
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
         self._metrics = {name: self._make(name, one) for name, one in VOCABULARY.items()}
         self._children: dict[tuple[str, tuple[str, ...]], _Child] = {}
 
@@ -132,13 +146,19 @@ class PrometheusRecorder:
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        registry = shared_registry(self._shared) if self._shared else self._registry
+        return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def _make(self, name: str, one: Metric) -> _Child:
         full = f"outbox_{name}"
         if one.kind is Histogram:
             return Histogram(
                 full, one.help, one.labels, buckets=one.buckets, registry=self._registry
+            )
+        if one.kind is Gauge:
+            mode: Literal["livemax", "livemostrecent"] = "livemax" if one.worst else _LATEST
+            return Gauge(
+                full, one.help, one.labels, registry=self._registry, multiprocess_mode=mode
             )
         return one.kind(full, one.help, one.labels, registry=self._registry)
 

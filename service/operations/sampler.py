@@ -28,7 +28,6 @@ SAMPLE_SECONDS = 10.0
 WATCHED_SECONDS = 2.0
 DELIVERY_STATES = ("healthy", "recovering", "backing_off", "misconfigured", PAUSED)
 _HOUR_MS = 3_600_000
-_LAG_SECONDS = 0.1
 _COSTLY_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
@@ -71,15 +70,6 @@ class Sampler:
         while True:
             await self.sample()
             await self._sleep()
-
-    async def keep_lag(self) -> None:
-        """Measure the delay of this event loop until cancelled."""
-        worst: deque[float] = deque(maxlen=round(SAMPLE_SECONDS / _LAG_SECONDS))
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(_LAG_SECONDS)
-            worst.append(max(0.0, time.perf_counter() - began - _LAG_SECONDS))
-            self._recorder.gauge("event_loop_lag_seconds", max(worst))
 
     async def sample(self) -> None:
         """Take one sample."""

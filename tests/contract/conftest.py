@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.memory_outbox import MemoryStorage
+from tests.support.remote_storage import RemoteStorage
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "storage" in metafunc.fixturenames:
-        stores = ["sqlite", "postgres"]
+        stores = ["sqlite", "remote", "postgres"]
         if metafunc.definition.get_closest_marker("in_memory_too"):
             stores.append("memory")
         metafunc.parametrize("storage", stores, indirect=True)
@@ -23,6 +24,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
         return MemoryStorage()
     if request.param == "sqlite":
         return SqliteStorage(tmp_path / "outbox.db")
+    if request.param == "remote":
+        return RemoteStorage(tmp_path / "outbox.db")
     return PostgresStorage(request.getfixturevalue("postgres_url"))
 
 

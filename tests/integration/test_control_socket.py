@@ -10,8 +10,8 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.operations.control_client import control_client
-from service.operations.control_folder import control_address
 from service.operations.control_server import serve_control_socket
+from service.operations.socket_folder import control_address
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 

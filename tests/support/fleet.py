@@ -1,4 +1,4 @@
-"""Service processes on one PostgreSQL outbox: started, posted to, killed by their id."""
+"""Service processes on one outbox: started, posted to, killed by their id."""
 
 from __future__ import annotations
 
@@ -150,6 +150,28 @@ class Client:
         except (aiohttp.ClientError, TimeoutError):
             self.broken += 1
             return 0
+
+    async def post_on_a_new_connection(self, url: str) -> int:
+        """So that any of the processes that share the address may take it."""
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(
+            cookie_jar=self._session.cookie_jar, connector=connector
+        ) as session:
+            client = Client(session)
+            status = await client.post(url)
+        self.accepted += client.accepted
+        return status
+
+    async def save_settings(self, url: str, settings: dict[str, object]) -> None:
+        async with self._session.put(f"{url}/api/settings", json=settings) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def metrics(self, url: str) -> dict[str, float]:
+        """The figures without labels."""
+        async with self._session.get(f"{url}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line[:1] != "#" and "{" not in line)
+        return {name: float(value) for name, value in pairs}
 
     async def readiness(self, url: str) -> tuple[int, dict[str, object]]:
         async with self._session.get(f"{url}/readyz") as answer:

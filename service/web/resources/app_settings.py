@@ -5,13 +5,14 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from service.app_settings.app_settings import MAX_SETTINGS_BYTES, AppSettings, Tree, parse_settings
+from service.app_settings.app_settings import MAX_SETTINGS_BYTES, AppSettings, parse_settings
 from service.errors import (
     InvalidFieldError,
     OperatorRequiredError,
     OutboxUnavailableError,
 )
 from service.identity.operators import Operators
+from service.identity.scopes import Tree
 from service.identity.user import User
 from service.web.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
 from service.web.body import JSON_REFUSALS, read_json_bytes

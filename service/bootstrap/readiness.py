@@ -1,0 +1,48 @@
+"""What the store part of a service says about itself in /readyz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from service.bootstrap.stores import Outbox
+from service.outbox.remote.messages import Status
+from service.relay.relay import Relay
+from service.web.resources.health import REASON_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReadiness:
+    """`faults` returns why events can't be stored or delivered, `detail` the figures."""
+
+    faults: Callable[[], list[str]]
+    detail: Callable[[], Mapping[str, object]]
+
+
+def store_readiness(outbox: Outbox, relay: Relay | None) -> StoreReadiness:
+    """What this process knows. `relay` is None where another process delivers."""
+    return StoreReadiness(
+        faults=lambda: [outbox.failure] if outbox.failure else [],
+        detail=lambda: _detail(outbox, relay),
+    )
+
+
+def store_status(outbox: Outbox, readiness: StoreReadiness, faults: list[str]) -> Status:
+    """The status that front processes get. `faults` are those of this process' tasks."""
+    return Status(
+        failure=outbox.failure,
+        undelivered=outbox.undelivered,
+        settings_revision=outbox.settings.scope_revision,
+        faults=tuple(faults),
+        detail=dict(readiness.detail()),
+    )
+
+
+def _detail(outbox: Outbox, relay: Relay | None) -> dict[str, object]:
+    detail: dict[str, object] = {"undelivered": outbox.undelivered}
+    if relay:
+        breaker = relay.breaker
+        state = "paused" if breaker.paused else breaker.state.value
+        detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
+        detail["deliveredPerSecond"] = round(relay.rate, 1)
+    return detail

@@ -1,0 +1,113 @@
+"""A stream of messages over a socket: each has its length before it, many go out in one write.
+
+The invariant: a message is whole and bounded, or the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import msgspec
+import structlog
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_HEAD_BYTES = 4
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Listener(Protocol):
+    """Whoever is at this end of a channel."""
+
+    def received(self, message: memoryview) -> None:
+        """A message arrived; the view is valid during this call only."""
+        ...
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        ...
+
+
+class Channel(asyncio.Protocol):
+    """One end of a connection. Messages that are sent in one turn of the loop share a write."""
+
+    def __init__(self, listener: Callable[[Channel], Listener]) -> None:
+        self._make_listener = listener
+        self._listener: Listener | None = None
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._out: list[bytes] = []
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message soon; nothing happens when the connection has ended."""
+        body = _encode(message)
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(len(body).to_bytes(_HEAD_BYTES, "big"))
+        self._out.append(body)
+
+    def close(self) -> None:
+        """End the connection when what was sent has left."""
+        self._flush()
+        if self._transport:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to listen."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._listener = self._make_listener(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the listener."""
+        del exc
+        self._transport = None
+        if self._listener:
+            self._listener.lost()
+
+    def pause_writing(self) -> None:
+        """The other side reads slowly: what it sends waits, so that answers don't pile up."""
+        if self._transport:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The other side has read on."""
+        if self._transport:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over whole messages."""
+        if self._received:
+            self._received += data
+            taken = self._take(self._received)
+            del self._received[:taken]
+        else:
+            self._received += memoryview(data)[self._take(data) :]
+
+    def _take(self, data: bytes | bytearray) -> int:
+        start = 0
+        with memoryview(data) as view:
+            while (body := start + _HEAD_BYTES) <= len(view):
+                size = int.from_bytes(view[start:body], "big")
+                if size > MAX_MESSAGE_BYTES:
+                    log.error("message_too_large", size=size)
+                    self.abort()
+                    return len(view)
+                if body + size > len(view):
+                    break
+                start = body + size
+                if self._listener:
+                    self._listener.received(view[body:start])
+        return start
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport and out:
+            self._transport.write(b"".join(out))

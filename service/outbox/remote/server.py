@@ -1,0 +1,186 @@
+"""The store process' side: carries out the calls of front processes, beside one another.
+
+A front that is slow to read is not read from, so it holds up nobody else. The invariant: a call
+that was received is answered before its connection ends, unless the process is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from service.identity.scopes import Scopes
+from service.outbox.ports import Inspector, Intake, Repairs
+from service.outbox.remote.channel import Channel
+from service.outbox.remote.faults import to_fault
+from service.outbox.remote.messages import Call, Closing, Fault, Goodbye, Result, Status, ToStore
+from service.outbox.remote.methods import Invoke, Method, methods_of
+
+_STATUS_SECONDS = 0.25
+_BEAT_LOOKS = 4  # a status that has not changed is told again: the store is alive
+_DRAIN_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ToStore).decode
+
+
+class ServedOutbox(Protocol):
+    """The parts that fronts may use."""
+
+    @property
+    def intake(self) -> Intake:
+        """Where requests put events."""
+        ...
+
+    @property
+    def inspector(self) -> Inspector:
+        """What a person may ask."""
+        ...
+
+    @property
+    def repairs(self) -> Repairs:
+        """What a person may change."""
+        ...
+
+    @property
+    def settings(self) -> Scopes:
+        """Small values of users."""
+        ...
+
+
+class OutboxServer:
+    """Serves the parts of an outbox to front processes."""
+
+    def __init__(self, outbox: ServedOutbox, status: Callable[[], Status]) -> None:
+        self._handlers = _handlers(outbox)
+        self._saving, _ = self._handlers["Scopes.save_scope"]
+        self._status = status
+        self._told = status()
+        self._fronts: set[_Front] = set()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+
+    def connected(self, channel: Channel) -> _Front:
+        """A front has connected."""
+        front = _Front(channel, self)
+        self._fronts.add(front)
+        channel.send(Closing() if self._is_closing else self._told)
+        return front
+
+    def disconnected(self, front: _Front) -> None:
+        """A front is gone. Its calls are carried out all the same."""
+        self._fronts.discard(front)
+
+    def start(self, channel: Channel, call: Call) -> None:
+        """Carry out a call and answer it."""
+        task = asyncio.create_task(self._answer(channel, call))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def tell_status(self) -> None:
+        """Tell every front how the store is, soon after it changes and often, until cancelled."""
+        while True:
+            for _ in range(_BEAT_LOOKS):
+                self._tell()
+                await asyncio.sleep(_STATUS_SECONDS)
+            for front in self._fronts:
+                front.channel.send(self._told)
+
+    async def close(self) -> None:
+        """Take no more calls, answer those that are here, then let go of the fronts."""
+        self._is_closing = True
+        for front in self._fronts:
+            front.channel.send(Closing())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                for front in list(self._fronts):
+                    await front.is_done.wait()
+                if self._calls:
+                    await asyncio.wait(self._calls)
+        for front in list(self._fronts):
+            front.channel.close()
+
+    async def _answer(self, channel: Channel, call: Call) -> None:
+        channel.send(await self._carried_out(call))
+
+    async def _carried_out(self, call: Call) -> Result | Fault:
+        method, function = self._handlers[call.method]
+        try:
+            arguments = method.decode_arguments(call.arguments)
+            result = await method.invoke(function, arguments)
+        except Exception as error:  # noqa: BLE001  (every call has an answer)
+            return to_fault(call.number, error)
+        if method is self._saving:
+            self._tell()  # whoever has changed a scope sees the change
+        return Result(call.number, msgspec.Raw(_encode(result)))
+
+    def _tell(self) -> None:
+        status = self._status()
+        if status != self._told:
+            self._told = status
+            for front in self._fronts:
+                front.channel.send(status)
+
+
+class _Front:
+    """One front process that is connected."""
+
+    def __init__(self, channel: Channel, server: OutboxServer) -> None:
+        self.channel = channel
+        self.is_done = asyncio.Event()
+        self._server = server
+
+    def received(self, message: memoryview) -> None:
+        """A call, or the front's last word."""
+        match _decode(bytes(message)):
+            case Call() as call:
+                self._server.start(self.channel, call)
+            case Goodbye():
+                self.is_done.set()
+
+    def lost(self) -> None:
+        """The front is gone."""
+        self.is_done.set()
+        self._server.disconnected(self)
+
+
+@contextlib.asynccontextmanager
+async def serve_outbox(
+    listening: socket.socket, outbox: ServedOutbox, status: Callable[[], Status]
+) -> AsyncIterator[None]:
+    """Serve `outbox` to the fronts that connect to `listening`, a Unix socket.
+
+    `status` is asked often. Leaving the context answers the calls that have arrived.
+    """
+    server = OutboxServer(outbox, status)
+    listener = await asyncio.get_running_loop().create_unix_server(
+        lambda: Channel(server.connected), sock=listening
+    )
+    telling = asyncio.create_task(server.tell_status(), name="tell-fronts")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        listener.close()
+        await server.close()
+
+
+def _handlers(outbox: ServedOutbox) -> dict[str, tuple[Method, Invoke]]:
+    parts: tuple[tuple[type, Any], ...] = (
+        (Intake, outbox.intake),
+        (Inspector, outbox.inspector),
+        (Repairs, outbox.repairs),
+        (Scopes, outbox.settings),
+    )
+    return {
+        method.name: (method, getattr(part, name))
+        for port, part in parts
+        for name, method in methods_of(port).items()
+    }

@@ -1,0 +1,78 @@
+"""An outbox that is used as a front process uses it: over a socket, in the contract suite."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from service.bootstrap.readiness import store_readiness, store_status
+from service.bootstrap.stores import Outbox, StoredSettings
+from service.observe.recorder import NullRecorder
+from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
+from service.outbox.remote.outbox import RemoteOutbox, RemoteScopes, open_remote_outbox
+from service.outbox.remote.server import serve_outbox
+from service.supervisor import run_supervisor
+from tests.support.storage import SqliteStorage
+
+
+class RemoteStorage(SqliteStorage):
+    """An SQLite outbox behind a store process' socket."""
+
+    @contextlib.asynccontextmanager
+    async def open(self, **limits: int) -> AsyncIterator[Outbox]:
+        async with super().open(**limits) as store, remote_outbox(store) as remote:
+            yield _Mixed(remote, store)
+
+
+@contextlib.asynccontextmanager
+async def remote_outbox(store: Outbox) -> AsyncIterator[RemoteOutbox]:
+    """`store` as a front process sees it."""
+    readiness = store_readiness(store, None)
+    with tempfile.TemporaryDirectory() as folder, unix_socket(Path(folder) / "s") as listening:
+        async with (
+            serve_outbox(listening, store, lambda: store_status(store, readiness, [])),
+            run_supervisor(NullRecorder()) as supervisor,
+            open_remote_outbox(f"{folder}/s", supervisor) as remote,
+        ):
+            yield remote
+
+
+@contextlib.contextmanager
+def unix_socket(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+        bound.bind(str(path))
+        bound.listen()
+        yield bound
+
+
+class _Settings(RemoteScopes):
+    """Operators' commands change the store itself."""
+
+    def __init__(self, remote: RemoteOutbox, store: Outbox) -> None:
+        super().__init__(remote._link)
+        self.save_audited = store.settings.save_audited
+
+
+class _Mixed:
+    """What requests use is remote; what delivers is the store's own."""
+
+    def __init__(self, remote: RemoteOutbox, store: Outbox) -> None:
+        self.intake: Intake = remote.intake
+        self.inspector: Inspector = remote.inspector
+        self.repairs: Repairs = remote.repairs
+        self.settings: StoredSettings = _Settings(remote, store)
+        self.queue: Queue = store.queue
+        self.delivery: Delivery = store.delivery
+        self.confirmations: Confirmations = store.confirmations
+        self._store = store
+
+    @property
+    def failure(self) -> str | None:
+        return self._store.failure
+
+    @property
+    def undelivered(self) -> int:
+        return self._store.undelivered
