@@ -16,6 +16,7 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, SessionSignOuts
 from service.operations.socket_folder import control_address
+from service.outbox.operator_ports import AuditTrail, Positions
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -24,7 +25,21 @@ from service.outbox.sqlite.volume import loss_of_volume
 log = structlog.get_logger(__name__)
 
 
-class WebOutbox(Protocol):
+class OperatorParts(Protocol):
+    """The parts that only the operators' pages need."""
+
+    @property
+    def positions(self) -> Positions:
+        """Positions among the rows."""
+        ...
+
+    @property
+    def trail(self) -> AuditTrail:
+        """Acts of operators that change no row."""
+        ...
+
+
+class WebOutbox(OperatorParts, Protocol):
     """The parts of a store that requests need, and how it is."""
 
     @property

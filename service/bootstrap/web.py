@@ -16,6 +16,8 @@ from service.bootstrap.identity import (
     session_secrets,
     user_issuer,
 )
+from service.bootstrap.inngest_ui import event_link
+from service.bootstrap.operator_page import make_operator_page
 from service.bootstrap.readiness import StoreReadiness
 from service.bootstrap.stores import WebOutbox
 from service.bootstrap.tracing import Tracing
@@ -32,13 +34,13 @@ from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
-from service.operations.actions import OperatorActions
 from service.operations.sampler import Sampler
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
 from service.web.auth import Authenticator
 from service.web.cross_site import CrossSite
 from service.web.following.follower import EventFollower
+from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.page import OperatorPage
 from service.web.pages.error_pages import LOGIN, ErrorPages
 from service.web.pages.page import Pages
@@ -83,7 +85,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     pages = Pages()
     oidc = oidc_resource(settings, secrets, sessions, proxies, running.http)
     operators = Operators(settings.operator_emails)
-    page = _operator_page(running, authenticator, operators)
+    page = _operator_page(settings, running, authenticator, operators)
     resources: list[Resource] = [
         *_intake(settings, running, authenticator),
         *_events(running, authenticator, operators),
@@ -168,14 +170,14 @@ def _health(settings: Settings, running: Running) -> Health:
 
 
 def _operator_page(
-    running: Running, authenticator: Authenticator, operators: Operators
+    settings: Settings, running: Running, authenticator: Authenticator, operators: Operators
 ) -> OperatorPage:
-    return OperatorPage(
-        running.outbox.inspector,
-        OperatorActions(running.outbox.repairs, running.recorder),
+    return make_operator_page(
+        running.outbox,
         running.sampler,
-        user_of=authenticator.user,
-        operators=operators,
+        running.recorder,
+        access=OperatorAccess(authenticator.user, operators),
+        link=event_link(settings),
     )
 
 

@@ -69,6 +69,7 @@ class Settings(BaseModel):
     inngest_event_api_base_url: Text = None
     inngest_env: Text = None
     inngest_signing_key: Secret = None
+    inngest_ui_url: Text = None
     fake_inngest_url: str | None = Field(default=None, exclude=True)
     confirm: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = Field(
         default="auto", validation_alias="OUTBOX_CONFIRM"

@@ -50,6 +50,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "INNGEST_EVENT_API_BASE_URL": "The address for events. Stronger than `INNGEST_BASE_URL`.",
         "INNGEST_API_BASE_URL": "The address for the worker. Stronger than `INNGEST_BASE_URL`.",
         "INNGEST_ENV": "The Inngest environment that events go to.",
+        "INNGEST_UI_URL": "Where people open the pages of a self-hosted Inngest, for links. Unset: "
+        "the address that events go to.",
         "INNGEST_SIGNING_KEY": "Asks Inngest's REST API what it holds; serves the worker.",
     },
     "Event types, documents and application settings": {

@@ -1,149 +1,139 @@
-"""The operators' page of a running service: over HTTP, and in a real browser."""
+"""The operators' pages of a running service: over HTTP, and in a real browser."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import msgspec
 import pytest
 
 from service.fake_inngest.server import FakeInngest
-from service.identity.user import User
-from service.outbox.event import Event, encode_event
-from service.outbox.model import Dead, Settlement
-from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.browser import Browser, BrowserError, chromium
-from tests.support.fleet import Process, environment, running
-from tests.support.storage import claim, eventually
+from tests.support.browser import BrowserError, chromium
+from tests.support.fleet import Process
+from tests.support.operator_pages import (
+    HOSTILE,
+    bury,
+    deliverable,
+    served,
+    sign_in_browser,
+    signed_in,
+    visitor,
+)
+from tests.support.storage import SqliteStorage, eventually
 
-OPERATOR = "ops@example.com"
-HOSTILE = "<script>alert(1)</script>"
 PATIENCE_SECONDS = 20.0
-
-
-class Data(msgspec.Struct):
-    documentName: str  # noqa: N815
-
-
-@contextlib.asynccontextmanager
-async def served(path: Path, api: FakeInngest) -> AsyncIterator[Process]:
-    settings = environment(f"sqlite:///{path}", api.url, OPERATOR_EMAILS=OPERATOR)
-    async with running("serve", environment=settings) as service:
-        yield service
+PAGES = ("/outbox", "/outbox/live", "/outbox/events", "/outbox/events/x", "/outbox/audit")
+FORMS = ("/outbox/replay", "/outbox/discard", "/outbox/pause", "/outbox/events/x/payload")
 
 
 @pytest.fixture
-async def dead_ids(tmp_path: Path) -> list[str]:
+async def storage(tmp_path: Path) -> SqliteStorage:
+    return SqliteStorage(tmp_path / "outbox.db")
+
+
+@pytest.fixture
+async def dead_ids(storage: SqliteStorage) -> list[str]:
     """Two dead events, one of them with hostile words, in the outbox that will be served."""
-    path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, max_pending=99, max_pending_per_user=99) as outbox:
-        events = [deliverable("u-1"), deliverable(HOSTILE)]
-        for each in events:
-            await outbox.intake.append(each)
-        batch = await claim(outbox)
-        deads = [Dead(entry.seq, 3, "rejected", f"no {HOSTILE}") for entry in batch.entries]
-        await outbox.queue.settle(Settlement(batch.claim, dead=deads))
-    return [each.id for each in events]
+    async with storage.open() as outbox:
+        return await bury(outbox, deliverable("u-1"), deliverable(HOSTILE))
 
 
 @pytest.fixture
 async def service(
-    tmp_path: Path, dead_ids: list[str], inngest_api: FakeInngest
+    storage: SqliteStorage, dead_ids: list[str], inngest_api: FakeInngest
 ) -> AsyncIterator[Process]:
     del dead_ids
-    async with served(tmp_path / "outbox.db", inngest_api) as process:
+    async with served(storage, inngest_api) as process:
         yield process
 
 
-def deliverable(user_id: str) -> Event:
-    data = Data(documentName="example")
-    return encode_event("documents/aws.index", data, User("dev", user_id), int(time.time() * 1000))
-
-
-@contextlib.asynccontextmanager
-async def signed_in(url: str, email: str) -> AsyncIterator[aiohttp.ClientSession]:
-    jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(cookie_jar=jar) as session:
-        body = {"email": email, "id": email.partition("@")[0]}
-        async with session.post(f"{url}/auth/dev-login", json=body) as answer:
-            assert answer.status == 200
-        yield session
-
-
-async def sign_in_browser(browser: Browser, url: str) -> None:
-    await browser.open(f"{url}/healthz")
-    async with signed_in(url, OPERATOR) as session:
-        for cookie in session.cookie_jar:
-            await browser.add_cookie(cookie.key, cookie.value)
-
-
-async def test_only_operators_see_it(service: Process) -> None:
+async def test_only_operators_see_them(service: Process) -> None:
     async with aiohttp.ClientSession() as nobody:
-        for path in ("/outbox", "/outbox/live"):
+        for path in PAGES:
             async with nobody.get(service.url + path) as answer:
                 assert answer.status == 401
     async with signed_in(service.url, "ada@example.com") as other:
-        for path in ("/outbox", "/outbox/live"):
+        for path in PAGES:
             async with other.get(service.url + path) as answer:
                 assert answer.status == 403
-        async with other.post(f"{service.url}/outbox/discard", data={"id": "x"}) as answer:
-            assert answer.status == 403
+        for path in FORMS:
+            async with other.post(service.url + path, data={"event": "x"}) as answer:
+                assert answer.status == 403
 
 
 async def test_another_site_can_change_nothing(service: Process, dead_ids: list[str]) -> None:
-    form = {"id": dead_ids[0], "confirmed": "yes"}
+    form = {"event": dead_ids[0], "confirmed": "yes"}
     headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-    async with signed_in(service.url, OPERATOR) as session:
-        for action in ("replay", "discard"):
-            async with session.post(
-                f"{service.url}/outbox/{action}", data=form, headers=headers
-            ) as answer:
+    async with signed_in(service.url) as session:
+        for path in (*FORMS, f"/outbox/events/{dead_ids[0]}/payload"):
+            async with session.post(service.url + path, data=form, headers=headers) as answer:
                 assert answer.status == 403
-        async with session.get(f"{service.url}/outbox") as answer:
-            assert dead_ids[0] in await answer.text()
+    async with visitor(service.url) as operator:
+        assert dead_ids[0] in await operator.see("/outbox")
+        assert "No operator has changed anything" in await operator.see("/outbox/audit")
 
 
-async def test_a_change_is_confirmed_first_and_hostile_words_stay_words(
+async def test_hostile_words_stay_words_on_every_page(
+    service: Process, dead_ids: list[str]
+) -> None:
+    async with visitor(service.url) as operator:
+        pages = [
+            await operator.see(path)
+            for path in (
+                "/outbox",
+                "/outbox/events?state=dead&user=%3Cscript%3E",
+                "/outbox/events?state=dead",
+                f"/outbox/events/{dead_ids[1]}",
+                "/outbox/audit?event=%3Cscript%3E",
+            )
+        ]
+        pages.append(await operator.send("/outbox/replay", ("event", dead_ids[1])))
+        pages.append(await operator.send(f"/outbox/events/{dead_ids[1]}/payload"))
+    assert all("<script>alert" not in page and "\u202e" not in page for page in pages)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\ufffdreversed" in pages[0]
+
+
+async def test_nothing_but_the_own_script_and_style_may_run(service: Process) -> None:
+    async with (
+        signed_in(service.url) as session,
+        session.get(f"{service.url}/outbox/events") as answer,
+    ):
+        policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert "unsafe-inline" not in policy
+    assert "form-action 'self'" in policy
+
+
+async def test_a_change_is_confirmed_first(
     service: Process, dead_ids: list[str], inngest_api: FakeInngest
 ) -> None:
     first, second = dead_ids
-    async with signed_in(service.url, OPERATOR) as session:
-        async with session.get(f"{service.url}/outbox") as answer:
-            text = await answer.text()
-            assert answer.status == 200
-            assert HOSTILE not in text
-            assert "&lt;script&gt;alert(1)" in text
-            assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
-        async with session.post(f"{service.url}/outbox/replay", data={"id": first}) as answer:
-            assert f"Replay event {first}?" in await answer.text()
+    async with visitor(service.url) as operator:
+        asked = await operator.send("/outbox/replay", ("event", first))
+        assert "Replay 1 event?" in asked
+        assert first in asked
         assert inngest_api.ledger.times(first) == 0
-        form = {"id": first, "confirmed": "yes"}
-        async with session.post(f"{service.url}/outbox/replay", data=form) as answer:
-            assert "Event replayed" in await answer.text()
+        form = (("event", first), ("confirmed", "yes"))
+        assert "Replayed 1 event." in await operator.send("/outbox/replay", *form)
 
         async def arrived() -> bool:
             return inngest_api.ledger.times(first) == 1
 
         await eventually(arrived)
-        async with session.post(f"{service.url}/outbox/replay", data=form) as answer:
-            assert answer.status == 404
-        form = {"id": second, "confirmed": "yes"}
-        async with session.post(f"{service.url}/outbox/discard", data=form) as answer:
-            assert "Event discarded" in await answer.text()
-        async with session.get(f"{service.url}/outbox") as answer:
-            assert "<p>None.</p>" in await answer.text()
+        again = await operator.send("/outbox/replay", *form)
+        assert "Replayed 0 events" in again
+        form = (("event", second), ("confirmed", "yes"))
+        assert "Discarded 1 event." in await operator.send("/outbox/discard", *form)
+        assert "Nothing was refused for good" in await operator.see("/outbox")
     assert inngest_api.ledger.times(second) == 0
 
 
 async def test_an_open_live_stream_does_not_hold_up_the_stop(service: Process) -> None:
     async with (
-        signed_in(service.url, OPERATOR) as session,
+        signed_in(service.url) as session,
         asyncio.timeout(PATIENCE_SECONDS),
         session.get(f"{service.url}/outbox/live") as stream,
     ):
@@ -161,34 +151,41 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)
         await browser.open(f"{service.url}/outbox")
-        assert await browser.title() == "Outbox: 2 dead"
+        assert await browser.title() == "Overview - Outbox"
         await browser.shows("#connection", "Live.")
-        assert await browser.role("#live svg") == (
+        assert await browser.role("#charts svg") == (
             "image",
             "Waiting over the last hour: 0 now, 0 at most.",
         )
-        name = await browser.role("form[action='/outbox/replay'] button")
-        assert name == ("button", f"Replay event {dead_ids[1]}")
-        # By keyboard alone: the skip link, then the first button after the heading.
+        await browser.open(f"{service.url}/outbox/events/{dead_ids[1]}")
+        # By keyboard alone: the skip link, then the first button after it.
         await browser.run("document.querySelector('a.skip').focus()")
         await browser.press("\ue007")
-        assert await browser.run("return document.activeElement.id") == "dead-heading"
-        await browser.run(
-            "document.querySelector(\"form[action='/outbox/replay'] button\").focus()"
-        )
-        if picture := os.environ.get("OPERATOR_PAGE_PICTURE"):
-            await browser.screenshot(Path(picture))
+        assert await browser.run("return document.activeElement.id") == "content"
+        await browser.run("document.querySelector('.actions button').focus()")
         await browser.press("\ue007")
-        await browser.shows("h1", f"Replay event {dead_ids[1]}?")
-        await browser.click("button")
-        await browser.shows(".notice", "Event replayed")
+        await browser.shows("h1", "Replay 1 event?")
+        await browser.click("button.primary")
+        await browser.shows(".notice", "Replayed 1 event.")
 
         async def arrived() -> bool:
             return inngest_api.ledger.times(dead_ids[1]) == 1
 
         await eventually(arrived)
-        await browser.shows("#live dl", "Delivered\n1")
+        await browser.open(f"{service.url}/outbox")
+        await browser.shows("[data-figure=delivered]", "1")
         assert await browser.complaints() == []
+
+
+async def test_in_a_browser_all_rows_of_a_page_are_selected_at_once(
+    service: Process, tmp_path: Path
+) -> None:
+    async with chromium(tmp_path / "profile") as browser:
+        await sign_in_browser(browser, service.url)
+        await browser.open(f"{service.url}/outbox/events?state=dead")
+        await browser.click("#all-rows")
+        await browser.click("button.replay")
+        await browser.shows("h1", "Replay 2 events?")
 
 
 async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
@@ -198,13 +195,16 @@ async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
         await sign_in_browser(browser, service.url)
         await browser.open(f"{service.url}/outbox")
         assert "reload for newer" in await browser.text("#connection")
-        assert dead_ids[0] in await browser.text("table")
-        await browser.click("form[action='/outbox/discard'] button")
-        await browser.shows("h1", f"Discard event {dead_ids[1]}?")
-        await browser.click("button")
-        await browser.shows(".notice", "Event discarded")
+        await browser.click("dl.cards .alarming a")
+        await browser.shows(".rows", dead_ids[0])
+        await browser.click(f"input[value='{dead_ids[1]}']")
+        await browser.click("button.discard")
+        await browser.shows("h1", "Discard 1 event?")
+        await browser.click("button.danger")
+        await browser.shows(".notice", "Discarded 1 event.")
+
         with pytest.raises(BrowserError):
-            await browser.text(f"form input[value='{dead_ids[1]}']")
+            await browser.text(f"input[value='{dead_ids[1]}']")
 
 
 async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process) -> None:
@@ -215,7 +215,7 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process)
         ("application/x-www-form-urlencoded", b"id=%ff%00"),
         ("text/plain", b"\xff"),
     ]
-    async with signed_in(service.url, OPERATOR) as session:
+    async with signed_in(service.url) as session:
         for content_type, body in forms:
             headers = {"Content-Type": content_type}
             place = f"{service.url}/outbox/discard"
@@ -226,7 +226,7 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process)
 
 async def test_a_head_of_the_live_figures_is_refused(service: Process) -> None:
     async with (
-        signed_in(service.url, OPERATOR) as session,
+        signed_in(service.url) as session,
         session.head(f"{service.url}/outbox/live") as answer,
     ):
         assert answer.status == 405

@@ -15,7 +15,7 @@ import pytest
 from service.outbox import sqlite
 from service.outbox.model import State
 from service.outbox.schema import migrate
-from service.outbox.sqlite import rows, transfer
+from service.outbox.sqlite import positions, rows, transfer
 
 _VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
 _MODULES = [
@@ -34,6 +34,9 @@ def named_statements() -> Iterator[tuple[str, str]]:
         if state or way is not rows.Way.STATE:
             yield f"MATCHING {state} {way.name}", statement
             yield f"COUNT {state} {way.name}", rows.COUNT[state, way]
+    for state, statement in positions.REACH.items():
+        if state:
+            yield f"REACH {state}", statement
     for number, statement in enumerate(transfer.DISPLACE):
         yield f"DISPLACE {number}", statement
 

@@ -32,6 +32,7 @@ class SqliteStorage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.url = f"sqlite:///{path}"
 
     @contextlib.asynccontextmanager
     async def open(self, **limits: Any) -> AsyncIterator[Outbox]:

@@ -51,14 +51,32 @@ AND (NOT %(never_sent)s::boolean
      OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
 """
 
+# Many ids may begin so: the read stays bounded.
+_BEGINNING_SO = f"""
+FROM (
+    SELECT seq FROM outbox WHERE event_id >= %(prefix)s AND event_id < %(prefix_end)s
+    ORDER BY event_id DESC LIMIT 10000
+) AS f
+CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = f.seq OFFSET 0) AS o
+CROSS JOIN LATERAL (SELECT * FROM outbox_rows WHERE outbox_rows.seq = f.seq OFFSET 0) AS p
+WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
+"""
+
 _ANYWHERE = f"""
 FROM outbox AS o JOIN outbox_rows AS p USING (seq)
 WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
 """
+ROWS_OF_PREFIX = f"SELECT {_COLUMNS} {_BEGINNING_SO}"
 ROWS = f"SELECT {_COLUMNS} {_ANYWHERE}"
 COUNT = f"SELECT count(*) FROM (SELECT o.seq {_ANYWHERE}) AS found"
 
-_PLACES: dict[State, LiteralString] = {
+# The bounds once more, for places whose rows are not joined to the events yet.
+_WITHIN = """
+(%(before_seq)s::bigint IS NULL OR p.seq < %(before_seq)s)
+AND (%(after_seq)s::bigint IS NULL OR p.seq > %(after_seq)s)
+"""
+
+PLACES: dict[State, LiteralString] = {
     State.PENDING: """
         SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
                NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
@@ -104,9 +122,9 @@ _IN_STATE: dict[State, LiteralString] = {
     state: f"""
 FROM ({place}) AS p
 CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
-WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
+WHERE {_WITHIN} AND {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
 """
-    for state, place in _PLACES.items()
+    for state, place in PLACES.items()
 }
 ROWS_IN_STATE: dict[State, LiteralString] = {
     state: f"SELECT {_COLUMNS} {found}" for state, found in _IN_STATE.items()
@@ -125,7 +143,7 @@ async def find_rows(pool: PostgresPool, wanted: Filter) -> list[Row]:
     """The matching rows, newest first. Raises OutboxUnavailableError."""
     given = filter_values(wanted)
     state = _place(wanted, given)
-    statement = ROWS if state is None else ROWS_IN_STATE[state]
+    statement = _anywhere(wanted) if state is None else ROWS_IN_STATE[state]
     return [_row(row) for row in await pool.ask(statement, given)]
 
 
@@ -140,6 +158,10 @@ async def count_rows(pool: PostgresPool, wanted: Filter) -> int:
 def _place(wanted: Filter, given: dict[str, Any]) -> State | None:
     """The state whose places are read, None when the search begins at the events."""
     return None if given["state"] is None or wanted.ids is not None else State(given["state"])
+
+
+def _anywhere(wanted: Filter) -> LiteralString:
+    return ROWS_OF_PREFIX if wanted.ids is None and wanted.id_prefix else ROWS
 
 
 async def find_row(pool: PostgresPool, event_id: str) -> Row | None:

@@ -26,10 +26,12 @@ from service.outbox.postgres.maintenance import PostgresMaintenance
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.positions import PostgresPositions
 from service.outbox.postgres.queue import PostgresQueue
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.settings import PostgresSettings
+from service.outbox.postgres.trail import PostgresTrail
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor
 
@@ -56,6 +58,8 @@ class PostgresOutbox:
         self.queue = PostgresQueue(pool, wakeup, marks, leases, express)
         self.confirmations = PostgresConfirmations(pool, wakeup)
         self.inspector = PostgresInspector(pool, delivery)
+        self.positions = PostgresPositions(pool)
+        self.trail = PostgresTrail(pool)
         self.repairs = PostgresRepairs(pool, wakeup, delivery)
 
     def _inngest_ids(self) -> InngestIds:

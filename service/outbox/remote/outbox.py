@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from service.identity.scopes import Scopes, Tree
+from service.outbox.operator_ports import AuditTrail, Positions
 from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.remote.messages import Status
 from service.outbox.remote.methods import Method, methods_of
@@ -25,6 +26,8 @@ class RemoteOutbox:
         self.intake = cast("Intake", _remote(Intake, link))
         self.inspector = cast("Inspector", _remote(Inspector, link))
         self.repairs = cast("Repairs", _remote(Repairs, link))
+        self.positions = cast("Positions", _remote(Positions, link))
+        self.trail = cast("AuditTrail", _remote(AuditTrail, link))
         self.settings = RemoteScopes(link)
 
     @property

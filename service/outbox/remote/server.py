@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from service.identity.scopes import Scopes
+from service.outbox.operator_ports import AuditTrail, Positions
 from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.remote.channel import Channel
 from service.outbox.remote.faults import to_fault
@@ -47,6 +48,16 @@ class ServedOutbox(Protocol):
     @property
     def repairs(self) -> Repairs:
         """What a person may change."""
+        ...
+
+    @property
+    def positions(self) -> Positions:
+        """Positions among the rows."""
+        ...
+
+    @property
+    def trail(self) -> AuditTrail:
+        """Acts of operators that change no row."""
         ...
 
     @property
@@ -177,6 +188,8 @@ def _handlers(outbox: ServedOutbox) -> dict[str, tuple[Method, Invoke]]:
         (Intake, outbox.intake),
         (Inspector, outbox.inspector),
         (Repairs, outbox.repairs),
+        (Positions, outbox.positions),
+        (AuditTrail, outbox.trail),
         (Scopes, outbox.settings),
     )
     return {

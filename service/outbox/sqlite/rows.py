@@ -21,10 +21,10 @@ SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, ac
        (SELECT inngest_id_prefix FROM outbox_meta)
 """
 
-_PAST_ALL = 2**63 - 1
+PAST_ALL = 2**63 - 1
 
 # Where the rows of a state are: reading a state reads no row of another.
-_PLACES = {
+PLACES = {
     State.PENDING: "(SELECT seq FROM outbox_ready)",
     State.DELIVERING: "(SELECT seq FROM outbox_claims)",
     State.SENT: "(SELECT seq FROM outbox_sent)",
@@ -77,7 +77,7 @@ def _matching(state: State | None, way: Way) -> str:
     elif way is Way.OWNER:
         first += " AND owner = :owner"
     elif state:
-        source, first = f"{_PLACES[state]} CROSS JOIN outbox_rows USING (seq)", "true"
+        source, first = f"{PLACES[state]} CROSS JOIN outbox_rows USING (seq)", "true"
     return f"FROM {source} {_MATCHING.format(in_state=first)}"
 
 
@@ -87,8 +87,8 @@ COUNT = {place: f"SELECT count(*) FROM (SELECT seq {found})" for place, found in
 
 # One row, if it matches.
 ONE = f"{_COLUMNS} FROM outbox_rows {_MATCHING.format(in_state='seq = :seq')}"
-_ALL_PLACES = (
-    "(" + " UNION ALL ".join(f"SELECT seq FROM {place}" for place in _PLACES.values()) + ")"
+_EVERY_PLACE = (
+    "(" + " UNION ALL ".join(f"SELECT seq FROM {place}" for place in PLACES.values()) + ")"
 )
 
 
@@ -134,7 +134,7 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
         "until": wanted.until_ms,
         "prefix": wanted.id_prefix,
         "prefix_end": f"{wanted.id_prefix or ''}{_HIGHEST_CHARACTER}",
-        "before": _PAST_ALL if wanted.before_seq is None else wanted.before_seq,
+        "before": PAST_ALL if wanted.before_seq is None else wanted.before_seq,
         "after": wanted.after_seq or 0,
         "never_sent": wanted.never_sent,
         "limit": wanted.limit,
@@ -145,7 +145,7 @@ def readable(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
     """The same of a damaged file, row by row: those that can't be read are left out."""
     if wanted.ids is not None:
         return []
-    place = _PLACES[wanted.state] if wanted.state else _ALL_PLACES
+    place = PLACES[wanted.state] if wanted.state else _EVERY_PLACE
     seqs = connection.execute(f"SELECT seq FROM {place} ORDER BY seq DESC").fetchall()
     values = _values(wanted, now_ms)
     found: list[tuple[Any, ...]] = []

@@ -31,6 +31,7 @@ from service.outbox.sqlite.key_uses import EarlierUses
 from service.outbox.sqlite.lock import LockTimings, WriterLock, sole_writer
 from service.outbox.sqlite.maintenance import SqliteMaintenance
 from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.positions import SqlitePositions
 from service.outbox.sqlite.purge import SqlitePurger
 from service.outbox.sqlite.queue import SqliteQueue
 from service.outbox.sqlite.quota import BytesCount, StoredCounts
@@ -43,6 +44,7 @@ from service.outbox.sqlite.settings import SqliteSettings
 from service.outbox.sqlite.settlements import SqliteSettlements
 from service.outbox.sqlite.throttle import ClaimThrottle
 from service.outbox.sqlite.timings import WriterTimings
+from service.outbox.sqlite.trail import SqliteTrail
 from service.outbox.sqlite.writer import SqliteWriter
 from service.supervisor import end
 
@@ -91,7 +93,9 @@ class SqliteOutbox:
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
         self.inspector = SqliteInspector(reader, path)
         self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)
+        self.positions = SqlitePositions(reader)
         self.settings = SqliteSettings(reader, jobs)
+        self.trail = SqliteTrail(jobs)
         self.maintenance = SqliteMaintenance(path, self._disk, lock, self.commits, writer)
 
     @property

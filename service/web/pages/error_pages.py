@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import hdrs, web
+from markupsafe import Markup
 
 from service.errors import (
     NotFoundError,
@@ -36,7 +36,10 @@ _ADVICE = {
 _AGAIN = "Open this address again in a moment."
 _NO_SIGN_IN = "Sign in at your front end, then open this address again."
 _NO_PROVIDER = "This service has no identity provider: OIDC_ISSUER is not set."
-_DOCS = '<p>The <a href="/docs">API\'s description</a> has every address.</p>'
+_DOCS = Markup('<p>The <a href="/docs">API\'s description</a> has every address.</p>')
+_CONTENT = Markup("<p>{sentence}</p>{advice}<p><small>{status} {code}, request {id}</small></p>")
+_PARAGRAPH = Markup("<p>{}</p>")
+_LINK = Markup('<p><a href="{path}?returnTo={back}">Sign in</a></p>')
 
 _decode = msgspec.json.Decoder(ErrorAnswer).decode
 
@@ -53,29 +56,31 @@ class ErrorPages:
         body = answer.body
         error = _decode(body if isinstance(body, bytes) else b"")
         title = _TITLES.get(error.code, "This did not work")
-        content = (
-            f"<p>{html.escape(error.error)}</p>{self._advice(request, answer.status, error.code)}"
-            f"<p><small>{answer.status} {html.escape(error.code)}, request "
-            f"{html.escape(request_id)}</small></p>"
+        content = _CONTENT.format(
+            sentence=error.error,
+            advice=self._advice(request, answer.status, error.code),
+            status=answer.status,
+            code=error.code,
+            id=request_id,
         )
         page = self._pages.page(title, content, status=answer.status)
         _take_over(page, answer.headers)
         return page
 
-    def _advice(self, request: web.Request, status: int, code: str) -> str:
+    def _advice(self, request: web.Request, status: int, code: str) -> Markup:
         if code in _SIGN_IN_CODES or request.path == LOGIN:
             return self._sign_in_advice(request, code)
         if status == web.HTTPServiceUnavailable.status_code:
-            return f"<p>{_AGAIN}</p>"
+            return _PARAGRAPH.format(_AGAIN)
         return _DOCS
 
-    def _sign_in_advice(self, request: web.Request, code: str) -> str:
+    def _sign_in_advice(self, request: web.Request, code: str) -> Markup:
         about = _NO_PROVIDER if code == NotFoundError.code else _ADVICE.get(code, "")
-        said = f"<p>{about}</p>" if about else ""
+        said = _PARAGRAPH.format(about) if about else Markup()
         if self._sign_in_path is None:
-            return f"{said}<p>{_NO_SIGN_IN}</p>"
+            return said + _PARAGRAPH.format(_NO_SIGN_IN)
         back = quote(request.path, safe="/") if request.path != LOGIN else "/docs"
-        return f'{said}<p><a href="{self._sign_in_path}?returnTo={back}">Sign in</a></p>'
+        return said + _LINK.format(path=self._sign_in_path, back=back)
 
 
 def wants_page(request: web.Request) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from importlib import resources
-from string import Template
 
 from aiohttp import web
+from markupsafe import Markup
 
+from service.web.pages.templates import Templates
 from service.web.security_headers import page_policy
 
 _LAYOUT = "page.html"
@@ -18,23 +18,20 @@ class Pages:
     """Lays pages out."""
 
     def __init__(self) -> None:
-        style = _read(_STYLE)
-        self._layout = Template(_read(_LAYOUT))
-        self._style = style
+        style = resources.files(__package__).joinpath(_STYLE).read_text("utf-8")
+        self._templates = Templates()
+        self._style = Markup(style)  # noqa: S704
         self._headers = {"Content-Security-Policy": page_policy(style, forms=True)}
 
-    def page(self, title: str, content: str, *, status: int = 200) -> web.Response:
-        """A page. `content` is HTML, `title` is text."""
-        text = self._layout.substitute(title=html.escape(title), content=content, style=self._style)
+    def page(self, title: str, content: Markup, *, status: int = 200) -> web.Response:
+        """A page with this content."""
+        return self.render(_LAYOUT, title, status=status, content=content)
+
+    def render(
+        self, template: str, title: str, *, status: int = 200, **values: object
+    ) -> web.Response:
+        """A page made from a template of this folder."""
+        text = self._templates.get(template).render(title=title, style=self._style, **values)
         return web.Response(
             status=status, text=text, content_type="text/html", headers=self._headers
         )
-
-
-def template(name: str) -> Template:
-    """A template of this folder."""
-    return Template(_read(name))
-
-
-def _read(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text("utf-8")

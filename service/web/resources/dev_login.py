@@ -21,7 +21,7 @@ from service.web.body import JSON_REFUSALS, MAX_BODY_BYTES, read_body, read_json
 from service.web.cross_site import CrossSite
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 from service.web.pages.error_pages import wants_page
-from service.web.pages.page import Pages, template
+from service.web.pages.page import Pages
 from service.web.peer import is_for_loopback, is_local
 from service.web.resources.sign_in import SESSION_EXAMPLE, SessionAnswer, session_answer
 
@@ -68,7 +68,6 @@ class DevSignIn:
         self._pages = pages
         self._issuer = issuer
         self._anywhere = anywhere
-        self._form = template("dev_login.html")
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -108,7 +107,7 @@ class DevSignIn:
         """The form."""
         self._checked_issuer(request)
         return_to = own_path(request.query.get(_RETURN_TO, "/docs"))
-        return self._pages.page("Sign in", self._form.substitute(return_to=_attribute(return_to)))
+        return self._pages.render("dev_login.html", "Sign in", return_to=return_to)
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Sign in as the user in the body. The e-mail counts as verified."""
@@ -150,7 +149,3 @@ def _from_form(given: dict[str, str]) -> DevLogin:
         return msgspec.convert(given, DevLogin)
     except msgspec.ValidationError as error:
         raise InvalidFieldError("The form needs an e-mail address.") from error
-
-
-def _attribute(path: str) -> str:
-    return path.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,37 @@
+"""Payloads for operators. They are personal data, so the audit names whoever looks at one."""
+
+from __future__ import annotations
+
+import structlog
+
+from service.observe.recorder import Recorder
+from service.outbox.operator_ports import AuditTrail
+from service.outbox.ports import Inspector
+
+_ACTION = "payload"
+
+log = structlog.get_logger(__name__)
+
+
+class Payloads:
+    """Shows payloads."""
+
+    def __init__(self, inspector: Inspector, trail: AuditTrail, recorder: Recorder) -> None:
+        self._inspector = inspector
+        self._trail = trail
+        self._recorder = recorder
+
+    async def show(self, event_id: str, *, actor: str) -> bytes | None:
+        """The stored bytes of an event, None when there is no such event.
+
+        The look is in the audit before the payload is returned. Raises OutboxUnavailableError:
+        nothing is shown.
+        """
+        payload = await self._inspector.payload(event_id)
+        if payload is None:
+            return None
+        await self._trail.record(
+            _ACTION, actor=actor, event_id=event_id, detail="looked at the payload"
+        )
+        self._recorder.count("operator_actions", action=_ACTION)
+        return payload

@@ -1,0 +1,36 @@
+"""The ports of an outbox that only the operators' pages need."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from service.outbox.model import State
+from service.outbox.reach import Reach
+
+
+class Positions(Protocol):
+    """Positions among the rows. No look reads many of them."""
+
+    async def reach(
+        self, state: State | None, window: int, before_seq: int | None = None
+    ) -> Reach | None:
+        """The last of the newest `window` rows in this state, below `before_seq` if given.
+
+        None when there are fewer.
+        """
+        ...
+
+    async def seq_at(self, at_ms: int) -> int:
+        """The `seq` below which rows were accepted before `at_ms`.
+
+        It is found by halving, so a clock that was set makes it inexact.
+        """
+        ...
+
+
+class AuditTrail(Protocol):
+    """Where acts of operators that change no row are kept."""
+
+    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
+        """Add an act about one event to the audit. Raises OutboxUnavailableError."""
+        ...

@@ -1,0 +1,101 @@
+"""The page of one event: what it has been through, why it is where it is, what can be done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from service.errors import NotFoundError
+from service.observe.printable import printable
+from service.operations.explain import explain
+from service.operations.payloads import Payloads
+from service.operations.timeline import timeline
+from service.operations.views import delivery_view
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import Filter, Row, State
+from service.outbox.ports import Inspector
+from service.web.operator_page.access import OperatorAccess
+from service.web.operator_page.renderer import Renderer
+
+PATH = "/outbox/events"
+_ACTIONS = {
+    State.PENDING: ("discard",),
+    State.DELIVERING: (),
+    State.SENT: ("discard",),
+    State.DELIVERED: ("discard",),
+    State.DEAD: ("replay", "discard"),
+}
+
+
+class EventPage:
+    """The handlers. `link` gives the address of an event in Inngest by its ULID."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        payloads: Payloads,
+        access: OperatorAccess,
+        renderer: Renderer,
+        link: Callable[[str], str | None],
+    ) -> None:
+        self._inspector = inspector
+        self._payloads = payloads
+        self._access = access
+        self._renderer = renderer
+        self._link = link
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get(f"{PATH}/{{id}}", self.show),
+            web.post(f"{PATH}/{{id}}/payload", self.payload),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The page without the payload."""
+        await self._access.actor(request)
+        return await self._page(await self._row(request), None)
+
+    async def payload(self, request: web.Request) -> web.Response:
+        """The page with the payload. The audit has the look."""
+        actor = await self._access.actor(request)
+        row = await self._row(request)
+        return await self._page(row, await self._payloads.show(row.id, actor=actor))
+
+    async def _row(self, request: web.Request) -> Row:
+        wanted = Filter(ids=(request.match_info["id"],), limit=1)
+        rows = await self._inspector.rows(wanted)
+        if not rows:
+            raise NotFoundError("There is no such event.")
+        return rows[0]
+
+    async def _page(self, row: Row, payload: bytes | None) -> web.Response:
+        delivery = await self._inspector.load_delivery()
+        why = explain(row, delivery, now_ms=wall_now_ms(), serving=True)
+        return self._renderer.page(
+            "event.html",
+            title=f"Event {row.id}",
+            here=PATH,
+            delivery=delivery_view(delivery),
+            row=row,
+            explanation=why[:1].upper() + why[1:],
+            actions=_ACTIONS[row.state],
+            moments=timeline(row),
+            run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
+            payload=None if payload is None else lines(payload),
+        )
+
+
+def lines(payload: bytes) -> tuple[str, ...]:
+    """The payload for reading: indented JSON, line by line.
+
+    >>> lines(b'{"a":1}')
+    ('{', '  "a": 1', '}')
+    """
+    text = payload.decode(errors="replace")
+    with contextlib.suppress(msgspec.DecodeError):
+        text = msgspec.json.format(text, indent=2)
+    return tuple(printable(line) for line in text.split("\n"))

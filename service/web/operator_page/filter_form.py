@@ -1,0 +1,87 @@
+"""The filter of the event list as a form: the fields that people fill in, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from service.errors import InvalidFieldError
+from service.outbox.model import Filter, State
+
+_MAX_CHARS = 512
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class FilterForm:
+    """The fields as they were given; an empty one filters nothing. Times are UTC, to the minute."""
+
+    state: str = ""
+    id: str = ""
+    user: str = ""
+    name: str = ""
+    reason: str = ""
+    since: str = ""
+    until: str = ""
+
+    @classmethod
+    def read(cls, given: Mapping[str, str]) -> FilterForm:
+        """The fields of a query or a posted form. Raises InvalidFieldError."""
+        form = cls(**{name: given.get(name, "").strip() for name in cls.__slots__})
+        if form.state and form.state not in set(State):
+            raise InvalidFieldError("There is no such state.")
+        if any(len(value) > _MAX_CHARS for value in asdict(form).values()):
+            raise InvalidFieldError("A field of the filter is too long.")
+        form.filter(limit=1)
+        return form
+
+    def filter(self, *, limit: int, before_seq: int | None = None) -> Filter:
+        """The filter, at most `limit` rows below `before_seq`. Raises InvalidFieldError."""
+        until = _moment(self.until)
+        return Filter(
+            state=State(self.state) if self.state else None,
+            id_prefix=self.id or None,
+            user_id=self.user or None,
+            name=self.name or None,
+            reason=self.reason or None,
+            since_ms=_moment(self.since),
+            until_ms=None if until is None else until + _MINUTE_MS,
+            before_seq=before_seq,
+            limit=limit,
+        )
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields that were filled in."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @property
+    def is_filtering(self) -> bool:
+        """Whether more than the state was filled in."""
+        return bool(self.fields.keys() - {"state"})
+
+    def query(self, **changes: object) -> str:
+        """The query of an address with these fields, changed so."""
+        given = {**self.fields, **changes}
+        return urlencode({name: value for name, value in given.items() if value not in (None, "")})
+
+
+def read_number(given: Mapping[str, str], name: str) -> int | None:
+    """A whole number from a query or a form, None without one. Raises InvalidFieldError."""
+    text = given.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(2**63))):
+        raise InvalidFieldError(f"{name} is not a whole number.")
+    return int(text)
+
+
+def _moment(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise InvalidFieldError("A time of the filter is not a date and time.") from error

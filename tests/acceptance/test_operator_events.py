@@ -1,0 +1,173 @@
+"""Events on the operators' pages, on both stores: found, read, changed many at once, audited."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import Process
+from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
+from tests.support.storage import PostgresStorage, SqliteStorage, Storage, eventually
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "sqlite":
+        return SqliteStorage(tmp_path / "outbox.db")
+    return PostgresStorage(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def dead(storage: Storage) -> dict[str, list[str]]:
+    """Dead events by their reason: 60 that were rejected, of two users, and 3 too large ones."""
+    async with storage.open() as outbox:
+        users = ("ada", "grace") * 30
+        rejected = await bury(outbox, *(deliverable(user) for user in users))
+        large = [deliverable("ada", "scans/uploaded") for _ in range(3)]
+        return {"rejected": rejected, "too_large": await bury(outbox, *large, reason="too_large")}
+
+
+@pytest.fixture
+async def service(
+    storage: Storage, dead: dict[str, list[str]], inngest_api: FakeInngest
+) -> AsyncIterator[Process]:
+    del dead
+    async with served(storage, inngest_api) as process:
+        yield process
+
+
+@pytest.fixture
+async def operator(service: Process) -> AsyncIterator[Visitor]:
+    async with visitor(service.url) as one:
+        yield one
+
+
+def listed(page: str) -> list[str]:
+    return re.findall(r'type="checkbox" name="event" value="([^"]+)"', page)
+
+
+def fields(page: str) -> list[tuple[str, str]]:
+    """The hidden fields of the form that asks."""
+    form = page[page.index("<form") :]
+    found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return [(name, html.unescape(value)) for name, value in found]
+
+
+def link(page: str, words: str) -> str | None:
+    found = re.search(rf'href="([^"]+)"[^>]*>{words}<', page)
+    return html.unescape(found.group(1)) if found else None
+
+
+async def test_lists_are_paged_to_their_end(operator: Visitor, dead: dict[str, list[str]]) -> None:
+    first = await operator.see("/outbox/events?state=dead")
+    older = link(first, "Older")
+    assert older is not None
+    second = await operator.see(older)
+    assert link(second, "Older") is None
+    assert listed(first) + listed(second) == [*dead["rejected"], *dead["too_large"]][::-1]
+    assert link(second, "Newest") == "/outbox/events?state=dead"
+
+
+async def test_filters_are_met_together_and_stay_in_the_form(
+    operator: Visitor, dead: dict[str, list[str]]
+) -> None:
+    [large, *_] = dead["too_large"]
+    assert listed(await operator.see(f"/outbox/events?id={large[:-2]}")).count(large) == 1
+    assert sorted(listed(await operator.see("/outbox/events?reason=too_large"))) == sorted(
+        dead["too_large"]
+    )
+    page = await operator.see("/outbox/events?state=dead&user=ada&name=scans/uploaded")
+    assert len(listed(page)) == 3
+    assert 'value="scans/uploaded"' in page
+    assert "No event matches." in await operator.see(
+        "/outbox/events?user=grace&name=scans/uploaded"
+    )
+    assert "No event matches." in await operator.see("/outbox/events?until=2001-01-01T00:00")
+    assert len(listed(await operator.see("/outbox/events?since=2001-01-01T00:00"))) == 50
+
+
+@pytest.mark.parametrize("query", ["state=none", "since=soon", "before=-1", "before=x"])
+async def test_a_filter_that_means_nothing_is_refused(service: Process, query: str) -> None:
+    async with (
+        visitor(service.url) as one,
+        one._session.get(f"{service.url}/outbox/events?{query}") as answer,
+    ):
+        assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
+
+
+async def test_an_event_has_its_story_and_its_payload_on_request(
+    operator: Visitor, dead: dict[str, list[str]]
+) -> None:
+    [event_id, *_] = dead["rejected"]
+    page = await operator.see(f"/outbox/events/{event_id}")
+    assert "Accepted, and synced to disk" in page
+    assert "Dead: rejected" in page
+    assert "a secret document" not in page
+    assert re.search(r"/event\?eventID=[0-9A-Z]{26}", page)
+    shown = await operator.send(f"/outbox/events/{event_id}/payload")
+    assert "a secret document" in shown
+    audit = await operator.see(f"/outbox/audit?event={event_id}")
+    assert "looked at the payload" in audit
+    assert OPERATOR in audit
+
+
+async def test_an_unknown_event_is_not_found(operator: Visitor) -> None:
+    await operator.send("/outbox/events/none/payload", expected=404)
+    await operator.send("/outbox/replay", ("event", "none"), expected=404)
+
+
+async def test_all_that_match_are_replayed_after_a_dry_run(
+    operator: Visitor, dead: dict[str, list[str]], inngest_api: FakeInngest
+) -> None:
+    chosen = (("state", "dead"), ("reason", "rejected"), ("user", "ada"), ("all", "yes"))
+    asked = await operator.send("/outbox/replay", *chosen)
+    assert "Replay 30 events?" in asked
+    assert "and 10 more." in asked
+    assert "Nothing has been changed yet." in asked
+    assert inngest_api.ledger.times(dead["rejected"][0]) == 0
+    done = await operator.send("/outbox/replay", *fields(asked))
+    assert "Replayed 30 events." in done
+
+    async def arrived() -> int:
+        return sum(inngest_api.ledger.times(one) for one in dead["rejected"])
+
+    await eventually(arrived, lambda count: count == 30)
+    audit = await operator.see("/outbox/audit")
+    assert "reason=rejected" in audit
+    assert all(one in audit for one in dead["rejected"][::2])
+
+
+async def test_what_was_not_in_the_dry_run_is_not_changed(
+    operator: Visitor, dead: dict[str, list[str]]
+) -> None:
+    asked = await operator.send("/outbox/discard", ("state", "dead"), ("all", "yes"))
+    long_ago = [(name, "1" if name == "seen" else value) for name, value in fields(asked)]
+    await operator.send("/outbox/discard", *long_ago, expected=404)
+    assert "Discarded 63 events." in await operator.send("/outbox/discard", *fields(asked))
+
+
+async def test_selected_events_that_can_not_be_changed_so_are_left_out(
+    operator: Visitor, dead: dict[str, list[str]]
+) -> None:
+    first, second, *_ = dead["rejected"]
+    await operator.send("/outbox/replay", ("event", first), ("confirmed", "yes"))
+    asked = await operator.send("/outbox/replay", ("event", first), ("event", second))
+    assert "Replay 1 event?" in asked
+    assert "only dead events" in asked
+
+
+async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -> None:
+    assert "Pause delivery?" in await operator.send("/outbox/pause")
+    said = ("reason", "we move the database")
+    page = await operator.send("/outbox/pause", ("confirmed", "yes"), said)
+    assert "Delivery is paused" in page
+    assert f"paused by {OPERATOR}: we move the database" in page
+    await operator.send("/outbox/resume", ("confirmed", "yes"), ("reason", "it is moved"))
+    audit = await operator.see("/outbox/audit")
+    assert "it is moved" in audit
+    assert "we move the database" in audit

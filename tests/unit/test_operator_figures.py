@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from service.operations.rates import moved
+from service.operations.sampler import Point
+from service.operations.views import stats_view
+from service.outbox.model import DeliveryRecord
+from service.outbox.stats import Stats
+from service.web.operator_page.charts import DAY, HOUR, charts
+from service.web.operator_page.figures import delivery_words, figures
+
+NOW = 1_795_559_419_447
+MINUTE_MS = 60_000
+
+
+def places(piece: str) -> list[tuple[float, float]]:
+    pairs = (pair.split(",") for pair in piece.split())
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+def test_the_backlog_runs_from_left_to_right_below_a_round_number() -> None:
+    hour = [Point(NOW - m * MINUTE_MS, 60 - m, 0.0, 0.0) for m in range(60, -1, -1)]
+    chart, _ = charts(hour, HOUR, NOW)
+    [line] = chart.lines
+    [piece] = line.pieces
+    drawn = places(piece)
+    assert chart.words == "Waiting over the last hour: 60 now, 60 at most."
+    assert [x for x, _ in drawn] == sorted(x for x, _ in drawn)
+    assert (drawn[0], drawn[-1]) == ((0.0, 100.0), (1000.0, 0.0))
+    assert [tick.label for tick in chart.y_ticks] == ["0", "30", "60"]
+
+
+def test_the_axis_of_time_has_round_times() -> None:
+    hour, day = charts([], HOUR, NOW)[0], charts([], DAY, NOW)[0]
+    assert [tick.label for tick in hour.x_ticks] == ["21:45", "22:00", "22:15", "22:30"]
+    assert [tick.label for tick in day.x_ticks] == [
+        "00:00",
+        "04:00",
+        "08:00",
+        "12:00",
+        "16:00",
+        "20:00",
+    ]
+    assert all(0 <= tick.place <= 100 for tick in (*hour.x_ticks, *day.x_ticks))
+
+
+def test_a_time_without_samples_is_a_gap() -> None:
+    ages = (50, 49, 20, 19, 18)
+    chart, _ = charts([Point(NOW - age * MINUTE_MS, 5, 0.0, 0.0) for age in ages], HOUR, NOW)
+    assert [len(places(piece)) for piece in chart.lines[0].pieces] == [2, 3]
+
+
+def test_both_rates_share_one_scale() -> None:
+    _, chart = charts([Point(NOW, 0, 10.0, 20.0)], HOUR, NOW)
+    by_kind = {line.kind: places(line.pieces[0]) for line in chart.lines}
+    assert by_kind == {"accepted": [(1000.0, 50.0)], "delivered": [(1000.0, 0.0)]}
+    assert "accepted 10.0, delivered 20.0 now" in chart.words
+
+
+def test_an_empty_hour_has_axes_and_no_line() -> None:
+    for chart in charts([], HOUR, NOW):
+        assert all(line.pieces == () for line in chart.lines)
+        assert chart.y_ticks
+
+
+def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> None:
+    delivery = DeliveryRecord("backing_off", "503 busy", 1, 3, 2.5, 0)
+    view = stats_view(Stats(4, 0, 0, 0, 9.0, 9.0, delivery, None, None), serving=True)
+    words = delivery_words(view)
+    assert words.startswith("Delivery is backing off (503 busy).")
+    assert "2.5" not in words
+    texts = figures(moved(None, view, 0.0)).texts()
+    assert (texts["retry"], texts["drained"]) == ("in 2.5 s", "nothing moves")
+
+
+def test_sent_is_shown_where_it_means_something() -> None:
+    def states(confirmation: str) -> list[str]:
+        record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation=confirmation)
+        view = stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=True)
+        return [one.label for one in figures(moved(None, view, 0.0)).states]
+
+    assert "Sent" in states("on (self-hosted Inngest)")
+    assert "Sent" not in states("off (Inngest's cloud)")
