@@ -1,5 +1,7 @@
 """One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
 
+A client that does not read its answers is dropped.
+
 aiohttp answers a request that it can't parse in plain text, before any middleware. Its answer and
 its log line quote the request, for example a session cookie. Here neither may contain input.
 """
@@ -25,6 +27,7 @@ from service.errors import (
     RefusedError,
 )
 from service.observe.recorder import Recorder
+from service.web.deadline import Deadline
 from service.web.errors import METHODS, error_response, internal_error_response
 from service.web.middleware import REQUEST_ID
 from service.web.request_parser import (
@@ -48,9 +51,20 @@ class HeadSecondsError(HttpProcessingError):
 
 
 class Connection(web.RequestHandler):
-    """A connection whose request heads are bounded in size and time."""
+    """A connection whose request heads are bounded in size and time.
 
-    __slots__ = ("_head_seconds", "_head_timer", "_is_full", "_on_lost", "_recorder", "_requests")
+    `is_pipelining` is whether the client has ever sent a request before it had all answers.
+    """
+
+    __slots__ = (
+        "_head_deadline",
+        "_is_full",
+        "_on_lost",
+        "_read_deadline",
+        "_recorder",
+        "_requests",
+        "is_pipelining",
+    )
 
     def __init__(
         self,
@@ -60,6 +74,7 @@ class Connection(web.RequestHandler):
         recorder: Recorder,
         limits: RequestLimits,
         head_seconds: float,
+        unread_seconds: float,
         is_full: Callable[[], bool],
         **options: Any,
     ) -> None:
@@ -71,9 +86,10 @@ class Connection(web.RequestHandler):
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
         self._on_lost: list[Callable[[], object]] = []
-        self._head_seconds = head_seconds
         self._is_full = is_full
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_deadline = Deadline(loop, head_seconds)
+        self._read_deadline = Deadline(loop, unread_seconds)
+        self.is_pipelining = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or end at once where there are too many connections."""
@@ -90,16 +106,29 @@ class Connection(web.RequestHandler):
                 self._requests.feed_data(data)
             return
         super().data_received(data)
+        if len(self._messages) + self._request_in_progress > 1:
+            self.is_pipelining = True
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the timer, drop the parser, which refers to this connection, and tell who asked."""
-        self._stop_head_timer()
+        """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
+        self._head_deadline.stop()
+        self._read_deadline.stop()
         for callback in self._on_lost:
             callback()
         self._on_lost.clear()
         self._requests = None
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Drop a client that leaves its answers unread for too long."""
+        super().pause_writing()
+        self._read_deadline.start(self._abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._read_deadline.stop()
 
     def when_lost(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the client has gone."""
@@ -145,17 +174,15 @@ class Connection(web.RequestHandler):
 
     def _watch_head(self) -> None:
         if self._requests is None or not self._requests.is_in_head:
-            self._stop_head_timer()
-        elif self._head_timer is None:
-            self._head_timer = self._loop.call_later(self._head_seconds, self._end_head)
+            self._head_deadline.stop()
+        else:
+            self._head_deadline.start(self._end_head)
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def _end_head(self) -> None:
-        self._head_timer = None
         if self._requests is None:
             return
         self._requests.end()

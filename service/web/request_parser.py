@@ -18,6 +18,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
+# A chunked body is parsed in pieces, so that its framing is counted before it costs much.
+_PIECE_BYTES = 16 * 1024
 MAX_PIPELINED = 2
 # Some clients end a body with an empty line: no head has begun with it.
 _LINE_END = b"\r\n"
@@ -35,7 +37,7 @@ class RequestLimits:
 
     head: int = 64 * 1024
     header: int = 32 * 1024
-    framing: int = 256 * 1024
+    framing: int = 64 * 1024
 
 
 class HeadSizeError(HttpProcessingError):
@@ -71,6 +73,7 @@ class BoundedParser(HttpRequestParser):
         self._head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_wire_bytes = 0
+        self._is_chunked = False
         self._changes_protocol = False
         self.has_ended = False
 
@@ -99,7 +102,8 @@ class BoundedParser(HttpRequestParser):
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
         """The part of `data` that may be parsed now, and the rest."""
         if not self._body.is_eof():
-            return data, b""
+            size = _PIECE_BYTES if self._is_chunked else len(data)
+            return data[:size], data[size:]
         room = self._limits.head - self._head_bytes
         if data and not room:
             raise HeadSizeError
@@ -133,6 +137,7 @@ class BoundedParser(HttpRequestParser):
     def _begin_body(self, messages: Parsed) -> None:
         message, self._body = messages[-1]
         self._head_bytes = self._body_wire_bytes = 0
+        self._is_chunked = isinstance(message, RawRequestMessage) and message.chunked
         if isinstance(message, RawRequestMessage) and message.upgrade:
             self._changes_protocol = True
             messages[-1] = (message._replace(should_close=True), self._body)

@@ -20,8 +20,11 @@ from service.web.connection import Connection
 from service.web.errors import error_response, refusal_of
 from service.web.middleware import REQUEST_ID, arrived_at_key
 from service.web.request_parser import RequestLimits
+from service.web.turns import TurnPolicy, Turns
 
 MAX_CONCURRENT_POSTS = 256
+# Costs almost nothing, and says whether the event loop turns.
+_UNQUEUED = "/healthz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +32,23 @@ class ServerPolicy:
     """How the server treats its clients.
 
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
-    theirs. A head must be complete within `head_seconds`. A stop waits `shutdown_seconds` for
+    theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
+    for `unread_seconds` is dropped. A stop waits `shutdown_seconds` for
     requests in progress. A post waits `post_wait_seconds` for one of `concurrent_posts` slots, then
     runs without one. Above `max_connections` a new connection is closed at once, so that the store
-    and delivery keep their file handles; None is no limit.
+    and delivery keep their file handles; None is no limit. `turns` says how many requests start at
+    once.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
     head_seconds: float = 10.0
+    unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
     concurrent_posts: int = MAX_CONCURRENT_POSTS
     post_wait_seconds: float = 1.0
     max_connections: int | None = None
+    turns: TurnPolicy = field(default_factory=TurnPolicy)
 
 
 class HttpServer(web.AppRunner):
@@ -86,6 +93,7 @@ class _Server(web.Server):
         self._policy = policy
         self._handler = handler
         self._slots = asyncio.Semaphore(policy.concurrent_posts)
+        self._turns = Turns(policy.turns)
         super().__init__(self._handle, request_factory=request_factory, **options)
 
     @property
@@ -101,12 +109,15 @@ class _Server(web.Server):
             recorder=self._recorder,
             limits=self._policy.limits,
             head_seconds=self._policy.head_seconds,
+            unread_seconds=self._policy.unread_seconds,
             is_full=lambda: self.is_full,
             **self._kwargs,
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request[arrived_at_key] = time.perf_counter()
+        if request.raw_path != _UNQUEUED:
+            await self._turns.start(is_pipelined=_is_pipelined(request))
         has_slot = _is_whole_post(request) and await self._slot()
         try:
             return await self._handler(request)  # type: ignore[no-any-return]
@@ -130,6 +141,11 @@ class _Server(web.Server):
                 return await self._slots.acquire()
         except TimeoutError:
             return False
+
+
+def _is_pipelined(request: web.BaseRequest) -> bool:
+    connection = request.protocol
+    return isinstance(connection, Connection) and connection.is_pipelining
 
 
 def _is_whole_post(request: web.BaseRequest) -> bool:

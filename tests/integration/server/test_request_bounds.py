@@ -52,7 +52,7 @@ async def test_empty_lines_between_requests_begin_no_head(port, server):
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
             [connection] = server.server.connections
             assert not connection._requests.is_in_head
-            assert connection._head_timer is None
+            assert not connection._head_deadline.is_running
     writer.close()
 
 
@@ -124,7 +124,7 @@ async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(CHUNKED + b"0\r\n")
     await read_began.wait()
-    for number in range(20):
+    for number in range(3):
         writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
     async with asyncio.timeout(5):
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")

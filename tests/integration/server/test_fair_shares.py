@@ -1,0 +1,97 @@
+"""What one client may take of the server: pipelined requests, tiny chunks, unread answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from service.observe.metrics import PrometheusRecorder
+from service.web.connection import Connection
+from service.web.server import HttpServer, ServerPolicy
+from service.web.turns import TurnPolicy
+
+ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /kind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def kind(request: web.Request) -> web.Response:
+    assert isinstance(request.protocol, Connection)
+    return web.Response(text="pipelined" if request.protocol.is_pipelining else "one by one")
+
+
+async def large(request: web.Request) -> web.Response:
+    del request
+    return web.Response(body=bytes(64 * 1024 * 1024))
+
+
+@contextlib.asynccontextmanager
+async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]:
+    app = web.Application()
+    app.add_routes([web.get("/kind", kind), web.get("/large", large)])
+    server = HttpServer(app, PrometheusRecorder(), policy)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield server, server.addresses[0][1]
+    await server.cleanup()
+
+
+async def test_a_client_that_does_not_wait_for_answers_counts_as_pipelining() -> None:
+    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASK + LAST)
+        assert (await reader.read()).count(b"pipelined") == 2
+        writer.close()
+
+
+async def test_a_client_that_waits_for_each_answer_does_not() -> None:
+    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(ASK)
+            assert b"200 OK" in await reader.readuntil(b"one by one")
+        writer.close()
+
+
+async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:
+    policy = ServerPolicy(turns=TurnPolicy(least=1, most=1))
+    async with serving(policy) as (_, port), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASK * 49 + LAST)
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 50
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
+    async with serving(ServerPolicy(unread_seconds=0.2)) as (server, port), asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"H")
+        while server.server is not None and server.server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_body_in_tiny_chunks_ends_its_connection_early(
+    port: int, read_began: asyncio.Event, read_ended: asyncio.Event
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED)
+    await read_began.wait()
+    writer.write(b"1\r\nx\r\n" * 16_000)
+    async with asyncio.timeout(5):
+        await read_ended.wait()
+        with contextlib.suppress(ConnectionError):
+            assert b" 200 " not in await reader.read()
+    writer.close()
+
+
+async def test_a_large_body_in_chunks_of_a_hundred_bytes_is_read(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(CHUNKED + (b"64\r\n" + b"x" * 100 + b"\r\n") * 5_000 + b"0\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
