@@ -26,7 +26,8 @@
         ├── EncodingRefusedError        ├── MethodNotAllowedError
         ├── HeadTooLargeError           ├── MalformedRequestError
         ├── HeadTimeoutError            ├── ExpectationFailedError
-        ├── RateLimitedError            └── SenderNotAllowedError
+        ├── RateLimitedError            ├── SenderNotAllowedError
+        └── EventKeyRequiredError
 
 A message is for a person, never holds input, and defaults to the class docstring.
 """
@@ -134,6 +135,10 @@ class ProviderUnavailableError(RefusedError, code="provider_unavailable"):
 
 class OperatorRequiredError(RefusedError, code="operator_required"):
     """Only an operator may do this."""
+
+
+class EventKeyRequiredError(RefusedError, code="event_key_required"):
+    """This needs an event key, as a bearer token."""
 
 
 class MetricsTokenRequiredError(RefusedError, code="metrics_token_required"):

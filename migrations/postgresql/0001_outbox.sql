@@ -27,6 +27,9 @@ CREATE TABLE outbox (
 CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX outbox_owner ON outbox (owner, seq);
+-- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
+CREATE INDEX outbox_wire_id ON outbox (owner, wire_id) WHERE length(wire_id) <= 255;
+CREATE INDEX outbox_moved_id ON outbox (inngest_id) WHERE inngest_id IS NOT NULL;
 
 -- Two lanes. due_at null: a new event, in the order of seq. Otherwise in the order of due_at: what came
 -- back, and what its sender delays (held). Rows enter a lane near its end and leave it near its

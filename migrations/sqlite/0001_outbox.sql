@@ -27,6 +27,9 @@ CREATE TABLE outbox (
 CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX outbox_owner ON outbox (owner, seq);
+-- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
+CREATE INDEX outbox_wire_id ON outbox (owner, wire_id) WHERE length(wire_id) <= 255;
+CREATE INDEX outbox_moved_id ON outbox (inngest_id) WHERE inngest_id IS NOT NULL;
 
 -- due_at_ms 0 means due at once, by any clock. held: the caller asked for due_at_ms, so it is wall
 -- time and outlives a restart. express: the row's owner had few rows waiting while another owner's

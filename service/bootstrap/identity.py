@@ -11,10 +11,12 @@ from pathlib import Path
 import aiohttp
 from pydantic import SecretStr
 
+from service.config.event_keys import parse_event_keys
 from service.config.settings import Settings
 from service.errors import ConfigurationError
 from service.identity.bearer_tokens import BearerTokens
 from service.identity.cookie_session import CookieSessionStorage
+from service.identity.event_keys import EventKeys
 from service.identity.front_end_sessions import FrontEndSessions
 from service.identity.jwks import Jwks
 from service.identity.nextauth import NextAuthReader, next_auth_readers
@@ -52,6 +54,11 @@ def make_sessions(
         remote=_remote_readers(settings, http),
         revisions=SessionRevisions(scopes),
     )
+
+
+def make_event_keys(settings: Settings) -> EventKeys:
+    """The keys that machines post events with."""
+    return EventKeys(parse_event_keys(one.get_secret_value() for one in settings.event_keys))
 
 
 def user_issuer(settings: Settings, issuer: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings
 from service.bootstrap.identity import (
+    make_event_keys,
     make_sessions,
     oidc_resource,
     plain,
@@ -35,10 +36,12 @@ from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import Sampler
+from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
 from service.web.auth import Authenticator
 from service.web.cross_site import CrossSite
+from service.web.event_key_auth import EventKeyAuth
 from service.web.following.follower import EventFollower
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.page import OperatorPage
@@ -49,10 +52,13 @@ from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.dev_login import DevSignIn
 from service.web.resources.event_access import EventAccess
+from service.web.resources.event_batch import EventBatches
 from service.web.resources.event_route import EventRoute
 from service.web.resources.event_stream import EventStream
 from service.web.resources.events import Events
 from service.web.resources.health import Health
+from service.web.resources.inngest_intake import InngestIntake
+from service.web.resources.machine_events import MachineEvents
 from service.web.resources.own_events import OwnEvents
 from service.web.resources.sign_in import SignIn
 from service.web.resources.uploads import Uploads
@@ -81,14 +87,17 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     sessions = make_sessions(settings, secrets, running.outbox.settings, running.http)
     proxies = Proxies(settings.trusted_proxies)
     cross_site = CrossSite(settings.allowed_origins, secure=settings.production, proxies=proxies)
-    authenticator = Authenticator(sessions, cross_site, RateLimit(settings.rate_limit_per_user))
+    rate_limit = RateLimit(settings.rate_limit_per_user)
+    authenticator = Authenticator(sessions, cross_site, rate_limit)
+    keys = EventKeyAuth(make_event_keys(settings), authenticator, rate_limit)
     pages = Pages()
     oidc = oidc_resource(settings, secrets, sessions, proxies, running.http)
     operators = Operators(settings.operator_emails)
     page = _operator_page(settings, running, authenticator, operators)
     resources: list[Resource] = [
         *_intake(settings, running, authenticator),
-        *_events(running, authenticator, operators),
+        *_machines(running, keys),
+        *_events(running, keys, operators),
         AppSettingsResource(running.app_settings, authenticator, operators),
         Uploads(storage=lambda: _configured(running.bucket, settings), user_of=authenticator.user),
         SignIn(sessions, cross_site),
@@ -140,8 +149,15 @@ def _intake(
         yield EventRoute(kind, intake, authenticator.user)
 
 
-def _events(running: Running, authenticator: Authenticator, operators: Operators) -> list[Resource]:
-    access = EventAccess(running.outbox.intake, authenticator.user, operators.includes)
+def _machines(running: Running, keys: EventKeyAuth) -> list[Resource]:
+    intake, tracing = running.outbox.intake, running.tracing
+    batches = EventBatches(tracing.intake(intake) if tracing else intake, running.recorder)
+    return [InngestIntake(keys, batches, running.recorder), MachineEvents(keys, batches)]
+
+
+def _events(running: Running, keys: EventKeyAuth, operators: Operators) -> list[Resource]:
+    lookup = RowLookup(running.outbox.intake, running.outbox.inspector)
+    access = EventAccess(lookup, keys.owner, operators.includes)
     follower = running.follower
     return [
         Events(access, follower),

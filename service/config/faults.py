@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from service.config.event_keys import parse_event_keys
 from service.config.outbox_url import url_in_schema
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def cross_faults(settings: Settings) -> list[str]:
     return [
         *_store_faults(settings),
         *_secret_faults(settings),
+        *_event_key_faults(settings),
         *_elsewhere_faults(settings),
         *_inngest_faults(settings),
         *_origin_faults(settings),
@@ -63,6 +65,19 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
             yield "SESSION_SECRET: required in production"
         if settings.dev_login:
             yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+
+def _event_key_faults(settings: Settings) -> Iterator[str]:
+    try:
+        names = parse_event_keys(one.get_secret_value() for one in settings.event_keys)
+    except ValueError as error:
+        yield f"OUTBOX_EVENT_KEYS: {error}"
+        return
+    if settings.production:
+        for name in sorted({names[key] for key in names if len(key) < _MIN_SECRET_CHARS}):
+            yield (
+                f"OUTBOX_EVENT_KEYS: a key of {name} is shorter than {_MIN_SECRET_CHARS} characters"
+            )
 
 
 def _elsewhere_faults(settings: Settings) -> Iterator[str]:

@@ -86,6 +86,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "mean the same person by the same id.",
         "DEV_LOGIN": "`1` opens the development sign-in to other machines, if the Host of "
         "their requests is a loopback name: a published port or a tunnel.",
+        "OUTBOX_EVENT_KEYS": "Event keys of machines, `name:key`, separated by commas. A name may "
+        "have several keys, so that they can be replaced one by one. Unset: no machine may post.",
         "ALLOWED_ORIGINS": "Origins that may call with credentials, separated by commas.",
         "TRUSTED_PROXIES": "Addresses or networks of the reverse proxies whose `X-Forwarded-Host` "
         "and `X-Forwarded-Proto` count. Unset: this machine's.",

@@ -11,12 +11,14 @@ from service.observe.printable import printable
 # Whose ids the development sign-in gives, and whose the ids are that all sign-ins share.
 DEV_ISSUER = "dev"
 SHARED_ISSUER = "shared"
+# Whose ids the names of event keys are. An issuer of people is a URL or one of the words above.
+EVENT_KEY_ISSUER = "key"
 _MAX_ID_CHARS = 255
 _MAX_TEXT_CHARS = 1024
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
-    """A signed-in person.
+    """A signed-in person, or a machine with an event key.
 
     Equal ids of two issuers are two people. `issuer` has no space. `id` is unique and stable for
     its issuer. `email_verified` is true only where the identity provider says so; without it
@@ -38,6 +40,15 @@ class User(msgspec.Struct, frozen=True, gc=False):
         'https://issuer.example u-1'
         """
         return f"{self.issuer} {self.id}"
+
+    @property
+    def actor(self) -> str:
+        """How the audit names who did something.
+
+        >>> User(EVENT_KEY_ISSUER, "cron").actor, User("dev", "u-1").actor
+        ('key cron', 'u-1')
+        """
+        return self.owner if self.issuer == EVENT_KEY_ISSUER else self.id
 
 
 class FoundUser(msgspec.Struct, frozen=True, gc=False):

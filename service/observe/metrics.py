@@ -38,6 +38,9 @@ class Metric:
 
 VOCABULARY = {
     "accepted": Metric(Counter, "Events accepted and durable; repeats of a key are not counted."),
+    "accepted_by_key": Metric(
+        Counter, "Events accepted with an event key, by the key's name.", ("key",)
+    ),
     "refused": Metric(Counter, "Requests refused, by error code.", ("code",)),
     "delivered": Metric(
         Counter, "Events that Inngest has taken; that it holds, where delivery is confirmed."

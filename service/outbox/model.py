@@ -200,6 +200,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which rows: every given field must match.
 
+    `alias` is an id that `owner`, who must be given, chose, or a ULID from another outbox.
     `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
     ids that begin so are searched. `older_than_seconds` counts from acceptance; rows accepted from
     `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the
@@ -208,6 +209,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     ids: tuple[str, ...] | None = None
+    alias: str | None = None
     id_prefix: str | None = None
     state: State | None = None
     owner: str | None = None

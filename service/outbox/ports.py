@@ -58,10 +58,7 @@ class Intake(Protocol):
         ...
 
     async def find(self, event_id: str) -> Row | None:
-        """The row of an event, None when there is none. Raises OutboxUnavailableError.
-
-        `event_id` is the service's id or Inngest's ULID, not an id that a client chose.
-        """
+        """The row with the service's id, None when there is none. Raises OutboxUnavailableError."""
         ...
 
 

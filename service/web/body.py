@@ -85,13 +85,21 @@ async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:
 
 
 async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """The bytes of a body of at most `max_bytes`, never decompressed.
+    """The bytes of a body of at most `max_bytes`.
 
-    Raises EncodingRefusedError, BodyTooLargeError, and BodyTimeoutError after 30 s.
+    Raises EncodingRefusedError, and what `read_raw_body` raises.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.strip().lower() not in _NO_ENCODING:
         raise EncodingRefusedError
+    return await read_raw_body(request, max_bytes=max_bytes)
+
+
+async def read_raw_body(request: web.Request, *, max_bytes: int) -> bytes:
+    """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
+
+    Raises BodyTooLargeError, and BodyTimeoutError after 30 s.
+    """
     if (request.content_length or 0) > max_bytes:
         raise BodyTooLargeError
     content = request.content

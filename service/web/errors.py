@@ -22,6 +22,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.SignInFailedError: 400,
     errors.MalformedRequestError: 400,
     errors.SessionRequiredError: 401,
+    errors.EventKeyRequiredError: 401,
     errors.MetricsTokenRequiredError: 401,
     errors.CrossSiteRequestError: 403,
     errors.OperatorRequiredError: 403,

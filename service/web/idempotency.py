@@ -25,15 +25,21 @@ _is_visible_ascii = re.compile(_KEY).fullmatch
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
+def given_key(request: web.Request) -> str | None:
+    """The text of the request's key, None without one. Raises IdempotencyKeyInvalidError."""
+    given = request.headers.get(IDEMPOTENCY_KEY)
+    if given is not None and not _is_visible_ascii(given):
+        raise IdempotencyKeyInvalidError
+    return given
+
+
 def idempotency_key(request: web.Request, event_name: str, body: object) -> IdempotencyKey | None:
     """The request's key for this event and body, None without one.
 
     Equal bodies count as one whatever the order of their keys. Raises IdempotencyKeyInvalidError.
     """
-    given = request.headers.get(IDEMPOTENCY_KEY)
+    given = given_key(request)
     if given is None:
         return None
-    if not _is_visible_ascii(given):
-        raise IdempotencyKeyInvalidError
     digest = hashlib.sha256(event_name.encode() + b"\0" + _encode(body)).digest()
     return IdempotencyKey(given, digest)

@@ -52,7 +52,11 @@ async def run_all(
 async def test_the_examples_of_a_page_run_and_answer_what_it_says(
     page: Path, inngest_api: EventApi, tmp_path: Path
 ) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}",
+        inngest_api.url,
+        OUTBOX_EVENT_KEYS="shop:0123456789abcdef",
+    )
     async with running("serve", environment=settings) as service:
         printed = await run_all(page, "service", service, inngest_api, tmp_path)
     assert '"status":"error"' not in "".join(printed)

@@ -16,6 +16,7 @@ from tests.support.examples import ROOT
 from tests.support.fleet import environment, running
 
 EVENT_TYPES = ROOT / "examples" / "event-types" / "event-types.yaml"
+KEY = "a-key-of-the-tests-only"
 # That a schema can't say how many bytes of UTF-8 a name has is no fault of the service.
 LEFT_OUT = "positive_data_acceptance"
 
@@ -29,6 +30,7 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
         inngest_api.url,
         OPERATOR_EMAILS="kim@example.com",
         EVENT_TYPES_FILE=str(EVENT_TYPES),
+        OUTBOX_EVENT_KEYS=f"fuzz:{KEY}",
     )
     async with running("serve", environment=settings) as service:
         async with (
@@ -44,6 +46,8 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
             f"{service.url}/openapi.json",
             "--header",
             f"Cookie: {cookie}",
+            "--header",
+            f"Authorization: Bearer {KEY}",
             "--mode=all",
             "--max-examples=15",
             "--checks=all",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,6 +27,9 @@ NEXTAUTH = VECTORS["v4"]["vectors"][0]
 EVENT_KEY = "evt-key-0b9d1c"
 FALLBACK_KEY = "evt-fallback-77f2aa"
 SESSION_SECRETS = ("signing-secret-5e1f9c", "older-secret-9ab2d4")
+MACHINE_KEY = "machine-key-4c1e88a0"
+WRONG_KEY = "wrong-machine-key-90ab"
+EVENT_ID = "event-id-of-a-sender-8812"
 METRICS_TOKEN = "metrics-token-3f77"
 AWS_SECRET = "aws-secret-71cc0e"
 EMAIL = "ada.lovelace@example.com"
@@ -76,6 +80,7 @@ def configuration(path: Path, api: FakeInngest, provider: str) -> dict[str, str]
         OIDC_CLIENT_ID=CLIENT_ID,
         OIDC_CLIENT_SECRET=CLIENT_SECRET,
         METRICS_TOKEN=METRICS_TOKEN,
+        OUTBOX_EVENT_KEYS=f"shop:{MACHINE_KEY}",
         OPERATOR_EMAILS=OPERATOR,
         AWS_SECRET_ACCESS_KEY=AWS_SECRET,
         LOG_LEVEL="debug",
@@ -106,6 +111,22 @@ async def be_busy(visitor: Front, operator: Front) -> None:
     await visitor.ask("GET", f"/auth/callback?code={DOCUMENT}&state=x")
     await visitor.ask("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
     await operator.ask("GET", "/outbox")
+    await post_as_a_machine(visitor)
+
+
+async def post_as_a_machine(visitor: Front) -> None:
+    events = [{"name": "a/b", "id": EVENT_ID, "data": {"x": DOCUMENT}}]
+    for key in (MACHINE_KEY, WRONG_KEY):
+        bearer = {"Authorization": f"Bearer {key}"}
+        for body in (events, [{"name": "", "data": {"x": DOCUMENT}}], "x"):
+            await visitor.ask("POST", f"/e/{key}", json=body)
+            await visitor.ask("POST", "/api/events", json=body, headers=bearer)
+        await visitor.ask("GET", f"/e/{key}")
+        await visitor.ask("POST", f"/e/{key}/more", json=events)
+        await visitor.ask("POST", f"/e/{key}", data=b"", headers={"Expect": "nothing"})
+        await visitor.ask("POST", f"/e/{key}", data=io.BytesIO(b" " * (21 * 1024 * 1024)))
+        await visitor.ask("GET", f"/api/events/{EVENT_ID}", headers=bearer)
+        await visitor.ask("DELETE", f"/api/events/{EVENT_ID}", headers=bearer)
 
 
 async def post_as_a_next_auth_user(url: str) -> None:
@@ -186,6 +207,7 @@ def check(lines: list[str], cookies: set[str]) -> None:
     assert len(cookies) >= 3
     secrets = {
         *(EVENT_KEY, FALLBACK_KEY, *SESSION_SECRETS, METRICS_TOKEN, AWS_SECRET, CLIENT_SECRET),
+        *(MACHINE_KEY, WRONG_KEY, EVENT_ID),
         *(EMAIL, OPERATOR, NAME, DOCUMENT, POISONED, SETTING, IDEMPOTENCY_KEY),
         *(NEXTAUTH["secret"], NEXTAUTH["token"], *NEXTAUTH["claims"].values()),
         *cookies,

@@ -27,6 +27,7 @@ def whole_service(folder: Path) -> Settings:
             "INNGEST_DEV": "http://127.0.0.1:9",
             "OIDC_ISSUER": "https://identity.example.com",
             "OIDC_CLIENT_ID": "outbox",
+            "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef",
         }
     )
 

@@ -16,6 +16,7 @@ from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row
+from service.outbox.row_lookup import RowLookup
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.relay.inngest_events import EventRun
 from service.supervisor import run_supervisor
@@ -100,7 +101,7 @@ async def followed_events(
         supervisor.watch("following", follower.look)
         if asker:
             supervisor.watch("asking", follower.ask)
-        access = EventAccess(rows, _user, lambda user: user.id == "kim")
+        access = EventAccess(RowLookup(rows, rows), _user, lambda user: user.id == "kim")
         app = web.Application(middlewares=[error_middleware(recorder)])
         for resource in (
             Events(access, follower),

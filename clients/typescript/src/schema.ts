@@ -21,6 +21,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/e/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Inngest's own intake protocol, for every Inngest SDK */
+        post: operations["sendEvents"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One's own events, newest first */
+        get: operations["listEvents"];
+        put?: never;
+        /** Events of any name from a machine with an event key */
+        post: operations["postEvents"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events/{id}": {
         parameters: {
             query?: never;
@@ -48,23 +83,6 @@ export interface paths {
         };
         /** What becomes of an event, as server-sent events */
         get: operations["streamEvent"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** One's own events, newest first */
-        get: operations["listEvents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -304,6 +322,29 @@ export interface components {
             eventId: string;
         };
         /**
+         * Reply
+         * @description The protocol's answer.
+         */
+        Reply: {
+            /** @description Inngest's id of each event that was taken; one empty id for none. */
+            ids: string[];
+            status: number;
+            /** @default null */
+            error: string | null;
+        };
+        /**
+         * AcceptedEvents
+         * @description The answer to accepted events, in their order.
+         */
+        AcceptedEvents: {
+            /** @enum {unknown} */
+            status: "ok";
+            /** @description Inngest's ids of the events. */
+            ids: string[];
+            /** @description The service's ids of the events. */
+            eventIds: string[];
+        };
+        /**
          * EventView
          * @description An event. What has not happened is null.
          */
@@ -444,7 +485,7 @@ export interface components {
             sendAt?: number | null;
         };
         /** @enum {string} */
-        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "content_encoding_refused" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_left" | "expectation_failed" | "headers_timeout" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "rate_limited" | "sender_not_allowed" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
+        ErrorCode: "bad_request" | "body_timeout" | "body_too_large" | "content_encoding_refused" | "cross_site_request" | "document_name_invalid" | "document_name_required" | "document_not_found" | "event_key_required" | "event_left" | "expectation_failed" | "headers_timeout" | "headers_too_large" | "idempotency_key_invalid" | "idempotency_key_reused" | "internal_error" | "invalid_field" | "invalid_json" | "json_required" | "method_not_allowed" | "metrics_token_required" | "not_found" | "operator_required" | "outbox_full" | "outbox_unavailable" | "provider_unavailable" | "rate_limited" | "sender_not_allowed" | "session_required" | "sign_in_failed" | "storage_not_configured" | "storage_unavailable" | "too_many_pending";
     };
     responses: never;
     parameters: never;
@@ -718,6 +759,695 @@ export interface operations {
             };
         };
     };
+    sendEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The Inngest environment. */
+                "x-inngest-env"?: string;
+                /** @description The same seed again repeats a request. */
+                "x-inngest-event-id-seed"?: string;
+            };
+            path: {
+                /** @description One of the keys in OUTBOX_EVENT_KEYS. */
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example [
+                 *       {
+                 *         "name": "report/requested",
+                 *         "data": {
+                 *           "month": "2026-10"
+                 *         },
+                 *         "id": "report-2026-10"
+                 *       }
+                 *     ]
+                 */
+                "application/json": {
+                    /** @description Not `inngest/…`. */
+                    name: string;
+                    data?: Record<string, never> | null;
+                    /** @description The same name and id within 24 h is the same event. */
+                    id?: string | null;
+                    /** @description Milliseconds since 1970. */
+                    ts?: number | null;
+                    user?: Record<string, never> | null;
+                    v?: string | null;
+                } | {
+                    /** @description Not `inngest/…`. */
+                    name: string;
+                    data?: Record<string, never> | null;
+                    /** @description The same name and id within 24 h is the same event. */
+                    id?: string | null;
+                    /** @description Milliseconds since 1970. */
+                    ts?: number | null;
+                    user?: Record<string, never> | null;
+                    v?: string | null;
+                }[];
+            };
+        };
+        responses: {
+            /** @description All events are on disk and will be delivered */
+            200: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         "01KB08Z4Q0XW5M7T3Y8S000017"
+                     *       ],
+                     *       "status": 200
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description The events before a bad one were taken */
+            400: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 400,
+                     *       "error": "The body is not an event object or an array of event objects in JSON"
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description The key is unknown */
+            401: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 401,
+                     *       "error": "Event key not found"
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description `not_found`: There is nothing here. */
+            404: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "not_found";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 408,
+                     *       "error": "The body did not arrive in time."
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 413,
+                     *       "error": "The body is too large."
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description You have too many events waiting. Try again later. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 429,
+                     *       "error": "You have too many events waiting. Try again later."
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description `internal_error`: Something failed here. The request id tells us what. */
+            500: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "ids": [
+                     *         ""
+                     *       ],
+                     *       "status": 503,
+                     *       "error": "The outbox can't take events right now. Try again shortly."
+                     *     }
+                     */
+                    "text/plain": components["schemas"]["Reply"];
+                };
+            };
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
+            default: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+        };
+    };
+    listEvents: {
+        parameters: {
+            query?: {
+                /** @description Only events in this state. */
+                state?: "pending" | "delivering" | "sent" | "delivered" | "dead";
+                /** @description Only events of this name. */
+                name?: string;
+                /** @description Only events accepted at this time or later: ms since 1970. */
+                since?: number;
+                /** @description How many at most. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of events */
+            200: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "events": [
+                     *         {
+                     *           "id": "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10",
+                     *           "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
+                     *           "name": "documents/aws.index",
+                     *           "state": "delivered",
+                     *           "attempts": 0,
+                     *           "acceptedAt": 1795559419447,
+                     *           "deliveredAt": 1795559419480,
+                     *           "reason": null,
+                     *           "run": null,
+                     *           "otherRuns": [],
+                     *           "final": true
+                     *         }
+                     *       ],
+                     *       "nextCursor": "42"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description `invalid_field`: A field of the body is missing or invalid. */
+            400: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "invalid_field";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `session_required`: Sign in first: this needs a session. */
+            401: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "session_required";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `rate_limited`: You send too many requests. Try again shortly. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `internal_error`: Something failed here. The request id tells us what. */
+            500: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "outbox_unavailable" | "provider_unavailable";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
+            default: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+        };
+    };
+    postEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat with the same key and body is the same event and gets the same answer. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example [
+                 *       {
+                 *         "name": "report/requested",
+                 *         "data": {
+                 *           "month": "2026-10"
+                 *         },
+                 *         "id": "report-2026-10"
+                 *       }
+                 *     ]
+                 */
+                "application/json": {
+                    /** @description Not `inngest/…`. */
+                    name: string;
+                    data?: Record<string, never> | null;
+                    /** @description The same name and id within 24 h is the same event. */
+                    id?: string | null;
+                    /** @description Milliseconds since 1970. */
+                    ts?: number | null;
+                    user?: Record<string, never> | null;
+                    v?: string | null;
+                } | {
+                    /** @description Not `inngest/…`. */
+                    name: string;
+                    data?: Record<string, never> | null;
+                    /** @description The same name and id within 24 h is the same event. */
+                    id?: string | null;
+                    /** @description Milliseconds since 1970. */
+                    ts?: number | null;
+                    user?: Record<string, never> | null;
+                    v?: string | null;
+                }[];
+            };
+        };
+        responses: {
+            /** @description All are on disk and will be delivered */
+            200: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "ids": [
+                     *         "01KB08Z4Q0XW5M7T3Y8S000017"
+                     *       ],
+                     *       "eventIds": [
+                     *         "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AcceptedEvents"];
+                };
+            };
+            /** @description `invalid_json`: The body is not a JSON object in UTF-8.; `invalid_field`: A field of the body is missing or invalid.; `idempotency_key_invalid`: An Idempotency-Key is 1 to 255 visible ASCII characters. */
+            400: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "idempotency_key_invalid" | "invalid_field" | "invalid_json";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `event_key_required`: This needs an event key, as a bearer token. */
+            401: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "event_key_required";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `not_found`: There is nothing here. */
+            404: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "not_found";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `body_timeout`: The body did not arrive in time. */
+            408: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "body_timeout";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `body_too_large`: The body is too large. */
+            413: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "body_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `json_required`: Send the body as application/json.; `content_encoding_refused`: Send the body without a Content-Encoding. */
+            415: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "content_encoding_refused" | "json_required";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `idempotency_key_reused`: This Idempotency-Key was used for another body. */
+            422: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "idempotency_key_reused";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `rate_limited`: You send too many requests. Try again shortly.; `too_many_pending`: You have too many events waiting. Try again later. */
+            429: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "rate_limited" | "too_many_pending";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `internal_error`: Something failed here. The request id tells us what. */
+            500: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "internal_error";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `outbox_full`: The outbox is full. Try again later.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "outbox_full" | "outbox_unavailable";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
+            default: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
+        };
+    };
     getEvent: {
         parameters: {
             query?: {
@@ -729,7 +1459,7 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The `eventId` of the answer to the post. */
+                /** @description The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose. */
                 id: string;
             };
             cookie?: never;
@@ -920,7 +1650,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The `eventId` of the answer to the post. */
+                /** @description The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose. */
                 id: string;
             };
             cookie?: never;
@@ -1094,7 +1824,7 @@ export interface operations {
                 "Last-Event-ID"?: string;
             };
             path: {
-                /** @description The `eventId` of the answer to the post. */
+                /** @description The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose. */
                 id: string;
             };
             cookie?: never;
@@ -1156,171 +1886,6 @@ export interface operations {
                         status: "error";
                         /** @enum {string} */
                         code: "not_found";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `rate_limited`: You send too many requests. Try again shortly. */
-            429: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds to wait before a retry. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "rate_limited";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `internal_error`: Something failed here. The request id tells us what. */
-            500: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "internal_error";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
-            503: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds to wait before a retry. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "outbox_unavailable" | "provider_unavailable";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
-            default: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "bad_request" | "expectation_failed" | "headers_timeout" | "headers_too_large";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-        };
-    };
-    listEvents: {
-        parameters: {
-            query?: {
-                /** @description Only events in this state. */
-                state?: "pending" | "delivering" | "sent" | "delivered" | "dead";
-                /** @description Only events of this name. */
-                name?: string;
-                /** @description Only events accepted at this time or later: ms since 1970. */
-                since?: number;
-                /** @description How many at most. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of events */
-            200: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "events": [
-                     *         {
-                     *           "id": "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10",
-                     *           "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
-                     *           "name": "documents/aws.index",
-                     *           "state": "delivered",
-                     *           "attempts": 0,
-                     *           "acceptedAt": 1795559419447,
-                     *           "deliveredAt": 1795559419480,
-                     *           "reason": null,
-                     *           "run": null,
-                     *           "otherRuns": [],
-                     *           "final": true
-                     *         }
-                     *       ],
-                     *       "nextCursor": "42"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["EventPage"];
-                };
-            };
-            /** @description `invalid_field`: A field of the body is missing or invalid. */
-            400: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "invalid_field";
-                        /** @description A sentence for a person. */
-                        error: string;
-                    };
-                };
-            };
-            /** @description `session_required`: Sign in first: this needs a session. */
-            401: {
-                headers: {
-                    /** @description The request's id in the service's log. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": {
-                        /** @constant */
-                        status: "error";
-                        /** @enum {string} */
-                        code: "session_required";
                         /** @description A sentence for a person. */
                         error: string;
                     };

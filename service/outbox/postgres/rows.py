@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Filter, Row, State
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.storable import storable
 
 # Milliseconds since 1970; can bound an index scan.
 NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
@@ -19,6 +20,10 @@ NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 WANTED = f"""
     (%(ids)s::text[] IS NULL OR o.event_id = ANY(%(ids)s))
 AND (%(owner)s::text IS NULL OR o.owner = %(owner)s)
+AND (%(alias)s::text IS NULL OR o.seq = ANY(ARRAY(
+    SELECT seq FROM outbox
+    WHERE owner = %(owner)s AND wire_id = %(alias)s AND length(wire_id) <= 255
+    UNION ALL SELECT seq FROM outbox WHERE inngest_id = %(alias)s)))
 AND (%(user_id)s::text IS NULL OR o.user_id = %(user_id)s)
 AND (%(name)s::text IS NULL OR o.name = %(name)s)
 AND (%(older_than_ms)s::bigint IS NULL
@@ -177,6 +182,7 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
     return {
         "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
         "state": state and state.value,
+        "alias": wanted.alias and storable(wanted.alias),
         "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,

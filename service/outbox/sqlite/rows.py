@@ -56,6 +56,10 @@ _BEGINNING_SO = """
 SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end
 ORDER BY event_id DESC LIMIT 10000
 """
+_KNOWN_AS = """
+SELECT seq FROM outbox WHERE owner = :owner AND wire_id = :alias AND length(wire_id) <= 255
+UNION SELECT seq FROM outbox WHERE inngest_id = :alias
+"""
 _HIGHEST_CHARACTER = "\U0010ffff"
 
 
@@ -63,6 +67,7 @@ class Way(enum.Enum):
     """What leads to the rows of a filter, so that no others are read."""
 
     IDS = enum.auto()
+    ALIAS = enum.auto()
     OWNER = enum.auto()
     PREFIX = enum.auto()
     STATE = enum.auto()
@@ -72,6 +77,8 @@ def _matching(state: State | None, way: Way) -> str:
     source, first = "outbox_rows", f"state = '{state}'" if state else "true"
     if way is Way.IDS:
         source = "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value"
+    elif way is Way.ALIAS:
+        source = f"({_KNOWN_AS}) CROSS JOIN outbox_rows USING (seq)"
     elif way is Way.PREFIX:
         source = f"({_BEGINNING_SO}) CROSS JOIN outbox_rows USING (seq)"
     elif way is Way.OWNER:
@@ -107,6 +114,8 @@ def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
 def _way(wanted: Filter) -> Way:
     if wanted.ids is not None:
         return Way.IDS
+    if wanted.alias is not None:
+        return Way.ALIAS
     if wanted.owner is not None:
         return Way.OWNER
     return Way.PREFIX if wanted.id_prefix is not None and wanted.state is None else Way.STATE
@@ -125,6 +134,7 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
         "ids": None
         if wanted.ids is None
         else msgspec.json.encode(sorted(set(wanted.ids))).decode(),
+        "alias": wanted.alias,
         "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,

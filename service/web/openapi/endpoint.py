@@ -33,6 +33,7 @@ class Access(enum.StrEnum):
 
     ANYBODY = "anybody"
     USER = "user"
+    OWNER = "user or event key"
     OPERATOR = "operator"
     EVENT_KEY = "event key"
     METRICS = "metrics"

@@ -36,6 +36,7 @@ _USERS: list[dict[str, list[str]]] = [
 _REQUIREMENTS: dict[Access, list[dict[str, list[str]]]] = {
     Access.ANYBODY: [],
     Access.USER: _USERS,
+    Access.OWNER: [*_USERS, {_EVENT_KEY: []}],
     Access.OPERATOR: _USERS,
     Access.EVENT_KEY: [{_EVENT_KEY: []}],
     Access.METRICS: [{_METRICS: []}, {}],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -10,9 +11,19 @@ from aiohttp import web
 from service.errors import NotFoundError
 from service.identity.user import User
 from service.outbox.model import Row
-from service.outbox.ports import Intake
 
 _log = structlog.get_logger(__name__)
+
+
+class Lookup(Protocol):
+    """Where a row is found by any of its ids."""
+
+    async def find(self, event_id: str, owner: str) -> Row | None:
+        """The row, None when there is none. An id that a sender chose is looked for in `owner`'s.
+
+        Raises OutboxUnavailableError.
+        """
+        ...
 
 
 class EventAccess:
@@ -24,18 +35,18 @@ class EventAccess:
 
     def __init__(
         self,
-        intake: Intake,
+        lookup: Lookup,
         user_of: Callable[[web.Request], Awaitable[User]],
         is_operator: Callable[[User], bool],
     ) -> None:
-        self._intake = intake
+        self._lookup = lookup
         self.user_of = user_of
         self._is_operator = is_operator
 
     async def visible(self, request: web.Request) -> Row:
         """The event in the path. Raises NotFoundError, also for another user's event."""
         user = await self.user_of(request)
-        row = await self._find(request)
+        row = await self._lookup.find(request.match_info["id"], user.owner)
         if row is None or not (self._owns(user, row) or self._is_operator(user)):
             raise NotFoundError("There is no such event.")
         if not self._owns(user, row):
@@ -45,13 +56,10 @@ class EventAccess:
     async def own(self, request: web.Request) -> Row:
         """The user's own event in the path. Raises NotFoundError for any other."""
         user = await self.user_of(request)
-        row = await self._find(request)
+        row = await self._lookup.find(request.match_info["id"], user.owner)
         if row is None or not self._owns(user, row):
             raise NotFoundError("There is no such event.")
         return row
-
-    async def _find(self, request: web.Request) -> Row | None:
-        return await self._intake.find(request.match_info["id"])
 
     def _owns(self, user: User, row: Row) -> bool:
         return row.owner == user.owner

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.web.openapi.endpoint import Parameter
+from service.web.openapi.endpoint import Body, Parameter, ResponseHeader
 
 EVENT_ID = Parameter(
     "id",
-    "The `eventId` of the answer to the post.",
+    "The `eventId` of the answer to the post, Inngest's id, or the id that the sender chose.",
     {"type": "string", "minLength": 1, "maxLength": 255},
     place="path",
 )
@@ -38,3 +38,25 @@ WAITING_EXAMPLE: dict[str, object] = {
     "run": None,
     "final": False,
 }
+_EVENT_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "description": "Not `inngest/…`."},
+        "data": {"type": ["object", "null"]},
+        "id": {
+            "type": ["string", "null"],
+            "description": "The same name and id within 24 h is the same event.",
+        },
+        "ts": {"type": ["integer", "null"], "description": "Milliseconds since 1970."},
+        "user": {"type": ["object", "null"]},
+        "v": {"type": ["string", "null"]},
+    },
+}
+EVENTS_BODY = Body(
+    {"oneOf": [_EVENT_SCHEMA, {"type": "array", "items": _EVENT_SCHEMA, "maxItems": 5_000}]},
+    [{"name": "report/requested", "data": {"month": "2026-10"}, "id": "report-2026-10"}],
+)
+RETRY_AFTER = ResponseHeader(
+    "Retry-After", "Seconds to wait before a retry.", {"type": "integer", "minimum": 1}
+)

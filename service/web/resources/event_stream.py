@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from service.errors import OutboxUnavailableError
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
-from service.web.openapi.endpoint import Answer, Endpoint, Parameter
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_ID
 from service.web.resources.events import EVENT_ERRORS
@@ -59,6 +59,7 @@ class EventStream:
                 path="/api/events/{id}/stream",
                 name="streamEvent",
                 tag="events",
+                access=Access.OWNER,
                 summary="What becomes of an event, as server-sent events",
                 parameters=[EVENT_ID, last],
                 answers={

@@ -15,7 +15,7 @@ from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
-from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter, ResponseHeader
+from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter, ResponseHeader
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 
@@ -46,6 +46,7 @@ class Events:
                 path="/api/events/{id}",
                 name="getEvent",
                 tag="events",
+                access=Access.OWNER,
                 summary="What became of an event",
                 parameters=[EVENT_ID, wait, _KNOWN],
                 answers={

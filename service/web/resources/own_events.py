@@ -19,7 +19,7 @@ from service.identity.user import User
 from service.outbox.model import Filter, Row, State
 from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView, event_view
-from service.web.openapi.endpoint import JSON, Answer, Endpoint, Parameter
+from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.resources.events import EVENT_ERRORS
@@ -101,6 +101,7 @@ class OwnEvents:
                 path="/api/events",
                 name="listEvents",
                 tag="events",
+                access=Access.OWNER,
                 summary="One's own events, newest first",
                 parameters=_QUERY,
                 answers={200: Answer("A page of events", EventPage, page)},
@@ -111,6 +112,7 @@ class OwnEvents:
                 path="/api/events/{id}",
                 name="takeBackEvent",
                 tag="events",
+                access=Access.OWNER,
                 summary="Take back an event that was never sent to Inngest",
                 parameters=[EVENT_ID],
                 answers={204: Answer("The event is gone and will not be sent")},
@@ -133,7 +135,7 @@ class OwnEvents:
         row = await self._access.own(request)
         user = await self._access.user_of(request)
         wanted = Filter(ids=(row.id,), owner=user.owner, never_sent=True, limit=1)
-        if not await self._withdrawals.discard(wanted, actor=user.id):
+        if not await self._withdrawals.discard(wanted, actor=user.actor):
             raise EventLeftError
         return web.Response(status=204)
 

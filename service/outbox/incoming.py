@@ -1,0 +1,164 @@
+"""Events that a client encoded, read as Inngest's Event API reads them.
+
+Owns the API's rules for an event (Inngest v1.43: pkg/api, pkg/eventstream, pkg/event). The
+invariant: what is accepted here is accepted there. Events are read one after the other. Those
+before a bad one are good, and nothing after it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import msgspec
+import uuid_utils
+
+from service.identity.user import User
+from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
+from service.outbox.incoming_json import BadEventError, elements, fields_of
+from service.outbox.session_layers import checked_meta
+from service.outbox.storable import storable
+
+MAX_EVENTS = 5_000
+
+_RESERVED = "inngest/"
+_FLOAT_DIGITS = 309  # a number of fewer digits is in the range of a float
+_DIGITS = bytes(ord("1") if 48 <= byte <= 57 else 32 for byte in range(256))  # noqa: PLR2004
+_MANY_DIGITS = b"1" * _FLOAT_DIGITS
+_NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
+_Raw = msgspec.Raw | msgspec.UnsetType
+
+
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
+    """A good event of a request. `digest` is that of its JSON as the client sent it."""
+
+    event: Event
+    digest: bytes
+
+
+class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: str | None = None
+    id: str | None = None
+    ts: int | None = None
+    v: str | None = None
+    data: _Raw = msgspec.UNSET
+    user: _Raw = msgspec.UNSET
+    meta: _Raw = msgspec.UNSET
+
+
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
+    id: str
+    name: str
+    ts: int
+    v: str | None = None
+    data: _Raw = msgspec.UNSET
+    user: _Raw = msgspec.UNSET
+    meta: _Raw = msgspec.UNSET
+
+
+_decode_given = msgspec.json.Decoder(_Given).decode
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_events(
+    body: bytes, user: User, now_ms: int, *, environment: str | None = None
+) -> Iterator[IncomingEvent]:
+    """The events of an array, or one event; an empty body has none. They belong to `user`.
+
+    An event without a ts is accepted at `now_ms`. Raises BadEventError at the first bad event, or
+    after 5,000.
+    """
+    for position, raw in enumerate(elements(body)):
+        if position == MAX_EVENTS:
+            raise BadEventError(f"A request takes at most {MAX_EVENTS} events")
+        yield _read_event(raw, user, now_ms, environment)
+
+
+def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) -> IncomingEvent:
+    _check_size(raw)
+    try:
+        given = _given(raw)
+    except RecursionError as error:
+        raise BadEventError("An event is nested too deeply") from error
+    name, row_id = _name(given.name), str(uuid_utils.uuid7())
+    client_id = storable(given.id) if given.id else None
+    payload = _encode(
+        _Wire(
+            client_id or row_id,
+            name,
+            _ts(given.ts) or now_ms,
+            given.v,
+            given.data,
+            given.user,
+            given.meta,
+        )
+    )
+    _check_size(payload)
+    event = Event(
+        row_id,
+        storable(name),
+        user.owner,
+        user.id,
+        now_ms,
+        payload,
+        wire_id=client_id,
+        environment=environment,
+    )
+    return IncomingEvent(event, hashlib.sha256(raw).digest())
+
+
+def _given(raw: bytes) -> _Given:
+    """The fields of an event, looked through. Raises BadEventError."""
+    if not raw.startswith(b"{"):
+        raise BadEventError("An event must be an object")
+    try:
+        return _checked(_decode_given(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # an unknown field, a name in another case, half a surrogate pair, or a fault
+    try:
+        return _checked(_decode_given(_encode(fields_of(raw, _NAMES))))
+    except msgspec.ValidationError as error:
+        raise BadEventError("A field of the event has a wrong type or is out of range") from error
+    except msgspec.DecodeError as error:
+        raise BadEventError("An event is not valid JSON") from error
+
+
+def _checked(given: _Given) -> _Given:
+    for name, value in (("data", given.data), ("user", given.user)):
+        if isinstance(value, msgspec.Raw):
+            text = bytes(value)
+            if not isinstance(_decode(text), dict | None):
+                raise BadEventError(f"The event's {name} must be an object or null")
+            if len(text) > _FLOAT_DIGITS and _MANY_DIGITS in text.translate(_DIGITS):
+                json.loads(text, parse_int=_finite)
+    if isinstance(given.meta, msgspec.Raw):
+        given.meta = checked_meta(given.meta)
+    return given
+
+
+def _check_size(encoded: bytes) -> None:
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise BadEventError(f"An event is larger than {MAX_EVENT_BYTES} bytes")
+
+
+def _name(name: str | None) -> str:
+    if not name:
+        raise BadEventError("The event's name must be present")
+    # Go lowers a dotted capital I to a plain i, Python does not.
+    if name[: len(_RESERVED)].replace("\u0130", "i").lower() == _RESERVED:
+        raise BadEventError(f"The event's name is reserved: {_RESERVED} is Inngest's own prefix")
+    return name
+
+
+def _ts(ts: int | None) -> int | None:
+    if ts and not FIRST_TS_MS <= ts <= LAST_TS_MS:
+        raise BadEventError("The event's ts must be in milliseconds, between 1980 and 2100")
+    return ts
+
+
+def _finite(text: str) -> int:
+    if float(text) in (float("inf"), float("-inf")):
+        raise BadEventError("A number is out of range")
+    return 0

@@ -1,0 +1,98 @@
+"""Fuzzed requests, sent to the service and to the fake Inngest: the same answers and effects."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.fake_inngest.ledger import Arrival
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import environment, running
+from tests.support.fuzzed_events import fuzzed_bodies
+from tests.support.storage import eventually
+
+KEY = "a-key-of-the-tests-only"
+FEW, MANY = 300, 10_000
+
+
+async def test_a_request_is_answered_and_taken_as_inngest_does(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    await compare(tmp_path, inngest_api, FEW)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_ten_thousand_requests_are_answered_and_taken_as_inngest_does(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    await compare(tmp_path, inngest_api, MANY)
+
+
+async def compare(folder: Path, inngest: FakeInngest, count: int) -> None:
+    """`inngest` is behind the service; another one is asked directly."""
+    settings = environment(
+        f"sqlite:///{folder / 'outbox.db'}", inngest.url, OUTBOX_EVENT_KEYS=f"fuzz:{KEY}"
+    )
+    statuses: Counter[int] = Counter()
+    taken: dict[str, Arrival] = {}
+    async with (
+        FakeInngest() as direct,
+        running("serve", environment=settings) as service,
+        aiohttp.ClientSession() as http,
+    ):
+        for body in fuzzed_bodies(count, count):
+            ours = await ask(http, f"{service.url}/e/{KEY}", body)
+            theirs = await ask(http, f"{direct.url}/e/{KEY}", body)
+            assert shape(ours) == shape(theirs), body
+            statuses[ours[0]] += 1
+            for mine, their in zip(ours[1]["ids"], theirs[1]["ids"], strict=True):
+                if mine and mine not in taken:
+                    arrival = direct.store.find(their)
+                    assert arrival
+                    taken[mine] = arrival
+        await every_event_is_held(inngest, taken)
+    assert "Traceback" not in "".join(service.lines)
+    assert set(statuses) == {200, 400}
+    print(f"\n{count} fuzzed requests: {dict(statuses)}, {len(taken)} events stored and delivered")
+
+
+async def ask(http: aiohttp.ClientSession, url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    async with http.post(url, data=io.BytesIO(body)) as answer:
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        found: dict[str, Any] = json.loads(await answer.read())
+        return answer.status, found
+
+
+def shape(answer: tuple[int, dict[str, Any]]) -> tuple[object, ...]:
+    """What two servers have in common; the ids and the words of an error are their own."""
+    status, body = answer
+    return status, body["status"], [bool(one) for one in body["ids"]], list(body)
+
+
+async def every_event_is_held(inngest: FakeInngest, taken: dict[str, Arrival]) -> None:
+    """Under the id that was answered, with the content that Inngest itself would have."""
+
+    async def held() -> int:
+        return inngest.store.event_count
+
+    await eventually(held, lambda found: found >= len(taken), within_seconds=60)
+    assert inngest.store.event_count == len(taken)
+    for ulid, expected in taken.items():
+        found = inngest.store.find(ulid)
+        assert found, ulid
+        assert content(found) == content(expected)
+
+
+def content(arrival: Arrival) -> dict[str, Any]:
+    """An event without what a server adds, and without what it ignores."""
+    event = json.loads(arrival.event)
+    chosen = {name.casefold(): value for name, value in event.items() if value is not None}
+    given = {name: chosen.get(name) for name in ("v", "data", "user", "meta")}
+    return {**given, "name": arrival.name, "data": chosen.get("data") or {}}

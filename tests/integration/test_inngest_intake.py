@@ -1,0 +1,222 @@
+"""POST /e/{key} over a real socket: what a client of Inngest's own server would see."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import Service, run_service
+from service.config.settings import Settings
+from service.outbox.model import Filter
+from service.web.resources.event_batch import MAX_BATCH_BYTES
+from service.web.resources.inngest_intake import ENVIRONMENT, SEED
+
+KEY = "0123456789abcdef"
+WEB_KEY = "fedcba9876543210"
+SEEDED = {SEED: "1795647589663,w+OubQLDQDVz3w=="}
+EVENTS = [{"name": "a/b", "data": {"x": 1}}, {"name": "b", "id": "mine"}]
+
+
+class Door:
+    """The service, asked as an SDK asks it."""
+
+    def __init__(self, client: TestClient[Any, Any], service: Service) -> None:
+        self.client = client
+        self.service = service
+
+    async def send(
+        self, events: object, *, key: str = KEY, **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        answer = await self.answer(events, key=key, headers=headers)
+        return answer.status, json.loads(await answer.read())
+
+    async def answer(
+        self, events: object, *, key: str = KEY, headers: dict[str, str] | None = None
+    ) -> ClientResponse:
+        body = events if isinstance(events, bytes) else json.dumps(events).encode()
+        return await self.client.post(f"/e/{key}", data=io.BytesIO(body), headers=headers)
+
+    async def names(self) -> list[str]:
+        rows = await self.service.outbox.inspector.rows(Filter())
+        return [row.name for row in reversed(rows)]
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, **changes: str) -> AsyncIterator[Door]:
+    given = {
+        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        "OUTBOX_EVENT_KEYS": f"cron:{KEY},web:{WEB_KEY}",
+        **changes,
+    }
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app)) as client,
+    ):
+        yield Door(client, service)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with opened(tmp_path) as one:
+        yield one
+
+
+async def test_an_array_is_stored_and_answered_byte_for_byte_as_inngest_answers(door: Door) -> None:
+    answer = await door.answer(EVENTS)
+    body = await answer.text()
+    first, second = json.loads(body)["ids"]
+    assert body == f'{{"ids":["{first}","{second}"],"status":200}}\n'
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert await door.names() == ["a/b", "b"]
+
+
+async def test_one_event_needs_no_array_and_no_content_type(door: Door) -> None:
+    status, answer = await door.send({"name": "a"}, **{"Content-Type": "text/html"})
+    assert (status, len(answer["ids"])) == (200, 1)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b" "])
+async def test_no_event_is_a_success_with_an_empty_id(door: Door, body: bytes) -> None:
+    assert await door.send(body) == (200, {"ids": [""], "status": 200})
+
+
+async def test_events_before_a_bad_one_are_stored_and_named(door: Door) -> None:
+    status, answer = await door.send([*EVENTS, {"name": ""}, {"name": "after"}])
+    assert (status, answer["status"], len(answer["ids"])) == (400, 400, 2)
+    assert answer["error"] == "The event's name must be present"
+    assert await door.names() == ["a/b", "b"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nonsense",
+        b"[1]",
+        b"[" * 100_000,
+        json.dumps({"name": "a", "data": {"x": "x" * 3_145_728}}).encode(),
+        pytest.param(gzip.compress(b'{"name":"a"}'), id="gzip"),
+    ],
+)
+async def test_a_body_without_a_good_event_is_refused_with_an_empty_id(
+    door: Door, body: bytes
+) -> None:
+    status, answer = await door.send(body)
+    assert (status, answer["status"], answer["ids"]) == (400, 400, [""])
+    assert answer["error"]
+    assert await door.names() == []
+
+
+async def test_an_unknown_key_is_refused_before_the_body_is_read(door: Door) -> None:
+    answer = await door.answer(b"nonsense", key="guess")
+    expected = '{"ids":[],"status":401,"error":"Event key not found"}\n'
+    assert (answer.status, await answer.text()) == (401, expected)
+
+
+async def test_a_body_above_the_limit_is_refused(door: Door) -> None:
+    status, answer = await door.send(b" " * (MAX_BATCH_BYTES + 1))
+    assert (status, answer["status"], answer["ids"]) == (413, 413, [""])
+
+
+async def test_without_keys_there_is_no_such_path(tmp_path: Path) -> None:
+    async with opened(tmp_path, OUTBOX_EVENT_KEYS="") as door:
+        status, answer = await door.send(EVENTS)
+        assert (status, answer["code"]) == (404, "not_found")
+        posted = await door.client.post(
+            "/api/events", json=EVENTS, headers={"Authorization": f"Bearer {KEY}"}
+        )
+        assert posted.status == 404
+
+
+async def test_another_method_is_not_allowed(door: Door) -> None:
+    for method in ("GET", "HEAD", "PUT"):
+        answer = await door.client.request(method, f"/e/{KEY}")
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+async def test_a_request_repeated_with_its_seed_is_stored_once(door: Door) -> None:
+    first = await door.send(EVENTS, **SEEDED)
+    assert await door.send(EVENTS, **SEEDED) == first
+    assert await door.names() == ["a/b", "b"]
+
+
+async def test_a_seed_under_other_events_means_other_events(door: Door) -> None:
+    _, first = await door.send([{"name": "a"}], **SEEDED)
+    _, other = await door.send([{"name": "b"}], **SEEDED)
+    assert first["ids"] != other["ids"]
+    assert await door.names() == ["a", "b"]
+
+
+@pytest.mark.parametrize("seed", ["x", "0,w+OubQLDQDVz3w==", "1795647589663,w+Ou", ""])
+async def test_a_seed_that_can_not_be_read_counts_as_none(door: Door, seed: str) -> None:
+    for _ in range(2):
+        await door.send({"name": "a"}, **{SEED: seed})
+    assert await door.names() == ["a", "a"]
+
+
+async def test_the_same_id_again_is_the_same_event_and_within_one_request_too(door: Door) -> None:
+    _, first = await door.send({"name": "a", "id": "1", "data": {"x": 1}})
+    event = {"name": "a", "id": "1", "data": {"x": 2}}
+    _, again = await door.send([event, event])
+    assert again["ids"] == first["ids"] * 2
+    assert await door.names() == ["a"]
+
+
+async def test_names_of_keys_do_not_share_ids(door: Door) -> None:
+    _, first = await door.send({"name": "a", "id": "1"})
+    _, other = await door.send({"name": "a", "id": "1"}, key=WEB_KEY)
+    assert first["ids"] != other["ids"]
+
+
+async def test_the_environment_is_kept_and_one_that_is_no_name_is_refused(door: Door) -> None:
+    await door.send({"name": "a"}, **{ENVIRONMENT: "branch-x"})
+    [row] = await door.service.outbox.inspector.rows(Filter())
+    assert row.environment == "branch-x"
+    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT: "two words"})
+    assert (status, answer["ids"]) == (400, [""])
+
+
+async def test_a_name_has_its_own_quota_and_all_of_a_request_has_room_or_none(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, OUTBOX_MAX_PENDING_PER_USER="2") as door:
+        answer = await door.answer([{"name": "a"}] * 3)
+        refused = json.loads(await answer.read())
+        assert (answer.status, refused["status"], refused["ids"]) == (429, 429, [""])
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert await door.names() == []
+        assert (await door.send([{"name": "a"}] * 2))[0] == 200
+        assert (await door.send([{"name": "a"}] * 2, key=WEB_KEY))[0] == 200
+
+
+async def test_a_full_outbox_says_when_to_try_again(tmp_path: Path) -> None:
+    async with opened(tmp_path, OUTBOX_MAX_PENDING="1") as door:
+        await door.send({"name": "a"})
+        answer = await door.answer({"name": "a"})
+        assert (answer.status, json.loads(await answer.read())["ids"]) == (503, [""])
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_a_name_has_its_own_rate(tmp_path: Path) -> None:
+    async with opened(tmp_path, RATE_LIMIT_PER_USER="1") as door:
+        statuses = [(await door.send({"name": "a"}))[0] for _ in range(2)]
+        assert statuses == [200, 429]
+        assert (await door.send({"name": "a"}, key=WEB_KEY))[0] == 200
+
+
+async def test_what_was_accepted_and_refused_is_counted(door: Door) -> None:
+    await door.send(EVENTS)
+    await door.send(b" " * (MAX_BATCH_BYTES + 1))
+    figures = await (await door.client.get("/metrics")).text()
+    assert 'outbox_accepted_by_key_total{key="cron"} 2.0' in figures
+    assert 'outbox_refused_total{code="body_too_large"} 1.0' in figures
+    assert KEY not in figures

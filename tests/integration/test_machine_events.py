@@ -1,0 +1,200 @@
+"""POST /api/events, and everything about one's own events, with an event key."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import Service, run_service
+from service.config.settings import Settings
+from tests.support.storage import eventually
+
+KEY = "0123456789abcdef"
+SECOND_KEY = "00000000deadbeef"
+WEB_KEY = "fedcba9876543210"
+EVENTS = [{"name": "a/b", "data": {"x": 1}, "id": "mine"}, {"name": "b"}]
+
+
+class Machine:
+    """A client with a key."""
+
+    def __init__(self, client: TestClient[Any, Any], service: Service) -> None:
+        self.client = client
+        self.service = service
+
+    async def ask(
+        self, method: str, path: str, *, key: str | None = KEY, **options: Any
+    ) -> tuple[int, Any]:
+        headers = {**({"Authorization": f"Bearer {key}"} if key else {})}
+        headers |= options.pop("headers", {})
+        answer = await self.client.request(method, path, headers=headers, **options)
+        body = await answer.read()
+        return answer.status, json.loads(body) if body else None
+
+    async def is_paused(self) -> bool:
+        return self.service.relay is not None and self.service.relay.breaker.paused
+
+    async def post(self, events: object, **options: Any) -> Any:
+        status, answer = await self.ask("POST", "/api/events", json=events, **options)
+        assert status == 200, answer
+        return answer
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    given = {
+        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        "OUTBOX_EVENT_KEYS": f"cron:{KEY},cron:{SECOND_KEY},web:{WEB_KEY}",
+        "OPERATOR_EMAILS": "kim@example.com",
+    }
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app)) as client,
+    ):
+        yield Machine(client, service)
+
+
+async def test_events_are_accepted_under_ids_of_inngest_s_and_of_ours(machine: Machine) -> None:
+    answer = await machine.post(EVENTS)
+    assert answer["status"] == "ok"
+    assert [len(one) for one in answer["ids"]] == [26, 26]
+    assert [len(one) for one in answer["eventIds"]] == [36, 36]
+    single = await machine.post({"name": "a"})
+    assert len(single["ids"]) == 1
+
+
+async def test_one_bad_event_refuses_all_and_is_named_by_its_place(machine: Machine) -> None:
+    status, answer = await machine.ask("POST", "/api/events", json=[*EVENTS, {"name": "inngest/x"}])
+    assert (status, answer["code"]) == (400, "invalid_field")
+    assert answer["error"].startswith("Event 3: The event's name is reserved")
+    assert (await machine.ask("GET", "/api/events"))[1]["events"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "code"),
+    [
+        ({"json": EVENTS, "key": "guess"}, 401, "event_key_required"),
+        ({"json": EVENTS, "key": None}, 401, "event_key_required"),
+        ({"data": b"[]", "headers": {"Content-Type": "text/plain"}}, 415, "json_required"),
+        (
+            {"data": b'{"name":"\xff"}', "headers": {"Content-Type": "application/json"}},
+            400,
+            "invalid_json",
+        ),
+        ({"data": b"x", "headers": {"Content-Type": "application/json"}}, 400, "invalid_json"),
+        (
+            {"json": EVENTS, "headers": {"Idempotency-Key": "two words"}},
+            400,
+            "idempotency_key_invalid",
+        ),
+        (
+            {
+                "data": io.BytesIO(b" " * (20 * 1024 * 1024 + 1)),
+                "headers": {"Content-Type": "application/json"},
+            },
+            413,
+            "body_too_large",
+        ),
+    ],
+)
+async def test_a_refusal_has_the_form_of_every_failure(
+    machine: Machine, options: dict[str, Any], status: int, code: str
+) -> None:
+    answered, answer = await machine.ask("POST", "/api/events", **options)
+    assert (answered, answer["status"], answer["code"]) == (status, "error", code)
+
+
+async def test_an_idempotency_key_repeats_a_request_and_not_another(machine: Machine) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = await machine.post([{"name": "a"}], headers=key)
+    answer = await machine.client.post(
+        "/api/events", json=[{"name": "a"}], headers={"Authorization": f"Bearer {KEY}", **key}
+    )
+    assert (await answer.json(), answer.headers["Idempotent-Replayed"]) == (first, "true")
+    status, refused = await machine.ask("POST", "/api/events", json=[{"name": "b"}], headers=key)
+    assert (status, refused["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_an_event_is_found_under_each_of_its_ids_with_each_key_of_its_name(
+    machine: Machine,
+) -> None:
+    answer = await machine.post(EVENTS)
+    for event_id in (answer["ids"][0], answer["eventIds"][0], "mine"):
+        for key in (KEY, SECOND_KEY):
+            status, event = await machine.ask("GET", f"/api/events/{event_id}", key=key)
+            assert (status, event["id"]) == (200, answer["eventIds"][0])
+        assert (await machine.ask("GET", f"/api/events/{event_id}", key=WEB_KEY))[0] == 404
+        assert (await machine.ask("GET", f"/api/events/{event_id}", key=None))[0] == 401
+
+
+async def test_of_two_events_under_one_id_the_newer_is_shown(machine: Machine) -> None:
+    await machine.post({"name": "order/made", "id": "order-1"})
+    newer = await machine.post({"name": "order/paid", "id": "order-1"})
+    _, event = await machine.ask("GET", "/api/events/order-1")
+    assert event["id"] == newer["eventIds"][0]
+
+
+async def test_a_name_lists_its_own_events(machine: Machine) -> None:
+    await machine.post(EVENTS)
+    await machine.post({"name": "other"}, key=WEB_KEY)
+    _, page = await machine.ask("GET", "/api/events")
+    assert [event["name"] for event in page["events"]] == ["b", "a/b"]
+
+
+async def test_an_event_is_waited_for_and_streamed_with_a_key(machine: Machine) -> None:
+    answer = await machine.post(EVENTS)
+    event_id = answer["ids"][0]
+    status, event = await machine.ask("GET", f"/api/events/{event_id}?wait=1")
+    assert (status, event["name"]) == (200, "a/b")
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with machine.client.get(f"/api/events/{event_id}/stream", headers=headers) as stream:
+        line = await stream.content.readuntil(b"\n\n")
+    assert answer["eventIds"][0].encode() in line
+
+
+async def test_an_event_that_was_never_sent_is_taken_back_and_the_audit_names_the_key(
+    machine: Machine,
+) -> None:
+    await machine.service.outbox.repairs.set_paused(paused=True, actor="kim@example.com")
+    await eventually(machine.is_paused, bool)
+    answer = await machine.post(EVENTS)
+    assert (await machine.ask("DELETE", "/api/events/mine", key=WEB_KEY))[0] == 404
+    assert (await machine.ask("DELETE", "/api/events/mine"))[0] == 204
+    assert (await machine.ask("GET", f"/api/events/{answer['eventIds'][0]}"))[0] == 404
+    [audit, *_] = await machine.service.outbox.inspector.audit(1)
+    assert audit.actor == "key cron"
+
+
+async def test_an_operator_sees_the_event_of_a_machine_and_a_user_does_not(
+    machine: Machine,
+) -> None:
+    answer = await machine.post(EVENTS)
+    path = f"/api/events/{answer['ids'][0]}"
+    for email, status in (("ada@example.com", 404), ("kim@example.com", 200)):
+        signed_in = await machine.client.post("/auth/dev-login", json={"email": email})
+        assert signed_in.status == 200
+        assert (await machine.ask("GET", path, key=None))[0] == status
+
+
+async def test_a_key_opens_nothing_else(machine: Machine) -> None:
+    for method, path in (
+        ("POST", "/api/route"),
+        ("GET", "/api/settings"),
+        ("PUT", "/api/settings"),
+        ("GET", "/outbox"),
+    ):
+        status, _ = await machine.ask(method, path, json={})
+        assert status in {401, 503}, path
+
+
+async def test_another_site_may_post_with_a_key_because_it_can_not_know_one(
+    machine: Machine,
+) -> None:
+    await machine.post(EVENTS, headers={"Origin": "https://elsewhere.example"})

@@ -1,0 +1,167 @@
+"""A request's events: stored together, known again when they are repeated, read in turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from service.errors import InvalidFieldError, InvalidJsonError
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import IdempotencyKey
+from service.outbox.receipt import Receipt
+from service.web.resources.event_batch import BatchPolicy, BatchRequest, EventBatches
+
+CRON = User("key", "cron")
+
+
+class KeptIntake:
+    """Keeps what it is given; `hold` makes it wait."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.keys: list[IdempotencyKey | None] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.waiting = 0
+
+    async def append_all(
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
+    ) -> Sequence[Receipt]:
+        self.waiting += 1
+        await self.hold.wait()
+        self.waiting -= 1
+        self.events += events
+        self.keys += keys
+        ids = InngestIds(bytes(6))
+        return [Receipt(event.id, seq, 0, ids) for seq, event in enumerate(events, 1)]
+
+
+class KeptCounts(NullRecorder):
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, ...]] = Counter()
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.counts[name, *labels.values()] += int(value)
+
+
+def request(body: bytes, **changes: object) -> BatchRequest:
+    return BatchRequest(user=CRON, body=body, **changes)  # type: ignore[arg-type]
+
+
+async def keys_of(body: bytes, **changes: object) -> list[IdempotencyKey | None]:
+    intake = KeptIntake()
+    await EventBatches(intake, NullRecorder()).accept(request(body, **changes))
+    return intake.keys
+
+
+async def test_the_good_events_before_a_bad_one_are_stored_where_a_part_is_wanted() -> None:
+    intake, recorder = KeptIntake(), KeptCounts()
+    body = b'[{"name":"a"},{"name":"b"},{},{"name":"c"}]'
+    receipts, error = await EventBatches(intake, recorder).accept(request(body, partly=True))
+    assert [event.name for event in intake.events] == ["a", "b"]
+    assert (len(receipts), error) == (2, "The event's name must be present")
+    assert recorder.counts["accepted_by_key", "cron"] == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'[{"name":"a"},{}]', InvalidFieldError("Event 2: The event's name must be present.")),
+        (b"x", InvalidJsonError("The body is not an event object or an array")),
+    ],
+)
+async def test_else_one_bad_event_refuses_all(body: bytes, error: Exception) -> None:
+    intake = KeptIntake()
+    with pytest.raises(type(error), match=str(error)):
+        await EventBatches(intake, NullRecorder()).accept(request(body))
+    assert intake.events == []
+
+
+async def test_nothing_is_stored_of_an_empty_request() -> None:
+    assert await keys_of(b"[]") == []
+    assert await keys_of(b"") == []
+
+
+async def test_an_event_without_an_id_in_an_unmarked_request_is_always_new() -> None:
+    assert await keys_of(b'{"name":"a"}') == [None]
+
+
+async def test_an_id_means_the_same_event_whatever_else_it_says_for_a_day() -> None:
+    [first] = await keys_of(b'{"name":"a","id":"1","data":{"x":1}}')
+    [again] = await keys_of(b'{"name":"a","id":"1","data":{"x":2}}', mark="seed s")
+    assert first == again
+    assert first
+    assert first.lifetime_seconds == 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("body", "environment"),
+    [
+        (b'{"name":"a","id":"2"}', None),
+        (b'{"name":"b","id":"1"}', None),
+        (b'{"name":"a","id":"1"}', "branch-x"),
+    ],
+)
+async def test_another_id_name_or_environment_is_another_event(
+    body: bytes, environment: str | None
+) -> None:
+    [first] = await keys_of(b'{"name":"a","id":"1"}')
+    [other] = await keys_of(body, environment=environment)
+    assert first
+    assert other
+    assert first.key != other.key
+
+
+async def test_a_mark_makes_each_place_of_a_request_known_again_with_its_content() -> None:
+    body = b'[{"name":"a"},{"name":"a"}]'
+    first = await keys_of(body, mark="seed s", mark_seconds=60.0)
+    assert first == await keys_of(body, mark="seed s", mark_seconds=60.0)
+    assert len({one.key for one in first if one}) == 2
+    assert {one.lifetime_seconds for one in first if one} == {60.0}
+    changed = await keys_of(b'[{"name":"a"},{"name":"b"}]', mark="seed s")
+    digests = [(old.digest == new.digest) for old, new in zip(first, changed, strict=True)]  # type: ignore[union-attr]
+    assert digests == [True, False]
+    other = await keys_of(body, mark="seed t")
+    assert not {one.key for one in first if one} & {one.key for one in other if one}
+
+
+async def test_a_large_request_lets_others_run_between_its_turns() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    body = b"[" + b",".join([b'{"name":"a"}'] * 100) + b"]"
+    policy = BatchPolicy(turn_events=10)
+    await EventBatches(KeptIntake(), NullRecorder(), policy).accept(request(body))
+    other.cancel()
+    assert turns >= 10
+
+
+async def test_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them() -> None:
+    intake = KeptIntake()
+    intake.hold.clear()
+    policy = BatchPolicy(turn_bytes=100, large_at_once=2)
+    batches = EventBatches(intake, NullRecorder(), policy)
+    large = b'{"name":"%s"}' % (b"a" * 200)
+    tasks = [asyncio.create_task(batches.accept(request(large))) for _ in range(5)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert intake.waiting == 2
+    tasks.append(asyncio.create_task(batches.accept(request(b'{"name":"small"}'))))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert intake.waiting == 3
+    intake.hold.set()
+    await asyncio.gather(*tasks)
+    assert len(intake.events) == 6

@@ -1,0 +1,63 @@
+"""Event keys: how they are written, whose they are, and that no fault repeats one."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.config.event_keys import parse_event_keys
+from service.config.settings import Settings
+from service.errors import ConfigurationError
+from service.identity.event_keys import EventKeys
+
+KEY = "0123456789abcdef"
+OTHER = "fedcba9876543210"
+
+
+def test_a_name_has_several_keys_and_owns_what_each_of_them_posts() -> None:
+    keys = EventKeys(parse_event_keys([f"cron:{KEY}", f" cron : {OTHER} ", "web:k:1"]))
+    owners = [user and user.owner for user in map(keys.user, (KEY, OTHER, "k:1", "guess", ""))]
+    assert owners == ["key cron", "key cron", "key web", None, None]
+
+
+def test_without_keys_nobody_has_one() -> None:
+    assert not EventKeys({})
+    assert EventKeys({}).user("") is None
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ["cron", "cron:", f":{KEY}", f"a b:{KEY}", "cron:a/b", "cron:a b", "cron:a%b", "cron:\u00e4"],
+)
+def test_a_pair_that_can_not_be_used_is_refused_without_its_key(pair: str) -> None:
+    with pytest.raises(ValueError, match="write pair 2 as name:key") as refused:
+        parse_event_keys([f"good:{OTHER}", pair])
+    assert KEY not in str(refused.value)
+
+
+def test_two_names_have_no_key_in_common() -> None:
+    with pytest.raises(ValueError, match="cron and web have the same key") as refused:
+        parse_event_keys([f"cron:{KEY}", f"web:{KEY}"])
+    assert KEY not in str(refused.value)
+
+
+def test_keys_are_read_from_the_environment_and_never_shown() -> None:
+    settings = Settings.load({"OUTBOX_EVENT_KEYS": f"cron:{KEY}, web:{OTHER}"})
+    assert len(settings.event_keys) == 2
+    assert KEY not in repr(settings)
+    assert KEY not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"OUTBOX_EVENT_KEYS": "cron"}, "OUTBOX_EVENT_KEYS: write pair 1 as name:key"),
+        (
+            {"OUTBOX_EVENT_KEYS": "cron:short", "APP_ENV": "production"},
+            "OUTBOX_EVENT_KEYS: a key of cron is shorter than 16 characters",
+        ),
+    ],
+)
+def test_faulty_keys_stop_the_start(given: dict[str, str], fault: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.load(given)
+    assert any(one.startswith(fault) for one in refused.value.faults)

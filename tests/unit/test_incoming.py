@@ -1,0 +1,168 @@
+"""What is accepted here, Inngest accepts, and the other way round."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.fake_inngest.events import read_events as read_as_inngest
+from service.identity.user import User
+from service.outbox.event import MAX_EVENT_BYTES, Event
+from service.outbox.incoming import MAX_EVENTS, read_events
+from service.outbox.incoming_json import BadEventError
+from service.outbox.storable import storable
+from tests.support.fuzzed_events import fuzzed_bodies
+
+CRON = User("key", "cron")
+NOW_MS = 1_795_559_419_447
+
+
+def taken(body: bytes) -> tuple[list[Event], str | None]:
+    events: list[Event] = []
+    reading = read_events(body, CRON, NOW_MS)
+    try:
+        for incoming in reading:
+            events.append(incoming.event)  # noqa: PERF401  (an error must not drop what was read)
+    except BadEventError as error:
+        return events, str(error)
+    return events, None
+
+
+def one(body: object) -> dict[str, Any]:
+    [event], error = taken(json.dumps(body).encode())
+    assert error is None
+    return json.loads(event.payload)  # type: ignore[no-any-return]
+
+
+def test_an_event_gets_an_id_and_a_time_and_keeps_all_else() -> None:
+    wire = one(
+        {"name": "a/b", "data": {"x": [1, 2.5, None]}, "user": {"id": 1}, "v": "2", "other": 1}
+    )
+    assert len(wire.pop("id")) == 36
+    assert wire == {
+        "name": "a/b",
+        "ts": NOW_MS,
+        "v": "2",
+        "data": {"x": [1, 2.5, None]},
+        "user": {"id": 1},
+    }
+
+
+def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
+    [event], _ = taken(b'{"name":"a","id":"mine","ts":1700000000000}')
+    wire = json.loads(event.payload)
+    assert (wire["id"], wire["ts"]) == ("mine", 1_700_000_000_000)
+    assert (event.wire_id, event.accepted_at_ms) == ("mine", NOW_MS)
+    assert event.id != "mine"
+
+
+def test_an_event_belongs_to_the_machine_and_goes_to_the_environment() -> None:
+    [incoming] = read_events(b'{"name":"a"}', CRON, NOW_MS, environment="branch-x")
+    event = incoming.event
+    assert (event.owner, event.user_id, event.environment) == ("key cron", "cron", "branch-x")
+
+
+@pytest.mark.parametrize("field", ["id", "ts"])
+def test_an_empty_id_or_time_counts_as_none(field: str) -> None:
+    wire = one({"name": "a", field: {"id": "", "ts": 0}[field]})
+    assert (bool(wire["id"]), wire["ts"]) == (True, NOW_MS)
+
+
+def test_half_a_surrogate_pair_is_replaced_and_a_whole_one_is_kept() -> None:
+    [event], error = taken(b'[{"name":"a","data":{"x":"\\ud800 \\ud83d\\ude00"}}]')
+    assert error is None
+    assert json.loads(event.payload)["data"] == {"x": "\ufffd \U0001f600"}
+
+
+def test_a_name_that_no_store_can_keep_is_shown_with_a_replacement_and_sent_as_it_is() -> None:
+    [event], _ = taken(b'{"name":"a\\u0000b"}')
+    assert (event.name, json.loads(event.payload)["name"]) == ("a\ufffdb", "a\x00b")
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"1" * 310])
+def test_a_number_that_no_float_holds_is_refused(number: bytes) -> None:
+    assert taken(b'{"name":"a","data":{"x":%s}}' % number)[1]
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'[{"name":"a","data":' + b'{"a":' * 100_000])
+def test_a_body_that_is_nested_too_deeply_is_refused(deep: bytes) -> None:
+    assert taken(deep) == ([], taken(deep)[1])
+    assert taken(deep)[1]
+
+
+def test_the_5001st_event_is_refused() -> None:
+    body = b"[" + b",".join([b'{"name":"a"}'] * (MAX_EVENTS + 1)) + b"]"
+    events, error = taken(body)
+    assert (len(events), error) == (MAX_EVENTS, "A request takes at most 5000 events")
+
+
+@pytest.mark.parametrize("size", [MAX_EVENT_BYTES - 10, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1])
+def test_an_event_that_would_be_larger_than_3_mib_when_it_is_sent_is_refused(size: int) -> None:
+    empty = len(b'{"name":"a","data":{"x":""}}')
+    body = b'{"name":"a","data":{"x":"%s"}}' % (b"x" * (size - empty))
+    assert taken(body) == ([], f"An event is larger than {MAX_EVENT_BYTES} bytes")
+
+
+def test_an_error_holds_no_input() -> None:
+    for body in fuzzed_bodies(7, 300):
+        error = taken(body.replace(b"a/b", b"SECRET").replace(b"1", b"77"))[1]
+        assert not error or ("SECRET" not in error and "77" not in error)
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.sampled_from(["a", "a/b", "", "inngest/x", "INNGEST/x"]) | _JSON,
+    "id": _TEXT | _JSON,
+    "ts": st.sampled_from([0, 1, 1_700_000_000_000, 10**13]) | _JSON,
+    "data": st.dictionaries(_TEXT, _JSON, max_size=3) | _JSON,
+    "user": st.dictionaries(_TEXT, _JSON, max_size=2) | _JSON,
+    "v": _TEXT | _JSON,
+    "more": _JSON,
+}
+_EVENT = st.fixed_dictionaries({}, optional=_FIELDS) | st.fixed_dictionaries(
+    {"name": st.just("a/b")},
+    optional={field: values for field, values in _FIELDS.items() if field != "name"},
+)
+_BODY = (
+    st.lists(_EVENT | _JSON, max_size=5).map(lambda events: json.dumps(events).encode())
+    | _EVENT.map(lambda event: json.dumps(event).encode())
+    | st.binary(max_size=20)
+    | st.tuples(st.lists(_EVENT, max_size=3), st.binary(max_size=8)).map(
+        lambda parts: json.dumps(parts[0]).encode()[:-1] + parts[1]
+    )
+)
+
+
+def compare(body: bytes) -> None:
+    events, error = taken(body)
+    theirs = read_as_inngest(body)
+    assert (len(events), bool(error)) == (len(theirs.events), theirs.error is not None), body
+    again = read_as_inngest(b"[" + b",".join(event.payload for event in events) + b"]")
+    assert (again.error, len(again.events)) == (None, len(events)), body
+    for event, direct, sent in zip(events, theirs.events, again.events, strict=True):
+        assert sent.name == direct.name
+        assert sent.id == (storable(direct.id) or event.id)
+        assert sent.ts == (direct.ts or NOW_MS)
+        ours, their = (msgspec.json.decode(some) or {} for some in (sent.data, direct.data))
+        assert ours == their, body
+
+
+@settings(max_examples=400)
+@given(_BODY)
+def test_as_much_is_taken_as_inngest_takes_and_with_the_same_content(body: bytes) -> None:
+    compare(body)
+
+
+def test_of_fuzzed_requests_as_much_is_taken_as_inngest_takes() -> None:
+    for body in fuzzed_bodies(1, 2000):
+        compare(body)
