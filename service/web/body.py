@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import StreamReader, hdrs, web
@@ -21,6 +22,7 @@ from service.errors import (
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
 _JSON = "application/json"
+_MAX_DEPTH = 500
 # How msgspec names a field of a struct; keys of the client's own are not named so.
 _FIELD = re.compile(r"(?:required field `|at `\$\.)(?P<field>\w+)")
 _NO_ENCODING = ("", "identity")
@@ -72,6 +74,26 @@ def check_utf8(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as exc:
         raise InvalidJsonError from exc
+
+
+def check_depth(body: bytes, decoded: object) -> None:
+    """Raise InvalidJsonError for a body that is nested more than 500 levels deep.
+
+    What is deeper can be decoded, but not safely encoded again inside of an event.
+    """
+    if body.count(b"[") + body.count(b"{") <= _MAX_DEPTH:
+        return
+    level = [decoded]
+    for _ in range(_MAX_DEPTH):
+        level = [child for one in level for child in _containers(one)]
+        if not level:
+            return
+    raise InvalidJsonError(f"The body is nested more than {_MAX_DEPTH} levels deep.")
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    children = value.values() if isinstance(value, dict) else value
+    return (child for child in children if isinstance(child, dict | list))
 
 
 async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:

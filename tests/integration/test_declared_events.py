@@ -124,6 +124,22 @@ async def test_a_body_that_is_not_of_the_schema_is_refused(service, path, body, 
     assert (await service.refusal(path, body))[:2] == (status, code)
 
 
+@pytest.mark.parametrize(("levels", "status"), [(499, 200), (500, 400), (900, 400), (5000, 400)])
+async def test_a_body_is_nested_at_most_500_levels_deep(tmp_path, inngest_api, levels, status):
+    deep = {"a": {"b": {"c": {"d": "$body"}}}}
+    anything = {**REPORT, "body": {"type": "object"}, "data": deep}
+    async with declared_service(tmp_path, inngest_api, [anything]) as service:
+        headers = {"Cookie": await service._cookie("ada"), "Content-Type": "application/json"}
+        body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+        for key in ({}, {"Idempotency-Key": "k"}):
+            answer = await service.client.post(
+                "/api/reports", data=body, headers={**headers, **key}
+            )
+            assert answer.status == status
+        wide = {"a": [[]] * 5000}
+        assert (await service.post("/api/reports", wide)).status == 200
+
+
 async def test_the_sentence_of_a_refusal_names_the_field(service):
     _, _, sentence = await service.refusal("/api/reports", {"report": "other"})
     assert sentence == 'The field report is wrong: it is not one of "sales" or "stock".'

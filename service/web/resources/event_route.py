@@ -29,7 +29,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.ports import Intake
 from service.web.auth import SIGNED_IN_REFUSALS
-from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
+from service.web.body import JSON_REFUSALS, check_depth, check_utf8, read_json_bytes
 from service.web.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.middleware import event_id_key
 from service.web.openapi.endpoint import JSON, Answer, Endpoint, NamedSchema, ResponseHeader
@@ -146,6 +146,7 @@ class EventRoute:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._explain(raw)
             raise InvalidJsonError from error
+        check_depth(raw, body)
         self._kind.check_first(body)
         self._kind.body.check(body)
         return body
