@@ -27,14 +27,14 @@ def store_readiness(outbox: Outbox, relay: Relay | None) -> StoreReadiness:
     )
 
 
-def store_status(outbox: Outbox, readiness: StoreReadiness, faults: list[str]) -> Status:
+def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Status:
     """The status that front processes get. `faults` are those of this process' tasks."""
     return Status(
         failure=outbox.failure,
         undelivered=outbox.undelivered,
         settings_revision=outbox.settings.scope_revision,
         faults=tuple(faults),
-        detail=dict(readiness.detail()),
+        detail=_detail(outbox, relay),
     )
 
 

@@ -60,7 +60,6 @@ class _Store:
     """The part that owns the outbox."""
 
     outbox: Outbox
-    relay: Relay | None
     sampler: Sampler
     supervisor: Supervisor
 
@@ -72,19 +71,24 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
     Raises ConfigurationError, OutboxBusyError, SchemaTooNewError, OutboxUnavailableError.
     """
     recorder = PrometheusRecorder()
-    with start_tracing(settings) as tracing:
-        async with _run_store(settings, recorder, tracing, with_relay=with_relay) as store:
-            readiness = store_readiness(store.outbox, store.relay)
-            async with _run_web(
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = stack.enter_context(start_tracing(settings))
+        store = await stack.enter_async_context(_open_store(settings, recorder, relay=with_relay))
+        relay = await stack.enter_async_context(
+            _deliver(settings, store, recorder, tracing, wanted=with_relay)
+        )
+        app = await stack.enter_async_context(
+            _run_web(
                 settings,
                 store.outbox,
-                readiness,
+                store_readiness(store.outbox, relay),
                 recorder=recorder,
                 supervisor=store.supervisor,
                 sampler=store.sampler,
                 tracing=tracing,
-            ) as app:
-                yield Service(app, store.outbox, store.relay, store.supervisor, recorder)
+            )
+        )
+        yield Service(app, store.outbox, relay, store.supervisor, recorder)
 
 
 @contextlib.asynccontextmanager
@@ -93,18 +97,23 @@ async def run_store_process(
 ) -> AsyncIterator[None]:
     """The outbox and its delivery, for the front processes that connect to `fronts`.
 
-    Raises what `run_service` raises.
+    At its end the sends settle first, while fronts are still served. Raises what `run_service`
+    raises.
     """
     recorder = PrometheusRecorder()
-    with start_tracing(settings) as tracing:
-        async with _run_store(settings, recorder, tracing, with_relay=with_relay) as store:
-            readiness = store_readiness(store.outbox, store.relay)
+    relay: Relay | None = None
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = stack.enter_context(start_tracing(settings))
+        store = await stack.enter_async_context(_open_store(settings, recorder, relay=with_relay))
 
-            def status() -> Status:
-                return store_status(store.outbox, readiness, store.supervisor.faults)
+        def status() -> Status:
+            return store_status(store.outbox, relay, store.supervisor.faults)
 
-            async with serve_outbox(fronts, store.outbox, status):
-                yield
+        await stack.enter_async_context(serve_outbox(fronts, store.outbox, status))
+        relay = await stack.enter_async_context(
+            _deliver(settings, store, recorder, tracing, wanted=with_relay)
+        )
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -151,23 +160,36 @@ async def run_relay_alone(settings: Settings) -> AsyncIterator[Supervisor]:
 
 
 @contextlib.asynccontextmanager
-async def _run_store(
-    settings: Settings, recorder: Recorder, tracing: Tracing | None, *, with_relay: bool
+async def _open_store(
+    settings: Settings, recorder: Recorder, *, relay: bool
 ) -> AsyncIterator[_Store]:
-    if settings.sqlite_path and not with_relay:
+    """The outbox and who samples it. `relay` is whether this service delivers too."""
+    if settings.sqlite_path and not relay:
         raise ConfigurationError([_ONE_PROCESS])
-    async with contextlib.AsyncExitStack() as stack:
-        outbox = await stack.enter_async_context(open_served_outbox(settings, recorder))
-        supervisor = await stack.enter_async_context(run_supervisor(recorder))
+    async with (
+        open_served_outbox(settings, recorder) as outbox,
+        run_supervisor(recorder) as supervisor,
+    ):
         sampler = Sampler(outbox.inspector, recorder)
         supervisor.watch("sampler", sampler.run)
         _watch_process(supervisor, recorder)
-        relay = None
-        if with_relay:
-            relay = await stack.enter_async_context(
-                run_relay(settings, outbox, recorder, supervisor, tracing)
-            )
-        yield _Store(outbox, relay, sampler, supervisor)
+        yield _Store(outbox, sampler, supervisor)
+
+
+@contextlib.asynccontextmanager
+async def _deliver(
+    settings: Settings,
+    store: _Store,
+    recorder: Recorder,
+    tracing: Tracing | None,
+    *,
+    wanted: bool,
+) -> AsyncIterator[Relay | None]:
+    if not wanted:
+        yield None
+        return
+    async with run_relay(settings, store.outbox, recorder, store.supervisor, tracing) as relay:
+        yield relay
 
 
 def _watch_process(supervisor: Supervisor, recorder: Recorder) -> None:

@@ -14,6 +14,7 @@ from service.observe.recorder import Recorder
 from service.web.server import HttpServer, ServerPolicy
 
 _BACKLOG = 1024
+_LINGER_SECONDS = 1.0
 _MAX_HANDLES = 65_536
 _OWN_HANDLES = 256
 
@@ -30,8 +31,11 @@ async def listen(
 
 @contextlib.asynccontextmanager
 async def listen_on(app: web.Application, recorder: Recorder, fd: int) -> AsyncIterator[None]:
-    """Serve `app` on a listening socket that another process opened."""
-    async with _running(app, recorder) as runner:
+    """Serve `app` on a listening socket that another process opened and goes on with.
+
+    At the end clients may use their connections once more: other processes take the next ones.
+    """
+    async with _running(app, recorder, linger_seconds=_LINGER_SECONDS) as runner:
         await web.SockSite(runner, socket.socket(fileno=fd), backlog=_BACKLOG).start()
         yield
 
@@ -75,8 +79,11 @@ def allow_many_connections() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _running(app: web.Application, recorder: Recorder) -> AsyncIterator[web.AppRunner]:
-    runner = HttpServer(app, recorder, ServerPolicy(max_connections=_max_connections()))
+async def _running(
+    app: web.Application, recorder: Recorder, *, linger_seconds: float = 0.0
+) -> AsyncIterator[web.AppRunner]:
+    policy = ServerPolicy(max_connections=_max_connections(), linger_seconds=linger_seconds)
+    runner = HttpServer(app, recorder, policy)
     await runner.setup()
     try:
         yield runner

@@ -48,6 +48,7 @@ def serve_command(
     ] = False,
     fake_inngest_url: Annotated[str | None, typer.Option(hidden=True)] = None,
     store: Annotated[bool, typer.Option("--store", hidden=True)] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", hidden=True)] = False,
     store_socket: Annotated[str, typer.Option(hidden=True)] = "",
     listen_fd: Annotated[int, typer.Option(hidden=True)] = -1,
     lifeline_fd: Annotated[int, typer.Option(hidden=True)] = -1,
@@ -60,7 +61,7 @@ def serve_command(
             settings = settings.with_fake_inngest(fake_inngest_url)
         handles = Handles(listen_fd, lifeline_fd)
         if store:
-            uvloop.run(serve_as_store(settings, logs, handles, relay=relay))
+            uvloop.run(serve_as_store(settings, logs, handles, relay=relay, take_over=take_over))
         elif store_socket:
             uvloop.run(serve_as_front(settings, logs, handles, store=store_socket))
         elif settings.web_concurrency > 1:

@@ -15,13 +15,17 @@ from service.cli.announce import announcer_for
 from service.cli.banner import banner
 from service.cli.development_inngest import open_inngest
 from service.cli.listening import allow_many_connections, listen
-from service.cli.signals import stop_on_signals
+from service.cli.signals import reload_on_hangup, stop_on_signals
 from service.cli.startup import quiet_garbage_collector
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.observe.log_stream import LogStream
 from service.observe.service_manager import ServiceManager
 from service.operations.views import PAUSED, delivery_view
+
+_NOTHING_TO_RELOAD = (
+    "SIGHUP: one process can't be replaced while it serves; with WEB_CONCURRENCY above 1 it can."
+)
 
 
 async def serve(
@@ -34,6 +38,7 @@ async def serve(
     """
     stop = stop_on_signals(logs)
     announcer = announcer_for(settings)
+    reload_on_hangup(lambda: announcer.say(_NOTHING_TO_RELOAD))
     allow_many_connections()
     async with (
         open_inngest(settings, fake=fake_inngest, say=announcer.say) as known,

@@ -19,6 +19,7 @@ from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_front_process, run_store_process
 from service.cli.announce import Announcer, announcer_for
 from service.cli.banner import banner
+from service.cli.child_process import Child, lifeline
 from service.cli.development_inngest import open_inngest
 from service.cli.listening import (
     allow_many_connections,
@@ -27,8 +28,8 @@ from service.cli.listening import (
     shared_socket,
     url_of,
 )
-from service.cli.process_pool import Child, ProcessPool, lifeline
-from service.cli.signals import stop_on_signals
+from service.cli.process_pool import ProcessPool
+from service.cli.signals import reload_on_hangup, stop_on_signals
 from service.cli.startup import quiet_garbage_collector
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
@@ -57,6 +58,7 @@ async def serve_with_processes(
         async with open_inngest(settings, fake=fake_inngest, say=announcer.say) as known:
             with _pool(known, listening, folder, announcer, relay=relay) as pool:
                 stop = stop_on_signals(logs, then=pool.kill)
+                reload_on_hangup(pool.upgrade)
                 url = url_of(settings.host, listening.getsockname()[1])
                 return await _run(pool, stop, known, url, announcer)
 
@@ -67,28 +69,33 @@ async def serve_as_front(
     """Take requests on the parent's socket until SIGTERM, or until the parent is gone."""
     stop = stop_on_signals(logs)
     allow_many_connections()
-    with lifeline(handles.lifeline, stop.set) as ready:
-        async with (
-            run_front_process(settings, store) as (app, recorder),
-            listen_on(app, recorder, handles.listening),
-        ):
-            quiet_garbage_collector()
-            ready()
-            await stop.wait()
+    async with (
+        lifeline(handles.lifeline, stop.set) as line,
+        run_front_process(settings, store) as (app, recorder),
+        listen_on(app, recorder, handles.listening),
+    ):
+        quiet_garbage_collector()
+        line.ready()
+        await stop.wait()
     logs.close()
 
 
 async def serve_as_store(
-    settings: Settings, logs: LogStream, handles: Handles, *, relay: bool
+    settings: Settings, logs: LogStream, handles: Handles, *, relay: bool, take_over: bool
 ) -> None:
-    """Own the outbox and deliver until SIGTERM, or until the parent is gone."""
+    """Own the outbox and deliver until SIGTERM, or until the parent is gone.
+
+    With `take_over` the outbox is opened when the parent says that the process before has let go.
+    """
     stop = stop_on_signals(logs)
     allow_many_connections()
-    with lifeline(handles.lifeline, stop.set) as ready:
+    async with lifeline(handles.lifeline, stop.set) as line:
         fronts = socket.socket(fileno=handles.listening)
+        if take_over and not await line.may_go(stop):
+            return
         async with run_store_process(settings, fronts, with_relay=relay):
             quiet_garbage_collector()
-            ready()
+            line.ready()
             await stop.wait()
     logs.close()
 

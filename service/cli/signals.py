@@ -1,10 +1,14 @@
-"""SIGTERM and SIGINT: the first one asks a process to stop, the second one ends it at once."""
+"""SIGTERM and SIGINT: the first one asks a process to stop, the second one ends it at once.
+
+SIGHUP asks for the new version of the program.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from service.observe.log_stream import LogStream
@@ -19,6 +23,12 @@ def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, logs, then)
     return stop
+
+
+def reload_on_hangup(reload: Callable[[], None]) -> None:
+    """Call `reload` on SIGHUP; where a terminal sends it as it closes, the process ends instead."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | None) -> None:

@@ -8,6 +8,7 @@ that hangs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,11 +34,11 @@ class ServerPolicy:
 
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
     theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
-    for `unread_seconds` is dropped. A stop waits `shutdown_seconds` for
-    requests in progress. A post waits `post_wait_seconds` for one of `concurrent_posts` slots, then
-    runs without one. Above `max_connections` a new connection is closed at once, so that the store
-    and delivery keep their file handles; None is no limit. `turns` says how many requests start at
-    once.
+    for `unread_seconds` is dropped. A stop lets each connection be used once more for
+    `linger_seconds`, then waits `shutdown_seconds` for requests in progress. A post waits
+    `post_wait_seconds` for one of `concurrent_posts` slots, then runs without one. Above
+    `max_connections` a new connection is closed at once, so that the store and delivery keep their
+    file handles; None is no limit. `turns` says how many requests start at once.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -45,6 +46,7 @@ class ServerPolicy:
     unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
+    linger_seconds: float = 0.0
     concurrent_posts: int = MAX_CONCURRENT_POSTS
     post_wait_seconds: float = 1.0
     max_connections: int | None = None
@@ -65,6 +67,14 @@ class HttpServer(web.AppRunner):
             keepalive_timeout=self._policy.keep_alive_seconds,
             shutdown_timeout=self._policy.shutdown_seconds,
         )
+
+    async def cleanup(self) -> None:
+        """Accept nothing more, linger, then wait for what is in progress."""
+        if isinstance(self.server, _Server):
+            for site in list(self.sites):
+                await site.stop()
+            await self.server.linger(self._policy.linger_seconds)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -94,6 +104,8 @@ class _Server(web.Server):
         self._handler = handler
         self._slots = asyncio.Semaphore(policy.concurrent_posts)
         self._turns = Turns(policy.turns)
+        self._is_lingering = False
+        self._lost = asyncio.Event()
         super().__init__(self._handle, request_factory=request_factory, **options)
 
     @property
@@ -101,6 +113,20 @@ class _Server(web.Server):
         """Whether there are as many connections as the policy allows."""
         limit = self._policy.max_connections
         return limit is not None and len(self._connections) >= limit
+
+    async def linger(self, seconds: float) -> None:
+        """Close each connection after its next answer; wait until all are closed, or so long."""
+        self._is_lingering = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._connections:
+                    await self._lost.wait()
+                    self._lost.clear()
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        """Forget a connection."""
+        super().connection_lost(handler, exc)
+        self._lost.set()
 
     def __call__(self) -> Connection:
         return Connection(
@@ -120,7 +146,7 @@ class _Server(web.Server):
             await self._turns.start(is_pipelined=_is_pipelined(request))
         has_slot = _is_whole_post(request) and await self._slot()
         try:
-            return await self._handler(request)  # type: ignore[no-any-return]
+            return self._last_if_lingering(await self._handler(request))
         except web.HTTPException as error:
             # Raised outside of every middleware, for an unknown Expect header.
             refusal = refusal_of(error)
@@ -131,6 +157,11 @@ class _Server(web.Server):
         finally:
             if has_slot:
                 self._slots.release()
+
+    def _last_if_lingering(self, response: web.StreamResponse) -> web.StreamResponse:
+        if self._is_lingering:
+            response.force_close()
+        return response
 
     async def _slot(self) -> bool:
         """Take a slot if one is free in time; yields whether it is taken."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bootstrap.readiness import store_readiness, store_status
+from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox
 from service.errors import (
     EventLeftError,
@@ -64,8 +64,7 @@ async def front(tmp_path: Path, policy: LinkPolicy = PATIENT) -> AsyncIterator[R
 @contextlib.asynccontextmanager
 async def served(listening: socket.socket, store: Outbox) -> AsyncIterator[None]:
     """`store` at the socket, which stays open for the next one."""
-    readiness = store_readiness(store, None)
-    async with serve_outbox(listening.dup(), store, lambda: store_status(store, readiness, [])):
+    async with serve_outbox(listening.dup(), store, lambda: store_status(store, None, [])):
         yield
 
 

@@ -27,13 +27,13 @@ class Process:
         self.url = ""
         self._said = asyncio.Event()
 
-    async def said(self, pattern: str) -> re.Match[str]:
-        """The first line that matches, once it is printed."""
+    async def said(self, pattern: str, *, times: int = 1) -> re.Match[str]:
+        """The line that matches for the `times`th time, once it is printed."""
         async with asyncio.timeout(START_SECONDS):
             while True:
-                for line in self.lines:
-                    if found := re.search(pattern, line):
-                        return found
+                matches = (re.search(pattern, line) for line in self.lines)
+                if len(found := [match for match in matches if match]) >= times:
+                    return found[times - 1]
                 assert self.process.returncode is None, "".join(self.lines)
                 self._said.clear()
                 await self._said.wait()

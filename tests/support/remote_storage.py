@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from service.bootstrap.readiness import store_readiness, store_status
+from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
 from service.outbox.operator_ports import AuditTrail, Positions
@@ -31,10 +31,9 @@ class RemoteStorage(SqliteStorage):
 @contextlib.asynccontextmanager
 async def remote_outbox(store: Outbox) -> AsyncIterator[RemoteOutbox]:
     """`store` as a front process sees it."""
-    readiness = store_readiness(store, None)
     with tempfile.TemporaryDirectory() as folder, unix_socket(Path(folder) / "s") as listening:
         async with (
-            serve_outbox(listening, store, lambda: store_status(store, readiness, [])),
+            serve_outbox(listening, store, lambda: store_status(store, None, [])),
             run_supervisor(NullRecorder()) as supervisor,
             open_remote_outbox(f"{folder}/s", supervisor) as remote,
         ):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.outbox.operator_ports import AuditTrail, Positions
 from service.outbox.ports import Inspector, Intake, Repairs
@@ -122,9 +123,14 @@ class OutboxServer:
         channel.send(await self._carried_out(call))
 
     async def _carried_out(self, call: Call) -> Result | Fault:
-        method, function = self._handlers[call.method]
         try:
+            method, function = self._handlers[call.method]
             arguments = method.decode_arguments(call.arguments)
+        except (KeyError, msgspec.DecodeError):
+            # A front of another version, while an upgrade replaces it.
+            log.warning("unknown_call", method=call.method)
+            return to_fault(call.number, OutboxUnavailableError(retry_after_seconds=1))
+        try:
             result = await method.invoke(function, arguments)
         except Exception as error:  # noqa: BLE001  (every call has an answer)
             return to_fault(call.number, error)

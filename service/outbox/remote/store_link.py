@@ -83,7 +83,12 @@ class StoreLink:
     async def call(self, method: Method, arguments: list[object]) -> object:
         """The result of a method. Raises the store's own errors and OutboxUnavailableError."""
         session = self._session or await self._wait_for_session()
-        return method.decode_result(await session.ask(method.name, _encode(arguments)))
+        answer = await session.ask(method.name, _encode(arguments))
+        try:
+            return method.decode_result(answer)
+        except msgspec.DecodeError as error:
+            # The store is of another version, while an upgrade replaces this front.
+            raise OutboxUnavailableError(retry_after_seconds=1) from error
 
     async def _wait_for_session(self) -> _Session:
         await self.wait()

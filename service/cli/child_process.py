@@ -1,0 +1,137 @@
+"""A child process with a lifeline: a socket pair on which both sides say how far they are.
+
+The child says that it waits or that it is ready; the parent says that it may go on. When the parent
+is killed the line ends, and the child stops as it does on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+WAITS = b"w"
+READY = b"r"
+_GO = b"g"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to run. `handles` are the descriptors that it inherits."""
+
+    name: str
+    command: Sequence[str]
+    handles: Sequence[int]
+
+
+class ChildProcess:
+    """One run of a child, as its parent sees it."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        line: socket.socket,
+        said: Callable[[bytes], None],
+    ) -> None:
+        self._process = process
+        self._line = line
+        self._listening = asyncio.create_task(self._listen(said), name="child-line")
+
+    @classmethod
+    async def start(
+        cls, child: Child, environment: Mapping[str, str], said: Callable[[bytes], None]
+    ) -> Self:
+        """Start it in a session of its own: Ctrl-C reaches the parent alone.
+
+        `said` is told WAITS and READY when the child says so.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            handle = theirs.fileno()
+            process = await asyncio.create_subprocess_exec(
+                *child.command,
+                f"--lifeline-fd={handle}",
+                pass_fds=(*child.handles, handle),
+                env=environment,
+                start_new_session=True,
+            )
+        ours.settimeout(0)
+        return cls(process, ours, said)
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        return self._process.pid
+
+    def go(self) -> None:
+        """Let a child go on that waits."""
+        with contextlib.suppress(OSError):
+            self._line.send(_GO)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait until the process has ended; its exit status."""
+        code = await self._process.wait()
+        self._listening.cancel()
+        self._line.close()
+        return code
+
+    async def _listen(self, said: Callable[[bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while word := await loop.sock_recv(self._line, 1):
+                said(word)
+
+
+class Lifeline:
+    """The child's end of the line. Made by `lifeline`."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._may_go = asyncio.Event()
+
+    async def may_go(self, stop: asyncio.Event) -> bool:
+        """Say that all is loaded, then wait for the parent; false when `stop` comes first."""
+        self._say(WAITS)
+        go, stopped = (asyncio.ensure_future(one.wait()) for one in (self._may_go, stop))
+        await asyncio.wait({go, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        go.cancel()
+        stopped.cancel()
+        return not stop.is_set()
+
+    def ready(self) -> None:
+        """Say that this process does its work."""
+        self._say(READY)
+
+    async def listen(self, gone: Callable[[], None]) -> None:
+        """Call `gone` when the parent is gone."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while await loop.sock_recv(self._line, 1):
+                self._may_go.set()
+        gone()
+
+    def _say(self, word: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._line.send(word)
+
+
+@contextlib.asynccontextmanager
+async def lifeline(handle: int, gone: Callable[[], None]) -> AsyncIterator[Lifeline]:
+    """In a child: its lifeline; `gone` is called when the parent is gone."""
+    with socket.socket(fileno=handle) as line:
+        line.settimeout(0)
+        opened = Lifeline(line)
+        listening = asyncio.create_task(opened.listen(gone), name="lifeline")
+        try:
+            yield opened
+        finally:
+            listening.cancel()

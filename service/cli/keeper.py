@@ -1,0 +1,118 @@
+"""Keeps one child running: starts it again when it ends, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from service.cli.child_process import READY, WAITS, Child, ChildProcess
+
+FAULTY = 2
+_TAKE_OVER = "--take-over"
+_FIRST_RESTART_SECONDS = 0.1
+_LAST_RESTART_SECONDS = 5.0
+_HEALTHY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperPolicy:
+    """The children's environment, and who is told: sentences, and the ids of ended processes."""
+
+    environment: Mapping[str, str]
+    say: Callable[[str], None]
+    ended: Callable[[int], None]
+
+
+class Keeper:
+    """Runs one child, one process at a time."""
+
+    def __init__(self, child: Child, policy: KeeperPolicy) -> None:
+        self._child = child
+        self._policy = policy
+        self._stopping = asyncio.Event()
+        self._any_end = asyncio.Event()
+        self._said = {WAITS: asyncio.Event(), READY: asyncio.Event()}
+        self._process: ChildProcess | None = None
+        self._keeping: asyncio.Task[int] | None = None
+
+    def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
+        """Begin. `faulty` is called when the first process exits with 2; then this has ended.
+
+        With `take_over` the first process loads, says that it waits, and goes on after `go`.
+        """
+        self._keeping = asyncio.create_task(self._keep(take_over, faulty), name=self._child.name)
+
+    async def waits(self) -> None:
+        """Wait until a process says that it waits."""
+        await self._said[WAITS].wait()
+
+    async def ready(self) -> None:
+        """Wait until a process says that it does its work."""
+        await self._said[READY].wait()
+
+    async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
+        """Whether `saying` (`waits` or `ready`) comes in time, before any process has ended."""
+        said = asyncio.ensure_future(saying())
+        ended = asyncio.ensure_future(self._any_end.wait())
+        await asyncio.wait({said, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        came = said.done()
+        said.cancel()
+        ended.cancel()
+        return came
+
+    def go(self) -> None:
+        """Let the process go on that waits."""
+        if self._process:
+            self._process.go()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the process a signal, and start no other one. May come twice."""
+        self._stopping.set()
+        if self._process:
+            self._process.signal(number)
+
+    async def ended(self) -> int:
+        """Wait until there is no process any more: 0, or 2 after a faulty first start."""
+        return await asyncio.shield(self._keeping) if self._keeping else 0
+
+    async def _keep(self, take_over: bool, faulty: Callable[[], None] | None) -> int:
+        delay = _FIRST_RESTART_SECONDS
+        child = self._child
+        if take_over:
+            child = replace(child, command=(*child.command, _TAKE_OVER))
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._run(child)
+            if self._stopping.is_set():
+                break
+            if faulty and code == FAULTY:
+                faulty()
+                return FAULTY
+            child, faulty = self._child, None
+            if time.monotonic() - began > _HEALTHY_SECONDS:
+                delay = _FIRST_RESTART_SECONDS
+            self._policy.say(f"{child.name} ended with {code}: starting it again.")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
+            delay = min(delay * 2, _LAST_RESTART_SECONDS)
+        return 0
+
+    async def _run(self, child: Child) -> int:
+        process = await ChildProcess.start(child, self._policy.environment, self._note)
+        self._process = process
+        if self._stopping.is_set():
+            process.signal(signal.SIGTERM)
+        code = await process.ended()
+        self._process = None
+        self._policy.ended(process.pid)
+        self._any_end.set()
+        return code
+
+    def _note(self, word: bytes) -> None:
+        if event := self._said.get(word):
+            event.set()
