@@ -95,7 +95,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     operators = Operators(settings.operator_emails)
     page = _operator_page(settings, running, authenticator, operators)
     resources: list[Resource] = [
-        *_intake(settings, running, authenticator),
+        *_intake(settings, running, keys),
         *_machines(running, keys),
         *_events(running, keys, operators),
         AppSettingsResource(running.app_settings, authenticator, operators),
@@ -133,9 +133,7 @@ def _dev_sign_in(
     )
 
 
-def _intake(
-    settings: Settings, running: Running, authenticator: Authenticator
-) -> Iterator[EventRoute]:
+def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterator[EventRoute]:
     bucket, outbox, tracing = running.bucket, running.outbox, running.tracing
     intake = tracing.intake(outbox.intake) if tracing else outbox.intake
     documents = Documents(
@@ -146,7 +144,7 @@ def _intake(
     )
     for declared in running.event_types:
         kind = make_event_type(declared, documents, running.app_settings)
-        yield EventRoute(kind, intake, authenticator.user)
+        yield EventRoute(kind, intake, keys.sender(kind.senders), running.recorder)
 
 
 def _machines(running: Running, keys: EventKeyAuth) -> list[Resource]:

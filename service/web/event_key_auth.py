@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import hdrs, web
 
-from service.errors import EventKeyRequiredError, NotFoundError
+from service.errors import EventKeyRequiredError, NotFoundError, RateLimitedError
+from service.event_types.senders import Senders
 from service.identity.event_keys import EventKeys
 from service.identity.user import User
 from service.web.auth import Authenticator
 from service.web.rate_limit import RateLimit
 
+MACHINE_REFUSALS = (NotFoundError, EventKeyRequiredError, RateLimitedError)
 _BEARER = "bearer"
 
 
@@ -44,6 +48,15 @@ class EventKeyAuth:
         if machine is None:
             raise EventKeyRequiredError
         return machine
+
+    def sender(self, senders: Senders) -> Callable[[web.Request], Awaitable[User]]:
+        """What gives the sender of a request that only `senders` may make."""
+        if not senders.machines:
+            return self._authenticator.user
+        return self.owner if senders.people else self._machine
+
+    async def _machine(self, request: web.Request) -> User:
+        return self.machine(request)
 
     async def owner(self, request: web.Request) -> User:
         """The machine or else the user. Raises RateLimitedError, and what `Authenticator` raises.

@@ -192,25 +192,6 @@ async def test_the_quota_of_a_user_counts_every_event_type(tmp_path, inngest_api
         assert (await service.post("/api/reports", held, user="kim")).status == 200
 
 
-@pytest.mark.parametrize(
-    ("who", "status"),
-    [
-        ("session", 200),
-        ("dev", 200),
-        (["next-auth", "session"], 200),
-        ("next-auth", 403),
-        ("key", 403),
-        (["key nightly", "https://issuer.example"], 403),
-    ],
-)
-async def test_only_those_post_who_are_named(tmp_path, inngest_api, who, status):
-    async with declared_service(tmp_path, inngest_api, [{**REPORT, "who": who}]) as service:
-        answer = await service.post("/api/reports", SALES)
-        assert answer.status == status
-        if status != 200:
-            assert (await answer.json())["code"] == "sender_not_allowed"
-
-
 async def test_a_type_without_documents_needs_no_bucket(tmp_path, inngest_api):
     off = {"path": "/api/route", "enabled": False}
     async with declared_service(tmp_path, inngest_api, [off, REPORT, CONTRACT]) as service:

@@ -13,6 +13,7 @@ from aiohttp import web
 from service.errors import InvalidFieldError, InvalidJsonError
 from service.event_types.event_type import EventType
 from service.identity.user import User
+from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.web.resources.event_route import EventRoute
@@ -40,7 +41,7 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
     limits = {"max_pending": 10, "max_pending_per_user": 10}
     async with open_sqlite_outbox(tmp_path / "outbox.db", **limits) as outbox:
         app = web.Application()
-        app.add_routes(EventRoute(declared, outbox.intake, ada).routes())
+        app.add_routes(EventRoute(declared, outbox.intake, ada, NullRecorder()).routes())
         client = await aiohttp_client(app)
         answer = await client.post("/api/greet", json={"greeting": "Hello"})
         assert answer.status == 200
@@ -52,7 +53,7 @@ async def test_the_declared_event_type_is_accepted_and_waits_for_delivery(
 
 @pytest.mark.parametrize("body", [b'{"greeting": ""}', b'{"greeting": 1}', b"{}"])
 async def test_what_its_body_does_not_allow_is_refused(declared, body):
-    route = EventRoute(declared, None, ada)
+    route = EventRoute(declared, None, ada, NullRecorder())
     with pytest.raises(InvalidFieldError):
         route.read(body)
 
@@ -61,6 +62,6 @@ async def test_what_its_body_does_not_allow_is_refused(declared, body):
     "body", [b'{"greeting": "Hi", "other": "\xff"}', b'{"greeting": "Hi", "\xed\xa0\x80": 1}']
 )
 async def test_a_body_that_is_not_utf8_is_refused_also_where_nothing_is_read_of_it(declared, body):
-    route = EventRoute(declared, None, ada)
+    route = EventRoute(declared, None, ada, NullRecorder())
     with pytest.raises(InvalidJsonError):
         route.read(body)

@@ -27,9 +27,11 @@ class DeclaredService:
     async def post(
         self, path: str, body: object, *, user: str | None = "ada", key: str | None = None
     ) -> ClientResponse:
-        """The answer to a post as this user of the development sign-in."""
+        """The answer to a post as this user of the development sign-in, or by a Bearer token."""
         headers = {"Idempotency-Key": key} if key else {}
-        if user:
+        if user and user.startswith("Bearer "):
+            headers["Authorization"] = user
+        elif user:
             headers["Cookie"] = await self._cookie(user)
         return await self.client.post(path, json=body, headers=headers)
 

@@ -20,6 +20,7 @@ from service.event_types.event_type import EventType
 from service.event_types.types_file import load_event_types
 from service.fake_inngest.events import read_events
 from service.identity.user import User
+from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
 from service.web.resources.event_route import EventRoute
 
@@ -50,7 +51,7 @@ def event_type(settings: bytes = b"{}") -> EventType:
 def taken(raw: bytes, user: User = ADA, settings: bytes = b"{}") -> bytes | None:
     """The event of an accepted body, None of a refused one."""
     kind = event_type(settings)
-    route = EventRoute(kind, None, None)  # type: ignore[arg-type]
+    route = EventRoute(kind, None, None, NullRecorder())  # type: ignore[arg-type]
     try:
         body = route.read(raw)
     except RefusedError:

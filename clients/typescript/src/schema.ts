@@ -49,7 +49,7 @@ export interface paths {
         get: operations["listEvents"];
         put?: never;
         /** Events of any name from a machine with an event key */
-        post: operations["postEvents"];
+        post: operations["sendMachineEvents"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1175,7 +1175,7 @@ export interface operations {
             };
         };
     };
-    postEvents: {
+    sendMachineEvents: {
         parameters: {
             query?: never;
             header?: {

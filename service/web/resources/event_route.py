@@ -7,7 +7,7 @@ the answer, and nothing is stored unless all pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,25 +20,28 @@ from service.errors import (
     InvalidJsonError,
     OutboxFullError,
     OutboxUnavailableError,
+    RefusedError,
     TooManyPendingError,
 )
 from service.event_types.body_schema import SEND_AT
 from service.event_types.event_type import EventType, operation_id
-from service.identity.user import User
+from service.event_types.senders import Senders
+from service.identity.user import EVENT_KEY_ISSUER, User
+from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.ports import Intake
 from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, check_depth, check_utf8, read_json_bytes
+from service.web.event_key_auth import MACHINE_REFUSALS
 from service.web.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.middleware import event_id_key
-from service.web.openapi.endpoint import JSON, Answer, Endpoint, NamedSchema, ResponseHeader
+from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, NamedSchema, ResponseHeader
 from service.web.openapi.endpoint import Body as RequestBody
 
 MAX_BODY_BYTES = 1024 * 1024
 
 _REFUSALS = (
-    *SIGNED_IN_REFUSALS,
     *JSON_REFUSALS,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,
@@ -75,19 +78,21 @@ _ACCEPTED = Answer(
 class EventRoute:
     """The handler of one event type.
 
-    `user_of` returns the user of a state-changing request, or raises SessionRequiredError or
-    CrossSiteRequestError.
+    `sender_of` returns the user or the machine of a request, or raises SessionRequiredError,
+    CrossSiteRequestError or EventKeyRequiredError.
     """
 
     def __init__(
         self,
         kind: EventType,
         intake: Intake,
-        user_of: Callable[[web.Request], Awaitable[User]],
+        sender_of: Callable[[web.Request], Awaitable[User]],
+        recorder: Recorder,
     ) -> None:
         self._kind = kind
         self._intake = intake
-        self._user_of = user_of
+        self._sender_of = sender_of
+        self._recorder = recorder
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -105,10 +110,11 @@ class EventRoute:
                 name=operation,
                 tag="events",
                 summary=kind.summary,
+                access=_access(kind.senders),
                 parameters=[IDEMPOTENCY_PARAMETER],
                 body=RequestBody(NamedSchema(component, kind.body.schema), kind.body.example),
                 answers={200: _ACCEPTED},
-                errors=(*_REFUSALS, *kind.senders.refusals, *kind.refusals),
+                errors=(*_sign_in_refusals(kind.senders), *_REFUSALS, *kind.refusals),
             )
         ]
 
@@ -116,7 +122,7 @@ class EventRoute:
         """Accept one event."""
         kind = self._kind
         kind.require()
-        user = await self._user_of(request)
+        user = await self._sender_of(request)
         kind.senders.check(user)
         body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
         key = idempotency_key(request, kind.name, body)
@@ -129,6 +135,8 @@ class EventRoute:
         headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
         if receipt.replayed:
             headers["Idempotent-Replayed"] = "true"
+        elif user.issuer == EVENT_KEY_ISSUER:
+            self._recorder.count("accepted_by_key", key=user.id)
         answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
         return web.Response(body=answer, content_type=JSON, headers=headers)
 
@@ -161,6 +169,17 @@ class EventRoute:
                 self._kind.check_first(found)
         except (ValueError, RecursionError):
             return
+
+
+def _access(senders: Senders) -> Access:
+    if not senders.machines:
+        return Access.USER
+    return Access.OWNER if senders.people else Access.EVENT_KEY
+
+
+def _sign_in_refusals(senders: Senders) -> Sequence[type[RefusedError]]:
+    known = SIGNED_IN_REFUSALS if senders.people else MACHINE_REFUSALS
+    return (*known, *senders.refusals)
 
 
 def _is_object(raw: bytes) -> bool:

@@ -10,17 +10,14 @@ from aiohttp import web
 from msgspec import Meta
 
 from service.errors import (
-    EventKeyRequiredError,
     IdempotencyKeyInvalidError,
     IdempotencyKeyReusedError,
-    NotFoundError,
     OutboxFullError,
     OutboxUnavailableError,
-    RateLimitedError,
     TooManyPendingError,
 )
 from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
-from service.web.event_key_auth import EventKeyAuth
+from service.web.event_key_auth import MACHINE_REFUSALS, EventKeyAuth
 from service.web.idempotency import IDEMPOTENCY_PARAMETER, given_key
 from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint
 from service.web.resources.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
@@ -59,7 +56,7 @@ class MachineEvents:
             Endpoint(
                 method="POST",
                 path="/api/events",
-                name="postEvents",
+                name="sendMachineEvents",
                 tag="events",
                 summary="Events of any name from a machine with an event key",
                 access=Access.EVENT_KEY,
@@ -69,9 +66,7 @@ class MachineEvents:
                     200: Answer("All are on disk and will be delivered", AcceptedEvents, example)
                 },
                 errors=(
-                    NotFoundError,
-                    EventKeyRequiredError,
-                    RateLimitedError,
+                    *MACHINE_REFUSALS,
                     *JSON_REFUSALS,
                     IdempotencyKeyInvalidError,
                     IdempotencyKeyReusedError,

@@ -1,0 +1,111 @@
+"""Who may post an event type of a file: people by their issuers, machines by their keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.declared_service import declared_service
+
+REPORT = {
+    "name": "report/requested",
+    "path": "/api/reports",
+    "body": {"type": "object", "properties": {"report": {"type": "string"}}},
+}
+SALES = {"report": "sales"}
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [
+        ("session", 200),
+        ("dev", 200),
+        (["next-auth", "session"], 200),
+        ("next-auth", 403),
+        (["key nightly", "https://issuer.example"], 403),
+    ],
+)
+async def test_only_those_post_who_are_named(tmp_path, inngest_api, who, status):
+    async with declared_service(tmp_path, inngest_api, [{**REPORT, "who": who}]) as service:
+        answer = await service.post("/api/reports", SALES)
+        assert answer.status == status
+        if status != 200:
+            assert (await answer.json())["code"] == "sender_not_allowed"
+
+
+NIGHTLY, SHOP = "Bearer 0123456789abcdef", "Bearer fedcba9876543210"
+KEYS = {"OUTBOX_EVENT_KEYS": "nightly:0123456789abcdef,shop:fedcba9876543210"}
+NO_SESSION, NO_KEY = (401, "session_required"), (401, "event_key_required")
+NOT_ALLOWED = (403, "sender_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("who", "user", "refused"),
+    [
+        ("session", NIGHTLY, NO_SESSION),
+        ("dev", NIGHTLY, NO_SESSION),
+        ("key", NIGHTLY, None),
+        ("key", "ada", NO_KEY),
+        ("key", "Bearer guess", NO_KEY),
+        ("key", None, NO_KEY),
+        ("key nightly", NIGHTLY, None),
+        ("key nightly", SHOP, NOT_ALLOWED),
+        (["session", "key"], "ada", None),
+        (["session", "key"], SHOP, None),
+        (["session", "key"], "Bearer guess", NO_SESSION),
+        (["session", "key nightly"], SHOP, NOT_ALLOWED),
+        (["next-auth", "key nightly"], NIGHTLY, None),
+        (["next-auth", "key nightly"], "ada", NOT_ALLOWED),
+    ],
+)
+async def test_machines_post_where_a_key_is_named(tmp_path, inngest_api, who, user, refused):
+    types = [{**REPORT, "who": who}]
+    async with declared_service(tmp_path, inngest_api, types, **KEYS) as service:
+        if refused:
+            assert (await service.refusal("/api/reports", SALES, user=user))[:2] == refused
+        else:
+            assert (await service.post("/api/reports", SALES, user=user)).status == 200
+
+
+async def test_a_machine_owns_what_it_posts_and_is_counted_by_its_name(tmp_path, inngest_api):
+    types = [{**REPORT, "who": "key", "data": {"by": "$user.id", "of": "$user.issuer"}}]
+    async with declared_service(tmp_path, inngest_api, types, **KEYS) as service:
+        event = await service.delivered("/api/reports", SALES, user=NIGHTLY)
+        assert event["data"] == {"by": "nightly", "of": "key"}
+        first = await (await service.post("/api/reports", SALES, user=NIGHTLY, key="k")).json()
+        again = await service.post("/api/reports", SALES, user=NIGHTLY, key="k")
+        assert await again.json() == first
+        where = again.headers["Location"]
+        seen = [
+            (await service.client.get(where, headers={"Authorization": one})).status
+            for one in (NIGHTLY, SHOP)
+        ]
+        assert seen == [200, 404]
+        metrics = await (await service.client.get("/metrics")).text()
+        assert 'outbox_accepted_by_key_total{key="nightly"} 2.0' in metrics
+
+
+async def test_without_event_keys_a_type_for_machines_is_not_there(tmp_path, inngest_api):
+    async with declared_service(tmp_path, inngest_api, [{**REPORT, "who": "key"}]) as service:
+        refused = await service.refusal("/api/reports", SALES, user=NIGHTLY)
+        assert refused[:2] == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("who", "schemes", "codes"),
+    [
+        ("session", {"session", "nextAuth", "authJs", "userToken"}, {"session_required"}),
+        ("key", {"eventKey"}, {"event_key_required"}),
+        (
+            ["session", "key"],
+            {"session", "nextAuth", "authJs", "userToken", "eventKey"},
+            {"session_required"},
+        ),
+    ],
+)
+async def test_the_description_says_who_may_post(tmp_path, inngest_api, who, schemes, codes):
+    async with declared_service(tmp_path, inngest_api, [{**REPORT, "who": who}]) as service:
+        document = await (await service.client.get("/openapi.json")).json()
+    described = document["paths"]["/api/reports"]["post"]
+    assert {name for one in described["security"] for name in one} == schemes
+    unauthorized = described["responses"]["401"]["content"]["application/json"]["schema"]
+    assert set(unauthorized["properties"]["code"]["enum"]) == codes
