@@ -58,8 +58,10 @@ class _Unhurried:
         self._sender = sender
         self._outbox = outbox
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
-        answer = await self._sender.send(payloads, seed)
+    async def send(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> SendResult:
+        answer = await self._sender.send(payloads, seed, environment)
         await _until(lambda: _claim_waits(self._outbox))
         return answer
 

@@ -34,8 +34,11 @@ class RunStatus(Protocol):
 class EventReader(EventPages, Protocol):
     """Inngest's REST API."""
 
-    async def runs(self, ulid: str) -> Sequence[RunStatus]:
-        """The runs of an event, none for an unknown one. Raises InngestApiError."""
+    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[RunStatus]:
+        """The runs of an event, none for an unknown one. Raises InngestApiError.
+
+        `environment` None asks for the service's own.
+        """
         ...
 
 
@@ -67,7 +70,7 @@ async def verify(
     reason = None
     async for rows in _pages(inspector, wanted):
         try:
-            shown = await find_held(reader, {_ulid(row): row.id for row in rows})
+            shown = await find_held(reader, {_ulid(row): row.as_sent for row in rows})
         except InngestApiError as error:
             reason = str(error)
             unknown += [row.id for row in rows]
@@ -92,7 +95,7 @@ async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in held:
         try:
-            runs = await reader.runs(row.inngest_id or "")
+            runs = await reader.runs(row.inngest_id or "", row.environment)
         except InngestApiError:
             counts["unknown"] += 1
             continue

@@ -8,7 +8,7 @@ with its own id.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -25,33 +25,63 @@ class HeldEvent(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
+class WantedEvent(NamedTuple):
+    """An event as it was sent: the id in its payload, and its environment, None for our own."""
+
+    event_id: str
+    environment: str | None = None
+
+
 class EventPages(Protocol):
     """Inngest's list of events."""
 
-    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
         """The newest events with a ULID below `before`, newest first, at most `limit`.
 
-        An empty page means that there are none. Raises InngestApiError.
+        `environment` None asks for the service's own. An empty page means that there are none.
+        Raises InngestApiError.
         """
         ...
 
 
-async def find_held(pages: EventPages, wanted: Mapping[int, str]) -> set[int]:
-    """The ULIDs of `wanted` (ULID as a number, event id) that Inngest holds.
+async def find_held(pages: EventPages, wanted: Mapping[int, WantedEvent]) -> set[int]:
+    """The ULIDs of `wanted` (by ULID as a number) that Inngest holds.
 
-    Costs one request for 50 held events and one for each stretch of ULIDs. Raises InngestApiError.
+    Costs one request for 50 held events and one for each stretch of ULIDs in each environment.
+    Raises InngestApiError.
     """
     held: set[int] = set()
-    for first, last in stretches(sorted(wanted)):
-        before = last + 1
-        while before > first:
-            page = await pages.page(encode_ulid(before), min(MAX_PAGE, before - first))
-            if not page:
-                break
-            shown = [(decode_ulid(one.ulid), one.event_id) for one in page]
-            held.update(ulid for ulid, event_id in shown if wanted.get(ulid) == event_id)
-            before = min(shown[-1][0], before - 1)
+    for environment in dict.fromkeys(one.environment for one in wanted.values()):
+        here = {ulid: one for ulid, one in wanted.items() if one.environment == environment}
+        for first, last in stretches(sorted(here)):
+            held |= await _held_between(pages, here, first, last, environment)
     return held
+
+
+async def _held_between(
+    pages: EventPages,
+    wanted: Mapping[int, WantedEvent],
+    first: int,
+    last: int,
+    environment: str | None,
+) -> set[int]:
+    held: set[int] = set()
+    before = last + 1
+    while before > first:
+        limit = min(MAX_PAGE, before - first)
+        page = await pages.page(encode_ulid(before), limit, environment)
+        if not page:
+            break
+        shown = [(decode_ulid(one.ulid), one.event_id) for one in page]
+        held.update(ulid for ulid, event_id in shown if _is_the(wanted.get(ulid), event_id))
+        before = min(shown[-1][0], before - 1)
+    return held
+
+
+def _is_the(wanted: WantedEvent | None, event_id: str) -> bool:
+    return wanted is not None and wanted.event_id == event_id
 
 
 def stretches(ulids: Sequence[int]) -> list[tuple[int, int]]:

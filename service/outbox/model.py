@@ -21,6 +21,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from service.outbox.held import WantedEvent
+
 MAX_NOTES = 20  # of a row's history; the oldest go
 
 
@@ -66,9 +68,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     environment: str | None = None
 
     @property
-    def sent_id(self) -> str:
-        """The event's id as Inngest has it."""
-        return self.event_id if self.wire_id is None else self.wire_id
+    def as_sent(self) -> WantedEvent:
+        """The event as Inngest has it."""
+        return WantedEvent(self.wire_id or self.event_id, self.environment)
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -192,9 +194,9 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     environment: str | None = None
 
     @property
-    def sent_id(self) -> str:
-        """The event's id as Inngest has it."""
-        return self.id if self.wire_id is None else self.wire_id
+    def as_sent(self) -> WantedEvent:
+        """The event as Inngest has it."""
+        return WantedEvent(self.wire_id or self.id, self.environment)
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

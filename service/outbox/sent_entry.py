@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from service.outbox.held import WantedEvent
+
 
 class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A row that Inngest has answered, without its bytes.
@@ -23,6 +25,6 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     environment: str | None = None
 
     @property
-    def sent_id(self) -> str:
-        """The event's id as Inngest has it."""
-        return self.event_id if self.wire_id is None else self.wire_id
+    def as_sent(self) -> WantedEvent:
+        """The event as Inngest has it."""
+        return WantedEvent(self.wire_id or self.event_id, self.environment)

@@ -27,7 +27,7 @@ from service.relay.permit import Answered, Permit
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
 from service.relay.seed_check import SeedCheck
-from service.relay.seeded import parts_of, seeded_requests
+from service.relay.seeded import SeededRequest, parts_of, seeded_requests
 from service.relay.send_result import SendResult, Signal, classify
 from service.relay.sends_in_flight import SendsInFlight, Ticket
 from service.relay.settler import Settler
@@ -47,10 +47,14 @@ class _Claimed:
 class _Request:
     """`again` says that these events failed, `failures` how often exactly these did."""
 
-    batch: Batch
-    seed: str | None
+    sent: SeededRequest
     again: bool = False
     failures: int = 0
+
+    @property
+    def batch(self) -> Batch:
+        """The rows of the request."""
+        return self.sent.batch
 
 
 class BatchDelivery:
@@ -118,12 +122,7 @@ class BatchDelivery:
         return checked.send
 
     def _requests(self, batch: Batch, *, again: bool = False, failures: int = 0) -> list[_Request]:
-        if self._ids is None:
-            return [_Request(batch, None, again, failures)]
-        return [
-            _Request(one.batch, one.seed, again, failures)
-            for one in seeded_requests(batch, self._ids)
-        ]
+        return [_Request(one, again, failures) for one in seeded_requests(batch, self._ids)]
 
     def _send_all(
         self, claimed: _Claimed, requests: Sequence[_Request]
@@ -160,7 +159,8 @@ class BatchDelivery:
     async def _answer(self, request: _Request) -> SendResult:
         try:
             with self._around_send(request.batch):
-                return await self._sender.send(request.batch.payloads, request.seed)
+                sent = request.sent
+                return await self._sender.send(sent.batch.payloads, sent.seed, sent.environment)
         except Exception as error:  # noqa: BLE001  (our own fault must not hold the rows back)
             self._report.failed(error)
             words = f"the sender failed: {type(error).__name__}"
@@ -196,7 +196,7 @@ class BatchDelivery:
     def _parts(self, request: _Request, done: Outcome) -> list[_Request]:
         batch, again = request.batch, request.again or done.suspects
         if done.again == (range(len(batch.entries)),):
-            return [_Request(batch, request.seed, again, request.failures + 1)]
+            return [_Request(request.sent, again, request.failures + 1)]
         return [
             one for part in parts_of(batch, done.again) for one in self._requests(part, again=again)
         ]

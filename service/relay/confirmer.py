@@ -119,7 +119,7 @@ class Confirmer:
             self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
             for entry in entries
         }
-        wanted = {ulid: entry.event_id for ulid, entry in ulids.items()}
+        wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
         shown = await find_held(self._pages, wanted)
         held = [entry for ulid, entry in ulids.items() if ulid in shown]
         self._progress = self._progress.with_answer(self._clock()).with_held(held, read_at)

@@ -43,7 +43,7 @@ class DedupeHorizon:
             for entry in old
         }
         try:
-            wanted = {ulid: entry.event_id for ulid, entry in ulids.items()}
+            wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
             held = await find_held(self._pages, wanted)
         except InngestApiError as error:
             note = f"not sent: it may have left 24 h ago, and {error}"

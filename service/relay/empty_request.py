@@ -23,11 +23,13 @@ _ANSWERS = frozenset({200, 400})
 class Sender(Protocol):
     """Where the relay sends batches."""
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
+    async def send(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> SendResult:
         """Send encoded events, joined by commas, in one request; there may be none.
 
-        `seed` makes Inngest give the events the ULIDs that follow from it. Faults come back as a
-        SendResult.
+        `seed` makes Inngest give the events the ULIDs that follow from it. `environment` is
+        Inngest's that they go to; None is the service's own. Faults come back as a SendResult.
         """
         ...
 

@@ -22,6 +22,7 @@ from service.observe.printable import printable
 from service.relay.send_result import MAX_WORDS, SendResult
 
 SEED_HEADER = "X-Inngest-Event-Id-Seed"
+ENVIRONMENT_HEADER = "X-Inngest-Env"
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
@@ -63,12 +64,16 @@ class InngestSender:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Content-Type": "application/json"}
         if environment:
-            self._headers["X-Inngest-Env"] = environment
+            self._headers[ENVIRONMENT_HEADER] = environment
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
+    async def send(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> SendResult:
         """Post the events; never raises for what the network or the server does."""
         body = b"".join((b"[", payloads, b"]"))
         headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
+        if environment is not None:
+            headers = {**headers, ENVIRONMENT_HEADER: environment}
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
         result = await self._post(first, body, headers)

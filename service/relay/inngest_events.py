@@ -14,6 +14,7 @@ import msgspec
 
 from service.errors import InngestApiError
 from service.outbox.held import HeldEvent
+from service.relay.inngest import ENVIRONMENT_HEADER
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _OK = 200
@@ -56,7 +57,10 @@ class _Runs(_Status):
 
 
 class InngestEvents:
-    """Questions to `GET {origin}/v1/events`. `signing_key` None asks without one."""
+    """Questions to `GET {origin}/v1/events`. `signing_key` None asks without one.
+
+    `environment` is the one that a question asks in where it names no other.
+    """
 
     def __init__(
         self,
@@ -72,16 +76,18 @@ class InngestEvents:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Authorization": f"Bearer {signing_key}"} if signing_key else {}
         if environment:
-            self._headers["X-Inngest-Env"] = environment
+            self._headers[ENVIRONMENT_HEADER] = environment
 
-    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
         """The newest events with a ULID below `before`, newest first, at most `limit`.
 
         Fewer where the events are too large for one answer. Raises InngestApiError.
         """
         while True:
             query = {"cursor": before, "limit": str(limit)}
-            body = await self._get(self._base, query)
+            body = await self._get(self._base, query, environment)
             if body is not None:
                 break
             if limit == 1:
@@ -90,29 +96,34 @@ class InngestEvents:
         answer = _decoded(body, _Page)
         return [HeldEvent(one.internal_id, one.id) for one in answer.data or ()]
 
-    async def find(self, ulid: str) -> HeldEvent | None:
+    async def find(self, ulid: str, environment: str | None = None) -> HeldEvent | None:
         """One event, None when Inngest does not hold it. May be 5 s old. Raises InngestApiError."""
-        body = await self._get(f"{self._base}/{ulid}", {})
+        body = await self._get(f"{self._base}/{ulid}", {}, environment)
         answer = _decoded(body or b"", _EventAnswer)
         if answer.data is None:
             return None
         return HeldEvent(answer.data.internal_id, answer.data.id)
 
-    async def runs(self, ulid: str) -> Sequence[EventRun]:
+    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
         """The runs of an event, none for an unknown one. May be 15 s old.
 
         Raises InngestApiError.
         """
-        body = await self._get(f"{self._base}/{ulid}/runs", {})
+        body = await self._get(f"{self._base}/{ulid}/runs", {}, environment)
         return _decoded(body or b"", _Runs).data or ()
 
-    async def _get(self, url: str, query: Mapping[str, str]) -> bytes | None:
+    async def _get(
+        self, url: str, query: Mapping[str, str], environment: str | None
+    ) -> bytes | None:
         """The answer's body, None when it is too large."""
+        headers = self._headers
+        if environment is not None:
+            headers = {**headers, ENVIRONMENT_HEADER: environment}
         try:
             async with self._session.get(
                 url,
                 params=query,
-                headers=self._headers,
+                headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:

@@ -13,7 +13,7 @@ from aiohttp import web
 from service.errors import InngestApiError
 from service.fake_inngest.event_api import SEED_HEADER
 from service.fake_inngest.server import FakeInngest, FakeOptions
-from service.outbox.held import HeldEvent, find_held
+from service.outbox.held import HeldEvent, WantedEvent, find_held
 from service.outbox.inngest_id import InngestIds, seed
 from service.relay.inngest_events import InngestEvents
 
@@ -33,8 +33,8 @@ async def post(http: aiohttp.ClientSession, api: FakeInngest, first: int, count:
         assert response.status == 200
 
 
-def wanted(*seqs: int) -> dict[int, str]:
-    return {IDS.number(seq, NOW_MS): f"e{seq}" for seq in seqs}
+def wanted(*seqs: int) -> dict[int, WantedEvent]:
+    return {IDS.number(seq, NOW_MS): WantedEvent(f"e{seq}") for seq in seqs}
 
 
 @pytest.fixture

@@ -104,7 +104,9 @@ class ModelInngest:
         self.most_under_way = 0
         self.sent_at: list[tuple[float, int]] = []
 
-    async def send(self, payloads: bytes, seed: str | None = None) -> SendResult:
+    async def send(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> SendResult:
         pairs = [one.split(":") for one in json.loads(b"[%b]" % payloads)]
         rows = [(int(seq), kind) for seq, kind in pairs]
         if len(rows) == 1:

@@ -41,7 +41,7 @@ class MadeUpRuns:
         self.asked = 0
         self.hanging = False
 
-    async def runs(self, ulid: str) -> Sequence[EventRun]:
+    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
         self.asked += 1
         if self.hanging:
             await asyncio.Event().wait()

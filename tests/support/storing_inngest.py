@@ -50,7 +50,9 @@ class StoringInngest:
                 self._store(self._queue.popleft())
             due -= int(due)
 
-    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
         self.questions += 1
         await asyncio.sleep(0.005)
         if self.away:

@@ -23,7 +23,9 @@ class Pages:
         self.away = away
         self.requests = 0
 
-    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
         self.requests += 1
         if self.away:
             raise InngestApiError("Inngest can't be asked.", reached=False)

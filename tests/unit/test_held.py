@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.held import MAX_PAGE, HeldEvent, find_held, stretches
+from service.outbox.held import MAX_PAGE, HeldEvent, WantedEvent, find_held, stretches
 from service.outbox.inngest_id import encode_ulid
 
 BASE = 1 << 100
@@ -17,20 +17,27 @@ BASE = 1 << 100
 class Pages:
     """Inngest's list over events in memory; `stored` is ULIDs, some more than once."""
 
-    def __init__(self, stored: Sequence[int], others: Sequence[int] = ()) -> None:
+    def __init__(
+        self, stored: Sequence[int], others: Sequence[int] = (), environment: str | None = None
+    ) -> None:
+        self._environment = environment
         events = [HeldEvent(encode_ulid(one), f"e{one}") for one in stored]
         events += [HeldEvent(encode_ulid(one), "another") for one in others]
         self._events = sorted(events, key=lambda event: event.ulid, reverse=True)
         self.requests = 0
 
-    async def page(self, before: str, limit: int) -> Sequence[HeldEvent]:
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> Sequence[HeldEvent]:
         self.requests += 1
+        if environment != self._environment:
+            return []
         below = [event for event in self._events if event.ulid < before]
         return below[: min(limit, MAX_PAGE)]
 
 
-def wanted(ulids: Sequence[int]) -> dict[int, str]:
-    return {ulid: f"e{ulid}" for ulid in ulids}
+def wanted(ulids: Sequence[int]) -> dict[int, WantedEvent]:
+    return {ulid: WantedEvent(f"e{ulid}") for ulid in ulids}
 
 
 ULIDS = st.lists(st.integers(BASE, BASE + 400), unique=True, max_size=80)
@@ -74,3 +81,11 @@ def test_stretches_hold_every_ulid_and_no_wide_gap(ulids):
         assert sum(first <= ulid <= last for first, last in found) == 1
     for (_, last), (first, _) in itertools.pairwise(found):
         assert first - last > MAX_PAGE
+
+
+async def test_an_event_is_looked_for_in_its_own_environment() -> None:
+    ulids = [BASE, BASE + 1, BASE + 2]
+    asked = wanted(ulids)
+    asked[BASE + 1] = WantedEvent(f"e{BASE + 1}", "branch")
+    assert await find_held(Pages(ulids), asked) == {BASE, BASE + 2}
+    assert await find_held(Pages(ulids, environment="branch"), asked) == {BASE + 1}

@@ -40,6 +40,7 @@ class FollowedEvent:
         "_runs_follow",
         "_waiting",
         "ask_at",
+        "environment",
         "followers",
         "id",
         "inngest_id",
@@ -51,6 +52,7 @@ class FollowedEvent:
     def __init__(self, row: Row, *, runs_follow: bool) -> None:
         self.id = row.id
         self.state = row.state
+        self.environment = row.environment
         self.inngest_id = row.inngest_id if has_left(row.state) else None
         self.followers = 0
         self.ask_at = 0.0

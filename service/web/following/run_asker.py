@@ -54,7 +54,7 @@ class RunAsker:
     async def _ask(self, followed: FollowedEvent) -> None:
         followed.ask_at = _now() + self._policy.ask_seconds
         try:
-            runs = await self._reader.runs(followed.inngest_id or "")
+            runs = await self._reader.runs(followed.inngest_id or "", followed.environment)
         except InngestApiError as error:
             followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))

@@ -47,8 +47,11 @@ class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class RunReader(Protocol):
     """Reads the runs of an event."""
 
-    async def runs(self, ulid: str) -> Sequence[EventRun]:
-        """The runs that the event started, none before it started any. Raises InngestApiError."""
+    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
+        """The runs that the event started, none before it started any. Raises InngestApiError.
+
+        `environment` None asks for the service's own.
+        """
         ...
 
 
