@@ -11,7 +11,12 @@ import pytest
 from service.fake_inngest.faults import Reset
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import Filter, Row, State
-from tests.support.confirmed_delivery import SIGNING_KEY, append_events, confirmed_delivery
+from tests.support.confirmed_delivery import (
+    SIGNING_KEY,
+    append_events,
+    confirmed_delivery,
+    event_for_inngest,
+)
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -79,6 +84,28 @@ async def test_inngest_knows_each_event_by_the_id_that_its_row_shows(
         held = inngest.store.find(row.inngest_id or "")
         assert held is not None
         assert held.id == event.id
+
+
+async def test_ids_that_clients_chose_are_confirmed_also_where_two_owners_chose_the_same(
+    outbox: Outbox, inngest: FakeInngest
+) -> None:
+    events = [
+        event_for_inngest(f"order-{number // 2}", owner=owner, environment=environment)
+        for number, (owner, environment) in enumerate(
+            [("key a", None), ("key b", None), ("key a", "branch"), ("key b", "branch")] * 5
+        )
+    ]
+    for event in events:
+        await outbox.intake.append(event)
+    async with confirmed_delivery(outbox, inngest):
+        await in_state(outbox, State.DELIVERED, len(events))
+    for event in events:
+        [row] = await outbox.inspector.rows(Filter(ids=(event.id,)))
+        held = inngest.store.find(row.inngest_id or "")
+        assert held is not None
+        assert held.id == event.wire_id
+        assert row.history == ()
+    assert inngest.ledger.arrivals == len(events)
 
 
 async def test_what_a_stop_lost_arrives_again_and_runs_once(

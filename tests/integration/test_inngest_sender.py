@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
@@ -63,3 +65,27 @@ async def test_a_server_without_keys_is_a_wrong_configuration_in_whatever_form_i
     inngest_api.faults.add(ScriptedAnswer(503, body=body), times=1)
     answer = await sender.send(EVENT)
     assert classify(answer, 1) is Signal.MISCONFIGURED
+
+
+async def test_a_request_goes_to_its_own_environment_or_to_the_configured_one() -> None:
+    seen: list[str | None] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("x-inngest-env"))
+        return web.json_response({"ids": ["01"], "status": 200})
+
+    app = web.Application()
+    app.router.add_post("/e/{key}", take)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        for configured in (None, "staging"):
+            sender = InngestSender(
+                session,
+                origin=str(server.make_url("/")),
+                key=KEY,
+                fallback_key=None,
+                environment=configured,
+                timeout_seconds=5,
+            )
+            await sender.send(EVENT)
+            await sender.send(EVENT, None, "branch")
+    assert seen == [None, "branch", "staging", "branch"]

@@ -59,7 +59,9 @@ async def fill(outbox: Outbox) -> None:
     dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
     rest = [entry.seq for entry in batch.entries[1:]]
     await outbox.queue.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
-    await outbox.intake.append(event("ü-2", size=100_000), key=KEY, trace="00-trace")
+    chosen = {"wire_id": "order-ü", "environment": "branch"}
+    large = msgspec.structs.replace(event("ü-2", size=100_000), **chosen)
+    await outbox.intake.append(large, key=KEY, trace="00-trace")
     await append_all(outbox, 700, "u-3")
     await claim(outbox, ask(5))
     await outbox.settings.save_scope("user", "u-1", {"a": [1, None]})

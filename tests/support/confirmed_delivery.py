@@ -36,21 +36,28 @@ def self_hosted(inngest_url: str, **changes: str) -> dict[str, str]:
 
 async def append_events(outbox: Intake, count: int) -> list[Event]:
     """Append events as Inngest takes them."""
-    events = []
-    for number in range(count):
-        event_id = str(uuid_utils.uuid7())
-        payload = {"id": event_id, "name": "documents/aws.index", "data": {"n": number}}
-        event = Event(
-            event_id,
-            "documents/aws.index",
-            "dev u-1",
-            "u-1",
-            int(time.time() * 1000),
-            json.dumps(payload).encode(),
-        )
+    events = [event_for_inngest() for _ in range(count)]
+    for event in events:
         await outbox.append(event)
-        events.append(event)
     return events
+
+
+def event_for_inngest(
+    wire_id: str | None = None, *, owner: str = "dev u-1", environment: str | None = None
+) -> Event:
+    """An event as Inngest takes it, under `wire_id` where there is one."""
+    event_id = str(uuid_utils.uuid7())
+    payload = {"id": wire_id or event_id, "name": "documents/aws.index", "data": {}}
+    return Event(
+        event_id,
+        "documents/aws.index",
+        owner,
+        "u-1",
+        int(time.time() * 1000),
+        json.dumps(payload).encode(),
+        wire_id=wire_id,
+        environment=environment,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.errors import OutboxUnavailableError
 from service.outbox.event import Event
@@ -75,12 +75,15 @@ class ModelOutbox(MemoryOutbox):
         super().__init__(_now)
         self.queue = make_queue(self.rows)
         self._numbers = itertools.count(1)
+        self.environments: Sequence[str | None] = (None,)
 
     def add(self, kind: str) -> MemoryRow:
         """Append an event that does `kind` to its request."""
         number = next(self._numbers)
-        payload = f'"{number}:{kind}"'.encode()
-        row = self.rows.append(Event(f"e-{number}", kind, "u-1", "u-1", 0, payload))
+        environment = self.environments[number % len(self.environments)]
+        payload = f'"{number}:{kind}:{environment}"'.encode()
+        event = Event(f"e-{number}", kind, "u-1", "u-1", 0, payload, environment=environment)
+        row = self.rows.append(event)
         assert row.seq == number
         return row
 
@@ -108,7 +111,8 @@ class ModelInngest:
         self, payloads: bytes, seed: str | None = None, environment: str | None = None
     ) -> SendResult:
         pairs = [one.split(":") for one in json.loads(b"[%b]" % payloads)]
-        rows = [(int(seq), kind) for seq, kind in pairs]
+        rows = [(int(seq), kind) for seq, kind, _ in pairs]
+        assert {named for _, _, named in pairs} <= {str(environment)}
         if len(rows) == 1:
             self.sent_alone[rows[0][0]] += 1
         self.sent_at.append((_now(), len(rows)))

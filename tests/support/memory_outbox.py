@@ -57,8 +57,8 @@ class MemoryIntake:
         return [row for row in self._rows.by_seq.values() if row.key]
 
     async def find(self, event_id: str) -> Row | None:
-        found = [row for row in self._rows.by_seq.values() if row.event.id == event_id]
-        return found[0].row(self._rows.now()) if found else None
+        rows = [row.row(self._rows.now()) for row in self._rows.by_seq.values()]
+        return next((row for row in rows if row.id == event_id), None)
 
 
 class MemoryDelivery:

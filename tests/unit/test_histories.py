@@ -30,6 +30,7 @@ class History:
 
     def __init__(self, kinds: list[str], senders: int) -> None:
         self.world = World(senders=senders)
+        self.world.outbox.environments = (*[None] * 18, "branch", "other")
         self.rows = self.world.add(*kinds)
 
     async def play(self, steps: list[tuple[str | None, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given
@@ -21,8 +22,10 @@ def batch_of(entries: list[Entry]) -> Batch:
     return Batch("claim", tuple(entries), b",".join(payloads))
 
 
-def entry(seq: int, at_ms: int = 0, inngest_id: str | None = None) -> Entry:
-    return Entry(seq, f"e{seq}", at_ms, "u-1", inngest_id=inngest_id)
+def entry(
+    seq: int, at_ms: int = 0, inngest_id: str | None = None, environment: str | None = None
+) -> Entry:
+    return Entry(seq, f"e{seq}", at_ms, "u-1", inngest_id=inngest_id, environment=environment)
 
 
 ENTRIES = st.lists(
@@ -31,6 +34,7 @@ ENTRIES = st.lists(
         st.integers(1, 60),
         st.sampled_from([0, 299_999, 300_000]),
         st.sampled_from([None, None, None, MOVED]),
+        st.sampled_from([None, None, "branch", "other"]),
     ),
     min_size=1,
     max_size=40,
@@ -44,12 +48,21 @@ def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
     for request in seeded_requests(batch_of(entries), IDS):
         events = json.loads(b"[%b]" % request.batch.payloads)
         assert [event["id"] for event in events] == [e.event_id for e in request.batch.entries]
+        assert {one.environment for one in request.batch.entries} == {request.environment}
         given_ids = request_ulids(request.seed, len(events), 0)
         for one, ulid in zip(request.batch.entries, given_ids, strict=True):
             assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.inngest_id)
         sent += [event["id"] for event in events]
         assert request.batch.claim == "claim"
     assert sent == [one.event_id for one in entries]
+
+
+@given(ENTRIES)
+def test_without_seeds_a_request_ends_only_where_the_environment_changes(entries):
+    requests = seeded_requests(batch_of(entries), None)
+    parts = [list(group) for _, group in itertools.groupby(entries, lambda e: e.environment)]
+    assert [list(request.batch.entries) for request in requests] == parts
+    assert {request.seed for request in requests} == {None}
 
 
 def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
