@@ -16,8 +16,7 @@ from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import claim, event
-
-EVIL = "\x1b[2J\x9b31m\u202egnp.exe\u2066\x7f\r"
+from tests.support.words import EVIL
 
 
 @pytest.fixture
@@ -43,7 +42,18 @@ async def evil_row(outbox: SqliteOutbox) -> str:
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 @pytest.mark.parametrize(
     "command",
-    [["stats"], ["list"], ["show"], ["show", "--payload"], ["check"], ["audit"]],
+    [
+        ["stats"],
+        ["list"],
+        ["show"],
+        ["show", "--payload"],
+        ["check"],
+        ["audit"],
+        ["audit", "--ids"],
+        ["replay", "--all"],
+        ["discard", "--all"],
+        ["watch", "--count", "1"],
+    ],
     ids=" ".join,
 )
 async def test_no_command_prints_what_can_not_be_shown(

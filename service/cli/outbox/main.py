@@ -27,6 +27,7 @@ from service.cli.outbox.resume import resume
 from service.cli.outbox.show import show
 from service.cli.outbox.sign_out import sign_out
 from service.cli.outbox.stats import stats
+from service.cli.outbox.tail import tail
 from service.cli.outbox.verify import verify_command
 from service.cli.outbox.watch import watch
 
@@ -65,6 +66,7 @@ app.command("list")(list_command)
 app.command("show")(show)
 app.command("audit")(audit)
 app.command("watch")(watch)
+app.command("tail")(tail)
 app.command("check")(check)
 app.command("verify")(verify_command)
 app.command("replay")(replay)

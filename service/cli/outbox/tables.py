@@ -57,7 +57,7 @@ def stats_table(view: StatsView) -> Table:
     table.add_row("oldest due", age(view.oldest_due_seconds))
     table.add_row("delivery", delivery_text(view))
     if view.destination:
-        table.add_row("events go to", _destination(view.destination))
+        table.add_row("events go to", destination_text(view.destination))
         table.add_row("confirmation", view.confirmation)
     table.add_row("rate", f"{view.rate:,.1f} events/s")
     table.add_row("drained in", "unknown" if view.eta_seconds is None else age(view.eta_seconds))
@@ -69,7 +69,7 @@ def stats_table(view: StatsView) -> Table:
     return table
 
 
-def _destination(name: str) -> Text:
+def destination_text(name: str) -> Text:
     """Where events go; a fake Inngest is not overlooked."""
     if name == Destination.FAKE:
         return Text("a fake Inngest", style="bold yellow")

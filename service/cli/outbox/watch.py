@@ -13,29 +13,29 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import exit_on_fault
-from service.cli.outbox.options import Json, duration
-from service.cli.outbox.tables import console, delivery_text, stats_table
+from service.cli.outbox.options import Json
+from service.cli.outbox.picture import picture
+from service.cli.outbox.sampling import Interval, least
+from service.cli.outbox.tables import console, delivery_text
+from service.config.outbox_url import redacted_url
 from service.errors import OutboxUnavailableError
-from service.operations.explain import spoken_duration
+from service.observe.printable import escaped_json, printable
 from service.operations.rates import Movement, moved
 from service.operations.views import stats_view
 
-Interval = Annotated[
-    float,
-    typer.Option("--interval", parser=duration, metavar="DURATION", help="Between two looks."),
-]
 Count = Annotated[int, typer.Option("--count", min=0, help="End after so many samples; 0: never.")]
-_LEAST_SECONDS = 0.1
-_BAR_COLUMNS = 50
+
+
+class _Sample(msgspec.Struct, frozen=True):
+    """The latest figures; `fault` says why they could not be read again."""
+
+    moving: Movement
+    fault: str = ""
 
 
 def watch(
@@ -53,23 +53,27 @@ def watch(
     """
     with exit_on_fault():
         try:
-            asyncio.run(_watch(url, max(interval, _LEAST_SECONDS), count, json=json))
+            asyncio.run(_watch(url, least(interval), count, json=json))
         except KeyboardInterrupt:
             return
 
 
 async def _watch(url: str, interval_seconds: float, count: int, *, json: bool) -> None:
     if json or not sys.stdout.isatty():
-        async for moving in _looks(url, interval_seconds, count):
-            sys.stdout.write(f"{_json_line(moving) if json else _line(moving)}\n")
+        async for sample in _looks(url, interval_seconds, count):
+            if sample.fault:
+                typer.echo(f"outbox: {printable(sample.fault)}", err=True)
+                continue
+            sys.stdout.write(f"{_json_line(sample.moving) if json else _line(sample.moving)}\n")
             sys.stdout.flush()
         return
+    address = redacted_url(url)
     with Live(console=console(), auto_refresh=False, transient=False) as live:
-        async for moving in _looks(url, interval_seconds, count):
-            live.update(_picture(moving), refresh=True)
+        async for sample in _looks(url, interval_seconds, count):
+            live.update(picture(address, sample.moving, sample.fault), refresh=True)
 
 
-async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator[Movement]:
+async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator[_Sample]:
     moving: Movement | None = None
     looked_at = 0.0
     seen = 0
@@ -77,15 +81,16 @@ async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator
         try:
             async with open_inspector(url) as outbox:
                 stats = await outbox.stats()
-        except OutboxUnavailableError:
+        except OutboxUnavailableError as error:
             if moving is None:
                 raise
+            yield _Sample(moving, str(error))
         else:
             now = time.monotonic()
             view = stats_view(stats, serving=is_served(url))
             moving = moved(moving, view, now - looked_at)
             looked_at = now
-            yield moving
+            yield _Sample(moving)
         seen += 1
         if count and seen >= count:
             return
@@ -94,7 +99,8 @@ async def _looks(url: str, interval_seconds: float, count: int) -> AsyncIterator
 
 def _json_line(moving: Movement) -> str:
     rates = {"acceptedRate": moving.accepted_rate, "deliveredRate": moving.delivered_rate}
-    return msgspec.json.encode({**msgspec.to_builtins(moving.view), **rates}).decode()
+    line = msgspec.json.encode({**msgspec.to_builtins(moving.view), **rates})
+    return escaped_json(line.decode())
 
 
 def _line(moving: Movement) -> str:
@@ -104,25 +110,3 @@ def _line(moving: Movement) -> str:
         f"delivered={view.delivered} dead={view.dead} accepted/s={moving.accepted_rate:.0f} "
         f"delivered/s={moving.delivered_rate:.0f} delivery={delivery_text(view)}"
     )
-
-
-def _picture(moving: Movement) -> RenderableType:
-    view = moving.view
-    rates = Table.grid(padding=(0, 2))
-    rates.add_row("accepted", Text(f"{moving.accepted_rate:,.0f}/s", style="cyan"))
-    rates.add_row("delivered", Text(f"{moving.delivered_rate:,.0f}/s", style="green"))
-    parts: list[RenderableType] = [stats_table(view), Text(), rates]
-    if moving.waiting:
-        done = moving.peak - moving.waiting
-        bar = ProgressBar(total=max(1, moving.peak), completed=done, width=_BAR_COLUMNS)
-        left = _time_left(moving)
-        parts += [Text(), bar, Text(f"{moving.waiting:,} waiting, {left}"), delivery_text(view)]
-    parts.append(Text("Ctrl-C ends this.", style="dim"))
-    return Group(*parts)
-
-
-def _time_left(moving: Movement) -> str:
-    gain = moving.delivered_rate - moving.accepted_rate
-    if gain <= 0:
-        return "not draining"
-    return f"drained in about {spoken_duration(moving.waiting / gain)}"

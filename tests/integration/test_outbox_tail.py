@@ -1,0 +1,133 @@
+"""`outbox tail` as a process: it follows, survives what is lost meanwhile, and ends with Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.outbox.model import Filter
+from tests.support.outbox_script import SCRIPT
+from tests.support.rows import bury
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    Outbox,
+    PostgresStorage,
+    SqliteStorage,
+    append_all,
+    claim,
+    deliver,
+    event,
+)
+from tests.support.words import EVIL
+
+Process = asyncio.subprocess.Process
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'outbox.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def outbox(url: str) -> AsyncIterator[Outbox]:
+    path = url.removeprefix("sqlite:///")
+    storage = PostgresStorage(url) if path == url else SqliteStorage(Path(path))
+    async with storage.open() as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def tailing(url: str, *options: str) -> AsyncIterator[Process]:
+    """The command, which is killed when it has not ended by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *SCRIPT,
+        "tail",
+        "--interval",
+        "100ms",
+        "--url",
+        url,
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def line(process: Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return (await process.stdout.readline()).decode()
+
+
+async def test_it_follows_one_event_from_its_acceptance_until_ctrl_c(
+    url: str, outbox: Outbox
+) -> None:
+    [waiting] = await append_all(outbox, 1)
+    async with tailing(url, "--json") as process:
+        assert json.loads(await line(process))["id"] == waiting.id
+        new = event("u-2")
+        await outbox.intake.append(new)
+        accepted = json.loads(await line(process))
+        assert (accepted["what"], accepted["id"]) == ("accepted", new.id)
+        assert (accepted["at"], accepted["userId"]) == (new.accepted_at_ms, "u-2")
+        await deliver(outbox, await claim(outbox))
+        told = {}
+        while set(told.values()) != {"delivered"} or len(told) < 2:
+            change = json.loads(await line(process))
+            told[change["id"]] = change["what"]
+        assert set(told) == {waiting.id, new.id}
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
+async def test_lines_for_people_have_the_reason_and_no_control_character(
+    url: str, outbox: Outbox
+) -> None:
+    async with tailing(url, "--state", "dead", "--lines", "1") as process:
+        [dead] = await bury(outbox)
+        shown = await line(process)
+        assert shown[8:].split()[:3] == ["dead", dead, "rejected:"]
+        await bury(outbox, 1, EVIL)
+        assert (await line(process)).removesuffix("\n").isprintable()
+
+
+async def test_a_user_s_events_are_followed_alone(url: str, outbox: Outbox) -> None:
+    async with tailing(url, "--user", "u-2", "--lines", "1", "--json") as process:
+        await outbox.intake.append(first := event("u-2"))
+        assert json.loads(await line(process))["id"] == first.id
+        await append_all(outbox, 1, "u-1")
+        await outbox.repairs.discard(Filter(ids=(first.id,)), actor="ada")
+        gone = json.loads(await line(process))
+        assert (gone["what"], gone["id"]) == ("gone", first.id)
+
+
+async def test_it_ends_quietly_when_nobody_reads_it(url: str, outbox: Outbox) -> None:
+    async with tailing(url, "--json") as process:
+        await append_all(outbox, 1)
+        await line(process)
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        await append_all(outbox, 1)
+        assert process.stderr is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await process.stderr.read() == b""
+            await process.wait()
+
+
+async def test_without_an_outbox_it_says_so(tmp_path: Path) -> None:
+    async with tailing(f"sqlite:///{tmp_path / 'none.db'}") as process:
+        _, err = await process.communicate()
+        assert process.returncode == 2
+        assert b"no outbox file" in err
