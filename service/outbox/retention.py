@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from service.errors import OutboxUnavailableError
+from service.errors import OutboxBusyError, OutboxUnavailableError
 
 PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 600.0
@@ -50,14 +50,20 @@ class Purges(Protocol):
 async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None) -> int:
     """Remove delivered rows settled longer ago, in pages with a pause; returns how many.
 
-    Raises what `purger` raises; the pages before stay removed.
+    Raises what `purger` raises; the pages before stay removed. OutboxBusyError says that the purge
+    makes way for another process; what was removed is in the audit then, too.
     """
     gone = 0
     after: int | None = 0
-    while after is not None:
-        after, removed = await purger.purge_page(after, older_than_seconds)
-        gone += removed
-        await asyncio.sleep(PAUSE_SECONDS if removed else 0)
+    try:
+        while after is not None:
+            after, removed = await purger.purge_page(after, older_than_seconds)
+            gone += removed
+            await asyncio.sleep(PAUSE_SECONDS if removed else 0)
+    except OutboxBusyError:
+        if gone:
+            await purger.purge_ended(gone, actor)
+        raise
     if gone:
         await purger.purge_ended(gone, actor)
     return gone

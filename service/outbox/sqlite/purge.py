@@ -80,12 +80,15 @@ class SqlitePurger:
         return page.ended
 
     async def purge_ended(self, removed: int, actor: str | None) -> None:
-        """Note the purge in the audit unless `actor` is None, and give the space back."""
+        """Note the purge in the audit unless `actor` is None, and give the space back.
+
+        A command leaves the space to a service that waits for the file.
+        """
         if actor is not None:
             detail = f"{removed} delivered rows"
             await self._jobs.run(lambda connection: _audited(connection, actor, detail))
         more = True
-        while more:
+        while more and not self._lock.is_wanted:
             more = await self._writer.between_commits(_vacuum_some)
             await asyncio.sleep(PAUSE_SECONDS if more else 0)
 

@@ -83,7 +83,7 @@ class SqliteOutbox:
         self.jobs = jobs = JobRunner(writer, kind)
         self.delivery = delivery = SqliteDelivery(jobs, memory)
         removal = Removal(self._bytes_count)
-        purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
+        self.purger = purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
         throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
         self._health = SqliteHealth(writer, self._disk, lock, damage)
         self.intake = SqliteIntake(

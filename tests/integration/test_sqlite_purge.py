@@ -1,0 +1,96 @@
+"""A purge holds the writer for a page at a time, and makes way between pages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutboxBusyError
+from service.outbox.sqlite.lock import _WANTED_BYTE
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.storage import LIMITS, ask, claim, deliver, event
+
+ROWS = 1200
+
+
+async def fill(outbox: SqliteOutbox, rows: int, size: int) -> None:
+    await asyncio.gather(*(outbox.intake.append(event(size=size)) for _ in range(rows)))
+    for _ in range(rows // 400):
+        await deliver(outbox, await claim(outbox, ask(400, max_bytes=1 << 30)))
+
+
+@contextlib.contextmanager
+def wanted(path: Path) -> Iterator[None]:
+    """A service that starts on the file, and waits for its lock."""
+    descriptor = os.open(path, os.O_RDWR)
+    flock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _WANTED_BYTE, 1, 0) + bytes(4)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, flock)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def free_pages(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("PRAGMA freelist_count").fetchall()[0][0])
+
+
+async def test_a_purge_commits_at_most_500_rows_at_once(tmp_path: Path) -> None:
+    """So that neither posts nor a service that starts wait for more than that."""
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **LIMITS) as outbox:
+        await fill(outbox, ROWS, 200)
+        sizes: list[int] = []
+        page = outbox.purger.purge_page
+
+        async def watched(after_seq: int, older_than_seconds: float) -> tuple[int | None, int]:
+            before = outbox.commits.count
+            ended = await page(after_seq, older_than_seconds)
+            assert outbox.commits.count - before <= 1
+            sizes.append(ended.removed)
+            return ended
+
+        outbox.purger.purge_page = watched  # type: ignore[method-assign,assignment]
+        assert await outbox.repairs.purge(older_than_seconds=-1, actor="ada") == ROWS
+        assert sizes == [500, 500, 200, 0]
+
+
+async def test_a_purge_makes_way_and_notes_what_it_removed(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await fill(outbox, ROWS, 200)
+        with contextlib.ExitStack() as stack:
+            page = outbox.purger.purge_page
+
+            async def then_wanted(after_seq: int, older_than_seconds: float) -> object:
+                ended = await page(after_seq, older_than_seconds)
+                stack.enter_context(wanted(path))
+                return ended
+
+            outbox.purger.purge_page = then_wanted  # type: ignore[method-assign,assignment]
+            with pytest.raises(OutboxBusyError, match="A service starts"):
+                await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
+        assert (await outbox.inspector.stats()).delivered == ROWS - 500
+        assert [one.detail for one in await outbox.inspector.audit(9)] == ["500 delivered rows"]
+
+
+async def test_a_purge_leaves_the_free_space_to_a_service_that_waits(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await fill(outbox, 400, 40_000)
+        await outbox.purger.purge_page(0, -1)
+        free = free_pages(path)
+        assert free > 3000
+        with wanted(path):
+            await outbox.purger.purge_ended(400, "ada")
+        assert free_pages(path) == free
+        await outbox.purger.purge_ended(400, "ada")
+        assert free_pages(path) < 1000
