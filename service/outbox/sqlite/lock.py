@@ -22,12 +22,15 @@ from pathlib import Path
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.schema_sqlite import make_folder
 from service.outbox.sqlite.disk import beside
+from service.outbox.sqlite.holder import is_ending
 from service.outbox.sqlite.wal import refuse_orphaned_log
 
 _LOCK_BYTE = 1 << 62
 _WANTED_BYTE = _LOCK_BYTE + 1
 _FLOCK = "hhqqi"  # struct flock: type, whence, start, length, pid
 _RETRY_SECONDS = 0.05
+# A process may end between two looks at it.
+_LEAST_SECONDS = 2 * _RETRY_SECONDS
 _NOTE_BYTES = 512
 _REPLACED = (
     "The outbox's file was replaced or removed while it was served. Stop the service, put the file "
@@ -190,8 +193,8 @@ def _wait_for_lock(
     began = time.monotonic()
     while not _try_lock(descriptor, _LOCK_BYTE):
         holder = writer_of(database) or {}
-        patience = 0.0
-        if _is_ending(holder.get("pid")):
+        patience = _LEAST_SECONDS
+        if is_ending(holder.get("pid")):
             patience = timings.dead_holder_seconds
         elif is_service and holder and holder.get("socket") is None:
             _try_lock(descriptor, _WANTED_BYTE)
@@ -203,22 +206,6 @@ def _wait_for_lock(
             )
         time.sleep(_RETRY_SECONDS)
     _unlock(descriptor, _WANTED_BYTE)
-
-
-def _is_ending(pid: object) -> bool:
-    """Whether the process was killed and the kernel still clears it away."""
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    state, flags = fields[0], int(fields[6])
-    exiting = 0x4  # PF_EXITING
-    return state in "ZX" or bool(flags & exiting)
 
 
 def _try_lock(descriptor: int, byte: int) -> bool:
