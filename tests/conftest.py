@@ -16,6 +16,7 @@ from tests.support.postgres_server import PostgresServer, needed_postgres
 EMPTY_OUTBOX = """
 DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
 DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
+DELETE FROM outbox_samples;
 DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
 DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
 UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,

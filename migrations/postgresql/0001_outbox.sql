@@ -149,6 +149,17 @@ CREATE TABLE outbox_audit (
     ids text NOT NULL DEFAULT '[]'
 );
 
+-- One row for each minute of the last days.
+CREATE TABLE outbox_samples (
+    at_ms bigint PRIMARY KEY,
+    waiting bigint NOT NULL,
+    dead bigint NOT NULL,
+    accepted_rate double precision NOT NULL,
+    delivered_rate double precision NOT NULL,
+    state text NOT NULL,
+    reason text NOT NULL
+);
+
 CREATE INDEX outbox_audit_act ON outbox_audit (act, id);
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.

@@ -150,6 +150,17 @@ CREATE TABLE outbox_audit (
     ids    TEXT    NOT NULL DEFAULT '[]'
 ) STRICT;
 
+-- One row for each minute of the last days.
+CREATE TABLE outbox_samples (
+    at_ms          INTEGER PRIMARY KEY,
+    waiting        INTEGER NOT NULL,
+    dead           INTEGER NOT NULL,
+    accepted_rate  REAL    NOT NULL,
+    delivered_rate REAL    NOT NULL,
+    state          TEXT    NOT NULL,
+    reason         TEXT    NOT NULL
+) STRICT;
+
 CREATE INDEX outbox_audit_act ON outbox_audit (act);
 
 -- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.

@@ -14,6 +14,7 @@ from service.operations.search import Search, SearchPolicy
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.audit_page import AuditPage
 from service.web.operator_page.changes import Changes
+from service.web.operator_page.chart_source import ChartSource
 from service.web.operator_page.event_list import EventList
 from service.web.operator_page.event_page import EventPage
 from service.web.operator_page.overview import Overview
@@ -38,9 +39,9 @@ def make_operator_page(
     payloads = Payloads(inspector, outbox.trail, recorder)
     renderer = Renderer()
     return OperatorPage(
-        Overview(inspector, sampler, access, renderer),
+        Overview(inspector, sampler, ChartSource(outbox.samples, sampler), access, renderer),
         EventList(inspector, Search(inspector, positions), access, renderer),
-        EventPage(inspector, payloads, access, renderer, link),
+        EventPage(inspector, outbox.samples, payloads, access, renderer, link),
         Changes(Proposals(Search(inspector, positions, _CHANGE_SEARCH), actions), access, renderer),
         Pausing(actions, access, renderer),
         AuditPage(inspector, access, renderer),

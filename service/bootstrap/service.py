@@ -30,6 +30,7 @@ from service.event_types.types_file import load_event_types
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder, Recorder
+from service.operations.history import History
 from service.operations.loop_lag import keep_lag
 from service.operations.sampler import Sampler
 from service.outbox.remote.messages import Status
@@ -170,7 +171,7 @@ async def _open_store(
         open_served_outbox(settings, recorder) as outbox,
         run_supervisor(recorder) as supervisor,
     ):
-        sampler = Sampler(outbox.inspector, recorder)
+        sampler = Sampler(outbox.inspector, recorder, History(outbox.samples))
         supervisor.watch("sampler", sampler.run)
         _watch_process(supervisor, recorder)
         yield _Store(outbox, sampler, supervisor)

@@ -16,7 +16,7 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, SessionSignOuts
 from service.operations.socket_folder import control_address
-from service.outbox.operator_ports import AuditTrail, Positions
+from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -31,6 +31,11 @@ class OperatorParts(Protocol):
     @property
     def positions(self) -> Positions:
         """Positions among the rows."""
+        ...
+
+    @property
+    def samples(self) -> Samples:
+        """The outbox's history."""
         ...
 
     @property

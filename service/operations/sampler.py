@@ -1,8 +1,7 @@
-"""Samples the outbox's figures for metrics and for the operators' page.
+"""Samples the outbox's figures for metrics, for the operators' page and for its history.
 
 One sample is taken at a time, on a connection of its own, so that no request waits for it. When the
-store can't be read the last figures stay; `sampled_timestamp_seconds` says how old they are. The
-samples of the last hour are kept in memory.
+store can't be read the last figures stay; `sampled_timestamp_seconds` says how old they are.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncGenerator
 
-import msgspec
 import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
+from service.operations.history import History
 from service.operations.rates import Movement, moved
 from service.operations.views import PAUSED, StatsView, stats_view
 from service.outbox.clock import wall_now_ms
@@ -27,25 +25,21 @@ from service.outbox.ports import Inspector
 SAMPLE_SECONDS = 10.0
 WATCHED_SECONDS = 2.0
 DELIVERY_STATES = ("healthy", "recovering", "backing_off", "misconfigured", PAUSED)
-_HOUR_MS = 3_600_000
 _COSTLY_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
 
 
-class Point(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """One sample of the last hour."""
-
-    at: int
-    waiting: int
-    accepted_rate: float
-    delivered_rate: float
-
-
 class Sampler:
-    """Samples every 10 seconds; every 2 while someone watches, if a sample is cheap."""
+    """Samples every 10 seconds; every 2 while someone watches, if a sample is cheap.
 
-    def __init__(self, inspector: Inspector, recorder: Recorder) -> None:
+    `history` remembers each sample; None where another process does.
+    """
+
+    def __init__(
+        self, inspector: Inspector, recorder: Recorder, history: History | None = None
+    ) -> None:
+        self._history = history
         self._inspector = inspector
         self._recorder = recorder
         self._latest: Movement | None = None
@@ -53,17 +47,11 @@ class Sampler:
         self._cost_seconds = 0.0
         self._sampled = asyncio.Event()
         self._watchers = 0
-        self._hour: deque[Point] = deque()
 
     @property
     def latest(self) -> Movement | None:
         """The latest sample, None before the first."""
         return self._latest
-
-    @property
-    def hour(self) -> tuple[Point, ...]:
-        """The samples of the last hour, oldest first."""
-        return tuple(self._hour)
 
     async def run(self) -> None:
         """Take samples until cancelled."""
@@ -84,10 +72,11 @@ class Sampler:
         view = stats_view(stats, serving=True)
         self._latest = latest = moved(self._latest, view, now - self._looked_at)
         self._looked_at = now
-        self._remember(latest)
         self._record(view)
         sampled, self._sampled = self._sampled, asyncio.Event()
         sampled.set()
+        if self._history:
+            await self._history.remember(wall_now_ms(), latest)
 
     async def watch(self) -> AsyncGenerator[Movement, None]:
         """The latest sample, then each new one, until the iteration ends."""
@@ -109,14 +98,6 @@ class Sampler:
             if watched and left <= SAMPLE_SECONDS - WATCHED_SECONDS:
                 return
             await asyncio.sleep(min(left, WATCHED_SECONDS))
-
-    def _remember(self, latest: Movement) -> None:
-        now = wall_now_ms()
-        if self._hour and now - self._hour[-1].at < SAMPLE_SECONDS * 900:
-            return
-        self._hour.append(Point(now, latest.waiting, latest.accepted_rate, latest.delivered_rate))
-        while now - self._hour[0].at > _HOUR_MS:
-            self._hour.popleft()
 
     def _record(self, view: StatsView) -> None:
         gauge = self._recorder.gauge

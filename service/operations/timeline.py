@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from service.operations.explain import spoken_duration
+from service.operations.troubles import Trouble
 from service.outbox.model import Row, State
+from service.outbox.sample import MINUTE_MS
+
+_FIRST_TROUBLES, _MAX_TROUBLES = 10, 20
 
 
 class Kind(enum.StrEnum):
@@ -35,9 +39,9 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     after_seconds: float | None = None
 
 
-def timeline(row: Row) -> list[Moment]:
-    """The moments of a row, the oldest first; what comes next is last."""
-    known = [*_sends(row), *_notes(row), *_end(row)]
+def timeline(row: Row, troubles: Sequence[Trouble] = ()) -> list[Moment]:
+    """The moments of a row and of its times' troubles, the oldest first; what is next is last."""
+    known = [*_sends(row), *_notes(row), *_end(row), *_troubles(row, troubles)]
     known.sort(key=lambda moment: moment.at_ms or 0)
     accepted = Moment(Kind.ACCEPTED, "Accepted, and synced to disk", row.accepted_at_ms)
     return [accepted, *(_after(moment, row.accepted_at_ms) for moment in known), *_next(row)]
@@ -52,6 +56,19 @@ def _notes(row: Row) -> Iterator[Moment]:
     for note in row.history:
         at, words = note.get("at"), str(note.get("note"))
         yield Moment(Kind.NOTE, words[:1].upper() + words[1:], at if isinstance(at, int) else 0)
+
+
+def _troubles(row: Row, troubles: Sequence[Trouble]) -> Iterator[Moment]:
+    """The first and the last troubles. One that began before the event begins with it."""
+    left_out = len(troubles) - _MAX_TROUBLES
+    shown = [*troubles[:_FIRST_TROUBLES], *troubles[_FIRST_TROUBLES + left_out :]]
+    for one in troubles if left_out <= 0 else shown:
+        from_ms = max(one.from_ms, row.accepted_at_ms)
+        lasted = spoken_duration(max(MINUTE_MS, one.until_ms - from_ms) / 1000)
+        yield Moment(Kind.TROUBLE, f"{one.words}, for {lasted}", from_ms)
+    if left_out > 0:
+        last_ms = troubles[_FIRST_TROUBLES + left_out].from_ms
+        yield Moment(Kind.TROUBLE, f"{left_out:,} more troubles of delivery", last_ms - 1)
 
 
 def _end(row: Row) -> Iterator[Moment]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from service.outbox.model import State
 from service.outbox.reach import Reach
+from service.outbox.sample import Sample
 
 
 class Positions(Protocol):
@@ -33,4 +34,19 @@ class AuditTrail(Protocol):
 
     async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
         """Add an act about one event to the audit. Raises OutboxUnavailableError."""
+        ...
+
+
+class Samples(Protocol):
+    """The outbox's history: a sample for each minute of the last 7 days."""
+
+    async def add(self, sample: Sample) -> None:
+        """Keep a sample unless its minute has one, and drop those of more than 7 days before.
+
+        Safe to repeat. Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
+        """The samples of minutes that begin within these moments, oldest first."""
         ...

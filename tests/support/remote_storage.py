@@ -11,7 +11,7 @@ from pathlib import Path
 from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
-from service.outbox.operator_ports import AuditTrail, Positions
+from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.outbox.remote.outbox import RemoteOutbox, RemoteScopes, open_remote_outbox
 from service.outbox.remote.server import serve_outbox
@@ -64,6 +64,7 @@ class _Mixed:
         self.inspector: Inspector = remote.inspector
         self.repairs: Repairs = remote.repairs
         self.positions: Positions = remote.positions
+        self.samples: Samples = remote.samples
         self.trail: AuditTrail = remote.trail
         self.settings: StoredSettings = _Settings(remote, store)
         self.queue: Queue = store.queue

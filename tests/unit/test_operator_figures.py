@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from service.operations.rates import moved
-from service.operations.sampler import Point
 from service.operations.views import stats_view
 from service.outbox.model import DeliveryRecord
+from service.outbox.sample import Sample
 from service.outbox.stats import Stats
 from service.web.operator_page.charts import DAY, HOUR, charts
 from service.web.operator_page.figures import delivery_words, figures
@@ -12,13 +14,18 @@ NOW = 1_795_559_419_447
 MINUTE_MS = 60_000
 
 
+def point(age_minutes: int, waiting: int = 0, accepted: float = 0.0, delivered: float = 0.0):
+    at_ms = NOW - age_minutes * MINUTE_MS
+    return Sample(at_ms, waiting, 0, accepted, delivered, "healthy", "")
+
+
 def places(piece: str) -> list[tuple[float, float]]:
     pairs = (pair.split(",") for pair in piece.split())
     return [(float(x), float(y)) for x, y in pairs]
 
 
 def test_the_backlog_runs_from_left_to_right_below_a_round_number() -> None:
-    hour = [Point(NOW - m * MINUTE_MS, 60 - m, 0.0, 0.0) for m in range(60, -1, -1)]
+    hour = [point(age, 60 - age) for age in range(60, -1, -1)]
     chart, _ = charts(hour, HOUR, NOW)
     [line] = chart.lines
     [piece] = line.pieces
@@ -45,12 +52,12 @@ def test_the_axis_of_time_has_round_times() -> None:
 
 def test_a_time_without_samples_is_a_gap() -> None:
     ages = (50, 49, 20, 19, 18)
-    chart, _ = charts([Point(NOW - age * MINUTE_MS, 5, 0.0, 0.0) for age in ages], HOUR, NOW)
+    chart, _ = charts([point(age, 5) for age in ages], HOUR, NOW)
     assert [len(places(piece)) for piece in chart.lines[0].pieces] == [2, 3]
 
 
 def test_both_rates_share_one_scale() -> None:
-    _, chart = charts([Point(NOW, 0, 10.0, 20.0)], HOUR, NOW)
+    _, chart = charts([point(0, 0, 10.0, 20.0)], HOUR, NOW)
     by_kind = {line.kind: places(line.pieces[0]) for line in chart.lines}
     assert by_kind == {"accepted": [(1000.0, 50.0)], "delivered": [(1000.0, 0.0)]}
     assert "accepted 10.0, delivered 20.0 now" in chart.words
@@ -80,3 +87,20 @@ def test_sent_is_shown_where_it_means_something() -> None:
 
     assert "Sent" in states("on (self-hosted Inngest)")
     assert "Sent" not in states("off (Inngest's cloud)")
+
+
+def test_a_day_is_drawn_with_a_point_for_five_minutes_and_keeps_its_peaks() -> None:
+    day = [point(age, 7 if age == 700 else 1, accepted=2.0) for age in range(1439, -1, -1)]
+    backlog, rates = charts(day, DAY, NOW)
+    assert 288 <= len(places(backlog.lines[0].pieces[0])) <= 289
+    assert "7 at most" in backlog.words
+    assert "2.0 at most" in rates.words
+
+
+def test_troubles_of_delivery_are_bands_in_the_backlog() -> None:
+    hour = [point(age, 5) for age in range(59, -1, -1)]
+    hour[30:36] = [replace(one, state="backing_off", reason="503") for one in hour[30:36]]
+    chart, _ = charts(hour, HOUR, NOW)
+    [band] = chart.bands
+    assert (band.state, band.x, band.width) == ("backing_off", 516.7, 100.0)
+    assert "Times of trouble with delivery: 1." in chart.words

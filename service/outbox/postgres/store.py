@@ -30,6 +30,7 @@ from service.outbox.postgres.positions import PostgresPositions
 from service.outbox.postgres.queue import PostgresQueue
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.repairs import PostgresRepairs
+from service.outbox.postgres.samples import PostgresSamples
 from service.outbox.postgres.settings import PostgresSettings
 from service.outbox.postgres.trail import PostgresTrail
 from service.outbox.schema import migrate, pending
@@ -59,6 +60,7 @@ class PostgresOutbox:
         self.confirmations = PostgresConfirmations(pool, wakeup)
         self.inspector = PostgresInspector(pool, delivery)
         self.positions = PostgresPositions(pool)
+        self.samples = PostgresSamples(pool)
         self.trail = PostgresTrail(pool)
         self.repairs = PostgresRepairs(pool, wakeup, delivery)
 

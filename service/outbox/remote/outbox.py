@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from service.identity.scopes import Scopes, Tree
-from service.outbox.operator_ports import AuditTrail, Positions
+from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.remote.messages import Status
 from service.outbox.remote.methods import Method, methods_of
@@ -27,6 +27,7 @@ class RemoteOutbox:
         self.inspector = cast("Inspector", _remote(Inspector, link))
         self.repairs = cast("Repairs", _remote(Repairs, link))
         self.positions = cast("Positions", _remote(Positions, link))
+        self.samples = cast("Samples", _remote(Samples, link))
         self.trail = cast("AuditTrail", _remote(AuditTrail, link))
         self.settings = RemoteScopes(link)
 

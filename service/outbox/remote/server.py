@@ -17,7 +17,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
-from service.outbox.operator_ports import AuditTrail, Positions
+from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.remote.channel import Channel
 from service.outbox.remote.faults import to_fault
@@ -54,6 +54,11 @@ class ServedOutbox(Protocol):
     @property
     def positions(self) -> Positions:
         """Positions among the rows."""
+        ...
+
+    @property
+    def samples(self) -> Samples:
+        """The outbox's history."""
         ...
 
     @property
@@ -196,6 +201,7 @@ def _handlers(outbox: ServedOutbox) -> dict[str, tuple[Method, Invoke]]:
         (Repairs, outbox.repairs),
         (Positions, outbox.positions),
         (AuditTrail, outbox.trail),
+        (Samples, outbox.samples),
         (Scopes, outbox.settings),
     )
     return {

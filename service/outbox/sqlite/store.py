@@ -40,6 +40,7 @@ from service.outbox.sqlite.recovery import Recovery
 from service.outbox.sqlite.removal import Removal
 from service.outbox.sqlite.repairs import SqliteRepairs
 from service.outbox.sqlite.salvage import Salvage
+from service.outbox.sqlite.samples import SqliteSamples
 from service.outbox.sqlite.settings import SqliteSettings
 from service.outbox.sqlite.settlements import SqliteSettlements
 from service.outbox.sqlite.throttle import ClaimThrottle
@@ -95,6 +96,7 @@ class SqliteOutbox:
         self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)
         self.positions = SqlitePositions(reader)
         self.settings = SqliteSettings(reader, jobs)
+        self.samples = SqliteSamples(reader, jobs)
         self.trail = SqliteTrail(jobs)
         self.maintenance = SqliteMaintenance(path, self._disk, lock, self.commits, writer)
 

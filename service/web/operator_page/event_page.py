@@ -13,10 +13,13 @@ from service.observe.printable import printable
 from service.operations.explain import explain
 from service.operations.payloads import Payloads
 from service.operations.timeline import timeline
+from service.operations.troubles import troubles
 from service.operations.views import delivery_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
+from service.outbox.operator_ports import Samples
 from service.outbox.ports import Inspector
+from service.outbox.sample import MINUTE_MS
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.renderer import Renderer
 
@@ -36,12 +39,14 @@ class EventPage:
     def __init__(
         self,
         inspector: Inspector,
+        samples: Samples,
         payloads: Payloads,
         access: OperatorAccess,
         renderer: Renderer,
         link: Callable[[str], str | None],
     ) -> None:
         self._inspector = inspector
+        self._samples = samples
         self._payloads = payloads
         self._access = access
         self._renderer = renderer
@@ -74,7 +79,10 @@ class EventPage:
 
     async def _page(self, row: Row, payload: bytes | None) -> web.Response:
         delivery = await self._inspector.load_delivery()
-        why = explain(row, delivery, now_ms=wall_now_ms(), serving=True)
+        now_ms = wall_now_ms()
+        why = explain(row, delivery, now_ms=now_ms, serving=True)
+        until_ms = row.settled_at_ms or now_ms
+        seen = await self._samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
         return self._renderer.page(
             "event.html",
             title=f"Event {row.id}",
@@ -83,7 +91,7 @@ class EventPage:
             row=row,
             explanation=why[:1].upper() + why[1:],
             actions=_ACTIONS[row.state],
-            moments=timeline(row),
+            moments=timeline(row, troubles(seen)),
             run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
             payload=None if payload is None else lines(payload),
         )

@@ -8,42 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
 from aiohttp import hdrs, web
 
+from service.errors import OutboxUnavailableError
 from service.operations.rates import Movement
-from service.operations.sampler import Point
 from service.operations.views import PAUSED
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
 from service.web.operator_page.access import OperatorAccess
-from service.web.operator_page.charts import HOUR, SPANS, Span, charts
+from service.web.operator_page.chart_source import ChartSource
+from service.web.operator_page.charts import HOUR, SPANS, Span
 from service.web.operator_page.figures import delivery_words, figures
 from service.web.operator_page.renderer import Renderer
 
 PATH = "/outbox"
 _DEAD_SHOWN = 10
+_DRAW_SECONDS = 20.0
 _DONE = {
     "paused": "Delivery is paused. Posts are still accepted.",
     "resumed": "Delivery is resumed.",
 }
 
 
-class Samples(Protocol):
-    """What was seen of the outbox lately."""
+class Watched(Protocol):
+    """What is seen of the outbox."""
 
     @property
     def latest(self) -> Movement | None:
         """The latest sample, None before the first."""
-        ...
-
-    @property
-    def hour(self) -> tuple[Point, ...]:
-        """The samples of the last hour, oldest first."""
         ...
 
     async def sample(self) -> None:
@@ -59,10 +57,16 @@ class Overview:
     """The handlers. `close` ends the live streams, so that no stop waits for them."""
 
     def __init__(
-        self, inspector: Inspector, samples: Samples, access: OperatorAccess, renderer: Renderer
+        self,
+        inspector: Inspector,
+        watched: Watched,
+        drawn: ChartSource,
+        access: OperatorAccess,
+        renderer: Renderer,
     ) -> None:
         self._inspector = inspector
-        self._samples = samples
+        self._watched = watched
+        self._drawn = drawn
         self._access = access
         self._renderer = renderer
         self._streams: set[asyncio.Task[None]] = set()
@@ -82,12 +86,11 @@ class Overview:
     async def show(self, request: web.Request) -> web.Response:
         """The page."""
         await self._access.actor(request)
-        await self._samples.sample()
-        latest = self._samples.latest
+        await self._watched.sample()
+        latest = self._watched.latest
         delivery = latest.view.delivery if latest else None
         dead = await self._inspector.rows(Filter(state=State.DEAD, limit=_DEAD_SHOWN))
         span = _span(request)
-        now_ms = wall_now_ms()
         return self._renderer.page(
             "overview.html",
             title="Overview",
@@ -98,10 +101,11 @@ class Overview:
             paused=delivery is not None and delivery.state == PAUSED,
             figures=figures(latest) if latest else None,
             span=span.name,
-            charts=charts(self._samples.hour, span, now_ms),
+            charts=await self._drawn.charts(span),
+            chart_rows=await self._drawn.rows(span),
             dead=dead,
             dead_count=latest.view.dead if latest else len(dead),
-            now_ms=now_ms,
+            now_ms=wall_now_ms(),
         )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
@@ -120,26 +124,33 @@ class Overview:
         return response
 
     async def _stream(self, response: web.StreamResponse, span: Span) -> None:
-        watch = contextlib.aclosing(self._samples.watch())
-        with contextlib.suppress(ConnectionError):
+        watch = contextlib.aclosing(self._watched.watch())
+        with contextlib.suppress(ConnectionError, OutboxUnavailableError):
             async with watch as samples:
+                drawn_at = -_DRAW_SECONDS
                 async for latest in samples:
-                    await response.write(self._events(latest, span).encode())
+                    events = _figure_events(latest)
+                    if time.monotonic() - drawn_at >= _DRAW_SECONDS:
+                        drawn_at = time.monotonic()
+                        drawn = await self._drawn.charts(span)
+                        html = self._renderer.part("charts.html", charts=drawn)
+                        events += _event("charts", html)
+                    await response.write(events.encode())
 
-    def _events(self, latest: Movement, span: Span) -> str:
-        drawn = charts(self._samples.hour, span, wall_now_ms())
-        events = (
-            ("figures", msgspec.json.encode(figures(latest).texts()).decode()),
-            ("delivery", delivery_words(latest.view)),
-            ("charts", self._renderer.part("charts.html", charts=drawn)),
-            ("dead", str(latest.view.dead)),
-        )
-        return "".join(f"event: {name}\n{_data(body)}\n\n" for name, body in events)
+
+def _figure_events(latest: Movement) -> str:
+    texts = msgspec.json.encode(figures(latest).texts()).decode()
+    return (
+        _event("figures", texts)
+        + _event("delivery", delivery_words(latest.view))
+        + _event("dead", str(latest.view.dead))
+    )
+
+
+def _event(name: str, body: str) -> str:
+    data = "".join(f"data: {line}\n" for line in body.splitlines() or [""])
+    return f"event: {name}\n{data}\n"
 
 
 def _span(request: web.Request) -> Span:
     return SPANS.get(request.query.get("span", ""), HOUR)
-
-
-def _data(body: str) -> str:
-    return "\n".join(f"data: {line}" for line in body.splitlines() or [""])

@@ -1,0 +1,123 @@
+"""The minutes of the outbox's history, the troubles in it, and the story of an event."""
+
+from __future__ import annotations
+
+from service.operations.minute import Minute
+from service.operations.rates import Movement
+from service.operations.timeline import Kind, timeline
+from service.operations.troubles import Trouble, troubles
+from service.operations.views import stats_view
+from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.sample import MINUTE_MS, Sample
+from service.outbox.stats import Stats
+
+NOON = 1_795_564_800_000
+
+
+def seen(waiting: int, state: str = "healthy", reason: str = "", rate: float = 0.0) -> Movement:
+    record = DeliveryRecord(state, reason, 1, 0, 0.0, 0)
+    view = stats_view(Stats(waiting, 0, 0, 1, None, None, record, None, None), serving=True)
+    return Movement(view, rate, 2 * rate, waiting)
+
+
+def test_a_minute_is_summed_up_when_it_is_over() -> None:
+    minute = Minute()
+    assert minute.add(NOON, seen(3)) is None
+    assert minute.add(NOON + 20_000, seen(9, rate=1.0)) is None
+    assert minute.add(NOON + 50_000, seen(4, rate=2.0)) is None
+    over = minute.add(NOON + MINUTE_MS, seen(0))
+    assert over is not None
+    assert (over.at_ms, over.waiting, over.dead) == (NOON, 9, 1)
+    assert over.accepted_rate == round((20 * 1.0 + 30 * 2.0) / 110, 3)
+    assert over.delivered_rate == round(2 * (20 * 1.0 + 30 * 2.0) / 110, 3)
+
+
+def test_a_minute_keeps_its_worst_state_and_the_reason_of_it() -> None:
+    minute = Minute()
+    minute.add(NOON, seen(1))
+    minute.add(NOON + 1_000, seen(1, "backing_off", "503"))
+    minute.add(NOON + 2_000, seen(1, "recovering", "it took one"))
+    over = minute.add(NOON + MINUTE_MS, seen(1))
+    assert over is not None
+    assert (over.state, over.reason) == ("backing_off", "503")
+
+
+def test_minutes_without_a_look_are_not_made_up() -> None:
+    minute = Minute()
+    minute.add(NOON, seen(1))
+    over = minute.add(NOON + 10 * MINUTE_MS, seen(5))
+    assert over is not None
+    assert over.at_ms == NOON
+    assert minute.add(NOON + 11 * MINUTE_MS, seen(5)).at_ms == NOON + 10 * MINUTE_MS
+
+
+def sample(minute: int, state: str, reason: str = "") -> Sample:
+    return Sample(NOON + minute * MINUTE_MS, 0, 0, 0.0, 0.0, state, reason)
+
+
+def test_minutes_of_the_same_trouble_are_one() -> None:
+    states = ["healthy", "backing_off", "backing_off", "recovering", "healthy", "backing_off"]
+    found = troubles([sample(at, state, f"r{at}") for at, state in enumerate(states)])
+    assert found == [
+        Trouble(NOON + 1 * MINUTE_MS, NOON + 3 * MINUTE_MS, "backing_off", "r1"),
+        Trouble(NOON + 3 * MINUTE_MS, NOON + 4 * MINUTE_MS, "recovering", "r3"),
+        Trouble(NOON + 5 * MINUTE_MS, NOON + 6 * MINUTE_MS, "backing_off", "r5"),
+    ]
+
+
+def test_troubles_far_apart_are_two() -> None:
+    assert len(troubles([sample(0, "paused"), sample(30, "paused")])) == 2
+
+
+def row(**changes: object) -> Row:
+    given = {
+        "id": "e-1",
+        "name": "n",
+        "owner": "o",
+        "user_id": "u",
+        "state": State.DEAD,
+        "attempts": 3,
+        "sends": 2,
+        "isolated": True,
+        "accepted_at_ms": NOON,
+        "first_sent_at_ms": NOON + 1_000,
+        "settled_at_ms": NOON + 9_000,
+        "due_in_seconds": None,
+        "lease_in_seconds": None,
+        "reason": "rejected",
+        "detail": "words",
+        "history": ({"at": NOON + 4_000, "note": "answered 500 alone"},),
+        "payload_bytes": 9,
+    }
+    return Row(**{**given, **changes})
+
+
+def test_a_story_runs_from_the_acceptance_to_the_end_in_the_order_of_time() -> None:
+    outage = Trouble(NOON - MINUTE_MS, NOON + 2 * MINUTE_MS, "backing_off", "503")
+    story = timeline(row(), [outage])
+    assert [one.kind for one in story] == [
+        Kind.ACCEPTED,
+        Kind.TROUBLE,
+        Kind.CLAIMED,
+        Kind.NOTE,
+        Kind.DEAD,
+    ]
+    assert story[1].words == "Delivery was backing off: 503, for 2 min"
+    assert (story[3].words, story[3].after_seconds) == ("Answered 500 alone", 4.0)
+
+
+def test_what_comes_next_is_last() -> None:
+    waiting = row(state=State.PENDING, settled_at_ms=None, due_in_seconds=90.0, reason=None)
+    assert timeline(waiting)[-1].words == "Due in 1.5 min"
+
+
+def test_of_many_troubles_the_first_and_the_last_are_told() -> None:
+    many = [
+        Trouble(NOON + at * MINUTE_MS, NOON + (at + 1) * MINUTE_MS, "paused", str(at))
+        for at in range(100)
+    ]
+    told = [one.words for one in timeline(row(), many) if one.kind is Kind.TROUBLE]
+    assert len(told) == 21
+    assert "80 more troubles of delivery" in told
+    assert told[0].startswith("Delivery was paused: 0")
+    assert told[-1].startswith("Delivery was paused: 99")
