@@ -5,6 +5,8 @@ Names are camelCase, times milliseconds since 1970, durations seconds. No view h
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from service.outbox.model import DeliveryRecord, Row, State
@@ -79,47 +81,31 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 def row_view(row: Row) -> RowView:
     """The view of one row."""
     return RowView(
-        id=row.id,
-        inngest_id=row.inngest_id,
-        name=row.name,
-        user_id=row.user_id,
-        state=row.state,
-        attempts=row.attempts,
-        sends=row.sends,
-        isolated=row.isolated,
+        **_shared(row, RowView),
         accepted_at=row.accepted_at_ms,
         first_sent_at=row.first_sent_at_ms,
         delivered_at=row.settled_at_ms if row.state is State.DELIVERED else None,
         dead_at=row.settled_at_ms if row.state is State.DEAD else None,
-        due_in_seconds=row.due_in_seconds,
-        lease_in_seconds=row.lease_in_seconds,
-        reason=row.reason,
-        detail=row.detail,
-        history=row.history,
-        payload_bytes=row.payload_bytes,
     )
 
 
 def stats_view(stats: Stats, *, serving: bool | None) -> StatsView:
     """The view of the figures."""
-    delivery = stats.delivery
+    record = stats.delivery
     return StatsView(
-        pending=stats.pending,
-        delivering=stats.delivering,
-        sent=stats.sent,
-        delivered=stats.delivered,
-        dead=stats.dead,
-        oldest_pending_seconds=stats.oldest_pending_seconds,
-        oldest_due_seconds=stats.oldest_due_seconds,
-        delivery=delivery_view(delivery) if delivery else None,
-        rate=delivery.rate if delivery else 0.0,
+        **{**_shared(stats, StatsView), "delivery": record and delivery_view(record)},
+        rate=record.rate if record else 0.0,
         eta_seconds=eta_seconds(stats),
-        destination=(delivery.destination or None) if delivery else None,
-        confirmation=(delivery.confirmation or None) if delivery else None,
-        database_bytes=stats.database_bytes,
-        wal_bytes=stats.wal_bytes,
+        destination=(record.destination or None) if record else None,
+        confirmation=(record.confirmation or None) if record else None,
         serving=serving,
     )
+
+
+def _shared(source: msgspec.Struct, view: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields that a view has under the same name."""
+    names = set(source.__struct_fields__).intersection(view.__struct_fields__)
+    return {name: getattr(source, name) for name in names}
 
 
 def delivery_view(record: DeliveryRecord) -> DeliveryView:
