@@ -43,8 +43,6 @@ def check(settings: Settings, *, show: bool) -> int:
 
 
 async def _probe(settings: Settings) -> tuple[Probe, Probe, Probe]:
-    for one in load_event_types(settings.event_types_file):
-        typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = await asyncio.gather(
         probe_inngest(settings), probe_confirmation(settings), probe_storage(settings)
     )

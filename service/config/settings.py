@@ -17,6 +17,12 @@ from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# In place of pydantic's words, which repeat themselves.
+_UNREADABLE = {
+    "int_parsing": "write a whole number",
+    "float_parsing": "write a number",
+    "bool_parsing": "write true or false",
+}
 
 
 class Settings(BaseModel):
@@ -221,5 +227,6 @@ class Settings(BaseModel):
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    message = _UNREADABLE.get(str(fault["type"]), said)
     return f"{str(fault['loc'][0]).upper()}: {message[:1].lower()}{message[1:]}"

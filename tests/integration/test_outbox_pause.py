@@ -68,4 +68,6 @@ async def test_the_reason_of_a_pause_is_shown_until_it_ends(url: str, served: Ou
 async def test_a_later_pause_without_a_reason_has_none(url: str) -> None:
     await outbox_json(url, "pause", "--reason", REASON, "--actor", "ada")
     await outbox_json(url, "pause", "--actor", "bob")
+    code, out, _ = await outbox_command(url, "check")
+    assert (code, "nothing is dead; delivery is paused by bob |" in out) == (0, True)
     assert (await outbox_json(url, "stats"))["delivery"]["reason"] == "paused by bob"

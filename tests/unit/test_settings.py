@@ -109,3 +109,10 @@ def test_production_refuses_to_start_without_an_event_key():
     secret = {"APP_ENV": "production", "SESSION_SECRET": "long enough for this"}
     assert faults(**secret) == "INNGEST_EVENT_KEY: required unless INNGEST_DEV is set"
     assert Settings.load({**secret, "INNGEST_EVENT_KEY": "key"}).production
+
+
+def test_a_number_that_can_not_be_read_is_told_in_plain_words() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"PORT": "x", "DEV_LOGIN": "perhaps"})
+    assert "PORT: write a whole number" in str(caught.value)
+    assert "DEV_LOGIN: write true or false" in str(caught.value)

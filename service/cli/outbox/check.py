@@ -14,7 +14,7 @@ from service.cli.outbox.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.operations.alarm import Alarm, Severity, alarms
-from service.operations.views import StatsView, stats_view
+from service.operations.views import PAUSED, StatsView, stats_view
 
 MaxAge = Annotated[
     float,
@@ -55,13 +55,20 @@ def check(
         raise typer.Exit(Severity.UNKNOWN) from error
     found = alarms(view, faults, max_age_seconds=max_age, critical_age_seconds=critical_age)
     severity = max((alarm.severity for alarm in found), default=Severity.OK)
-    _say(severity, _words(found), view, json=json)
+    _say(severity, _words(found) or _calm(view), view, json=json)
     raise typer.Exit(severity)
 
 
 def _words(found: list[Alarm]) -> str:
     worst_first = sorted(found, key=lambda alarm: -alarm.severity)
-    return "; ".join(alarm.words for alarm in worst_first) or "nothing is late, nothing is dead"
+    return "; ".join(alarm.words for alarm in worst_first)
+
+
+def _calm(view: StatsView) -> str:
+    """What is said without an alarm. A pause that holds up nothing yet is told too."""
+    delivery = view.delivery
+    paused = delivery.reason if delivery and delivery.state == PAUSED else None
+    return "nothing is late, nothing is dead" + (f"; delivery is {paused}" if paused else "")
 
 
 def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) -> None:
