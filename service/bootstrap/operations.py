@@ -157,7 +157,8 @@ def _check_readable(path: Path) -> None:
         there = False
     if not there:
         raise OutboxNotFoundError(
-            f"There is no outbox file {path} that can be seen from here (OUTBOX_URL or --url)."
+            f"There is no outbox file {path.absolute()} that can be seen from here "
+            "(OUTBOX_URL or --url)."
         )
     if not os.access(path, os.R_OK):
         raise OutboxUnavailableError(f"No permission to read {path}.")

@@ -56,12 +56,13 @@ def chosen_by(wanted: Filter) -> str:
 
     >>> chosen_by(Filter(reason="rejected", since_ms=1795559419447, limit=500))
     'reason=rejected, since=2026-11-24T22:30:19Z, limit=500'
-    >>> chosen_by(Filter(ids=("e-1", "e-2")))
-    '2 given ids, limit=100'
+    >>> chosen_by(Filter(ids=("e-1",), state=State.DEAD))
+    '1 given id, state=dead'
     """
-    return ", ".join(
-        _words(name, value) for name, value in msgspec.structs.asdict(wanted).items() if value
-    )
+    given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value}
+    if wanted.ids:
+        del given["limit"]
+    return ", ".join(_words(name, value) for name, value in given.items())
 
 
 def id_start(beginning: str) -> str:
@@ -91,7 +92,7 @@ def _record(rows: list[AuditRow]) -> AuditRecord:
 
 def _words(name: str, value: object) -> str:
     if name == "ids" and isinstance(value, tuple):
-        return f"{len(value):,} given ids"
+        return f"{len(value):,} given id{'s' if len(value) != 1 else ''}"
     if name.endswith("_ms") and isinstance(value, int):
         moment = datetime.fromtimestamp(value / 1000, UTC)
         return f"{name.removesuffix('_ms')}={moment:%Y-%m-%dT%H:%M:%SZ}"

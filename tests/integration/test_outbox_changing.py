@@ -80,7 +80,7 @@ async def test_replay_makes_dead_rows_pending_under_their_ids(served: Outbox, pa
     assert (audit["actor"], audit["action"]) == ("ada", "replay")
     assert (audit["ids"], audit["detail"]) == (
         [ids["dead"]],
-        "1 given ids, state=dead, limit=100000",
+        "1 given id, state=dead",
     )
 
 

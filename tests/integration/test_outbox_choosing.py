@@ -148,3 +148,17 @@ async def test_a_json_list_is_not_changed_by_the_count(url: str) -> None:
     code, out, err = await outbox_command(url, "list", "--limit", "1", "--json")
     assert (code, err) == (0, "")
     assert [row["state"] for row in json.loads(out)] == [State.DEAD]
+
+
+async def test_a_state_that_there_is_not_is_refused_with_those_that_there_are(
+    tmp_path: Path,
+) -> None:
+    code, _, err = await outbox_command(tmp_path / "outbox.db", "list", "--state", "nope")
+    assert code == 2
+    words = " ".join(err.replace("│", " ").split())
+    assert "write one of pending, delivering, sent, delivered, dead" in words
+    assert "Value error" not in words
+
+
+async def test_the_shell_completes_states() -> None:
+    assert await completed("", "outbox list --state de") == ["delivering", "delivered", "dead"]

@@ -47,7 +47,9 @@ def audit(
 
 
 def _headline(record: AuditRecord) -> str:
-    count = f"{len(record.ids):,} events" if record.action in ("replay", "discard") else ""
+    number = len(record.ids)
+    noun = "event" if number == 1 else "events"
+    count = f"{number:,} {noun}" if record.action in ("replay", "discard") else ""
     detail = f"({record.detail})" if count and record.detail else record.detail
     words = (spoken_time(record.at), record.actor, record.action, count, detail)
     return "  ".join(word for word in words if word)

@@ -17,9 +17,29 @@ from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import ABSENT, exit_on_fault
 from service.cli.outbox.options import Actor, Json, actor_name
 from service.cli.outbox.tables import print_json
+from service.config.outbox_url import sqlite_path
+from service.errors import OutboxNotFoundError
+
+
+def _address(url: str) -> str:
+    """An outbox's address. Raises typer.BadParameter."""
+    try:
+        sqlite_path(url)
+    except OutboxNotFoundError as error:
+        raise typer.BadParameter(
+            "write sqlite:///path/to/file or postgresql://host/database"
+        ) from error
+    return url
+
 
 To = Annotated[
-    str, typer.Option("--to", metavar="URL", help="The other outbox; empty, or not created yet.")
+    str,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        callback=_address,
+        help="The other outbox; empty, or not created yet.",
+    ),
 ]
 
 

@@ -38,6 +38,14 @@ def moment(text: str) -> int:
         raise typer.BadParameter(str(error)) from error
 
 
+def state_named(text: str) -> State:
+    """The state of this name, in any case. Raises typer.BadParameter."""
+    try:
+        return State(text.strip().lower())
+    except ValueError as error:
+        raise typer.BadParameter(f"write one of {', '.join(State)}") from error
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 EventId = Annotated[
     str,
@@ -51,7 +59,16 @@ Ids = Annotated[
         metavar="[ID]...", help="The events' ids, or how they begin.", autocompletion=complete_ids
     ),
 ]
-OfState = Annotated[State | None, typer.Option("--state", help="Only rows in this state.")]
+OfState = Annotated[
+    State | None,
+    typer.Option(
+        "--state",
+        parser=state_named,
+        metavar="STATE",
+        autocompletion=lambda: list(State),
+        help=f"Only rows in this state: {', '.join(State)}.",
+    ),
+]
 OfUser = Annotated[str | None, typer.Option("--user", help="Only rows of this user id.")]
 OfName = Annotated[str | None, typer.Option("--name", help="Only rows with this event name.")]
 OfReason = Annotated[

@@ -47,15 +47,16 @@ def purge(
         if json:
             print_json({"action": "purge", "done": True, "rows": gone})
         else:
-            typer.echo(f"Removed {gone} delivered rows.")
+            typer.echo(f"Removed {gone:,} delivered rows.")
         return
     found = run(_settled_before(url, older_than))
     if json:
         print_json({"action": "purge", "done": False, "rows": found})
         return
     more = "more than " if found >= _COUNTED else ""
+    age = spoken_duration(older_than)
     typer.echo(
-        f"Would remove {more}{found} rows delivered longer than {spoken_duration(older_than)} ago. "
+        f"Would remove {more}{found:,} rows delivered longer than {age} ago. "
         "Nothing was changed: give --yes to do it."
     )
 

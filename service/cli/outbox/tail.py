@@ -88,7 +88,7 @@ async def _changes(
 def _line(change: Change) -> str:
     row = change.row
     at = datetime.fromtimestamp(_at_ms(change) / 1000, UTC)
-    words = f"{at:%H:%M:%S}  {change.what:10}  {row.id}  {_about(change)}"
+    words = f"{at:%H:%M:%S} {change.what:10} {row.id} {_about(change)}"
     return printable(words).rstrip()
 
 
@@ -101,7 +101,7 @@ def _about(change: Change) -> str:
     note = _last_note(row)
     if change.what == State.PENDING and note:
         return note
-    return f"{row.user_id}  {row.name}"
+    return f"{row.user_id} {row.name}"
 
 
 def _last_note(row: Row) -> str:
@@ -113,6 +113,9 @@ def _at_ms(change: Change) -> int:
     row = change.row
     if change.what == "accepted":
         return row.accepted_at_ms
+    if change.what == State.PENDING:
+        at = row.history[-1].get("at") if row.history else None
+        return at if isinstance(at, int) else row.accepted_at_ms
     if change.what in (State.DELIVERED, State.DEAD) and row.settled_at_ms is not None:
         return row.settled_at_ms
     return wall_now_ms()
