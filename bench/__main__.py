@@ -2,8 +2,8 @@
 
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
-syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start, partial, fronts. With
-`--keep` their figures replace the older ones, and what was not measured stays.
+syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start, partial, arrays,
+fronts. With `--keep` their figures replace the older ones, and what was not measured stays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    arrays,
     backlog,
     confirm,
     crowd,
@@ -120,6 +121,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "waiters": waiters.measure,
     "start": _with_sink(crowd.start),
     "partial": _partial,
+    "arrays": arrays.measure,
     "fronts": fronts.measure,
 }
 

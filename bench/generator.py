@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-BODY = b'{"documentName": "example"}'
+BODY = '{"documentName": "example"}'
 _WAVE = 256
 _ANSWER_SECONDS = 60.0
 
@@ -59,17 +59,17 @@ class Connection(asyncio.Protocol):
 
 
 class Generator:
-    def __init__(self, url: str, cookie: str | None) -> None:
+    def __init__(self, url: str, cookie: str | None, body: bytes) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname, address.port
         headers = [
             f"POST {address.path} HTTP/1.1",
             f"Host: {address.netloc}",
             "Content-Type: application/json",
-            f"Content-Length: {len(BODY)}",
+            f"Content-Length: {len(body)}",
             *([f"Cookie: {cookie}"] if cookie else []),
         ]
-        self._request = "\r\n".join(headers).encode() + b"\r\n\r\n" + BODY
+        self._request = "\r\n".join(headers).encode() + b"\r\n\r\n" + body
         self._latencies: list[float] = []
         self._refused = self._errors = 0
         self._until = 0.0
@@ -167,7 +167,7 @@ def allow_many_files() -> int:
 
 
 async def _main(options: argparse.Namespace) -> None:
-    generator = Generator(options.url, options.cookie)
+    generator = Generator(options.url, options.cookie, options.body.encode())
     if options.way == "burst":
         seconds = await generator.burst(options.connections)
     elif options.way == "paced":
@@ -185,5 +185,6 @@ if __name__ == "__main__":
     parser.add_argument("seconds", type=float)
     parser.add_argument("cookie", nargs="?")
     parser.add_argument("--rate", type=float, default=1000)
+    parser.add_argument("--body", default=BODY)
     allow_many_files()
     uvloop.run(_main(parser.parse_args()))

@@ -45,6 +45,15 @@ GOALS = (
         "posts_to_parse", 0.45, "durable signed-in posts/s, beside a handler that only parses"
     ),
     at_least("posts_to_sdk", 20, "the same, beside a handler that awaits the SDK's send", digits=1),
+    at_least("arrays_to_single", 4, "events/s in arrays of 100, beside single posts", digits=1),
+    at_most(
+        "cpu_array_event",
+        25,
+        "processor time per event of an array, accepted to delivered",
+        " µs",
+        1,
+    ),
+    at_most("p99_beside_large", 100, "p99 of single posts beside requests of 3 MiB", " ms", 0),
     at_most("p99_away", 1.2, "p99 of posts while Inngest is away, beside good times"),
     at_most("p99_hanging", 1.2, "p99 of posts while Inngest hangs, beside good times"),
     at_least("drain_to_sdk", 2, "events/s drained from 100,000, beside the SDK's batches of 500"),

@@ -26,7 +26,7 @@ HOW_TO_GET_WRK = (
 
 _SCRIPT = """
 wrk.method = "POST"
-wrk.body = [[{body}]]
+wrk.body = [=[{body}]=]
 wrk.headers["Content-Type"] = "application/json"
 {cookie}
 done = function(summary, latency, requests)
@@ -66,12 +66,17 @@ class Load:
 
 
 def post(
-    url: str, *, cookie: str | None = None, connections: int = 64, seconds: float = 2.0
+    url: str,
+    *,
+    cookie: str | None = None,
+    connections: int = 64,
+    seconds: float = 2.0,
+    body: str = BODY,
 ) -> Load:
     """POST the body to `url` on `connections` for `seconds`."""
     if WRK:
-        return _wrk(url, cookie, connections, seconds)
-    return _generate("closed", url, cookie, connections, seconds)
+        return _wrk(url, cookie, connections, seconds, body)
+    return _run([*_generator("closed", url, cookie, connections, seconds), "--body", body])
 
 
 def burst(url: str, *, cookie: str, connections: int) -> Load:
@@ -81,19 +86,26 @@ def burst(url: str, *, cookie: str, connections: int) -> Load:
 
 @contextlib.contextmanager
 def paced(
-    url: str, *, cookie: str, connections: int, seconds: float, rate: float
+    url: str,
+    *,
+    cookie: str | None = None,
+    connections: int,
+    seconds: float,
+    rate: float,
+    body: str = BODY,
 ) -> Iterator[Callable[[], Load]]:
     """`rate` requests a second beside the block; call what it gives for what was seen."""
     command = [*_generator("paced", url, cookie, connections, seconds), "--rate", str(rate)]
+    command += ["--body", body]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         yield lambda: _result(command, process.communicate()[0])
 
 
-def _wrk(url: str, cookie: str | None, connections: int, seconds: float) -> Load:
+def _wrk(url: str, cookie: str | None, connections: int, seconds: float, body: str) -> Load:
     line = f'wrk.headers["Cookie"] = [[{cookie}]]' if cookie else ""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text(_SCRIPT.format(body=BODY, cookie=line))
+        script.write_text(_SCRIPT.format(body=body, cookie=line))
         command = [WRK, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s"]
         return _run([*command, "-s", str(script), url])
 

@@ -7,7 +7,6 @@ before a bad one are good, and nothing after it is read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 
@@ -23,6 +22,7 @@ from service.outbox.storable import storable
 MAX_EVENTS = 5_000
 
 _RESERVED = "inngest/"
+_TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _FLOAT_DIGITS = 309  # a number of fewer digits is in the range of a float
 _DIGITS = bytes(ord("1") if 48 <= byte <= 57 else 32 for byte in range(256))  # noqa: PLR2004
 _MANY_DIGITS = b"1" * _FLOAT_DIGITS
@@ -31,10 +31,10 @@ _Raw = msgspec.Raw | msgspec.UnsetType
 
 
 class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
-    """A good event of a request. `digest` is that of its JSON as the client sent it."""
+    """A good event of a request, and its JSON as the client sent it."""
 
     event: Event
-    digest: bytes
+    raw: bytes
 
 
 class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -77,7 +77,8 @@ def read_events(
 
 
 def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) -> IncomingEvent:
-    _check_size(raw)
+    if len(raw) > MAX_EVENT_BYTES:
+        raise BadEventError(_TOO_LARGE)
     try:
         given = _given(raw)
     except RecursionError as error:
@@ -95,10 +96,11 @@ def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) ->
             given.meta,
         )
     )
-    _check_size(payload)
+    if len(payload) > MAX_EVENT_BYTES:
+        raise BadEventError(_TOO_LARGE)
     event = Event(
         row_id,
-        storable(name),
+        name if name.isascii() and "\x00" not in name else storable(name),
         user.owner,
         user.id,
         now_ms,
@@ -106,7 +108,7 @@ def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) ->
         wire_id=client_id,
         environment=environment,
     )
-    return IncomingEvent(event, hashlib.sha256(raw).digest())
+    return IncomingEvent(event, raw)
 
 
 def _given(raw: bytes) -> _Given:
@@ -126,21 +128,22 @@ def _given(raw: bytes) -> _Given:
 
 
 def _checked(given: _Given) -> _Given:
-    for name, value in (("data", given.data), ("user", given.user)):
-        if isinstance(value, msgspec.Raw):
-            text = bytes(value)
-            if not isinstance(_decode(text), dict | None):
-                raise BadEventError(f"The event's {name} must be an object or null")
-            if len(text) > _FLOAT_DIGITS and _MANY_DIGITS in text.translate(_DIGITS):
-                json.loads(text, parse_int=_finite)
-    if isinstance(given.meta, msgspec.Raw):
+    if given.data is not msgspec.UNSET:
+        _check_object("data", given.data)
+    if given.user is not msgspec.UNSET:
+        _check_object("user", given.user)
+    if given.meta is not msgspec.UNSET:
         given.meta = checked_meta(given.meta)
     return given
 
 
-def _check_size(encoded: bytes) -> None:
-    if len(encoded) > MAX_EVENT_BYTES:
-        raise BadEventError(f"An event is larger than {MAX_EVENT_BYTES} bytes")
+def _check_object(name: str, value: msgspec.Raw) -> None:
+    found = _decode(value)
+    if found is not None and type(found) is not dict:
+        raise BadEventError(f"The event's {name} must be an object or null")
+    text = bytes(value)
+    if len(text) > _FLOAT_DIGITS and _MANY_DIGITS in text.translate(_DIGITS):
+        json.loads(text, parse_int=_finite)
 
 
 def _name(name: str | None) -> str:

@@ -145,7 +145,8 @@ def _key(request: BatchRequest, incoming: IncomingEvent, position: int) -> Idemp
         return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
     if request.mark:
         name = _hashed(request.mark, str(position))
-        return IdempotencyKey(name, incoming.digest, lifetime_seconds=request.mark_seconds)
+        digest = hashlib.sha256(incoming.raw).digest()
+        return IdempotencyKey(name, digest, lifetime_seconds=request.mark_seconds)
     return None
 
 
