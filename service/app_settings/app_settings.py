@@ -8,6 +8,7 @@ encoded form until any process saves a scope. So `Scopes.scope_revision` must gr
 from __future__ import annotations
 
 import importlib.resources
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -29,7 +30,8 @@ _encode = msgspec.json.Encoder().encode
 def parse_settings(body: bytes) -> Tree:
     """The settings object in `body`.
 
-    Raises InvalidJsonError unless it is a JSON object in UTF-8, nested at most 64 levels deep.
+    Raises InvalidJsonError unless it is a JSON object in UTF-8, nested at most 64 levels deep,
+    whose numbers fit into a double.
     """
     try:
         settings = _decoder.decode(body)
@@ -37,6 +39,8 @@ def parse_settings(body: bytes) -> Tree:
         raise InvalidJsonError from exc
     if _is_deeper(settings, _MAX_DEPTH):
         raise InvalidJsonError(f"The settings are nested more than {_MAX_DEPTH} levels deep.")
+    if _has_huge_number(settings):
+        raise InvalidJsonError("The settings have a number that most programs can't read.")
     return settings
 
 
@@ -133,6 +137,15 @@ class AppSettings:
         encoded = self._remembered.pop(who, None)
         if encoded is not None:
             self._remembered_bytes -= len(memoryview(encoded))
+
+
+def _has_huge_number(value: object) -> bool:
+    """Whether an integer is beyond the range of a double; the decoder refuses such a float."""
+    if isinstance(value, dict):
+        return any(map(_has_huge_number, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_huge_number, value))
+    return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def _is_deeper(value: object, levels: int) -> bool:

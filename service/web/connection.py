@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 import uuid_utils
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
@@ -36,11 +36,13 @@ from service.web.request_parser import (
     HeadSizeError,
     RequestLimits,
 )
-from service.web.security_headers import security_headers
+from service.web.security_headers import SERVER, security_headers
 
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
 
 _TOO_MANY = "too_many_connections"
+# aiohttp has no class of its own for this fault.
+_TOO_MANY_HEADERS = "Too many headers"
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
@@ -164,6 +166,7 @@ class Connection(web.RequestHandler):
             raise ConnectionError("An answer has begun already.")
         response.headers[REQUEST_ID] = request_id
         response.headers.update(security_headers(secure=False))
+        response.headers[hdrs.SERVER] = SERVER
         response.force_close()
         return response
 
@@ -211,6 +214,6 @@ def _refusal(fault: BaseException | None) -> RefusedError:
         return HeadTimeoutError()
     if isinstance(fault, BadHttpMethod):
         return MethodNotAllowedError(allowed=METHODS)
-    if isinstance(fault, LineTooLong | HeadSizeError):
+    if isinstance(fault, LineTooLong | HeadSizeError) or _TOO_MANY_HEADERS in str(fault):
         return HeadTooLargeError()
     return MalformedRequestError()

@@ -26,11 +26,16 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def given_key(request: web.Request) -> str | None:
-    """The text of the request's key, None without one. Raises IdempotencyKeyInvalidError."""
-    given = request.headers.get(IDEMPOTENCY_KEY)
-    if given is not None and not _is_visible_ascii(given):
+    """The text of the request's key, None without one.
+
+    Raises IdempotencyKeyInvalidError, also for a request with two keys.
+    """
+    keys = request.headers.getall(IDEMPOTENCY_KEY, ())
+    if not keys:
+        return None
+    if len(keys) > 1 or not _is_visible_ascii(keys[0]):
         raise IdempotencyKeyInvalidError
-    return given
+    return keys[0]
 
 
 def idempotency_key(request: web.Request, event_name: str, body: object) -> IdempotencyKey | None:

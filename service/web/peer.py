@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from service.errors import MetricsTokenRequiredError
 from service.web.proxies import is_loopback_address, was_forwarded
 
-_BEARER = "Bearer "
+_BEARER = "bearer"
 # Stricter than a URL's parser, which finds a host in `x@localhost` and in `localhost#.x` too.
 _is_host = re.compile(
     r"(localhost|[\d.]+|\[[\da-f:.]+\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE
@@ -46,8 +46,9 @@ def check_metrics_access(request: web.Request, token: str | None) -> None:
     """
     if is_local(request):
         return
-    given = request.headers.get(hdrs.AUTHORIZATION, "")
-    if not token or not hmac.compare_digest(_bytes(given), _bytes(_BEARER + token)):
+    scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    is_given = hmac.compare_digest(_bytes(given), _bytes(token or ""))
+    if not token or not is_given or scheme.lower() != _BEARER:
         raise MetricsTokenRequiredError
 
 

@@ -7,27 +7,37 @@ show that the request did not come straight from a client.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from service.errors import MalformedRequestError
+
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
-_PREFIX = "x-forwarded-"
+_PREFIX = "x-forwarded"
+_SCHEMES = ("http", "https")
+_is_host = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII).fullmatch
 _ADDED = frozenset(
     {
         "cf-connecting-ip",
         "cf-ray",
+        "client-ip",
         "fastly-client-ip",
         "fly-client-ip",
         "forwarded",
         "true-client-ip",
         "via",
+        "x-azure-clientip",
+        "x-azure-ref",
         "x-client-ip",
         "x-cluster-client-ip",
         "x-envoy-external-address",
         "x-original-forwarded-for",
         "x-original-host",
+        "x-original-url",
         "x-real-ip",
+        "x-rewrite-url",
     }
 )
 
@@ -50,8 +60,19 @@ class Proxies:
         return self.said(request, hdrs.X_FORWARDED_HOST) or request.host
 
     def scheme(self, request: web.Request) -> str:
-        """The scheme that the client used."""
-        return self.said(request, hdrs.X_FORWARDED_PROTO) or request.scheme
+        """The scheme that the client used: http or https."""
+        said = (self.said(request, hdrs.X_FORWARDED_PROTO) or "").lower()
+        return said if said in _SCHEMES else request.scheme
+
+    def origin(self, request: web.Request) -> str:
+        """The address that the client used, without a path.
+
+        Raises MalformedRequestError for a host that is none.
+        """
+        host = self.host(request)
+        if not _is_host(host):
+            raise MalformedRequestError
+        return f"{self.scheme(request)}://{host}"
 
     def _is_trusted(self, address: str) -> bool:
         found = _address(address)

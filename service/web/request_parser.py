@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import hdrs
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
@@ -46,6 +47,10 @@ class HeadSizeError(HttpProcessingError):
 
 class FramingSizeError(HttpProcessingError):
     """The framing of a chunked body has more bytes than the limit."""
+
+
+class TransferCodingError(HttpProcessingError):
+    """The body has a transfer coding beside `chunked`, which nobody here would undo."""
 
 
 class BoundedParser(HttpRequestParser):
@@ -135,6 +140,8 @@ class BoundedParser(HttpRequestParser):
         return []
 
     def _begin_body(self, messages: Parsed) -> None:
+        for one, _ in messages:
+            _check_coding(one)
         message, self._body = messages[-1]
         self._head_bytes = self._body_wire_bytes = 0
         self._is_chunked = isinstance(message, RawRequestMessage) and message.chunked
@@ -149,3 +156,10 @@ class BoundedParser(HttpRequestParser):
             return
         if self._body_wire_bytes - self._body.total_bytes > self._limits.framing:
             raise FramingSizeError
+
+
+def _check_coding(message: RawRequestMessage | _ErrInfo) -> None:
+    if isinstance(message, RawRequestMessage) and message.chunked:
+        coding = message.headers.get(hdrs.TRANSFER_ENCODING, "")
+        if coding.strip().lower() != "chunked":
+            raise TransferCodingError(message="Only chunked is a transfer coding here.")

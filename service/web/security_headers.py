@@ -21,6 +21,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     hdrs.CACHE_CONTROL: "no-store",
 }
+# aiohttp's own value names its version and Python's.
+SERVER = "outbox"
 _HTTPS_HEADERS = {**_HEADERS, "Strict-Transport-Security": "max-age=31536000"}
 
 
@@ -48,6 +50,7 @@ def install_security_headers(app: web.Application, *, secure: bool) -> None:
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         del request
         own = response.headers
+        own[hdrs.SERVER] = SERVER
         if hdrs.CACHE_CONTROL in own or _CSP in own:
             for name, value in headers.items():
                 own.setdefault(name, value)

@@ -21,6 +21,7 @@ from service.web.connection import Connection
 from service.web.errors import error_response, refusal_of
 from service.web.middleware import REQUEST_ID, arrived_at_key
 from service.web.request_parser import RequestLimits
+from service.web.security_headers import SERVER
 from service.web.turns import TurnPolicy, Turns
 
 MAX_CONCURRENT_POSTS = 256
@@ -153,6 +154,7 @@ class _Server(web.Server):
             self._recorder.count("refused", code=refusal.code)
             response = error_response(refusal)
             response.headers[REQUEST_ID] = str(uuid_utils.uuid7())
+            response.headers[hdrs.SERVER] = SERVER
             return response
         finally:
             if has_slot:

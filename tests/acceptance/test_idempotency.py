@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from multidict import CIMultiDict
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
@@ -41,4 +42,10 @@ async def test_a_key_is_its_users(poster: Poster, service: Process) -> None:
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "ü"])
 async def test_a_key_that_is_none_is_refused(poster: Poster, key: str) -> None:
     status, code = await poster.refused(json=GOOD, headers={"Idempotency-Key": key})
+    assert (status, code) == (400, "idempotency_key_invalid")
+
+
+async def test_two_keys_are_refused(poster: Poster) -> None:
+    headers = CIMultiDict([("Idempotency-Key", "k-3"), ("Idempotency-Key", "k-4")])
+    status, code = await poster.refused(json=GOOD, headers=headers)
     assert (status, code) == (400, "idempotency_key_invalid")

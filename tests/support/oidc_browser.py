@@ -8,7 +8,7 @@ from aiohttp import ClientSession, CookieJar, web
 
 from service.errors import RefusedError
 
-STATUS = {"sign_in_failed": 400, "provider_unavailable": 503}
+STATUS = {"bad_request": 400, "sign_in_failed": 400, "provider_unavailable": 503}
 
 
 @web.middleware

@@ -208,6 +208,20 @@ def test_settings_that_are_no_sound_object_are_refused(body):
         parse_settings(body)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "-" + "9" * 400])
+def test_a_number_beyond_a_double_is_refused(number: str) -> None:
+    body = f'{{"a": [{{"b": {number}}}]}}'.encode()
+    with pytest.raises(InvalidJsonError):
+        parse_settings(body)
+
+
+def test_a_number_that_a_double_holds_is_kept() -> None:
+    assert parse_settings(b'{"a": 1e308, "b": 12345678901234567890}') == {
+        "a": 1e308,
+        "b": 12345678901234567890,
+    }
+
+
 def test_settings_may_be_nested_64_deep():
     assert parse_settings(b'{"a":' * 64 + b"1" + b"}" * 64)
 

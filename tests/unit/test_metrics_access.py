@@ -27,6 +27,7 @@ def test_this_machine_needs_no_token(peer, token):
 @pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.7", "203.0.113.9", "2001:db8::1"])
 def test_the_token_opens_from_anywhere_through_any_proxy(peer):
     ask(peer, TOKEN, Authorization=f"Bearer {TOKEN}", X_Forwarded_For="203.0.113.9")
+    ask(peer, TOKEN, Authorization=f"bearer {TOKEN}")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ FORWARDED = [
     {"True-Client-IP": "203.0.113.9"},
     {"Forwarded": "for=127.0.0.1"},
     {"X-Real-IP": "127.0.0.1"},
+    {"X-Forwarded": "for=127.0.0.1"},
+    {"Client-IP": "203.0.113.9"},
+    {"X-Azure-ClientIP": "203.0.113.9"},
+    {"X-Original-URL": "/"},
+    {"X-Rewrite-URL": "/"},
 ]
 HOSTS = [
     "evil@localhost",

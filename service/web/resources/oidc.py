@@ -47,7 +47,10 @@ class OidcResource:
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
-        return [web.get("/auth/login", self.login), web.get(_CALLBACK, self.callback)]
+        return [
+            web.get("/auth/login", self.login, allow_head=False),
+            web.get(_CALLBACK, self.callback, allow_head=False),
+        ]
 
     def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
@@ -96,8 +99,8 @@ class OidcResource:
         return answer
 
     def _origin(self, request: web.Request) -> str:
-        scheme = "https" if self._secure else self._proxies.scheme(request)
-        return f"{scheme}://{self._proxies.host(request)}"
+        origin = self._proxies.origin(request)
+        return "https://" + origin.partition("://")[2] if self._secure else origin
 
 
 def _redirect(location: str) -> web.Response:

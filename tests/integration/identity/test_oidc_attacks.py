@@ -40,6 +40,37 @@ async def test_two_attempts_share_no_secret(browser):
         assert first[name] != second[name]
 
 
+@pytest.mark.parametrize(
+    "host", ["a@b", "localhost/evil", 'x"y', "localhost?", "localhost#", "[::1", "a b"]
+)
+async def test_a_sign_in_for_a_host_that_is_none_is_refused(browser, host):
+    answer = await browser.http.get(
+        browser._service.make_url("/auth/login"), headers={"Host": host}, allow_redirects=False
+    )
+    assert answer.status == 400
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"), [("https", "https"), ("HTTPS", "https"), ("javascript", "http")]
+)
+async def test_a_proxy_says_http_or_https(browser, said, scheme):
+    answer = await browser.http.get(
+        browser._service.make_url("/auth/login"),
+        headers={"X-Forwarded-Proto": said, "X-Forwarded-Host": "app.example.com"},
+        allow_redirects=False,
+    )
+    asked = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
+    assert asked["redirect_uri"] == f"{scheme}://app.example.com/auth/callback"
+
+
+async def test_a_look_at_the_head_of_a_callback_does_not_use_it_up(browser, provider):
+    asked = await browser.begin()
+    head = await browser.http.head(browser._service.make_url("/auth/callback"))
+    assert head.status == 405
+    assert (await browser.finish(provider, asked)).status == 302
+
+
 class TestTheBrowser:
     @pytest.mark.parametrize(
         "changed",

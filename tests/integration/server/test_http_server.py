@@ -55,6 +55,7 @@ async def test_a_malformed_request_is_answered_in_the_one_form_and_quoted_nowher
     assert set(json.loads(body)) == FORM
     assert json.loads(body)["code"] == code
     assert headers["X-Request-Id"]
+    assert "aiohttp" not in headers["Server"]
     assert ("Allow" in headers) == (status == 405)
     assert SECRET not in f"{headers}{body!r}{logs}{caplog.text}".lower()
 

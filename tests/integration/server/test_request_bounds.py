@@ -38,6 +38,32 @@ async def test_a_head_may_have_64_kib_in_all(port):
     assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
 
 
+async def test_a_head_may_have_128_headers(port):
+    def head(headers: int) -> bytes:
+        lines = b"".join(b"X-%d: a\r\n" % number for number in range(headers - 2))
+        return b"GET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + lines + b"\r\n"
+
+    assert (await send(port, head(128)))[0] == 404
+    status, _, body = await send(port, head(129))
+    assert (status, json.loads(body)["code"]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity, chunked", ",chunked", "x,chunked"])
+async def test_a_transfer_coding_beside_chunked_is_refused(port, coding):
+    head = f"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n"
+    status, _, body = await send(port, head.encode() + b"4\r\nbody\r\n0\r\n\r\n")
+    assert (status, json.loads(body)["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked", " chunked "])
+async def test_a_chunked_body_is_read(port, coding):
+    head = (
+        "POST /read HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Transfer-Encoding: {coding}\r\n\r\n"
+    )
+    assert (await send(port, head.encode() + b"4\r\nbody\r\n0\r\n\r\n"))[::2] == (200, b"body")
+
+
 async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
     status, _, body = await send(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
     assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
