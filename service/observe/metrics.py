@@ -38,6 +38,9 @@ class Metric:
 
 VOCABULARY = {
     "accepted": Metric(Counter, "Events accepted and durable; repeats of a key are not counted."),
+    "accepted_by_type": Metric(
+        Counter, "Events accepted at the path of an event type, by the event's name.", ("name",)
+    ),
     "accepted_by_key": Metric(
         Counter, "Events accepted with an event key, by the key's name.", ("key",)
     ),

@@ -192,6 +192,24 @@ async def test_the_quota_of_a_user_counts_every_event_type(tmp_path, inngest_api
         assert (await service.post("/api/reports", held, user="kim")).status == 200
 
 
+async def test_the_events_of_each_type_are_counted_by_name_and_repeats_are_not(service):
+    for path, body in [("/api/reports", SALES), ("/api/route", {"documentName": "a"})]:
+        for key in ("one", "two", "one"):
+            assert (await service.post(path, body, key=f"{path}-{key}")).status == 200
+    metrics = await (await service.client.get("/metrics")).text()
+    assert 'outbox_accepted_by_type_total{name="report/requested"} 2.0' in metrics
+    assert 'outbox_accepted_by_type_total{name="documents/aws.index"} 2.0' in metrics
+
+
+async def test_the_rate_of_a_user_counts_every_event_type(tmp_path, inngest_api):
+    slow = {"RATE_LIMIT_PER_USER": "0.001", **STORAGE}
+    async with declared_service(tmp_path, inngest_api, [REPORT], **slow) as service:
+        assert (await service.post("/api/reports", SALES)).status == 200
+        refused = await service.refusal("/api/route", {"documentName": "a"})
+        assert refused[:2] == (429, "rate_limited")
+        assert (await service.post("/api/reports", SALES, user="kim")).status == 200
+
+
 async def test_a_type_without_documents_needs_no_bucket(tmp_path, inngest_api):
     off = {"path": "/api/route", "enabled": False}
     async with declared_service(tmp_path, inngest_api, [off, REPORT, CONTRACT]) as service:

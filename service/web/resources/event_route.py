@@ -135,10 +135,15 @@ class EventRoute:
         headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
         if receipt.replayed:
             headers["Idempotent-Replayed"] = "true"
-        elif user.issuer == EVENT_KEY_ISSUER:
-            self._recorder.count("accepted_by_key", key=user.id)
+        else:
+            self._count(user)
         answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
         return web.Response(body=answer, content_type=JSON, headers=headers)
+
+    def _count(self, user: User) -> None:
+        self._recorder.count("accepted_by_type", name=self._kind.name)
+        if user.issuer == EVENT_KEY_ISSUER:
+            self._recorder.count("accepted_by_key", key=user.id)
 
     def read(self, raw: bytes) -> dict[str, Any]:
         """The checked body.
