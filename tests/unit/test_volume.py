@@ -26,7 +26,7 @@ def test_a_disk_a_named_volume_and_a_folder_of_the_host_are_well(mounts: list[st
     ("mounts", "words"),
     [
         ([LAYER, ANONYMOUS], "anonymous volume"),
-        ([LAYER], "in the container itself"),
+        ([LAYER], "in the container: its events"),
         ([LAYER, MEMORY], "in memory"),
         ([LAYER, NAMED, MEMORY.replace("/outbox rw", "/outbox/deeper rw")], None),
     ],

@@ -1,8 +1,8 @@
 """A consistent copy of an SQLite outbox that may be served meanwhile.
 
 Reads one snapshot through a connection that can neither write nor checkpoint; the write-ahead log
-can't be reset until the copy is done, but nobody waits for it. The copy appears under its name only
-when it is whole, synced and checked.
+can't be reset until the copy is done, but no writer waits. The copy gets its name only when it is
+complete, synced and checked.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CHECK = "PRAGMA quick_check(1)"
 def back_up(source: Path, target: Path, progress: Callable[[int, int], None]) -> int:
     """Copy the outbox `source` to the new file `target`; returns its size in bytes.
 
-    `progress` is told pages copied and pages in all. Blocks. A copy that fails or is killed leaves
-    nothing; until it is whole its file has no name, and needs room twice. Raises
-    OutboxUnavailableError, also when there is a `target`.
+    `progress` gets the pages copied and the pages in all. Blocks. A copy that fails or is killed
+    leaves nothing. The disk needs room for two copies. Raises OutboxUnavailableError, also when
+    `target` exists.
     """
     if target.exists():
-        raise OutboxUnavailableError(f"{target} is there already; a backup replaces nothing.")
+        raise OutboxUnavailableError(f"{target} exists already; a backup replaces nothing.")
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
         # Payloads are personal: nobody else may read the copy.
@@ -53,7 +53,7 @@ def back_up(source: Path, target: Path, progress: Callable[[int, int], None]) ->
 
 
 def _name(descriptor: int, target: Path) -> None:
-    """Give the bytes of a file without a name to the new file `target`: it is whole or absent."""
+    """Name the finished copy `target`: the file is complete or absent."""
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         with _unnamed(target) as (named, path):
@@ -78,9 +78,9 @@ def _name(descriptor: int, target: Path) -> None:
 
 @contextlib.contextmanager
 def _unnamed(target: Path) -> Iterator[tuple[int, str]]:
-    """A file beside `target` that nobody finds, and a path to link it from.
+    """A file without a name beside `target`, and a path to link it from.
 
-    Where the system makes none, it has a name until the end.
+    A file system that can't make one gets a file with a temporary name.
     """
     partial = target.with_name(f"{target.name}.whole-{os.getpid()}")
     try:
@@ -117,14 +117,14 @@ def _copy(
         )
         [(found,)] = reading.execute(_CHECK).fetchall()
     if found != "ok":
-        raise OutboxUnavailableError(f"The outbox is damaged, and so would be its copy: {found}")
-    # The copy shall be one file, whatever opens it next: no write-ahead log.
+        raise OutboxUnavailableError(f"The outbox is damaged: {found}. So would be its copy.")
+    # The copy must be one file: no write-ahead log, whatever opens it next.
     os.pwrite(descriptor, _ROLLBACK_JOURNAL, _JOURNAL_KIND_AT)
 
 
 @contextlib.contextmanager
 def _snapshot(source: Path) -> Iterator[sqlite3.Connection]:
-    """A connection whose reads all see this moment: without one, writes would restart the copy."""
+    """A connection whose reads all see one snapshot. Without it, writes would restart the copy."""
     address = f"file:{quote(str(source))}?mode=ro"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     with contextlib.closing(connection):

@@ -55,11 +55,14 @@ class SqliteClaims:
         self._expired: list[str] = []
         self._set_aside: dict[int, str | None] = {}
         self.picker = Picker()
-        # Which rows are under a claim of this process, and whose they are.
+        # The rows under a claim of this process, and their owners.
         self.held: dict[str, dict[int, str]] = {}
 
     def recover(self, connection: sqlite3.Connection) -> int:
-        """Free what an earlier process claimed or delayed; how many rows were under a claim."""
+        """Free the rows that an earlier process claimed or delayed.
+
+        Returns how many were claimed.
+        """
         connection.execute(statements.RECOVER_DUE)
         [(express,)] = connection.execute(statements.EXPRESS_WAITS).fetchall()
         self.picker.may_have_express = bool(express)
@@ -67,7 +70,7 @@ class SqliteClaims:
         return len(_expire(connection, _END_OF_TIME_MS))
 
     def due_in_seconds(self, *, waiting: bool) -> float | None:
-        """At once for abandoned claims; for items that wait, when a row is due or a lease ends."""
+        """0 for abandoned claims; for waiting items, until a row is due or a lease ends."""
         if self._abandoned:
             return 0.0
         if not waiting or self._next_due_ms is None:
@@ -75,14 +78,14 @@ class SqliteClaims:
         return max(0, self._next_due_ms - self._clock.now_ms()) / 1000
 
     def abandon(self, batch: Batch) -> None:
-        """Nobody received this batch: its bytes never left, and its rows are freed soon."""
+        """Free the rows of a batch that nobody received. Its bytes never left."""
         self.held.pop(batch.claim, None)
         self._abandoned.append(batch.claim)
 
     def apply(
         self, connection: sqlite3.Connection, items: Sequence[ClaimRequest]
     ) -> list[Batch | None]:
-        """A Batch for each that finds rows, None for the others."""
+        """A Batch for each request that finds rows, None for the others."""
         now = self._clock.now_ms()
         self._made, self._expired, self._set_aside = {}, [], {}
         self._released = list(self._abandoned)
@@ -104,7 +107,7 @@ class SqliteClaims:
         results: Sequence[Batch | None],
         still_wanted: Sequence[bool],
     ) -> None:
-        """Remember what is under a claim; abandon what nobody waits for."""
+        """Remember the claimed rows; abandon the batches that nobody waits for."""
         del items
         self._abandoned = [one for one in self._abandoned if one not in self._released]
         self.held |= self._made
@@ -121,7 +124,7 @@ class SqliteClaims:
                 self._counts.left(owner)
 
     def failed(self, items: Sequence[ClaimRequest]) -> None:
-        """Leases that ended are looked for again."""
+        """Look for ended leases again."""
         del items
         self._expire_at_ms = 0
 

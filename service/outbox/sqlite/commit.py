@@ -5,8 +5,8 @@ settlement alone is not: a power cut that forgets one costs a repeat under the s
 Inngest drops. It is on disk with the next append, or a second later.
 
 The invariant: after an I/O error nothing is committed until the log has been copied into the
-database, emptied and set aside anew. A failed sync leaves a hole in the log: what is written behind
-it looks synced, and recovery after a power cut stops before it.
+database, emptied and preallocated again. A failed sync leaves a hole in the log: frames behind the
+hole look synced, but recovery after a power cut stops before it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class Preparation(Protocol):
-    """What comes before the first commit; each step is done once, and tried until it succeeds."""
+    """The steps before the first commit. Each is repeated until it succeeds, then never again."""
 
     async def migrate(self) -> None:
         """Bring the file to the schema of this code."""
@@ -66,7 +66,7 @@ class SqliteCommits:
         self._recorder = recorder
         self._timings = timings
         self._log = WriteAheadLog(path)
-        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
+        self._loop = asyncio.get_running_loop()  # reading it is a system call each time
         self._stack = contextlib.AsyncExitStack()
         # A connection that only reads. While it is open, closing the writing one copies nothing.
         self._guard = contextlib.AsyncExitStack()
@@ -101,15 +101,15 @@ class SqliteCommits:
         await self._preparation.run(connection)
 
     async def close(self) -> None:
-        """Close the connection, or leave a disk that hangs behind."""
+        """Close the connection. On a disk that hangs, abandon it."""
         self._connection = None
         await _close_quietly(self._stack)
 
     async def stop(self) -> None:
-        """Close the connection for good; a log that can be trusted is left empty.
+        """Close the connection for good. A log that can be trusted is emptied.
 
-        SQLite copies the log into the database as the last connection is closed, unless that one
-        only reads: so the guard is closed first, or last.
+        SQLite copies the log into the database when the last connection closes, unless that
+        connection only reads. So the guard is closed first where the log can be trusted, else last.
         """
         if not self._lock.suspects_log:
             await _close_quietly(self._guard)
@@ -128,7 +128,7 @@ class SqliteCommits:
     async def commit_once(self, group: Group) -> Sequence[Sequence[Any]]:
         """One transaction in one hop to the thread; the results of each kind.
 
-        An empty group writes something all the same, so that its sync takes earlier commits along.
+        An empty group writes a page too, so that its sync covers earlier commits.
         """
         work = [(kind, waiting.items) for kind, waiting in group.items()]
         synced = not group or any(kind.synced for kind in group)
@@ -153,7 +153,7 @@ class SqliteCommits:
         return await self._noting_faults(self._connection.run(work, *arguments))
 
     async def _noting_faults(self, hop: Awaitable[T]) -> T:
-        """An I/O error, whatever met it, ends the trust in the log and closes the connection."""
+        """After an I/O error the log is not trusted and the connection is closed."""
         try:
             return await hop
         except OutboxUnavailableError as error:
@@ -165,7 +165,7 @@ class SqliteCommits:
             raise
 
     def _mode(self, *, synced: bool) -> str | None:
-        """What sets the connection to sync its commits or not, None when it is set so."""
+        """The statement that turns the sync of commits on or off, None when it is set already."""
         if synced is self._is_synced_mode:
             return None
         self._is_synced_mode = synced
@@ -173,7 +173,7 @@ class SqliteCommits:
 
 
 def _begin_guard(connection: sqlite3.Connection) -> None:
-    """Take the lock that tells SQLite of this connection: the first read takes it."""
+    """Make the first read, which takes the lock by which SQLite knows of this connection."""
     connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
@@ -185,8 +185,8 @@ async def _close_quietly(stack: contextlib.AsyncExitStack) -> None:
 def retry_smaller(group: Group, error: Exception) -> list[Group]:
     """The smaller groups to commit instead of one that failed; none when that would not help.
 
-    A fault of one kind leaves the others whole: settlements beside appends on a full disk, say. A
-    fault of one item leaves the rest of its kind whole.
+    When one kind of work fails, the other kinds are tried without it: on a full disk, settlements
+    without appends. When one item fails, the rest of its kind is tried without it.
     """
     scope = scope_of(error)
     if scope is FaultScope.STORE:
@@ -210,7 +210,7 @@ def transact(
 ) -> list[Sequence[Any]]:
     """Apply every kind's items and commit, after the statement `mode`; the results of each kind.
 
-    All or nothing: whatever fails, nothing of the transaction is left.
+    All or nothing: a failure leaves no trace of the transaction.
     """
     if mode:
         connection.execute(mode)

@@ -45,7 +45,7 @@ SELECT seq, 0, :now, isolated, attempts, sends, first_sent_at_ms, history {_BY_S
 RESEND_OWNERS = f"""
 SELECT owner, count(*) {_BY_SEQS} CROSS JOIN outbox USING (seq) GROUP BY owner
 """
-# The answer that was lost counts no attempt.
+# An answer whose event was lost is no attempt.
 RESEND = f"""
 INSERT INTO outbox_ready (seq, payload_bytes, isolated, attempts, sends, first_sent_at_ms, history)
 SELECT seq, length(payload), isolated, attempts - 1, sends, first_sent_at_ms,

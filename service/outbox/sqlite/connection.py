@@ -104,10 +104,10 @@ async def open_reader(path: Path) -> AsyncIterator[SqliteConnection]:
 
 @contextlib.asynccontextmanager
 async def open_onlooker(path: Path, *, immutable: bool = False) -> AsyncIterator[SqliteConnection]:
-    """A connection for another process than the writer's: the file is opened for reading only.
+    """A read-only connection for a process that is not the writer.
 
-    So it can't checkpoint either, not even as the last to close. `immutable` reads a copy in a
-    folder that takes no files, and promises that nobody writes it. Raises OutboxUnavailableError.
+    It can't checkpoint, not even when it is the last to close. `immutable` is for a file that
+    nobody writes; it needs no file beside it. Raises OutboxUnavailableError.
     """
     mode = "immutable=1" if immutable else "mode=ro"
     async with _open(f"file:{quote(str(path))}?{mode}", _READER, uri=True) as connection:
@@ -116,7 +116,7 @@ async def open_onlooker(path: Path, *, immutable: bool = False) -> AsyncIterator
 
 
 def _accept_any_text(connection: sqlite3.Connection) -> None:
-    """Text of a damaged row is shown as far as it is text."""
+    """Decode text of a damaged row as far as it is UTF-8."""
     connection.text_factory = lambda text: text.decode(errors="replace")
 
 
@@ -147,7 +147,7 @@ async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[
 
 
 async def _close(thread: aiosqlite.Connection) -> None:
-    """Close, or leave a disk that hangs behind. Raises OutboxUnavailableError."""
+    """Close the connection. On a disk that hangs, abandon it. Raises OutboxUnavailableError."""
     closing = asyncio.ensure_future(thread.close())
     done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
     if not done:

@@ -18,20 +18,20 @@ log = structlog.get_logger(__name__)
 
 
 class Damage:
-    """Remembers that a page of the file could not be read, until the process ends."""
+    """Remembers, until the process ends, that a page of the file could not be read."""
 
     def __init__(self) -> None:
         self.is_found = False
 
     def note(self, error: Exception) -> None:
-        """Look at an error of SQLite; others are ignored."""
+        """Remember `error` if it means damage."""
         if is_damage(error) and not self.is_found:
             self.is_found = True
             log.error("file_damaged", reason=str(error.__cause__ or error))
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether the content of a row caused `error`: text that is no text, a page that is no page."""
+    """Whether unreadable content of a row caused `error`: bad UTF-8, or a damaged page."""
     if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)) or is_damage(error):
         return True
     undecoded = isinstance(error, sqlite3.OperationalError)

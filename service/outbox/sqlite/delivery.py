@@ -23,7 +23,7 @@ UPDATE outbox_delivery SET paused_by = :paused_by, pause_reason = :reason, revis
 
 
 class SqliteDelivery:
-    """Saves the record; nobody else writes it while this process holds the outbox."""
+    """Loads and saves the record. Only the process that holds the outbox writes it."""
 
     def __init__(self, jobs: JobRunner, memory: Memory) -> None:
         self._jobs = jobs
@@ -34,7 +34,7 @@ class SqliteDelivery:
         return self._memory.known_record()
 
     async def save(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the delivery's own fields, keep `paused_by`; returns what now stands."""
+        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
 
         def run(connection: sqlite3.Connection) -> DeliveryRecord:
             values = {
@@ -56,7 +56,7 @@ class SqliteDelivery:
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
-        """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
+        """Pause or resume delivery, and with `ask_now` end a wait; returns the stored record."""
 
         def run(connection: sqlite3.Connection) -> DeliveryRecord:
             values = {"paused_by": actor if paused else None, "ask_now": ask_now}

@@ -1,7 +1,7 @@
-"""Where the outbox's files are, and whether their disk has the room that new events must not get.
+"""Where the outbox's files are, and whether their disk has room for new events.
 
-A link to the outbox's file stands for the file: what belongs to it is beside the file itself.
-What was accepted still has to be claimed, settled and purged, and each of that writes.
+Accepted events still have to be claimed, settled and purged, and each of these writes. New events
+must not take that room. A symbolic link to the outbox's file stands for the file itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHECK_SECONDS = 0.25
 
 
 def beside(database: Path, ending: str) -> Path:
-    """The file beside `database` whose name has `ending` more."""
+    """The file beside `database` whose name ends in `ending`."""
     real = database.resolve()
     return real.with_name(real.name + ending)
 

@@ -1,4 +1,4 @@
-"""What SQLite's errors mean: a sentence for a person, and how far their cause reaches."""
+"""What SQLite's errors mean: a sentence for a person, and what else fails by the same cause."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FaultScope(enum.Enum):
 
 
 def scope_of(error: Exception) -> FaultScope:
-    """How far the cause of `error` reaches."""
+    """What else fails by the cause of `error`."""
     if isinstance(error, OutboxUnavailableError) and error.__cause__ is None:
         return FaultScope.STORE
     code = _code(error)
@@ -70,7 +70,7 @@ def is_disk_trouble(error: Exception) -> bool:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file's content is not what SQLite wrote."""
+    """Whether `error` says that the file is damaged."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 

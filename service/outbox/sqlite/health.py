@@ -15,7 +15,7 @@ _CHECK_SECONDS = 1.0
 
 
 class SqliteHealth:
-    """Asks the writer, the disk, the lock and what was found damaged."""
+    """Asks the writer, the disk, the lock and the damage."""
 
     def __init__(self, writer: SqliteWriter, disk: Disk, lock: WriterLock, damage: Damage) -> None:
         self._writer = writer
@@ -47,7 +47,7 @@ class SqliteHealth:
         return _DISK_SHORT if self._disk.is_short() else None
 
     def _lock_is_lost(self) -> str | None:
-        """Up to a second old; once lost it stays lost."""
+        """Whether the lock is lost; the answer is up to a second old."""
         now = time.monotonic()
         if self._lock_fault is None and now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now

@@ -27,8 +27,8 @@ SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims)
        (SELECT count(*) FROM outbox_done WHERE dead = 1)
 """
 
-# Rows are numbered in the order of their acceptance, but a clock that was ahead hides nothing: of
-# the first rows, those that the clock knows to be past count.
+# Rows are numbered in the order of their acceptance. Where the clock was ahead, the first rows may
+# lie in the future: they do not count.
 _OLDEST = """
 SELECT coalesce(min(iif(accepted_at_ms <= :now, accepted_at_ms, NULL)), min(accepted_at_ms)) FROM (
     SELECT * FROM (SELECT seq FROM outbox_ready WHERE {due} ORDER BY seq LIMIT 100)
@@ -126,7 +126,7 @@ class SqliteInspector:
 def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
     """The delivery record as DELIVERY gives it.
 
-    A clock that was set back since it was saved tells nothing of the wait: then it is over.
+    When the clock was set back after the save, the wait can't be known and is over.
     """
     state, reason, window, failures, reopens_at, since, rate, paused_by, revision = row[:9]
     destination, confirmation, pause_reason = row[9:]

@@ -19,7 +19,7 @@ from service.outbox.sqlite.writer import SqliteWriter
 
 
 class SqliteIntake:
-    """Submits appends to the writer, unless there is no room or the file can't take them."""
+    """Submits appends to the writer, unless the outbox is full or its file can't be written."""
 
     def __init__(
         self,

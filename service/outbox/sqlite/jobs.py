@@ -13,13 +13,13 @@ Run = Callable[[sqlite3.Connection], T]
 
 
 def nothing(result: object) -> None:
-    """For a job that changes nothing in memory."""
+    """Do nothing: for a job that changes nothing in memory."""
 
 
 class Job(NamedTuple):
-    """`run` gives something that is not None; `then` gets it after the commit.
+    """`run` returns a value that is not None; `then` gets it after the commit.
 
-    `then` is called also when nobody waits for the result any more.
+    `then` is called even when nobody waits for the result any more.
     """
 
     run: Run[Any]
@@ -38,7 +38,7 @@ class SqliteJobs:
     def committed(
         self, items: Sequence[Job], results: Sequence[Any], still_wanted: Sequence[bool]
     ) -> None:
-        """What was changed in the file is changed in memory."""
+        """Change in memory what the jobs changed in the file."""
         del still_wanted
         for item, result in zip(items, results, strict=True):
             item.then(result)

@@ -1,10 +1,10 @@
 """One writing process per SQLite outbox, enforced by a lock on the database file itself.
 
-The lock is a byte of the file far beyond its end and belongs to the open file, so it holds under
-every name and every mount of the file, and goes with the process, however that ends. A second file
-beside the database tells commands whom to talk to; it decides nothing. The invariant: the lock's
-descriptor is opened before SQLite opens the file and closed after SQLite has closed it, because a
-close drops the locks that SQLite holds in this process.
+The lock is on a byte far beyond the file's end and belongs to the open file. So it holds under
+every name and every mount of the file, and ends with the process. A second file beside the database
+tells commands which process to talk to; it decides nothing. The invariant: the lock's descriptor is
+opened before SQLite opens the file and closed after SQLite has closed it, because a close drops the
+locks that SQLite holds in this process.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class WriterLock:
 
     @property
     def suspects_log(self) -> bool:
-        """Whether this process or the one before it had an I/O error in the log, not yet mended."""
+        """Whether this process or the one before had an I/O error that is not repaired yet."""
         return self._note.suspects_log
 
     def suspect_log(self, *, suspected: bool) -> None:
-        """Remember that, also for the next process if this one is killed."""
+        """Remember it, also for the next process if this one is killed."""
         self._note.suspects_log = suspected
         self._note.write()
 
@@ -77,21 +77,24 @@ class WriterLock:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a service waits for this process to let the file go."""
+        """Whether a service waits for this process to release the file."""
         return _is_locked(self._descriptor, _WANTED_BYTE)
 
     def keep_note(self) -> None:
-        """Write the note for commands again if somebody removed it."""
+        """Write the file for commands again if it was removed."""
         self._note.keep()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Release the file."""
         self._note.close()
         os.close(self._descriptor)
 
 
 class _Note:
-    """The file beside the database that says who writes it; locked while that is true."""
+    """The file beside the database that names the writing process.
+
+    It is locked while that process holds the outbox.
+    """
 
     def __init__(self, database: Path, socket: str | None) -> None:
         self._path = lock_path(database)
@@ -100,7 +103,10 @@ class _Note:
         self.suspects_log = False
 
     def keep(self) -> None:
-        """Have the file. A full or read-only disk must not keep the service from starting."""
+        """Make and lock the file.
+
+        A full or read-only disk must not keep the service from starting.
+        """
         if self._descriptor is not None and os.fstat(self._descriptor).st_nlink:
             return
         self.close()
@@ -145,8 +151,8 @@ def sole_writer(
 ) -> Iterator[WriterLock]:
     """Be the only writing process of `database` while inside; makes an empty file if there is none.
 
-    `socket` is where operator commands reach this process; a process with one is a service, for
-    which a command without one makes way. Raises OutboxBusyError when another process is the
+    `socket` is where operator commands reach this process. A process with a socket is a service; a
+    command, which has none, makes way for it. Raises OutboxBusyError when another process is the
     writer, OutboxUnavailableError when the file can't be opened, has a second name (a hard link) or
     has lost its content.
     """
@@ -172,7 +178,7 @@ def sole_writer(
 
 
 def writer_of(database: Path) -> dict[str, object] | None:
-    """Who writes `database` now: `pid` and `socket`; None when nobody does, as far as is told."""
+    """The process that writes `database` now: its `pid` and `socket`; None when none is known."""
     try:
         descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

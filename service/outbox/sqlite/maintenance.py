@@ -37,7 +37,7 @@ class SqliteMaintenance:
         self._warned_at = -_WARN_SECONDS
 
     async def run(self) -> None:
-        """Maintain every few seconds, until cancelled."""
+        """Maintain every few seconds until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
@@ -50,9 +50,9 @@ class SqliteMaintenance:
     async def maintain(self) -> None:
         """Checkpoint the write-ahead log when nothing was written since the last call.
 
-        A log above its room is truncated then, and at once on a disk that is nearly full. Under
-        load the writer's own checkpoints reuse it; beside a reader that holds a transaction open it
-        can only grow, which is logged. Room that is missing is set aside again.
+        A log above its preallocated size is then truncated; on a disk that is nearly full, at once.
+        Under load the writer's own checkpoints reuse the log. While a reader holds a transaction
+        open it can only grow, which is logged. Missing room is preallocated again.
         """
         self._lock.keep_note()
         commits = self._commits.count

@@ -1,4 +1,4 @@
-"""What the serving process knows of its outbox's file without reading it again."""
+"""What the serving process knows about its outbox's file without reading it again."""
 
 from __future__ import annotations
 

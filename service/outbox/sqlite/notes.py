@@ -19,9 +19,9 @@ VALUES (:act, :now, :actor, :action, :detail, :ids)
 
 
 def noted(now: str, note: str) -> str:
-    """The SQL of a history with one note more, the oldest dropped at the bound.
+    """The SQL expression for a history with one note more; at its limit the oldest note goes.
 
-    `now` and `note` are SQL themselves, as is what they give.
+    `now` and `note` are SQL expressions.
     """
     return f"""json_insert(
            CASE WHEN history IS NULL OR NOT json_valid(history) THEN '[]'

@@ -1,8 +1,8 @@
 """Which rows a claim takes.
 
 The oldest due rows come first. Beside a backlog the newest rows keep a share, and so do the rows of
-owners who have few waiting while another owner's rows fill the queue. A row that must be sent alone
-is taken alone.
+owners with few waiting rows while another owner's rows fill the queue. A row that must be sent
+alone is taken alone.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _joined(
     size: float,
     shares: Sequence[tuple[list[int], float]],
 ) -> list[int]:
-    """The shares that found rows, and the oldest rows in what is left of the batch."""
+    """The rows of the shares, and the oldest rows in the rest of the batch."""
     ahead: dict[int, None] = {}
     room = request.max_bytes
     for seqs, share in shares:
@@ -81,7 +81,7 @@ def _joined(
 
 
 def _newest(connection: sqlite3.Connection, request: ClaimRequest, fresh_after: int) -> list[int]:
-    """The newest rows' share: of what is fresh, but the whole of it of any."""
+    """The newest rows' share. It is of fresh rows; a share of 1 is of all rows."""
     whole = request.fresh_share >= 1
     count = int(request.max_events * request.fresh_share)
     room = int(request.max_bytes * request.fresh_share)

@@ -1,4 +1,4 @@
-"""The purge of an SQLite outbox: pages of old delivered rows, and their space given back."""
+"""The purge of an SQLite outbox: removes pages of old delivered rows and gives their space back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SELECT json_group_array(seq) FROM outbox_done
 WHERE seq > :after AND seq <= :upto AND dead = 0 AND settled_at_ms <= :before
 """
 _VACUUM_PAGES = 1000
-_MAKES_WAY = "A service starts; what was not removed yet is left. Repeat the command."
+_MAKES_WAY = "A service is starting, so the purge stopped early. Repeat the command."
 
 
 class _Page(NamedTuple):
@@ -37,7 +37,7 @@ class _Page(NamedTuple):
 
 
 class SqlitePurger:
-    """Removes pages by jobs; ages are measured by the clock that settled the rows."""
+    """Removes pages by jobs. Ages are by the clock that settled the rows."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ def _audited(connection: sqlite3.Connection, actor: str, detail: str) -> bool:
 
 
 def _vacuum_some(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system; whether more are worth it.
+    """Give some free pages back to the file system; returns whether many are left.
 
     `executescript` runs the pragma to its end; `execute` would free one page.
     """

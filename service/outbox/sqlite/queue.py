@@ -35,7 +35,7 @@ class SqliteQueue:
         try:
             return await future
         except asyncio.CancelledError:
-            # The batch may have come in the moment of the cancelling.
+            # The batch may have arrived at the moment of the cancellation.
             if future.done() and not future.cancelled() and not future.exception():
                 self._claims.abandon(future.result())
                 self._writer.wake()

@@ -1,7 +1,7 @@
-"""How much an SQLite outbox holds, in all and by owner, without asking the file.
+"""How much an SQLite outbox holds, in all and by owner, kept in memory.
 
 Pending rows of an earlier process are counted before the first append. The bytes of earlier rows
-are counted beside the first requests, page by page; until then they count as none.
+are counted page by page while requests are served; until then they count as 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEWEST = "SELECT coalesce(max(seq), 0) FROM outbox"
 
 
 class Freed(msgspec.Struct, frozen=True, gc=False):
-    """What rows held that are gone, by owner: pending rows, and bytes that had been counted."""
+    """What removed rows held, by owner: pending rows, and bytes that had been counted."""
 
     pending: dict[str, int]
     stored_bytes: dict[str, int]
@@ -45,33 +45,33 @@ class StoredCounts:
         self.total_bytes = 0
 
     def entered(self, owner: str, rows: int, size: int) -> None:
-        """So many more rows and bytes of `owner` are pending."""
+        """Count rows and bytes of `owner` that become pending."""
         self._change(owner, rows)
         self._bytes[owner] = self._bytes.get(owner, 0) + size
         self.total_bytes += size
 
     def undo(self, owner: str, rows: int, size: int) -> None:
-        """Rows and bytes that entered were not stored."""
+        """Take rows and bytes back that were not stored."""
         self._change(owner, -rows)
         self.free_bytes({owner: size})
 
     def returned(self, pending: Mapping[str, int]) -> None:
-        """Rows of these owners are pending that were not, or were there before this process."""
+        """Count rows that became pending again, or that an earlier process left."""
         for owner, count in pending.items():
             self._change(owner, count)
 
     def left(self, owner: str, count: int = 1) -> None:
-        """`count` rows of `owner` are settled or gone."""
+        """Count rows of `owner` that are settled or removed."""
         self._change(owner, -count)
 
     def add_bytes(self, found: Mapping[str, int]) -> None:
-        """So many bytes more are stored."""
+        """Add stored bytes."""
         for owner, size in found.items():
             self._bytes[owner] = self._bytes.get(owner, 0) + size
             self.total_bytes += size
 
     def free_bytes(self, freed: Mapping[str, int]) -> None:
-        """So many bytes are gone."""
+        """Subtract removed bytes."""
         for owner, size in freed.items():
             left = self._bytes.get(owner, 0) - size
             self.total_bytes -= size
@@ -81,7 +81,7 @@ class StoredCounts:
                 self._bytes.pop(owner, None)
 
     def free(self, freed: Freed) -> None:
-        """Rows are gone."""
+        """Subtract removed rows."""
         for owner, count in freed.pending.items():
             self.left(owner, count)
         self.free_bytes(freed.stored_bytes)
@@ -118,7 +118,7 @@ class StoredCounts:
 class BytesCount:
     """Counts the bytes of rows that were there at the start, a page at a time.
 
-    Rows in the part that was not counted yet are not subtracted when they go.
+    Rows that were not counted yet are not subtracted when they are removed.
     """
 
     def __init__(self, page_rows: int = 2000) -> None:
@@ -132,7 +132,7 @@ class BytesCount:
         return self.counted_to >= self.newest
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Note what is there now: later rows are counted when they enter."""
+        """Note the newest row; later rows are counted when they are appended."""
         [(self.newest,)] = connection.execute(NEWEST).fetchall()
 
     def count_page(self, connection: sqlite3.Connection) -> dict[str, int]:
@@ -149,6 +149,6 @@ def count_pending(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_ready(connection: sqlite3.Connection) -> int:
-    """How many rows are pending, without a look at any of them."""
+    """How many rows are pending; reads none of them."""
     [(count,)] = connection.execute(READY).fetchall()
     return int(count)

@@ -1,6 +1,6 @@
-"""The reading connection of a process that writes the outbox too.
+"""The reading connection of the process that writes the outbox.
 
-It is opened when something is first read, so that a service also starts on a disk that is full.
+It is opened at the first read, so that a service also starts on a full disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reads(Protocol):
 
 
 class SqliteReader:
-    """The reading connection of the outbox at `path`, opened when it is needed."""
+    """The reading connection of the outbox at `path`, opened at the first read."""
 
     def __init__(self, path: Path, timings: WriterTimings, damage: Damage) -> None:
         self._path = path
@@ -65,7 +65,7 @@ class SqliteReader:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """The same for a request, which does not wait for a disk that hangs."""
+        """As `run`, for a request: it does not wait for a disk that hangs."""
         try:
             async with asyncio.timeout(self._timings.stall_seconds):
                 return await self.run(work, *args, **kwargs)
@@ -73,7 +73,7 @@ class SqliteReader:
             raise OutboxUnavailableError("The outbox's disk does not answer.") from error
 
     async def close(self) -> None:
-        """Close the connection; nothing is read any more."""
+        """Close the connection for good."""
         self._closed = True
         self._connection = None
         with contextlib.suppress(OutboxUnavailableError):

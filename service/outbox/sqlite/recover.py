@@ -1,8 +1,8 @@
 """Copying what can be read of a damaged SQLite outbox to a new file.
 
-A page of rows that can't be read is divided until the rows around the damage are found. A row whose
-place can't be read, only its event, is pending again: it may be delivered a second time, under the
-same id.
+A page that can't be read is divided until the unreadable rows are found. Where only the event of a
+row can be read, and not its state, it becomes pending: it may be delivered a second time, under
+the same id.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FROM outbox WHERE seq = :seq
 
 
 class RecoveredFile(NamedTuple):
-    """How many rows were copied, how many of them without their state, and how many are lost."""
+    """How many rows were copied, how many of them without their state, and how many were lost."""
 
     rows: int
     without_state: int
@@ -88,12 +88,12 @@ class _Copy:
 def recover(source: Path, target: Path, progress: Callable[[int, int], None]) -> RecoveredFile:
     """Copy what can be read of the outbox `source` to the new file `target`. Blocks.
 
-    `progress` is told rows gone through and rows in all. Changes nothing in `source`. Raises
-    OutboxBusyError when a service has the file, OutboxUnavailableError when there is a `target`, it
-    can't be written, or nothing of `source` can be read.
+    `progress` gets the rows read and the rows in all. Changes nothing in `source`. Raises
+    OutboxBusyError when a service holds the file, and OutboxUnavailableError when `target` exists
+    or can't be written, or when nothing in `source` can be read.
     """
     if target.exists():
-        raise OutboxUnavailableError(f"{target} is there already; a recovery replaces nothing.")
+        raise OutboxUnavailableError(f"{target} exists already; a recovery replaces nothing.")
     with sole_writer(source), unavailable_if_sqlite_fails(), _reading(source) as reading:
         last = _last_seq(reading)
         migrate(sqlite_url(target))
@@ -122,5 +122,5 @@ def _last_seq(reading: sqlite3.Connection) -> int:
             [(seq,)] = reading.execute(statement).fetchall()
             found.append(seq or 0)
     if not found:
-        raise OutboxUnavailableError("Nothing of the file can be read.")
+        raise OutboxUnavailableError("Nothing in the file can be read.")
     return max(found)

@@ -1,4 +1,4 @@
-"""What a start does once the file can be written: migrations, and what an earlier process left."""
+"""What a start does once the file can be written: migrations, and freeing claimed rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNKNOWN = ""
 
 
 class Recovered(NamedTuple):
-    """What was found: rows that were under a claim, the delivery record, pending rows by owner."""
+    """What a start found: claimed rows, the delivery record, pending rows by owner."""
 
     claimed: int
     delivery: DeliveryRecord
@@ -66,14 +66,14 @@ class Recovery:
             self._is_migrated = True
 
     async def run(self, connection: SqliteConnection) -> None:
-        """Free what was claimed, and know what waits.
+        """Free claimed rows and count pending ones.
 
-        Raises OutboxUnavailableError, and OutboxMoveError for an outbox that a move has left.
+        Raises OutboxUnavailableError, and OutboxMoveError when the outbox was moved elsewhere.
         """
         if self._is_done:
             return
         if await connection.run(_was_left):
-            raise OutboxMoveError("This outbox was moved. Set OUTBOX_URL to where it is now.")
+            raise OutboxMoveError("This outbox was moved. Set OUTBOX_URL to its new address.")
         found = await connection.run(self._recover)
         self.claimed = found.claimed
         self._memory.record, self._memory.ids = found.delivery, found.ids
@@ -81,7 +81,7 @@ class Recovery:
         self._is_done = True
 
     async def read_at_rest(self) -> None:
-        """Know what other parts need to start on a disk that takes no file at all.
+        """Read what the other parts need to start, on a disk that takes no new file.
 
         Reads the database without its log. Raises OutboxUnavailableError.
         """
@@ -97,12 +97,15 @@ class Recovery:
                 connection.execute("ROLLBACK")
             raise
         self._bytes_count.begin(connection)
-        # Outside of the transaction: after it met a damaged page SQLite commits nothing.
+        # Outside the transaction: SQLite commits nothing after a damaged page.
         pending = self._count_pending(connection)
         return Recovered(claimed, read_delivery(connection), pending, read_ids(connection))
 
     def _count_pending(self, connection: sqlite3.Connection) -> dict[str, int]:
-        """Pending rows by owner; of a damaged file only how many, since it takes no more."""
+        """Pending rows by owner.
+
+        A damaged file takes no events, so there only their number counts.
+        """
         try:
             return count_pending(connection)
         except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Removing rows for good, and what their bytes free."""
+"""Removing rows for good, and the bytes that this frees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Removal:
         self._bytes_count = bytes_count
 
     def remove(self, connection: sqlite3.Connection, seqs: str) -> tuple[dict[str, int], int]:
-        """Remove a JSON array of rows: the counted bytes that go, by owner, and how many rows."""
+        """Remove the rows of a JSON array.
+
+        Returns the counted bytes by owner, and how many rows.
+        """
         count = self._bytes_count
         values = {"seqs": seqs, "counted_to": count.counted_to, "newest": count.newest}
         freed = dict(connection.execute(REMOVED_BYTES, values).fetchall())

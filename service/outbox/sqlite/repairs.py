@@ -1,4 +1,4 @@
-"""The Repairs of an SQLite outbox: what a person changes by a command.
+"""The Repairs of an SQLite outbox: changes by operators' commands.
 
 The invariant: nothing here touches a row under a claim, and every action leaves an audit row in its
 own commit.

@@ -51,7 +51,7 @@ ORDER BY seq DESC LIMIT :limit
 FIND = f"{_COLUMNS} FROM outbox_rows WHERE event_id = :id"
 
 
-# Many ids may begin so: the read stays bounded.
+# Many ids may share a prefix: the limit bounds the read.
 _BEGINNING_SO = """
 SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end
 ORDER BY event_id DESC LIMIT 10000
@@ -64,7 +64,7 @@ _HIGHEST_CHARACTER = "\U0010ffff"
 
 
 class Way(enum.Enum):
-    """What leads to the rows of a filter, so that no others are read."""
+    """By which index the rows of a filter are found."""
 
     IDS = enum.auto()
     ALIAS = enum.auto()
@@ -152,7 +152,7 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
 
 
 def readable(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
-    """The same of a damaged file, row by row: those that can't be read are left out."""
+    """As `matching`, row by row, for a damaged file; unreadable rows are left out."""
     if wanted.ids is not None:
         return []
     place = PLACES[wanted.state] if wanted.state else _EVERY_PLACE

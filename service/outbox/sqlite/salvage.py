@@ -1,8 +1,7 @@
 """Rows that can't be read: found one by one, and set aside as dead.
 
-A read that meets a damaged page spoils the transaction it runs in, so the rows of a failed claim
-are only doubted there. When they are to be claimed again, each is tried through a connection of
-its own.
+A damaged page fails the transaction that reads it, so the rows of a failed claim are only marked as
+doubtful. Before they are claimed again, each is read through a separate connection.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _DETAIL = "The row can't be read. `outbox recover` copies what can be read to a 
 
 
 class Salvage:
-    """Doubts rows of the outbox at `path` that were in a claim that failed."""
+    """Tests the rows of failed claims of the outbox at `path`."""
 
     def __init__(self, path: Path, damage: Damage) -> None:
         self._path = path
@@ -40,13 +39,13 @@ class Salvage:
         self._doubted: set[int] = set()
 
     def doubt(self, seqs: Iterable[int], error: Exception) -> None:
-        """Remember the rows if `error` came of their content."""
+        """Mark rows as doubtful if `error` came from their content."""
         if is_unreadable(error):
             self._damage.note(error)
             self._doubted.update(seqs)
 
     def unreadable(self, seqs: Sequence[int]) -> dict[int, str | None]:
-        """Which of the doubted rows can't be read, and their owners where those can be."""
+        """Which of the doubtful rows can't be read, with their owners where those can be read."""
         doubted = [seq for seq in seqs if seq in self._doubted]
         if not doubted:
             return {}
@@ -78,7 +77,7 @@ def _is_readable(connection: sqlite3.Connection, seq: int) -> bool:
 
 
 def _owner(connection: sqlite3.Connection, seq: int) -> str | None:
-    """Whose row it is, None when that can't be read either."""
+    """The row's owner, None when that can't be read either."""
     try:
         [(owner,)] = connection.execute(OWNER, (seq,)).fetchall()
     except (sqlite3.Error, ValueError):

@@ -32,8 +32,8 @@ class SqliteSettlements:
         self._clock = clock
         self._counts = counts
         self._claims = claims
-        # What was settled after its submitter had given up on a disk that hung: a repeat of it
-        # finds the rows gone, and no lease was lost.
+        # Settled after the submitter had given up on a disk that hung. A repeat finds the rows
+        # gone, but no lease was lost.
         self._unseen: dict[str, set[int]] = {}
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Settlement]) -> list[int]:

@@ -2,15 +2,15 @@
 
 An event's `seq` is in exactly one of outbox_ready, outbox_claims, outbox_sent and outbox_done; what
 is taken from one is put into another in the same transaction. Each statement takes all its rows in
-one step of SQLite: fetching row by row would hand the interpreter lock back and forth for each.
-`CROSS JOIN` keeps the small side outside, whatever SQLite believes of the tables' sizes.
+one step of SQLite: fetching row by row would switch the interpreter lock for each row.
+`CROSS JOIN` fixes the order of the join, whatever SQLite estimates of the tables' sizes.
 """
 
 from __future__ import annotations
 
 from service.outbox.sqlite.notes import noted
 
-# The oldest due rows that need not be alone: those without a delay come first.
+# The oldest due rows that are not isolated; rows without a delay come first.
 _OLDEST = """
 SELECT * FROM (SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0
                ORDER BY seq LIMIT ?2)
@@ -128,7 +128,7 @@ FROM outbox_claims WHERE claim = ?1
 """
 RELEASE_CLAIM = "DELETE FROM outbox_claims WHERE claim = ?1"
 
-# Claims of a process or a sender that is gone: the rows are due again, and may have been sent.
+# Claims whose process or sender has ended: the rows are due again and may have been sent.
 EXPIRE_READY = """
 INSERT INTO outbox_ready (seq, sends, first_sent_at_ms, payload_bytes, express, isolated, attempts,
                           history)
@@ -138,7 +138,7 @@ FROM outbox_claims WHERE lease_until_ms <= ?1
 """
 EXPIRE_CLAIMS = "DELETE FROM outbox_claims WHERE lease_until_ms <= ?1 RETURNING claim"
 
-# After a start by another clock a delay may lie anywhere: no delay outlives the process, unless a
+# The clock may have been set between two processes, so no delay outlives the process, unless a
 # caller asked for it.
 RECOVER_DUE = """
 UPDATE outbox_ready SET due_at_ms = 0 WHERE held = 0 AND seq IN (

@@ -114,7 +114,7 @@ class SqliteOutbox:
     async def opened(self) -> AsyncIterator[SqliteOutbox]:
         """Recover what an earlier process left, then serve; closes the file at the end.
 
-        On a disk that is full or fails it serves all the same, refuses events, and tries again.
+        On a disk that is full or fails it serves too: it refuses events and tries again.
         """
         try:
             await self._start()
@@ -144,11 +144,11 @@ class SqliteOutbox:
         self.writer.start(failure)
 
     def _can_wait_for_disk(self, error: OutboxUnavailableError) -> bool:
-        """Whether an outbox is there, and only its disk keeps it from being opened."""
+        """Whether the outbox exists and only its disk keeps it from being opened."""
         return self._path.stat().st_size > 0 and (is_disk_trouble(error) or self._disk.is_short())
 
     async def _count_bytes(self) -> None:
-        """Count what was stored before the start, a page at a time, beside all else."""
+        """Count the bytes stored before the start, a page at a time, while the outbox serves."""
         while not self._bytes_count.is_done:
             try:
                 page = await self.writer.between_commits(self._bytes_count.count_page)
@@ -175,7 +175,7 @@ async def open_sqlite_outbox(
     fair_share: FairShare | None = None,
     lock_timings: LockTimings | None = None,
 ) -> AsyncIterator[SqliteOutbox]:
-    """The outbox at `path`, made when it is not there, with this process as its only writer.
+    """The outbox at `path`, which is made if missing, with this process as its only writer.
 
     `socket` is where operator commands reach this process. Raises OutboxBusyError,
     SchemaTooNewError or OutboxUnavailableError.
@@ -197,7 +197,7 @@ async def open_sqlite_outbox(
 async def sole_writer_soon(
     path: Path, socket: str | None, timings: LockTimings | None
 ) -> AsyncIterator[WriterLock]:
-    """`sole_writer`, which may wait, beside the event loop."""
+    """`sole_writer`, which may wait, in a thread."""
     stack = contextlib.ExitStack()
     opening = sole_writer(path, socket=socket, timings=timings)
     lock = await asyncio.to_thread(stack.enter_context, opening)

@@ -1,7 +1,7 @@
-"""How soon one claim may follow another, so that a backlog's drain leaves the file to the posts.
+"""How soon one claim may follow another, so that a drain leaves time for posts.
 
-Claims and appends share one thread. While many events come in, claims of full batches wait for each
-other: at most 25,000 events a second are drained beside them, more than the posts bring.
+Claims and appends share one thread. While many events come in, claims of full batches are spaced:
+at most 25,000 events a second are drained, more than the posts bring.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PAUSE_SECONDS = 0.02
 
 
 class ClaimThrottle:
-    """How soon the next claim may go. `appended` gives how many events were appended so far."""
+    """Says when the next claim may run. `appended` returns how many events were appended so far."""
 
     def __init__(self, appended: Callable[[], int], clock: Callable[[], float]) -> None:
         self._appended = appended
@@ -30,6 +30,6 @@ class ClaimThrottle:
         return PAUSE_SECONDS - since
 
     def claimed(self) -> None:
-        """A claim goes out now."""
+        """A claim runs now."""
         self._claimed_at = self._clock()
         self._appended_then = self._appended()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class WriterTimings:
     """How long the writer waits.
 
-    After `stall_seconds` without an answer from the disk, whoever waits gets an error. While the
-    outbox can't be written, it is tried every `probe_seconds`. A commit that was not synced is
-    synced after `sync_seconds`. Requests that have arrived join a group in `gather_turns` turns of
-    the event loop at most.
+    After `stall_seconds` without an answer from the disk, waiting callers get an error. While the
+    outbox can't be written, a probe tries it every `probe_seconds`. A commit without a sync is
+    synced after `sync_seconds`. A group waits at most `gather_turns` turns of the event loop for
+    requests that have arrived.
     """
 
     stall_seconds: float = 3.0

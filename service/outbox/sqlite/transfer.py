@@ -145,7 +145,10 @@ class SqliteTransfer:
 
     @contextlib.contextmanager
     def _trusted_log(self, lock: WriterLock) -> Iterator[None]:
-        """An I/O error leaves a hole in the log: the next pass begins with a new log."""
+        """Note an I/O error, which leaves a hole in the log.
+
+        The next pass begins with a new log.
+        """
         if lock.suspects_log:
             self._log.renew(self._connection)
             lock.suspect_log(suspected=False)
@@ -159,7 +162,7 @@ class SqliteTransfer:
 
 @contextlib.contextmanager
 def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
-    """The outbox at `path`, which is there and migrated. Raises OutboxUnavailableError."""
+    """The outbox at `path`, which exists and is migrated. Raises OutboxUnavailableError."""
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             yield SqliteTransfer(path, connection)

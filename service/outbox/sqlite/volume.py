@@ -13,9 +13,9 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def loss_of_volume(database: Path) -> str | None:
-    """Why the rows may go without being deleted, as a sentence; None on an ordinary disk.
+    """A sentence that says how the events may get lost; None on an ordinary disk.
 
-    None also where the system doesn't say what is mounted.
+    None also where the system doesn't list its mounts.
     """
     try:
         mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
@@ -25,24 +25,24 @@ def loss_of_volume(database: Path) -> str | None:
 
 
 def fault_of_mount(database: PurePosixPath, mounts: str) -> str | None:
-    """The same from the text of /proc/self/mountinfo."""
+    """As `loss_of_volume`, from the text of /proc/self/mountinfo."""
     found = (_parsed(line) for line in mounts.splitlines())
     over = [mount for mount in found if mount and database.is_relative_to(mount[0])]
     if not over:
         return None
-    # Of two mounts on one point the later one is seen.
+    # Of two mounts at one point the later one counts.
     _, root, kind = max(over, key=lambda mount: len(mount[0].parts))
     if kind in ("tmpfs", "ramfs"):
-        return "The outbox is in memory: its events are gone after the machine's next start."
+        return "The outbox is in memory: its events are lost at the machine's next start."
     if kind == "overlay":
-        return "The outbox is in the container itself: its events go with it. Mount a named volume."
+        return "The outbox is in the container: its events are lost with it. Mount a named volume."
     if _ANONYMOUS.search(root):
-        return "The outbox is on an anonymous volume: its events go with it. Mount a named volume."
+        return "The outbox is on an anonymous volume: its events may be lost. Mount a named volume."
     return None
 
 
 def _parsed(line: str) -> tuple[PurePosixPath, str, str] | None:
-    """Where, from which root, which kind of file system."""
+    """Mount point, root within the file system, and kind of file system."""
     left, separator, right = line.partition(" - ")
     fields, kind = left.split(), right.split()
     if not separator or not fields[_POINT:] or not kind:

@@ -1,9 +1,9 @@
 """The write-ahead log's file: the room set aside in it, and copying it into the database.
 
-What was accepted has to be claimed and settled also on a disk that others have filled, so the log
-gets its blocks before they are needed. The invariant: nothing here changes what the log holds.
-SQLite ends reading a log at the first frame that is not valid, so the file may be longer than its
-content (https://sqlite.org/walformat.html).
+Accepted events have to be claimed and settled even on a full disk, so the log gets its blocks
+before they are needed. The invariant: nothing here changes what the log holds. SQLite stops reading
+a log at the first invalid frame, so the file may be longer than its content
+(https://sqlite.org/walformat.html).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.disk import beside
 
 # The 3,000 pages after which SQLite checkpoints the log, and a thousand for claims and settlements.
-# As many as one page of the log's index (-shm) knows: that could not grow either.
+# One page of the log's index (-shm) covers as many; on a full disk the index could not grow.
 PREALLOCATED_BYTES = 16 * 1024 * 1024
 _DISK_SHARE = 1 / 8
 _CHUNK_BYTES = 1 << 20
@@ -28,7 +28,7 @@ _MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 class WriteAheadLog:
     """The write-ahead log of the database at `path`.
 
-    The methods that take a connection, the writing one, run on its thread between transactions.
+    Methods with a `connection` take the writing one and run on its thread between transactions.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class WriteAheadLog:
 
     @property
     def preallocated_bytes(self) -> int:
-        """How large the file is kept: 16 MiB, or an eighth of a small disk."""
+        """The preallocated size: 16 MiB, or an eighth of a small disk."""
         try:
             disk = os.statvfs(self._path.parent)
         except OSError:
@@ -53,18 +53,18 @@ class WriteAheadLog:
 
     @property
     def is_large(self) -> bool:
-        """Whether the file has more than its preallocated room."""
+        """Whether the file is larger than its preallocated size."""
         return self.size > self.preallocated_bytes
 
     @property
     def lacks_room(self) -> bool:
-        """Whether the file has less than its room: the disk was full, or others truncated it."""
+        """Whether the file is smaller than its preallocated size."""
         return self.size < self.preallocated_bytes
 
     def preallocate(self, connection: sqlite3.Connection) -> None:
-        """Give the file blocks for `preallocated_bytes`, as far as the disk has them."""
+        """Allocate blocks for `preallocated_bytes`, as far as the disk has room."""
         del connection
-        if sys.platform == "darwin":  # it has no posix_fallocate
+        if sys.platform == "darwin":  # this system has no posix_fallocate
             return
         with contextlib.suppress(OSError):
             file = os.open(self._path, os.O_RDWR)
@@ -74,16 +74,16 @@ class WriteAheadLog:
                 os.close(file)
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Copy what the log holds into the database, as far as readers allow."""
+        """Copy the log into the database, as far as readers allow."""
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def truncate(self, connection: sqlite3.Connection) -> bool:
-        """Copy all that the log holds into the database, sync that, and empty the file.
+        """Copy the whole log into the database, sync, empty the file and preallocate it again.
 
-        Then preallocates it again. Returns False beside a reader: the file stays as it is.
+        Returns False when a reader prevents it; the file then stays as it is.
         """
         [(patience,)] = connection.execute("PRAGMA busy_timeout").fetchall()
-        connection.execute("PRAGMA busy_timeout = 0").fetchall()  # nobody waits for a reader
+        connection.execute("PRAGMA busy_timeout = 0").fetchall()  # do not wait for a reader
         try:
             [(busy, *_)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
@@ -94,9 +94,9 @@ class WriteAheadLog:
     def renew(self, connection: sqlite3.Connection) -> bool:
         """Start a log that can be trusted after an I/O error in the old one.
 
-        First the old one is written again: a power cut in the checkpoint would leave a database of
-        two times, and a log with a hole could not mend it. Raises OutboxUnavailableError when the
-        disk fails again, and beside a reader that keeps the old log.
+        First the old log is written again: a power cut during the checkpoint leaves a half-updated
+        database, which a log with a hole can't repair. Raises OutboxUnavailableError when the disk
+        fails again, or when a reader keeps the old log.
         """
         try:
             self._write_again()
@@ -104,12 +104,13 @@ class WriteAheadLog:
             raise OutboxUnavailableError(f"The disk of the outbox failed: {error}") from error
         if not self.truncate(connection):
             raise OutboxUnavailableError(
-                "After an I/O error the outbox waits for a reader of its file (a backup?) to end."
+                "After an I/O error the outbox waits until a reader of its file, such as a "
+                "backup, ends."
             )
         return True
 
     def _write_again(self) -> None:
-        """Write what the log holds, as the kernel still has it, and sync it."""
+        """Write the log's content, which the kernel still has in memory, and sync it."""
         file = os.open(self._path, os.O_RDWR)
         try:
             at = 0

@@ -1,6 +1,6 @@
-"""The watchdog: whether the outbox can be written, and who waits for a disk that hangs.
+"""The watchdog: whether the outbox can be written, and an error for callers of a disk that hangs.
 
-The invariant: nobody waits for the disk longer than the stall, and a failure is told in the log
+The invariant: no caller waits for the disk longer than `stall_seconds`, and a failure is logged
 once when it begins and once when it ends.
 """
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Watchdog:
-    """Watches the hops to the disk; `on_stall` is called again and again while one hangs."""
+    """Watches the calls to the disk; `on_stall` is called repeatedly while one hangs."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, group: Group) -> Iterator[None]:
-        """While inside, those who wait for `group` do not wait longer than the stall."""
+        """While inside, submitters of `group` get an error after `stall_seconds`."""
         self.group = group
         self._arm()
         try:
@@ -64,7 +64,10 @@ class Watchdog:
             self.group = {}
 
     def failed(self, error: Exception, group: Group) -> bool:
-        """A commit of `group` failed and can't be made smaller; whether no other would pass now."""
+        """A commit of `group` failed and can't be made smaller.
+
+        Returns whether every other fails too.
+        """
         self._damage.note(error)
         scope = scope_of(error)
         if not isinstance(error, OutboxUnavailableError) or scope is FaultScope.ITEM:
@@ -74,7 +77,7 @@ class Watchdog:
         return scope is FaultScope.STORE
 
     def passed(self, group: Group) -> None:
-        """A commit of `group` passed: a failure of the store, or of one of its kinds, is over."""
+        """A commit of `group` passed: the store and the kinds in it work again."""
         if self.failure and (self._failed_kind is None or self._failed_kind in group):
             self._end()
 

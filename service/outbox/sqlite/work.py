@@ -20,7 +20,7 @@ R_co = TypeVar("R_co", covariant=True)
 class WorkKind(Protocol[T_contra, R_co]):
     """A kind of work. `apply` runs on the database thread, the others on the event loop.
 
-    A transaction may fail after `apply`: what it remembers counts only when `committed` comes.
+    A transaction may fail after `apply`: its changes in memory count only after `committed`.
     `synced` says whether its commits must be on disk before their results are handed out.
     """
 
@@ -29,10 +29,10 @@ class WorkKind(Protocol[T_contra, R_co]):
     def apply(
         self, connection: sqlite3.Connection, items: Sequence[T_contra]
     ) -> Sequence[R_co | None]:
-        """Do the items inside the open transaction; a result each, in order.
+        """Do the items inside the open transaction; returns a result for each, in order.
 
         A result that is an exception is raised to that item's submitter. None leaves the item
-        waiting for a later transaction; only a blocking kind gives it.
+        waiting for a later transaction; only a blocking kind returns it.
         """
         ...
 
@@ -51,7 +51,7 @@ class BlockingKind(WorkKind[T_contra, R_co], Protocol):
     """A kind whose items wait until they can be answered, beside any other work."""
 
     def due_in_seconds(self, *, waiting: bool) -> float | None:
-        """How soon `apply` wants a transaction of its own, None not before other work comes.
+        """Seconds until `apply` wants a transaction of its own; None: not before other work comes.
 
         `waiting` says whether items wait.
         """
@@ -89,7 +89,7 @@ Group = dict[WorkKind[Any, Any], Waiting[Any]]
 
 
 def fail_all(group: Group, error: Exception) -> None:
-    """Raise `error` to all who wait for the group, which has left no trace."""
+    """Raise `error` to every submitter of the group, which has left no trace."""
     for kind, waiting in group.items():
         waiting.fail(error)
         kind.failed(waiting.items)

@@ -1,4 +1,4 @@
-"""The items that wait for the writer, and what of them shares the next transaction.
+"""The items that wait for the writer, and which of them share the next transaction.
 
 The invariant: an item is in the queue or in one group that was taken, never in both.
 """
@@ -52,12 +52,15 @@ class WorkQueue:
         self.arrived.set()
 
     def due_in_seconds(self) -> float | None:
-        """How soon the blocking items want a transaction of their own, None: not by themselves."""
+        """Seconds until the blocking items want a transaction of their own.
+
+        None: not by themselves.
+        """
         waiting = bool(self._waiting[self._blocking].items)
         return self._blocking.due_in_seconds(waiting=waiting)
 
     async def gather(self, turns: int) -> None:
-        """Let the requests that have arrived join, for at most so many turns of the loop."""
+        """Let requests that have arrived join, for at most `turns` turns of the loop."""
         seen = -1
         for _ in range(turns):
             before, seen = seen, len(self)
@@ -66,9 +69,9 @@ class WorkQueue:
             await asyncio.sleep(0)
 
     def take(self, *, with_due: bool) -> Group:
-        """All that waits, if anything of it wants a transaction.
+        """All waiting items, if one of them wants a transaction.
 
-        `with_due` is whether blocking items that are due want one.
+        `with_due` says whether due blocking items want one.
         """
         due = self.due_in_seconds()
         is_due = due is not None and due <= 0 and with_due
@@ -100,12 +103,12 @@ class WorkQueue:
             kind.committed(waiting.items, outcomes, still_wanted)
 
     def fail(self, error: Exception) -> None:
-        """Raise `error` to all who wait."""
+        """Raise `error` to all submitters."""
         waiting, self._waiting = self._waiting, {kind: Waiting() for kind in self._waiting}
         fail_all(waiting, error)
 
     def cancel(self) -> None:
-        """Cancel all that waits."""
+        """Cancel all waiting items."""
         cancel_all(self._waiting)
 
     def _add(self, kind: WorkKind[Any, Any], item: object, future: asyncio.Future[Any]) -> None:
@@ -115,6 +118,6 @@ class WorkQueue:
 
 
 def cancel_all(group: Group) -> None:
-    """Cancel all who wait for the group."""
+    """Cancel all items of the group."""
     for future in (future for waiting in group.values() for future in waiting.futures):
         future.cancel()

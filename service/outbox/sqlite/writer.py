@@ -1,8 +1,8 @@
 """Group commit: all work that waits at one moment shares one transaction and one sync.
 
-`work_queue` keeps what waits, `commit` runs the transactions, `watchdog` knows whether the outbox
-can be written. The invariant: a result is handed out only after the commit
-that holds it, and every submitted item gets a result or an error, whatever happens to the disk.
+`work_queue` holds the waiting items, `commit` runs the transactions, `watchdog` knows whether the
+outbox can be written. The invariant: a result is handed out only after its commit, and every
+submitted item gets a result or an error, whatever happens to the disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteWriter:
-    """The task before the writing connection.
+    """The task that owns the writing connection.
 
     `kinds` are applied in their order inside a transaction, then `blocking`, whose items start no
     transaction of their own unless they are new or due. `watchdog` knows whether the outbox can be
@@ -61,13 +61,19 @@ class SqliteWriter:
         return self._task is not None and not self._task.done()
 
     def start(self, failure: OutboxUnavailableError | None) -> None:
-        """Begin; with a failure to open the file, which is tried until it can be."""
+        """Start the task.
+
+        `failure` says that the file could not be opened; it is tried until it can.
+        """
         if failure:
             self.watchdog.probed(failure)
         self._task = asyncio.create_task(self._run(), name="outbox-writer")
 
     async def stop(self) -> None:
-        """Write what waits, then close. Blocking items are cancelled; a disk that hangs is left."""
+        """Write all waiting items, then close.
+
+        Cancels blocking items; abandons a disk that hangs.
+        """
         self._stopping = True
         self._queue.arrived.set()
         if self._task:
@@ -122,7 +128,7 @@ class SqliteWriter:
             await self._commit({})
 
     async def _wait_for_work(self) -> None:
-        """Until something is submitted, due, to be synced or to be probed; not at the stop."""
+        """Wait for a submission, a due item, a sync, a probe or the stop."""
         arrived = self._queue.arrived
         if not self._stopping:
             with contextlib.suppress(TimeoutError):
@@ -141,7 +147,7 @@ class SqliteWriter:
         return min(waits, default=None)
 
     async def _commit(self, group: Group) -> None:
-        """Commit the group, or else the parts of it that can be committed."""
+        """Commit the group, or the parts of it that can be committed."""
         groups = [group]
         while groups:
             part = groups.pop(0)
@@ -158,16 +164,16 @@ class SqliteWriter:
                 self._queue.answer(part, results)
 
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
-        """Raise `error` to those who wait for `part`, and to all if nothing can be written."""
+        """Raise `error` to the submitters of `part`, and to all if nothing can be written."""
         fail_all(part, error)
         if self.watchdog.failed(error, part):
             while others:
                 fail_all(others.pop(), error)
-            # Who came during the attempt does not wait for another one.
+            # Items that came during the attempt do not wait for another one.
             self._queue.fail(error)
 
     async def _probe(self) -> None:
-        """Find out whether the cause of a failure is gone, by really writing."""
+        """Find out by a real write whether the cause of a failure is gone."""
         try:
             with self.watchdog.watching({}):
                 await self._commits.probe()
