@@ -1,8 +1,8 @@
 """What the audit keeps of an operator's command; the same in every store.
 
-A command that changes many rows does so in pages. Each page has an audit row in its own commit, and
-the rows of one command have the same `act`. So the audit names every event that was changed, also
-when the command was interrupted.
+A command changes many rows in pages. Each page has an audit row in its own commit, and the audit
+rows of one command have the same `act`. So the audit names every changed event, even when the
+command was interrupted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Act(msgspec.Struct, frozen=True, gc=False):
 class AuditRecord(msgspec.Struct, frozen=True, gc=False):
     """One command in the audit. `at` is milliseconds since 1970, `ids` every event it changed.
 
-    `detail` says how the events were chosen, or what else there is to say.
+    `detail` says how the events were chosen, or describes the change.
     """
 
     act: str
@@ -47,7 +47,7 @@ def act_of(wanted: Filter) -> Act:
 
 
 def new_act(chosen: str) -> Act:
-    """A new act that chooses its rows as these words say."""
+    """A new act; `detail` says how its rows are chosen."""
     return Act(secrets.token_hex(16), chosen)
 
 
@@ -66,7 +66,7 @@ def chosen_by(wanted: Filter) -> str:
 
 
 def id_start(beginning: str) -> str:
-    """How an id that begins so stands in a stored JSON array of ids.
+    """The text of an id's beginning in a stored JSON array of ids.
 
     >>> id_start("019e")
     '"019e'

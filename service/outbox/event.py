@@ -1,7 +1,7 @@
 """The event: its wire form, validated and encoded once, at intake.
 
-Has the rules of Inngest's Event API for an event, so that nothing is accepted that Inngest would
-refuse. The bytes made here are stored and sent; an event is never encoded a second time.
+Applies the rules of Inngest's Event API, so that no event is accepted that Inngest would refuse.
+The bytes made here are stored and sent; an event is never encoded a second time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 def owner_of(events: Sequence[Event]) -> str:
-    """Whose events they are. Raises ValueError where they are of several owners, or none."""
+    """The owner of these events. Raises ValueError when they have several owners or are none."""
     owner = events[0].owner if events else ""
     if not events or any(event.owner != owner for event in events):
         raise ValueError("the events of one call are of one owner")

@@ -10,7 +10,7 @@ EXPRESS_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FairShare:
-    """From how many waiting rows on an owner counts as one who fills the queue."""
+    """The number of waiting rows from which an owner counts as filling the queue."""
 
     heavy_rows: int = 1000
 

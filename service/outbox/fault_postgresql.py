@@ -1,7 +1,7 @@
 """A fault of PostgreSQL for a person at a command: which server, which database, and why.
 
-The driver's words may quote the address. So the password is never shown, and the words of an
-address that can't be read are not repeated.
+The driver's message may quote the address. So the password is removed, and the message about an
+address that can't be parsed is not shown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks Inngest in bulk which events it holds.
 
-Rows of one outbox have consecutive ULIDs, so a page of Inngest's list that begins just above the
-newest wanted one has only wanted ones. An event counts as held only when Inngest shows its ULID
+Rows of one outbox have consecutive ULIDs. So a page of Inngest's list that begins just above the
+newest wanted event has only wanted events. An event counts as held only when Inngest shows its ULID
 with its own id.
 """
 

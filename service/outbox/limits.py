@@ -8,8 +8,8 @@ from service.errors import OutboxFullError, TooManyPendingError
 
 RETRY_AFTER_SECONDS = 5
 
-_OWNER_BYTES = "Your stored events have used up their room. Try again when older ones are gone."
-_ALL_BYTES = "The outbox has used up its room."
+_OWNER_BYTES = "Your stored events have reached their limit in bytes. Try again later."
+_ALL_BYTES = "The outbox has reached its limit in bytes."
 
 
 # Rows that are pending or delivering, and the bytes of all rows.
@@ -20,7 +20,7 @@ Held = tuple[int, int]
 class Limits:
     """The most rows that may wait, and the most bytes that may be stored; None is no limit.
 
-    Bytes are those of payloads, of delivered and dead rows too: they stay for the retention.
+    Bytes are those of all payloads, of delivered and dead rows too: these stay for the retention.
     """
 
     max_pending: int

@@ -48,7 +48,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A claimed row without its bytes. The defaults are those of an event that was never sent.
 
     `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
-    `alone` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
+    `isolated` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
     left, None if never before this claim; `sends` counts claims before this one. `inngest_id` is
     the ULID that a moved row brought from another outbox; None means that it is derived. `wire_id`
     and `environment` are Event's.
@@ -85,11 +85,11 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
-    """The wishes of a claim.
+    """What a claim asks for.
 
     At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
     of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
-    oldest; below 1, a store may leave out of the newest what was not accepted lately. A row that
+    oldest. Below 1, a store may take only rows as the newest that were accepted lately. A row that
     must be sent alone is returned alone: before any other (`FIRST`), only when nothing else is due
     (`LAST`), or not at all (`NONE`).
     """
@@ -139,13 +139,13 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     """The delivery's state as the store keeps it.
 
-    `state` and `reason` are `service.relay.breaker`'s; `window` is the batch it allows next,
-    `failures` the troubles in a row, `reopens_in_seconds` counted from now by the store's clock.
+    `state` and `reason` are the breaker's (`service.relay.breaker`). `window` is the size of the
+    next batch, `failures` the failures in a row. `reopens_in_seconds` counts from now by the
+    store's clock.
     `revision` grows with every save, by any process. `paused_by` is the operator who paused
-    delivery, None when it is not paused; `pause_reason` is what that person said. `rate` is events
-    delivered per second, lately.
-    `destination` and `confirmation` say in words where events go and whether delivery waits until
-    they are held there; empty before anything was served.
+    delivery, None when it is not paused; `pause_reason` is the reason that operator gave. `rate`
+    is events delivered per second, lately. `destination` and `confirmation` say in words where
+    events go and whether they are confirmed; empty before a service has run.
     """
 
     state: str

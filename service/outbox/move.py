@@ -1,9 +1,9 @@
 """Moving an outbox into another store: every event with its id, state, history and key.
 
-A pass copies what the target lacks or has otherwise, so a move that was interrupted goes on where
-it was, and a live source can be copied ahead of its last pass. Only a pass over a source that
-nobody wrote meanwhile, which then agrees with the target in count and checksum, is a finished move.
-Delays and claims are not kept: what was delayed is due, what was under way may have been sent.
+A pass copies the rows that are missing or different in the target. So an interrupted move continues
+where it stopped, and most rows can be copied while the source still serves. The move is finished
+when nobody wrote the source during a pass, and source and target then agree in count and checksum.
+Delays and claims are not kept: delayed rows are due, claimed rows may have been sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Total(msgspec.Struct, frozen=True, gc=False):
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """A pass: rows written and removed in the target, what it now holds, and whether it is all.
+    """A pass: rows written and removed in the target, its total, and whether the move is finished.
 
     `finished` is false when the source was written meanwhile: stop its service, move again.
     """
@@ -50,8 +50,8 @@ def move(
 ) -> Moved:
     """One pass of a move. Safe to repeat and to interrupt.
 
-    `progress` is told the rows gone through. Raises OutboxMoveError when the target holds events
-    of its own, is served, or disagrees with the source after a pass that should have been the last.
+    `progress` gets the rows compared so far. Raises OutboxMoveError when the target holds events of
+    its own, is served, or differs from the source after what should be the last pass.
     """
     with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
         if not target_is_ours:
@@ -87,7 +87,10 @@ def total(store: TransferStore) -> Total:
 
 
 def _claim_target(target: TransferStore, actor: str) -> None:
-    """Only an empty outbox, one that an earlier pass began to fill, or one that was left before."""
+    """Refuse a target that holds events of its own.
+
+    It may be empty, partly filled by an earlier pass, or the source of an earlier move.
+    """
     moves = target.metadata.moves()
     if moves and moves[-1].startswith("begun"):
         return
@@ -106,7 +109,7 @@ def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int]
         wanted = [event for event in page if there.get(event.id) != event.digest()]
         if wanted:
             payloads = source.events.payloads([event.id for event in wanted])
-            # An event that a live source has dropped meanwhile is left to the next pass.
+            # The next pass handles events that a live source has removed meanwhile.
             target.events.write([event for event in wanted if event.id in payloads], payloads)
             written += len(wanted)
         gone_through += len(page)

@@ -145,7 +145,7 @@ class Inspector(Protocol):
     """What operators may ask. Never blocks writers."""
 
     async def stats(self) -> Stats:
-        """The figures."""
+        """The figures of the outbox."""
         ...
 
     async def rows(self, wanted: Filter) -> list[Row]:
@@ -165,7 +165,7 @@ class Inspector(Protocol):
         ...
 
     async def owners(self, limit: int) -> list[OwnerShare]:
-        """Who holds the most bytes, the largest first. SQLite reads every row."""
+        """Who holds the most bytes, the largest first. On SQLite it reads every row."""
         ...
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:

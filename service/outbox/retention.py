@@ -1,7 +1,7 @@
-"""Old delivered rows go by themselves.
+"""The purge of old delivered rows.
 
-Small steps, off the path of requests. The invariant: only delivered rows go, and only after the
-retention; dead rows stay until a person decides.
+It runs in small steps beside the requests. The invariant: only delivered rows are removed, and only
+after the retention; dead rows stay until an operator decides.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class PurgedPage(NamedTuple):
-    """One step of a purge: where the next begins, None at the end, and how many rows went."""
+    """One step of a purge: where the next begins, None at the end, and how many rows it removed."""
 
     next_after: int | None
     removed: int
@@ -70,7 +70,7 @@ async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None)
 
 
 async def run_retention(repairs: Purges, retention_seconds: float) -> None:
-    """Purge what was delivered longer ago, now and then, until cancelled."""
+    """Purge rows that were delivered longer ago, now and then, until cancelled."""
     pause = min(_LONGEST_PAUSE_SECONDS, max(1.0, retention_seconds / 10))
     while True:
         try:

@@ -14,14 +14,15 @@ from service.errors import OutboxUnavailableError
 CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
 
-# A migration that waits for a table's lock holds up everybody behind it: it gives up instead.
+# A migration that waits for a table's lock blocks every later statement: it gives up instead.
 _LIMITS = "SET LOCAL lock_timeout = '10s'"
-# A role may be called as the schema that applications call, and would find that one first.
+# A role's own schema comes first in the search path; it may have the name of the schema that
+# applications call.
 _PIN = """
 SELECT set_config('search_path', relnamespace::regnamespace::text || ', pg_temp', true)
 FROM pg_class WHERE oid = to_regclass('outbox_migrations')
 """
-# A schema of its own is made by its first migration.
+# The first migration makes the schema.
 _SCHEMA = """
 SELECT name FROM trim(split_part(current_setting('search_path'), ',', 1), ' "') AS name
 WHERE to_regnamespace(quote_ident(name)) IS NULL AND name <> '$user'
@@ -52,7 +53,7 @@ class PostgresSchema:
     def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
         """Apply those that are not applied yet, one transaction each; returns their ids.
 
-        The lock goes with each transaction, so that it holds behind pgbouncer too.
+        Each transaction takes the lock, so that it holds behind pgbouncer too.
         """
         with self._connected() as connection:
             return [one[0] for one in migrations if _apply_one(connection, *one)]
@@ -79,7 +80,7 @@ def _applied(connection: psycopg.Connection[Any]) -> set[str]:
 
 
 def _apply_one(connection: psycopg.Connection[Any], migration_id: str, text: str) -> bool:
-    """Whether it was this process that applied it."""
+    """Whether this process applied it."""
     with connection.transaction():
         connection.execute(_LOCK, (ADVISORY_LOCK,))
         connection.execute(_LIMITS)

@@ -60,18 +60,18 @@ class SqliteSchema:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        # Its owner's alone: it holds payloads. SQLite gives its log the same mode.
+        # Only its owner may read it: it holds payloads. SQLite gives its log the same mode.
         self._path.touch(mode=0o600, exist_ok=True)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS)
         with contextlib.closing(connection):
-            # Both stay with the file; the first has no effect once a table exists.
+            # The file keeps both settings; the first has no effect once a table exists.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             yield connection
 
 
 def _warn_of_readers(path: Path) -> None:
-    """Say when other users may read the file: a backup or copy may have made it so."""
+    """Warn when other users may read the file, for example after a copy."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & _OTHERS:
         _log.warning(
@@ -98,7 +98,10 @@ def _applied(connection: sqlite3.Connection) -> set[str]:
 
 
 def _apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
-    """`executescript` commits what is open, so the script itself begins the transaction."""
+    """Apply one migration.
+
+    `executescript` commits an open transaction, so the script itself begins one.
+    """
     try:
         connection.executescript(f"BEGIN IMMEDIATE;\n{text}")
         connection.execute(_RECORD, (migration_id, wall_now_ms()))

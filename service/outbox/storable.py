@@ -1,4 +1,4 @@
-"""Text that every store can keep."""
+"""Text that every store can store."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Scope = tuple[str, str, str]
 
 
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
-    """All of an event that a move keeps, but its bytes, which `payload_sha256` stands for.
+    """What a move keeps of an event; `payload_sha256` stands for its bytes.
 
     `state` is pending, sent, delivered or dead; `seq` orders events in their own store only.
     """
@@ -47,7 +47,7 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
     environment: str | None
 
     def digest(self) -> bytes:
-        """Of everything but `seq`."""
+        """The hash of everything but `seq`."""
         return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:])).digest()
 
 
@@ -118,8 +118,8 @@ class TransferStore(Protocol):
         ...
 
     def unserved(self) -> AbstractContextManager[bool]:
-        """Keep others from serving this store while inside, where that can be done.
+        """Keep services from using this store while inside.
 
-        False when somebody serves it.
+        False when one is using it already.
         """
         ...

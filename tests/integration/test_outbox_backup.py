@@ -99,7 +99,7 @@ async def test_a_backup_replaces_nothing_and_says_what_is_wrong(
     there.write_text("precious")
     code, _, err = await outbox_command(path, "backup", str(there))
     assert code == 2
-    assert "there already" in err
+    assert "exists already" in err
     assert there.read_text() == "precious"
     assert (await outbox_command(path, "backup", str(path.parent / "no" / "folder.db")))[0] == 2
     code, _, err = await outbox_command("postgresql://h/d", "backup", str(path.with_name("x")))

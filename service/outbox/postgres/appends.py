@@ -1,8 +1,8 @@
 """The statements that store appended events, and find what was stored before.
 
-The events of one call that has several, or a key with a lifetime, carry a call number. They are
-stored together or not at all: what a key's earlier use decides is decided inside the statement,
-and a use that its snapshot does not show makes it run again.
+A call with several events, or with a key that has a lifetime, has a call number: its events are
+stored together or not at all. The statement itself decides by the keys' earlier uses. It runs again
+when its snapshot did not show such a use.
 """
 
 from __future__ import annotations
@@ -91,8 +91,7 @@ WHERE outbox_check_whole(
 """
 
 # What is stored under these ids, or under these owners' keys, and the database's time. The write
-# makes the commit wait for all commits before it, also for those of which no standby may have
-# heard.
+# makes the commit wait for all earlier commits, even those that may not have reached a standby.
 FIND_STORED = f"""
 WITH synced AS (
     INSERT INTO outbox_changes DEFAULT VALUES RETURNING {_SYNCED}

@@ -1,8 +1,8 @@
 """Whether the database takes writes, and when it does again.
 
-While it does not, callers fail at once. One probe with its own connection tries the locks, rights
-and commit of an append that stores nothing. A probe that hangs is not given up and no second one
-starts, so nothing piles up in the server.
+While it does not, callers fail at once. One probe on its own connection tries an append that stores
+nothing: its locks, rights and commit. A probe that hangs is not cancelled and no second one starts,
+so probes never accumulate in the server.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Availability:
             await end(self._recovery)
 
     async def pass_gate(self, deadline: float) -> None:
-        """Return if the database takes writes, or soon after it does again.
+        """Return when the database takes writes, at once or soon.
 
         Raises OutboxUnavailableError otherwise.
         """

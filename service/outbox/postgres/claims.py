@@ -1,10 +1,10 @@
 """Claims on PostgreSQL: one statement takes due rows and keeps them under a lease.
 
 A claim deletes its rows from `outbox_ready` and keeps them in one row of `outbox_claims`, so an
-event is never in both. Leases and due times are read from the database's clock only.
-`= ANY(ARRAY(...))` and `LATERAL ... OFFSET 0` stand where a join would let the planner read a whole
-table when its figures are old. `statement_timestamp()` can bound an index scan, `clock_timestamp()`
-can't.
+event is never in both. Leases and due times are read from the database's clock only. `=
+ANY(ARRAY(...))` and `LATERAL ... OFFSET 0` replace joins, for which the planner may read a whole
+table when its statistics are old. `statement_timestamp()` can bound an index scan,
+`clock_timestamp()` can't.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from service.outbox.fair_share import EXPRESS_SHARE
 from service.outbox.model import ClaimRequest
 
 # Takes due rows: the oldest, a share of the newest, or one that must be alone. SKIP LOCKED leaves
-# to another process what it is just taking; the byte budgets always let one row pass. Reads begin
-# at the marks, and the oldest new rows are looked for in a window of seq, so that a claim steps
-# over few dead rows. Time never runs behind the marks.
+# out rows that another process is claiming; the byte budgets always let one row pass. Reads begin
+# at the marks, and the oldest new rows are searched in a window of seq, so that a claim reads few
+# dead rows. Its time is never before the marks.
 _CLAIM = """
 WITH mark AS MATERIALIZED (
     SELECT ready_from, due_from, isolated_from,

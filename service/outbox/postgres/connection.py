@@ -1,8 +1,8 @@
 """One connection to PostgreSQL, and the settings of its session.
 
 Without a pooler in between, the session has timeouts on the server, uses no just-in-time
-compilation and prepares its statements. A pooler is recognised by the backend's process id: it
-reports another one than the backend itself. Then nothing is kept in the session.
+compilation and prepares its statements. A pooler is recognised by the process id: it
+reports another one than the backend. Then nothing is kept in the session.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-# TCP notices a peer that vanished, also while no statement waits.
+# TCP notices a peer that vanished, even while no statement runs.
 _CONNECTION: dict[str, str | int | None] = {
     "connect_timeout": 2,
     "keepalives_idle": 5,
@@ -25,8 +25,8 @@ _CONNECTION: dict[str, str | int | None] = {
     "application_name": "outbox",
 }
 
-# A statement that waits for a lock ends on the server before its caller gives up, so that it is not
-# carried out later. A commit that waits for a standby has no limit.
+# A statement that waits for a lock ends on the server before its caller gives up, so it never runs
+# later. A commit that waits for a standby has no limit.
 SET_UP = """
 SELECT set_config(name, setting, false) FROM (VALUES
     ('jit', 'off'), ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
@@ -61,7 +61,7 @@ async def set_up(connection: OutboxConnection) -> None:
 
 
 def shut(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Shut the socket, which ends a wait for an answer at once."""
+    """Shut down the socket: a wait for an answer ends at once."""
     with contextlib.suppress(OSError, psycopg.Error):
         handle = socket.socket(fileno=os.dup(connection.fileno()))
         with contextlib.closing(handle):

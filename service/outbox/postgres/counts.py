@@ -1,4 +1,4 @@
-"""Counts of rows and bytes, kept by each statement's changes; no table is ever counted.
+"""Counts of rows and bytes, kept by each statement; no table is ever counted.
 
 Every statement that changes a count adds a row to `outbox_changes` in its own commit. From time to
 time one process folds the old ones into `outbox_counts` and `outbox_meta`. In every snapshot the
@@ -19,7 +19,7 @@ SELECT changes_folded, owner, outbox_counts.pending, outbox_counts.stored_bytes
 FROM outbox_meta LEFT JOIN outbox_counts ON true
 """
 
-# What changed after a change, by owner: first what no open transaction can precede, then the rest.
+# The changes after a given one, by owner: first those that no open transaction can precede.
 # The last column is whether the reader has all: the changes that it lacks are not yet removed.
 READ_CHANGES = """
 SELECT m.safe_change, c.no <= m.safe_change, owner, coalesce(sum(u.pending), 0)::bigint,
@@ -31,7 +31,7 @@ FROM outbox_mark AS m CROSS JOIN outbox_meta LEFT JOIN (
 GROUP BY m.safe_change, c.no <= m.safe_change, owner, changes_trimmed
 """
 
-# Exact figures of the whole outbox, and of the rows delivered or sent within the last seconds.
+# Exact figures of the whole outbox, and how many rows were delivered or sent in the last seconds.
 READ_TOTALS = """
 SELECT m.delivered + coalesce(sum(c.delivered), 0)::bigint,
        m.dead + coalesce(sum(c.dead), 0)::bigint,
@@ -52,7 +52,7 @@ class PostgresCounts:
         self._after: int | None = None
         self._base = Tally()
         self._rest = Tally()
-        # Owners of so many waiting rows that they may fill the queue.
+        # Owners with so many waiting rows that they may fill the queue.
         self.heavy: set[str] = set()
 
     @property
@@ -61,7 +61,7 @@ class PostgresCounts:
         return self._base.rows + self._rest.rows, self._base.bytes + self._rest.bytes
 
     def of(self, owner: str) -> Held:
-        """The same of this owner's rows."""
+        """How many rows of `owner` are pending or delivering, and its stored bytes."""
         rows, size = self._base.of(owner)
         more_rows, more_size = self._rest.of(owner)
         return rows + more_rows, size + more_size

@@ -1,8 +1,8 @@
 """The delivery record on PostgreSQL: one row that every process reads and saves.
 
 `revision` grows with every save, by any process. A save keeps `paused_by`, which only an operator
-changes; a pause keeps every other field. Instants stay in the database, callers get and give
-seconds from now.
+changes; a pause keeps every other field. The database stores instants; callers get and give seconds
+from now.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PostgresDelivery:
         return DeliveryRecord(*rows[0])
 
     async def save(self, record: DeliveryRecord) -> DeliveryRecord:
-        """Save the delivery's own fields; returns what now stands."""
+        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
         rows = await self._pool.run(
             SAVE_DELIVERY,
             {
@@ -73,7 +73,7 @@ class PostgresDelivery:
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
-        """Pause or resume, and with `ask_now` end a wait; returns what now stands."""
+        """Pause or resume delivery, and with `ask_now` end a wait; returns the stored record."""
         rows = await self._pool.run(
             SET_PAUSED,
             {

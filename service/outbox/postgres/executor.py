@@ -1,7 +1,7 @@
 """Running one statement on one of the process's connections, until its deadline.
 
-A statement whose caller has given up keeps its connection until the server has ended it. So no more
-statements wait in the server than there are connections here.
+A statement whose caller has given up keeps its connection until the server has ended it. So the
+server never runs more statements of this process than it has connections.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ class PostgresExecutor:
     ) -> list[tuple[Any, ...]]:
         """Run a statement; its rows. It continues without a caller that is cancelled or late.
 
-        With `heed`, a commit of which the server warns is lost. Raises TimeoutError at `deadline`,
-        LostError, OutboxUnavailableError, InvalidFieldError and what is to be repeated.
+        With `heed`, a commit with a warning of the server counts as lost. Raises TimeoutError at
+        `deadline`, LostError, OutboxUnavailableError, InvalidFieldError, and errors that a
+        repetition may avoid.
         """
         work = asyncio.create_task(
             self._execute(deadline, statement, given, prepare=prepare, heed=heed),
@@ -136,9 +137,9 @@ class PostgresExecutor:
 
     @contextlib.contextmanager
     def _abandoned_after(self, moment: float, connection: OutboxConnection) -> Iterator[None]:
-        """Give up a connection without an answer long after the deadline, a few in all.
+        """Give up a connection that has not answered long after the deadline; only a few in all.
 
-        The peer may be gone. But a backend that still waits would be an additional one.
+        Its peer may be gone. But if the backend still runs, it is one more than the connections.
         """
         loop = asyncio.get_running_loop()
         timer = loop.call_later(moment - time.monotonic(), self._abandon, connection)

@@ -1,10 +1,10 @@
-"""Express rows: those of owners who have few waiting while another owner's rows fill the queue."""
+"""Express rows: those of owners with few waiting rows while another owner's rows fill the queue."""
 
 from __future__ import annotations
 
 
 class ExpressRows:
-    """Remembers whether any may wait, so that claims look for them only then."""
+    """Remembers whether express rows may wait, so that claims search for them only then."""
 
     def __init__(self) -> None:
         self.may_wait = True
@@ -12,20 +12,20 @@ class ExpressRows:
         self._turn = False
 
     def stored(self) -> None:
-        """Some were stored."""
+        """Note that express rows were stored."""
         self._stored += 1
         self.may_wait = True
 
     def look_begins(self) -> int:
-        """What `look_ended` wants to know."""
+        """A value for `look_ended`."""
         return self._stored
 
     def look_ended(self, begun: int, *, found: bool) -> None:
-        """Note what a look at the table found; it may have missed what was stored meanwhile."""
+        """Note what a search of the table found; it may have missed rows stored meanwhile."""
         if found or begun == self._stored:
             self.may_wait = found
 
     def is_their_turn(self) -> bool:
-        """Whether a claim that has no room for both takes an express row; every other one does."""
+        """Whether a claim without room for both takes the express row; every second one does."""
         self._turn = not self._turn
         return self._turn

@@ -19,7 +19,7 @@ _NO_ANSWER = "The outbox's database does not answer."
 _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "The outbox's database does not answer in time."),
     (PoolTimeout, _NO_ANSWER),
-    (psycopg.errors.LockNotAvailable, "A lock in the outbox's database is held by somebody else."),
+    (psycopg.errors.LockNotAvailable, "Another session holds a lock in the outbox's database."),
     (psycopg.errors.DiskFull, "The disk of the outbox's database is full."),
     (psycopg.errors.TooManyConnections, "The outbox's database has no connection left."),
     (psycopg.errors.InsufficientResources, "The outbox's database is out of resources."),

@@ -36,7 +36,7 @@ class PostgresFlush:
         self._ids = ids
 
     async def store(self, batch: Sequence[Append]) -> None:
-        """Store the batch and answer all its callers; raises only what is no fault of the store."""
+        """Store the batch and answer all its callers. Raises only errors that are bugs."""
         if not batch:
             return
         began = time.monotonic()
@@ -94,7 +94,7 @@ class PostgresFlush:
 
 
 def fail(batch: Sequence[Append], cause: Exception | None = None) -> None:
-    """Tell each caller that the outbox is not available."""
+    """Fail each call with OutboxUnavailableError."""
     for item in batch:
         if not item.done.done():
             error = OutboxUnavailableError()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Folds the changes that no open transaction can precede, and removes those of the fold before. Of
-# two processes at once one finds `changes_folded` moved and changes nothing.
+# Folds the changes that no open transaction can precede, and removes those of the fold before. When
+# two processes fold at once, the second sees that `changes_folded` has moved and changes nothing.
 FOLD = """
 WITH meta AS MATERIALIZED (
     SELECT changes_folded, changes_trimmed, safe_change FROM outbox_meta, outbox_mark

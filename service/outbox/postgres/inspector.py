@@ -1,6 +1,6 @@
-"""What a person on call asks of the outbox on PostgreSQL.
+"""What operators ask of the outbox on PostgreSQL.
 
-No figure is counted from a table: a look costs the same beside any number of rows.
+No figure is counted from a table: the cost does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from service.outbox.stats import Stats
 
 RATE_SECONDS = 5
 
-# Pending and delivering rows together are what the counts say; those under a claim are few. The
-# oldest of the lanes of due_at is looked for among the first of them.
+# The counts have pending and delivering rows together; claimed rows are few and are counted here.
+# The oldest delayed row is searched among the first by due time.
 STATS = f"""
 WITH mark AS MATERIALIZED (TABLE outbox_mark), held AS MATERIALIZED (
     SELECT unnest(seqs) AS seq FROM outbox_claims
@@ -76,7 +76,7 @@ FROM newest JOIN outbox_audit USING (act) ORDER BY last DESC, id
 
 
 class PostgresInspector:
-    """Answers questions; changes nothing."""
+    """Reads; changes nothing."""
 
     def __init__(self, pool: PostgresPool, delivery: PostgresDelivery) -> None:
         self._pool = pool

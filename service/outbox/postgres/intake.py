@@ -1,8 +1,9 @@
-"""Appends on PostgreSQL: all that wait at one moment share one statement and one sync.
+"""Appends on PostgreSQL: all calls that wait at one moment share one statement and one sync.
 
 A flush is one INSERT of many rows with their keys. It is atomic and safe to repeat, because the
-event's id and the owner's key are unique. So a connection that is lost before the answer costs a
-second try, never a second event. A call's future is resolved only after the commit.
+event's id and the owner's key are unique. So when a connection is lost before the answer, the
+statement is repeated and no event is stored twice. A call's future is resolved only after the
+commit.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class PostgresIntake:
             return ()
         owner, reserved = owner_of(events), _held(events)
         if len(events) > 1:
-            self._divided(events, keys, Stored())  # raises where they contradict each other
+            # Raises when two events have one key with different digests.
+            self._divided(events, keys, Stored())
         try:
             await self._quota.admit(owner, *reserved)
         except RefusedError:
@@ -163,5 +165,5 @@ class PostgresIntake:
 
 
 def _held(events: Sequence[Event]) -> tuple[int, int]:
-    """How many they are, and their bytes."""
+    """How many events these are, and their bytes."""
     return len(events), sum(len(event.payload) for event in events)

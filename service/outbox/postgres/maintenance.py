@@ -1,7 +1,6 @@
 """Work that one process does for all: moving the marks, ending leases, folding the counts.
 
-Every process tries; the statements make sure that one succeeds. It runs often while rows move, and
-seldom otherwise.
+Every process tries; the statements let one succeed. It runs often while rows move, else rarely.
 """
 
 from __future__ import annotations

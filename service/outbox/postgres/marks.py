@@ -1,4 +1,4 @@
-"""The positions at which reads of the outbox begin; they only move forward.
+"""The positions (marks) at which reads of the outbox begin; they only move forward.
 
 While any transaction of the server is open, dead rows stay in the tables and their indexes. So each
 statement that looks for work begins at a mark below which there is no live row. A mark may pass a
@@ -12,13 +12,13 @@ from __future__ import annotations
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.pool import PostgresPool
 
-# How many positions one look may pass, live or dead: its cost is bounded.
+# How many positions one look may pass, live or dead. It bounds the cost.
 LOOK_WINDOW = 200_000
 
 # Makes the next mark unless one was made within the interval. The three steps of a position, drawn,
 # watched and safe, are in three statements because a statement's snapshot may be older than the
-# locks that it sees. A clock that was set back puts the marks of time back. A sequence that was
-# never called has not given the number that it shows.
+# locks that it sees. When the clock was set back, the marks of time go back. A sequence that was
+# never called shows a number that it has not given yet.
 LOOK = f"""
 WITH mark AS MATERIALIZED (
     SELECT *, made_at > clock_timestamp() + interval '1 second' AS turned_back FROM outbox_mark

@@ -28,7 +28,8 @@ from service.supervisor import Supervisor
 NOTIFY = "SELECT pg_notify('outbox', %(payload)s)"
 LISTEN = "LISTEN outbox"
 
-# Tells a move that a service is here; not taken behind a pooler, which would keep it for others.
+# Tells a move that a service runs. Not taken behind a pooler, which would keep it for other
+# clients.
 SERVED_LOCK_CLASS = 0x6F757462
 HOLD_SERVED_LOCK = """
 SELECT pg_advisory_lock_shared(%(class)s, ('outbox'::regclass::oid::bigint %% 2000000000)::integer)
@@ -89,11 +90,11 @@ class PostgresWakeup:
         return _POLL_SECONDS if self.notify_ok else _POLL_DEAF_SECONDS
 
     def claims_here(self) -> None:
-        """Note that this process claims, so others need no notification for the next moment."""
+        """Note that this process claims, so other processes need no notification for a moment."""
         self._claimed_at = time.monotonic()
 
     def rows_are_due(self) -> None:
-        """Wake a waiting claim of this process; if there is none, notify the others soon."""
+        """Wake a waiting claim of this process; without one, notify other processes soon."""
         taken_here = self._waiting or time.monotonic() - self._claimed_at < _CLAIMS_HERE_SECONDS
         self._wake()
         if not taken_here:

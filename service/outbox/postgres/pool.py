@@ -58,8 +58,8 @@ class PostgresPool:
         """Run one statement; returns its rows.
 
         When its connection breaks the statement is run again, with the parameters of `repeat_with`
-        in place of those given; None says that it must not be. With `replicated`, a commit of which
-        the server warns that no standby may have it is repeated too. Raises OutboxUnavailableError
+        in place of those given; None forbids the repetition. With `replicated`, a commit is
+        repeated too when the server warns that a standby may lack it. Raises OutboxUnavailableError
         within `within_seconds` (the statement may have run all the same), and InvalidFieldError for
         a value that PostgreSQL can't store.
         """

@@ -128,7 +128,7 @@ class PostgresQueue:
             express = self._express.may_wait
             turn = express and self._express.is_their_turn()
             try:
-                # Repeated, it could find nothing because it had taken everything before.
+                # A repetition could find nothing because the first run had taken everything.
                 rows = await self._pool.run(
                     CLAIM_EXPRESS if express else CLAIM,
                     claim_values(wanted, claim, self._window, express_turn=turn),
@@ -148,8 +148,8 @@ class PostgresQueue:
     async def _wait_seconds(self, wanted: ClaimRequest) -> float:
         """Seconds until the next row is due by the database's clock, at most a poll.
 
-        When the window of a claim was empty and more rows are beyond it, the next mark and a wider
-        window are tried at once.
+        When a claim's window was empty and rows are beyond it, the next mark and a wider window are
+        tried at once.
         """
         given = {"isolated": wanted.isolated is not Isolated.NONE, "window": self._window}
         [(due_seconds, more_beyond)] = await self._pool.run(NEXT_DUE, given)

@@ -76,7 +76,7 @@ class PostgresQuota:
 
     @property
     def pending(self) -> int:
-        """How many events are not settled, to the knowledge of this process."""
+        """How many events are not settled, as far as this process knows."""
         return self._in_all()[0]
 
     async def admit(self, owner: str, rows: int, size: int) -> None:
@@ -100,7 +100,7 @@ class PostgresQuota:
             self._grown.add(owner)
 
     def is_express(self, owner: str) -> bool:
-        """Whether few rows of `owner` wait while those of others fill more than half the queue."""
+        """Whether few rows of `owner` wait while other owners' rows fill half the queue."""
         heavy = self._counts.heavy | self._grown
         if not heavy or owner in heavy:
             return False
@@ -108,7 +108,7 @@ class PostgresQuota:
         return self._fair_share.is_crowded(heavy_total, self.pending)
 
     def entered(self, owner: str, reserved: Held, stored: Held) -> None:
-        """Report what of the reserved rows and bytes is stored. The place of the rest is free."""
+        """Report which of the reserved rows and bytes are stored. The room of the rest is free."""
         self._entering.add(owner, -reserved[0], -reserved[1])
         if stored[0]:
             self._put.add(owner, *stored)
@@ -142,8 +142,8 @@ class PostgresQuota:
     async def _read(self) -> None:
         """Read the counts, unless they were read since the request.
 
-        An event that is stored while the read runs may be counted twice until the next read;
-        `admit` refuses nobody for that.
+        An event that is stored during the read may be counted twice until the next read; `admit`
+        refuses no event for that.
         """
         asked_at = time.monotonic()
         async with self._reading:

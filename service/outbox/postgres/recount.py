@@ -1,4 +1,4 @@
-"""Putting the counts right after rows were written past them."""
+"""Correcting the counts after rows were written past them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a person on call changes of the outbox on PostgreSQL: replay, discard, purge, pause.
+"""What operators change in the outbox on PostgreSQL: replay, discard, purge, pause.
 
-Nothing here touches a row under a claim. A change, its counts and its audit row are in one commit,
-and purge goes in small pages of their own, so that no transaction is long.
+Nothing here touches a row under a claim. A change, its counts and its audit row are in one commit.
+A purge commits small pages, so that no transaction is long.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS, WANTED, filter_values
 
-# Dead rows become due, with nothing counted against them; delivered rows when they are asked for.
+# Dead rows become due with no attempts counted; delivered rows only when the filter names them.
 REPLAY = f"""
 WITH picked AS (
     SELECT d.seq, d.dead, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes
@@ -49,7 +49,7 @@ WITH picked AS (
 SELECT event_id FROM picked ORDER BY seq DESC
 """
 
-# Rows under a claim are nobody's to remove; SKIP LOCKED leaves out what is being claimed.
+# Rows under a claim are not removed; SKIP LOCKED leaves out rows that are being claimed.
 DISCARD = f"""
 WITH waiting AS (
     SELECT r.seq, o.event_id, o.owner, r.payload_bytes, 'pending' AS state
@@ -134,7 +134,7 @@ _PURGE_PAUSE_SECONDS = 0.02
 
 
 class PostgresRepairs:
-    """Changes what a person says."""
+    """Changes rows by operators' commands."""
 
     def __init__(
         self, pool: PostgresPool, wakeup: PostgresWakeup, delivery: PostgresDelivery

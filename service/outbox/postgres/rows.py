@@ -122,7 +122,7 @@ PLACES: dict[State, LiteralString] = {
         FROM outbox_done WHERE dead""",
 }
 
-# OFFSET 0 keeps the planner from reading the events from end to end.
+# OFFSET 0 keeps the planner from reading the whole table of events.
 _IN_STATE: dict[State, LiteralString] = {
     state: f"""
 FROM ({place}) AS p

@@ -1,6 +1,6 @@
 """The seal of a PostgreSQL outbox: while a move writes, the database refuses every other writer.
 
-A service that runs but was not seen can't write a sealed outbox.
+Even a service that the move did not see can't write a sealed outbox.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SELECT EXISTS (
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
-# Whoever writes a sealed outbox gets an error, but for the session that says that it moves.
+# A write to a sealed outbox fails, except in the session of the move.
 PUT_ON = """
 CREATE TRIGGER outbox_sealed BEFORE INSERT OR UPDATE OR DELETE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()

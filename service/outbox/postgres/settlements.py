@@ -11,9 +11,9 @@ from typing import Any
 from service.outbox.model import Settlement
 from service.outbox.storable import storable
 
-# Settles rows of one claim; rows that are not named stay under it. Returns how many named rows were
-# not under the claim, whether any row is due at once, and whether the claim is over. A statement
-# that is repeated because its answer was lost finds no claim if it was carried out.
+# Settles rows of one claim; other rows stay under it. Returns how many named rows were not under
+# the claim, whether any row is due at once, and whether the claim is over. A statement that is
+# repeated because its answer was lost finds no claim if it had run.
 SETTLE = """
 WITH held AS MATERIALIZED (
     SELECT * FROM outbox_claims WHERE claim = %(claim)s FOR UPDATE

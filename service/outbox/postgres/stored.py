@@ -1,4 +1,4 @@
-"""What was stored before, and the receipts that follow from it."""
+"""Earlier stored events, and the receipts that follow from them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def find_stored(
 def receipts_of(
     item: Append, new: Mapping[str, int], stored: Stored, ids: InngestIds
 ) -> Sequence[Receipt] | ServiceError:
-    """The answer for a call; `new` are the seqs of what the last statement stored."""
+    """The receipts of a call; `new` are the seqs that the last statement stored."""
     pairs = zip(item.events, item.keys, strict=True)
     try:
         found = [_receipt(event, key, new, stored, ids) for event, key in pairs]

@@ -22,7 +22,7 @@ class Tally:
         return self._held.get(owner, _NOTHING)
 
     def add(self, owner: str, rows: int, size: int) -> None:
-        """So many rows and bytes more, or fewer when they are negative."""
+        """Add rows and bytes, or subtract them when negative."""
         rows_before, size_before = self.of(owner)
         held = (rows_before + rows, size_before + size)
         if held == _NOTHING:
@@ -33,14 +33,14 @@ class Tally:
         self.bytes += size
 
     def owners(self) -> set[str]:
-        """Who has any."""
+        """The owners with rows."""
         return set(self._held)
 
     def subtract(self, other: Tally) -> None:
-        """Take away what `other` holds."""
+        """Subtract `other`."""
         for owner, (rows, size) in other._held.items():
             self.add(owner, -rows, -size)
 
     def copy(self) -> Self:
-        """The same figures, kept apart."""
+        """A copy that changes alone."""
         return type(self)(self._held.copy())

@@ -16,8 +16,8 @@ class WaitingAppends(deque[Append]):
     def take(self) -> list[Append]:
         """The calls for one statement, without cancelled ones.
 
-        No call is divided. Where the events of one call are stored together or not at all, its keys
-        are not used by another call of the statement.
+        No call is divided. When a call is stored together or not at all, no other call of the
+        statement uses its keys.
         """
         batch: list[Append] = []
         names: set[tuple[str, str]] = set()

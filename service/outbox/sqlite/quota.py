@@ -92,7 +92,7 @@ class StoredCounts:
         self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
 
     def is_express(self, owner: str) -> bool:
-        """Whether few rows of `owner` wait while those of others fill more than half the queue."""
+        """Whether few rows of `owner` wait while other owners' rows fill half the queue."""
         crowded = self._fair_share.is_crowded(self._heavy_total, self.total)
         return crowded and self._pending.get(owner, 0) < self._heavy_rows
 
