@@ -91,10 +91,7 @@ class WriterLock:
 
 
 class _Note:
-    """The file beside the database that names the writing process.
-
-    It is locked while that process holds the outbox.
-    """
+    """The file beside the database that names the process that holds the outbox, and is locked."""
 
     def __init__(self, database: Path, socket: str | None) -> None:
         self._path = lock_path(database)
@@ -103,10 +100,7 @@ class _Note:
         self.suspects_log = False
 
     def keep(self) -> None:
-        """Make and lock the file.
-
-        A full or read-only disk must not keep the service from starting.
-        """
+        """Make and lock the file. Without it, on a full disk say, the service starts too."""
         if self._descriptor is not None and os.fstat(self._descriptor).st_nlink:
             return
         self.close()
