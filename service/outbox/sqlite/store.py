@@ -66,10 +66,9 @@ class SqliteOutbox:
         timings: WriterTimings,
         fair_share: FairShare,
     ) -> None:
-        self._path = path
+        self._path, self._disk = path, Disk(path.resolve().parent)
         clock, memory = Clock(), Memory()
         self._damage = damage = Damage()
-        self._disk = Disk(path.resolve().parent)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = BytesCount()
         self.claims = claims = SqliteClaims(clock, counts, recorder, Salvage(path, damage))
@@ -87,9 +86,8 @@ class SqliteOutbox:
         self.purger = purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
         throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
         self._health = SqliteHealth(writer, self._disk, lock, damage)
-        self.intake = SqliteIntake(
-            writer, appends, counts, EarlierUses(reader, memory, clock), reader, self._health
-        )
+        uses = EarlierUses(reader, memory, clock)
+        self.intake = SqliteIntake(writer, appends, counts, uses, reader, self._health)
         self.queue = SqliteQueue(writer, claims, settlements, throttle)
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
         self.inspector = SqliteInspector(reader, path)

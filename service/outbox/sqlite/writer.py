@@ -61,19 +61,13 @@ class SqliteWriter:
         return self._task is not None and not self._task.done()
 
     def start(self, failure: OutboxUnavailableError | None) -> None:
-        """Start the task.
-
-        `failure` says that the file could not be opened; it is tried until it can.
-        """
+        """Start the task. After a `failure` to open the file it is tried until it opens."""
         if failure:
             self.watchdog.probed(failure)
         self._task = asyncio.create_task(self._run(), name="outbox-writer")
 
     async def stop(self) -> None:
-        """Write all waiting items, then close.
-
-        Cancels blocking items; abandons a disk that hangs.
-        """
+        """Write all waiting items, cancel blocking ones, close. Abandons a disk that hangs."""
         self._stopping = True
         self._queue.arrived.set()
         if self._task:
