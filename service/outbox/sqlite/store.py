@@ -84,11 +84,9 @@ class SqliteOutbox:
         self.delivery = delivery = SqliteDelivery(jobs, memory)
         removal = Removal(self._bytes_count)
         self.purger = purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
-        throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
         self._health = SqliteHealth(writer, self._disk, lock, damage)
-        uses = EarlierUses(reader, memory, clock)
-        self.intake = SqliteIntake(writer, appends, counts, uses, reader, self._health)
-        self.queue = SqliteQueue(writer, claims, settlements, throttle)
+        self.intake = self._make_intake(appends, EarlierUses(reader, memory, clock))
+        self.queue = self._make_queue(settlements, appends)
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
         self.inspector = SqliteInspector(reader, path)
         self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)
@@ -128,6 +126,13 @@ class SqliteOutbox:
         finally:
             await self._reader.close()
             await self.writer.stop()
+
+    def _make_intake(self, appends: SqliteAppends, uses: EarlierUses) -> SqliteIntake:
+        return SqliteIntake(self.writer, appends, self._counts, uses, self._reader, self._health)
+
+    def _make_queue(self, settlements: SqliteSettlements, appends: SqliteAppends) -> SqliteQueue:
+        throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
+        return SqliteQueue(self.writer, self.claims, settlements, throttle)
 
     async def _start(self) -> None:
         failure: OutboxUnavailableError | None = None
