@@ -47,7 +47,7 @@ def act_of(wanted: Filter) -> Act:
 
 
 def new_act(chosen: str) -> Act:
-    """A new act; `detail` says how its rows are chosen."""
+    """A new act; `chosen` says how its rows are chosen."""
     return Act(secrets.token_hex(16), chosen)
 
 
@@ -56,8 +56,8 @@ def chosen_by(wanted: Filter) -> str:
 
     >>> chosen_by(Filter(reason="rejected", since_ms=1795559419447, limit=500))
     'reason=rejected, since=2026-11-24T22:30:19Z, limit=500'
-    >>> chosen_by(Filter(ids=("e-1",), state=State.DEAD))
-    '1 given id, state=dead'
+    >>> chosen_by(Filter(ids=("e-1",), user_id="u-1"))
+    '1 given id, user_id=u-1'
     """
     given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value}
     if wanted.ids:
