@@ -11,6 +11,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
 
 def main() -> None:
     """Run the command that the arguments name."""
@@ -19,8 +21,11 @@ def main() -> None:
 
 
 def outbox() -> None:
-    """Run the `outbox` script."""
-    _loaded("service.cli.outbox.main").main()
+    """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
+    try:
+        _loaded("service.cli.outbox.main").main()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 def _loaded(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
 from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
-from service.operations.sign_outs import AuditedScopes, SessionSignOuts
+from service.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.operations.socket_folder import control_address
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
@@ -156,7 +156,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             )
             if address:
                 actions = OperatorActions(outbox.repairs, recorder)
-                sign_outs = SessionSignOuts(outbox.settings)
+                sign_outs = LoggedSignOuts(SessionSignOuts(outbox.settings))
                 control = serve_control_socket(address, actions, lambda: _faults(outbox), sign_outs)
                 await stack.enter_async_context(control)
             yield outbox

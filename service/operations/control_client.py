@@ -25,15 +25,24 @@ _CONNECT_SECONDS = 5.0
 START_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _NO_ANSWER = "The service holds the outbox, but its control socket does not answer."
+_FORBIDDEN = (
+    "The service runs as another user, and only that user may send it commands. Run this command "
+    "as the service's user."
+)
+ANSWER_SECONDS = 60.0
 
 T = TypeVar("T")
 
 
 class ControlClient:
-    """Sends commands. Made by `control_client`."""
+    """Sends commands. Made by `control_client`.
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
+    Each but a purge, which takes as long as there are rows, is answered within `answer_seconds`.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, answer_seconds: float) -> None:
         self._http = http
+        self._answer_seconds = answer_seconds
 
     async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Replay dead rows that match; returns their ids."""
@@ -46,7 +55,7 @@ class ControlClient:
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """Remove delivered rows settled longer ago; returns how many."""
         command = Command(actor=actor or "", older_than_seconds=older_than_seconds)
-        return await self._do("purge", command, int)
+        return await self._answered("purge", command, int)
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
@@ -65,6 +74,16 @@ class ControlClient:
 
     async def _do(self, action: str, command: Command, kind: type[T]) -> T:
         try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await self._answered(action, command, kind)
+        except TimeoutError as error:
+            raise OutboxUnavailableError(
+                f"The service has not answered for {self._answer_seconds:g} s. The command may "
+                "still be carried out."
+            ) from error
+
+    async def _answered(self, action: str, command: Command, kind: type[T]) -> T:
+        try:
             body = msgspec.json.encode(command)
             async with self._http.post(f"http://outbox/{action}", data=body) as response:
                 answer = await response.read()
@@ -77,7 +96,10 @@ class ControlClient:
 
 @contextlib.asynccontextmanager
 async def control_client(
-    path: str, *, patience_seconds: float = START_SECONDS
+    path: str,
+    *,
+    patience_seconds: float = START_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> AsyncIterator[ControlClient]:
     """A client of the control socket at `path`.
 
@@ -88,7 +110,7 @@ async def control_client(
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)
     connector = aiohttp.UnixConnector(path)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-        yield ControlClient(http)
+        yield ControlClient(http, answer_seconds)
 
 
 async def _wait_for_listener(path: str, patience_seconds: float) -> None:
@@ -96,6 +118,8 @@ async def _wait_for_listener(path: str, patience_seconds: float) -> None:
     while True:
         try:
             _, writer = await asyncio.open_unix_connection(path)
+        except PermissionError as error:
+            raise OutboxUnavailableError(_FORBIDDEN) from error
         except OSError as error:
             if time.monotonic() >= until:
                 raise OutboxUnavailableError(_NO_ANSWER) from error

@@ -44,7 +44,7 @@ class AuditedScopes(Protocol):
 
 
 class SessionSignOuts:
-    """`SignOuts` over the stored session revisions, with an audit row and a log line."""
+    """`SignOuts` over the stored session revisions, with an audit row for each command."""
 
     def __init__(self, scopes: AuditedScopes) -> None:
         self._scopes = scopes
@@ -58,5 +58,17 @@ class SessionSignOuts:
             action="sign-out",
             detail=", ".join(owners),
         )
+        return len(owners)
+
+
+class LoggedSignOuts:
+    """`SignOuts` with a log line for each command, for a service."""
+
+    def __init__(self, sign_outs: SignOuts) -> None:
+        self._sign_outs = sign_outs
+
+    async def sign_out(self, owners: Sequence[str], *, actor: str) -> int:
+        """End all sessions of these owners; returns how many owners that were."""
+        await self._sign_outs.sign_out(owners, actor=actor)
         _log.warning("operator_action", action="sign_out", actor=masked(actor), owners=len(owners))
         return len(owners)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -36,6 +37,25 @@ async def test_a_command_waits_for_a_service_that_is_just_starting(tmp_path: Pat
 async def test_a_command_gives_up_when_nothing_listens(tmp_path: Path) -> None:
     with pytest.raises(OutboxUnavailableError, match="control socket does not answer"):
         async with control_client(str(tmp_path / "nobody"), patience_seconds=0.0):
+            pass
+
+
+async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: Path) -> None:
+    path = str(tmp_path / "hanging")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as hanging:
+        hanging.bind(path)
+        hanging.listen()
+        async with control_client(path, answer_seconds=0.05) as client:
+            with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
+                await client.set_paused(paused=True, actor="ada")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+async def test_a_socket_of_another_user_is_said_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    with pytest.raises(OutboxUnavailableError, match="as the service's user"):
+        async with control_client(str(folder / "control"), patience_seconds=60):
             pass
 
 
