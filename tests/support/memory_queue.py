@@ -111,11 +111,12 @@ def _pick(due: Sequence[MemoryRow], ask: ClaimRequest) -> list[MemoryRow]:
     last = ask.isolated is Isolated.LAST and not others
     if isolated and (last or ask.isolated is Isolated.FIRST):
         return isolated[:1]
-    if len(others) <= ask.max_events and _fitting(others, ask.max_bytes) == others:
+    if len(others) <= ask.max_events and len(_fitting(others, ask.max_bytes)) == len(others):
         return others
     newest = _newest(others, ask)
     share = ask.fresh_share if newest else 0.0
-    rest = [row for row in others if row not in newest][: ask.max_events - len(newest)]
+    taken = {row.seq for row in newest}
+    rest = [row for row in others if row.seq not in taken][: ask.max_events - len(newest)]
     oldest = _fitting(rest, int(ask.max_bytes * (1 - share))) or ([] if newest else rest[:1])
     return sorted([*oldest, *newest], key=lambda row: row.seq)
 
