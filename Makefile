@@ -68,7 +68,7 @@ check: $(DEV) ## lint, types, layers, documentation
 stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes; needs Docker, or root on Debian)
 	$(BIN)/python -m tests.stack
 
-soak: $(DEV) ## longer trials under faults and kills (about 8 minutes); prints what was lost
+soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints what was lost
 	$(BIN)/python -m pytest -m soak -s -q
 
 proof: $(DEV) ## power cuts at 5,000 moments of a recorded run (about 6 minutes)

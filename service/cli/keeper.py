@@ -1,11 +1,13 @@
-"""Keeps one child running: starts it again when it ends, until it is told to stop."""
+"""Keeps one child running: starts it again when it ends, until it is told to stop.
+
+One that was ready comes again at once; one that does not become ready comes ever later.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +17,6 @@ FAULTY = 2
 _TAKE_OVER = "--take-over"
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
-_HEALTHY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Keeper:
         self._stopping = asyncio.Event()
         self._any_end = asyncio.Event()
         self._said = {WAITS: asyncio.Event(), READY: asyncio.Event()}
+        self._was_ready = False
         self._process: ChildProcess | None = None
         self._keeping: asyncio.Task[int] | None = None
 
@@ -85,7 +87,6 @@ class Keeper:
         if take_over:
             child = replace(child, command=(*child.command, _TAKE_OVER))
         while not self._stopping.is_set():
-            began = time.monotonic()
             code = await self._run(child)
             if self._stopping.is_set():
                 break
@@ -93,7 +94,7 @@ class Keeper:
                 faulty()
                 return FAULTY
             child, faulty = self._child, None
-            if time.monotonic() - began > _HEALTHY_SECONDS:
+            if self._was_ready:
                 delay = _FIRST_RESTART_SECONDS
             self._policy.say(f"{child.name} ended with {code}: starting it again.")
             with contextlib.suppress(TimeoutError):
@@ -103,6 +104,7 @@ class Keeper:
         return 0
 
     async def _run(self, child: Child) -> int:
+        self._was_ready = False
         process = await ChildProcess.start(child, self._policy.environment, self._note)
         self._process = process
         if self._stopping.is_set():
@@ -114,5 +116,6 @@ class Keeper:
         return code
 
     def _note(self, word: bytes) -> None:
+        self._was_ready |= word == READY
         if event := self._said.get(word):
             event.set()

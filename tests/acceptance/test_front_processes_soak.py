@@ -1,0 +1,155 @@
+"""Front processes under upgrades and kills: nothing accepted is lost, nobody waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.storage import eventually
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+
+HTTP_OK = 200
+CONNECTIONS = 64
+UPGRADES = 10
+KILLS = 20
+RECOVERED_POSTS = 20
+
+
+class Posters:
+    """Clients that post without a pause, and the longest time that a post took."""
+
+    def __init__(self, clients: list[Client]) -> None:
+        self._clients = clients
+        self.longest = 0.0
+
+    @property
+    def accepted(self) -> list[str]:
+        return [event_id for one in self._clients for event_id in one.accepted]
+
+    @property
+    def failed(self) -> int:
+        return sum(len(one.refused) + one.broken for one in self._clients)
+
+    async def post(self, poster: Client, url: str) -> None:
+        while True:
+            began = time.monotonic()
+            if await poster.post(url) != HTTP_OK:
+                await asyncio.sleep(0.05)
+            self.longest = max(self.longest, time.monotonic() - began)
+
+
+@contextlib.asynccontextmanager
+async def posting(url: str, connections: int) -> AsyncIterator[Posters]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client()) for _ in range(connections)]
+        for one in clients:
+            await one.sign_in(url)
+        posters = Posters(clients)
+        tasks = [asyncio.create_task(posters.post(one, url)) for one in clients]
+        try:
+            yield posters
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def arrived(api: FakeInngest, accepted: list[str]) -> None:
+    async def all_there() -> bool:
+        return all(api.ledger.times(event_id) for event_id in accepted)
+
+    await eventually(all_there, within_seconds=60)
+
+
+def settings_of(tmp_path: Path, api: FakeInngest, **changes: str) -> dict[str, str]:
+    return environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}", api.url, WEB_CONCURRENCY="2", **changes
+    )
+
+
+async def test_ten_upgrades_under_load_refuse_no_post(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
+        async with posting(parent.url, CONNECTIONS) as posters:
+            for number in range(1, UPGRADES + 1):
+                parent.process.send_signal(signal.SIGHUP)
+                await parent.said("Upgrade: done", times=number)
+        await arrived(inngest_api, posters.accepted)
+        print(
+            f"\n{UPGRADES} upgrades under {CONNECTIONS} connections: {len(posters.accepted)} "
+            f"posts, {posters.failed} failed, the longest answer {posters.longest:.2f} s"
+        )
+        assert posters.failed == 0
+        assert await parent.stop() == 0
+
+
+@pytest.mark.parametrize("victim", ["--store-socket", "--store"])
+async def test_kills_of_a_child_lose_nothing(
+    tmp_path: Path, inngest_api: FakeInngest, victim: str
+) -> None:
+    chosen = random.Random(1)
+    slowest = 0.0
+    async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
+        async with posting(parent.url, 16) as posters:
+            for _ in range(KILLS):
+                children = await of_kind(parent, victim)
+                chosen.choice(children).kill()
+                slowest = max(slowest, await recovery(posters))
+        await arrived(inngest_api, posters.accepted)
+    print(
+        f"\n{KILLS} kills of {victim}: {len(posters.accepted)} accepted, 0 lost, {posters.failed} "
+        f"failed, posts pass again within {slowest:.2f} s"
+    )
+
+
+async def test_kills_of_the_parent_lose_nothing(tmp_path: Path, inngest_api: FakeInngest) -> None:
+    accepted: list[str] = []
+    for _ in range(KILLS):
+        async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
+            async with posting(parent.url, 16) as posters:
+                await recovery(posters)
+                children = psutil.Process(parent.process.pid).children()
+                parent.kill()
+                await parent.ended()
+            accepted += posters.accepted
+            await asyncio.to_thread(psutil.wait_procs, children, 30)
+    async with running("serve", environment=settings_of(tmp_path, inngest_api)):
+        await arrived(inngest_api, accepted)
+    print(f"\n{KILLS} kills of the parent: {len(accepted)} accepted, 0 lost")
+
+
+async def recovery(posters: Posters) -> float:
+    """Seconds until some posts more are accepted."""
+    began, before = time.monotonic(), len(posters.accepted)
+
+    async def more() -> bool:
+        return len(posters.accepted) >= before + RECOVERED_POSTS
+
+    await eventually(more, within_seconds=30)
+    return time.monotonic() - began
+
+
+async def of_kind(parent: Process, option: str) -> list[psutil.Process]:
+    """The children with this option, once there is one."""
+
+    async def look() -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(parent.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if option in child.cmdline():
+                    found.append(child)
+        return found
+
+    return await eventually(look)
