@@ -16,6 +16,7 @@ import uuid_utils
 from service.identity.user import User
 from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
 from service.outbox.incoming_json import BadEventError, elements, fields_of
+from service.outbox.nesting import MAX_DEPTH, is_too_deep
 from service.outbox.session_layers import checked_meta
 from service.outbox.storable import storable
 
@@ -82,7 +83,7 @@ def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) ->
     try:
         given = _given(raw)
     except RecursionError as error:
-        raise BadEventError("An event is nested too deeply") from error
+        raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep") from error
     name, row_id = _name(given.name), str(uuid_utils.uuid7())
     client_id = storable(given.id) if given.id else None
     payload = _encode(
@@ -142,6 +143,8 @@ def _check_object(name: str, value: msgspec.Raw) -> None:
     if found is not None and type(found) is not dict:
         raise BadEventError(f"The event's {name} must be an object or null")
     text = bytes(value)
+    if is_too_deep(text, found):
+        raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep")
     if len(text) > _FLOAT_DIGITS and _MANY_DIGITS in text.translate(_DIGITS):
         json.loads(text, parse_int=_finite)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import StreamReader, hdrs, web
@@ -18,11 +17,11 @@ from service.errors import (
     InvalidJsonError,
     JsonRequiredError,
 )
+from service.outbox.nesting import MAX_DEPTH, is_too_deep
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
 _JSON = "application/json"
-_MAX_DEPTH = 500
 # How msgspec names a field of a struct; keys of the client's own are not named so.
 _FIELD = re.compile(r"(?:required field `|at `\$\.)(?P<field>\w+)")
 _NO_ENCODING = ("", "identity")
@@ -77,23 +76,9 @@ def check_utf8(body: bytes) -> None:
 
 
 def check_depth(body: bytes, decoded: object) -> None:
-    """Raise InvalidJsonError for a body that is nested more than 500 levels deep.
-
-    What is deeper can be decoded, but not safely encoded again inside of an event.
-    """
-    if body.count(b"[") + body.count(b"{") <= _MAX_DEPTH:
-        return
-    level = [decoded]
-    for _ in range(_MAX_DEPTH):
-        level = [child for one in level for child in _containers(one)]
-        if not level:
-            return
-    raise InvalidJsonError(f"The body is nested more than {_MAX_DEPTH} levels deep.")
-
-
-def _containers(value: Any) -> Iterator[Any]:
-    children = value.values() if isinstance(value, dict) else value
-    return (child for child in children if isinstance(child, dict | list))
+    """Raise InvalidJsonError for a body that is nested more than 500 levels deep."""
+    if is_too_deep(body, decoded):
+        raise InvalidJsonError(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
 async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:

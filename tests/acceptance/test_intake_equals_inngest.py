@@ -94,5 +94,7 @@ def content(arrival: Arrival) -> dict[str, Any]:
     """An event without what a server adds, and without what it ignores."""
     event = json.loads(arrival.event)
     chosen = {name.casefold(): value for name, value in event.items() if value is not None}
-    given = {name: chosen.get(name) for name in ("v", "data", "user", "meta")}
-    return {**given, "name": arrival.name, "data": chosen.get("data") or {}}
+    meta = {name.casefold(): layer for name, layer in (chosen.get("meta") or {}).items()}
+    layers = {name: meta.get(name) for name in ("sessions", "propagated_sessions")}
+    given = {name: chosen.get(name) for name in ("v", "user")}
+    return {**given, **layers, "name": arrival.name, "data": chosen.get("data") or {}}

@@ -89,6 +89,13 @@ def test_a_number_that_no_float_holds_is_refused(number: bytes) -> None:
     assert taken(b'{"name":"a","data":{"x":%s}}' % number)[1]
 
 
+@pytest.mark.parametrize(("depth", "is_taken"), [(500, True), (501, False), (900, False)])
+def test_data_is_nested_at_most_500_levels_deep(depth: int, is_taken: bool) -> None:  # noqa: FBT001
+    data = b'{"a":' * depth + b"1" + b"}" * depth
+    events, _ = taken(b'{"name":"a","data":' + data + b"}")
+    assert bool(events) is is_taken
+
+
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'[{"name":"a","data":' + b'{"a":' * 100_000])
 def test_a_body_that_is_nested_too_deeply_is_refused(deep: bytes) -> None:
     assert taken(deep) == ([], taken(deep)[1])
