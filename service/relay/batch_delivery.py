@@ -1,8 +1,8 @@
 """One claimed batch from its claim to its settlement.
 
-A request that fails while others pass is sent again at once, in smaller and smaller parts, until
-the event that is the cause is alone. The invariant: every row of the batch is settled once, or left
-to its lease when the process ends; no request begins that could outlive the lease.
+When a request fails while others pass, it is sent again at once in smaller and smaller parts, until
+the event that causes the failure is alone. The invariant: every row of the batch is settled once,
+or left to its lease when the process ends. No request begins that could outlive the lease.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from service.relay.settler import Settler
 
 @dataclass(frozen=True, slots=True)
 class _Claimed:
-    """What the requests of one claim share. After `send_until` none begins."""
+    """What the requests of one claim share. No request begins after `send_until`."""
 
     permit: Permit
     isolated: bool
@@ -93,9 +93,9 @@ class BatchDelivery:
     def deliver(
         self, permit: Permit, batch: Batch, *, send_until: float
     ) -> Coroutine[None, None, None]:
-        """Send the batch and what of it has to be sent again, until all is settled.
+        """Send the batch, and again the parts that fail, until all rows are settled.
 
-        Its requests count as in flight from the call on, before anything is awaited.
+        Its requests count as in flight from the moment of the call.
         """
         isolated = batch.entries[0].isolated
         claimed = _Claimed(permit, isolated, _is_drained(permit, batch), send_until)
@@ -113,7 +113,7 @@ class BatchDelivery:
         await self._send_all(claimed, self._requests(wanted))
 
     async def _without_held(self, batch: Batch) -> Batch | None:
-        """What is left to send, None for nothing; what Inngest got long ago is settled."""
+        """The rows to send, None for none; settles the rows that Inngest got long ago."""
         if self._horizon is None:
             return batch
         checked = await self._horizon.check(batch, wall_now_ms())
@@ -169,7 +169,7 @@ class BatchDelivery:
     def _judge(
         self, claimed: _Claimed, request: _Request, result: SendResult, began_at: float
     ) -> Outcome:
-        """What becomes of the events, after the breaker has seen the answer."""
+        """The outcome of the events; updates the breaker first."""
         before, now = self._keeper.breaker, _now()
         answered = _answered(claimed, request, result, began_at)
         after = with_result(
@@ -194,7 +194,7 @@ class BatchDelivery:
             self._empty_request.too_large(seq)
 
     def _parts(self, request: _Request, done: Outcome) -> list[_Request]:
-        batch, again = request.batch, request.again or done.suspects
+        batch, again = request.batch, request.again or done.failed
         if done.again == (range(len(batch.entries)),):
             return [_Request(request.sent, again, request.failures + 1)]
         return [
@@ -235,7 +235,7 @@ def _without_settled(breaker: Breaker, done: Outcome) -> Breaker:
 
 
 def _is_drained(permit: Permit, batch: Batch) -> bool:
-    """Whether nothing more was due: the batch had room for more."""
+    """Whether no more rows were due: the batch had room for more."""
     room = len(batch.entries) < permit.max_events and len(batch.payloads) < permit.max_bytes / 2
     return room and not batch.entries[0].isolated
 

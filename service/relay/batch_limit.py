@@ -35,7 +35,7 @@ class BatchLimit:
         return self.events >= self.max_events
 
     def with_events(self, events: int) -> BatchLimit:
-        """At most so many events."""
+        """The limit with at most `events` events."""
         return replace(self, events=max(1, min(events, self.max_events)))
 
     def with_pass(self, size: int, policy: BreakerPolicy) -> BatchLimit:
@@ -52,7 +52,7 @@ class BatchLimit:
         return replace(grown, size=min(self.max_size, self.size * 2), sends_below=0)
 
     def with_failure(self, policy: BreakerPolicy) -> BatchLimit:
-        """A batch failed: half the events where most of the last ones failed."""
+        """A batch failed: half the events if most of the last batches failed."""
         weight = 1 / policy.shrink_sends
         failing = self.failing * (1 - weight) + weight
         if failing < policy.shrink_share:

@@ -11,10 +11,10 @@
      │  └────────────────────── recovering
      └── full batches pass          (misconfigured is like backing_off, with a fixed pause)
 
-The breaker judges Inngest, never an event. While other requests pass, a failure may be an event's
-own, so only failures in a row trip the breaker. Only answers to requests that were sent after the
-last change move it (`epoch`), so that requests that fail together are one trouble. Times are
-seconds of the caller's monotonic clock.
+The breaker judges Inngest, never an event. While other requests pass, an event may be the cause of
+a failure, so only failures in a row trip the breaker. Only answers to requests sent after the last
+change move it (`epoch`), so requests that fail together count as one failure. Times are seconds of
+the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _STEADY_FAILURES = 3
 class Breaker:
     """The state of the breaker.
 
-    `refusing` says that it waits because every event is judged bad. `failures` are the trouble and
-    the failed rounds of probes since, `probes_left` the probes that this round may still begin,
-    `reopens_at` when it may begin. `trouble_epoch` is the epoch in which the trouble began.
-    `provisional` says that one failure, with nothing known to pass, was all there was of it.
+    `refusing` says that it waits because Inngest refuses every event. `failures` counts the trip
+    and the failed rounds of probes since, `probes_left` the probes that this round may still begin,
+    `reopens_at` is when it may begin. `trouble_epoch` is the epoch in which the trouble began.
+    `provisional` says that a single failure tripped it, before any request had passed.
     `isolated_turn` says that isolated events come before others next.
     """
 
@@ -69,8 +69,7 @@ class Breaker:
     def wait_seconds(self, now: float, sends: InFlight) -> float | None:
         """Seconds until a permit is available. None: only after an answer or a command.
 
-        Events that failed before take no sender from others, so an event that hangs blocks no
-        other.
+        Events that failed before use senders of their own, so an event that hangs blocks no other.
         """
         if self.paused or sends.isolated > self.senders * self.policy.resends_per_sender:
             return None
@@ -88,7 +87,7 @@ class Breaker:
         isolated = self._isolated(sends)
         size = self.limit.size
         if self.state.waits:
-            # Every other round the newest event tries, because older ones may be the cause.
+            # Every second round the newest event is the probe, because older ones may be the cause.
             newest = float(self.failures % 2)
             return Permit(1, size, isolated, newest, self.epoch, self.state)
         recovering = self.state is BreakerState.RECOVERING
@@ -106,7 +105,7 @@ class Breaker:
         return replace(self, isolated_turn=not isolated, probes_left=left)
 
     def with_idle(self) -> Breaker:
-        """Healthy, because nothing is waiting and no backlog could overload Inngest."""
+        """The breaker becomes healthy: nothing is waiting, so no backlog could overload Inngest."""
         return replace(
             self,
             state=BreakerState.HEALTHY,
@@ -117,11 +116,11 @@ class Breaker:
         )
 
     def with_pause(self, *, paused: bool) -> Breaker:
-        """Paused by an operator, or not; the state stays."""
+        """The breaker with the pause on or off; its state stays."""
         return replace(self, paused=paused)
 
     def resumed(self, state: BreakerState, *, reason: str, reopens_at: float) -> Breaker:
-        """The breaker after a restart in trouble: one event is sent, not before `reopens_at`."""
+        """The breaker after a restart in trouble: it probes with one event at `reopens_at`."""
         waiting = BreakerState.BACKING_OFF if state is BreakerState.RECOVERING else state
         return self.with_wait(waiting, reason, reopens_at)
 
@@ -137,7 +136,7 @@ class Breaker:
         provisional: bool = False,
         asked_for_time: frozenset[int] = frozenset(),
     ) -> Breaker:
-        """In trouble: nothing is sent before `reopens_at`, then `probes` events.
+        """The breaker in trouble: it sends nothing before `reopens_at`, then `probes` events.
 
         `shared` says that events failed which were not isolated before.
         """
@@ -163,13 +162,13 @@ class Breaker:
         return replace(self, ledger=self.ledger.without(seq))
 
     def asking_at(self, at: float) -> Breaker:
-        """Try at `at` at the latest."""
+        """Probe at `at` at the latest."""
         return replace(self, reopens_at=min(self.reopens_at, at))
 
     def _isolated(self, sends: InFlight) -> Isolated:
         if self.state.waits:
-            # In a long outage the same few events ask again, so that no others become isolated,
-            # and every other time an event that is not, since the isolated may be the cause.
+            # In a long outage the same few events are the probes, so that no others get isolated.
+            # Every second probe is another event, since the isolated ones may be the cause.
             steady = self.failures >= _STEADY_FAILURES and not self.refusing
             return Isolated.LAST if not steady or self.failures % 2 else Isolated.FIRST
         bad_events = self.ledger.found_at is not None

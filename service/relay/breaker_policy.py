@@ -10,23 +10,23 @@ class BreakerPolicy:
     """The knobs of the breaker. Times are seconds.
 
     Backoff: exponential with full jitter between `first_backoff` and `max_backoff`, never below
-    `min_backoff`; up to `max_backoff_among_bad` where bad events are about. A Retry-After counts up
-    to `max_retry_after`; after `trusted_retry_after` one event asks while others passed shortly
-    before, after `blind_retry_after` in any case.
+    `min_backoff`; up to `max_backoff_among_bad` where events were found to be bad. A Retry-After
+    counts up to `max_retry_after`. One event probes earlier: after `trusted_retry_after` if
+    requests passed shortly before, else after `blind_retry_after`.
     `misconfigured_wait` is the pause between two tries of a refused configuration.
 
-    Trip: `failures_in_a_row` with nothing that passed in between, or `failures_while_passing` where
-    something passed in the last `evidence` seconds, or two that failed for `evidence` seconds.
+    Trip: `failures_in_a_row`, or `failures_while_passing` if a request passed in the last
+    `evidence` seconds, or two failures over `evidence` seconds.
 
     Probes: one, or from `first_probes` doubling to `max_probes` where an event was found to be bad
     in the last `bad_memory` seconds: then the next event may be bad too.
 
     Batches: `fresh_share` of a batch are the newest events, `recovering_fresh_share` in recovery.
     A batch shrinks when `shrink_share` of about the last `shrink_sends` sends failed. A size that
-    was too large is tried again after `relax_after_sends`. Nothing is claimed while more than
+    was too large is tried again after `relax_after_sends`. No batch is claimed while more than
     `resends_per_sender` requests for each sender wait to be sent again.
 
-    Nothing to send: recovery ends after `idle` seconds, other trouble asks with an empty request
+    Nothing to send: recovery ends after `idle` seconds. In other trouble an empty request probes
     after `ask_idle` seconds.
     """
 
@@ -54,7 +54,7 @@ class BreakerPolicy:
     ask_idle: float = 6.0
 
     def backoff_seconds(self, failures: int, jitter: float, *, bad_events: bool = False) -> float:
-        """The wait after so many failed tries before this one; `jitter` is in [0, 1).
+        """Seconds to wait after `failures` earlier failures; `jitter` is in [0, 1).
 
         >>> [BreakerPolicy().backoff_seconds(failures, 0.5) for failures in (0, 1, 2, 20)]
         [0.125, 0.25, 0.5, 2.5]
@@ -64,7 +64,7 @@ class BreakerPolicy:
         return max(self.min_backoff, cap * jitter)
 
     def retry_after_seconds(self, asked: float, *, passing: bool) -> float:
-        """How much of a Retry-After is waited before one event asks.
+        """How many seconds of a Retry-After pass before one event probes.
 
         >>> policy = BreakerPolicy()
         >>> [policy.retry_after_seconds(asked, passing=True) for asked in (3, 60)]
@@ -76,7 +76,7 @@ class BreakerPolicy:
         return min(asked, patience, self.max_retry_after)
 
     def probes(self, failures: int, *, bad_events: bool) -> int:
-        """How many events may ask in one round after so many failed rounds.
+        """How many events may probe in one round, after `failures` failed rounds.
 
         >>> [BreakerPolicy().probes(failures, bad_events=True) for failures in (0, 1, 5)]
         [4, 8, 16]

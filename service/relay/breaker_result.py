@@ -54,7 +54,7 @@ def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) ->
     waits = breaker.state.waits
     healed = answered.lone if answered.known_isolated else None
     known = replace(breaker, ledger=breaker.ledger.with_pass(now, healed))
-    # A request that was in flight beside the one that failed says that it was not Inngest.
+    # A request in flight at the same time passed, so Inngest was not the cause.
     if permit.epoch < breaker.trouble_epoch - breaker.provisional:
         return known
     limit = breaker.limit.with_pass(answered.size, breaker.policy)
@@ -74,7 +74,7 @@ def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) ->
 
 
 def _late(breaker: Breaker, answered: Answered, now: float) -> Breaker:
-    """A late answer changes nothing, except that a Retry-After is honoured."""
+    """Apply a late answer: only a Retry-After counts."""
     asked = answered.retry_after_seconds
     if asked is None or breaker.state is not BreakerState.BACKING_OFF:
         return breaker
@@ -89,7 +89,7 @@ def _probe_failed(breaker: Breaker, answered: Answered, now: float, jitter: floa
         bad = answered.lone in breaker.ledger.confirmed_bad
         answers = not breaker.refusing and not learned.streak.is_refusing(now, policy)
         if bad or answers:
-            # Inngest judges events, so another is asked at once.
+            # Inngest answers about events, so another probe goes at once.
             return learned
     if breaker.probes_left:
         return learned
@@ -97,7 +97,7 @@ def _probe_failed(breaker: Breaker, answered: Answered, now: float, jitter: floa
 
 
 def _learned(breaker: Breaker, answered: Answered, now: float) -> Breaker:
-    """What one failure says, wherever it is one of many."""
+    """Apply a failure to the streak and the ledger."""
     ledger, limit, streak, lone = breaker.ledger, breaker.limit, breaker.streak, answered.lone
     confirmed = lone in ledger.confirmed_bad
     if _counts_in_a_row(breaker, answered, now):
@@ -107,19 +107,19 @@ def _learned(breaker: Breaker, answered: Answered, now: float) -> Breaker:
         ledger = ledger if judged is None else ledger.with_judged(judged)
         if lone is not None and (confirmed or not breaker.refusing):
             ledger = ledger.with_refusal(lone)
-    elif lone is not None and (answered.is_suspect or answered.signal is Signal.TOO_LARGE):
+    elif lone is not None and (answered.failed_before or answered.signal is Signal.TOO_LARGE):
         ledger = ledger.with_failed_alone(lone)
     if confirmed and answered.retry_after_seconds is not None:
         ledger = replace(ledger, distrusts_retry_after=True)
     if answered.signal is Signal.TOO_LARGE:
         limit = limit.without_size_limit() if confirmed else limit.with_too_large(answered.size)
-    elif answered.signal is not Signal.REFUSED and not answered.is_suspect:
+    elif answered.signal is not Signal.REFUSED and not answered.failed_before:
         limit = limit.with_failure(breaker.policy)
     return replace(breaker, ledger=ledger, limit=limit, streak=streak)
 
 
 def _counts_in_a_row(breaker: Breaker, answered: Answered, now: float) -> bool:
-    """Whether the failure may be Inngest's, as far as this one event tells."""
+    """Whether Inngest may be the cause of the failure, as far as this event shows."""
     if answered.signal is Signal.REFUSED:
         return answered.newly_refused is not None
     if answered.signal is Signal.TOO_LARGE:
@@ -136,7 +136,7 @@ def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: floa
         return learned.streak.is_refusing(now, policy)
     if not before.streak.passing:
         return True
-    if answered.retry_after_seconds is not None and not answered.is_suspect:
+    if answered.retry_after_seconds is not None and not answered.failed_before:
         seen = answered.seqs & before.ledger.asked_for_time
         if not seen and not before.ledger.distrusts_retry_after:
             return True
@@ -145,7 +145,7 @@ def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: floa
 
 
 def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
-    """Wait, then try; longer with every round that fails."""
+    """Wait, then probe; the wait grows with every failed round."""
     policy, signal, asked = breaker.policy, answered.signal, answered.retry_after_seconds
     bad_events = breaker.ledger.found_lately(now, policy.bad_memory)
     wait = policy.backoff_seconds(breaker.failures, jitter, bad_events=bad_events)
@@ -164,6 +164,6 @@ def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) ->
         probes=policy.probes(breaker.failures, bad_events=bad_events),
         refusing=signal in _REASONS,
         provisional=not breaker.state.waits and asked is None and breaker.streak.count <= 1,
-        shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.is_suspect),
+        shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.failed_before),
         asked_for_time=answered.seqs if asked is not None else frozenset(),
     )

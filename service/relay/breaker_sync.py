@@ -1,8 +1,8 @@
 """The breaker of this process, and its record in the store.
 
 The record is for restarts, people and other processes. When another process is in trouble, a
-process without recent answers tries one event before it sends more. When another one recovers, a
-waiting process tries at once. The record never overwrites what this process sees itself.
+process without recent answers probes with one event before it sends more. When another one
+recovers, a waiting process probes at once. The record never overrides this process's own answers.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class BreakerSync:
         self.rate = 0.0
 
     async def restore(self) -> None:
-        """Restore a breaker that was in trouble, once: it tries one event.
+        """Restore a breaker that was in trouble, once: it probes with one event.
 
-        Paused stays paused. A refused configuration may have been repaired, so it is tried at once.
+        A pause stays. A refused configuration may have been repaired, so it is tried at once.
         """
         if self._restored:
             return
@@ -68,7 +68,7 @@ class BreakerSync:
         self._restored = True
         state = BreakerState(record.state)
         if state is not BreakerState.HEALTHY:
-            # The wall clock may have been set since, so a long wait may be none.
+            # The wall clock may have been set since, so a long wait may be wrong.
             wait = min(record.reopens_in_seconds, self.breaker.policy.max_backoff)
             reopens_at = _now() + (0.0 if state is BreakerState.MISCONFIGURED else wait)
             self.breaker = self.breaker.resumed(state, reason=record.reason, reopens_at=reopens_at)
@@ -154,14 +154,14 @@ class BreakerSync:
             self.move(self.breaker.resumed(state, reason=record.reason, reopens_at=now + wait))
             self._told = _told(self.breaker), self.rate
             return
-        # Where another process delivers, or an operator wants it, Inngest is asked now.
+        # Another process delivers, or an operator asked for it: probe now.
         ask = not state.waits or not record.reopens_in_seconds
         if ask and self.breaker.state.waits and self.breaker.reopens_at > now:
             self.breaker = self.breaker.asking_at(now)
             self._changed()
 
     def _is_news(self, record: DeliveryRecord) -> bool:
-        """Whether this breaker differs from the one that was saved last."""
+        """Whether this breaker differs from the saved one."""
         if self._told is None and self._announcement != _announced(record):
             return True
         state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)

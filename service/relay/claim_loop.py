@@ -31,7 +31,7 @@ class ClaimLoop:
     """Claims from `queue` under leases of `lease_seconds`.
 
     `begin` starts a batch's delivery. `nothing_due` is called when a claim has found nothing for
-    the time that the breaker asks for. `beat` is called at least every second.
+    the time that the breaker allows. `beat` is called at least every second.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ClaimLoop:
         return None
 
     def _room(self) -> int:
-        """How many events may be sent before Inngest holds more of those it has answered."""
+        """How many events may be sent before more of the answered ones are confirmed."""
         if self._unconfirmed is None:
             return sys.maxsize
         return self._unconfirmed.room(self._sends.events)
@@ -139,7 +139,7 @@ class ClaimLoop:
         return self._unconfirmed is not None and self._unconfirmed.only_fresh(self._sends.events)
 
     def _idle_seconds(self, permit: Permit) -> float | None:
-        """How long a claim may find nothing before the breaker is told; None: for ever."""
+        """How long a claim may find nothing before `nothing_due`; None: for ever."""
         policy = self._keeper.breaker.policy
         if permit.state is BreakerState.HEALTHY:
             return None

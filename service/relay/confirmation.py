@@ -1,8 +1,8 @@
 """When a row that Inngest has answered, and does not hold, is sent again.
 
-Inngest answers before it stores and may store much later: a row that is not held yet is not lost.
-Pure functions and values. The invariant: while Inngest's store goes on, a row waits until events
-that were answered well after it are held.
+Inngest answers before it stores and may store much later, so a row that is not held yet is not
+lost. Pure functions and values. The invariant: while Inngest stores events, a row waits until
+events that were answered well after it are held.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ResendReason(enum.StrEnum):
 
 
 NOTES = {
-    ResendReason.PASSED: "sent again: Inngest holds newer events, and not this one",
+    ResendReason.PASSED: "sent again: Inngest holds newer events but not this one",
     ResendReason.RESTARTED: "sent again: Inngest was away and does not hold it",
     ResendReason.STALLED: "sent again: Inngest stores nothing and does not hold it",
 }
@@ -36,12 +36,12 @@ class ConfirmationPolicy:
     """How patient the confirmer is.
 
     `reorder_seconds`: an event that was answered this much before a held one should be held too.
-    `restart_seconds`: how long Inngest must have answered again, after it was away, and stored
-    nothing of what it answered before. `stall_seconds`: how long it must have stored nothing,
-    without a sign that it was away; doubled for each time that the row was sent before.
+    `restart_seconds`: how long Inngest must have answered again after it was away, without storing
+    an event that it had answered before. `stall_seconds`: how long it must have stored nothing,
+    with no sign that it was away; doubled for each earlier send of the row.
     `min_poll_seconds` and `max_poll_seconds` bound the pause between
-    questions, `sweep_seconds` is how often every row is asked for. `chunk_rows` are asked for
-    together. While nothing is sent, the store is asked every `idle_seconds`, and Inngest never.
+    questions, `sweep_seconds` is how often every row is asked for. `chunk_rows` rows are asked for
+    together. While no row is sent, the store is read every `idle_seconds` and Inngest is not asked.
     """
 
     reorder_seconds: float = 10.0
@@ -56,12 +56,12 @@ class ConfirmationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """What is known of Inngest's storing; times are seconds of the caller's clock.
+    """What is known about Inngest's store; times are seconds of the caller's clock.
 
     `newest_held` is when the newest event that is known to be held was answered; `held_at` when an
-    event was last found to be held. `silent_at` is when a question was last not answered, `away_at`
-    when Inngest was then out of reach; `back_at` is when it first answered after that, and
-    `earlier_held_at` when an event that was answered before `away_at` was last found to be held.
+    event was last found to be held. `silent_at` is when a question last got no answer, `away_at`
+    when Inngest was last out of reach. `back_at` is when it first answered after that.
+    `earlier_held_at` is when an event answered before `away_at` was last found to be held.
     """
 
     held_at: float
@@ -74,7 +74,7 @@ class StoreProgress:
     def with_held(self, held: Collection[SentEntry], now: float) -> StoreProgress:
         """After these rows were found to be held.
 
-        A row that was sent more than once says nothing of the order: an earlier copy may be held.
+        A row that was sent more than once does not count: an earlier copy may be held.
         """
         if not held:
             return self
@@ -88,7 +88,7 @@ class StoreProgress:
         )
 
     def with_silence(self, now: float, *, away: bool) -> StoreProgress:
-        """After a question was not answered; `away` where Inngest was out of reach."""
+        """After a question got no answer; `away` says that Inngest was out of reach."""
         return replace(self, silent_at=now, away_at=now if away else self.away_at)
 
     def with_new_connection(self, now: float) -> StoreProgress:
@@ -103,7 +103,7 @@ class StoreProgress:
 def resend_reason(
     entry: SentEntry, progress: StoreProgress, policy: ConfirmationPolicy, now: float
 ) -> ResendReason | None:
-    """Why a row that is not held must be sent again, None while it is waited for."""
+    """Why a row that is not held must be sent again; None: wait."""
     answered_at = now - entry.sent_seconds
     if progress.newest_held - answered_at > policy.reorder_seconds:
         return ResendReason.PASSED
@@ -119,5 +119,5 @@ def resend_reason(
 
 
 def poll_seconds(before: float, policy: ConfirmationPolicy, *, found: bool) -> float:
-    """The pause before the next question: short while rows are found, else twice the last one."""
+    """Seconds until the next question: short while rows are found, else twice the last pause."""
     return policy.min_poll_seconds if found else min(before * 2, policy.max_poll_seconds)

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class StoringRate:
-    """How many events Inngest stores a second, lately. `now` is in seconds."""
+    """How many events Inngest stores per second, lately. `now` is in seconds."""
 
     def __init__(self, now: float) -> None:
         self.per_second = 0.0
@@ -29,7 +29,7 @@ class StoringRate:
         self._found = 0
 
     def count(self, found: int, now: float) -> None:
-        """So many events more are held; the rate moves at most once a second."""
+        """Count `count` more held events; the rate changes at most once a second."""
         self._found += found
         seconds = now - self._since
         if seconds >= _RATE_SECONDS:
@@ -52,7 +52,7 @@ class ConfirmationReport:
         self._rate = StoringRate(time.monotonic())
 
     def confirmed(self, held: Sequence[SentEntry]) -> None:
-        """Count rows that Inngest holds; delivery ends here."""
+        """Count rows that Inngest holds."""
         now_ms = wall_now_ms()
         self._on_confirmed(len(held))
         self._recorder.count("delivered", len(held))
@@ -69,7 +69,7 @@ class ConfirmationReport:
         log.warning("resent", reason=reason.value, count=len(entries), events=shown)
 
     def swept(self, found: int, unconfirmed: int) -> None:
-        """Inngest answered every question of a sweep."""
+        """Note that Inngest answered every question of a sweep."""
         self._recorder.gauge("confirmations_ok", 1.0)
         self._failure_logged_at = float("-inf")
         self._rate.count(found, time.monotonic())

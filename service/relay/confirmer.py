@@ -1,8 +1,8 @@
-"""The confirmer: asks whether Inngest holds what it answered, and settles the rows.
+"""The confirmer: asks whether Inngest holds the events that it answered, and settles the rows.
 
-It works beside the sends and shares nothing with them but the store and the count of unconfirmed
-events. The invariant: a row becomes `delivered` only when Inngest showed its event, and goes back
-to `pending` only for a reason that `confirmation` gives.
+It runs beside the sends and shares only the store and the count of unconfirmed events with them.
+The invariant: a row becomes `delivered` only when Inngest showed its event, and `pending` only for
+a reason that `confirmation` gives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 class Confirmer:
     """Confirms the sent rows of `confirmations` until it is cancelled.
 
-    `clock` gives seconds that never go back; the loop's where None.
+    `clock` returns monotonic seconds; None is the loop's clock.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Confirmer:
             await asyncio.sleep(pause)
 
     async def sweep(self) -> int:
-        """Ask for the sent rows, oldest first, and settle what is known; how many were held.
+        """Ask for the sent rows, oldest first, and settle those that are known; how many are held.
 
-        Ends early, but for one sweep in `sweep_seconds`, where Inngest's store has not come yet.
+        It ends early at events that Inngest has not stored yet, except once in `sweep_seconds`.
         Raises InngestApiError, OutboxUnavailableError.
         """
         whole = self._clock() - self._swept_at >= self._policy.sweep_seconds
@@ -114,7 +114,7 @@ class Confirmer:
         return bool(found)
 
     async def _settle(self, entries: Sequence[SentEntry]) -> int:
-        read_at = self._clock()  # what the entries' ages count from, however long Inngest takes
+        read_at = self._clock()  # the entries' ages count from here
         ulids = {
             self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
             for entry in entries
@@ -140,7 +140,7 @@ class Confirmer:
             self._report.resent(reason, entries)
 
     async def _wait_for_sent(self) -> None:
-        """Wait until this process sends a row, or until it is time to look for other processes'.
+        """Wait until this process sends a row, or until it is time to look for others' rows.
 
         A row that was sent during the last sweep ends the wait at once.
         """

@@ -1,7 +1,7 @@
 """Rows that may have been sent longer ago than Inngest remembers ids.
 
-Inngest ignores a repeated id for 24 h. A row that may first have been sent before that is sent only
-when Inngest shows that it never had it. Without an answer it is not sent.
+Inngest ignores a repeated id for 24 h. A row that may have been sent longer ago is sent again only
+when Inngest shows that it never had the event. Without an answer it is not sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ASK_AGAIN_SECONDS = 30.0
 
 
 class HorizonCheck(msgspec.Struct, frozen=True, gc=False):
-    """What may be sent now (None: nothing), and what becomes of the other rows (None: none)."""
+    """The rows to send now (None: none), and the settlement of the other rows (None: none)."""
 
     send: Batch | None
     settlement: Settlement | None
@@ -34,7 +34,7 @@ class DedupeHorizon:
         self._ids = ids
 
     async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
-        """Remove from `batch` what Inngest holds, and what it can't be asked about now."""
+        """Remove from `batch` the rows that Inngest holds or can't be asked about now."""
         old = [entry for entry in batch.entries if is_old(entry, now_ms)]
         if not old:
             return HorizonCheck(batch, None)

@@ -1,8 +1,8 @@
-"""Asking Inngest with a request that holds no event.
+"""Probing Inngest with a request that holds no event.
 
-Used where no event can tell: whether trouble is over while nothing is waiting, whether anything
-smaller passes than an event that was too large, whether one event that fails is the cause. The
-invariant: such an answer is no evidence that events pass.
+It answers what no event can: whether trouble is over while nothing waits, whether a smaller request
+passes after an event was too large, whether a single failing event is the cause. The invariant:
+such an answer is no evidence that events pass.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sender(Protocol):
 
 
 class EmptyRequest:
-    """Asks `sender` with nothing, one request at a time, and tells the breaker of `keeper`."""
+    """Sends empty requests through `sender`, one at a time, and updates the breaker of `keeper`."""
 
     def __init__(self, sender: Sender, keeper: BreakerSync) -> None:
         self._sender = sender
@@ -43,7 +43,7 @@ class EmptyRequest:
         self._asking: asyncio.Task[None] | None = None
 
     def nothing_due(self) -> None:
-        """A claim has found nothing for a while: end recovery, or ask whether trouble is over."""
+        """A claim has found nothing for a while: end recovery, or probe whether trouble is over."""
         breaker = self._keeper.breaker
         if breaker.state is BreakerState.RECOVERING:
             self._keeper.move(breaker.with_idle())
@@ -51,19 +51,19 @@ class EmptyRequest:
             self.ask(lambda: self._keeper.move(self._keeper.breaker.with_idle()))
 
     def too_large(self, seq: int) -> None:
-        """An event was too large, and nothing of its size has passed: ask whether less passes."""
+        """An event was too large, and none of its size has passed: probe with a smaller request."""
         self.ask(lambda: self._smaller_passes(seq))
 
     def ask(self, then: Callable[[], None]) -> None:
-        """Ask, and call `then` where Inngest answers and nothing else has changed meanwhile.
+        """Send one, and call `then` if Inngest answers and the breaker has not changed meanwhile.
 
-        Does nothing while another question is under way.
+        Does nothing while another one is in flight.
         """
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(then), name="ask-with-nothing")
 
     async def stop(self) -> None:
-        """End a question that is under way."""
+        """Cancel a request in flight."""
         if self._asking:
             await end(self._asking)
 

@@ -1,6 +1,6 @@
 """Counts failures in a row and decides when they prove trouble. Pure.
 
-One event may cause one failure, so a failure proves nothing while other requests pass.
+An event may be the cause of a failure, so a failure proves nothing while other requests pass.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from service.relay.breaker_policy import BreakerPolicy
 class FailureStreak:
     """The failures since something passed.
 
-    `count` is how many requests, `fresh` how many of them with events that were not isolated
-    before, `began_at` when the first of them was sent. `passed_at` is when something last passed,
-    None when nothing has since the start or the last trouble.
+    `count` is how many requests failed, `fresh` how many of them had events that were not isolated
+    before, `began_at` when the first was sent. `passed_at` is when a request last passed, None when
+    none has since the start or the last trouble.
     """
 
     count: int = 0
@@ -26,11 +26,11 @@ class FailureStreak:
 
     @property
     def passing(self) -> bool:
-        """Whether something has passed since the last trouble."""
+        """Whether a request has passed since the last trouble."""
         return self.passed_at is not None
 
     def with_pass(self, now: float) -> FailureStreak:
-        """Something passed."""
+        """A request passed."""
         return FailureStreak(passed_at=now)
 
     def with_failure(self, began_at: float, *, fresh: bool) -> FailureStreak:
@@ -39,11 +39,11 @@ class FailureStreak:
         return replace(self, count=self.count + 1, fresh=self.fresh + fresh, began_at=first)
 
     def is_refusing(self, now: float, policy: BreakerPolicy) -> bool:
-        """Whether so many events in a row were judged bad that Inngest is the cause."""
+        """Whether so many events in a row were refused that Inngest is the cause."""
         return self.count >= self._limit(now, policy)
 
     def is_trouble(self, now: float, policy: BreakerPolicy) -> bool:
-        """Whether the failures are Inngest's trouble, not an event's."""
+        """Whether Inngest is the cause of the failures, not an event."""
         if self.passed_at is None or self.count >= self._limit(now, policy):
             return True
         quiet = now - max(self.passed_at, self.began_at)

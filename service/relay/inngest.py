@@ -1,8 +1,8 @@
 """Sending a batch to Inngest's Event API: one POST of bytes that are encoded already.
 
-The invariant: nothing raised or returned here holds the URL, since the event key is part of it; not
-even the words of a server that quotes its path. Answers and faults come
-back as values; `service.relay.send_result` says what they mean.
+The invariant: no error and no result here holds the URL, since the event key is part of it; not
+even when a server's answer quotes its path. Answers and faults come back as values;
+`service.relay.send_result` says what they mean.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SEED_HEADER = "X-Inngest-Event-Id-Seed"
 ENVIRONMENT_HEADER = "X-Inngest-Env"
 
 _MAX_ANSWER_BYTES = 1024 * 1024
-_LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes piece by piece only from a file
-_KEY_REFUSED = frozenset({401, 403, 404})  # the cloud's 404 is of the key
+_LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes in pieces only from a file
+_KEY_REFUSED = frozenset({401, 403, 404})  # the cloud answers 404 for a wrong key
 _UNAVAILABLE = 503
 _KEY_TAKEN = frozenset({200, 400})
 _HIDDEN = "********"
@@ -41,7 +41,7 @@ class InngestSender:
     """The `Sender` over `POST {origin}/e/{key}`.
 
     `fallback_key` is used while the first key is refused, and kept as long as it works. `unreached`
-    is told why no connection could be made.
+    gets the reason when no connection could be made.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class InngestSender:
     async def send(
         self, payloads: bytes, seed: str | None = None, environment: str | None = None
     ) -> SendResult:
-        """Post the events; never raises for what the network or the server does."""
+        """Post the events. Faults of the network and the server are results, not errors."""
         body = b"".join((b"[", payloads, b"]"))
         headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
         if environment is not None:
@@ -135,14 +135,14 @@ def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:
 
 
 def _words_of_another(response: aiohttp.ClientResponse, text: bytes) -> str:
-    """What to say of an answer that is not the API's JSON; its own words only where they count."""
+    """Words for an answer that is not the API's JSON; quotes it only where that helps."""
     if response.status == _UNAVAILABLE and b"event key" in text.lower():
         return "event keys are required"
     return f"an answer that is not the API's ({response.content_type}, {len(text)} bytes)"
 
 
 def _fault(error: Exception) -> str:
-    """The fault in words that hold no address."""
+    """The fault in words, without an address."""
     cause = error.__cause__ or error
     reason = getattr(cause, "strerror", None)
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -1,8 +1,8 @@
 """Which events failed alone, and which of them are confirmed to be the cause. Pure.
 
-An event is confirmed bad when it fails alone and another passes before and after. Only a confirmed
-event's failures count against it. The ledger is kept in memory: after a restart an event is tried
-more often, never less.
+An event is confirmed bad when it fails alone and others pass before and after. Only then do its
+failures count as attempts. The ledger is in memory: after a restart an event is tried more often,
+never less.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _MAX_EVENTS = 10_000
 class IsolationLedger:
     """Events by their seq.
 
-    `failed_alone` failed since something passed. `confirmed_bad` failed while others passed before
-    and after. `refusals` counts the verdicts on an event. `asked_for_time` were in the request
+    `failed_alone` failed since a request passed. `confirmed_bad` failed while others passed before
+    and after. `refusals` counts how often each was refused. `asked_for_time` were in the request
     whose answer last tripped the breaker with a Retry-After. `found_at` is when an event was last
     confirmed; `distrusts_retry_after` says that one with a Retry-After was.
     """
@@ -39,21 +39,21 @@ class IsolationLedger:
         )
 
     def with_judged(self, seq: int) -> IsolationLedger:
-        """Inngest judged `seq` bad; a confirmation stays."""
+        """Inngest refused `seq`; a confirmation stays."""
         if seq in self.confirmed_bad:
             return self
         return replace(self, failed_alone=self.failed_alone | {seq})
 
     def with_refusal(self, seq: int) -> IsolationLedger:
-        """A verdict on `seq` was counted."""
+        """A refusal of `seq` was counted."""
         refusals = {**self.refusals, seq: self.refusals.get(seq, 0) + 1}
         return replace(self, refusals=refusals if len(refusals) < _MAX_EVENTS else {})
 
     def with_pass(self, now: float, healed: int | None) -> IsolationLedger:
-        """Something passed; `healed` is the isolated event that passed alone, None for others.
+        """A request passed; `healed` is the isolated event that passed alone, None for others.
 
-        An isolated event that passes shows that failing alone may be chance, so nothing is
-        confirmed by it.
+        An isolated event that passes shows that a failure alone may be chance, so it confirms
+        nothing.
         """
         if healed is not None:
             return replace(self, failed_alone=frozenset(), confirmed_bad=frozenset(), found_at=None)
@@ -68,7 +68,7 @@ class IsolationLedger:
         )
 
     def with_smaller_pass(self, seq: int) -> IsolationLedger:
-        """`seq` was too large, and less passes."""
+        """`seq` was too large, and a smaller request passes."""
         return replace(
             self,
             failed_alone=self.failed_alone - {seq},
@@ -78,10 +78,10 @@ class IsolationLedger:
     def with_trouble(
         self, asked_for_time: frozenset[int], *, shared: bool, lasts: bool
     ) -> IsolationLedger:
-        """It was Inngest's trouble.
+        """Inngest was the cause.
 
-        Where it is `shared` by events that were not isolated, failing alone says nothing about an
-        event. Where it `lasts`, a Retry-After is believed again.
+        When events that were not isolated `shared` the trouble, a failure alone proves nothing
+        about an event. When it `lasts`, a Retry-After is trusted again.
         """
         return replace(
             self,

@@ -1,8 +1,8 @@
 """One event that fails again and again while no other is sent.
 
-No other event can tell whether it is the event or Inngest, so Inngest is asked with nothing. The
-invariant: it is only told, by a log line and a gauge; nothing is held against the event, since an
-empty request stores nothing.
+No other event shows whether the event or Inngest is the cause, so an empty request probes Inngest.
+The invariant: the result is only a log line and a gauge. It does not count against the event, since
+an empty request stores nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ASK_EVERY = 5
 
 
 class LoneFailure:
-    """Watches the answers to requests and tells `report` of an event that fails by itself."""
+    """Watches the answers and tells `report` about an event that fails by itself."""
 
     def __init__(self, empty_request: EmptyRequest, report: Report) -> None:
         self._empty_request = empty_request

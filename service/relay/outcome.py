@@ -30,14 +30,14 @@ _NO_WORDS = "Inngest takes no event of this size."
 class Outcome:
     """What to write into the rows, and which to send again at once.
 
-    `again` are positions in the batch, each range one request. `suspects` says that they failed.
+    `again` are positions in the batch, each range one request. `failed` says that they failed.
     """
 
     settlement: Settlement
     signal: Signal
     reason: str = ""
     again: tuple[range, ...] = ()
-    suspects: bool = False
+    failed: bool = False
 
 
 def outcome(
@@ -59,11 +59,11 @@ def outcome(
         return Outcome(settlement, signal, result.reason)
     parts = max(parts, 2) if signal is Signal.TOO_LARGE else parts
     again = tuple(_divided(len(batch.entries), parts))
-    return Outcome(Settlement(batch.claim), signal, result.reason, again, suspects=True)
+    return Outcome(Settlement(batch.claim), signal, result.reason, again, failed=True)
 
 
 def due_again(entries: Sequence[Entry], *, isolated: bool = False) -> list[Retry]:
-    """Due again at once, without a counted attempt; `isolated` sends each alone."""
+    """Due again at once, without a counted attempt; with `isolated` each is sent alone."""
     return [Retry(entry.seq, 0.0, entry.attempts, isolated or entry.isolated) for entry in entries]
 
 
@@ -77,11 +77,11 @@ def _passed(result: SendResult, batch: Batch) -> Outcome:
 
 
 def _judged(result: SendResult, batch: Batch, view: BreakerView, policy: RetryPolicy) -> Outcome:
-    """400: the leading events were taken, the next one is isolated, the rest go on."""
+    """400: the leading events were taken, the next one is isolated, the rest are sent again."""
     words = result.words[:MAX_WORDS]
     sent = len(batch.entries)
     if sent == 1:
-        settlement = _verdict(batch.claim, batch.entries[0], words, view, policy)
+        settlement = _refused(batch.claim, batch.entries[0], words, view, policy)
         return Outcome(settlement, Signal.REFUSED, words)
     taken = count_taken(result.ids or (), sent)
     bad = batch.entries[taken]
@@ -106,36 +106,36 @@ def _failed_alone(
     *,
     once_more: bool,
 ) -> Outcome:
-    """One event failed: it is isolated, and pays only for what is confirmed to be its own."""
+    """One event failed: it is isolated. The attempt counts only if the event is confirmed bad."""
     reason = result.reason
     if signal is Signal.TOO_LARGE:
         settlement = _too_large(result, batch, view, policy)
     elif view.resend and once_more and not batch.entries[0].isolated:
         again = (range(1),)
-        return Outcome(Settlement(batch.claim), signal, reason, again, suspects=True)
+        return Outcome(Settlement(batch.claim), signal, reason, again, failed=True)
     else:
         counts = view.confirmed_bad and may_be_the_events_own(result)
-        settlement = _held_against(batch, "undeliverable", reason, view, policy, counts=counts)
+        settlement = _retry_alone(batch, "undeliverable", reason, view, policy, counts=counts)
     return Outcome(settlement, signal, reason)
 
 
 def _too_large(
     result: SendResult, batch: Batch, view: BreakerView, policy: RetryPolicy
 ) -> Settlement:
-    """413 is a verdict on an event that is larger than what passes; else it is a failure."""
+    """413 refuses an event that is larger than what passes; else it is a failure."""
     [entry] = batch.entries
     words = result.words[:MAX_WORDS] or _NO_WORDS
     if view.confirmed_bad and len(batch.payloads) > view.passed_size:
         dead = Dead(entry.seq, entry.attempts + 1, "too_large", words)
         return Settlement(batch.claim, dead=[dead])
     counts = view.confirmed_bad
-    return _held_against(batch, "too_large", words, view, policy, counts=counts)
+    return _retry_alone(batch, "too_large", words, view, policy, counts=counts)
 
 
-def _verdict(
+def _refused(
     claim: str, entry: Entry, words: str, view: BreakerView, policy: RetryPolicy
 ) -> Settlement:
-    """A verdict on one event: again after each delay, then dead."""
+    """One event was refused: send it again after each delay, then it is dead."""
     delays = policy.refusal_delays_seconds
     if view.refusing and not view.confirmed_bad:
         delay = policy.isolated_delay(entry.sends)
@@ -148,7 +148,7 @@ def _verdict(
     return Settlement(claim, retry=[retry])
 
 
-def _held_against(
+def _retry_alone(
     batch: Batch,
     code: str,
     words: str,
@@ -157,9 +157,9 @@ def _held_against(
     *,
     counts: bool,
 ) -> Settlement:
-    """Again later and alone; the attempt counts where `counts`, and the last one is the end.
+    """Send again later and alone; with `counts` the attempt counts, and the last makes it dead.
 
-    Verdicts are attempts too, but not failures.
+    Refusals are attempts too, but not failures.
     """
     [entry] = batch.entries
     attempts = entry.attempts + counts
@@ -172,7 +172,7 @@ def _held_against(
 
 
 def _divided(count: int, parts: int) -> list[range]:
-    """At most so many ranges of about the same length.
+    """At most `parts` ranges of about the same length.
 
     >>> _divided(10, 4)
     [range(0, 3), range(3, 6), range(6, 9), range(9, 10)]

@@ -19,7 +19,7 @@ class BreakerState(enum.StrEnum):
 
     @property
     def waits(self) -> bool:
-        """Whether nothing but a probe is sent."""
+        """Whether only probes are sent."""
         return self in (BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED)
 
 
@@ -42,8 +42,8 @@ class Permit:
 class InFlight:
     """How many requests are in flight or about to be.
 
-    `isolated` are those of isolated events and of what failed before, `others` all else; the
-    `_now` figures count those of the current epoch.
+    `isolated` counts those of isolated events and of parts that failed before, `others` the rest.
+    The `_now` figures count those of the current epoch.
     """
 
     isolated: int = 0
@@ -58,7 +58,7 @@ class Answered:
 
     `began_at` is when it was sent, `size` its bytes. `lone` is the seq of an event that was sent
     alone, `known_isolated` whether it was isolated before. `again` says that the request is a part
-    of one that failed. `newly_refused` is an event that was judged bad for the first time.
+    of one that failed. `newly_refused` is an event that was refused for the first time.
     `drained` says that the batch had room for more. `seqs` are the events, where they matter.
     """
 
@@ -75,7 +75,7 @@ class Answered:
     seqs: frozenset[int] = frozenset()
 
     @property
-    def is_suspect(self) -> bool:
+    def failed_before(self) -> bool:
         """Whether these events failed before."""
         return self.known_isolated or self.again
 
@@ -84,9 +84,9 @@ class Answered:
 class BreakerView:
     """The breaker's view of the events of one answered request.
 
-    `resend`: others pass, so what failed is sent again at once. `refusing`: every event is judged
-    bad, so a verdict counts for none. `confirmed_bad`: the event's last failure alone was its own.
-    `refusals` counts the verdicts on it before. `bad_events`: some were confirmed bad lately.
+    `resend`: others pass, so failed parts are sent again at once. `refusing`: every event is
+    refused, so no refusal counts. `confirmed_bad`: the event was the cause of its last failure.
+    `refusals` counts its earlier refusals. `bad_events`: some were confirmed bad lately.
     `passed_size` is the largest request that passes, in bytes, 0 when none is known.
     """
 

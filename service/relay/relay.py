@@ -1,7 +1,7 @@
 """The relay: claims what is due, sends it, settles from the answer.
 
-Puts together the rooms: `claim_loop` claims, `batch_delivery` sends and settles, `outcome` judges
-events, `breaker` judges Inngest, `breaker_sync` shares it with the store.
+It puts its parts together: `claim_loop` claims, `batch_delivery` sends and settles, `outcome`
+judges events, `breaker` judges Inngest, `breaker_sync` shares the breaker with the store.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ LEASE_MARGIN_SECONDS = 20.0
 class Relay:
     """Moves events from `queue` to `sender` until it is stopped; shares its breaker by `delivery`.
 
-    `beat` is called at least every second while the relay is at work and no request is overdue.
+    `beat` is called at least every second while the relay runs and no request is overdue.
 
-    `ids` gives Inngest's ids of the rows, None leaves them to Inngest. With `unconfirmed`, rows
-    that Inngest took become sent instead of delivered, and its room is kept. `horizon` is asked
-    about rows whose ids Inngest may have forgotten.
+    `ids` gives Inngest's ids of the rows; None leaves them to Inngest. With `unconfirmed`, rows
+    that Inngest took become sent instead of delivered, and its limit is kept. `horizon` checks
+    rows whose ids Inngest may have forgotten.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class Relay:
         return self._limits.send_timeout_seconds * 2 + LEASE_MARGIN_SECONDS
 
     async def run(self) -> None:
-        """Claim and send until `stop`. Cancelling leaves requests in flight at work.
+        """Claim and send until `stop`. Cancelling leaves requests in flight running.
 
-        May be run again after it ended: requests in flight are known to the next run.
+        May be run again after it ended: the next run knows the requests in flight.
         """
         await self._keeper.restore()
         while not self._stopping:
             await self._claims.turn()
 
     def confirmed(self, count: int) -> None:
-        """So many events more are held by Inngest; the rate of delivery counts them."""
+        """Count events that Inngest holds for the rate of delivery."""
         self._keeper.delivered(count)
 
     async def sync_breaker(self) -> None:
@@ -151,7 +151,7 @@ class Relay:
         self._claims.wake()
 
     def _beat_if_well(self) -> None:
-        """A request that outlives its lease is stuck where nothing here can see it."""
+        """Beat unless a request has outlived its lease: then it is stuck."""
         now = asyncio.get_running_loop().time()
         if self._sends.longest_seconds(now) <= self._lease_seconds:
             self._beat()
@@ -173,7 +173,7 @@ class Relay:
             self._report.failed(error)
 
     def _sender_freed(self, isolated: bool) -> None:  # noqa: FBT001  (a call-back)
-        """A claim that waits was allowed what was allowed then: no more isolated events, say."""
+        """Make a waiting claim again, under a permit that counts the free sender."""
         breaker = self.breaker
         others = self._sends.count(breaker.epoch).others
         healthy = breaker.state is BreakerState.HEALTHY

@@ -1,4 +1,4 @@
-"""The bounds that a relay keeps."""
+"""The limits of a relay."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class RelayLimits:
     """How much a relay sends at once, and how long it waits.
 
     `max_events` and `max_bytes` bound a batch, `senders` the requests in flight.
-    `send_timeout_seconds` bounds one request; `drain_seconds` is what requests in flight get at the
-    stop.
+    `send_timeout_seconds` bounds one request; `drain_seconds` is the time for requests in flight at
+    the stop.
     """
 
     max_events: int

@@ -1,4 +1,4 @@
-"""What is counted and logged of a send.
+"""Metrics and log lines of sends.
 
 The invariant: nothing of a payload is logged; events are named by their ids.
 """
@@ -32,7 +32,7 @@ class Report:
         self._skew_logged_at = -_SKEW_LOG_SECONDS
 
     def begins(self, batch: Batch) -> None:
-        """Count what Inngest may have forgotten since its first send, and what it will hold back.
+        """Count events whose ids Inngest may have forgotten, and events that it will run later.
 
         Inngest drops repeats of an id for 24 h, and runs an event no earlier than its ts.
         """
@@ -79,23 +79,23 @@ class Report:
         )
 
     def lease_lost(self, claim: str, rows: int) -> None:
-        """An answer came after the lease: the rows belong to another claim by now."""
+        """Count rows whose answer came after the lease: they belong to another claim by now."""
         self._recorder.count("lease_lost", rows)
         log.error("lease_lost", claim=claim, rows=rows)
 
     def lone_event_fails(self, event_id: str | None) -> None:
-        """One event fails again and again, and Inngest answers; None: no longer."""
+        """Note that one event fails again and again while Inngest answers; None: no longer."""
         self._recorder.gauge("lone_event_fails", float(event_id is not None))
         if event_id is not None:
             log.error("lone_event_fails", event_id=event_id)
 
     def failed(self, error: BaseException) -> None:
-        """A send ended in a fault of ours."""
+        """Log a send that failed by a bug of this service."""
         self._recorder.count("task_restarts", task="send")
         log.error("send_failed", exc_info=error)
 
     def overrun(self, sends: int) -> None:
-        """A stop had to cancel sends under way."""
+        """Count sends that a stop had to cancel."""
         self._recorder.count("relay_drain_overruns")
         log.warning("drain_overrun", sends=sends)
 

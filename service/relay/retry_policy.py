@@ -10,11 +10,11 @@ class RetryPolicy:
     """The knobs of `outcome`.
 
     An event that Inngest refuses is sent again after each of `refusal_delays_seconds`, then dead.
-    An isolated event that fails is sent again after `isolated_delay_seconds`, doubled with each
-    time up to `max_isolated_delay_seconds`; `max_attempts` counted attempts end it.
+    An isolated event that fails is sent again after `isolated_delay_seconds`, doubled each time
+    up to `max_isolated_delay_seconds`; after `max_attempts` counted attempts it is dead.
 
-    A request that fails while others pass is sent once more as it is, where that may be chance,
-    then in two halves: where half of all requests fail, more parts would fail faster than they
+    A request that fails while others pass is sent once more unchanged, if chance may be the cause,
+    then in two halves: when half of all requests fail, more parts would fail faster than they
     pass. If its answer took `slow_seconds`, it is sent in `slow_parts` at once.
     """
 

@@ -1,8 +1,8 @@
 """Whether Inngest gives events the ULIDs of their rows, as the seed of each request asks.
 
-A server that ignores seeds can't be asked for what it holds: no ULID would ever be found, and every
-event would be sent again and again. The invariant: a row waits for its confirmation only when the
-answer showed its ULID.
+A server that ignores seeds can't be asked which events it holds: no ULID would ever be found, and
+every event would be sent again and again. The invariant: a row waits for its confirmation only when
+the answer showed its ULID.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class SeedCheck:
-    """Compares answered ids with those of `ids`; None compares nothing."""
+    """Compares the ids in answers with those of `ids`; None: no comparison."""
 
     def __init__(self, ids: InngestIds | None) -> None:
         self._ids = ids

@@ -28,7 +28,7 @@ class SeededRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def environment(self) -> str | None:
-        """Where it goes; None is the service's own environment."""
+        """The environment of the rows; None is the service's own."""
         return self.batch.entries[0].environment
 
 

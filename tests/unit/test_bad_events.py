@@ -108,7 +108,7 @@ def test_a_bad_event_alone_in_the_outbox_holds_back_no_newcomer_for_long() -> No
     run_in_virtual_time(main())
 
 
-def test_a_suspect_is_asked_again_when_nothing_else_comes() -> None:
+def test_an_isolated_event_asks_again_when_nothing_else_comes() -> None:
     async def main() -> None:
         world = World()
         rows = world.add(REFUSED)

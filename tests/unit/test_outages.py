@@ -74,7 +74,7 @@ def test_when_everything_is_refused_for_a_minute_nobody_dies() -> None:
     run_in_virtual_time(main())
 
 
-def test_suspects_of_a_long_outage_are_delivered_soon_after_it() -> None:
+def test_isolated_events_of_a_long_outage_are_delivered_soon_after_it() -> None:
     async def main() -> None:
         world = World()
         world.inngest.mode = "failing"

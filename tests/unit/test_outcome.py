@@ -150,7 +150,7 @@ def test_a_refusal_settles_what_was_taken_isolates_the_next_and_the_rest_goes_at
     done = judged(refused(taken=1), many())
     assert done.settlement.delivered == [0]
     assert done.settlement.retry == [Retry(1, 0.0, 0, isolated=True, note="suspected: bad name")]
-    assert (done.again, done.suspects) == ((range(2, 4),), False)
+    assert (done.again, done.failed) == ((range(2, 4),), False)
     assert judged(refused(), many()).signal is Signal.REFUSED
     assert judged(refused(taken=2), many()).again == (range(3, 4),)
     everything = judged(SendResult(400, ("01J",) * 4), many()).settlement
@@ -198,7 +198,7 @@ FAILURES = [SendResult(status) for status in (302, 403, 408, 429, 500, 503)]
 @pytest.mark.parametrize("result", [*FAILURES, SendResult(None, words="timeout")], ids=str)
 def test_a_batch_that_fails_beside_others_goes_again_in_parts(result: SendResult) -> None:
     done = judged(result, many(), parts=2)
-    assert (done.again, done.suspects) == ((range(2), range(2, 4)), True)
+    assert (done.again, done.failed) == ((range(2), range(2, 4)), True)
     assert judged(result, many(), parts=1).again == (range(4),)
     settlement = judged(result, many(), TROUBLED).settlement
     assert settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in range(4)]
@@ -219,7 +219,7 @@ def test_what_is_put_back_stays_isolated_or_becomes_so() -> None:
 @pytest.mark.parametrize("result", FAILURES, ids=str)
 def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendResult) -> None:
     once_more = judged(result, lone(isolated=False), parts=1)
-    assert (once_more.again, once_more.suspects) == ((range(1),), True)
+    assert (once_more.again, once_more.failed) == ((range(1),), True)
     [retry] = judged(result, lone(), parts=1).settlement.retry
     assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.1)
     [counted] = judged(result, lone(2, sends=3), CONFIRMED).settlement.retry

@@ -1,4 +1,4 @@
-"""Suspects: a claim takes them first, last or not at all, and always alone."""
+"""Isolated rows: a claim takes them first, last or not at all, and always alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing
 pytestmark = pytest.mark.in_memory_too
 
 
-async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:
+async def isolate(outbox: Outbox, delay_seconds: float = 0.0) -> str:
     """Append an event and settle it so that it must be sent alone; returns its id."""
     sent = event()
     await outbox.intake.append(sent)
@@ -21,8 +21,8 @@ async def suspect(outbox: Outbox, delay_seconds: float = 0.0) -> str:
     return sent.id
 
 
-async def test_a_suspect_comes_first_and_alone(outbox: Outbox) -> None:
-    isolated = await suspect(outbox)
+async def test_an_isolated_row_comes_first_and_alone(outbox: Outbox) -> None:
+    isolated = await isolate(outbox)
     others = [each.id for each in await append_all(outbox, 3)]
     batch = await claim(outbox, ask(isolated=Isolated.FIRST))
     assert ids(batch) == [isolated]
@@ -31,23 +31,23 @@ async def test_a_suspect_comes_first_and_alone(outbox: Outbox) -> None:
     assert ids(await claim(outbox, ask(isolated=Isolated.FIRST))) == others
 
 
-async def test_a_suspect_comes_last_and_alone(outbox: Outbox) -> None:
-    isolated = [await suspect(outbox)]
+async def test_an_isolated_row_comes_last_and_alone(outbox: Outbox) -> None:
+    isolated = [await isolate(outbox)]
     others = [each.id for each in await append_all(outbox, 3)]
     assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == others
     assert ids(await claim(outbox, ask(isolated=Isolated.LAST))) == isolated
 
 
-async def test_no_suspect_comes_when_none_is_wanted(outbox: Outbox) -> None:
-    isolated = await suspect(outbox)
+async def test_no_isolated_row_comes_when_none_is_wanted(outbox: Outbox) -> None:
+    isolated = await isolate(outbox)
     [other] = await append_all(outbox, 1)
     assert ids(await claim(outbox, ask(isolated=Isolated.NONE))) == [other.id]
     assert await claims_nothing(outbox, ask(isolated=Isolated.NONE))
     assert ids(await claim(outbox)) == [isolated]
 
 
-async def test_a_delayed_suspect_waits_for_its_time(outbox: Outbox) -> None:
-    isolated = await suspect(outbox, delay_seconds=0.3)
+async def test_a_delayed_isolated_row_waits_for_its_time(outbox: Outbox) -> None:
+    isolated = await isolate(outbox, delay_seconds=0.3)
     others = [each.id for each in await append_all(outbox, 2)]
     assert ids(await claim(outbox)) == others
     assert ids(await claim(outbox)) == [isolated]
