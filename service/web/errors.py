@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service import errors
+from service.web.json_answer import json_answer
 
 STATUS: dict[type[errors.ServiceError], int] = {
     errors.InvalidJsonError: 400,
@@ -68,8 +69,6 @@ SERVER_CODES = {
     INTERNAL_ERROR: (500, "Something failed here. The request id tells us what."),
 }
 
-_encode = msgspec.json.Encoder().encode
-
 
 class ErrorAnswer(msgspec.Struct, frozen=True, gc=False):
     """The form of every failure."""
@@ -106,8 +105,4 @@ def internal_error_response() -> web.Response:
 
 
 def _response(status: int, code: str, sentence: str) -> web.Response:
-    return web.Response(
-        status=status,
-        body=_encode(ErrorAnswer("error", code, sentence)),
-        content_type="application/json",
-    )
+    return json_answer(ErrorAnswer("error", code, sentence), status=status)

@@ -7,13 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.documents.document_name import check_document_name
+from service.documents.document_scope import upload_prefix
+from service.documents.upload import check_content_type, check_size, upload_key
 from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
-from service.web.resources.uploads import (
-    _check_content_type,
-    _check_size,
-    upload_key,
-    upload_prefix,
-)
 
 user_ids = st.text(st.characters(), max_size=300)
 
@@ -63,7 +59,7 @@ def test_a_name_that_is_missing_is_required():
     ],
 )
 def test_a_media_type_is_taken_unchanged(value):
-    assert _check_content_type(value) == value
+    assert check_content_type(value) == value
 
 
 @pytest.mark.parametrize(
@@ -91,15 +87,15 @@ def test_a_media_type_is_taken_unchanged(value):
 )
 def test_what_is_no_media_type_is_refused(value):
     with pytest.raises(RefusedError, match="contentType"):
-        _check_content_type(value)
+        check_content_type(value)
 
 
 @pytest.mark.parametrize("value", [1, 5 * 1024**3])
 def test_a_size_within_the_limits_is_taken(value):
-    assert _check_size(value) == value
+    assert check_size(value) == value
 
 
 @pytest.mark.parametrize("value", [None, 0, -1, 5 * 1024**3 + 1, 1.0, "1", True, 1e400])
 def test_a_size_outside_the_limits_or_of_another_type_is_refused(value):
     with pytest.raises(RefusedError, match="size"):
-        _check_size(value)
+        check_size(value)

@@ -3481,7 +3481,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "status": "alive"
+                     *       "status": "ok"
                      *     }
                      */
                     "application/json": components["schemas"]["Alive"];

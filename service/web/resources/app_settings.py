@@ -16,6 +16,7 @@ from service.identity.scopes import Tree
 from service.identity.user import User
 from service.web.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
 from service.web.body import JSON_REFUSALS, read_json_bytes
+from service.web.json_answer import json_answer
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
 # Less than an organization's: every user may fill it, and each of their events carries it.
@@ -120,7 +121,7 @@ class AppSettingsResource:
             actor=user.id,
             organization_id=organization_id,
         )
-        return web.json_response(settings)
+        return json_answer(settings)
 
     async def _body(self, request: web.Request, max_bytes: int) -> Tree:
         return parse_settings(await read_json_bytes(request, max_bytes=max_bytes))

@@ -16,6 +16,7 @@ from service.web.following.event_view import EventView
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
 from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter, ResponseHeader
+from service.web.query import whole_number
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 
@@ -59,7 +60,7 @@ class Events:
 
     async def show(self, request: web.Request) -> web.Response:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
-        seconds = self._wait_seconds(request)
+        seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
         known = request.headers.get(hdrs.IF_NONE_MATCH, "").strip('"')
         followed = self._follower.begin(await self._access.visible(request))
         try:
@@ -76,14 +77,6 @@ class Events:
         until = clock() + seconds
         while _is_unchanged(followed, first) and not self._follower.closed and clock() < until:
             await followed.change(until)
-
-    def _wait_seconds(self, request: web.Request) -> int:
-        given = request.query.get("wait", "0")
-        if not given.isdecimal() or not given.isascii() or int(given) > self._max_wait_seconds:
-            raise InvalidFieldError(
-                f"wait is a whole number of seconds from 0 to {self._max_wait_seconds}."
-            )
-        return int(given)
 
 
 def _is_unchanged(followed: FollowedEvent, known: str) -> bool:

@@ -13,14 +13,12 @@ import msgspec
 from aiohttp import web
 
 from service.errors import MetricsTokenRequiredError
+from service.web.json_answer import json_answer
 from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.peer import check_metrics_access, is_local
 
-_encode = msgspec.json.Encoder().encode
 _UNAVAILABLE = 503
 REASON_KEY = "reason"
-
-
 _READY_EXAMPLE = {"status": "ready", "faults": [], "detail": {"undelivered": 0}}
 
 
@@ -76,7 +74,7 @@ class Health:
                 tag="health",
                 summary="Whether the process is alive",
                 access=Access.ANYBODY,
-                answers={200: Answer("It is", Alive, {"status": "alive"})},
+                answers={200: Answer("It is", Alive, {"status": "ok"})},
             ),
             Endpoint(
                 method="GET",
@@ -105,7 +103,7 @@ class Health:
     async def healthz(self, request: web.Request) -> web.Response:
         """The process answers."""
         del request
-        return _json(200, Alive("ok"))
+        return json_answer(Alive("ok"))
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 when ready, 503 with the faults when not.
@@ -116,7 +114,7 @@ class Health:
         if not is_local(request):
             detail = {name: _without_reason(value) for name, value in detail.items()}
         ready = Readiness("unready" if faults else "ready", faults, detail)
-        return _json(_UNAVAILABLE if faults else 200, ready)
+        return json_answer(ready, status=_UNAVAILABLE if faults else 200)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The figures in Prometheus' text format."""
@@ -129,7 +127,3 @@ def _without_reason(value: object) -> object:
     if isinstance(value, dict):
         return {name: inner for name, inner in value.items() if name != REASON_KEY}
     return value
-
-
-def _json(status: int, body: object) -> web.Response:
-    return web.Response(status=status, body=_encode(body), content_type="application/json")

@@ -19,11 +19,10 @@ from service.errors import (
 from service.web.body import JSON_REFUSALS, check_utf8, read_json_bytes
 from service.web.event_key_auth import MACHINE_REFUSALS, EventKeyAuth
 from service.web.idempotency import IDEMPOTENCY_PARAMETER, given_key
-from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint
+from service.web.json_answer import json_answer
+from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.resources.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
 from service.web.resources.event_examples import EVENTS_BODY
-
-_encode = msgspec.json.Encoder().encode
 
 
 class AcceptedEvents(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -89,4 +88,4 @@ class MachineEvents:
         answer = AcceptedEvents("ok", ids, [receipt.event_id for receipt in receipts])
         is_repeat = bool(receipts) and all(receipt.replayed for receipt in receipts)
         headers = {"Idempotent-Replayed": "true"} if is_repeat else {}
-        return web.Response(body=_encode(answer), content_type=JSON, headers=headers)
+        return json_answer(answer, headers=headers)

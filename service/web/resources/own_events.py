@@ -19,7 +19,9 @@ from service.identity.user import User
 from service.outbox.model import Filter, Row, State
 from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView, event_view
-from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter
+from service.web.json_answer import json_answer
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
+from service.web.query import whole_number
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.resources.events import EVENT_ERRORS
@@ -28,7 +30,6 @@ MAX_LIMIT = 100
 _LIMIT = 50
 _MAX_TEXT = 255
 _MAX_MS = 2**53 - 1
-_encode = msgspec.json.Encoder().encode
 _WHOLE = {"type": "integer", "minimum": 0, "maximum": _MAX_MS}
 _QUERY = (
     Parameter("state", "Only events in this state.", {"enum": [str(one) for one in State]}),
@@ -128,7 +129,7 @@ class OwnEvents:
         page = rows[: wanted.limit - 1]
         views = [event_view(row, runs_follow=self._runs_follow) for row in page]
         cursor = str(page[-1].seq) if len(rows) > len(page) else None
-        return web.Response(body=_encode(EventPage(views, cursor)), content_type=JSON)
+        return json_answer(EventPage(views, cursor))
 
     async def take_back(self, request: web.Request) -> web.Response:
         """Remove an event that was never sent. Raises EventLeftError for any other."""
@@ -147,9 +148,9 @@ def _filter(request: web.Request, user: User) -> Filter:
         owner=user.owner,
         state=_state(query.get("state")),
         name=_text(query.get("name")),
-        since_ms=_number("since", query.get("since"), 0, _MAX_MS),
-        before_seq=_number("cursor", query.get("cursor"), 1, _MAX_MS),
-        limit=(_number("limit", query.get("limit"), 1, MAX_LIMIT) or _LIMIT) + 1,
+        since_ms=whole_number(request, "since", 0, _MAX_MS),
+        before_seq=whole_number(request, "cursor", 1, _MAX_MS),
+        limit=(whole_number(request, "limit", 1, MAX_LIMIT) or _LIMIT) + 1,
     )
 
 
@@ -164,12 +165,3 @@ def _text(given: str | None) -> str | None:
     if given is not None and len(given) > _MAX_TEXT:
         raise InvalidFieldError(f"name has at most {_MAX_TEXT} characters.")
     return given
-
-
-def _number(name: str, given: str | None, least: int, most: int) -> int | None:
-    if given is None:
-        return None
-    is_number = given.isascii() and given.isdecimal() and len(given) <= len(str(_MAX_MS))
-    if not is_number or not least <= int(given) <= most:
-        raise InvalidFieldError(f"{name} is a whole number from {least} to {most}.")
-    return int(given)

@@ -14,6 +14,7 @@ from service.errors import (
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.cross_site import CrossSite
+from service.web.json_answer import NOT_STORED, json_answer
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 
 SESSION_EXAMPLE = {
@@ -29,7 +30,6 @@ _EVERYWHERE = Parameter(
     "everywhere", "`1` ends all sessions of the user that this service made.", {"enum": ["1"]}
 )
 _SESSION_ERRORS = (ProviderUnavailableError, OutboxUnavailableError)
-_encode = msgspec.json.Encoder().encode
 
 
 class SessionUser(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -112,8 +112,4 @@ def session_answer(user: User | None) -> web.Response:
         known = SessionUser(
             user.id, user.email, user.name, user.organization_id, user.email_verified
         )
-    return web.Response(
-        body=_encode(SessionAnswer(known)),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    return json_answer(SessionAnswer(known), headers=NOT_STORED)

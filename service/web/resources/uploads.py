@@ -7,7 +7,6 @@ the answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
@@ -16,33 +15,29 @@ from aiohttp import web
 from msgspec import Meta
 
 from service.documents.bucket import UPLOAD_SECONDS, Bucket
-from service.documents.document_name import MAX_NAME_BYTES, check_document_name
-from service.documents.document_scope import upload_prefix
+from service.documents.upload import (
+    MAX_TYPE_CHARS,
+    MAX_UPLOAD_BYTES,
+    check_content_type,
+    check_size,
+    upload_key,
+)
 from service.errors import (
     DocumentNameInvalidError,
     DocumentNameRequiredError,
-    InvalidFieldError,
     StorageNotConfiguredError,
     StorageUnavailableError,
 )
 from service.identity.user import User
 from service.web.auth import SIGNED_IN_REFUSALS
 from service.web.body import JSON_REFUSALS, read_json
+from service.web.json_answer import NOT_STORED, json_answer
 from service.web.openapi.endpoint import Answer, Body, Endpoint
 
-MAX_UPLOAD_BYTES = 5 * 1024**3  # the limit of S3 for a single POST
-_MAX_TYPE_CHARS = 255
-# S3 replaces it by the uploaded file's own name, in every field of a form.
-_TEMPLATE = "${filename}"
-_RESTRICTED = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_is_media_type = re.compile(
-    rf'{_RESTRICTED}/{_RESTRICTED}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*'
-).fullmatch
 _NAME = {"type": "string", "minLength": 1, "description": "The document's file name."}
 _TYPE = {
     "type": "string",
-    "maxLength": _MAX_TYPE_CHARS,
+    "maxLength": MAX_TYPE_CHARS,
     "description": "Its media type, such as application/pdf.",
 }
 _SIZE = {
@@ -62,7 +57,6 @@ _ANSWER_EXAMPLE = {
     },
     "expiresInSeconds": UPLOAD_SECONDS,
 }
-_encode = msgspec.json.Encoder().encode
 
 
 class UploadBody(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -143,38 +137,7 @@ class Uploads:
         body = await read_json(request, _body)
         key = upload_key(user.owner, body.document_name)
         form = await bucket.presign_upload(
-            key, _check_content_type(body.content_type), _check_size(body.size)
+            key, check_content_type(body.content_type), check_size(body.size)
         )
         answer = UploadAnswer("ok", key, UploadForm("POST", form.url, form.fields), UPLOAD_SECONDS)
-        return web.Response(
-            body=_encode(answer),
-            content_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
-
-
-def upload_key(owner: str, document_name: object) -> str:
-    """The key for a document of `owner`, which is a documentName.
-
-    Raises DocumentNameRequiredError, DocumentNameInvalidError.
-    """
-    name = check_document_name(document_name)
-    if _TEMPLATE in name:
-        raise DocumentNameInvalidError("documentName contains ${filename}, which S3 would replace")
-    key = upload_prefix(owner) + name
-    if len(key.encode()) > MAX_NAME_BYTES:
-        raise DocumentNameInvalidError("documentName is too long for an upload")
-    return key
-
-
-def _check_content_type(value: object) -> str:
-    given = value if isinstance(value, str) and len(value) <= _MAX_TYPE_CHARS else ""
-    if _TEMPLATE in given or not _is_media_type(given):
-        raise InvalidFieldError("contentType is not a media type such as application/pdf")
-    return given
-
-
-def _check_size(value: object) -> int:
-    if type(value) is int and 1 <= value <= MAX_UPLOAD_BYTES:
-        return value
-    raise InvalidFieldError("size is not a whole number of bytes from 1 to 5 GiB")
+        return json_answer(answer, headers=NOT_STORED)
