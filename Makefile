@@ -10,7 +10,7 @@ LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-ha
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage demo bench check stack soak proof docs client-types lock audit clean
+.PHONY: help run test coverage demo bench check stack soak proof docs pictures client-types lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -76,6 +76,9 @@ proof: $(DEV) ## power cuts at 5,000 moments of a recorded run (about 6 minutes)
 
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 	$(MKDOCS) serve
+
+pictures: $(DEV) ## the pictures of the operators' page in the documentation (needs Chromium)
+	$(BIN)/python -m tests.support.operator_pictures
 
 client-types: $(DEV) ## the TypeScript client's types, from the API's description (needs Node)
 	$(BIN)/python -m tests.support.api_description

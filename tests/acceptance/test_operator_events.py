@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
@@ -171,3 +172,21 @@ async def test_delivery_is_paused_and_resumed_with_a_reason(operator: Visitor) -
     audit = await operator.see("/outbox/audit")
     assert "it is moved" in audit
     assert "we move the database" in audit
+
+
+async def test_a_waiting_event_is_told_what_troubles_delivery(
+    storage: Storage, inngest_api: FakeInngest
+) -> None:
+    inngest_api.faults.add(ScriptedAnswer(503), times=None)
+    waiting = deliverable("ada")
+    async with storage.open() as outbox:
+        await outbox.intake.append(waiting)
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+
+        async def story() -> str:
+            return await operator.see(f"/outbox/events/{waiting.id}")
+
+        page = await eventually(story, lambda seen: "Delivery was backing off" in seen)
+        assert "503" in page
+        assert "Discard…" in page
+        assert "Replay…" not in page

@@ -114,6 +114,24 @@ class Browser:
     async def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(await self._get("screenshot")))  # noqa: ASYNC240
 
+    async def emulate(self, *, width: int, scheme: str) -> None:
+        """Show pages so many pixels wide, in a colour scheme: light or dark."""
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        await self.devtools("Emulation.setDeviceMetricsOverride", screen)
+        await self.devtools("Emulation.setScrollbarsHidden", {"hidden": True})
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.devtools("Emulation.setEmulatedMedia", {"features": features})
+
+    async def picture(self, path: Path, quality: int = 80) -> None:
+        """The whole page, as WebP."""
+        wanted = {"captureBeyondViewport": True, "format": "webp", "quality": quality}
+        taken = await self.devtools("Page.captureScreenshot", wanted)
+        path.write_bytes(base64.b64decode(taken["data"]))  # noqa: ASYNC240
+
+    async def devtools(self, command: str, parameters: dict[str, Any]) -> Any:
+        """A command of the DevTools protocol."""
+        return await self._post("goog/cdp/execute", {"cmd": command, "params": parameters})
+
     async def _find(self, selector: str) -> str:
         found = await self._post("element", {"using": "css selector", "value": selector})
         return str(found[_ELEMENT])

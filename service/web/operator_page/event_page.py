@@ -16,10 +16,10 @@ from service.operations.timeline import timeline
 from service.operations.troubles import troubles
 from service.operations.views import delivery_view
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.outbox.operator_ports import Samples
 from service.outbox.ports import Inspector
-from service.outbox.sample import MINUTE_MS
+from service.outbox.sample import MINUTE_MS, Sample
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.renderer import Renderer
 
@@ -83,6 +83,8 @@ class EventPage:
         why = explain(row, delivery, now_ms=now_ms, serving=True)
         until_ms = row.settled_at_ms or now_ms
         seen = await self._samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
+        if row.settled_at_ms is None:
+            seen.append(_sample_of(delivery, now_ms))
         return self._renderer.page(
             "event.html",
             title=f"Event {row.id}",
@@ -95,6 +97,12 @@ class EventPage:
             run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
             payload=None if payload is None else lines(payload),
         )
+
+
+def _sample_of(delivery: DeliveryRecord, now_ms: int) -> Sample:
+    """The state of delivery in the minute that is not over."""
+    view = delivery_view(delivery)
+    return Sample(now_ms, 0, 0, 0.0, 0.0, view.state, view.reason or "")
 
 
 def lines(payload: bytes) -> tuple[str, ...]:

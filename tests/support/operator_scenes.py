@@ -1,0 +1,86 @@
+"""Outboxes to look at: full ones, with events in every state and a day of history."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+from service.identity.user import User
+from service.outbox.event import Event, encode_event
+from service.outbox.model import Dead, Filter, Retry, Settlement
+from service.outbox.sample import MINUTE_MS, Sample
+from tests.support.storage import Outbox, ask, claim
+
+_NAMES = ("documents/aws.index", "documents/aws.index", "invoices/created")
+_REFUSED = "400 name: the event name is reserved"
+_TROUBLE = "503 Service Unavailable"
+
+
+class _Data(msgspec.Struct):
+    documentName: str  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The ids of some events that are worth a look."""
+
+    dead: str
+    waiting: str
+
+
+async def fill(outbox: Outbox) -> Scene:
+    """Events of the last hour in every state but sent, some acts in the audit, a day's samples."""
+    now_ms = int(time.time() * 1000)
+    for age in range(160, 0, -1):
+        await outbox.intake.append(_event(age, now_ms))
+    batch = await claim(outbox, ask(200))
+    seqs = [entry.seq for entry in batch.entries]
+    dead = [Dead(seq, 3, "rejected", _REFUSED) for seq in seqs[:9]]
+    large = [Dead(seq, 1, "too_large", "413 Payload Too Large") for seq in seqs[9:12]]
+    again = [Retry(seq, 900.0, 1, isolated=True, note="answered 500 alone") for seq in seqs[140:]]
+    settlement = Settlement(batch.claim, delivered=seqs[12:140], dead=[*dead, *large], retry=again)
+    await outbox.queue.settle(settlement)
+    ids = [entry.event_id for entry in batch.entries]
+    await outbox.repairs.discard(Filter(ids=tuple(ids[:2])), actor="grace@example.com")
+    await outbox.trail.record(
+        "payload", actor="ada@example.com", event_id=ids[5], detail="looked at the payload"
+    )
+    said = "Inngest is being upgraded"
+    await outbox.repairs.set_paused(paused=True, actor="ada@example.com", reason=said)
+    await outbox.repairs.set_paused(paused=False, actor="ada@example.com", reason="it is upgraded")
+    await remember_a_day(outbox, now_ms)
+    return Scene(dead=ids[5], waiting=ids[145])
+
+
+async def remember_a_day(outbox: Outbox, now_ms: int) -> None:
+    """A day's samples, with an outage of 12 minutes that ended half an hour ago."""
+    this_minute = now_ms - now_ms % MINUTE_MS
+    for age in range(1440, 0, -1):
+        await outbox.samples.add(_sample(this_minute - age * MINUTE_MS, age))
+
+
+def _event(age: int, now_ms: int) -> Event:
+    user = User("https://id.example.com", f"u-{age % 7}", f"user{age % 7}@example.com", None)
+    accepted_ms = now_ms - age * 20_000
+    data = _Data(f"reports/2026/q{age}.pdf")
+    return encode_event(_NAMES[age % len(_NAMES)], data, user, accepted_ms)
+
+
+def _sample(at_ms: int, age: int) -> Sample:
+    daily = 40 + 30 * math.sin(age / 229) + 6 * math.sin(age / 7)
+    outage = 30 < age <= 42
+    backlog = round((42 - age) * 60 * daily) if outage else 0
+    drained = max(0, round(12 * 60 * daily * (1 - (30 - age) / 4))) if 26 < age <= 30 else 0
+    state = "backing_off" if outage else "recovering" if 29 < age <= 30 else "healthy"
+    return Sample(
+        at_ms=at_ms,
+        waiting=backlog + drained + age % 5,
+        dead=10,
+        accepted_rate=daily,
+        delivered_rate=0.0 if outage else daily + (6 * daily if drained else 0.0),
+        state=state,
+        reason=_TROUBLE if outage else "",
+    )
