@@ -102,24 +102,29 @@ async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
     return await read_raw_body(request, max_bytes=max_bytes)
 
 
-async def read_raw_body(request: web.Request, *, max_bytes: int) -> bytes:
+async def read_raw_body(
+    request: web.Request, *, max_bytes: int, seconds: float = BODY_SECONDS
+) -> bytes:
     """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
 
-    Raises BodyTooLargeError, and BodyTimeoutError after 30 s.
+    Raises BodyTooLargeError, and BodyTimeoutError after `seconds`.
     """
     if (request.content_length or 0) > max_bytes:
         raise BodyTooLargeError
     content = request.content
-    body = content.read_nowait() if content.is_eof() else await _arriving(content, max_bytes)
+    if content.is_eof():
+        body = content.read_nowait()
+    else:
+        body = await _arriving(content, max_bytes, seconds)
     if len(body) > max_bytes:
         raise BodyTooLargeError
     return body
 
 
-async def _arriving(content: StreamReader, max_bytes: int) -> bytes:
+async def _arriving(content: StreamReader, max_bytes: int, seconds: float) -> bytes:
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in content.iter_any():
                 body += chunk
                 if len(body) > max_bytes:

@@ -49,6 +49,8 @@ async def test_the_metrics_are_for_this_machine_and_who_has_the_token(browser: B
     async def ask(**headers: str) -> int:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with browser.http.get(f"{browser.url}/metrics", headers=named) as answer:
+            if answer.status != 200:
+                assert (await answer.json())["code"] == "metrics_token_required"
             return answer.status
 
     assert await ask() == 200

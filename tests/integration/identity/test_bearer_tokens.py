@@ -121,6 +121,22 @@ async def test_a_token_with_other_claims_is_no_session(issuer, tokens, changes):
     assert await tokens.find(request(issuer.token(RSA, "RS256", **changes))) is None
 
 
+async def test_the_id_is_the_claim_that_the_configuration_names(issuer):
+    key = RSAKey.generate_key(2048, {"kid": "named"})
+    issuer.keys = [key]
+    async with ClientSession() as http:
+        tokens = BearerTokens(
+            Jwks(issuer.url, http),
+            issuer=issuer.url,
+            audience=AUDIENCE,
+            user_issuer="elsewhere",
+            id_claim="employee",
+        )
+        named = await tokens.find(request(issuer.token(key, "RS256", employee="e-7")))
+        unnamed = await tokens.find(request(issuer.token(key, "RS256")))
+    assert (named and named.id, unnamed) == ("e-7", None)
+
+
 async def test_one_of_several_audiences_is_enough(issuer, tokens):
     issuer.keys = [RSA]
     token = issuer.token(RSA, "RS256", aud=["another", AUDIENCE])

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from service.errors import NotFoundError
 from service.observe.metrics import PrometheusRecorder
-from service.web.body import read_body
+from service.web.body import read_body, read_raw_body
 from service.web.middleware import error_middleware
 from service.web.server import HttpServer, ServerPolicy
 
@@ -38,6 +38,12 @@ async def server(read_began, read_ended, recorder):
         finally:
             read_ended.set()
 
+    async def hurry(request: web.Request) -> web.Response:
+        return web.Response(body=await read_raw_body(request, max_bytes=1024, seconds=0.2))
+
+    async def fail(request: web.Request) -> web.Response:
+        raise RuntimeError(await request.text())
+
     async def raw(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
 
@@ -46,6 +52,7 @@ async def server(read_began, read_ended, recorder):
 
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
+    app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail)])
     policy = ServerPolicy(shutdown_seconds=5, head_seconds=0.3)
     server = HttpServer(app, recorder, policy)
     await server.setup()

@@ -77,6 +77,27 @@ async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
         assert f'outbox_refused_total{{code="{code}"}} 1.0' in text
 
 
+async def test_a_body_that_does_not_arrive_in_time_is_refused(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /hurry HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+    async with asyncio.timeout(10):
+        answer = await reader.readuntil(b"}")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_timeout"' in answer
+
+
+async def test_a_fault_of_the_service_has_the_one_form_and_an_id_that_the_log_has_too(port):
+    head = b"POST /fail HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 11\r\n\r\n"
+    with capture_logs() as logs:
+        status, headers, body = await send(port, head + SECRET.encode())
+    assert (status, json.loads(body)["code"]) == (500, "internal_error")
+    assert set(json.loads(body)) == FORM
+    assert SECRET not in f"{headers}{body!r}"
+    [failed] = [line for line in logs if line["event"] == "request_failed"]
+    assert failed["request_id"] == headers["X-Request-Id"]
+
+
 async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
