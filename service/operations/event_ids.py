@@ -8,6 +8,7 @@ import msgspec
 
 from service.outbox.model import Filter, Row
 from service.outbox.ports import Inspector
+from service.outbox.row_lookup import find_by_ulid
 
 MAX_CANDIDATES = 10
 
@@ -25,7 +26,10 @@ class FoundIds(msgspec.Struct, frozen=True, gc=False):
 
 
 async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
-    """The events that these ids, or beginnings of ids, name. A whole id names only itself."""
+    """The events that these ids, beginnings of ids, or ids in Inngest name.
+
+    A whole id names only itself.
+    """
     whole = await inspector.rows(Filter(ids=tuple(given), limit=len(given)))
     known = {row.id: row for row in whole}
     rows: dict[str, Row] = {}
@@ -43,4 +47,6 @@ async def find_ids(inspector: Inspector, given: Sequence[str]) -> FoundIds:
 
 
 async def _beginning_with(inspector: Inspector, prefix: str) -> list[Row]:
-    return await inspector.rows(Filter(id_prefix=prefix, limit=MAX_CANDIDATES + 1))
+    found = await inspector.rows(Filter(id_prefix=prefix, limit=MAX_CANDIDATES + 1))
+    in_inngest = None if found else await find_by_ulid(inspector, prefix)
+    return [in_inngest] if in_inngest else found

@@ -202,7 +202,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which rows: every given field must match.
 
-    `alias` is an id that `owner`, who must be given, chose, or a ULID from another outbox.
+    `alias` is an id that `owner` chose, if one is given, or a ULID from another outbox.
     `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
     ids that begin so are searched. `older_than_seconds` counts from acceptance; rows accepted from
     `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the

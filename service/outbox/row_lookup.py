@@ -43,23 +43,30 @@ class RowLookup:
         """
         return (
             await self._by_id.find(event_id)
-            or await self._by_ulid(event_id)
-            or await self._first(Filter(alias=event_id, owner=owner, limit=1))
+            or await find_by_ulid(self._rows, event_id)
+            or await _first(self._rows, Filter(alias=event_id, owner=owner, limit=1))
         )
 
-    async def _by_ulid(self, text: str) -> Row | None:
-        """The row whose ULID follows from its number: the ULID has the number's last 32 bits."""
-        if not _is_ulid(text):
-            return None
-        low = decode_ulid(text) & _COUNTER_MASK
-        newest = await self._first(Filter(limit=1))
-        high = newest.seq >> _COUNTER_BITS if newest else 0
-        for seq in {low | one << _COUNTER_BITS for one in (high, max(high - 1, 0))}:
-            row = await self._first(Filter(after_seq=seq - 1, before_seq=seq + 1, limit=1))
-            if row and row.inngest_id == text:
-                return row
-        return None
 
-    async def _first(self, wanted: Filter) -> Row | None:
-        found = await self._rows.rows(wanted)
-        return found[0] if found else None
+async def find_by_ulid(rows: Rows, text: str) -> Row | None:
+    """The row under this ULID in Inngest, None for other text. Raises OutboxUnavailableError."""
+    if not _is_ulid(text):
+        return None
+    return await _numbered(rows, text) or await _first(rows, Filter(alias=text, limit=1))
+
+
+async def _numbered(rows: Rows, ulid: str) -> Row | None:
+    """The row whose ULID follows from its number: the ULID has the number's last 32 bits."""
+    low = decode_ulid(ulid) & _COUNTER_MASK
+    newest = await _first(rows, Filter(limit=1))
+    high = newest.seq >> _COUNTER_BITS if newest else 0
+    for seq in {low | one << _COUNTER_BITS for one in (high, max(high - 1, 0))}:
+        row = await _first(rows, Filter(after_seq=seq - 1, before_seq=seq + 1, limit=1))
+        if row and row.inngest_id == ulid:
+            return row
+    return None
+
+
+async def _first(rows: Rows, wanted: Filter) -> Row | None:
+    found = await rows.rows(wanted)
+    return found[0] if found else None

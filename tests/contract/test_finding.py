@@ -44,6 +44,15 @@ async def test_given_ids_are_found_whole_or_by_their_beginning(outbox: Outbox) -
     assert (await find_ids(outbox.inspector, [])).rows == ()
 
 
+async def test_an_event_is_found_by_its_id_in_inngest(outbox: Outbox) -> None:
+    await append_all(outbox, 3)
+    row = (await outbox.inspector.rows(Filter()))[1]
+    assert row.inngest_id is not None
+    found = await find_ids(outbox.inspector, [row.inngest_id, f"{row.inngest_id[:-1]}Z"])
+    assert [one.id for one in found.rows] == [row.id]
+    assert found.unknown == (f"{row.inngest_id[:-1]}Z",)
+
+
 async def test_rows_are_found_by_the_time_of_their_acceptance(outbox: Outbox) -> None:
     for number, at_ms in enumerate((1000, 2000, 3000)):
         await outbox.intake.append(named(f"e-{number}", at_ms))

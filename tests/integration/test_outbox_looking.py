@@ -176,3 +176,10 @@ async def test_a_database_that_is_away_is_said() -> None:
     code, _, err = await outbox_command("postgresql://127.0.0.1:1/none", "stats")
     assert code == 2
     assert err.startswith("outbox: ")
+
+
+async def test_a_pipe_gets_no_spaces_that_fill_up_a_line(live: SqliteOutbox, path: Path) -> None:
+    ids = await one_of_each(live)
+    for command in (["stats"], ["list"], ["show", ids["dead"]], ["stats", "--owners"]):
+        _, out, _ = await outbox_command(path, *command)
+        assert all(line == line.rstrip() for line in out.splitlines())

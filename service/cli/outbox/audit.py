@@ -10,7 +10,7 @@ from service.bootstrap.operations import open_inspector
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
 from service.cli.outbox.options import Json, Limit
-from service.cli.outbox.tables import console, plain, print_json
+from service.cli.outbox.tables import plain, print_json, show_lines
 from service.operations.explain import spoken_time
 from service.outbox.audit import AuditRecord
 
@@ -39,9 +39,9 @@ def audit(
         print_json(records)
         return
     for record in records:
-        console().print(plain(_headline(record)))
+        show_lines(plain(_headline(record)))
         for line in _events(record, every=ids):
-            console().print(plain(f"  {line}"))
+            show_lines(plain(f"  {line}"))
     if not records:
         typer.echo("No operator action is recorded.", err=True)
 

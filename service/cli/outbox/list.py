@@ -10,7 +10,7 @@ from service.cli.outbox.command import run
 from service.cli.outbox.option_groups import with_groups
 from service.cli.outbox.options import Json, Limit, OfState, RowOptions
 from service.cli.outbox.row_list import row_list
-from service.cli.outbox.tables import console, print_json
+from service.cli.outbox.tables import console, print_json, show_lines
 from service.operations.listing import Listing, list_rows
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
@@ -38,7 +38,7 @@ def list_command(
     if not views:
         typer.echo("No rows match.", err=True)
         return
-    console().print(row_list(views, wall_now_ms(), console().width))
+    show_lines(row_list(views, wall_now_ms(), console().width))
     if found.total > len(views):
         typer.echo(f"{found.words}; --limit shows more.", err=True)
 

@@ -50,13 +50,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 EventId = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="The event's id, or how it begins.", autocompletion=complete_ids
+        metavar="ID",
+        help="The event's id, how it begins, or its id in Inngest.",
+        autocompletion=complete_ids,
     ),
 ]
 Ids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ID]...", help="The events' ids, or how they begin.", autocompletion=complete_ids
+        metavar="[ID]...",
+        help="The events' ids, how they begin, or their ids in Inngest.",
+        autocompletion=complete_ids,
     ),
 ]
 OfState = Annotated[

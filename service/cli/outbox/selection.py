@@ -11,7 +11,7 @@ from service.bootstrap.operations import open_inspector
 from service.cli.outbox.command import ABSENT, UNKNOWN, run, unambiguous
 from service.cli.outbox.options import RowOptions
 from service.cli.outbox.row_list import row_list
-from service.cli.outbox.tables import console, print_json
+from service.cli.outbox.tables import console, print_json, show_lines
 from service.observe.printable import printable
 from service.operations.bulk import late_rows
 from service.operations.event_ids import FoundIds, find_ids
@@ -94,7 +94,7 @@ def _say_done(action: str, done: int, skipped: int) -> None:
 
 def _say_would(action: str, rows: Sequence[Row]) -> None:
     shown = [row_view(row) for row in rows[:_SHOWN]]
-    console().print(row_list(shown, wall_now_ms(), console().width))
+    show_lines(row_list(shown, wall_now_ms(), console().width))
     part = f" ({len(shown)} of {len(rows):,} are shown)" if len(rows) > len(shown) else ""
     typer.echo(
         f"Would {action} {len(rows):,} {_noun(len(rows))}{part}. "

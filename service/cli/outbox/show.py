@@ -11,7 +11,7 @@ from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import one_event, run
 from service.cli.outbox.options import EventId, Json
-from service.cli.outbox.tables import console, print_json, row_table
+from service.cli.outbox.tables import print_json, row_table, show_lines
 from service.config.destination import Destination
 from service.observe.printable import escaped_json
 from service.operations.event_ids import FoundIds, find_ids
@@ -42,7 +42,7 @@ def show(
         shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
         print_json({**fields, **shown})
         return
-    console().print(row_table(view, why))
+    show_lines(row_table(view, why))
     if delivery and delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored is not None:

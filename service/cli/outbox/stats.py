@@ -11,7 +11,7 @@ from service.bootstrap.operations import is_served, open_inspector
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
 from service.cli.outbox.options import Json
-from service.cli.outbox.tables import console, owners_table, print_json, stats_table
+from service.cli.outbox.tables import owners_table, print_json, show_lines, stats_table
 from service.config.outbox_url import redacted_url
 from service.operations.views import stats_view
 from service.outbox.owner_share import OwnerShare
@@ -37,9 +37,9 @@ def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False)
         print_json({"outbox": address, **msgspec.to_builtins(view), **held})
         return
     typer.echo(address)
-    console().print(stats_table(view))
+    show_lines(stats_table(view))
     if owners:
-        console().print(owners_table(shares))
+        show_lines(owners_table(shares))
 
 
 async def _stats(url: str, *, with_owners: bool) -> tuple[Stats, list[OwnerShare]]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +36,19 @@ def console() -> Console:
     """A console on the current standard output."""
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
     return Console(width=wide, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show_lines(renderable: RenderableType) -> None:
+    """Print on standard output; in a pipe without the spaces that fill up a line."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as capture:
+        screen.print(renderable)
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def print_json(value: object) -> None:
