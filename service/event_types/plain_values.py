@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ def read_plain_values(path: Path) -> Any:
     parse = parsers.get(path.suffix.lower())
     if parse is None:
         raise ValueError("name it .json, .yaml or .yml")
-    raw = path.read_bytes()
+    with path.open("rb") as file:
+        raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
         raise ValueError("it is larger than 1 MiB")
     try:
-        found = parse(raw.decode())
+        found = parse(raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except RecursionError:
@@ -52,8 +53,7 @@ def _json(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = _repeated([key for key, _ in pairs])
         raise ValueError(f"the key {twice} comes twice in one object")
     return found
 
@@ -71,15 +71,20 @@ def _yaml(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that refuses a key that comes twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        """The mapping of `node`."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written."""
+        # Later, when it is constructed, a merge key has added the keys of other mappings.
+        node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                problem=f"the key {twice} comes twice", problem_mark=node.start_mark
+        if len(set(keys)) < len(keys):
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {_repeated(keys)} comes twice", problem_mark=node.start_mark
             )
-        return super().construct_mapping(node, deep)
+        return node
+
+
+def _repeated(keys: list[str]) -> str:
+    return next(key for key in keys if keys.count(key) > 1)
 
 
 def _values(value: Any, place: str, depth: int) -> Iterator[Any]:

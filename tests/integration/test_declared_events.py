@@ -12,7 +12,8 @@ import yaml
 from tests.support.declared_service import declared_service
 from tests.support.storage import eventually
 
-PAGE = Path(__file__).parents[2] / "docs" / "guide" / "event-types.md"
+ROOT = Path(__file__).parents[2]
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "guide" / "event-types.md"
 FAR_MS = 4_000_000_000_000
 STORAGE = {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"}
 REPORT = {
@@ -52,8 +53,8 @@ async def service(tmp_path, inngest_api):
         yield service
 
 
-def example(name: str) -> str:
-    marked = PAGE.read_text(encoding="utf-8").split(f"<!-- check: {name} -->\n```yaml\n")[1]
+def example(name: str, page: Path = PAGE) -> str:
+    marked = page.read_text(encoding="utf-8").split(f"<!-- check: {name} -->\n```yaml\n")[1]
     return marked.split("```")[0]
 
 
@@ -69,6 +70,13 @@ async def test_a_post_of_ten_declared_lines_reaches_inngest(tmp_path, inngest_ap
     assert event["data"] == {"report": "sales", "month": "2026-11"}
     assert event["user"] == {"id": "ada", "email": "ada@example.com", "name": "Ada"}
     assert refused[:2] == (400, "invalid_field")
+
+
+async def test_the_event_type_of_the_readme_is_taken(tmp_path, inngest_api):
+    [entry] = yaml.safe_load(example("event types file", README))["types"]
+    async with declared_service(tmp_path, inngest_api, [entry]) as service:
+        event = await service.delivered("/api/reports", SALES)
+    assert (event["name"], event["data"]) == ("report/requested", SALES)
 
 
 async def test_the_data_of_the_documentation_is_taken_from_its_sources(tmp_path, inngest_api):

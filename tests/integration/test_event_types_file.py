@@ -159,6 +159,24 @@ def test_a_file_that_can_not_be_read_is_told_with_the_reason(load, text, name, f
     assert fault in str(refused.value)
 
 
+def test_yaml_may_merge_mappings_and_a_file_may_begin_with_a_byte_order_mark(load):
+    text = """﻿types:
+  - name: a/b
+    path: /api/a
+    body:
+      $defs: {base: &base {type: string, minLength: 1}, short: &short {<<: *base, minLength: 2}}
+      type: object
+      properties:
+        one: {<<: *short, maxLength: 9}
+"""
+    [_, merged] = load(text)
+    assert merged.body.schema["properties"]["one"] == {
+        "type": "string",
+        "minLength": 2,
+        "maxLength": 9,
+    }
+
+
 def test_aliases_that_would_grow_to_billions_of_values_are_refused(load):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
