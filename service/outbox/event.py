@@ -44,12 +44,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     environment: str | None = None
 
 
-def owner_of(events: Sequence[Event]) -> str:
-    """The owner of these events. Raises ValueError when they have several owners or are none."""
-    owner = events[0].owner if events else ""
-    if not events or any(event.owner != owner for event in events):
+def check_one_owner(events: Sequence[Event]) -> None:
+    """Raise ValueError when the events have several owners."""
+    if len({event.owner for event in events}) > 1:
         raise ValueError("the events of one call are of one owner")
-    return owner
+
+
+def payload_bytes(events: Sequence[Event]) -> int:
+    """The size of all payloads."""
+    return sum([len(event.payload) for event in events])
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False):

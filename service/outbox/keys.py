@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,6 +24,10 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     lifetime_seconds: float | None = None
 
 
+Keys = Sequence[IdempotencyKey | None]
+"""The key of each event of a call; empty where none has one."""
+
+
 class KeyUse(msgspec.Struct, frozen=True, gc=False):
     """The event that has a key, and the digest of that use. `stored` says that it is a row."""
 
@@ -40,8 +43,7 @@ KeyUses = Mapping[tuple[str, str], KeyUse]
 """The uses of keys by (owner, key)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
+class Division(msgspec.Struct, frozen=True, gc=False):
     """The events of one call, divided by their keys.
 
     `receipts` are those of all events, in their order; the new ones get the seqs after the given
@@ -57,7 +59,7 @@ class Division:
 
 def divide(
     events: Sequence[Event],
-    keys: Sequence[IdempotencyKey | None],
+    keys: Keys,
     *,
     uses: KeyUses,
     ids: InngestIds,
@@ -72,7 +74,7 @@ def divide(
     new: list[int] = []
     mine: dict[tuple[str, str], KeyUse] = {}
     expired: list[int] = []
-    for at, (event, key) in enumerate(zip(events, keys, strict=True)):
+    for at, (event, key) in enumerate(zip(events, keys or (None,) * len(events), strict=True)):
         name = (event.owner, key.key) if key else None
         use = (mine.get(name) or uses.get(name)) if name else None
         if key and use and _is_expired(key, use, now_ms):

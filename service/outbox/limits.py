@@ -34,11 +34,9 @@ class Limits:
             raise TooManyPendingError(retry_after_seconds=RETRY_AFTER_SECONDS)
         if everybody[0] + rows > self.max_pending:
             raise OutboxFullError(retry_after_seconds=RETRY_AFTER_SECONDS)
-        if _exceeds(owner[1] + size, self.max_bytes_per_owner):
+        limit = self.max_bytes_per_owner
+        if limit is not None and owner[1] + size > limit:
             raise TooManyPendingError(_OWNER_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
-        if _exceeds(everybody[1] + size, self.max_bytes):
+        limit = self.max_bytes
+        if limit is not None and everybody[1] + size > limit:
             raise OutboxFullError(_ALL_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
-
-
-def _exceeds(size: int, limit: int | None) -> bool:
-    return limit is not None and size > limit

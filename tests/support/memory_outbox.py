@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from service.outbox.event import Event, owner_of
+from service.outbox.event import Event, check_one_owner
 from service.outbox.keys import IdempotencyKey, KeyUse, divide
 from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.outbox.receipt import Receipt
@@ -38,7 +38,7 @@ class MemoryIntake:
     ) -> Sequence[Receipt]:
         if not events:
             return ()
-        owner_of(events)
+        check_one_owner(events)
         found = divide(
             events,
             keys,

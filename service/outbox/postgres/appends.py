@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.event import Event
+from service.outbox.event import Event, payload_bytes
 from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.rows import NOW_MS
 from service.outbox.receipt import Receipt
@@ -125,7 +125,7 @@ class Append(msgspec.Struct, frozen=True, eq=False):
     @property
     def payload_bytes(self) -> int:
         """The size of all payloads."""
-        return sum(len(event.payload) for event in self.events)
+        return payload_bytes(self.events)
 
     @property
     def names(self) -> set[tuple[str, str]]:

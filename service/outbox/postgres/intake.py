@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from service.errors import OutboxUnavailableError, RefusedError
-from service.outbox.event import Event, owner_of
+from service.outbox.event import Event, check_one_owner, payload_bytes
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Division, IdempotencyKey, divide
+from service.outbox.keys import Division, IdempotencyKey, Keys, divide
 from service.outbox.model import Row
 from service.outbox.postgres.appends import Append
 from service.outbox.postgres.flush import PostgresFlush, fail
@@ -30,7 +30,6 @@ from service.supervisor import Supervisor
 
 _FLUSHES = 2
 _CLOSE_SECONDS = 3.0
-_Keys = Sequence[IdempotencyKey | None]
 
 
 class PostgresIntake:
@@ -84,7 +83,7 @@ class PostgresIntake:
         return receipt
 
     async def append_all(
-        self, events: Sequence[Event], keys: _Keys, *, trace: str | None = None
+        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
     ) -> Sequence[Receipt]:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none.
 
@@ -92,8 +91,9 @@ class PostgresIntake:
         """
         if not events:
             return ()
-        owner, reserved = owner_of(events), _held(events)
-        if len(events) > 1:
+        check_one_owner(events)
+        owner, reserved = events[0].owner, _held(events)
+        if len(events) > 1 and any(keys):
             # Raises when two events have one key with different digests.
             self._divided(events, keys, Stored())
         try:
@@ -124,7 +124,7 @@ class PostgresIntake:
         return await find_row(self._pool, event_id)
 
     async def _enqueue(
-        self, events: Sequence[Event], keys: _Keys, trace: str | None
+        self, events: Sequence[Event], keys: Keys, trace: str | None
     ) -> Sequence[Receipt]:
         if not self._accepting:
             raise OutboxUnavailableError
@@ -135,14 +135,14 @@ class PostgresIntake:
         self._arrived.set()
         return await done
 
-    async def _known(self, events: Sequence[Event], keys: _Keys) -> Division | None:
+    async def _known(self, events: Sequence[Event], keys: Keys) -> Division | None:
         """The events divided by what is stored, None where none of them is."""
         if not any(keys):
             return None
         stored = await find_stored(self._pool, events, keys)
         return self._divided(events, keys, stored) if stored.uses else None
 
-    def _divided(self, events: Sequence[Event], keys: _Keys, stored: Stored) -> Division:
+    def _divided(self, events: Sequence[Event], keys: Keys, stored: Stored) -> Division:
         return divide(
             events, keys, uses=stored.uses, ids=self._ids(), next_seq=0, now_ms=stored.now_ms
         )
@@ -166,4 +166,4 @@ class PostgresIntake:
 
 def _held(events: Sequence[Event]) -> tuple[int, int]:
     """How many events these are, and their bytes."""
-    return len(events), sum(len(event.payload) for event in events)
+    return len(events), payload_bytes(events)

@@ -7,7 +7,6 @@ so that two requests with one key can't both insert.
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -17,8 +16,9 @@ import msgspec
 from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey, KeyUse, divide
+from service.outbox.event import Event, payload_bytes
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Keys, KeyUse, divide
 from service.outbox.receipt import Receipt
 from service.outbox.sqlite.key_uses import take_keys, uses_of
 from service.outbox.sqlite.memory import Memory
@@ -28,25 +28,15 @@ from service.outbox.sqlite.quota import StoredCounts
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Events of one owner on their way in, and the key of each.
+    """Events of one owner on their way in.
 
     `express` is whether the owner has few rows in a full queue.
     """
 
     events: Sequence[Event]
-    keys: Sequence[IdempotencyKey | None]
+    keys: Keys
     trace: str | None = None
     express: bool = False
-
-    @property
-    def owner(self) -> str:
-        """Whose events they are."""
-        return self.events[0].owner
-
-    @property
-    def payload_bytes(self) -> int:
-        """The size of all payloads."""
-        return sum([len(event.payload) for event in self.events])
 
 
 class SqliteAppends:
@@ -72,37 +62,21 @@ class SqliteAppends:
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
         """Insert all; the receipts of each item, or IdempotencyKeyReusedError."""
-        rows: list[NewRow] = []
-        results: list[Any] = []
-        expired: list[int] = []
         first_seq = self._next_seq or next_seq(connection)
-        uses = _uses(connection, items)
-        ids, now_ms = self._memory.known_ids(), self._clock.now_ms()
-        for item in items:
-            try:
-                found = divide(
-                    item.events,
-                    item.keys,
-                    uses=uses,
-                    ids=ids,
-                    next_seq=first_seq + len(rows),
-                    now_ms=now_ms,
-                )
-            except IdempotencyKeyReusedError as error:
-                results.append(error)
-                continue
-            uses.update(found.uses)
-            expired += found.expired
-            rows += [
-                NewRow(item.events[at], item.keys[at], item.trace, item.express) for at in found.new
-            ]
-            results.append(found.receipts)
-        if expired:
-            take_keys(connection, expired)
-        if rows:
-            insert(connection, rows, first_seq)
-            self._picker.may_have_express |= any(row.express for row in rows)
-        self._next_seq = first_seq + len(rows)
+        keyed = [item for item in items if item.keys]
+        plan = _Plan(
+            first_seq,
+            self._memory.known_ids(),
+            _uses(connection, keyed) if keyed else {},
+            self._clock.now_ms(),
+        )
+        results = [plan.add_keyed(item) if item.keys else plan.add(item) for item in items]
+        if plan.expired:
+            take_keys(connection, plan.expired)
+        if plan.rows:
+            insert(connection, plan.rows, first_seq)
+            self._picker.may_have_express |= any(item.express for item in items)
+        self._next_seq = first_seq + len(plan.rows)
         return results
 
     def committed(
@@ -110,36 +84,78 @@ class SqliteAppends:
     ) -> None:
         """Count what was accepted; give back the room of what was not inserted."""
         del still_wanted
-        stored = 0
+        events = stored = 0
         for item, receipts in zip(items, results, strict=True):
-            new = _new_events(item, receipts)
-            stored += len(new)
-            if len(new) < len(item.events):
-                left = item.payload_bytes - sum(len(event.payload) for event in new)
-                self._counts.undo(item.owner, len(item.events) - len(new), left)
+            events += len(item.events)
+            stored += self._count_keyed(item, receipts) if item.keys else len(item.events)
         self.appended += stored
         self._recorder.count("accepted", stored)
-        self._recorder.observe("group_events", sum(len(item.events) for item in items))
+        self._recorder.observe("group_events", events)
 
     def failed(self, items: Sequence[Append]) -> None:
         """Give all room back."""
         for item in items:
-            self._counts.undo(item.owner, len(item.events), item.payload_bytes)
+            self._undo(item.events)
+
+    def _count_keyed(
+        self, item: Append, receipts: Sequence[Receipt] | IdempotencyKeyReusedError
+    ) -> int:
+        """How many events were stored; gives back the room of the others."""
+        if isinstance(receipts, IdempotencyKeyReusedError):
+            self._undo(item.events)
+            return 0
+        pairs = zip(item.events, receipts, strict=True)
+        if old := [event for event, receipt in pairs if receipt.replayed]:
+            self._undo(old)
+        return len(item.events) - len(old)
+
+    def _undo(self, events: Sequence[Event]) -> None:
+        self._counts.undo(events[0].owner, len(events), payload_bytes(events))
 
 
-def _uses(connection: sqlite3.Connection, items: Sequence[Append]) -> dict[Any, KeyUse]:
-    """The earlier uses of all keys."""
-    keys = [key for item in items for key in item.keys]
-    if not any(keys):
-        return {}
-    events = itertools.chain.from_iterable(item.events for item in items)
-    return uses_of(connection, list(events), keys)
+def _uses(connection: sqlite3.Connection, keyed: Sequence[Append]) -> dict[tuple[str, str], KeyUse]:
+    events = [event for item in keyed for event in item.events]
+    return uses_of(connection, events, [key for item in keyed for key in item.keys])
 
 
-def _new_events(
-    item: Append, receipts: Sequence[Receipt] | IdempotencyKeyReusedError
-) -> Sequence[Event]:
-    if isinstance(receipts, IdempotencyKeyReusedError):
-        return ()
-    pairs = zip(item.events, receipts, strict=True)
-    return [event for event, receipt in pairs if not receipt.replayed]
+class _Plan:
+    """The rows of one transaction, and the keys that older rows lose to them."""
+
+    def __init__(
+        self, first_seq: int, ids: InngestIds, uses: dict[tuple[str, str], KeyUse], now_ms: int
+    ) -> None:
+        self._first_seq = first_seq
+        self._ids = ids
+        self._uses = uses
+        self._now_ms = now_ms
+        self.rows: list[NewRow] = []
+        self.expired: list[int] = []
+
+    def add(self, item: Append) -> Sequence[Receipt]:
+        """Take in events without keys; their receipts."""
+        seq, ids = self._first_seq + len(self.rows), self._ids
+        self.rows += [NewRow(event, None, item.trace, item.express) for event in item.events]
+        return [
+            Receipt(event.id, at, event.accepted_at_ms, ids)
+            for at, event in enumerate(item.events, seq)
+        ]
+
+    def add_keyed(self, item: Append) -> Sequence[Receipt] | IdempotencyKeyReusedError:
+        """Take in what is new of the events; the receipts of all, or the error of the whole."""
+        try:
+            found = divide(
+                item.events,
+                item.keys,
+                uses=self._uses,
+                ids=self._ids,
+                next_seq=self._first_seq + len(self.rows),
+                now_ms=self._now_ms,
+            )
+        except IdempotencyKeyReusedError as error:
+            return error
+        self._uses.update(found.uses)
+        self.expired += found.expired
+        self.rows += [
+            NewRow(item.events[at], item.keys[at], item.trace, item.express) for at in found.new
+        ]
+        return found.receipts

@@ -12,6 +12,7 @@ from service.outbox.sqlite.writer import SqliteWriter
 
 _DISK_SHORT = "The disk of the outbox is nearly full."
 _CHECK_SECONDS = 1.0
+_FINE_SECONDS = 0.05
 
 
 class SqliteHealth:
@@ -19,6 +20,8 @@ class SqliteHealth:
 
     def __init__(self, writer: SqliteWriter, disk: Disk, lock: WriterLock, damage: Damage) -> None:
         self._writer = writer
+        self._watchdog = writer.watchdog
+        self._fine_until = 0.0
         self._disk = disk
         self._lock = lock
         self._damage = damage
@@ -33,12 +36,19 @@ class SqliteHealth:
         return self._refusal()
 
     def refuse_if_failing(self) -> None:
-        """Raise OutboxUnavailableError while events can't be stored."""
+        """Raise OutboxUnavailableError while events can't be stored.
+
+        The disk and the lock are not asked again within 50 ms.
+        """
+        now = time.monotonic()
+        if now < self._fine_until and not (self._watchdog.failure or self._damage.is_found):
+            return
         if refusal := self._refusal():
             raise OutboxUnavailableError(refusal)
+        self._fine_until = now + _FINE_SECONDS
 
     def _refusal(self) -> str | None:
-        if failure := self._writer.watchdog.failure:
+        if failure := self._watchdog.failure:
             return str(failure)
         if self._damage.is_found:
             return SENTENCE

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from service.errors import OutboxUnavailableError, RefusedError
-from service.outbox.event import Event, owner_of
-from service.outbox.keys import IdempotencyKey
+from service.outbox.event import Event, check_one_owner, payload_bytes
+from service.outbox.keys import IdempotencyKey, Keys
 from service.outbox.model import Row
 from service.outbox.receipt import Receipt
 from service.outbox.sqlite.appends import Append, SqliteAppends
@@ -41,41 +41,63 @@ class SqliteIntake:
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
         """Make `event` durable, atomically with its key."""
-        [receipt] = await self.append_all((event,), (key,), trace=trace)
-        return receipt
+        events, keys = (event,), (key,) if key else ()
+        try:
+            waiting = self._submit(events, keys, trace)
+        except (RefusedError, OutboxUnavailableError):
+            return (await self._append_known(events, keys, trace))[0]
+        return (await waiting)[0]
 
     async def append_all(
-        self,
-        events: Sequence[Event],
-        keys: Sequence[IdempotencyKey | None],
-        *,
-        trace: str | None = None,
+        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
     ) -> Sequence[Receipt]:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none."""
         if not events:
             return ()
-        owner = owner_of(events)
-        size = sum([len(event.payload) for event in events])
+        check_one_owner(events)
+        keys = keys if any(keys) else ()
         try:
-            self._check(owner, events)
+            waiting = self._submit(events, keys, trace)
         except (RefusedError, OutboxUnavailableError):
-            known = await self._uses.known(events, keys)
-            if known is None:
-                raise
-            if not known.new:
-                return known.receipts
-            self._check(owner, [events[at] for at in known.new])
-        express = self._counts.is_express(owner)
-        self._counts.entered(owner, len(events), size)
-        append = Append(events, keys, trace, express)
-        return await self._writer.submit(self._appends, append)
+            return await self._append_known(events, keys, trace)
+        return await waiting
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none."""
         return await self._reader.run_soon(found_row, event_id)
 
-    def _check(self, owner: str, events: Sequence[Event]) -> None:
-        """Raise what refuses these events now."""
-        size = sum([len(event.payload) for event in events])
-        self._counts.check(owner, len(events), size)
+    async def _append_known(
+        self, events: Sequence[Event], keys: Keys, trace: str | None
+    ) -> Sequence[Receipt]:
+        """The same for events that were refused: what is stored of them needs no room.
+
+        Raises again what refuses those that are new.
+        """
+        known = await self._uses.known(events, keys)
+        if known is None:
+            return await self._submit(events, keys, trace)
+        if not known.new:
+            return known.receipts
+        new = [events[at] for at in known.new]
+        return await self._submit(events, keys, trace, new=new)
+
+    def _submit(
+        self,
+        events: Sequence[Event],
+        keys: Keys,
+        trace: str | None,
+        *,
+        new: Sequence[Event] | None = None,
+    ) -> Awaitable[Sequence[Receipt]]:
+        """Hand the events to the writer; `new` are those that need room, None for all.
+
+        Raises what refuses them now.
+        """
+        owner, size = events[0].owner, payload_bytes(events)
+        if new is None:
+            self._counts.check(owner, len(events), size)
+        else:
+            self._counts.check(owner, len(new), payload_bytes(new))
         self._health.refuse_if_failing()
+        express = self._counts.enter(owner, len(events), size)
+        return self._writer.submit(self._appends, Append(events, keys, trace, express))

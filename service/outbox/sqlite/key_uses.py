@@ -9,7 +9,7 @@ import msgspec
 
 from service.outbox.clock import Clock
 from service.outbox.event import Event
-from service.outbox.keys import Division, IdempotencyKey, KeyUse, divide
+from service.outbox.keys import Division, Keys, KeyUse, divide
 from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.reader import SqliteReader
 
@@ -35,9 +35,7 @@ class EarlierUses:
         self._memory = memory
         self._clock = clock
 
-    async def known(
-        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
-    ) -> Division | None:
+    async def known(self, events: Sequence[Event], keys: Keys) -> Division | None:
         """The events divided by what is stored, None where none of them is.
 
         Raises IdempotencyKeyReusedError and OutboxUnavailableError.
@@ -54,7 +52,7 @@ class EarlierUses:
 def uses_of(
     connection: sqlite3.Connection,
     events: Sequence[Event],
-    keys: Sequence[IdempotencyKey | None],
+    keys: Keys,
 ) -> dict[tuple[str, str], KeyUse]:
     """The earlier uses of the keys of `events`."""
     pairs = [(event.owner, key.key) for event, key in zip(events, keys, strict=True) if key]

@@ -1,11 +1,12 @@
 """Inserting events into an SQLite outbox as pending rows.
 
-Each statement inserts all rows in one step of SQLite: executemany would hand the interpreter lock
-back and forth for each row.
+A statement inserts many rows in one step of SQLite: executemany would hand the interpreter lock
+back and forth for each row. Bound values cost SQLite half as much as JSON that it has to read.
 """
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Sequence
 
@@ -14,22 +15,19 @@ import msgspec
 from service.outbox.event import Event
 from service.outbox.keys import IdempotencyKey
 
-# ?1 is a JSON array of metadata, ?2 all payloads joined, ?3 the first seq.
-APPEND = """
-INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, wire_id, environment, payload)
-SELECT ?3 + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-       value ->> 6, value ->> 7, value ->> 10, value ->> 11,
-       substr(?2, value ->> 8, value ->> 9)
-FROM json_each(?1)
-"""
+_MAX_ROWS = 256  # of one statement; SQLite binds at most 32,766 values
+_COLUMNS = (
+    "seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key, "
+    "idempotency_digest, wire_id, environment, payload"
+)
+_PLACES = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
 
 # A seq is never given again, not even that of a removed row: Inngest's id follows from it.
 NEXT_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM outbox), 0), last_seq) + 1 FROM outbox_meta
 """
 
-# The rows of one APPEND are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
+# The new rows are pending: ?1 is a JSON array of their sizes, ?2 the first one's seq.
 APPEND_READY = """
 INSERT INTO outbox_ready (seq, payload_bytes) SELECT ?2 + key, value FROM json_each(?1)
 """
@@ -60,8 +58,9 @@ def next_seq(connection: sqlite3.Connection) -> int:
 
 def insert(connection: sqlite3.Connection, rows: Sequence[NewRow], first_seq: int) -> None:
     """Insert the rows under consecutive seqs, and make them pending."""
-    payloads = b"".join([row.event.payload for row in rows])
-    connection.execute(APPEND, (_metadata(rows), payloads, first_seq))
+    for start in range(0, len(rows), _MAX_ROWS):
+        part = rows[start : start + _MAX_ROWS]
+        connection.execute(append(len(part)), _values(part, first_seq + start))
     if any(row.express or row.event.due_at_ms for row in rows):
         marked = [(len(row.event.payload), row.event.due_at_ms, int(row.express)) for row in rows]
         connection.execute(APPEND_READY_MARKED, (_encode(marked).decode(), first_seq))
@@ -70,27 +69,29 @@ def insert(connection: sqlite3.Connection, rows: Sequence[NewRow], first_seq: in
         connection.execute(APPEND_READY, (_encode(sizes).decode(), first_seq))
 
 
-def _metadata(rows: Sequence[NewRow]) -> str:
-    columns: list[tuple[object, ...]] = []
-    start = 1
+@functools.cache
+def append(count: int) -> str:
+    """The statement that inserts so many rows."""
+    return f"INSERT INTO outbox ({_COLUMNS}) VALUES {', '.join([_PLACES] * count)}"
+
+
+def _values(rows: Sequence[NewRow], seq: int) -> list[object]:
+    values: list[object] = []
     for row in rows:
         event, key = row.event, row.key
-        size = len(event.payload)
-        columns.append(
-            (
-                event.id,
-                event.name,
-                event.owner,
-                event.user_id,
-                event.accepted_at_ms,
-                row.trace,
-                key and key.key,
-                key and key.digest.hex(),
-                start,
-                size,
-                event.wire_id,
-                event.environment,
-            )
+        values += (
+            seq,
+            event.id,
+            event.name,
+            event.owner,
+            event.user_id,
+            event.accepted_at_ms,
+            row.trace,
+            key and key.key,
+            key and key.digest.hex(),
+            event.wire_id,
+            event.environment,
+            event.payload,
         )
-        start += size
-    return _encode(columns).decode()
+        seq += 1
+    return values

@@ -44,11 +44,20 @@ class StoredCounts:
         self.total = 0
         self.total_bytes = 0
 
-    def entered(self, owner: str, rows: int, size: int) -> None:
-        """Count rows and bytes of `owner` that become pending."""
-        self._change(owner, rows)
+    def enter(self, owner: str, rows: int, size: int) -> bool:
+        """Count rows and bytes of `owner` that become pending; whether they are express.
+
+        They are when few rows of `owner` wait while other owners' rows fill half the queue.
+        """
+        before = self._pending.get(owner, 0)
+        express = self._heavy_total > 0 and before < self._heavy_rows and self._is_crowded()
+        self._pending[owner] = after = before + rows
+        self.total += rows
+        if after >= self._heavy_rows:
+            self._heavy_total += after - self._heavy(before)
         self._bytes[owner] = self._bytes.get(owner, 0) + size
         self.total_bytes += size
+        return express
 
     def undo(self, owner: str, rows: int, size: int) -> None:
         """Take rows and bytes back that were not stored."""
@@ -91,14 +100,12 @@ class StoredCounts:
         pending, stored = self._pending.get(owner, 0), self._bytes.get(owner, 0)
         self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
 
-    def is_express(self, owner: str) -> bool:
-        """Whether few rows of `owner` wait while other owners' rows fill half the queue."""
-        crowded = self._fair_share.is_crowded(self._heavy_total, self.total)
-        return crowded and self._pending.get(owner, 0) < self._heavy_rows
-
     def pending_of(self, owner: str) -> int:
         """How many rows of `owner` are pending or delivering."""
         return self._pending.get(owner, 0)
+
+    def _is_crowded(self) -> bool:
+        return self._fair_share.is_crowded(self._heavy_total, self.total)
 
     def _change(self, owner: str, by: int) -> None:
         before = self._pending.get(owner, 0)
@@ -108,7 +115,7 @@ class StoredCounts:
         else:
             self._pending.pop(owner, None)
         self.total += by
-        if max(before, after) >= self._heavy_rows:
+        if after >= self._heavy_rows or before >= self._heavy_rows:
             self._heavy_total += self._heavy(after) - self._heavy(before)
 
     def _heavy(self, count: int) -> int:

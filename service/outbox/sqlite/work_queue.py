@@ -41,7 +41,9 @@ class WorkQueue:
     def submit(self, kind: WorkKind[T, R], item: T) -> asyncio.Future[R]:
         """Queue an item; the future has its result after the commit."""
         future: asyncio.Future[R] = self._loop.create_future()
-        self._add(kind, item, future)
+        waiting = self._waiting[kind]
+        waiting.items.append(item)
+        waiting.futures.append(future)
         self._try_blocking |= kind is self._blocking
         self.arrived.set()
         return future
