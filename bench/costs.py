@@ -29,6 +29,7 @@ from service.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
+from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
@@ -38,6 +39,7 @@ from service.relay.send_result import SendResult
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64
 ROUNDS = 50
+ARRAY = 100
 BATCH = 500
 _PATIENCE_SECONDS = 30.0
 _TS_MS = 1_795_559_419_447
@@ -79,6 +81,15 @@ async def accepted_and_drained(folder: Path) -> tuple[Costs, Costs]:
                 return accepted, {**meter.counts(), **drained}
 
 
+async def accepted_in_arrays(folder: Path) -> Costs:
+    """8 callers x 10 arrays of 100 events, each with a key, with nobody delivering."""
+    with metered() as meter:
+        async with _outbox(folder) as outbox:
+            meter.reset()
+            await asyncio.gather(*(_append_arrays(outbox) for _ in range(8)))
+            return meter.counts()
+
+
 async def flowing(folder: Path) -> Costs:
     """50 rounds of 64 events that are delivered before the next round: a claim always waits."""
     with metered() as meter:
@@ -117,12 +128,13 @@ async def posted(folder: Path) -> Costs:
 
 async def measure() -> dict[str, Costs]:
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / part for part in ("accept", "flow", "post")]
+        folders = [Path(name) / part for part in ("accept", "flow", "post", "arrays")]
         for folder in folders:
             folder.mkdir()
         accepted, drained = await accepted_and_drained(folders[0])
         return {
             "accept": accepted,
+            "accept arrays": await accepted_in_arrays(folders[3]),
             "drain": drained,
             "flow": await flowing(folders[1]),
             "post": await posted(folders[2]),
@@ -224,6 +236,13 @@ async def _post(session: aiohttp.ClientSession, url: str) -> None:
 async def _append_all(outbox: SqliteOutbox) -> None:
     for _ in range(ROUNDS):
         await outbox.intake.append(_event())
+
+
+async def _append_arrays(outbox: SqliteOutbox) -> None:
+    for _ in range(10):
+        events = [_event() for _ in range(ARRAY)]
+        keys = [IdempotencyKey(event.id, bytes(32), lifetime_seconds=86_400) for event in events]
+        await outbox.intake.append_all(events, keys)
 
 
 def _event() -> Event:
