@@ -21,10 +21,13 @@ KEY = "a-key-of-the-tests-only"
 FEW, MANY = 300, 10_000
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
 async def test_a_request_is_answered_and_taken_as_inngest_does(
-    tmp_path: Path, inngest_api: FakeInngest
+    request: pytest.FixtureRequest, tmp_path: Path, inngest_api: FakeInngest, store: str
 ) -> None:
-    await compare(tmp_path, inngest_api, FEW)
+    file = f"sqlite:///{tmp_path / 'outbox.db'}"
+    url = file if store == "sqlite" else request.getfixturevalue("postgres_url")
+    await compare(url, inngest_api, FEW)
 
 
 @pytest.mark.soak
@@ -32,14 +35,12 @@ async def test_a_request_is_answered_and_taken_as_inngest_does(
 async def test_ten_thousand_requests_are_answered_and_taken_as_inngest_does(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    await compare(tmp_path, inngest_api, MANY)
+    await compare(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api, MANY)
 
 
-async def compare(folder: Path, inngest: FakeInngest, count: int) -> None:
+async def compare(outbox_url: str, inngest: FakeInngest, count: int) -> None:
     """`inngest` is behind the service; another one is asked directly."""
-    settings = environment(
-        f"sqlite:///{folder / 'outbox.db'}", inngest.url, OUTBOX_EVENT_KEYS=f"fuzz:{KEY}"
-    )
+    settings = environment(outbox_url, inngest.url, OUTBOX_EVENT_KEYS=f"fuzz:{KEY}")
     statuses: Counter[int] = Counter()
     taken: dict[str, Arrival] = {}
     async with (

@@ -1225,6 +1225,8 @@ export interface operations {
             /** @description All are on disk and will be delivered */
             200: {
                 headers: {
+                    /** @description Set when no new event was made. */
+                    "Idempotent-Replayed"?: "true";
                     /** @description The request's id in the service's log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;

@@ -57,6 +57,9 @@ EVENTS_BODY = Body(
     {"oneOf": [_EVENT_SCHEMA, {"type": "array", "items": _EVENT_SCHEMA, "maxItems": 5_000}]},
     [{"name": "report/requested", "data": {"month": "2026-10"}, "id": "report-2026-10"}],
 )
+REPLAYED = ResponseHeader(
+    "Idempotent-Replayed", "Set when no new event was made.", {"const": "true"}
+)
 RETRY_AFTER = ResponseHeader(
     "Retry-After", "Seconds to wait before a retry.", {"type": "integer", "minimum": 1}
 )

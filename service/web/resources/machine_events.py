@@ -22,7 +22,7 @@ from service.web.idempotency import IDEMPOTENCY_PARAMETER, given_key
 from service.web.json_answer import json_answer
 from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.resources.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
-from service.web.resources.event_examples import EVENTS_BODY
+from service.web.resources.event_examples import EVENTS_BODY, REPLAYED
 
 
 class AcceptedEvents(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -62,7 +62,12 @@ class MachineEvents:
                 parameters=[IDEMPOTENCY_PARAMETER],
                 body=EVENTS_BODY,
                 answers={
-                    200: Answer("All are on disk and will be delivered", AcceptedEvents, example)
+                    200: Answer(
+                        "All are on disk and will be delivered",
+                        AcceptedEvents,
+                        example,
+                        headers=[REPLAYED],
+                    )
                 },
                 errors=(
                     *MACHINE_REFUSALS,
@@ -87,5 +92,5 @@ class MachineEvents:
         ids = [receipt.inngest_id for receipt in receipts]
         answer = AcceptedEvents("ok", ids, [receipt.event_id for receipt in receipts])
         is_repeat = bool(receipts) and all(receipt.replayed for receipt in receipts)
-        headers = {"Idempotent-Replayed": "true"} if is_repeat else {}
+        headers = {REPLAYED.name: "true"} if is_repeat else {}
         return json_answer(answer, headers=headers)
