@@ -24,7 +24,7 @@ _UNAVAILABLE = 503
 class Signal(enum.StrEnum):
     """What one answer says about Inngest.
 
-    `PASSED`: at least one event was taken. `REFUSED`: it judged the first event and took none.
+    `PASSED`: at least one event was taken. `REFUSED`: it refused the first event and took none.
     `BUSY`: it asks for time. `UNREACHED`: no connection could be made.
     """
 
@@ -89,9 +89,9 @@ def judged_an_event(result: SendResult, sent: int) -> bool:
 
 
 def may_be_the_events_own(result: SendResult) -> bool:
-    """Whether a failure can be the fault of what was sent.
+    """Whether an event may be the cause of a failure.
 
-    It is not where no connection was made, nor where Inngest says 200 and gives no id.
+    It is not when no connection was made, or when Inngest says 200 and gives no id.
     """
     return result.reached and not (result.status == _OK and result.ids is not None)
 

@@ -1,8 +1,8 @@
 """The requests in flight, and the senders that they use.
 
 There are two pools of the same size. Requests with isolated events, or with events that failed
-before, use their own pool. So an event that hangs blocks no other. Each epoch has its own, so that
-what hangs since before the trouble does not keep Inngest from being asked.
+before, use their own pool. So an event that hangs blocks no other. Each epoch has its own pools, so
+that requests that hang since before the trouble do not block the probes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SendsInFlight:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Stop counting it: others replace it, or nothing of it is sent."""
+        """Stop counting it: other requests replace it, or it is not sent."""
         self._sends.discard(ticket)
 
     @contextlib.asynccontextmanager

@@ -42,7 +42,7 @@ class Settler:
     async def settle_answer(self, settlement: Settlement, *, can_confirm: bool) -> Settlement:
         """Settle what an answer says; returns the settlement that was written.
 
-        Where Inngest can't be asked for these events, `can_confirm` is false and its answer is
+        `can_confirm` is false when Inngest can't be asked about these events; its answer is then
         enough.
         """
         taken = len(settlement.delivered)
@@ -73,7 +73,7 @@ class Settler:
             self._report.lease_lost(settlement.claim, stale)
 
     async def put_back(self, batch: Batch, *, isolated: bool = False) -> None:
-        """Make the rows due again, because nothing was learned about them."""
+        """Make the rows due again: their request showed nothing about them."""
         retry = due_again(batch.entries, isolated=isolated)
         await self.settle(Settlement(batch.claim, retry=retry))
 

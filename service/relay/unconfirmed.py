@@ -1,7 +1,7 @@
 """How many events Inngest has answered and is not known to hold.
 
-Inngest keeps them in memory until it stores them. The invariant: no more than `max_events` are sent
-ahead of its store, and a share of the room is left to fresh events.
+Inngest keeps them in memory until it stores them. The invariant: at most `max_events` are sent
+ahead of its store, and a share of them is kept for fresh events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _FRESH_SHARE = 0.1
 
 
 class Unconfirmed:
-    """The count of unconfirmed events, and the room that is left.
+    """The count of unconfirmed events, and how many more may be sent.
 
     `on_sent` is called when events were answered, `on_room` when the room grew.
     """
@@ -28,7 +28,7 @@ class Unconfirmed:
         return max(0, self.max_events - self.count - in_flight)
 
     def only_fresh(self, in_flight: int) -> bool:
-        """Whether the room that is left is kept for fresh events."""
+        """Whether only fresh events may still be sent."""
         return self.room(in_flight) <= self.max_events * _FRESH_SHARE
 
     def sent(self, events: int) -> None:

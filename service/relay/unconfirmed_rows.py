@@ -1,4 +1,4 @@
-"""Rows that wait for a confirmation which this configuration does not ask for."""
+"""Rows that wait for a confirmation although confirmation is off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 async def deliver_unconfirmed(confirmations: Confirmations) -> int:
-    """Sent rows become delivered, as an answer alone makes them now; returns how many.
+    """Sent rows become delivered, since an answer is enough now; returns how many.
 
     Safe to repeat. Raises OutboxUnavailableError.
     """

@@ -346,7 +346,7 @@ export interface components {
         };
         /**
          * EventView
-         * @description An event. What has not happened is null.
+         * @description An event. Fields of later states are null.
          */
         EventView: {
             id: string;
@@ -365,7 +365,7 @@ export interface components {
             run: components["schemas"]["Run"] | null;
             /** @description The runs of further functions that the event started. */
             otherRuns: components["schemas"]["Run"][];
-            /** @description Whether nothing more will happen to the event. */
+            /** @description Whether the event's state is final. */
             final: boolean;
         };
         /**

@@ -1,4 +1,4 @@
-"""An event as its owner sees it: where its row is, and what its runs do."""
+"""An event as its owner sees it: the state of its row and of its runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Ms = Annotated[int, Meta(description="Milliseconds since 1970.")]
 
 
 class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """An event. What has not happened is null."""
+    """An event. Fields of later states are null."""
 
     id: str
     inngest_id: Annotated[str | None, Meta(description="The id under which Inngest has the event.")]
@@ -34,7 +34,7 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     other_runs: Annotated[
         tuple[Run, ...], Meta(description="The runs of further functions that the event started.")
     ]
-    final: Annotated[bool, Meta(description="Whether nothing more will happen to the event.")]
+    final: Annotated[bool, Meta(description="Whether the event's state is final.")]
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -11,9 +11,9 @@ class FollowPolicy:
 
     The store is polled every `look_seconds`, at most `rows_a_read` rows at a time. Inngest is asked
     about the runs of an event every `ask_seconds`, or `trouble_seconds` after a failure, at most
-    `asks_a_second` times over all events. A first answer waits `first_ask_seconds` for it. A silent
-    stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`, and its client
-    reconnects. An event without followers is kept for `linger_seconds`.
+    `asks_a_second` times for all events together. A first answer waits `first_ask_seconds` for the
+    runs. A silent stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`,
+    and its client reconnects. An event without followers is kept for `linger_seconds`.
     """
 
     look_seconds: float = 0.5

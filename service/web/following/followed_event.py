@@ -1,7 +1,7 @@
-"""One event that somebody follows, shared by all who wait for it.
+"""One followed event, shared by all its followers.
 
-With 10,000 who wait, what each event and each of them holds counts: the row is kept as its JSON,
-and a wait is a single future, whose end the follower's look brings.
+There may be 10,000 followers, so the memory of each counts: the row is kept as its JSON, and a wait
+is a single future, which the follower's next read resolves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(EventView).decode
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """An event at one moment: its JSON, a tag that changes with it, and whether it is the last."""
+    """An event at one moment: its JSON, a tag that changes with it, and whether it is final."""
 
     body: bytes
     tag: str
@@ -31,8 +31,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 class FollowedEvent:
     """The latest snapshot of an event, None once the event is no longer there.
 
-    `inngest_id` is None before Inngest has the event. `followers` counts those who wait. `ask_at`
-    is the loop time of the next question about runs, `left_at` that at which the last one left.
+    `inngest_id` is None before Inngest has the event. `followers` counts waiting requests. `ask_at`
+    is the loop time of the next question about runs, `left_at` when the last follower left.
     """
 
     __slots__ = (
@@ -64,16 +64,16 @@ class FollowedEvent:
 
     @property
     def is_moving(self) -> bool:
-        """Whether something may still happen to the event."""
+        """Whether the event may still change."""
         return self.snapshot is not None and not self.snapshot.final
 
     @property
     def is_known(self) -> bool:
-        """Whether runs are not still to be asked for the first time."""
+        """Whether the runs were asked for at least once, or need not be."""
         return self._asked or not self._runs_follow or not has_left(self.state)
 
     def show_row(self, row: Row) -> None:
-        """Take over where the row is now."""
+        """Take over the row's state."""
         self.state = row.state
         self.inngest_id = row.inngest_id if has_left(row.state) else None
         view = event_view(row, runs_follow=self._runs_follow)
@@ -83,7 +83,7 @@ class FollowedEvent:
         self._show(view)
 
     def show_runs(self, runs: Sequence[Run]) -> None:
-        """Take over what the runs do now."""
+        """Take over the state of the runs."""
         was_known, self._asked = self.is_known, True
         if self.snapshot is not None:
             view = _decode(self.snapshot.body)
@@ -92,18 +92,18 @@ class FollowedEvent:
             self.wake()
 
     def vanish(self) -> None:
-        """The event was removed: let everyone who waits know."""
+        """The event was removed: wake all followers."""
         self.snapshot = None
         self.wake()
 
     def wake(self, now: float | None = None) -> None:
-        """Let everyone who waits look again; with `now`, only those who have waited long enough."""
+        """Wake all followers; with `now`, only those whose time is over."""
         for waiting, until in self._waiting:
             if (now is None or until <= now) and not waiting.done():
                 waiting.set_result(None)
 
     async def change(self, until: float) -> None:
-        """Wait for the next call of `wake`, or for the first look after the loop time `until`."""
+        """Wait for the next `wake`, or for the first read after the loop time `until`."""
         entry = (asyncio.get_running_loop().create_future(), until)
         self._waiting.append(entry)
         try:

@@ -1,7 +1,6 @@
-"""Follows events for everyone who waits, with one look at the store for all.
+"""Follows events for waiting requests, with one read of the store for all.
 
-The invariant: however many wait for an event, it is looked up once for all of them. Nothing here
-is on the path of a post.
+The invariant: an event is read once for all its followers. Nothing here is on the path of a post.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ class Rows(Protocol):
 
 
 class EventFollower:
-    """The events that somebody follows. `asker` is None where Inngest can't be asked for runs.
+    """The followed events. `asker` is None when Inngest can't be asked for runs.
 
-    `followers` counts those who wait. An event that nobody follows any more is remembered for
-    `linger_seconds`.
+    `followers` counts waiting requests. An event without followers is kept for `linger_seconds`.
     """
 
     def __init__(self, rows: Rows, asker: RunAsker | None, policy: FollowPolicy) -> None:
@@ -49,11 +47,11 @@ class EventFollower:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may wait."""
+        """Whether one more request may wait."""
         return self.followers < self.policy.max_followers and not self.closed
 
     def begin(self, row: Row) -> FollowedEvent:
-        """The row's event, looked at until `end`. `row` is what the store just said."""
+        """Follow the event of `row`, as the store just read it, until `end`."""
         followed = self._followed.get(row.id)
         if followed is None:
             followed = FollowedEvent(row, runs_follow=self._asker is not None)
@@ -65,24 +63,24 @@ class EventFollower:
         return followed
 
     async def ask_soon(self, followed: FollowedEvent) -> None:
-        """Ask for the event's runs now, unless that was done within the last second."""
+        """Ask for the event's runs now, unless they were asked for within the last second."""
         if self._asker:
             await self._asker.ask_soon(followed)
 
     def end(self, followed: FollowedEvent) -> None:
-        """One follower less."""
+        """A follower leaves."""
         followed.followers -= 1
         followed.left_at = asyncio.get_running_loop().time()
         self.followers -= 1
 
     def close(self) -> None:
-        """Let everyone who waits go: the service stops."""
+        """Release all waiting requests: the service stops."""
         self.closed = True
         for followed in self._followed.values():
             followed.wake()
 
     async def look(self) -> None:
-        """Look at the rows again and again. An outage of the store is waited out."""
+        """Read the followed rows again and again. Waits during an outage of the store."""
         while True:
             moving = await self._moving()
             with contextlib.suppress(OutboxUnavailableError):
@@ -93,7 +91,7 @@ class EventFollower:
             await asyncio.sleep(self.policy.look_seconds)
 
     async def ask(self) -> None:
-        """Ask for runs again and again. An outage of Inngest is waited out."""
+        """Ask for runs again and again. Waits during an outage of Inngest."""
         while True:
             moving = await self._moving()
             if self._asker:
@@ -101,7 +99,7 @@ class EventFollower:
             await asyncio.sleep(1 / TURNS_A_SECOND)
 
     async def _moving(self) -> list[FollowedEvent]:
-        """The followed events that may still change; waits until somebody follows one."""
+        """The followed events that may still change; waits until there is one."""
         self._forget()
         while not self._followed:
             self._wanted.clear()

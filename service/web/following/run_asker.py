@@ -1,6 +1,6 @@
 """Asks Inngest for the runs of followed events.
 
-The invariant: an event's runs are asked for once for everyone who waits, and at most once a second.
+The invariant: an event's runs are asked for once for all its followers, at most once a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RunAsker:
         self._trouble_until = 0.0
 
     async def ask_some(self, moving: Sequence[FollowedEvent]) -> None:
-        """Ask about the events that are due, those first that have waited longest."""
+        """Ask about the due events, the longest waiting first."""
         due = [one for one in moving if self._is_due(one)]
         due.sort(key=lambda one: one.ask_at)
         some = due[: self._policy.asks_a_second // TURNS_A_SECOND]
@@ -38,7 +38,7 @@ class RunAsker:
     async def ask_soon(self, followed: FollowedEvent) -> None:
         """Ask about one event now if it is due, for `first_ask_seconds` at most.
 
-        Nobody waits for an Inngest that gave no answer a moment ago.
+        It does not wait when Inngest gave no answer a moment ago.
         """
         if not self._is_due(followed) or _now() < self._trouble_until:
             return

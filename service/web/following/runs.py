@@ -27,7 +27,7 @@ class RunStatus(enum.StrEnum):
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
-# Inngest's other words for a run that has not started, or never will.
+# Inngest's other names for a run that has not started or was skipped.
 _OTHER_WORDS = {"scheduled": RunStatus.QUEUED, "skipped": RunStatus.CANCELLED}
 
 
