@@ -28,7 +28,13 @@ def fault_at(url: str, error: BaseException) -> str:
         address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error:
         return _UNREADABLE
-    return f"{_place(address)} can't be used: {_cause(error, address)}."
+    return f"{_place(address)}, can't be used: {_cause(error, address)}."
+
+
+def told_at(url: str, words: str) -> str:
+    """What is told of the database at `url`, whose address can be read, with its name."""
+    address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    return f"{_place(address)}: {words}"
 
 
 def _place(address: Mapping[str, str]) -> str:
@@ -41,7 +47,7 @@ def _place(address: Mapping[str, str]) -> str:
         for host, port in zip(hosts, ports, strict=False)
     )
     database = address.get("dbname")
-    return f"PostgreSQL at {servers}" + (f", database {database}," if database else "")
+    return f"PostgreSQL at {servers}" + (f", database {database}" if database else "")
 
 
 def _cause(error: BaseException, address: Mapping[str, str]) -> str:

@@ -69,6 +69,24 @@ def test_a_missing_right_is_told_in_the_words_of_the_server(without_rights: str)
     assert SECRET not in out
 
 
+async def test_a_command_that_may_not_do_something_says_what(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        try:
+            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+            url = postgres_url.replace("outbox@", f"reader:{ENCODED}@")
+            assert (await outbox_command(url, "stats"))[0] == 0
+            code, _, err = await outbox_command(url, "pause")
+        finally:
+            connection.execute("DROP OWNED BY reader")
+            connection.execute("DROP ROLE reader")
+    assert code == 2
+    server = f"PostgreSQL at {postgres.folder}, database outbox"
+    assert err == f"outbox: {server}: The outbox's database denies this user a right.\n"
+
+
 def test_a_missing_database_is_named(postgres: PostgresServer) -> None:
     code, out = migrate(postgres.url("absent"))
     assert code == 2

@@ -12,6 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 from dotenv import load_dotenv
+from structlog.typing import EventDict
 
 from service.cli.outbox.audit import audit
 from service.cli.outbox.backup import backup
@@ -99,11 +100,24 @@ def _options(
     del version
 
 
+_TOLD = ("database_lost", "database_still_lost", "database_back", "statement_failed")
+
+
+def _without_faults(_: object, __: str, event: EventDict) -> EventDict:
+    """Drop the log lines of what the command itself says on standard error."""
+    if event.get("event") in _TOLD:
+        raise structlog.DropEvent
+    return event
+
+
 def main() -> None:
     """The entry point of the script. Variables of `.env` count, as they do for the service."""
     load_dotenv(".env")
-    # Standard output is for answers only.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    # Standard output is for answers only, and a command tells its own faults.
+    structlog.configure(
+        processors=[_without_faults, *structlog.get_config()["processors"]],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     app(prog_name="outbox")
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.fair_share import FairShare
+from service.outbox.fault_postgresql import fault_at, told_at
 from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import Limits
 from service.outbox.postgres.confirmations import PostgresConfirmations
@@ -143,4 +146,18 @@ async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
         )
     outbox = PostgresOutbox(url, Limits(1, 1), NullRecorder())
     async with outbox.opened_for_commands():
-        yield outbox
+        with _fault_named(url, outbox):
+            yield outbox
+
+
+@contextlib.contextmanager
+def _fault_named(url: str, outbox: PostgresOutbox) -> Iterator[None]:
+    """Name the server and the cause of a fault, for the person at the command."""
+    try:
+        yield
+    except OutboxUnavailableError as error:
+        if isinstance(error.__cause__, psycopg.Error):
+            raise OutboxUnavailableError(fault_at(url, error.__cause__)) from error
+        if outbox.failure:
+            raise OutboxUnavailableError(told_at(url, outbox.failure)) from error
+        raise
