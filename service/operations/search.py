@@ -12,18 +12,20 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.outbox.model import Filter, Row
+from service.outbox.model import Filter, Row, State
 from service.outbox.operator_ports import Positions
 from service.outbox.ports import Inspector
 
 MOST_OF_PREFIX = 10_000
+_GROWTH = 4
 _CLOCK_SLACK_MS = 60_000  # rows are in the order of acceptance but for so much
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPolicy:
-    """How many rows one statement goes through, and when a search pauses."""
+    """How many rows statements go through, at first and at most, and when a search pauses."""
 
+    first_window: int = 500
     window: int = 20_000
     budget_seconds: float = 1.0
 
@@ -62,11 +64,15 @@ class Search:
         """The newest matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
         if wanted.ids is not None or wanted.id_prefix:
             return await self._find_ids(wanted)
+        if wanted.reason is not None and wanted.state is None:
+            wanted = msgspec.structs.replace(wanted, state=State.DEAD)  # only these have one
         until = self._clock() + self._policy.budget_seconds
         before = await self._start(wanted)
         rows: list[Row] = []
+        size = self._policy.first_window
         while True:
-            reach = await self._positions.reach(wanted.state, self._policy.window, before)
+            reach = await self._positions.reach(wanted.state, size, before)
+            size = min(size * _GROWTH, self._policy.window)
             window = msgspec.structs.replace(
                 wanted,
                 before_seq=before,

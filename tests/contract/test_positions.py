@@ -9,7 +9,7 @@ from service.outbox.model import Filter, State
 from tests.support.rows import bury, one_of_each
 from tests.support.storage import Outbox, append_all, event
 
-SMALL = SearchPolicy(window=3, budget_seconds=60.0)
+SMALL = SearchPolicy(first_window=3, window=3, budget_seconds=60.0)
 
 
 async def append_at(outbox: Outbox, *times: int) -> list[str]:
@@ -81,7 +81,11 @@ async def test_pages_follow_each_other_without_a_gap_or_a_repeat(outbox: Outbox)
 async def test_a_search_that_takes_long_says_where_to_go_on(outbox: Outbox) -> None:
     [old] = await append_all(outbox, 1, "rare")
     await append_all(outbox, 7, "common")
-    hasty = Search(outbox.inspector, outbox.positions, SearchPolicy(window=3, budget_seconds=0.0))
+    hasty = Search(
+        outbox.inspector,
+        outbox.positions,
+        SearchPolicy(first_window=3, window=3, budget_seconds=0.0),
+    )
     before, looks = None, 0
     while True:
         found = await hasty.find(Filter(user_id="rare", limit=5, before_seq=before))

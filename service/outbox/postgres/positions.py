@@ -9,6 +9,13 @@ from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import PLACES
 from service.outbox.reach import Reach
 
+# Where the rows of a state are in the order of seq. A look at pending rows steps over dead ones.
+_IN_ORDER: tuple[tuple[State | None, LiteralString], ...] = (
+    *PLACES.items(),
+    (None, "SELECT seq FROM outbox"),
+    (State.PENDING, "SELECT seq FROM outbox_ready"),
+)
+
 REACH: dict[State | None, LiteralString] = {
     state: f"""
 SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM (
@@ -17,7 +24,7 @@ SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM 
     ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s
 ) AS p
 """
-    for state, place in ((None, "SELECT seq FROM outbox"), *PLACES.items())
+    for state, place in _IN_ORDER
 }
 
 # Halves the numbers until one is left.

@@ -56,6 +56,12 @@ AND (NOT %(never_sent)s::boolean
      OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
 """
 
+# The bounds once more: the planner does not carry them over to a place.
+_WITHIN = """
+(%(before_seq)s::bigint IS NULL OR p.seq < %(before_seq)s)
+AND (%(after_seq)s::bigint IS NULL OR p.seq > %(after_seq)s)
+"""
+
 # Many ids may begin so: the read stays bounded.
 _BEGINNING_SO = f"""
 FROM (
@@ -69,17 +75,11 @@ WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
 
 _ANYWHERE = f"""
 FROM outbox AS o JOIN outbox_rows AS p USING (seq)
-WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
+WHERE {_WITHIN} AND {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
 """
 ROWS_OF_PREFIX = f"SELECT {_COLUMNS} {_BEGINNING_SO}"
 ROWS = f"SELECT {_COLUMNS} {_ANYWHERE}"
 COUNT = f"SELECT count(*) FROM (SELECT o.seq {_ANYWHERE}) AS found"
-
-# The bounds once more, for places whose rows are not joined to the events yet.
-_WITHIN = """
-(%(before_seq)s::bigint IS NULL OR p.seq < %(before_seq)s)
-AND (%(after_seq)s::bigint IS NULL OR p.seq > %(after_seq)s)
-"""
 
 PLACES: dict[State, LiteralString] = {
     State.PENDING: """
@@ -122,15 +122,22 @@ PLACES: dict[State, LiteralString] = {
         FROM outbox_done WHERE dead""",
 }
 
+# Within a range of seq, the lanes of pending rows are read in its order.
+_PENDING_IN_RANGE = """
+    SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
+           NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
+           NULL::text AS reason, NULL::text AS detail
+    FROM outbox_ready"""
+
 # OFFSET 0 keeps the planner from reading the whole table of events.
-_IN_STATE: dict[State, LiteralString] = {
-    state: f"""
-FROM ({place}) AS p
+_AT_PLACE = f"""
 CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
 WHERE {_WITHIN} AND {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
 """
-    for state, place in PLACES.items()
+_IN_STATE: dict[State, LiteralString] = {
+    state: f"FROM ({place}) AS p {_AT_PLACE}" for state, place in PLACES.items()
 }
+ROWS_PENDING_IN_RANGE = f"SELECT {_COLUMNS} FROM ({_PENDING_IN_RANGE}) AS p {_AT_PLACE}"
 ROWS_IN_STATE: dict[State, LiteralString] = {
     state: f"SELECT {_COLUMNS} {found}" for state, found in _IN_STATE.items()
 }
@@ -148,8 +155,7 @@ async def find_rows(pool: PostgresPool, wanted: Filter) -> list[Row]:
     """The matching rows, newest first. Raises OutboxUnavailableError."""
     given = filter_values(wanted)
     state = _place(wanted, given)
-    statement = _anywhere(wanted) if state is None else ROWS_IN_STATE[state]
-    return [_row(row) for row in await pool.ask(statement, given)]
+    return [_row(row) for row in await pool.ask(rows_statement(wanted, state), given)]
 
 
 async def count_rows(pool: PostgresPool, wanted: Filter) -> int:
@@ -165,8 +171,12 @@ def _place(wanted: Filter, given: dict[str, Any]) -> State | None:
     return None if given["state"] is None or wanted.ids is not None else State(given["state"])
 
 
-def _anywhere(wanted: Filter) -> LiteralString:
-    return ROWS_OF_PREFIX if wanted.ids is None and wanted.id_prefix else ROWS
+def rows_statement(wanted: Filter, state: State | None) -> LiteralString:
+    """What finds the rows, those of `state` at its places."""
+    if state is None:
+        return ROWS_OF_PREFIX if wanted.ids is None and wanted.id_prefix else ROWS
+    in_range = state is State.PENDING and wanted.after_seq is not None
+    return ROWS_PENDING_IN_RANGE if in_range else ROWS_IN_STATE[state]
 
 
 async def find_row(pool: PostgresPool, event_id: str) -> Row | None:

@@ -1,0 +1,120 @@
+"""No statement of a search grows with the outbox: a page costs the same among any rows."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from service.outbox.model import Filter, State
+from service.outbox.postgres import positions as postgres_positions
+from service.outbox.postgres.rows import filter_values, rows_statement
+from service.outbox.schema import migrate
+from service.outbox.sqlite import positions as sqlite_positions
+from service.outbox.sqlite.rows import MATCHING, Way
+from tests.support.postgres_server import PostgresServer
+
+WINDOW = 1_000
+SIZES = (12_000, 60_000)
+STATES = (None, State.PENDING, State.DELIVERED, State.DEAD)
+
+_FILL = """
+INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, payload)
+SELECT i, 'made-' || lpad(i::text, 12, '0'), 'n', 'o', 'u' || i % 50, i * 1000, '\\x00'
+FROM generate_series(1, {rows}) AS i;
+INSERT INTO outbox_done (seq, settled_at_ms, attempts, sends, isolated, dead, reason)
+SELECT seq, accepted_at_ms, 1, 1, false, seq % 2 = 0, CASE WHEN seq % 2 = 0 THEN 'rejected' END
+FROM outbox WHERE seq % 4 < 3;
+INSERT INTO outbox_ready (seq, payload_bytes, due_at)
+SELECT seq, 1, CASE WHEN seq % 8 = 3 THEN clock_timestamp() END FROM outbox WHERE seq % 4 = 3;
+ANALYZE
+"""
+
+
+@pytest.fixture(scope="module")
+def servers(postgres: PostgresServer) -> Iterator[list[psycopg.Connection[Any]]]:
+    """Outboxes of the two sizes, with rows of each state everywhere."""
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for rows in SIZES:
+            url = stack.enter_context(postgres.database(f"search_{rows}"))
+            migrate(url)
+            connection = stack.enter_context(psycopg.connect(url, autocommit=True))
+            connection.execute(_FILL.format(rows=rows))
+            connections.append(connection)
+        yield connections
+
+
+def pages(connection: psycopg.Connection[Any], statement: str, given: dict[str, Any]) -> int:
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", given)
+    [(plans,)] = cursor.fetchall()
+    return int(plans[0]["Plan"]["Shared Hit Blocks"] + plans[0]["Plan"]["Shared Read Blocks"])
+
+
+def reach(connection: psycopg.Connection[Any], state: State | None, before: int) -> int:
+    given = {"skipped": WINDOW - 1, "before_seq": before}
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(postgres_positions.REACH[state], given)
+    [(seq, _)] = cursor.fetchall()
+    return int(seq)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("place", ["newest", "deep"])
+def test_on_postgresql_a_window_costs_the_same_in_a_larger_outbox(
+    servers: list[psycopg.Connection[Any]], state: State | None, place: str
+) -> None:
+    costs = []
+    for rows, connection in zip(SIZES, servers, strict=True):
+        before = rows + 1 if place == "newest" else rows * 3 // 4 if state else rows // 2
+        after = reach(connection, state, before) - 1
+        for user in (None, "nobody"):
+            wanted = Filter(state=state, user_id=user, before_seq=before, after_seq=after, limit=51)
+            found = pages(connection, rows_statement(wanted, state), filter_values(wanted))
+            looked = {"skipped": WINDOW - 1, "before_seq": before}
+            costs.append(found + pages(connection, postgres_positions.REACH[state], looked))
+    small, large = costs[:2], costs[2:]
+    assert max(large) <= 1.5 * max(small) + 200, costs
+
+
+def test_on_postgresql_a_beginning_of_ids_and_a_moment_are_found_by_an_index(
+    servers: list[psycopg.Connection[Any]],
+) -> None:
+    wanted = Filter(id_prefix="made-00000000123", limit=51)
+    small, large = (
+        pages(one, rows_statement(wanted, None), filter_values(wanted)) for one in servers
+    )
+    assert large <= 1.5 * small + 50
+    assert pages(servers[1], postgres_positions.SEQ_AT, {"at_ms": 30_000_000}) < 200
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path: Path = tmp_path_factory.mktemp("search") / "outbox.db"
+    migrate(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        yield connection
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
+    named = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
+    return [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", named)]
+
+
+@pytest.mark.parametrize("state", [None, *State])
+def test_on_sqlite_a_window_is_a_range_read_in_order(
+    file: sqlite3.Connection, state: State | None
+) -> None:
+    steps = plan(file, MATCHING[state, Way.STATE])
+    assert "rowid>? AND rowid<?" in steps[0] or "seq>? AND seq<?" in steps[0], steps
+    looks = plan(file, sqlite_positions.REACH[state])
+    assert "rowid<?" in looks[0] or "seq<?" in looks[0], looks
+    bad = [one for one in (*steps, *looks) if "TEMP B-TREE" in one or one.startswith("SCAN")]
+    assert set(bad) <= {"SCAN outbox_meta"}  # one row
