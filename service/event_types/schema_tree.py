@@ -76,7 +76,7 @@ def check_references(root: Schema) -> None:
     It may have no reference to elsewhere, none to nothing, and none to a schema around it.
     """
     for one in subschemas(root):
-        if one.get("$schema", DIALECT).rstrip("#") != DIALECT:
+        if one.get("$schema", DIALECT) not in (DIALECT, f"{DIALECT}#"):
             raise ValueError(f"the only $schema that is taken is {DIALECT}; leave it out")
         for keyword in _ELSEWHERE:
             if keyword in one:
