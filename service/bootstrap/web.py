@@ -203,9 +203,16 @@ def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
 
 
 def _faults(settings: Settings, running: Running) -> list[str]:
-    missing = settings.missing_storage if any(one.document for one in running.event_types) else []
+    missing = _missing_storage(settings, running)
     faults = [f"not configured: {', '.join(missing)}"] if missing else []
     return [*faults, *running.readiness.faults(), *running.supervisor.faults]
+
+
+def _missing_storage(settings: Settings, running: Running) -> list[str]:
+    """What documents need. A service with event keys and without a bucket serves machines only."""
+    machines_only = settings.event_keys and not settings.s3_bucket and not settings.s3_region
+    needs_documents = any(one.document for one in running.event_types) and not machines_only
+    return settings.missing_storage if needs_documents else []
 
 
 def _inngest(settings: Settings) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.config.destination import Destination, confirmation_mode, destination
+from service.config.event_keys import parse_event_keys
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.observe.printable import printable
@@ -24,6 +25,7 @@ def banner(
         + ("" if waiting is None else f", {waiting:,} events wait"),
         "storage": _storage(settings),
         "sign in": _sign_in(settings, url),
+        **_machines(settings, url),
         "pages": f"{url}/docs, {url}/outbox",
     }
 
@@ -40,6 +42,12 @@ def _storage(settings: Settings) -> str:
         missing = " and ".join(settings.missing_storage)
         return f"missing: set {missing}; until then posts are answered 503"
     return f"bucket {settings.s3_bucket} in {settings.s3_region}"
+
+
+def _machines(settings: Settings, url: str) -> dict[str, str]:
+    keys = parse_event_keys(one.get_secret_value() for one in settings.event_keys)
+    names = ", ".join(sorted(set(keys.values())))
+    return {"machines": f"{names}, at {url}/e/<event key>"} if names else {}
 
 
 def _sign_in(settings: Settings, url: str) -> str:

@@ -40,11 +40,20 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
         ({}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER"),
         ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", "cookies of next-auth"),
+        (
+            {"OUTBOX_EVENT_KEYS": "shop:0123456789abcdef,cron:x,cron:y"},
+            "machines",
+            f"cron, shop, at {URL}/e/<event key>",
+        ),
         ({}, "pages", f"{URL}/docs, {URL}/outbox"),
     ],
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
     assert words in lines(**environ)[label]
+
+
+def test_without_event_keys_the_banner_says_nothing_of_machines() -> None:
+    assert "machines" not in lines()
 
 
 def test_what_waits_is_left_out_where_it_is_not_known() -> None:
