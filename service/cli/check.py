@@ -13,6 +13,7 @@ from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
 from service.event_types.types_file import load_event_types
+from service.observe.printable import printable
 from service.outbox.sqlite.connection import has_wal_reset_bug
 
 NEIGHBOUR_FAULT = 1
@@ -30,9 +31,9 @@ def check(settings: Settings, *, show: bool) -> int:
     for one in load_event_types(settings.event_types_file):
         typer.echo(f"event type: {one.name} at POST {one.path}, by {', '.join(one.who)}", err=True)
     inngest, confirmation, storage = asyncio.run(_probe(settings))
-    typer.echo(f"inngest: {inngest.words}", err=True)
-    typer.echo(f"confirmation: {confirmation.words}", err=True)
-    typer.echo(f"storage: {storage.words}", err=True)
+    typer.echo(f"inngest: {printable(inngest.words)}", err=True)
+    typer.echo(f"confirmation: {printable(confirmation.words)}", err=True)
+    typer.echo(f"storage: {printable(storage.words)}", err=True)
     if settings.sqlite_path and has_wal_reset_bug(sqlite3.sqlite_version_info):
         typer.echo(
             f"sqlite: version {sqlite3.sqlite_version} can corrupt a file that several processes "

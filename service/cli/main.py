@@ -23,6 +23,7 @@ from service.cli.serve_processes import (
     serve_with_processes,
 )
 from service.cli.startup import exit_on_fault, load_settings
+from service.cli.version import add_version
 from service.observe.logs import configure_logs
 from service.outbox import schema
 
@@ -30,8 +31,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Accept events over HTTP, keep them durably, deliver them to Inngest.",
 )
+add_version(app, "service", "Accept events over HTTP, keep them durably, deliver them to Inngest.")
 
 
 @app.command("serve")

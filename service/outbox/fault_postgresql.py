@@ -28,7 +28,8 @@ def fault_at(url: str, error: BaseException) -> str:
         address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error:
         return _UNREADABLE
-    return f"{_place(address)}, can't be used: {_cause(error, address)}."
+    comma = "," if address.get("dbname") else ""
+    return f"{_place(address)}{comma} can't be used: {_cause(error, address)}."
 
 
 def told_at(url: str, words: str) -> str:

@@ -6,8 +6,6 @@ Each command has a module of its name. Reading never blocks the service.
 from __future__ import annotations
 
 import sys
-from importlib import metadata
-from typing import Annotated
 
 import structlog
 import typer
@@ -31,6 +29,7 @@ from service.cli.outbox.stats import stats
 from service.cli.outbox.tail import tail
 from service.cli.outbox.verify import verify_command
 from service.cli.outbox.watch import watch
+from service.cli.version import add_version
 
 _HELP = """See, explain and repair the outbox.
 
@@ -57,11 +56,11 @@ Examples:
 
 app = typer.Typer(
     name="outbox",
-    help=_HELP,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+add_version(app, "outbox", _HELP)
 app.command("stats")(stats)
 app.command("list")(list_command)
 app.command("show")(show)
@@ -79,25 +78,6 @@ app.command("sign-out")(sign_out)
 app.command("backup")(backup)
 app.command("move")(move)
 app.command("recover")(recover)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"outbox {metadata.version('inngest-outbox')}")
-        raise typer.Exit
-
-
-@app.callback(help=_HELP)
-def _options(
-    *,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    del version
 
 
 _TOLD = ("database_lost", "database_still_lost", "database_back", "statement_failed")

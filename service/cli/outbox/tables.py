@@ -71,7 +71,7 @@ def stats_table(view: StatsView) -> Table:
     table.add_row("delivery", delivery_text(view))
     if view.destination:
         table.add_row("events go to", destination_text(view.destination))
-        table.add_row("confirmation", view.confirmation)
+        table.add_row("confirmation", plain(view.confirmation or "unknown"))
     table.add_row("rate", f"{view.rate:,.1f} events/s")
     table.add_row("drained in", "unknown" if view.eta_seconds is None else age(view.eta_seconds))
     table.add_row("database", _size(view.database_bytes))
@@ -86,7 +86,7 @@ def destination_text(name: str) -> Text:
     """Where events go; a fake Inngest is not overlooked."""
     if name == Destination.FAKE:
         return Text("a fake Inngest", style="bold yellow")
-    return Text(f"Inngest ({name})")
+    return plain(f"Inngest ({name})")
 
 
 def owners_table(shares: Sequence[OwnerShare]) -> Table:
@@ -118,9 +118,9 @@ def row_table(view: RowView, explanation: str) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    table.add_row("id", view.id)
+    table.add_row("id", plain(view.id))
     if view.inngest_id:
-        table.add_row("id in Inngest", view.inngest_id)
+        table.add_row("id in Inngest", plain(view.inngest_id))
     table.add_row("state", state_text(view.state))
     table.add_row("why", plain(explanation))
     table.add_row("name", plain(view.name))
