@@ -16,8 +16,8 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.operations.socket_folder import control_address
-from service.outbox.operator_ports import AuditTrail, Positions, Samples
-from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
+from service.outbox.parts import ServedParts
+from service.outbox.ports import Confirmations, Delivery, Queue
 from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.volume import loss_of_volume
@@ -25,47 +25,8 @@ from service.outbox.sqlite.volume import loss_of_volume
 log = structlog.get_logger(__name__)
 
 
-class OperatorParts(Protocol):
-    """The parts that only the operators' pages need."""
-
-    @property
-    def positions(self) -> Positions:
-        """Positions among the rows."""
-        ...
-
-    @property
-    def samples(self) -> Samples:
-        """The outbox's history."""
-        ...
-
-    @property
-    def trail(self) -> AuditTrail:
-        """Acts of operators that change no row."""
-        ...
-
-
-class WebOutbox(OperatorParts, Protocol):
+class WebOutbox(ServedParts, Protocol):
     """The parts of a store that requests need, and how it is."""
-
-    @property
-    def intake(self) -> Intake:
-        """Where requests put events."""
-        ...
-
-    @property
-    def inspector(self) -> Inspector:
-        """What a person may ask."""
-        ...
-
-    @property
-    def repairs(self) -> Repairs:
-        """What a person may change."""
-        ...
-
-    @property
-    def settings(self) -> Scopes:
-        """The stored application settings and session revisions."""
-        ...
 
     @property
     def failure(self) -> str | None:

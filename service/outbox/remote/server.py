@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
+from service.outbox.parts import ServedParts
 from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.remote.channel import Channel
 from service.outbox.remote.faults import to_fault
@@ -33,49 +34,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ToStore).decode
 
 
-class ServedOutbox(Protocol):
-    """The parts that fronts may use."""
-
-    @property
-    def intake(self) -> Intake:
-        """Where requests put events."""
-        ...
-
-    @property
-    def inspector(self) -> Inspector:
-        """What a person may ask."""
-        ...
-
-    @property
-    def repairs(self) -> Repairs:
-        """What a person may change."""
-        ...
-
-    @property
-    def positions(self) -> Positions:
-        """Positions among the rows."""
-        ...
-
-    @property
-    def samples(self) -> Samples:
-        """The outbox's history."""
-        ...
-
-    @property
-    def trail(self) -> AuditTrail:
-        """Acts of operators that change no row."""
-        ...
-
-    @property
-    def settings(self) -> Scopes:
-        """Small values of users."""
-        ...
-
-
 class OutboxServer:
     """Serves the parts of an outbox to front processes."""
 
-    def __init__(self, outbox: ServedOutbox, status: Callable[[], Status]) -> None:
+    def __init__(self, outbox: ServedParts, status: Callable[[], Status]) -> None:
         self._handlers = _handlers(outbox)
         self._saving, _ = self._handlers["Scopes.save_scope"]
         self._status = status
@@ -175,7 +137,7 @@ class _Front:
 
 @contextlib.asynccontextmanager
 async def serve_outbox(
-    listening: socket.socket, outbox: ServedOutbox, status: Callable[[], Status]
+    listening: socket.socket, outbox: ServedParts, status: Callable[[], Status]
 ) -> AsyncIterator[None]:
     """Serve `outbox` to the fronts that connect to `listening`, a Unix socket.
 
@@ -194,7 +156,7 @@ async def serve_outbox(
         await server.close()
 
 
-def _handlers(outbox: ServedOutbox) -> dict[str, tuple[Method, Invoke]]:
+def _handlers(outbox: ServedParts) -> dict[str, tuple[Method, Invoke]]:
     parts: tuple[tuple[type, Any], ...] = (
         (Intake, outbox.intake),
         (Inspector, outbox.inspector),
