@@ -7,72 +7,29 @@ the answer, and nothing is stored unless all pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 
-from service.errors import (
-    IdempotencyKeyInvalidError,
-    IdempotencyKeyReusedError,
-    InvalidFieldError,
-    InvalidJsonError,
-    OutboxFullError,
-    OutboxUnavailableError,
-    RefusedError,
-    TooManyPendingError,
-)
+from service.errors import InvalidFieldError, InvalidJsonError
 from service.event_types.body_schema import SEND_AT
-from service.event_types.event_type import EventType, operation_id
-from service.event_types.senders import Senders
+from service.event_types.event_type import EventType
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import encode_event
 from service.outbox.ports import Intake
-from service.web.auth import SIGNED_IN_REFUSALS
-from service.web.body import JSON_REFUSALS, check_depth, check_utf8, read_json_bytes
-from service.web.event_key_auth import MACHINE_REFUSALS
-from service.web.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
+from service.web.body import check_depth, check_utf8, read_json_bytes
+from service.web.idempotency import idempotency_key
 from service.web.middleware import event_id_key
-from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, NamedSchema, ResponseHeader
-from service.web.openapi.endpoint import Body as RequestBody
+from service.web.openapi.endpoint import JSON, Endpoint
+from service.web.resources.event_endpoint import describe_event_type
 
 MAX_BODY_BYTES = 1024 * 1024
 
-_REFUSALS = (
-    *JSON_REFUSALS,
-    IdempotencyKeyInvalidError,
-    IdempotencyKeyReusedError,
-    TooManyPendingError,
-    OutboxFullError,
-    OutboxUnavailableError,
-)
-_EXAMPLE_ID = "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The answer to an accepted event."""
-
-    status: Literal["ok"]
-    event_id: str
-
-
-_ACCEPTED = Answer(
-    "The event is on disk and will be delivered",
-    Accepted,
-    {"status": "ok", "eventId": _EXAMPLE_ID},
-    headers=[
-        ResponseHeader("Location", "Where to follow the event."),
-        ResponseHeader(
-            "Idempotent-Replayed",
-            "Set when the Idempotency-Key was used before: no second event was made.",
-            {"const": "true"},
-        ),
-    ],
-)
 
 
 class EventRoute:
@@ -100,23 +57,7 @@ class EventRoute:
 
     def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
-        kind = self._kind
-        operation = operation_id(kind.name)
-        component = f"{operation[0].upper()}{operation[1:]}Body"
-        return [
-            Endpoint(
-                method="POST",
-                path=kind.path,
-                name=operation,
-                tag="events",
-                summary=kind.summary,
-                access=_access(kind.senders),
-                parameters=[IDEMPOTENCY_PARAMETER],
-                body=RequestBody(NamedSchema(component, kind.body.schema), kind.body.example),
-                answers={200: _ACCEPTED},
-                errors=(*_sign_in_refusals(kind.senders), *_REFUSALS, *kind.refusals),
-            )
-        ]
+        return [describe_event_type(self._kind)]
 
     async def post(self, request: web.Request) -> web.Response:
         """Accept one event."""
@@ -174,17 +115,6 @@ class EventRoute:
                 self._kind.check_first(found)
         except (ValueError, RecursionError):
             return
-
-
-def _access(senders: Senders) -> Access:
-    if not senders.machines:
-        return Access.USER
-    return Access.OWNER if senders.people else Access.EVENT_KEY
-
-
-def _sign_in_refusals(senders: Senders) -> Sequence[type[RefusedError]]:
-    known = SIGNED_IN_REFUSALS if senders.people else MACHINE_REFUSALS
-    return (*known, *senders.refusals)
 
 
 def _is_object(raw: bytes) -> bool:
