@@ -35,9 +35,10 @@ _STEADY_FAILURES = 3
 class Breaker:
     """The state of the breaker.
 
-    `refusing` says that it waits because Inngest refuses every event. `failures` counts the trip
-    and the failed rounds of probes since, `probes_left` the probes that this round may still begin,
-    `reopens_at` is when it may begin. `trouble_epoch` is the epoch in which the trouble began.
+    `refusing` says that it waits because Inngest refuses every event, `widened` that a round has
+    more than one probe. `failures` counts the trip and the failed rounds of probes since,
+    `probes_left` the probes that this round may still begin, `reopens_at` is when it may begin.
+    `trouble_epoch` is the epoch in which the trouble began.
     `provisional` says that a single failure tripped it, before any request had passed.
     `isolated_turn` says that isolated events come before others next.
     """
@@ -50,6 +51,7 @@ class Breaker:
     state: BreakerState = BreakerState.HEALTHY
     reason: str = ""
     refusing: bool = False
+    widened: bool = False
     failures: int = 0
     probes_left: int = 1
     reopens_at: float = 0.0
@@ -87,8 +89,9 @@ class Breaker:
         isolated = self._isolated(sends)
         size = self.limit.size
         if self.state.waits:
-            # Every second round the newest event is the probe, because older ones may be the cause.
-            newest = float(self.failures % 2)
+            # Every second time the newest event is the probe, because older ones may be the cause.
+            turn = self.failures + (self.probes_left if self.widened else 0)
+            newest = float(turn % 2)
             return Permit(1, size, isolated, newest, self.epoch, self.state)
         recovering = self.state is BreakerState.RECOVERING
         policy = self.policy
@@ -144,6 +147,7 @@ class Breaker:
         return replace(
             self,
             state=state,
+            widened=probes > 1,
             reason=reason,
             refusing=refusing,
             limit=self.limit.with_events(1),
@@ -169,7 +173,7 @@ class Breaker:
         if self.state.waits:
             # In a long outage the same few events are the probes, so that no others get isolated.
             # Every second probe is another event, since the isolated ones may be the cause.
-            steady = self.failures >= _STEADY_FAILURES and not self.refusing
+            steady = self.failures >= _STEADY_FAILURES and not (self.refusing or self.widened)
             return Isolated.LAST if not steady or self.failures % 2 else Isolated.FIRST
         bad_events = self.ledger.found_at is not None
         careful = self.state is BreakerState.RECOVERING or bool(self.ledger.failed_alone)

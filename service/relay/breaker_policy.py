@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+
+
+class Cause(enum.Enum):
+    """What a failed round of probes may be caused by.
+
+    `BAD_EVENTS`: some were found lately. `JUDGED`: Inngest answers and judges events. `INNGEST`: it
+    asks for time, refuses our key or can't be reached.
+    """
+
+    BAD_EVENTS = enum.auto()
+    JUDGED = enum.auto()
+    UNKNOWN = enum.auto()
+    INNGEST = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +33,9 @@ class BreakerPolicy:
     `evidence` seconds, or two failures over `evidence` seconds.
 
     Probes: one, or from `first_probes` doubling to `max_probes` where an event was found to be bad
-    in the last `bad_memory` seconds: then the next event may be bad too.
+    in the last `bad_memory` seconds: then the next event may be bad too. If none was found, most
+    events may still be bad. So rounds grow to `max_blind_probes` after `widen_after` failed rounds,
+    or at once to `max_probes` if Inngest judges events. After `widest_rounds` they have one probe.
 
     Batches: `fresh_share` of a batch are the newest events, `recovering_fresh_share` in recovery.
     A batch shrinks when `shrink_share` of about the last `shrink_sends` sends failed. A size that
@@ -41,9 +57,12 @@ class BreakerPolicy:
     failures_in_a_row: int = 8
     failures_while_passing: int = 32
     evidence: float = 1.0
-    first_probes: int = 4
-    max_probes: int = 16
+    first_probes: int = 8
+    max_probes: int = 32
+    max_blind_probes: int = 16
     bad_memory: float = 60.0
+    widen_after: int = 2
+    widest_rounds: int = 30
     fresh_share: float = 0.2
     recovering_fresh_share: float = 0.5
     shrink_share: float = 0.75
@@ -53,13 +72,15 @@ class BreakerPolicy:
     idle: float = 1.0
     ask_idle: float = 6.0
 
-    def backoff_seconds(self, failures: int, jitter: float, *, bad_events: bool = False) -> float:
+    def backoff_seconds(self, failures: int, jitter: float, cause: Cause = Cause.UNKNOWN) -> float:
         """Seconds to wait after `failures` earlier failures; `jitter` is in [0, 1).
 
         >>> [BreakerPolicy().backoff_seconds(failures, 0.5) for failures in (0, 1, 2, 20)]
         [0.125, 0.25, 0.5, 2.5]
         """
-        longest = self.max_backoff_among_bad if bad_events else self.max_backoff
+        judges = cause is Cause.JUDGED and failures < self.widest_rounds
+        among_bad = judges or cause is Cause.BAD_EVENTS
+        longest = self.max_backoff_among_bad if among_bad else self.max_backoff
         cap = min(longest, self.first_backoff * float(1 << min(failures, 16)))
         return max(self.min_backoff, cap * jitter)
 
@@ -75,12 +96,17 @@ class BreakerPolicy:
         patience = self.trusted_retry_after if passing else self.blind_retry_after
         return min(asked, patience, self.max_retry_after)
 
-    def probes(self, failures: int, *, bad_events: bool) -> int:
+    def probes(self, failures: int, cause: Cause) -> int:
         """How many events may probe in one round, after `failures` failed rounds.
 
-        >>> [BreakerPolicy().probes(failures, bad_events=True) for failures in (0, 1, 5)]
-        [4, 8, 16]
+        >>> [BreakerPolicy().probes(failures, Cause.BAD_EVENTS) for failures in (0, 1, 5)]
+        [8, 16, 32]
+        >>> [BreakerPolicy().probes(failures, Cause.UNKNOWN) for failures in (0, 1, 2, 3, 30)]
+        [1, 1, 8, 16, 1]
         """
-        if not bad_events:
+        begin = self.widen_after if cause is Cause.UNKNOWN else 0
+        unlikely = cause is not Cause.BAD_EVENTS and failures >= self.widest_rounds
+        if cause is Cause.INNGEST or failures < begin or unlikely:
             return 1
-        return min(self.max_probes, self.first_probes << min(failures, 8))
+        widest = self.max_blind_probes if cause is Cause.UNKNOWN else self.max_probes
+        return min(widest, self.first_probes << min(failures - begin, 8))

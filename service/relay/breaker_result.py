@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from service.relay.breaker import Breaker
+from service.relay.breaker_policy import Cause
 from service.relay.permit import Answered, BreakerState, BreakerView, Permit
 from service.relay.send_result import Signal
 
+_ASKS_FOR_PATIENCE = (Signal.BUSY, Signal.MISCONFIGURED, Signal.UNREACHED)
 _REASONS = {
     Signal.REFUSED: "every event is refused",
     Signal.TOO_LARGE: "every event is too large",
@@ -147,8 +149,11 @@ def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: floa
 def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
     """Wait, then probe; the wait grows with every failed round."""
     policy, signal, asked = breaker.policy, answered.signal, answered.retry_after_seconds
-    bad_events = breaker.ledger.found_lately(now, policy.bad_memory)
-    wait = policy.backoff_seconds(breaker.failures, jitter, bad_events=bad_events)
+    if breaker.state is BreakerState.RECOVERING and breaker.streak.passing:
+        # Some pass and most fail, again and again: it may be the events.
+        breaker = replace(breaker, ledger=replace(breaker.ledger, found_at=now))
+    cause = _cause(breaker, answered, now)
+    wait = policy.backoff_seconds(breaker.failures, jitter, cause)
     if signal is Signal.REFUSED and not breaker.failures:
         wait = 0.0  # it may be a run of bad events
     if asked is not None:
@@ -161,9 +166,17 @@ def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) ->
         state,
         _REASONS.get(signal, answered.reason),
         now + wait,
-        probes=policy.probes(breaker.failures, bad_events=bad_events),
+        probes=policy.probes(breaker.failures, cause),
         refusing=signal in _REASONS,
         provisional=not breaker.state.waits and asked is None and breaker.streak.count <= 1,
         shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.failed_before),
         asked_for_time=answered.seqs if asked is not None else frozenset(),
     )
+
+
+def _cause(breaker: Breaker, answered: Answered, now: float) -> Cause:
+    if breaker.ledger.found_lately(now, breaker.policy.bad_memory):
+        return Cause.BAD_EVENTS
+    if answered.signal in _REASONS:
+        return Cause.JUDGED
+    return Cause.INNGEST if answered.signal in _ASKS_FOR_PATIENCE else Cause.UNKNOWN

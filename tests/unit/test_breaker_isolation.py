@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from service.outbox.model import Isolated
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view
@@ -85,12 +87,39 @@ def test_until_one_is_confirmed_isolated_events_are_sent_one_at_a_time() -> None
 
 def test_in_a_long_outage_isolated_events_and_the_newest_ask_in_turns() -> None:
     breaker, asked = fresh(), []
-    for _ in range(8):
+    for _ in range(POLICY.widest_rounds + 6):
         breaker = after(replace(breaker, probes_left=0), Signal.TROUBLE)
         permit = breaker.permit(IDLE)
         asked.append((permit.isolated, permit.fresh_share))
     last, first = Isolated.LAST, Isolated.FIRST
-    assert asked == [(last, 1), (last, 0), (last, 1), (first, 0)] + [(last, 1), (first, 0)] * 2
+    assert asked[: POLICY.widest_rounds] == [(last, 1), (last, 0)] * (POLICY.widest_rounds // 2)
+    assert asked[POLICY.widest_rounds :] == [(last, 1), (first, 0)] * 3
+
+
+def test_rounds_of_probes_widen_for_a_while_when_nothing_passes() -> None:
+    breaker, widths = fresh(), []
+    for _ in range(POLICY.widest_rounds + 6):
+        breaker = after(replace(breaker, probes_left=0), Signal.TROUBLE)
+        widths.append(breaker.probes_left)
+    wide, few = [POLICY.max_blind_probes] * (POLICY.widest_rounds - 3), [1] * 6
+    assert widths == [1, 1, POLICY.first_probes, *wide, *few]
+
+
+@pytest.mark.parametrize("signal", [Signal.BUSY, Signal.UNREACHED, Signal.MISCONFIGURED])
+def test_one_event_asks_where_no_event_can_be_the_cause(signal: Signal) -> None:
+    breaker = fresh()
+    for _ in range(10):
+        breaker = after(replace(breaker, probes_left=0), signal)
+        assert breaker.probes_left == 1
+
+
+def test_trouble_that_returns_while_recovering_may_be_the_events() -> None:
+    breaker = passed(after(fresh(), Signal.TROUBLE))
+    assert (breaker.state, breaker.ledger.found_at) == ("recovering", None)
+    for _ in range(POLICY.failures_while_passing):
+        breaker = after(breaker, Signal.TROUBLE)
+    assert breaker.state.waits
+    assert breaker.probes_left == POLICY.first_probes
 
 
 def test_only_one_that_fails_while_others_pass_is_confirmed_bad() -> None:

@@ -75,6 +75,32 @@ def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_on
     run_in_virtual_time(main())
 
 
+@pytest.mark.parametrize("kind", [REFUSED, FAILING])
+@pytest.mark.parametrize("start", ["nothing has passed", "100 bad"])
+def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
+    kind: str, start: str
+) -> None:
+    async def main() -> None:
+        world = World(max_events=500)
+        if start == "100 bad":
+            world.add(*[kind] * 100)
+        healthy: list[MemoryRow] = []
+        async with world.running():
+            for turn in range(30 * 90):
+                [row] = world.add(HEALTHY if random.random() < 0.03 else kind)
+                if row.kind == HEALTHY and turn > 30 * 60:
+                    healthy.append(row)
+                await asyncio.sleep(1 / 30)
+            await world.until(healthy, 15)
+            waits = sorted((row.settled_at or 0) - row.born_at for row in healthy)
+            assert len(waits) > 10
+            assert statistics.median(waits) < 2
+            assert waits[int(len(waits) * 0.9)] < 5
+
+    random.seed(start)
+    run_in_virtual_time(main())
+
+
 @pytest.mark.parametrize("mode", ["too_large", "refusing"])
 def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
     async def main() -> None:
