@@ -44,13 +44,18 @@ class InngestIds:
         """The ULID of a row as a number. `inngest_id` is the ULID that a moved row has."""
         if inngest_id is not None:
             return decode_ulid(inngest_id)
-        bucket_ms = accepted_at_ms - accepted_at_ms % BUCKET_MS
-        head = bucket_ms << (_ENTROPY_BITS - _COUNTER_BITS) | int.from_bytes(self.prefix)
-        return head << _COUNTER_BITS | seq & _COUNTER_MASK
+        return _first_of(self.prefix, accepted_at_ms // BUCKET_MS) | seq & _COUNTER_MASK
 
     def ulid(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> str:
         """The ULID of a row as text."""
         return inngest_id or encode_ulid(self.number(seq, accepted_at_ms))
+
+
+@functools.lru_cache(maxsize=256)
+def _first_of(prefix: bytes, bucket: int) -> int:
+    """The lowest ULID of a bucket: the rows of the same minutes have it in common."""
+    head = bucket * BUCKET_MS << (_ENTROPY_BITS - _COUNTER_BITS) | int.from_bytes(prefix)
+    return head << _COUNTER_BITS
 
 
 def encode_ulid(number: int) -> str:

@@ -58,8 +58,12 @@ class SqliteSettlements:
 
     def _uncount(self, item: Settlement) -> None:
         owners = self._claims.held.get(item.claim, {})
-        settled = [*item.delivered, *item.sent, *(dead.seq for dead in item.dead)]
-        gone = Counter(owners.pop(seq) for seq in settled if seq in owners)
+        settled = {*item.delivered, *item.sent, *(dead.seq for dead in item.dead)}
+        if settled == owners.keys():
+            gone = Counter(owners.values())
+            owners.clear()
+        else:
+            gone = Counter(owners.pop(seq) for seq in settled if seq in owners)
         for owner, count in gone.items():
             self._counts.left(owner, count)
         for retry in item.retry:
