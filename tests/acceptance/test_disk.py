@@ -125,7 +125,7 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
             await until(lambda: writer_of(one.path) is not None, 20)
             async with one.serving():
                 assert purging.stderr is not None
-                assert "A service starts" in (await purging.stderr.read()).decode()
+                assert "A service is starting" in (await purging.stderr.read()).decode()
                 assert await purging.wait() == 2
             assert one.rows()["delivered"] > 0  # it had not come to its end
         finally:
