@@ -91,6 +91,7 @@ def _beside_a_large_request(run: Run, service: Server) -> None:
         name: {key: round(median(rounds, key), 2) for key in rounds[0]}
         for name, rounds in found.items()
     }
+    run.say(f"p99 of single posts alone: {median(found['alone'], 'p99_ms'):.1f} ms")
     run.found("p99_beside_large", median(found["beside"], "p99_ms"))
 
 
