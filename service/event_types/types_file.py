@@ -36,11 +36,11 @@ def load_event_types(path: str | None) -> tuple[Declaration, ...]:
         for place, entry in packaged.items()
         if place not in of_file
     }
-    types = kept | declared
+    types = {label: one for label, one in (kept | declared).items() if one.enabled}
     faults += _repeats(types)
     if faults:
         raise ConfigurationError([f"EVENT_TYPES_FILE: {path}: {fault}" for fault in faults])
-    return tuple(one for one in types.values() if one.enabled)
+    return tuple(types.values())
 
 
 def documents_event_name(types: Iterable[Declaration]) -> str:

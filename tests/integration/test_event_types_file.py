@@ -123,6 +123,11 @@ def test_two_types_with_one_path_or_name_are_refused(load, second, fault):
     assert "entry 1 (report/requested) and entry 2 (" in told
 
 
+def test_a_type_that_is_taken_away_leaves_its_path_and_name_to_another(load):
+    off = changed(enabled=False)
+    assert [one.path for one in load(None, off, REPORT)] == ["/api/route", "/api/reports"]
+
+
 def test_a_type_with_the_name_of_the_packaged_one_is_refused(load):
     [told] = faults(load, None, changed(name="documents/aws.index"))
     assert "the packaged /api/route and entry 1 (documents/aws.index) have the name" in told
