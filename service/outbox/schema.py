@@ -20,6 +20,7 @@ import psycopg
 from service.config.outbox_url import redacted_url, sqlite_file
 from service.errors import OutboxUnavailableError, SchemaTooNewError
 from service.outbox.fault_postgresql import fault_at
+from service.outbox.file_fault import file_fault
 from service.outbox.schema_postgresql import PostgresSchema
 from service.outbox.schema_sqlite import SqliteSchema
 
@@ -105,6 +106,5 @@ def _errors_mapped(url: str) -> Iterator[None]:
     except psycopg.Error as exc:
         raise OutboxUnavailableError(fault_at(url, exc)) from exc
     except OSError as exc:
-        cause = exc.strerror or type(exc).__name__
         place = sqlite_file(url) or redacted_url(url)
-        raise OutboxUnavailableError(f"{place} can't be used: {cause}.") from exc
+        raise OutboxUnavailableError(file_fault(place, exc)) from exc

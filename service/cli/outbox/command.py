@@ -16,6 +16,7 @@ import typer
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.operations.event_ids import MAX_CANDIDATES, FoundIds
+from service.outbox.file_fault import file_fault
 from service.outbox.model import Row
 
 ABSENT, UNKNOWN = 1, 2
@@ -31,11 +32,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def exit_on_fault() -> Iterator[None]:
-    """Turn a ServiceError into a sentence on standard error and exit code 2."""
+    """Turn an error into a sentence on standard error and exit code 2.
+
+    A pipe whose reader is gone is no error of the command's.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except ServiceError as error:
         typer.echo(f"outbox: {printable(str(error))}", err=True)
+        raise typer.Exit(UNKNOWN) from error
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else "A file"
+        typer.echo(f"outbox: {printable(file_fault(place, error))}", err=True)
         raise typer.Exit(UNKNOWN) from error
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from service.errors import OutboxUnavailableError
+from service.outbox.file_fault import file_fault
 from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 
 _PAGES = 2000
@@ -45,7 +46,7 @@ def back_up(source: Path, target: Path, progress: Callable[[int, int], None]) ->
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise OutboxUnavailableError(f"{target}: {error.strerror}") from error
+        raise OutboxUnavailableError(file_fault(target, error)) from error
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):
             Path(f"{partial}{ending}").unlink(missing_ok=True)

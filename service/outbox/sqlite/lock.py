@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.file_fault import file_fault
 from service.outbox.schema_sqlite import make_folder
 from service.outbox.sqlite.disk import beside
 from service.outbox.sqlite.holder import is_ending
@@ -155,7 +156,7 @@ def sole_writer(
         refuse_orphaned_log(database)
         descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OutboxUnavailableError(f"{database}: {error.strerror}") from error
+        raise OutboxUnavailableError(file_fault(database, error)) from error
     lock = WriterLock(database, descriptor, socket=socket)
     try:
         _wait_for_lock(database, descriptor, timings or LockTimings(), is_service=bool(socket))

@@ -1,0 +1,42 @@
+"""How an `outbox` command ends on a fault: one sentence, never a traceback."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from service.cli.outbox.command import exit_on_fault
+from service.errors import OutboxUnavailableError
+
+FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            OutboxUnavailableError("The disk\x1b[2J is full."),
+            "outbox: The disk\ufffd[2J is full.\n",
+        ),
+        (
+            OSError(28, "No space left", "/data/x"),
+            "outbox: /data/x can't be used: No space left.\n",
+        ),
+        (
+            FORBIDDEN,
+            "outbox: This user may not write /data/outbox.db: run the command as the user ",
+        ),
+    ],
+)
+def test_a_fault_is_one_sentence_and_exit_code_2(
+    fault: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, exit_on_fault():
+        raise fault
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_reader_that_went_away_is_no_fault_of_the_command() -> None:
+    with pytest.raises(BrokenPipeError), exit_on_fault():
+        raise BrokenPipeError
