@@ -88,8 +88,7 @@ class Proposals:
 
 def chosen(wanted: Filter) -> str:
     """For the audit, how an operator chose rows; without what only pages a search."""
-    plain = msgspec.structs.replace(wanted, before_seq=None, limit=0)
-    return chosen_by(plain) or "every row"
+    return chosen_by(msgspec.structs.replace(wanted, before_seq=None)) or "every row"
 
 
 def _moved_at(row: Row) -> int:

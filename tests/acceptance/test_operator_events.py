@@ -139,7 +139,7 @@ async def test_all_that_match_are_replayed_after_a_dry_run(
 
     await eventually(arrived, lambda count: count == 30)
     audit = await operator.see("/outbox/audit")
-    assert "reason=rejected" in audit
+    assert "reason=rejected, limit=10000" in audit
     assert all(one in audit for one in dead["rejected"][::2])
 
 

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from markupsafe import Markup
 
 from service.web.errors import SERVER_CODES
 from service.web.openapi.endpoint import JSON
 from service.web.openapi.fields import FieldRow, field_rows, limits, type_name
+from service.web.pages.templates import Templates
 
-_HEAD = (
-    '<!doctype html><html lang="en"><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-    "<style>{style}</style>"
-)
+_LAYOUT = "page.html"
 _FIELD_HEADS = ("Field", "Type", "Limits", "Meaning")
 
 
@@ -24,17 +22,18 @@ def render_page(document: Mapping[str, Any], style: str) -> str:
     """The page, with `style` as its style sheet."""
     info, components = document["info"], document["components"]["schemas"]
     operations = list(_operations(document))
-    return "".join(
+    content = "".join(
         (
-            _HEAD.format(title=_text(info["title"]), style=style),
-            f"<main><h1>{_text(info['title'])}</h1><p>{_prose(info['description'])}</p>",
+            f"<p>{_prose(info['description'])}</p>",
             '<p><a href="/openapi.json">OpenAPI description</a></p>',
             _contents(operations),
             *(_section(*one, components) for one in operations),
             f'<h2 id="codes">Error codes</h2>{_code_table(operations)}',
-            f'<h2 id="types">Types</h2>{_types(components)}</main></html>',
+            f'<h2 id="types">Types</h2>{_types(components)}',
         )
     )
+    layout = Templates().get(_LAYOUT)
+    return layout.render(title=info["title"], style=Markup(style), content=Markup(content))  # noqa: S704
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from service.errors import NotFoundError
-from service.operations.proposals import Action, Proposal, Proposals, chosen
+from service.operations.proposals import MAX_ROWS, Action, Proposal, Proposals, chosen
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter
@@ -76,7 +76,7 @@ class Changes:
 
 def _wanted(given: MultiDict[str], form: FilterForm) -> Filter:
     if given.get("all") == "yes":
-        return form.filter(limit=1)
+        return form.filter(limit=MAX_ROWS)
     ids = tuple(given.getall("event", []))
     if not ids:
         raise NotFoundError("No event was selected.")

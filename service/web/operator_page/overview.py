@@ -142,6 +142,7 @@ def _figure_events(latest: Movement) -> str:
     texts = msgspec.json.encode(figures(latest).texts()).decode()
     return (
         _event("figures", texts)
+        + _event("state", latest.view.delivery.state if latest.view.delivery else "unknown")
         + _event("delivery", delivery_words(latest.view))
         + _event("dead", str(latest.view.dead))
     )

@@ -13,10 +13,21 @@ function showDelivery(words) {
   if (find("delivery").textContent !== words) find("delivery").textContent = words;
 }
 
+// The state in colours, at the top and beside the words. No screen reader is told of these.
+function showState(state) {
+  const pill = document.querySelector("header .pill");
+  if (pill) {
+    pill.className = `pill delivery-${state}`;
+    pill.textContent = state.replace("_", " ");
+  }
+  document.querySelector(".now").className = `card now delivery-${state}`;
+}
+
 function follow() {
   const source = new EventSource("/outbox/live" + location.search);
   source.addEventListener("figures", (message) => showFigures(JSON.parse(message.data)));
   source.addEventListener("delivery", (message) => showDelivery(message.data));
+  source.addEventListener("state", (message) => showState(message.data));
   source.addEventListener("charts", (message) => { find("charts").innerHTML = message.data; });
   source.addEventListener("dead", (message) => {
     find("stale").hidden = message.data === find("dead").dataset.count;
