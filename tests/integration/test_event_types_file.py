@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
 
 from service.bootstrap.service import run_service
 from service.errors import ConfigurationError
@@ -210,9 +212,13 @@ async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aioh
     settings = whole_service(tmp_path).model_copy(update={"event_types_file": str(example)})
     async with run_service(settings) as service:
         client = await aiohttp_client(service.app)
-        paths = (await (await client.get("/openapi.json")).json())["paths"]
+        document = await (await client.get("/openapi.json")).json()
         page = await (await client.get("/docs")).text()
     entries = yaml.safe_load(example.read_text())["types"]
+    validate(document)
+    components = {"components": document["components"]}
     for entry in entries:
-        assert "post" in paths[entry["path"]]
+        described = document["paths"][entry["path"]]["post"]
+        content = described["requestBody"]["content"]["application/json"]
+        Draft202012Validator({**content["schema"], **components}).validate(content["example"])
         assert entry["path"] in page
