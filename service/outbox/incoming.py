@@ -1,6 +1,6 @@
 """Events that a client encoded, read as Inngest's Event API reads them.
 
-Owns the API's rules for an event (Inngest v1.43: pkg/api, pkg/eventstream, pkg/event). The
+Owns the API's rules for an event (Inngest: pkg/api, pkg/eventstream, pkg/event). The
 invariant: what is accepted here is accepted there. Events are read one after the other. Those
 before a bad one are good, and nothing after it is read.
 """

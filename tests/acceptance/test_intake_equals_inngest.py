@@ -15,6 +15,7 @@ from service.fake_inngest.ledger import Arrival
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.fuzzed_events import fuzzed_bodies
+from tests.support.inngest_process import EVENT_KEY, REAL, real_inngest_process
 from tests.support.storage import eventually
 
 KEY = "a-key-of-the-tests-only"
@@ -36,6 +37,23 @@ async def test_ten_thousand_requests_are_answered_and_taken_as_inngest_does(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     await compare(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api, MANY)
+
+
+@pytest.mark.skipif(not REAL, reason="INNGEST_BIN names no server")
+async def test_a_request_is_answered_as_a_real_server_answers(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(url, inngest_api.url, OUTBOX_EVENT_KEYS=f"fuzz:{KEY}")
+    async with (
+        real_inngest_process(tmp_path) as real,
+        running("serve", environment=settings) as service,
+        aiohttp.ClientSession() as http,
+    ):
+        for body in fuzzed_bodies(FEW, MANY // 10):
+            ours = await ask(http, f"{service.url}/e/{KEY}", body)
+            theirs = await ask(http, f"{real.url}/e/{EVENT_KEY}", body)
+            assert shape(ours) == shape(theirs), body
 
 
 async def compare(outbox_url: str, inngest: FakeInngest, count: int) -> None:
