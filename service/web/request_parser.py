@@ -11,16 +11,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import hdrs
-from aiohttp.base_protocol import BaseProtocol
+from aiohttp import hdrs, web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
-# A chunked body is parsed in pieces, so that its framing is counted before it costs much.
-_PIECE_BYTES = 16 * 1024
+# Heads and chunked bodies are parsed in pieces: what frames a body counts before it costs much.
+_PIECE_BYTES = 4 * 1024
 MAX_PIPELINED = 2
 # Some clients end a body with an empty line: no head has begun with it.
 _LINE_END = b"\r\n"
@@ -32,13 +31,15 @@ Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 class RequestLimits:
     """Bounds of one request in bytes.
 
-    `head` bounds request line and headers together, `header` each line, `framing` the chunk sizes,
-    extensions and trailers of a chunked body.
+    `head` bounds request line and headers together, `header` each line. The chunk sizes,
+    extensions and trailers of a chunked body have at most `framing`, and one byte more for each
+    `body_per_framing` bytes of the body: a tiny chunk costs as much as a large one.
     """
 
     head: int = 64 * 1024
     header: int = 32 * 1024
-    framing: int = 64 * 1024
+    framing: int = 16 * 1024
+    body_per_framing: int = 16
 
 
 class HeadSizeError(HttpProcessingError):
@@ -61,7 +62,7 @@ class BoundedParser(HttpRequestParser):
     """
 
     def __init__(
-        self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop, limits: RequestLimits
+        self, protocol: web.RequestHandler, loop: asyncio.AbstractEventLoop, limits: RequestLimits
     ) -> None:
         super().__init__(
             protocol,
@@ -79,6 +80,7 @@ class BoundedParser(HttpRequestParser):
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_wire_bytes = 0
         self._is_chunked = False
+        self._held = b""
         self._changes_protocol = False
         self.has_ended = False
 
@@ -94,25 +96,36 @@ class BoundedParser(HttpRequestParser):
     def feed_data(self, data: bytes, *_: Any) -> tuple[Any, bool, bytes]:
         """The requests whose heads `data` completes; never an upgraded protocol."""
         parsed: Parsed = []
+        data, self._held = self._held + data, b""
+        at = 0
         while not self.has_ended:
+            if self._must_wait(len(parsed)):
+                self._held = data[at:]
+                break
             try:
-                part, data = self._split(data)
-                parsed += self._feed(part)
+                end = at + self._room(len(data) - at)
+                parsed += self._feed(data[at:end])
+                at = end
             except HttpProcessingError as error:
                 parsed += self._fault(error)
-            if not data:
+            if at == len(data):
                 break
         return parsed, False, b""
 
-    def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """The part of `data` that may be parsed now, and the rest."""
+    def _must_wait(self, parsed: int) -> bool:
+        """Whether data wait until the handler has read chunks, or has answered requests."""
+        if self._body.is_eof():
+            return parsed + len(self._connection._messages) >= MAX_PIPELINED  # noqa: SLF001
+        return self._is_chunked and self._connection._reading_paused  # noqa: SLF001
+
+    def _room(self, size_bytes: int) -> int:
+        """How many of so many bytes may be parsed now."""
         if not self._body.is_eof():
-            size = _PIECE_BYTES if self._is_chunked else len(data)
-            return data[:size], data[size:]
+            return min(size_bytes, _PIECE_BYTES) if self._is_chunked else size_bytes
         room = self._limits.head - self._head_bytes
-        if data and not room:
+        if size_bytes and not room:
             raise HeadSizeError
-        return data[:room], data[room:]
+        return min(size_bytes, room, _PIECE_BYTES)
 
     def _feed(self, part: bytes) -> Parsed:
         in_head = self._body.is_eof()
@@ -136,7 +149,7 @@ class BoundedParser(HttpRequestParser):
         # exception comes before the end, so that nobody takes the body for a whole one.
         self._body.set_exception(RequestPayloadError("The body is not framed as HTTP."))
         self._body.feed_eof()
-        self._connection.close()  # type: ignore[attr-defined]
+        self._connection.close()
         return []
 
     def _begin_body(self, messages: Parsed) -> None:
@@ -151,10 +164,12 @@ class BoundedParser(HttpRequestParser):
 
     def _count_framing(self, size_bytes: int) -> None:
         self._body_wire_bytes += size_bytes
-        # A paused parser holds bytes back that count as framing until they are parsed.
-        if self._connection._reading_paused:  # noqa: SLF001
+        # A paused parser holds a whole body back, and of a chunked one the last piece.
+        if not self._is_chunked and self._connection._reading_paused:  # noqa: SLF001
             return
-        if self._body_wire_bytes - self._body.total_bytes > self._limits.framing:
+        body_bytes = self._body.total_bytes
+        allowed = self._limits.framing + _PIECE_BYTES + body_bytes // self._limits.body_per_framing
+        if self._body_wire_bytes - body_bytes > allowed:
             raise FramingSizeError
 
 

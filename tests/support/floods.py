@@ -77,6 +77,25 @@ async def pipelined_heads(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+async def tiny_chunks(writer: asyncio.StreamWriter) -> None:
+    writer.write(CHUNKED.removesuffix(b"0\r\n"))
+    while True:
+        writer.write(b"1\r\nx\r\n" * 1_000)
+        await writer.drain()
+
+
+async def cookies(writer: asyncio.StreamWriter) -> None:
+    whole = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nCookie: " + b"a=b; " * 6_300 + b"\r\n\r\n"
+    while True:
+        writer.write(whole)
+        await writer.drain()
+
+
+async def unread_answers(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+    await asyncio.sleep(60)
+
+
 FLOODS: dict[str, tuple[Send, int]] = {
     "gzip bombs": (gzip_bombs, 6),
     "unfinished heads": (unfinished_heads, 300),
@@ -84,6 +103,9 @@ FLOODS: dict[str, tuple[Send, int]] = {
     "junk": (junk, 50),
     "junk after an upgrade": (junk_after_upgrade, 50),
     "pipelined heads": (pipelined_heads, 50),
+    "tiny chunks": (tiny_chunks, 100),
+    "cookies": (cookies, 50),
+    "unread answers": (unread_answers, 300),
 }
 
 

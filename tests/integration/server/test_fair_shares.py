@@ -95,3 +95,12 @@ async def test_a_large_body_in_chunks_of_a_hundred_bytes_is_read(port: int) -> N
     async with asyncio.timeout(5):
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+async def test_more_pipelined_heads_than_may_wait_are_all_answered(port: int) -> None:
+    whole = b"GET /refuse HTTP/1.1\r\nHost: a\r\nX-Pad: " + b"x" * 30_000 + b"\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((whole + b"\r\n") * 19 + whole + b"Connection: close\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert (await reader.read()).count(b"HTTP/1.1 404 ") == 20
+    writer.close()
