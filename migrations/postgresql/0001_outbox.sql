@@ -34,7 +34,7 @@ CREATE INDEX outbox_moved_id ON outbox (inngest_id) WHERE inngest_id IS NOT NULL
 -- Two lanes. due_at null: a new event, in the order of seq. Otherwise in the order of due_at: what came
 -- back, and what its sender delays (held). Rows enter a lane near its end and leave it near its
 -- start, so that reads which begin at outbox_marks step over few dead rows. express_seq is the seq of
--- a new row whose owner had few rows waiting while another owner's rows filled the queue, else null; a
+-- a row whose owner had few rows waiting while another owner's rows filled the queue, else null; a
 -- column of its own leaves the planner no other index for these rows.
 CREATE TABLE outbox_ready (
     seq bigint PRIMARY KEY,
@@ -57,9 +57,11 @@ CREATE TABLE outbox_ready (
 CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND NOT isolated;
 CREATE INDEX outbox_ready_express ON outbox_ready (express_seq)
     WHERE express_seq IS NOT NULL AND due_at IS NULL;
+CREATE INDEX outbox_ready_express_delayed ON outbox_ready (due_at)
+    WHERE express_seq IS NOT NULL AND due_at IS NOT NULL AND NOT isolated;
 CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at) WHERE due_at IS NOT NULL AND isolated;
 
--- One row a batch: the arrays run in step, one element an event.
+-- One row a batch: the arrays run in step, one element an event; express names the express ones.
 CREATE TABLE outbox_claims (
     claim text COLLATE "C" PRIMARY KEY,
     lease_until timestamptz NOT NULL,
@@ -68,7 +70,8 @@ CREATE TABLE outbox_claims (
     attempts integer[] NOT NULL,
     sends integer[] NOT NULL,
     isolated boolean[] NOT NULL,
-    first_sent_at_ms bigint[] NOT NULL
+    first_sent_at_ms bigint[] NOT NULL,
+    express bigint[] NOT NULL DEFAULT '{}'
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 1, vacuum_truncate = false

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from service.outbox.fair_share import FairShare
-from service.outbox.model import Settlement
-from tests.support.storage import Outbox, Storage, append_all, ask, claim, deliver, event
+from service.outbox.model import Retry, Settlement
+from tests.support.storage import (
+    Outbox,
+    Storage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+)
 
 SMALL = FairShare(heavy_rows=50)
 
@@ -98,3 +106,24 @@ async def test_a_flood_that_is_over_marks_nobody(storage: Storage) -> None:
         await append_all(outbox, 30, "first")
         await append_all(outbox, 30, "ada")
         assert await owners(outbox, 20) == {"first": 20}
+
+
+async def test_rows_that_come_back_keep_their_share(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        await append_all(outbox, 4, "ada")
+        batch = await claim(outbox, ask(8))
+        assert Counter(entry.user_id for entry in batch.entries) == {"flood": 4, "ada": 4}
+        assert await owners(outbox, 8) == {"flood": 8}
+        back = [Retry(entry.seq, 0, 0, isolated=False) for entry in batch.entries]
+        assert await outbox.queue.settle(Settlement(batch.claim, retry=back)) == 0
+        assert await owners(outbox, 8) == {"flood": 4, "ada": 4}
+
+
+async def test_rows_that_a_process_held_at_its_end_keep_their_share(storage: Storage) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await append_all(outbox, 60, "flood")
+        await append_all(outbox, 4, "ada")
+        await claim(outbox, ask(8))
+    async with storage.open(fair_share=SMALL) as outbox:
+        assert await owners(outbox, 8) == {"flood": 4, "ada": 4}

@@ -74,16 +74,17 @@ WITH mark AS MATERIALIZED (
               OR running = payload_bytes AND NOT EXISTS (SELECT FROM oldest)
 ), taken AS (
     DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
-    RETURNING seq, attempts, sends, isolated, first_sent_at_ms
+    RETURNING seq, attempts, sends, isolated, first_sent_at_ms, express_seq
 ), held AS (
     INSERT INTO outbox_claims
-        (claim, lease_until, claimed_at_ms, seqs, attempts, sends, isolated, first_sent_at_ms)
+        (claim, lease_until, claimed_at_ms, seqs, attempts, sends, isolated, first_sent_at_ms,
+         express)
     SELECT %(claim)s,
            greatest(clock_timestamp(), (SELECT lease_from FROM outbox_mark))
                + make_interval(secs => %(lease_seconds)s),
            floor(extract(epoch FROM clock_timestamp()) * 1000),
            array_agg(seq), array_agg(attempts), array_agg(sends), array_agg(isolated),
-           array_agg(first_sent_at_ms)
+           array_agg(first_sent_at_ms), array_remove(array_agg(express_seq), NULL)
     FROM taken HAVING count(*) > 0
 )
 SELECT t.seq, event_id, accepted_at_ms, user_id, trace, attempts, isolated, first_sent_at_ms, sends,
@@ -99,14 +100,24 @@ _BESIDE = "+ (SELECT coalesce(sum(payload_bytes), 0) FROM express)"
 # The same with a share for express rows. Where one of them and the oldest row do not fit together,
 # it is the turn of one of the two.
 CLAIM_EXPRESS = _CLAIM.format(
-    express="""), express AS MATERIALIZED (
+    express="""), express_new AS MATERIALIZED (
+    SELECT seq, payload_bytes FROM outbox_ready
+    WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark)
+    ORDER BY express_seq
+    LIMIT CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(express)s END
+    FOR UPDATE SKIP LOCKED
+), express_delayed AS MATERIALIZED (
+    SELECT seq, payload_bytes FROM outbox_ready
+    WHERE express_seq IS NOT NULL AND NOT isolated AND due_at >= (SELECT due_from FROM mark)
+      AND due_at <= (SELECT now FROM mark)
+    ORDER BY due_at
+    LIMIT CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(express)s END
+    FOR UPDATE SKIP LOCKED
+), express AS MATERIALIZED (
     SELECT seq, payload_bytes FROM (
         SELECT seq, payload_bytes, sum(payload_bytes) OVER (ORDER BY seq) AS running FROM (
-            SELECT seq, payload_bytes FROM outbox_ready
-            WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark)
-            ORDER BY express_seq
-            LIMIT CASE WHEN EXISTS (SELECT FROM first_isolated) THEN 0 ELSE %(express)s END
-            FOR UPDATE SKIP LOCKED
+            SELECT * FROM (TABLE express_new UNION ALL TABLE express_delayed) AS both_lanes
+            ORDER BY seq LIMIT %(express)s
         ) AS found
     ) AS e WHERE running <= %(express_bytes)s OR running = payload_bytes AND %(express_turn)s
 """,

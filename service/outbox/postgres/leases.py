@@ -13,12 +13,13 @@ from service.outbox.postgres.pool import PostgresPool
 _BACK = """
 ), back AS (
     INSERT INTO outbox_ready (seq, due_at, first_sent_at_ms, attempts, sends, payload_bytes,
-                              isolated)
+                              isolated, express_seq)
     SELECT u.seq, (SELECT greatest(clock_timestamp(), due_from, isolated_from) FROM mark),
            CASE WHEN %(sent)s THEN coalesce(u.first_sent_at_ms, gone.claimed_at_ms)
                 ELSE u.first_sent_at_ms END,
            u.attempts, u.sends + CASE WHEN %(sent)s THEN 1 ELSE 0 END,
-           octet_length(o.payload), u.isolated
+           octet_length(o.payload), u.isolated,
+           CASE WHEN u.seq = ANY(gone.express) THEN u.seq END
     FROM gone, unnest(seqs, attempts, sends, isolated, first_sent_at_ms)
         AS u(seq, attempts, sends, isolated, first_sent_at_ms)
     CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = u.seq OFFSET 0) AS o

@@ -94,7 +94,10 @@ WITH mark AS MATERIALIZED (
 SELECT EXISTS (SELECT FROM outbox_claims, mark
                WHERE lease_until >= lease_from AND lease_until <= statement_timestamp()),
        (SELECT min(express_seq) IS NOT NULL FROM outbox_ready
-        WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark)),
+        WHERE due_at IS NULL AND express_seq >= (SELECT ready_from FROM mark))
+       OR (SELECT min(due_at) IS NOT NULL FROM outbox_ready
+           WHERE express_seq IS NOT NULL AND NOT isolated
+             AND due_at >= (SELECT due_from FROM mark)),
        (SELECT count(*) FROM made), (SELECT count(*) FROM soon)
 """
 

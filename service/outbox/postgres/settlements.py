@@ -19,7 +19,8 @@ WITH held AS MATERIALIZED (
     SELECT * FROM outbox_claims WHERE claim = %(claim)s FOR UPDATE
 ), member AS MATERIALIZED (
     SELECT u.seq, u.attempts, u.sends + 1 AS sends, u.isolated,
-           coalesce(u.first_sent_at_ms, held.claimed_at_ms) AS first_sent_at_ms
+           coalesce(u.first_sent_at_ms, held.claimed_at_ms) AS first_sent_at_ms,
+           CASE WHEN u.seq = ANY(held.express) THEN u.seq END AS express_seq
     FROM held, unnest(seqs, attempts, sends, isolated, first_sent_at_ms)
         AS u(seq, attempts, sends, isolated, first_sent_at_ms)
 ), delivered AS (
@@ -58,9 +59,10 @@ WITH held AS MATERIALIZED (
     RETURNING seq
 ), put_ready AS (
     INSERT INTO outbox_ready (seq, due_at, first_sent_at_ms, attempts, sends, payload_bytes,
-                              isolated)
+                              isolated, express_seq)
     SELECT m.seq, at + make_interval(secs => greatest(0, delay_seconds)), m.first_sent_at_ms,
-           retry.attempts, m.sends, octet_length(o.payload), retry.isolated
+           retry.attempts, m.sends, octet_length(o.payload), retry.isolated,
+           m.express_seq
     FROM member m JOIN retry USING (seq)
     CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = m.seq OFFSET 0) AS o, now
 ), put_notes AS (

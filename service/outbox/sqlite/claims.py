@@ -64,10 +64,11 @@ class SqliteClaims:
         Returns how many were claimed.
         """
         connection.execute(statements.RECOVER_DUE)
+        claimed = len(_expire(connection, _END_OF_TIME_MS))
         [(express,)] = connection.execute(statements.EXPRESS_WAITS).fetchall()
         self.picker.may_have_express = bool(express)
         self._fresh.after(connection, self._clock.now_ms())
-        return len(_expire(connection, _END_OF_TIME_MS))
+        return claimed
 
     def due_in_seconds(self, *, waiting: bool) -> float | None:
         """0 for abandoned claims; for waiting items, until a row is due or a lease ends."""
@@ -110,6 +111,7 @@ class SqliteClaims:
         """Remember the claimed rows; abandon the batches that nobody waits for."""
         del items
         self._abandoned = [one for one in self._abandoned if one not in self._released]
+        self.picker.may_have_express |= bool(self._released or self._expired)
         self.held |= self._made
         for claim in set(self._expired):
             self.held.pop(claim, None)

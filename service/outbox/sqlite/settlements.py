@@ -48,6 +48,7 @@ class SqliteSettlements:
         del results
         for item, is_wanted in zip(items, still_wanted, strict=True):
             self._uncount(item)
+            self._claims.picker.may_have_express |= bool(item.retry)
             if is_wanted:
                 self._unseen.pop(item.claim, None)
             elif len(self._unseen) < _MAX_UNSEEN:
