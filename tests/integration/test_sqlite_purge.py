@@ -76,7 +76,7 @@ async def test_a_purge_makes_way_and_notes_what_it_removed(tmp_path: Path) -> No
                 return ended
 
             outbox.purger.purge_page = then_wanted  # type: ignore[method-assign,assignment]
-            with pytest.raises(OutboxBusyError, match="A service starts"):
+            with pytest.raises(OutboxBusyError, match="A service is starting"):
                 await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
         assert (await outbox.inspector.stats()).delivered == ROWS - 500
         assert [one.detail for one in await outbox.inspector.audit(9)] == ["500 delivered rows"]
