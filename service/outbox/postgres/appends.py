@@ -136,7 +136,8 @@ class Append(msgspec.Struct, frozen=True, eq=False):
     @property
     def has_number(self) -> bool:
         """Whether its events carry a call number."""
-        return len(self.events) > 1 or bool(self.keys[0] and self.keys[0].lifetime_seconds)
+        first = self.keys[0]
+        return len(self.events) > 1 or (first is not None and first.lifetime_seconds is not None)
 
 
 class _Row(msgspec.Struct, frozen=True, eq=False, gc=False):

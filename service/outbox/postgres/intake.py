@@ -24,12 +24,13 @@ from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import find_row
 from service.outbox.postgres.stored import Stored, find_stored
-from service.outbox.postgres.waiting import WaitingAppends
+from service.outbox.postgres.waiting import MAX_BYTES, MAX_EVENTS, WaitingAppends
 from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
 _FLUSHES = 2
 _CLOSE_SECONDS = 3.0
+_LONGEST_SECONDS = 6.0
 
 
 class PostgresIntake:
@@ -129,7 +130,7 @@ class PostgresIntake:
         if not self._accepting:
             raise OutboxUnavailableError
         done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
-        deadline = time.monotonic() + STATEMENT_SECONDS
+        deadline = time.monotonic() + _patience_seconds(events)
         express = self._quota.is_express(events[0].owner)
         self._waiting.append(Append(events, keys, trace, express, done, deadline))
         self._arrived.set()
@@ -167,3 +168,9 @@ class PostgresIntake:
 def _held(events: Sequence[Event]) -> tuple[int, int]:
     """How many events these are, and their bytes."""
     return len(events), payload_bytes(events)
+
+
+def _patience_seconds(events: Sequence[Event]) -> float:
+    """How long a call may wait; one that is larger than a statement's usual load, longer."""
+    loads = max(1.0, len(events) / MAX_EVENTS, payload_bytes(events) / MAX_BYTES)
+    return min(STATEMENT_SECONDS * loads, _LONGEST_SECONDS)

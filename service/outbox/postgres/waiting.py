@@ -6,8 +6,8 @@ from collections import deque
 
 from service.outbox.postgres.appends import Append
 
-_MAX_EVENTS = 1000
-_MAX_BYTES = 8 * 1024 * 1024
+MAX_EVENTS = 1000
+MAX_BYTES = 8 * 1024 * 1024
 
 
 class WaitingAppends(deque[Append]):
@@ -23,12 +23,12 @@ class WaitingAppends(deque[Append]):
         names: set[tuple[str, str]] = set()
         numbered: set[tuple[str, str]] = set()
         rows = size = 0
-        while self and rows < _MAX_EVENTS and size < _MAX_BYTES:
+        while self and rows < MAX_EVENTS and size < MAX_BYTES:
             item = self[0]
             mine = item.names
             is_apart = not mine.isdisjoint(names if item.has_number else numbered)
             if not item.done.done():
-                if batch and (is_apart or rows + len(item.events) > _MAX_EVENTS):
+                if batch and (is_apart or _is_too_much(item, rows, size)):
                     break
                 batch.append(item)
                 names |= mine
@@ -37,3 +37,7 @@ class WaitingAppends(deque[Append]):
                 size += item.payload_bytes
             self.popleft()
         return batch
+
+
+def _is_too_much(item: Append, rows: int, size: int) -> bool:
+    return rows + len(item.events) > MAX_EVENTS or size + item.payload_bytes > MAX_BYTES
