@@ -109,7 +109,7 @@ async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_late
         async with posting.under_way():
             await eventually(lambda: asyncio.sleep(0, posting.failed >= 100))
         assert len(backends(url)) <= MOST_CONNECTIONS
-        assert outbox.failure == "A lock in the outbox's database is held by somebody else."
+        assert outbox.failure == "Another session holds a lock in the outbox's database."
     assert [one["event"] for one in logs].count("database_lost") == 1
     await is_back(outbox)
     assert outbox.failure is None
