@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.cli.standing import Standing
 from service.config.destination import Destination, confirmation_mode, destination
 from service.config.event_keys import parse_event_keys
 from service.config.outbox_url import redacted_url
@@ -9,14 +10,12 @@ from service.config.settings import Settings
 from service.observe.printable import printable
 
 
-def banner(
-    settings: Settings, url: str, *, inngest: str, waiting: int | None = None, paused: str = ""
-) -> dict[str, str]:
+def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) -> dict[str, str]:
     """The lines by their labels.
 
-    `inngest` is where events go. `waiting` is how many wait to go, None where it is not known.
-    `paused` says who paused delivery and why, nothing when it is not paused.
+    `inngest` is where events go.
     """
+    waiting, paused = standing.waiting, standing.paused
     return {
         "events go to": _destination(settings, inngest),
         **({"delivery": f"{printable(paused)}; `outbox resume` starts it again"} if paused else {}),

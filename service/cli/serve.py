@@ -10,18 +10,16 @@ import os
 
 from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_relay_alone, run_service
-from service.bootstrap.stores import Outbox
 from service.cli.announce import announcer_for
 from service.cli.banner import banner
 from service.cli.development_inngest import open_inngest
 from service.cli.listening import allow_many_connections, listen
 from service.cli.signals import reload_on_hangup, stop_on_signals
+from service.cli.standing import standing_of
 from service.cli.startup import quiet_garbage_collector
 from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
 from service.observe.log_stream import LogStream
 from service.observe.service_manager import ServiceManager
-from service.operations.views import PAUSED, delivery_view
 
 _NOTHING_TO_RELOAD = (
     "SIGHUP: one process can't be replaced while it serves; with WEB_CONCURRENCY above 1 it can."
@@ -47,12 +45,11 @@ async def serve(
     ):
         quiet_garbage_collector()
         inngest = make_client(known).event_api_origin
-        waiting = service.outbox.undelivered
-        paused = await _pause(service.outbox)
+        standing = await standing_of(known.store_url)
         listening = f"Listening on {url}"
         announcer.say(
             f"{listening} in {settings.app_env}",
-            banner(known, url, inngest=inngest, waiting=waiting, paused=paused),
+            banner(known, url, inngest=inngest, standing=standing),
         )
         async with ServiceManager(os.environ).told(listening):
             await stop.wait()
@@ -71,12 +68,3 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
             await stop.wait()
         announcer.say("Stopping: finishing sends under way.")
     logs.close()
-
-
-async def _pause(outbox: Outbox) -> str:
-    """Who paused delivery and why; nothing when it is not paused, or can't be read now."""
-    try:
-        delivery = delivery_view(await outbox.delivery.load())
-    except OutboxUnavailableError:
-        return ""
-    return delivery.reason or "" if delivery.state == PAUSED else ""

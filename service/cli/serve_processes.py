@@ -30,6 +30,7 @@ from service.cli.listening import (
 )
 from service.cli.process_pool import ProcessPool
 from service.cli.signals import reload_on_hangup, stop_on_signals
+from service.cli.standing import standing_of
 from service.cli.startup import quiet_garbage_collector
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
@@ -149,9 +150,9 @@ async def _run(
     await asyncio.wait({*ended, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
         listens = f"Listening on {url} with {settings.web_concurrency} front processes"
-        announcer.say(
-            listens, banner(settings, url, inngest=make_client(settings).event_api_origin)
-        )
+        inngest = make_client(settings).event_api_origin
+        standing = await standing_of(settings.store_url)
+        announcer.say(listens, banner(settings, url, inngest=inngest, standing=standing))
         async with ServiceManager(os.environ).told(listens):
             await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from service.bootstrap.stores import Outbox, open_served_outbox
+from service.cli.standing import Standing, standing_of
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
 from tests.support.outbox_command import outbox_command, outbox_json
@@ -71,3 +72,14 @@ async def test_a_later_pause_without_a_reason_has_none(url: str) -> None:
     code, out, _ = await outbox_command(url, "check")
     assert (code, "nothing is dead; delivery is paused by bob |" in out) == (0, True)
     assert (await outbox_json(url, "stats"))["delivery"]["reason"] == "paused by bob"
+
+
+async def test_a_start_is_told_what_waits_and_who_paused(url: str, served: Outbox) -> None:
+    assert await standing_of(url) == Standing(0, "")
+    await append_all(served, 3)
+    await outbox_json(url, "pause", "--reason", REASON, "--actor", "ada")
+    assert await standing_of(url) == Standing(3, f"paused by ada: {REASON}")
+
+
+async def test_an_outbox_that_can_not_be_read_keeps_no_service_from_starting() -> None:
+    assert await standing_of("postgresql://127.0.0.1:1/none") == Standing(None, "")

@@ -6,6 +6,7 @@ import pytest
 
 from service.cli.announce import Announcer
 from service.cli.banner import banner
+from service.cli.standing import Standing
 from service.config.settings import Settings
 
 URL = "http://127.0.0.1:3000"
@@ -13,11 +14,12 @@ URL = "http://127.0.0.1:3000"
 
 def lines(waiting: int | None = 0, **environ: str) -> dict[str, str]:
     inngest = "https://inn.gs"
-    return banner(Settings.load(environ), URL, inngest=inngest, waiting=waiting)
+    return banner(Settings.load(environ), URL, inngest=inngest, standing=Standing(waiting))
 
 
 def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
-    told = banner(Settings.load({}), URL, inngest="x", paused="paused by ada: upgrade\x1b[2J")
+    paused = Standing(paused="paused by ada: upgrade\x1b[2J")
+    told = banner(Settings.load({}), URL, inngest="x", standing=paused)
     assert told["delivery"] == "paused by ada: upgrade\ufffd[2J; `outbox resume` starts it again"
     assert "delivery" not in lines()
 
