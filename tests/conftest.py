@@ -66,3 +66,18 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return sqlite_url(tmp_path / "outbox.db")
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="module")
+def crashable() -> Iterator[PostgresServer]:
+    """A server that syncs, for tests that stop it."""
+    with needed_postgres(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def crashable_url(crashable: PostgresServer) -> Iterator[str]:
+    """A new outbox on that server."""
+    with crashable.database("outbox") as url:
+        migrate(url)
+        yield url

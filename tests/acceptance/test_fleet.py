@@ -9,33 +9,20 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 import pytest
 
 from service.fake_inngest.server import FakeInngest
-from service.outbox.schema import migrate
 from service.outbox.stats import Stats
+from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
-from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, eventually
 from tests.support.tcp_proxy import TcpProxy
 
 DELIVERED_WITHIN_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def crashable() -> Iterator[PostgresServer]:
-    with needed_postgres(durable=True) as server:
-        yield server
-
-
-@pytest.fixture
-def url(crashable: PostgresServer) -> Iterator[str]:
-    with crashable.database("fleet") as made:
-        migrate(made)
-        yield made
 
 
 class Fleet:
@@ -75,13 +62,8 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def under_load(self, *, workers: int = 8) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._post()) for _ in range(workers)]
-        try:
+        async with beside(*(self._post() for _ in range(workers))):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def more(self, count: int) -> None:
         """Wait until so many more posts were accepted."""
@@ -127,10 +109,10 @@ async def fleet_of(
 
 
 async def test_a_killed_process_and_a_crashed_database_lose_nothing(
-    crashable: PostgresServer, url: str, inngest_api: FakeInngest
+    crashable: PostgresServer, crashable_url: str, inngest_api: FakeInngest
 ) -> None:
     commands = [("serve",), ("serve", "--no-relay"), ("serve", "--no-relay")]
-    async with fleet_of(url, inngest_api, commands) as fleet:
+    async with fleet_of(crashable_url, inngest_api, commands) as fleet:
         async with fleet.under_load():
             await fleet.more(100)
             await fleet.kill(fleet.living[-1])
@@ -151,11 +133,11 @@ async def test_a_killed_process_and_a_crashed_database_lose_nothing(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [2, 4])
 async def test_killed_deliverers_crashes_and_black_holes_lose_nothing(
-    crashable: PostgresServer, url: str, inngest_api: FakeInngest, count: int
+    crashable: PostgresServer, crashable_url: str, inngest_api: FakeInngest, count: int
 ) -> None:
     async with TcpProxy(crashable.socket) as proxy:
-        through = f"postgresql://outbox@127.0.0.1:{proxy.port}/fleet"
-        async with fleet_of(url, inngest_api, [("serve",)] * (count - 1)) as fleet:
+        through = f"postgresql://outbox@127.0.0.1:{proxy.port}/outbox"
+        async with fleet_of(crashable_url, inngest_api, [("serve",)] * (count - 1)) as fleet:
             await fleet.start("serve", outbox_url=through)
             async with fleet.under_load():
                 for _ in range(3):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from service.fake_inngest.server import FakeInngest
+from tests.support.beside import beside
 from tests.support.fleet import environment, running
 from tests.support.trial import trial, until
 
@@ -50,14 +51,11 @@ async def dripping(url: str, clients: int) -> AsyncIterator[None]:
 
     body = BODY % await session_cookie(url)
     starts = itertools.islice(itertools.cycle((HEAD, body)), clients)
-    tasks = [asyncio.create_task(drip(start)) for start in starts]
-    await until(lambda: len(begun) == clients, 20)
     try:
-        yield
+        async with beside(*map(drip, starts)):
+            await until(lambda: len(begun) == clients, 20)
+            yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         for writer in begun:
             writer.transport.abort()
 

@@ -7,6 +7,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError, OutboxFullError, TooManyPendingError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import State
+from tests.support.posting import can_append
 from tests.support.storage import (
     Outbox,
     Storage,
@@ -186,29 +187,14 @@ async def test_delivery_makes_room_again(storage: Storage) -> None:
             await outbox.intake.append(event())
         await deliver(outbox, batch)
 
-        async def room() -> bool:
-            try:
-                await outbox.intake.append(event())
-            except TooManyPendingError:
-                return False
-            return True
-
-        await eventually(room)
+        await eventually(lambda: can_append(outbox))
 
 
 async def test_waiting_rows_count_after_a_restart(storage: Storage) -> None:
     async with storage.open() as outbox:
         await append_all(outbox, 3)
     async with storage.open(max_pending_per_user=3) as outbox:
-
-        async def refused() -> bool:
-            try:
-                await outbox.intake.append(event())
-            except TooManyPendingError:
-                return True
-            return False
-
-        await eventually(refused)
+        await eventually(lambda: can_append(outbox), lambda stored: not stored)
 
 
 async def test_cancelled_appends_are_stored_once_or_not_at_all(outbox: Outbox) -> None:

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
-from service.outbox.schema import migrate
-from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import PostgresStorage, append_all, ask, claim, deliver, eventually, ids
 
 
-@pytest.fixture(scope="module")
-def crashable() -> Iterator[PostgresServer]:
-    """A server that syncs, for tests that stop it."""
-    with needed_postgres(durable=True) as server:
-        yield server
-
-
-@pytest.fixture
-def url(crashable: PostgresServer) -> Iterator[str]:
-    with crashable.database("outbox") as made:
-        migrate(made)
-        yield made
-
-
 async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_back(
-    crashable: PostgresServer, url: str
+    crashable: PostgresServer, crashable_url: str
 ) -> None:
-    async with PostgresStorage(url).open() as outbox:
+    async with PostgresStorage(crashable_url).open() as outbox:
         [first] = await append_all(outbox, 1)
         await asyncio.to_thread(crashable.crash)
         try:
@@ -53,9 +37,9 @@ async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_ba
 
 
 async def test_an_immediate_restart_under_load_loses_and_doubles_nothing(
-    crashable: PostgresServer, url: str
+    crashable: PostgresServer, crashable_url: str
 ) -> None:
-    async with PostgresStorage(url).open() as outbox:
+    async with PostgresStorage(crashable_url).open() as outbox:
         posting = Posting(outbox)
         async with posting.under_way():
             for _ in range(2):
@@ -68,8 +52,10 @@ async def test_an_immediate_restart_under_load_loses_and_doubles_nothing(
         assert len(found) == len(set(found))
 
 
-async def test_a_waiting_claim_outlives_a_restart(crashable: PostgresServer, url: str) -> None:
-    async with PostgresStorage(url).open() as outbox:
+async def test_a_waiting_claim_outlives_a_restart(
+    crashable: PostgresServer, crashable_url: str
+) -> None:
+    async with PostgresStorage(crashable_url).open() as outbox:
 
         async def claim_until_given() -> list[str]:
             while True:
@@ -91,9 +77,9 @@ async def test_a_waiting_claim_outlives_a_restart(crashable: PostgresServer, url
 
 
 async def test_settling_is_possible_after_the_database_came_back(
-    crashable: PostgresServer, url: str
+    crashable: PostgresServer, crashable_url: str
 ) -> None:
-    async with PostgresStorage(url).open() as outbox:
+    async with PostgresStorage(crashable_url).open() as outbox:
         await append_all(outbox, 2)
         batch = await claim(outbox)
         await asyncio.to_thread(crashable.crash)

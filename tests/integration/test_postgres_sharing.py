@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from service.errors import IdempotencyKeyReusedError, SchemaTooNewError, TooManyPendingError
+from service.errors import IdempotencyKeyReusedError, SchemaTooNewError
 from service.outbox.fair_share import FairShare
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord, Retry, Settlement
 from service.outbox.receipt import Receipt
 from service.outbox.schema import migrate, pending
 from tests.support.postgres_server import PostgresServer
+from tests.support.posting import can_append
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -194,15 +195,7 @@ async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> No
         storage.open(max_pending_per_user=4) as two,
     ):
         await append_all(one, 4)
-
-        async def refused() -> bool:
-            try:
-                await two.intake.append(event())
-            except TooManyPendingError:
-                return True
-            return False
-
-        await eventually(refused)
+        await eventually(lambda: can_append(two), lambda stored: not stored)
 
 
 async def test_a_flood_in_one_process_gives_a_share_to_rows_of_another(postgres_url: str) -> None:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.support.beside import beside
+
 HEAD = b"POST /api/route HTTP/1.1\r\nHost: localhost\r\n"
 LINE = b"X-%d: " + b"x" * 32_000 + b"\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
@@ -127,13 +129,8 @@ async def cost(url: str, pid: int, flood: str, seconds: float) -> Cost:
 
 @contextlib.asynccontextmanager
 async def _flooding(url: str, send: Send, connections: int) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_keep_sending(url, send)) for _ in range(connections)]
-    try:
+    async with beside(*(_keep_sending(url, send) for _ in range(connections))):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _keep_sending(url: str, send: Send) -> None:

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import OutboxUnavailableError
+from service.errors import OutboxUnavailableError, TooManyPendingError
 from service.outbox.model import Filter
+from tests.support.beside import beside
 from tests.support.storage import Outbox, event, eventually
 
 # An append fails within 2 s; a machine that is busy with other tests gets some more.
@@ -17,9 +18,10 @@ FAILS_WITHIN_SECONDS = 4.0
 
 
 async def can_append(outbox: Outbox) -> bool:
+    """Whether the store takes an event now."""
     try:
         await outbox.intake.append(event())
-    except OutboxUnavailableError:
+    except (OutboxUnavailableError, TooManyPendingError):
         return False
     return True
 
@@ -47,13 +49,8 @@ class Posting:
 
     @contextlib.asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._post()) for _ in range(self._workers)]
-        try:
+        async with beside(*(self._post() for _ in range(self._workers))):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def more(self, count: int = 50) -> None:
         """Wait until so many more were acknowledged."""
