@@ -38,13 +38,13 @@ def given_key(request: web.Request) -> str | None:
     return keys[0]
 
 
-def idempotency_key(request: web.Request, event_name: str, body: object) -> IdempotencyKey | None:
-    """The request's key for this event and body, None without one.
+def idempotency_key(request: web.Request, path: str, body: object) -> IdempotencyKey | None:
+    """The request's key for a body that is posted to `path`, None without one.
 
     Equal bodies count as one whatever the order of their keys. Raises IdempotencyKeyInvalidError.
     """
     given = given_key(request)
     if given is None:
         return None
-    digest = hashlib.sha256(event_name.encode() + b"\0" + _encode(body)).digest()
+    digest = hashlib.sha256(path.encode() + b"\0" + _encode(body)).digest()
     return IdempotencyKey(given, digest)

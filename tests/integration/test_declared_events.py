@@ -175,6 +175,16 @@ async def test_a_repeat_with_its_key_is_the_same_event(service):
     assert others.status == 200
 
 
+async def test_a_repeat_is_the_same_event_after_its_type_has_got_another_name(
+    tmp_path, inngest_api
+):
+    async with declared_service(tmp_path, inngest_api, [REPORT]) as service:
+        first = await (await service.post("/api/reports", SALES, key="k")).json()
+    renamed = {**REPORT, "name": "report/wanted"}
+    async with declared_service(tmp_path, inngest_api, [renamed]) as service:
+        assert await (await service.post("/api/reports", SALES, key="k")).json() == first
+
+
 async def test_the_key_of_one_event_type_is_used_for_another(service):
     assert (await service.post("/api/route", {"documentName": "a"}, key="k")).status == 200
     refused = await service.refusal("/api/contracts", {"documentName": "a"}, key="k")

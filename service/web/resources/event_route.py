@@ -66,7 +66,7 @@ class EventRoute:
         user = await self._sender_of(request)
         kind.senders.check(user)
         body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
-        key = idempotency_key(request, kind.name, body)
+        key = idempotency_key(request, kind.path, body)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
         if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
