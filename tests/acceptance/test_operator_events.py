@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
+from tests.support.operator_scenes import remember_a_day
 from tests.support.storage import PostgresStorage, SqliteStorage, Storage, eventually
 
 
@@ -190,3 +192,16 @@ async def test_a_waiting_event_is_told_what_troubles_delivery(
         assert "503" in page
         assert "Discard…" in page
         assert "Replay…" not in page
+
+
+async def test_charts_have_the_day_before_the_start(
+    storage: Storage, inngest_api: FakeInngest
+) -> None:
+    async with storage.open() as outbox:
+        await remember_a_day(outbox, int(time.time() * 1000))
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        hour, day = await operator.see("/outbox"), await operator.see("/outbox?span=day")
+    assert "Times of trouble with delivery: 2." in hour
+    assert "delivery in trouble" in hour
+    assert "Waiting over the last day" in day
+    assert day.count('<th scope="row">') >= 23

@@ -30,6 +30,7 @@ class Templates:
         self._environment = Environment(
             loader=FileSystemLoader([*folders, _SHARED]),
             autoescape=True,
+            auto_reload=False,
             undefined=StrictUndefined,
             finalize=_shown,
             trim_blocks=True,
