@@ -10,7 +10,7 @@ class Cause(enum.Enum):
     """What a failed round of probes may be caused by.
 
     `BAD_EVENTS`: some were found lately. `JUDGED`: Inngest answers and judges events. `INNGEST`: it
-    asks for time, refuses our key or can't be reached.
+    asks for time, refuses the key or can't be reached.
     """
 
     BAD_EVENTS = enum.auto()

@@ -1,4 +1,4 @@
-"""Who may use the operators' pages, and what their forms say."""
+"""Who may use the operators' pages, and the fields of their forms."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ async def read_form(request: web.Request) -> MultiDict[str]:
 
 
 def see_other(path: str) -> web.Response:
-    """Leads the browser to another page, which it asks for with GET."""
+    """An answer that leads the browser to another page by GET."""
     return web.Response(status=303, headers={hdrs.LOCATION: path})

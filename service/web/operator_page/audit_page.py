@@ -29,7 +29,7 @@ class AuditPage:
         return [web.get(PATH, self.show)]
 
     async def show(self, request: web.Request) -> web.Response:
-        """The latest acts; with `event`, those that changed an event whose id begins so."""
+        """The latest acts; with `event`, those that changed an event whose id begins with it."""
         await self._access.actor(request)
         event = request.query.get("event", "").strip()
         limit = min(_MOST, max(1, read_number(request.query, "limit") or _PAGE))

@@ -22,7 +22,7 @@ _SHOWN = 20
 
 
 class Changes:
-    """The handlers."""
+    """The handlers of the pages."""
 
     def __init__(self, proposals: Proposals, access: OperatorAccess, renderer: Renderer) -> None:
         self._proposals = proposals

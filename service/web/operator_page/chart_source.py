@@ -1,4 +1,4 @@
-"""What the charts show: the outbox's history, and what was just seen."""
+"""The data of the charts: the outbox's history and its latest sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ_AGAIN_SECONDS = 20.0
 
 
 class Latest(Protocol):
-    """What was just seen of the outbox."""
+    """The latest sample of the outbox."""
 
     @property
     def latest(self) -> Movement | None:
@@ -42,7 +42,7 @@ class ChartSource:
         return charts([*kept, *self._now(now_ms)], span, now_ms)
 
     async def rows(self, span: Span) -> Sequence[Sample]:
-        """The same as rows of a table, the newest first. Raises OutboxUnavailableError."""
+        """The data of a span as rows of a table, newest first. Raises OutboxUnavailableError."""
         return thinned(await self._history(span, wall_now_ms()), span.row_ms)[::-1]
 
     async def _history(self, span: Span, now_ms: int) -> list[Sample]:

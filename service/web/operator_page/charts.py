@@ -1,4 +1,4 @@
-"""Charts with axes: their lines and ticks as places in percent, and their figures in words."""
+"""Charts with axes: lines and ticks as positions in percent, and the figures in words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAP = 4  # a gap of so many intervals breaks a line
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How long a chart reaches back, how far apart its points are, its ticks, its table's rows."""
+    """The length of a chart, the distance of its points, its ticks, its table's rows."""
 
     name: str
     length_ms: int
@@ -54,7 +54,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A time in which delivery was in trouble, in the plot."""
+    """A time of trouble with delivery, in the plot."""
 
     state: str
     x: float

@@ -1,4 +1,4 @@
-"""The page of one event: what it has been through, why it is where it is, what can be done."""
+"""The page of one event: its timeline, the reason for its state, and what an operator can do."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class EventPage:
         return await self._page(await self._row(request), None)
 
     async def payload(self, request: web.Request) -> web.Response:
-        """The page with the payload. The audit has the look."""
+        """The page with the payload. The audit records it."""
         actor = await self._access.actor(request)
         row = await self._row(request)
         return await self._page(row, await self._payloads.show(row.id, actor=actor))
@@ -100,7 +100,7 @@ class EventPage:
 
 
 def _sample_of(delivery: DeliveryRecord, now_ms: int) -> Sample:
-    """The state of delivery in the minute that is not over."""
+    """The state of delivery in the current minute."""
     view = delivery_view(delivery)
     return Sample(now_ms, 0, 0, 0.0, 0.0, view.state, view.reason or "")
 

@@ -21,7 +21,7 @@ _DELIVERY = {
     "healthy": "Events are sent as they come.",
     "recovering": "Inngest takes events again. Batches grow step by step.",
     "backing_off": "Inngest is in trouble. One event is tried again and again, the rest wait.",
-    "misconfigured": "Inngest refuses our key or address. One event is tried every 5 s.",
+    "misconfigured": "Inngest refuses the key or the address. One event is tried every 5 s.",
     "paused": "Nothing is sent until somebody resumes delivery. Posts are still accepted.",
 }
 
@@ -39,7 +39,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The counts of rows by state, and the rest."""
+    """The counts of rows by state, and the other figures."""
 
     states: tuple[Figure, ...]
     rest: tuple[Figure, ...]
@@ -76,7 +76,7 @@ def figures(latest: Movement) -> Figures:
 
 
 def delivery_words(view: StatsView) -> str:
-    """The state of delivery in sentences that change only when it changes."""
+    """The state of delivery in sentences. They change only when the state does."""
     delivery = view.delivery
     if delivery is None:
         return "Delivery has not begun: no service has run on this outbox."

@@ -1,4 +1,4 @@
-"""The filter of the event list as a form: the fields that people fill in, and what they mean."""
+"""The filter of the event list as a form: its fields and their meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class FilterForm:
-    """The fields as they were given; an empty one filters nothing. Times are UTC, to the minute."""
+    """The fields as given; an empty one filters nothing. Times are UTC, to the minute."""
 
     state: str = ""
     id: str = ""
@@ -63,7 +63,7 @@ class FilterForm:
         return bool(self.fields.keys() - {"state"})
 
     def query(self, **changes: object) -> str:
-        """The query of an address with these fields, changed so."""
+        """The query of an address with these fields and the given changes."""
         given = {**self.fields, **changes}
         return urlencode({name: value for name, value in given.items() if value not in (None, "")})
 

@@ -1,4 +1,4 @@
-"""What a page says about the change that led to it."""
+"""The sentence of a page about the change before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _THEN = {Action.REPLAY.value: " They go out again under their ids.", Action.DISC
 
 
 def notice_of(query: Mapping[str, str]) -> str:
-    """A sentence about what was just done, by an address's query. Raises InvalidFieldError."""
+    """A sentence about the last change, from an address's query. Raises InvalidFieldError."""
     action = query.get("done", "")
     if action not in _DONE:
         return ""

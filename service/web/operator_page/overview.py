@@ -37,7 +37,7 @@ _DONE = {
 
 
 class Watched(Protocol):
-    """What is seen of the outbox."""
+    """The samples of the outbox."""
 
     @property
     def latest(self) -> Movement | None:

@@ -13,7 +13,7 @@ _MAX_REASON_CHARS = 200
 
 
 class Pausing:
-    """The handlers."""
+    """The handlers of the pages."""
 
     def __init__(self, repairs: Repairs, access: OperatorAccess, renderer: Renderer) -> None:
         self._repairs = repairs

@@ -67,7 +67,7 @@ class Renderer:
 
 
 def gist(row: Row) -> str:
-    """What a list says of a row beside its state and reason.
+    """What a list shows of a row beside its state and reason.
 
     The last note tells why a row waits.
     """
@@ -79,7 +79,7 @@ def gist(row: Row) -> str:
 
 
 def code(text: str) -> Markup:
-    """A sentence with what stands in backticks as code.
+    """A sentence whose parts in backticks are code.
 
     >>> code("run `outbox resume` <now>")
     Markup('run <code>outbox resume</code> &lt;now&gt;')
