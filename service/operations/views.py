@@ -18,11 +18,14 @@ PAUSED = "paused"
 class RowView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One row. A field that does not apply to its state is null.
 
-    `inngest_id` is the ULID that Inngest gives to the event.
+    `inngest_id` is the ULID that Inngest gives to the event, `wire_id` the id that its sender
+    chose. `environment` is null for the service's own.
     """
 
     id: str
     inngest_id: str | None
+    wire_id: str | None
+    environment: str | None
     name: str
     user_id: str
     state: State

@@ -44,8 +44,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     environment: str | None = None
 
 
-def check_one_owner(events: Sequence[Event]) -> None:
-    """Raise ValueError when the events have several owners."""
+def check_call(events: Sequence[Event], keys: Sequence[object]) -> None:
+    """Raise ValueError when the events have several owners, or not a key or None each."""
+    if len(keys) != len(events):
+        raise ValueError("a call has a key or None for each event")
     if len({event.owner for event in events}) > 1:
         raise ValueError("the events of one call are of one owner")
 

@@ -42,6 +42,12 @@ async def test_a_call_with_events_of_two_owners_is_refused(outbox: Outbox) -> No
     assert await pending(outbox) == 0
 
 
+async def test_a_call_with_a_key_missing_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(ValueError, match="for each event"):
+        await outbox.intake.append_all([event(), event()], [key("a")])
+    assert await pending(outbox) == 0
+
+
 async def test_a_receipt_has_the_id_under_which_inngest_gets_the_event(outbox: Outbox) -> None:
     events = [event() for _ in range(3)]
     receipts = await outbox.intake.append_all(events, [key("a"), None, key("b")])

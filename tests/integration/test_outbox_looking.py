@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -72,6 +73,18 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
     _, out, _ = await outbox_command(path, "list", "--reason", "rejected")
     assert ids["dead"] in out
     assert ids["pending"] not in out
+
+
+async def test_show_tells_the_senders_id_and_the_environment(
+    live: SqliteOutbox, path: Path
+) -> None:
+    sent = msgspec.structs.replace(event(), wire_id="order-1795", environment="branch-7")
+    await live.intake.append(sent)
+    _, out, _ = await outbox_command(path, "show", sent.id)
+    assert "order-1795" in out
+    assert "branch-7" in out
+    _, out, _ = await outbox_command(path, "show", sent.id, "--json")
+    assert (json.loads(out)["wireId"], json.loads(out)["environment"]) == ("order-1795", "branch-7")
 
 
 async def test_show_tells_why_and_keeps_the_payload_to_itself(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from service.outbox.event import Event, check_one_owner
+from service.outbox.event import Event, check_call
 from service.outbox.keys import IdempotencyKey, KeyUse, divide
 from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.outbox.receipt import Receipt
@@ -38,7 +38,7 @@ class MemoryIntake:
     ) -> Sequence[Receipt]:
         if not events:
             return ()
-        check_one_owner(events)
+        check_call(events, keys)
         found = divide(
             events,
             keys,

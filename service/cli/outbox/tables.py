@@ -121,6 +121,10 @@ def row_table(view: RowView, explanation: str) -> Table:
     table.add_row("id", plain(view.id))
     if view.inngest_id:
         table.add_row("id in Inngest", plain(view.inngest_id))
+    if view.wire_id:
+        table.add_row("sender's id", plain(view.wire_id))
+    if view.environment:
+        table.add_row("environment", plain(view.environment))
     table.add_row("state", state_text(view.state))
     table.add_row("why", plain(explanation))
     table.add_row("name", plain(view.name))

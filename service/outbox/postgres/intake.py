@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from service.errors import OutboxUnavailableError, RefusedError
-from service.outbox.event import Event, check_one_owner, payload_bytes
+from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Division, IdempotencyKey, Keys, divide
 from service.outbox.model import Row
@@ -92,7 +92,7 @@ class PostgresIntake:
         """
         if not events:
             return ()
-        check_one_owner(events)
+        check_call(events, keys)
         owner, reserved = events[0].owner, _held(events)
         if len(events) > 1 and any(keys):
             # Raises when two events have one key with different digests.

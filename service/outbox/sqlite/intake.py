@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 
 from service.errors import OutboxUnavailableError, RefusedError
-from service.outbox.event import Event, check_one_owner, payload_bytes
+from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.keys import IdempotencyKey, Keys
 from service.outbox.model import Row
 from service.outbox.receipt import Receipt
@@ -54,7 +54,7 @@ class SqliteIntake:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none."""
         if not events:
             return ()
-        check_one_owner(events)
+        check_call(events, keys)
         keys = keys if any(keys) else ()
         try:
             waiting = self._submit(events, keys, trace)
