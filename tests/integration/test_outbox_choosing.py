@@ -162,3 +162,12 @@ async def test_a_state_that_there_is_not_is_refused_with_those_that_there_are(
 
 async def test_the_shell_completes_states() -> None:
     assert await completed("", "outbox list --state de") == ["delivering", "delivered", "dead"]
+
+
+@pytest.mark.usefixtures("outbox")
+async def test_a_change_that_stops_at_its_limit_says_so(url: str) -> None:
+    _, out, err = await outbox_command(url, "replay", "--all", "--limit", "3", "--yes")
+    assert out == "Replayed 3 rows.\n"
+    assert "The limit of 3 rows is reached: more may match." in err
+    _, out, err = await outbox_command(url, "replay", "--all", "--limit", "3", "--yes")
+    assert (out, "is reached" in err) == ("Replayed 1 row.\n", False)
