@@ -25,6 +25,7 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
         "storage": _storage(settings),
         "sign in": _sign_in(settings, url),
         **_machines(settings, url),
+        **_event_types(settings),
         "pages": f"{url}/docs, {url}/outbox",
     }
 
@@ -47,6 +48,11 @@ def _machines(settings: Settings, url: str) -> dict[str, str]:
     keys = parse_event_keys(one.get_secret_value() for one in settings.event_keys)
     names = ", ".join(sorted(set(keys.values())))
     return {"machines": f"{names}, at {url}/e/<event key>"} if names else {}
+
+
+def _event_types(settings: Settings) -> dict[str, str]:
+    file = settings.event_types_file
+    return {"event types": f"those of {printable(file)} too"} if file else {}
 
 
 def _sign_in(settings: Settings, url: str) -> str:

@@ -54,6 +54,11 @@ def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> Non
     assert words in lines(**environ)[label]
 
 
+def test_the_banner_names_the_file_of_event_types_where_there_is_one() -> None:
+    assert lines(EVENT_TYPES_FILE="types.yaml")["event types"] == "those of types.yaml too"
+    assert "event types" not in lines()
+
+
 def test_without_event_keys_the_banner_says_nothing_of_machines() -> None:
     assert "machines" not in lines()
 
