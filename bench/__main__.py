@@ -9,7 +9,6 @@ fronts. With `--keep` their figures replace the older ones, and what was not mea
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -17,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench import (
     arrays,
@@ -30,18 +28,16 @@ from bench import (
     load,
     outage,
     partial,
-    pictures,
     posts,
     processes,
+    results,
     waiters,
 )
 from bench.generator import allow_many_files
 from bench.processes import Server
 from bench.rounds import Run
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
-PAGES = HERE.parent / "docs" / "explain"
+PAGES = processes.ROOT / "docs" / "explain"
 _BUSY = 1.0
 _BRIEF = ("posts", "syncs", "outage", "backlog", "idle", "crowd", "start")
 
@@ -68,7 +64,7 @@ def main() -> int:
         shutil.rmtree(folder)
     print(goals.table(run.figures))
     if not options.quick and (options.keep or not options.only):
-        _write(run, _kept() if options.only else {})
+        results.write(run, PAGES, keep=bool(options.only))
     return 0
 
 
@@ -151,32 +147,6 @@ def _machine() -> dict[str, object]:
         "load": [round(one, 2) for one in os.getloadavg()],
         "generator": "wrk" if load.WRK else "bench.generator",
     }
-
-
-def _kept() -> dict[str, Any]:
-    """The results of earlier runs."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text())
-    return kept
-
-
-def _write(run: Run, kept: dict[str, Any]) -> None:
-    """Write what this run found; of `kept`, what it did not measure, and its machine."""
-    figures = {key: one["figure"] for key, one in kept.get("goals", {}).items()} | run.figures
-    verdicts = {
-        goal.key: {
-            "goal": goal.limit_shown,
-            "figure": round(figures[goal.key], 4),
-            "met": goal.met_by(figures[goal.key]),
-        }
-        for goal in goals.GOALS
-        if goal.key in figures
-    }
-    machine = kept.get("machine", run.details["machine"])
-    results = {**kept, **run.details, "goals": verdicts, "machine": machine}
-    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in results.items()]
-    RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    pictures.draw(run.details, PAGES)
-    goals.put_into(PAGES / "performance.md", figures)
 
 
 if __name__ == "__main__":
