@@ -28,7 +28,7 @@ class SqliteQueue:
 
     async def claim(self, ask: ClaimRequest) -> Batch:
         """Wait until rows are due, then claim some: never empty."""
-        if pause := self._throttle.pause_seconds():
+        if pause := self._throttle.pause_seconds(ask.max_events):
             await asyncio.sleep(pause)
         self._throttle.claimed()
         future: asyncio.Future[Batch] = self._writer.submit(self._claims, ask)
