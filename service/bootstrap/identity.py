@@ -129,7 +129,7 @@ def _remote_readers(settings: Settings, http: aiohttp.ClientSession) -> Iterator
 
 
 def _development_secret(settings: Settings) -> str:
-    """A secret made once for this folder, so that a restart signs nobody out."""
+    """A secret made once for this folder, so that users stay signed in over a restart."""
     path = Path(settings.sqlite_path or "data/outbox.db").with_name(_SECRET_FILE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:
     """Copy the SQLite outbox at `url` to the new file `target`; returns its size in bytes.
 
-    `progress` is told pages copied and pages in all. Raises OutboxError.
+    `progress` gets the pages copied and the pages in all. Raises OutboxError.
     """
     path = sqlite_path(url)
     if path is None:
@@ -101,7 +101,7 @@ def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int
 def recover_file(url: str, target: Path, progress: Callable[[int, int], None]) -> RecoveredFile:
     """Copy what can be read of the SQLite outbox at `url` to the new file `target`.
 
-    `progress` is told rows gone through and rows in all. Raises OutboxError.
+    `progress` gets the rows read and the rows in all. Raises OutboxError.
     """
     path = sqlite_path(url)
     if path is None:
@@ -165,7 +165,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _is_at_rest(path: Path) -> bool:
-    """Whether nobody writes the file and all of it is in the file: then no -shm is needed.
+    """Whether no process writes the file and its log is empty: then no -shm is needed.
 
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """

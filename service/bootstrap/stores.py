@@ -109,7 +109,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
         return
     if fault := loss_of_volume(Path(settings.sqlite_path)):
         log.warning("outbox_may_be_lost", reason=fault)
-    recorder.gauge("notify_ok", 1.0)  # one process has nobody to notify
+    recorder.gauge("notify_ok", 1.0)  # one process needs no notifications
     with control_address() as address:
         async with contextlib.AsyncExitStack() as stack:
             outbox = await stack.enter_async_context(

@@ -44,7 +44,7 @@ class Keeper:
     def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
         """Begin. `faulty` is called when the first process exits with 2; then this has ended.
 
-        With `take_over` the first process loads, says that it waits, and goes on after `go`.
+        With `take_over` the first process loads, says that it waits, and continues after `go`.
         """
         self._keeping = asyncio.create_task(self._keep(take_over, faulty), name=self._child.name)
 

@@ -31,7 +31,7 @@ async def listen(
 
 @contextlib.asynccontextmanager
 async def listen_on(app: web.Application, recorder: Recorder, fd: int) -> AsyncIterator[None]:
-    """Serve `app` on a listening socket that another process opened and goes on with.
+    """Serve `app` on a listening socket that another process opened and keeps using.
 
     At the end clients may use their connections once more: other processes take the next ones.
     """

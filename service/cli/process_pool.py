@@ -20,7 +20,7 @@ _LOAD_SECONDS = 60.0
 class ProcessPool:
     """Keeps a store process and its front processes running until `stop`.
 
-    `say` is told what happens to the children, `ended` the id of each process that has ended.
+    `say` gets sentences about the children, `ended` the id of each process that has ended.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ProcessPool:
         self._say("Upgrade: the new version loads.")
         store, fronts = self._children
         if not await self._replace_store(Keeper(store, self._policy)):
-            self._say("Upgrade failed: the new store process did not load; the old one goes on.")
+            self._say("Upgrade failed: the new store process did not load; the old one continues.")
         elif not await self._replace_fronts([Keeper(front, self._policy) for front in fronts]):
             self._say("Upgrade failed: a new front process did not come; the old ones go on.")
         else:

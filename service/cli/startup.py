@@ -51,7 +51,7 @@ def _file(variable: str) -> str | None:
 
 @contextmanager
 def exit_on_fault() -> Iterator[None]:
-    """Exit with 2 on a faulty configuration or another error of ours, with 1 on the machine's."""
+    """Exit with 2 on a faulty configuration or a service error, with 1 on a system error."""
     try:
         yield
     except ConfigurationError as error:

@@ -1,8 +1,8 @@
 """DOCUMENT_SCOPE: which documents of the bucket a user may name.
 
 Each user's uploads have a prefix of their own. A name that is not the user's is refused like one
-that does not exist, so that nobody learns what others have. Names are compared without repeated and
-leading slashes: an S3 server over a file system takes `users//x` for `users/x`.
+that does not exist, so that no user learns which documents others have. Names are compared without
+repeated and leading slashes: an S3 server over a file system takes `users//x` for `users/x`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Senders:
 
 
 def _everyone(*, people: bool, machines: bool) -> Iterable[str]:
-    """The words that leave nobody out."""
+    """The words that let everybody post."""
     if people:
         yield SESSION
     if machines:

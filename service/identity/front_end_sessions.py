@@ -93,7 +93,7 @@ class FrontEndSessions:
 
     @contextlib.asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
-        """One of a few questions at a time: anybody can send cookies that nobody knows."""
+        """One of a few questions at a time, since anybody can send unknown cookies."""
         if self._clock() < self._silent_until:
             raise ProviderUnavailableError
         try:

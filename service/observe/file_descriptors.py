@@ -1,6 +1,6 @@
 """Whether the process has file descriptors left; their shortage is logged and counted.
 
-The event loop tells nobody when it has none for a new connection: it closes the connection. So the
+When the event loop has none for a new connection, it closes the connection without an error. So the
 process tries twice a second whether one is left.
 """
 

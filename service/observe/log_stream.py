@@ -61,7 +61,7 @@ class LogStream:
             lines.append(b'{"event":"log_lines_lost","level":"warning","count":%d}\n' % self._lost)
             self._lost = 0
         text = memoryview(b"".join(lines))
-        # With a closed descriptor or a full disk the lines are lost; the service goes on.
+        # With a closed descriptor or a full disk the lines are lost; the service continues.
         with contextlib.suppress(OSError):
             while text:
                 text = text[os.write(self._descriptor, text) :]

@@ -33,7 +33,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    worst: bool = False  # of a gauge that every process has: the largest is told, else the latest
+    worst: bool = False  # of a gauge that every process has: the largest counts, else the latest
 
 
 VOCABULARY = {

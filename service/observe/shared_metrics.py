@@ -34,7 +34,7 @@ def shared_registry(folder: str) -> CollectorRegistry:
 
 
 def forget_gauges(pid: int, folder: str) -> None:
-    """A process has ended: its gauges are told no longer."""
+    """A process has ended: its gauges are no longer shown."""
     multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,7 @@
-"""Payloads for operators. They are personal data, so the audit names whoever looks at one."""
+"""Payloads for operators.
+
+The audit names who looks at one.
+"""
 
 from __future__ import annotations
 

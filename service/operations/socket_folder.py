@@ -48,7 +48,7 @@ def control_address() -> Iterator[str | None]:
 
 
 def sweep() -> None:
-    """Remove the folders of this user's services that were killed: nobody answers their sockets."""
+    """Remove the folders of this user's killed services: no process answers their sockets."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             found = folder.lstat()
@@ -57,7 +57,7 @@ def sweep() -> None:
 
 
 def _is_dead(folder: Path) -> bool:
-    """Whether there are sockets, and nobody listens at any."""
+    """Whether there are sockets, and no process listens at any."""
     sockets = [path for path in folder.iterdir() if path.is_socket()]
     return bool(sockets) and all(_refuses(path) for path in sockets)
 

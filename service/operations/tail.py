@@ -1,8 +1,8 @@
 """Following an outbox: what was accepted and what changed between two looks.
 
 A look reads the new rows and, by their ids, the rows that may still change. Both are bounded: of
-more rows, only the newest are told. What changes twice between two looks is told once, in its later
-state.
+more rows, only the newest are shown. A row that changes twice between two looks is shown once, in
+its later state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 class Tail:
     """Remembers what was seen. `wanted` is the filter for events; its ids and bounds do not count.
 
-    With a state, only changes into it are told.
+    With a state, only changes into it are shown.
     """
 
     def __init__(self, wanted: Filter) -> None:

@@ -23,7 +23,7 @@ NO_RUN = "none"
 
 
 class RunStatus(Protocol):
-    """What is told of a run."""
+    """What the command shows of a run."""
 
     @property
     def status(self) -> str:

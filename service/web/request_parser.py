@@ -51,7 +51,7 @@ class FramingSizeError(HttpProcessingError):
 
 
 class TransferCodingError(HttpProcessingError):
-    """The body has a transfer coding beside `chunked`, which nobody here would undo."""
+    """The body has a transfer coding beside `chunked`, which the service does not decode."""
 
 
 class BoundedParser(HttpRequestParser):
@@ -146,7 +146,7 @@ class BoundedParser(HttpRequestParser):
         if self._body.is_eof():
             return [(_ErrInfo(400, error, ""), EMPTY_PAYLOAD)]
         # The request is with its handler, which learns of the fault when it reads the body. The
-        # exception comes before the end, so that nobody takes the body for a whole one.
+        # exception comes before the end, so that the body is never taken as complete.
         self._body.set_exception(RequestPayloadError("The body is not framed as HTTP."))
         self._body.feed_eof()
         self._connection.close()

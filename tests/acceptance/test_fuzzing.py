@@ -1,6 +1,6 @@
 """The running service with a file of event types, fuzzed from its own description.
 
-It makes no fault of ours and gives no undescribed answer.
+It causes no fault of the service and gets no undescribed answer.
 """
 
 from __future__ import annotations

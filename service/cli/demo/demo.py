@@ -113,7 +113,7 @@ async def _acts(stage: _Stage, pace: Pace) -> None:
     tell("The service is killed (SIGKILL). Posts are not answered, and try again.")
     await stage.service.kill()
     await stage.service.start()
-    tell("It is started again on the same file and goes on where it was.")
+    tell("It is started again on the same file and continues where it was.")
     await asyncio.sleep(pace.after_seconds)
 
 

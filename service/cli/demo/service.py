@@ -72,7 +72,7 @@ class DemoService:
         await self.kill()
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of the caller's own configuration: the demo touches nobody's Inngest or S3."""
+        """An environment without the caller's configuration, Inngest and S3."""
         ours = (*Settings.variables(), "OTEL_EXPORTER_OTLP_ENDPOINT")
         plain = {name: value for name, value in os.environ.items() if name not in ours}
         paths = [str(_PACKAGE_FOLDER), os.environ.get("PYTHONPATH", "")]

@@ -20,7 +20,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Listener(Protocol):
-    """Whoever is at this end of a channel."""
+    """The process at this end of a channel."""
 
     def received(self, message: memoryview) -> None:
         """A message arrived; the view is valid during this call only."""

@@ -1,6 +1,6 @@
 """The store process' side: carries out the calls of front processes, beside one another.
 
-A front that is slow to read is not read from, so it holds up nobody else. The invariant: a call
+A front that is slow to read is not read from, so it blocks no other front. The invariant: a call
 that was received is answered before its connection ends, unless the process is killed.
 """
 
@@ -26,7 +26,7 @@ from service.outbox.remote.messages import Call, Closing, Fault, Goodbye, Result
 from service.outbox.remote.methods import Invoke, Method, methods_of
 
 _STATUS_SECONDS = 0.25
-_BEAT_LOOKS = 4  # a status that has not changed is told again: the store is alive
+_BEAT_LOOKS = 4  # an unchanged status is sent again, to show that the store is alive
 _DRAIN_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ class OutboxServer:
         return front
 
     def disconnected(self, front: _Front) -> None:
-        """A front is gone. Its calls are carried out all the same."""
+        """A front is gone. Its calls still run to their end."""
         self._fronts.discard(front)
 
     def start(self, channel: Channel, call: Call) -> None:
@@ -102,7 +102,7 @@ class OutboxServer:
         except Exception as error:  # noqa: BLE001  (every call has an answer)
             return to_fault(call.number, error)
         if method is self._saving:
-            self._tell()  # whoever has changed a scope sees the change
+            self._tell()  # the front that changed a scope sees the change
         return Result(call.number, msgspec.Raw(_encode(result)))
 
     def _tell(self) -> None:

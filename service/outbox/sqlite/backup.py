@@ -70,7 +70,7 @@ def _name(descriptor: int, target: Path) -> None:
         try:
             os.fsync(folder)
         except OSError:
-            # After a power cut the name might be gone: nobody may take this for a backup.
+            # After a power cut the name might be gone, so this is no backup.
             target.unlink()
             raise
     finally:

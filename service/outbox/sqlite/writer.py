@@ -109,7 +109,7 @@ class SqliteWriter:
             except Exception as error:
                 log.exception("writer_failed")
                 self.watchdog.probed(
-                    OutboxUnavailableError(f"A fault of ours: {type(error).__name__}")
+                    OutboxUnavailableError(f"A fault of the service: {type(error).__name__}")
                 )
 
     async def _work(self) -> None:
