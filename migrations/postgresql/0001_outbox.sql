@@ -347,9 +347,9 @@ BEGIN
         WHEN m.pending + changed.pending >= m.max_pending
             THEN 'outbox_full: too many events wait'
         WHEN coalesce(mine.stored_bytes, 0) + changed.my_bytes + wanted_bytes > m.max_bytes_per_user
-            THEN 'too_many_pending: the stored events of this owner have used up their room'
+            THEN 'too_many_pending: the stored events of this owner have reached their limit'
         WHEN m.stored_bytes + changed.bytes + wanted_bytes > m.max_bytes
-            THEN 'outbox_full: the stored events have used up their room'
+            THEN 'outbox_full: the stored events have reached their limit'
         END
     INTO refusal
     FROM outbox_meta AS m LEFT JOIN outbox_counts AS mine ON mine.owner = wanted_owner

@@ -35,7 +35,7 @@ async def test_an_owners_delivered_rows_count_until_they_are_purged(storage: Sto
     async with storage.open(max_bytes_per_user=1000) as outbox:
         await outbox.intake.append(event(size=600))
         await deliver(outbox, await claim(outbox))
-        with pytest.raises(TooManyPendingError, match="room") as error:
+        with pytest.raises(TooManyPendingError, match="limit in bytes") as error:
             await outbox.intake.append(event(size=600))
         assert error.value.retry_after_seconds
         await outbox.intake.append(event("u-2", size=600))
@@ -50,7 +50,7 @@ async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded
     async with storage.open(max_bytes=2000) as outbox:
         await outbox.intake.append(event("u-1", size=900))
         await outbox.intake.append(event("u-2", size=900))
-        with pytest.raises(OutboxFullError, match="room"):
+        with pytest.raises(OutboxFullError, match="limit in bytes"):
             await outbox.intake.append(event("u-3", size=600))
         await outbox.repairs.discard(Filter(owner="u-2"), actor="ada")
         await eventually(lambda: has_room(outbox, "u-3"))
@@ -105,5 +105,5 @@ async def test_bytes_that_another_process_stores_count(storage: Storage) -> None
         for number in range(3, 7):
             await one.intake.append(event(f"u-{number}", size=1900))
         await eventually(lambda: asyncio.sleep(0, two._quota._in_all()[1] > 9000))
-        with pytest.raises(OutboxFullError, match="room"):
+        with pytest.raises(OutboxFullError, match="limit in bytes"):
             await two.intake.append(event("u-2", size=1500))

@@ -72,7 +72,7 @@ async def test_bytes_that_enter_during_a_read_are_counted_once() -> None:
     counts.meanwhile = [it_is_stored]
     await quota._read()
     await quota.admit("u-1", 1, 20)
-    with pytest.raises(TooManyPendingError, match="room"):
+    with pytest.raises(TooManyPendingError, match="limit in bytes"):
         await quota.admit("u-1", 1, 1)
 
 
