@@ -23,6 +23,7 @@ _PIECE_BYTES = 4 * 1024
 MAX_PIPELINED = 2
 # Some clients end a body with an empty line: no head has begun with it.
 _LINE_END = b"\r\n"
+_HEAD_END = b"\r\n\r\n"
 
 Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 
@@ -103,7 +104,7 @@ class BoundedParser(HttpRequestParser):
                 self._held = data[at:]
                 break
             try:
-                end = at + self._room(len(data) - at)
+                end = self._end_of_part(data, at)
                 parsed += self._feed(data[at:end])
                 at = end
             except HttpProcessingError as error:
@@ -118,14 +119,16 @@ class BoundedParser(HttpRequestParser):
             return parsed + len(self._connection._messages) >= MAX_PIPELINED  # noqa: SLF001
         return self._is_chunked and self._connection._reading_paused  # noqa: SLF001
 
-    def _room(self, size_bytes: int) -> int:
-        """How many of so many bytes may be parsed now."""
+    def _end_of_part(self, data: bytes, at: int) -> int:
+        """Where the part of `data` ends that may be parsed now: at the latest with a head."""
         if not self._body.is_eof():
-            return min(size_bytes, _PIECE_BYTES) if self._is_chunked else size_bytes
+            return min(len(data), at + _PIECE_BYTES) if self._is_chunked else len(data)
         room = self._limits.head - self._head_bytes
-        if size_bytes and not room:
+        if at < len(data) and not room:
             raise HeadSizeError
-        return min(size_bytes, room, _PIECE_BYTES)
+        end = min(len(data), at + room, at + _PIECE_BYTES)
+        head_end = data.find(_HEAD_END, at, end)
+        return end if head_end < 0 else head_end + len(_HEAD_END)
 
     def _feed(self, part: bytes) -> Parsed:
         in_head = self._body.is_eof()

@@ -69,6 +69,17 @@ async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
     assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
 
 
+async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\nGET /ref")
+    async with asyncio.timeout(10):
+        answers = await reader.read()
+    writer.close()
+    assert answers.count(b"HTTP/1.") == 2
+    assert answers.endswith(b"}")
+    assert b'"code":"headers_timeout"' in answers
+
+
 async def test_empty_lines_between_requests_begin_no_head(port, server):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
