@@ -1,7 +1,4 @@
-"""Payloads for operators.
-
-The audit names who looks at one.
-"""
+"""Payloads for operators: personal data, so the audit names who looks at one."""
 
 from __future__ import annotations
 
