@@ -131,6 +131,19 @@ def node_packages(tmp_path_factory):
 
 
 @pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where an SQLite outbox of the test is."""
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
+    """An outbox in that file, open while commands run."""
+    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
     path = tmp_path / "outbox.db"
     async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=100) as opened:

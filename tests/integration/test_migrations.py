@@ -16,11 +16,6 @@ from service.outbox.schema_sqlite import SqliteSchema
 from tests.support.disk_shim import DiskShim, read_record
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
 def run(path: Path, statement: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(path)
     try:

@@ -35,11 +35,6 @@ KEY = IdempotencyKey("k-1", b"1" * 32)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
 def target(postgres: PostgresServer) -> Iterator[str]:
     with postgres.database("moved") as url:
         yield url

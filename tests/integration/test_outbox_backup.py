@@ -7,10 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from bench.fill import fill
 from service.outbox.model import State
@@ -19,17 +16,6 @@ from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disk_shim import DiskShim
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.storage import append_all, claim, event, ids
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
-async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
-    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as outbox:
-        yield outbox
 
 
 async def test_a_backup_of_a_live_outbox_holds_every_row(live: SqliteOutbox, path: Path) -> None:

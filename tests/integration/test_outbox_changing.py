@@ -26,11 +26,6 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
 async def served(path: Path) -> AsyncIterator[Outbox]:
     """An outbox held by a process that takes commands, as `serve` does."""
     settings = Settings.load({"OUTBOX_URL": f"sqlite:///{path}"})

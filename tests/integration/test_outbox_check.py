@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -15,17 +14,6 @@ from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
 from tests.support.storage import event
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
-async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
-    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
-        yield outbox
 
 
 async def append_aged(outbox: SqliteOutbox, seconds: int) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -13,17 +12,6 @@ import pytest
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
 from tests.support.storage import append_all, event
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
-async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
-    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
-        yield outbox
 
 
 async def test_stats_counts_each_state_of_a_live_outbox(live: SqliteOutbox, path: Path) -> None:

@@ -37,11 +37,6 @@ async def guarded() -> AsyncIterator[FakeInngest]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
 async def outbox(path: Path) -> AsyncIterator[Outbox]:
     async with SqliteStorage(path).open() as opened:
         yield opened
