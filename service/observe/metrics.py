@@ -105,7 +105,7 @@ VOCABULARY = {
         ("purpose",),
     ),
     "io_errors": Metric(
-        Counter, "I/O errors of the outbox's disk; after each, the write-ahead log is written again."
+        Counter, "I/O errors of the outbox's disk; after each, the log is written again."
     ),
     "write_failures": Metric(Counter, "Times that the outbox became unable to write."),
     "wal_bytes": Metric(Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL."),
