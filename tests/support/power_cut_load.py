@@ -17,6 +17,7 @@ from typing import TypeVar
 import structlog
 
 from service.errors import OutboxUnavailableError
+from service.outbox.event import Event
 from service.outbox.sqlite import commit
 from service.outbox.sqlite.lock import WriterLock
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
@@ -24,6 +25,7 @@ from tests.support.storage import ask, deliver, event
 
 T = TypeVar("T")
 GROUP = 6
+PART, LAST_PART = "part", "last part"
 LIMITS = {"max_pending": 100_000, "max_pending_per_user": 100_000}
 
 
@@ -47,6 +49,7 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for _ in range(GROUP):
                 group.create_task(self._post(outbox))
+            group.create_task(self._post_several(outbox))
         if number % 3 == 0:
             await self._deliver(outbox)
         if number % 15 == 0:
@@ -64,13 +67,20 @@ class Load:
         os.write(self._answers, gone.encode())
 
     async def _post(self, outbox: SqliteOutbox) -> None:
-        posted = event(size=1500)
+        await self._answered([event(size=1500)], outbox)
+
+    async def _post_several(self, outbox: SqliteOutbox) -> None:
+        """One call: its last event is named so."""
+        parts = [event(name=PART, size=1500) for _ in range(GROUP - 1)]
+        await self._answered([*parts, event(name=LAST_PART, size=1500)], outbox)
+
+    async def _answered(self, events: list[Event], outbox: SqliteOutbox) -> None:
         try:
-            await outbox.intake.append(posted)
+            await outbox.intake.append_all(events, [None] * len(events))
         except OutboxUnavailableError:
             await asyncio.sleep(0.05)
         else:
-            os.write(self._answers, f"{posted.id}\n".encode())
+            os.write(self._answers, "".join(f"{one.id}\n" for one in events).encode())
 
 
 async def until_done(act: Callable[[], Awaitable[T]]) -> T:

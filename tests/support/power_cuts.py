@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tests.support.disk_shim import Operation
+from tests.support.power_cut_load import PART
 
 SECTOR = 512
 _WRITTEN_ALL_THE_SAME = 0.3
+NEWEST = "SELECT name FROM outbox ORDER BY seq DESC LIMIT 1"
 ASTRAY = """
 SELECT count(*) FROM outbox WHERE (seq IN (SELECT seq FROM outbox_ready))
     + (seq IN (SELECT seq FROM outbox_claims)) + (seq IN (SELECT seq FROM outbox_sent))
@@ -182,4 +184,6 @@ def _stored(path: Path) -> set[str]:
             raise sqlite3.DatabaseError("not sound")
         if file.execute(ASTRAY).fetchall() != [(0,)]:
             raise sqlite3.DatabaseError("a row is in no place, or in two")
+        if file.execute(NEWEST).fetchall() == [(PART,)]:
+            raise sqlite3.DatabaseError("a call is stored in part")
         return {one for (one,) in file.execute("SELECT event_id FROM outbox")}
