@@ -71,8 +71,9 @@ stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes
 soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints what was lost
 	$(BIN)/python -m pytest -m soak -s -q
 
-proof: $(DEV) ## power cuts at 5,000 moments of a recorded run (about 6 minutes)
-	POWER_CUT_STATES=5000 $(BIN)/python -m pytest tests/acceptance/test_power_cuts.py -q
+proof: $(DEV) ## power cuts at 5,000 moments, 100 simulated histories, planted bugs (about 15 minutes)
+	POWER_CUT_STATES=5000 SIMULATED_HISTORIES=100 $(BIN)/python -m pytest -q -s \
+		tests/acceptance/test_power_cuts.py tests/acceptance/test_simulation.py
 
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 	$(MKDOCS) serve

@@ -1,0 +1,77 @@
+"""`python -m tests.support.simulation FIRST LAST HOURS [BUG]`: the histories of these seeds.
+
+Prints a line for each that breaks a promise, and figures at the end; exits with 1 if one does. BUG
+is a name of `planted`: then it ends at the first seed that finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import structlog
+
+from tests.support.simulation.history import History
+from tests.support.simulation.inline_world import Disk, install
+from tests.support.simulation.planted import PLANTED
+from tests.support.virtual_time import VirtualLoop
+
+
+def one(seed: int, hours: float) -> tuple[History, float]:
+    """Live through the history of a seed; the hours that it took."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    disk = Disk(random.Random(seed))
+    clocks = install(loop, disk)
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="outbox-history-", dir=memory) as folder:
+
+        async def live() -> History:
+            (Path(folder) / "0").mkdir()
+            history = History(seed, Path(folder), clocks, disk, hours)
+            await history.run()
+            return history
+
+        try:
+            history = loop.run_until_complete(live())
+            return history, loop.time() / 3600
+        finally:
+            loop.close()
+
+
+def main(first: int, last: int, hours: float, bug: str | None = None) -> int:
+    if bug:
+        PLANTED[bug]()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    cpu = time.process_time
+    began, lived, failed, events, kills = cpu(), 0.0, list[int](), 0, 0
+    for seed in range(first, last + 1):
+        try:
+            history, seconds = one(seed, hours)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the seed is told)
+            failed.append(seed)
+            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+            if first == last:
+                traceback.print_exc()
+            if bug:
+                break
+            continue
+        lived += seconds
+        events += len(history.told.answered)
+        kills += history.told.kills
+    spent = (cpu() - began) / 3600
+    print(
+        f"{last - first + 1} histories, {lived:.0f} hours, {events} events, {kills} kills, "
+        f"{lived / spent:.0f} hours an hour of processor time; failed: {failed or 'none'}"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]))

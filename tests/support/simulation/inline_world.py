@@ -1,0 +1,95 @@
+"""One thread and one virtual clock for code that has a database thread and a real clock.
+
+`install` is for a process that does nothing else: it replaces aiosqlite's connection, the clocks of
+the `time` module and `asyncio.to_thread`. The database's work then runs inside the event loop,
+between two turns of a virtual loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from service.outbox.sqlite import connection as sqlite_connection
+from tests.support.virtual_time import VirtualLoop
+
+START_SECONDS = 1_800_000_000.0
+_FAULTS = ("disk I/O error", "database or disk is full")
+
+
+class Disk:
+    """Where the database's work runs. Its faults are drawn from `chance`.
+
+    `failing` is the share of transactions that fail before they begin, `hang_seconds` how long each
+    takes beside its usual time.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.failing = 0.0
+        self.hang_seconds = 0.0
+        self.transactions = 0
+
+    async def run(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        self.transactions += 1
+        await asyncio.sleep(self._chance.uniform(0.0001, 0.002) + self.hang_seconds)
+        if self._chance.random() < self.failing:
+            raise sqlite3.OperationalError(self._chance.choice(_FAULTS))
+        return work(*args, **named)
+
+
+class InlineConnection:
+    """What the service needs of aiosqlite's connection, without its thread."""
+
+    disk: Disk
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
+        del iter_chunk_size
+        self._connect = connect
+        self._raw: sqlite3.Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, InlineConnection]:
+        self._raw = self._connect()
+        yield from asyncio.sleep(0).__await__()
+        return self
+
+    async def _execute(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        return await self.disk.run(work, *args, **named)
+
+    async def close(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+
+
+class Clocks:
+    """The clocks of the process: virtual, and the wall clock may be moved by `jump_seconds`."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.jump_seconds = 0.0
+
+    def wall(self) -> float:
+        return START_SECONDS + self._loop.time() + self.jump_seconds
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+def install(loop: VirtualLoop, disk: Disk) -> Clocks:
+    """Make this process single-threaded and virtual; its wall clock can be moved."""
+    clocks = Clocks(loop)
+    InlineConnection.disk = disk
+    sqlite_connection.aiosqlite.Connection = InlineConnection  # type: ignore[assignment,misc]
+    time.time = clocks.wall
+    time.monotonic = clocks.monotonic
+    time.perf_counter = clocks.monotonic
+    asyncio.to_thread = _inline  # type: ignore[assignment]
+    return clocks
+
+
+async def _inline(work: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+    return work(*args, **named)
