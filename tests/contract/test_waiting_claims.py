@@ -9,7 +9,16 @@ import msgspec
 import pytest
 
 from service.outbox.model import Filter, Retry, Settlement, State
-from tests.support.storage import Outbox, append_all, ask, claim, claims_nothing, event, ids
+from tests.support.storage import (
+    Outbox,
+    append_all,
+    ask,
+    claim,
+    claims_nothing,
+    event,
+    eventually,
+    ids,
+)
 
 pytestmark = pytest.mark.in_memory_too
 
@@ -96,3 +105,15 @@ async def test_a_claim_cancelled_while_it_waits_takes_nothing_later(outbox: Outb
     await asyncio.gather(waiting, return_exceptions=True)
     [sent] = await append_all(outbox, 1)
     assert ids(await claim(outbox)) == [sent.id]
+
+
+async def test_an_event_whose_delay_is_over_waits_for_no_later_backlog(outbox: Outbox) -> None:
+    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 300)
+    await outbox.intake.append(held)
+    await append_all(outbox, 40)
+
+    async def is_due() -> bool:
+        return time.time() * 1000 > held.due_at_ms
+
+    await eventually(is_due)
+    assert held.id in ids(await claim(outbox, ask(10)))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from service.outbox.sqlite.notes import noted
 
-# The oldest due rows that are not isolated; rows without a delay come first.
+# The oldest due rows that are not isolated. Rows whose delay is over come first: they have waited
+# longer than what was appended meanwhile.
 _OLDEST = """
-SELECT * FROM (SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0
-               ORDER BY seq LIMIT ?2)
-UNION ALL
 SELECT * FROM (SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms > 0 AND due_at_ms <= ?1
                ORDER BY due_at_ms, seq LIMIT ?2)
+UNION ALL
+SELECT * FROM (SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0
+               ORDER BY seq LIMIT ?2)
 LIMIT ?2
 """
 _NEWEST = """
