@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -102,3 +103,21 @@ def test_the_console_leaves_out_what_is_not_known_and_keeps_the_order(tmp_path: 
         line = stream.read()
     assert "dead" not in line
     assert line.index("send") < line.index("events=3") < line.index("delivered=2")
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
+    parent, child = os.openpty()
+    with os.fdopen(child, "w") as terminal, os.fdopen(parent) as screen:
+        logs = configure_logs(level="info", format_name="auto", stream=terminal)
+        structlog.get_logger().info("send", events=3)
+        logs.close()
+        shown = screen.readline()
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as pipe, os.fdopen(read_end) as reader:
+        logs = configure_logs(level="info", format_name="auto", stream=pipe)
+        structlog.get_logger().info("send", events=3)
+        logs.close()
+        piped = reader.readline()
+    assert "{" not in shown
+    assert json.loads(piped)["event"] == "send"
