@@ -169,7 +169,7 @@ CREATE INDEX outbox_audit_act ON outbox_audit (act, id);
 -- settings_revision grows with every change of outbox_settings. pending (with delivering), delivered,
 -- dead, sent and stored_bytes count what all changes up to changes_folded left; changes up to
 -- changes_trimmed are removed. The limits are those of the service that was started last; null is no
--- limit.
+-- limit. An owner of heavy_rows waiting rows or more counts as one who fills the queue.
 CREATE TABLE outbox_meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     inngest_id_prefix bytea NOT NULL CHECK (length(inngest_id_prefix) = 6),
@@ -184,7 +184,8 @@ CREATE TABLE outbox_meta (
     max_pending bigint NOT NULL DEFAULT 1000000,
     max_pending_per_user bigint NOT NULL DEFAULT 100000,
     max_bytes bigint,
-    max_bytes_per_user bigint
+    max_bytes_per_user bigint,
+    heavy_rows bigint NOT NULL DEFAULT 1000
 ) WITH (fillfactor = 50);
 
 -- The first 12 hexadecimal digits of a random UUID are random.
@@ -199,6 +200,8 @@ CREATE TABLE outbox_counts (
     stored bigint NOT NULL,
     stored_bytes bigint NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 1);
+
+CREATE INDEX outbox_counts_pending ON outbox_counts (pending);
 
 -- What each statement changed of the counts. The arrays run in step with owners; a short one ends in
 -- zeros.
@@ -320,9 +323,12 @@ $$;
 -- transaction: only then is its place in the lane known.
 CREATE FUNCTION outbox_enter() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    INSERT INTO outbox_ready (seq, payload_bytes, due_at)
-    SELECT NEW.seq, octet_length(NEW.payload), greatest(clock_timestamp(), due_from)
-    FROM outbox_mark;
+    INSERT INTO outbox_ready (seq, payload_bytes, due_at, express_seq)
+    SELECT NEW.seq, octet_length(NEW.payload), greatest(clock_timestamp(), due_from),
+           CASE WHEN coalesce(mine.pending, 0) < m.heavy_rows AND m.pending < 2 * (
+                    SELECT sum(pending) FROM outbox_counts WHERE pending >= m.heavy_rows)
+                THEN NEW.seq END
+    FROM outbox_mark, outbox_meta AS m LEFT JOIN outbox_counts AS mine ON mine.owner = NEW.owner;
     INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
     VALUES (ARRAY[NEW.owner], '{1}', '{1}', ARRAY[octet_length(NEW.payload)]);
     PERFORM pg_notify('outbox', 'application rows');

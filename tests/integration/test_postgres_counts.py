@@ -8,12 +8,21 @@ import psycopg
 import pytest
 
 from service.errors import TooManyPendingError
+from service.outbox.fair_share import FairShare
 from service.outbox.model import Filter
 from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.marks import LOOK
 from service.outbox.postgres.recount import RECOUNT
-from tests.support.storage import PostgresStorage, append_all, claim, deliver, event, eventually
+from tests.support.storage import (
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 ALL_FOLDED = """
 SELECT changes_folded >= (SELECT coalesce(max(no), 0) FROM outbox_changes) FROM outbox_meta
@@ -67,6 +76,23 @@ async def test_a_process_that_starts_knows_the_folded_counts_at_its_first_post(
             with pytest.raises(TooManyPendingError):
                 await outbox.intake.append(event(owner))
         await asyncio.wait_for(outbox.intake.append(event("u-3")), 5)
+
+
+async def test_an_event_that_is_appended_in_sql_beside_a_flood_keeps_its_share(
+    postgres_url: str,
+) -> None:
+    storage = PostgresStorage(postgres_url)
+    async with storage.open(fair_share=FairShare(heavy_rows=50)) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            append = "SELECT outbox.append('n', '{}', %s)"
+            connection.execute(append, ("before",))
+            await append_all(outbox, 60, "flood")
+            await fold_all(connection)
+            [(late,)] = connection.execute(append, ("ada",)).fetchall()
+            marked = connection.execute("SELECT count(express_seq) FROM outbox_ready").fetchall()
+            assert marked == [(1,)]
+        await eventually(lambda: asyncio.sleep(0, outbox.queue._express.may_wait))
+        assert late in {entry.event_id for entry in (await claim(outbox, ask(10))).entries}
 
 
 async def test_a_recount_puts_wrong_counts_right(postgres_url: str) -> None:

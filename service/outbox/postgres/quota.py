@@ -23,9 +23,10 @@ from service.supervisor import Supervisor
 # The same limits hold for applications that append in SQL.
 SET_LIMITS = """
 UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(pending_per_user)s,
-    max_bytes = %(bytes)s, max_bytes_per_user = %(bytes_per_user)s
-WHERE (max_pending, max_pending_per_user, max_bytes, max_bytes_per_user) IS DISTINCT FROM
-      (%(pending)s, %(pending_per_user)s, %(bytes)s::bigint, %(bytes_per_user)s::bigint)
+    max_bytes = %(bytes)s, max_bytes_per_user = %(bytes_per_user)s, heavy_rows = %(heavy)s
+WHERE (max_pending, max_pending_per_user, max_bytes, max_bytes_per_user, heavy_rows)
+      IS DISTINCT FROM (%(pending)s, %(pending_per_user)s, %(bytes)s::bigint,
+                        %(bytes_per_user)s::bigint, %(heavy)s)
 """
 
 _EVERY_SECONDS = 1.0
@@ -65,6 +66,7 @@ class PostgresQuota:
             "pending_per_user": limits.max_pending_per_owner,
             "bytes": limits.max_bytes,
             "bytes_per_user": limits.max_bytes_per_owner,
+            "heavy": self._fair_share.heavy_rows,
         }
         await self._pool.run(SET_LIMITS, given)
         await self._read()
