@@ -15,12 +15,10 @@ import uuid_utils
 
 from service.identity.user import User
 from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
-from service.outbox.incoming_json import BadEventError, elements, fields_of
+from service.outbox.incoming_json import MAX_EVENTS, BadEventError, elements, fields_of
 from service.outbox.nesting import MAX_DEPTH, is_too_deep
 from service.outbox.session_layers import checked_meta
 from service.outbox.storable import storable
-
-MAX_EVENTS = 5_000
 
 _RESERVED = "inngest/"
 _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"

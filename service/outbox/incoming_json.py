@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
 NO_EVENTS = "The body is not an event object or an array of event objects in JSON"
+MAX_EVENTS = 5_000
+_LARGE_BYTES = 4 * 1024 * 1024
+_GLANCE_BYTES = 1024 * 1024
 _SPACE = " \t\r\n"
 _ENDS = ("", "]", "}")
 _ESCAPE = re.compile(
@@ -46,12 +50,24 @@ def elements(body: bytes) -> Iterator[bytes]:
 
 
 def _elements_of_array(body: bytes) -> Iterator[bytes]:
+    if len(body) > _LARGE_BYTES and _is_crowded(body):
+        yield from _walk(body.decode(errors="replace"))  # not split: nobody reads to its end
+        return
     try:
         found = _split_array(body)
     except (msgspec.DecodeError, RecursionError):
         yield from _walk(body.decode(errors="replace"))
     else:
         yield from map(bytes, found)
+
+
+def _is_crowded(body: bytes) -> bool:
+    """Whether the beginning alone has more elements than a request may have."""
+    try:
+        some = _walk(body[:_GLANCE_BYTES].decode(errors="replace"))
+        return sum(1 for _ in islice(some, MAX_EVENTS + 1)) > MAX_EVENTS
+    except BadEventError:
+        return False
 
 
 def _walk(text: str) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from service.fake_inngest.events import read_events as read_as_inngest
 from service.identity.user import User
 from service.outbox.event import MAX_EVENT_BYTES, Event
-from service.outbox.incoming import MAX_EVENTS, read_events
-from service.outbox.incoming_json import BadEventError
+from service.outbox.incoming import read_events
+from service.outbox.incoming_json import MAX_EVENTS, BadEventError
 from service.outbox.storable import storable
 from tests.support.fuzzed_events import fuzzed_bodies
 
@@ -106,6 +107,23 @@ def test_the_5001st_event_is_refused() -> None:
     body = b"[" + b",".join([b'{"name":"a"}'] * (MAX_EVENTS + 1)) + b"]"
     events, error = taken(body)
     assert (len(events), error) == (MAX_EVENTS, "A request takes at most 5000 events")
+
+
+def test_of_a_large_crowd_of_events_no_more_is_kept_than_a_request_may_have() -> None:
+    crowd = b"[" + b'{"name":"a"},' * 400_000 + b'{"name":"a"}]'
+    tracemalloc.start()
+    try:
+        events, error = taken(crowd)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(events), error) == (MAX_EVENTS, "A request takes at most 5000 events")
+    assert peak_bytes < 4 * len(crowd)
+
+
+def test_a_large_body_of_few_events_is_read_whole() -> None:
+    event = b'{"name":"a","data":{"x":"' + b"y" * 1_000_000 + b'"}}'
+    assert len(taken(b"[" + b",".join([event] * 6) + b"]")[0]) == 6
 
 
 @pytest.mark.parametrize("size", [MAX_EVENT_BYTES - 10, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1])
