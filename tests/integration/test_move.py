@@ -155,6 +155,24 @@ async def test_a_key_that_was_freed_and_used_again_between_two_passes_is_moved(
     assert (last.finished, last.written, last.removed) == (True, 1, 1)
 
 
+async def test_a_moved_event_keeps_its_id_in_inngest_when_it_is_claimed_and_when_it_is_repeated(
+    path: Path, target: str, tmp_path: Path
+) -> None:
+    source, back = f"sqlite:///{path}", tmp_path / "back.db"
+    async with SqliteStorage(path).open() as outbox:
+        first = (await outbox.intake.append(event(), key=KEY)).inngest_id
+    await move(source, target)
+    async with PostgresStorage(target).open() as outbox:
+        assert (await outbox.intake.append(event(), key=KEY)).inngest_id == first
+        [entry] = (await claim(outbox)).entries
+        assert entry.inngest_id == first
+    await move(target, f"sqlite:///{back}")
+    async with SqliteStorage(back).open() as outbox:
+        assert (await outbox.intake.append(event(), key=KEY)).inngest_id == first
+        [entry] = (await claim(outbox)).entries
+        assert entry.inngest_id == first
+
+
 async def test_a_finished_move_repeated_is_finished(path: Path, target: str) -> None:
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 2)
