@@ -22,11 +22,6 @@ def aged(seconds: float) -> Event:
     return msgspec.structs.replace(young, accepted_at_ms=young.accepted_at_ms - int(seconds * 1000))
 
 
-async def append_keyed(outbox: Outbox, *keys: IdempotencyKey | None) -> Sequence[Receipt]:
-    """One call with an event for each key."""
-    return await outbox.intake.append_all([event() for _ in keys], keys)
-
-
 async def pending(outbox: Outbox) -> int:
     return (await outbox.inspector.stats()).pending
 

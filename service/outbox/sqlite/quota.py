@@ -100,10 +100,6 @@ class StoredCounts:
         pending, stored = self._pending.get(owner, 0), self._bytes.get(owner, 0)
         self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
 
-    def pending_of(self, owner: str) -> int:
-        """How many rows of `owner` are pending or delivering."""
-        return self._pending.get(owner, 0)
-
     def _is_crowded(self) -> bool:
         return self._fair_share.is_crowded(self._heavy_total, self.total)
 
