@@ -9,75 +9,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
 from service.errors import OutboxBusyError
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.front_processes import (
+    all_gone,
+    children_of,
+    delivered,
+    fronts_of,
+    kill_store,
+    two_fronts,
+)
 from tests.support.storage import SqliteStorage, eventually
 
 
-async def delivered(api: FakeInngest, ids: list[str]) -> None:
-    async def arrived() -> bool:
-        return all(api.ledger.times(event_id) for event_id in ids)
-
-    await eventually(arrived)
-
-
-async def all_gone(processes: list[psutil.Process]) -> None:
-    async def gone() -> bool:
-        return not any(process.is_running() for process in processes)
-
-    await eventually(gone)
-
-
-def children_of(parent: Process) -> list[psutil.Process]:
-    return psutil.Process(parent.process.pid).children()
-
-
-def store_of(parent: Process) -> psutil.Process | None:
-    """None while it is being started again."""
-    return next((child for child in children_of(parent) if has(child, "--store")), None)
-
-
-def fronts_of(parent: Process) -> list[psutil.Process]:
-    return [child for child in children_of(parent) if has(child, "--store-socket")]
-
-
-def has(process: psutil.Process, option: str) -> bool:
-    try:
-        return option in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def kill_store(parent: Process) -> None:
-    if store := store_of(parent):
-        store.kill()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def outbox_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'outbox.db'}"
-    return request.getfixturevalue("postgres_url")
-
-
-@contextlib.asynccontextmanager
-async def two_fronts(
-    outbox_url: str, api: FakeInngest, **changes: str
-) -> AsyncIterator[tuple[Process, Client]]:
-    settings = environment(outbox_url, api.url, WEB_CONCURRENCY="2", **changes)
-    async with running("serve", environment=settings) as parent, client() as poster:
-        await poster.sign_in(parent.url)
-        yield parent, poster
-
-
 async def test_front_processes_share_one_address_and_one_that_is_killed_comes_again(
-    outbox_url: str, inngest_api: FakeInngest
+    store_url: str, inngest_api: FakeInngest
 ) -> None:
-    async with two_fronts(outbox_url, inngest_api) as (parent, poster):
+    async with two_fronts(store_url, inngest_api) as (parent, poster):
         first, second = fronts_of(parent)
         statuses = await asyncio.gather(*(poster.post(parent.url) for _ in range(60)))
         assert set(statuses) == {200}
@@ -159,9 +110,9 @@ async def test_a_setting_saved_at_one_front_is_in_the_next_event_of_another(
 
 
 async def test_metrics_and_readiness_of_any_front_speak_for_the_whole_service(
-    outbox_url: str, inngest_api: FakeInngest
+    store_url: str, inngest_api: FakeInngest
 ) -> None:
-    async with two_fronts(outbox_url, inngest_api) as (parent, poster):
+    async with two_fronts(store_url, inngest_api) as (parent, poster):
         for _ in range(40):
             await poster.post_on_a_new_connection(parent.url)
         await delivered(inngest_api, poster.accepted)
@@ -233,65 +184,6 @@ async def test_limits_are_exact_over_all_fronts(tmp_path: Path, inngest_api: Fak
             *(poster.post_on_a_new_connection(parent.url) for _ in range(60))
         )
         assert sorted(statuses) == [200] * 20 + [429] * 40
-
-
-async def test_an_upgrade_under_load_refuses_no_post(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
-    async with two_fronts(url, inngest_api) as (parent, poster):
-        stop = asyncio.Event()
-
-        async def post() -> None:
-            async with client() as own:
-                await own.sign_in(parent.url)
-                while not stop.is_set():
-                    await own.post(parent.url)
-                poster.accepted += own.accepted
-                poster.refused += own.refused
-                poster.broken += own.broken
-
-        posting = [asyncio.create_task(post()) for _ in range(8)]
-        for number in (1, 2):
-            before = children_of(parent)
-            parent.process.send_signal(signal.SIGHUP)
-            await parent.said("Upgrade: done", times=number)
-            assert not set(before) & set(children_of(parent))
-            assert len(children_of(parent)) == 3
-        stop.set()
-        await asyncio.gather(*posting)
-        assert (poster.refused, poster.broken) == ([], 0)
-        await delivered(inngest_api, poster.accepted)
-        assert await parent.stop() == 0
-
-
-async def test_an_upgrade_to_a_version_that_does_not_load_changes_nothing(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    settings_file = tmp_path / "settings.json"
-    settings_file.write_text("{}")
-    url = f"sqlite:///{tmp_path / 'outbox.db'}"
-    async with two_fronts(url, inngest_api, APP_SETTINGS_FILE=str(settings_file)) as (
-        parent,
-        poster,
-    ):
-        before = children_of(parent)
-        settings_file.write_text("no JSON")
-        parent.process.send_signal(signal.SIGHUP)
-        await parent.said("Upgrade failed")
-        assert await poster.post(parent.url) == 200
-        assert set(children_of(parent)) == set(before)
-
-
-async def test_one_process_alone_says_that_it_has_nothing_to_reload(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
-    async with running("serve", environment=settings) as alone, client() as poster:
-        await poster.sign_in(alone.url)
-        alone.process.send_signal(signal.SIGHUP)
-        await alone.said("SIGHUP")
-        assert await poster.post(alone.url) == 200
 
 
 async def test_children_stop_when_their_parent_is_killed(

@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from service.fake_inngest.server import FakeInngest
+from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.front_processes import delivered
 from tests.support.storage import eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -56,20 +58,8 @@ async def posting(url: str, connections: int) -> AsyncIterator[Posters]:
         for one in clients:
             await one.sign_in(url)
         posters = Posters(clients)
-        tasks = [asyncio.create_task(posters.post(one, url)) for one in clients]
-        try:
+        async with beside(*(posters.post(one, url) for one in clients)):
             yield posters
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def arrived(api: FakeInngest, accepted: list[str]) -> None:
-    async def all_there() -> bool:
-        return all(api.ledger.times(event_id) for event_id in accepted)
-
-    await eventually(all_there, within_seconds=60)
 
 
 def settings_of(tmp_path: Path, api: FakeInngest, **changes: str) -> dict[str, str]:
@@ -86,7 +76,7 @@ async def test_ten_upgrades_under_load_refuse_no_post(
             for number in range(1, UPGRADES + 1):
                 parent.process.send_signal(signal.SIGHUP)
                 await parent.said("Upgrade: done", times=number)
-        await arrived(inngest_api, posters.accepted)
+        await delivered(inngest_api, posters.accepted, within_seconds=60)
         print(
             f"\n{UPGRADES} upgrades under {CONNECTIONS} connections: {len(posters.accepted)} "
             f"posts, {posters.failed} failed, the longest answer {posters.longest:.2f} s"
@@ -107,7 +97,7 @@ async def test_kills_of_a_child_lose_nothing(
                 children = await of_kind(parent, victim)
                 chosen.choice(children).kill()
                 slowest = max(slowest, await recovery(posters))
-        await arrived(inngest_api, posters.accepted)
+        await delivered(inngest_api, posters.accepted, within_seconds=60)
     print(
         f"\n{KILLS} kills of {victim}: {len(posters.accepted)} accepted, 0 lost, {posters.failed} "
         f"failed, posts pass again within {slowest:.2f} s"
@@ -126,7 +116,7 @@ async def test_kills_of_the_parent_lose_nothing(tmp_path: Path, inngest_api: Fak
             accepted += posters.accepted
             await asyncio.to_thread(psutil.wait_procs, children, 30)
     async with running("serve", environment=settings_of(tmp_path, inngest_api)):
-        await arrived(inngest_api, accepted)
+        await delivered(inngest_api, accepted, within_seconds=60)
     print(f"\n{KILLS} kills of the parent: {len(accepted)} accepted, 0 lost")
 
 

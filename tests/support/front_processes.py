@@ -1,0 +1,63 @@
+"""A service of several processes: its children, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import psutil
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.storage import PATIENCE_SECONDS, eventually
+
+
+async def delivered(
+    api: FakeInngest, ids: list[str], *, within_seconds: float = PATIENCE_SECONDS
+) -> None:
+    async def arrived() -> bool:
+        return all(api.ledger.times(event_id) for event_id in ids)
+
+    await eventually(arrived, within_seconds=within_seconds)
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    async def gone() -> bool:
+        return not any(process.is_running() for process in processes)
+
+    await eventually(gone)
+
+
+def children_of(parent: Process) -> list[psutil.Process]:
+    return psutil.Process(parent.process.pid).children()
+
+
+def store_of(parent: Process) -> psutil.Process | None:
+    """None while it is being started again."""
+    return next((child for child in children_of(parent) if has(child, "--store")), None)
+
+
+def fronts_of(parent: Process) -> list[psutil.Process]:
+    return [child for child in children_of(parent) if has(child, "--store-socket")]
+
+
+def has(process: psutil.Process, option: str) -> bool:
+    try:
+        return option in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def kill_store(parent: Process) -> None:
+    if store := store_of(parent):
+        store.kill()
+
+
+@contextlib.asynccontextmanager
+async def two_fronts(
+    outbox_url: str, api: FakeInngest, **changes: str
+) -> AsyncIterator[tuple[Process, Client]]:
+    settings = environment(outbox_url, api.url, WEB_CONCURRENCY="2", **changes)
+    async with running("serve", environment=settings) as parent, client() as poster:
+        await poster.sign_in(parent.url)
+        yield parent, poster
