@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +22,7 @@ from service.documents.bucket import Bucket
 from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery import QUICK, Delivery, delivering
+from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import running_s3
 
 REGION = "eu-west-1"
@@ -134,6 +135,13 @@ def node_packages(tmp_path_factory):
 def path(tmp_path: Path) -> Path:
     """Where an SQLite outbox of the test is."""
     return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def target(postgres: PostgresServer) -> Iterator[str]:
+    """An empty database to move to."""
+    with postgres.database("moved") as url:
+        yield url
 
 
 @pytest.fixture

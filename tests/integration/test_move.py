@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,9 +14,8 @@ from service.cli.outbox.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Retry, Row, Settlement
-from service.outbox.move import Moved
 from service.outbox.schema import migrate
-from tests.support.postgres_server import PostgresServer
+from tests.support.moving import move
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -27,17 +25,10 @@ from tests.support.storage import (
     claim,
     deliver,
     event,
-    eventually,
     ids,
 )
 
 KEY = IdempotencyKey("k-1", b"1" * 32)
-
-
-@pytest.fixture
-def target(postgres: PostgresServer) -> Iterator[str]:
-    with postgres.database("moved") as url:
-        yield url
 
 
 async def fill(outbox: Outbox) -> None:
@@ -70,12 +61,6 @@ def kept(row: Row) -> Row:
 
 async def everything(outbox: Outbox) -> list[Row]:
     return [kept(row) for row in await outbox.inspector.rows(Filter(limit=10_000))]
-
-
-async def move(source: str, target: str) -> Moved:
-    return await asyncio.to_thread(
-        move_outbox, source, target, actor="ada", progress=lambda done: None
-    )
 
 
 async def test_an_outbox_moves_to_postgresql_and_back_with_everything(
@@ -254,57 +239,3 @@ def test_the_command_says_what_it_did_and_what_is_left(path: Path, target: str) 
     said = msgspec.json.decode(result.stdout)
     assert said["finished"] is True
     assert said["total"]["pending"] == 2
-
-
-async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: str) -> None:
-    migrate(target)
-    async with PostgresStorage(f"{target}&application_name=mine").open() as served:
-        await append_all(served, 1)
-
-        async def hears() -> bool:
-            return served.notify_ok
-
-        await eventually(hears)
-        assert not (await move(target, f"sqlite:///{path}")).finished
-        await append_all(served, 1)
-
-
-async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: str) -> None:
-    """A service that the move did not see learns it from the database."""
-    migrate(target)
-    async with PostgresStorage(target).open() as unseen:
-        await append_all(unseen, 3)
-        await unseen._supervisor.stop("outbox-listen")
-        assert (await move(target, f"sqlite:///{path}")).finished
-        with pytest.raises(OutboxUnavailableError):
-            await unseen.intake.append(event())
-        assert unseen.failure
-        assert "sealed" in unseen.failure
-    async with SqliteStorage(path).open() as moved:
-        assert len(await everything(moved)) == 3
-
-
-async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, target: str) -> None:
-    async with SqliteStorage(path).open() as served:
-        await append_all(served, 2)
-        assert not (await move(f"sqlite:///{path}", target)).finished
-        async with PostgresStorage(target).open() as early:
-            with pytest.raises(OutboxUnavailableError):
-                await early.intake.append(event())
-    assert (await move(f"sqlite:///{path}", target)).finished
-    async with PostgresStorage(target).open() as moved:
-        await append_all(moved, 1)
-        stats = await moved.inspector.stats()
-        assert (stats.pending, stats.delivered) == (3, 0)
-
-
-async def test_a_file_that_was_left_is_not_served_again(path: Path, target: str) -> None:
-    async with SqliteStorage(path).open() as served:
-        await append_all(served, 2)
-    assert (await move(f"sqlite:///{path}", target)).finished
-    with pytest.raises(OutboxMoveError, match="was moved"):
-        async with SqliteStorage(path).open():
-            pass
-    assert (await move(target, f"sqlite:///{path}")).finished
-    async with SqliteStorage(path).open() as back:
-        assert len(await everything(back)) == 2

@@ -1,0 +1,66 @@
+"""While an outbox is moved, and after it, no service writes to the wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutboxMoveError, OutboxUnavailableError
+from service.outbox.schema import migrate
+from tests.support.moving import move
+from tests.support.storage import PostgresStorage, SqliteStorage, append_all, event, eventually
+
+
+async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: str) -> None:
+    migrate(target)
+    async with PostgresStorage(f"{target}&application_name=mine").open() as served:
+        await append_all(served, 1)
+
+        async def hears() -> bool:
+            return served.notify_ok
+
+        await eventually(hears)
+        assert not (await move(target, f"sqlite:///{path}")).finished
+        await append_all(served, 1)
+
+
+async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: str) -> None:
+    """A service that the move did not see learns it from the database."""
+    migrate(target)
+    async with PostgresStorage(target).open() as unseen:
+        await append_all(unseen, 3)
+        await unseen._supervisor.stop("outbox-listen")
+        assert (await move(target, f"sqlite:///{path}")).finished
+        with pytest.raises(OutboxUnavailableError):
+            await unseen.intake.append(event())
+        assert unseen.failure
+        assert "sealed" in unseen.failure
+    async with SqliteStorage(path).open() as moved:
+        assert (await moved.inspector.stats()).pending == 3
+
+
+async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as served:
+        await append_all(served, 2)
+        assert not (await move(f"sqlite:///{path}", target)).finished
+        async with PostgresStorage(target).open() as early:
+            with pytest.raises(OutboxUnavailableError):
+                await early.intake.append(event())
+    assert (await move(f"sqlite:///{path}", target)).finished
+    async with PostgresStorage(target).open() as moved:
+        await append_all(moved, 1)
+        stats = await moved.inspector.stats()
+        assert (stats.pending, stats.delivered) == (3, 0)
+
+
+async def test_a_file_that_was_left_is_not_served_again(path: Path, target: str) -> None:
+    async with SqliteStorage(path).open() as served:
+        await append_all(served, 2)
+    assert (await move(f"sqlite:///{path}", target)).finished
+    with pytest.raises(OutboxMoveError, match="was moved"):
+        async with SqliteStorage(path).open():
+            pass
+    assert (await move(target, f"sqlite:///{path}")).finished
+    async with SqliteStorage(path).open() as back:
+        assert (await back.inspector.stats()).pending == 2

@@ -1,0 +1,14 @@
+"""A pass of a move."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.bootstrap.transfer import move_outbox
+from service.outbox.move import Moved
+
+
+async def move(source: str, target: str) -> Moved:
+    return await asyncio.to_thread(
+        move_outbox, source, target, actor="ada", progress=lambda done: None
+    )
