@@ -7,6 +7,7 @@ DEV    := $(VENV)/.ready-dev
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+GENERATOR := tests/acceptance/python_client/requirements
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
@@ -89,9 +90,11 @@ lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml
 	$(LOCK) --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(LOCK) --all-build-deps --only-build-deps -c requirements-dev.lock -o requirements-build.lock pyproject.toml
+	$(LOCK) -o $(GENERATOR).lock $(GENERATOR).in
 
 audit: $(DEV) ## ask PyPI whether a locked version has a known vulnerability
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $(GENERATOR).lock
 
 clean: ## remove the environment and what the tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* dist site
