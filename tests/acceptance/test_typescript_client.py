@@ -114,9 +114,10 @@ async def test_a_hundred_clicks_through_every_outage_are_a_hundred_events_each_o
         await inngest_api.ledger.wait_for_ids(100, timeout_seconds=PATIENCE_SECONDS)
         page = await browser.run("return outbox.list({ limit: 100 })")
     listed = [event["id"] for event in page["events"]]
-    arrived = list(inngest_api.ledger.ids)
-    assert len(listed) == 100
-    assert sorted(arrived) == sorted(listed)
+    held = [event.id for event in inngest_api.store.page(limit=1000)]
+    assert (len(listed), page["nextCursor"]) == (100, None)
+    assert sorted(held) == sorted(listed)
+    assert set(inngest_api.ledger.ids) == set(listed)
     assert set(known) < set(listed)
 
 
