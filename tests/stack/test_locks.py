@@ -18,7 +18,7 @@ LOCKS = (
     "requirements-dev.lock",
     "tests/acceptance/python_client/requirements.lock",
 )
-BROUGHT_BY_AN_EXTRA = {"psycopg-pool": "psycopg"}
+BROUGHT_BY_ANOTHER = {"psycopg-pool": "psycopg", "pydantic-core": "pydantic"}
 PIN = re.compile(r"[a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
 
 
@@ -72,7 +72,7 @@ def test_each_package_that_the_service_imports_is_declared() -> None:
     owners = packages_distributions()
     for module in sorted(imported_by_the_service()):
         for owner in (name.lower().replace("_", "-") for name in owners[module]):
-            if BROUGHT_BY_AN_EXTRA.get(owner, owner) in declared():
+            if BROUGHT_BY_ANOTHER.get(owner, owner) in declared():
                 break
         else:
             pytest.fail(f"{module} is imported and not declared")
