@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -21,9 +22,6 @@ from service.event_types.documents import DOCUMENT_NAME
 from service.event_types.event_name import check_event_name
 from service.event_types.senders import SESSION
 from service.event_types.template import check_template
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 # Every path of the service under /api/ is one of these, or starts with one and a slash.
 RESERVED_PATHS = ("/api/events", "/api/settings", "/api/uploads")
@@ -99,7 +97,7 @@ def declare(entry: object) -> Declaration:
         raise ConfigurationError([_sentence(fault) for fault in error.errors()]) from None
 
 
-def _sentence(fault: ErrorDetails) -> str:
+def _sentence(fault: Mapping[str, Any]) -> str:
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         return f"{place} is no field of an event type; the fields are {', '.join(_FIELDS)}"

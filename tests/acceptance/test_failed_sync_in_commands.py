@@ -61,7 +61,7 @@ async def test_a_backup_whose_sync_fails_leaves_nothing_and_can_be_repeated(
     code, errors = await command(shim, *backup)
     assert shim.has_failed
     assert code != 0
-    assert "copy.db: Input/output error" in errors.replace("\n", "")
+    assert "copy.db can't be used: Input/output error" in errors.replace("\n", "")
     assert os.listdir(folder) == []  # noqa: PTH208  (a path's iterdir is not for async code)
     assert (await command(shim, *backup))[0] == 0
     assert stored(copy) == ids

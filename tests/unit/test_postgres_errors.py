@@ -21,7 +21,7 @@ def every_error(of: type[Exception]) -> Iterator[type[Exception]]:
 )
 def test_every_error_of_the_driver_has_a_sentence_for_people(kind: type[Exception]) -> None:
     told = sentence(kind("words"))
-    assert told.startswith(("The ", "A lock"))
+    assert told.startswith(("The ", "Another session"))
     assert "words" not in told
 
 
