@@ -27,7 +27,8 @@ from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.simulation.inline_world import Clocks, Disk
-from tests.support.simulation.simulated_inngest import FAILING, MODES, REFUSED, SimulatedInngest
+from tests.support.simulation.simulated_inngest import FAILING, REFUSED, SimulatedInngest
+from tests.support.simulation.troubles import Troubles
 
 HEALTHY = "healthy"
 HEALING_SECONDS = 2 * 3600.0
@@ -47,7 +48,6 @@ class Told:
     answered: dict[str, str] = field(default_factory=dict)
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     discarded: set[str] = field(default_factory=set)
-    refused: int = 0
     kills: int = 0
 
 
@@ -67,6 +67,7 @@ class History:
         self.inngest = SimulatedInngest(
             self._chance, clocks, rate=self._chance.choice([0.5, 5, 2000])
         )
+        self._troubles = Troubles(self._chance, self.inngest, disk, clocks)
         self.told = Told()
         self.relay: Relay | None = None
 
@@ -81,7 +82,7 @@ class History:
                 self._generation += 1
                 self._copy_as_killed()
             self.told.kills += 1
-        self._heal()
+        self._troubles.end()
         async with self._process() as outbox:
             await outbox.repairs.set_paused(paused=False, actor="kim")
             passing = asyncio.create_task(self._pass(outbox))
@@ -158,8 +159,8 @@ class History:
         self._outbox = None  # nobody hears of what the killed process does from now on
 
     async def _live(self, outbox: SqliteOutbox, seconds: float) -> None:
-        works = (self._post, self._operate, self._trouble_inngest, self._trouble_disk, self._jump)
-        tasks = [asyncio.create_task(work(outbox)) for work in works]
+        works = (self._post(outbox), self._operate(outbox), *self._troubles.works())
+        tasks = [asyncio.create_task(work) for work in works]
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
             task.cancel()
@@ -192,7 +193,6 @@ class History:
         try:
             receipt = await outbox.intake.append(event, key=key)
         except (OutboxError, RefusedError):
-            self.told.refused += 1
             return
         finally:
             waited = self._clocks.monotonic() - began
@@ -231,34 +231,6 @@ class History:
             case _:
                 await outbox.inspector.stats()
 
-    async def _trouble_inngest(self, outbox: SqliteOutbox) -> None:
-        del outbox
-        while True:
-            self.inngest.mode = None
-            await asyncio.sleep(self._chance.expovariate(1 / 900))
-            mode = self._chance.choice(MODES)
-            if mode == "away":
-                self.inngest.stop()
-            self.inngest.mode = mode
-            await asyncio.sleep(self._chance.choice([0.5, 10, 120, 1800]))
-
-    async def _trouble_disk(self, outbox: SqliteOutbox) -> None:
-        del outbox
-        while True:
-            self._disk.failing = self._disk.hang_seconds = 0.0
-            await asyncio.sleep(self._chance.expovariate(1 / 1800))
-            if self._chance.random() < 0.5:
-                self._disk.failing = self._chance.choice([0.05, 0.5, 1.0])
-            else:
-                self._disk.hang_seconds = self._chance.choice([0.05, 1.0, 8.0])
-            await asyncio.sleep(self._chance.choice([0.1, 5, 60]))
-
-    async def _jump(self, outbox: SqliteOutbox) -> None:
-        del outbox
-        while True:
-            await asyncio.sleep(self._chance.expovariate(1 / 7200))
-            self._clocks.jump_seconds += self._chance.choice([-3600, -1, 1, 3600])
-
     async def _pass(self, outbox: SqliteOutbox) -> None:
         """Good events: an event that fails alone is judged by what passes beside it."""
         while True:
@@ -266,10 +238,6 @@ class History:
             event = self._event(HEALTHY)
             await outbox.intake.append(event)
             self.told.answered[event.id] = HEALTHY
-
-    def _heal(self) -> None:
-        self.inngest.mode = None
-        self._disk.failing = self._disk.hang_seconds = 0.0
 
     async def _settled(self, outbox: SqliteOutbox) -> None:
         """Wait until nothing waits that was there before."""
