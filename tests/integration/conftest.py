@@ -27,6 +27,7 @@ from tests.support.s3_server import running_s3
 
 REGION = "eu-west-1"
 NODE_PACKAGES = (
+    "better-auth@1.7.25",
     "next-auth@4.24.15",
     "@auth/core@0.41.3",
     "oidc-provider@9.13.3",
