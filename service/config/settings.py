@@ -81,7 +81,7 @@ class Settings(BaseModel):
         default="auto", validation_alias="OUTBOX_CONFIRM"
     )
     unconfirmed_max: int = Field(
-        default=5_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
+        default=10_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
     )
 
     session_secret: Secrets = ()
