@@ -1,7 +1,7 @@
 """The relay: claims what is due, sends it, settles from the answer.
 
 It puts its parts together: `claim_loop` claims, `batch_delivery` sends and settles, `outcome`
-judges events, `breaker` judges Inngest, `breaker_sync` shares the breaker with the store.
+judges events, `breaker_result` judges Inngest, `breaker_sync` shares the breaker with the store.
 """
 
 from __future__ import annotations

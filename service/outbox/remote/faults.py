@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import structlog
 
-from service.errors import (
-    EventLeftError,
-    IdempotencyKeyReusedError,
-    OutboxBusyError,
-    OutboxError,
-    OutboxFullError,
-    OutboxNotFoundError,
-    OutboxUnavailableError,
-    RefusedError,
-    SchemaTooNewError,
-    ServiceError,
-    TooManyPendingError,
-)
+from service.errors import OutboxError, OutboxUnavailableError, RefusedError, ServiceError
 from service.outbox.remote.messages import Fault
 
-_KINDS: dict[str, type[ServiceError]] = {
-    kind.__name__: kind
-    for kind in (
-        EventLeftError,
-        IdempotencyKeyReusedError,
-        OutboxBusyError,
-        OutboxError,
-        OutboxFullError,
-        OutboxNotFoundError,
-        OutboxUnavailableError,
-        SchemaTooNewError,
-        TooManyPendingError,
-    )
-}
-
 _MISTAKE = ValueError.__name__
+
+
+def _kinds(of: type[ServiceError]) -> dict[str, type[ServiceError]]:
+    """`of` and the classes below it by their names."""
+    found = {of.__name__: of}
+    for kind in of.__subclasses__():
+        found |= _kinds(kind)
+    return found
+
+
+_KINDS = _kinds(OutboxError) | _kinds(RefusedError)
 
 log = structlog.get_logger(__name__)
 
