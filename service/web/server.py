@@ -106,6 +106,7 @@ class _Server(web.Server):
         self._slots = asyncio.Semaphore(policy.concurrent_posts)
         self._turns = Turns(policy.turns)
         self._is_lingering = False
+        self._ask_full = lambda: self.is_full  # one for all connections
         self._lost = asyncio.Event()
         super().__init__(self._handle, request_factory=request_factory, **options)
 
@@ -137,7 +138,7 @@ class _Server(web.Server):
             limits=self._policy.limits,
             head_seconds=self._policy.head_seconds,
             unread_seconds=self._policy.unread_seconds,
-            is_full=lambda: self.is_full,
+            is_full=self._ask_full,
             **self._kwargs,
         )
 

@@ -67,7 +67,7 @@ async def test_a_black_hole_fails_posts_soon_and_is_left_when_it_heals(
         async def back() -> bool:
             return await can_append(outbox)
 
-        await eventually(back)
+        await eventually(back, within_seconds=30)
 
 
 async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(

@@ -40,7 +40,8 @@ class PostgresExecutor:
         self.statements = 0
         self._abandoned = 0
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
-        self._in_use: set[OutboxConnection] = set()
+        self._in_use: dict[OutboxConnection, float] = {}  # with the deadline of its statement
+        self._abandoned_at = 0.0
         self._pool = AsyncConnectionPool(
             connection_string(url),
             connection_class=OutboxConnection,
@@ -90,8 +91,16 @@ class PostgresExecutor:
             return await asyncio.shield(work)
 
     async def renew(self) -> None:
-        """Replace connections after a loss: old ones may be dead."""
-        self._abandoned = 0
+        """Replace connections after a loss: old ones may be dead.
+
+        The database takes writes again, so a statement that is late waits on a dead connection.
+        """
+        now = time.monotonic()
+        if now - self._abandoned_at > _ABANDON_SECONDS:
+            self._abandoned = 0
+        for connection, deadline in self._in_use.items():
+            if deadline < now:
+                self._abandon(connection)
         await self._pool.drain()
 
     def _ended(self, work: asyncio.Task[list[tuple[Any, ...]]]) -> None:
@@ -112,7 +121,7 @@ class PostgresExecutor:
         connection = None
         try:
             async with self._pool.connection(timeout=timeout) as connection:
-                self._in_use.add(connection)
+                self._in_use[connection] = deadline
                 connection.warned = False
                 self.statements += 1
                 with self._abandoned_after(deadline + _ABANDON_SECONDS, connection):
@@ -133,7 +142,7 @@ class PostgresExecutor:
             raise OutboxUnavailableError from exc
         finally:
             if connection is not None:
-                self._in_use.discard(connection)
+                self._in_use.pop(connection, None)
 
     @contextlib.contextmanager
     def _abandoned_after(self, moment: float, connection: OutboxConnection) -> Iterator[None]:
@@ -151,4 +160,5 @@ class PostgresExecutor:
     def _abandon(self, connection: OutboxConnection) -> None:
         if self._abandoned < _MAX_ABANDONED:
             self._abandoned += 1
+            self._abandoned_at = time.monotonic()
             shut(connection)
