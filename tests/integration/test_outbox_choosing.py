@@ -14,25 +14,16 @@ from service.outbox.model import State
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury_all
-from tests.support.storage import PostgresStorage, SqliteStorage, event
+from tests.support.storage import event, storage_at
 
 NOON_MS = 1_795_608_000_000  # 2026-11-25 12:00 UTC
 MINUTE_MS = 60_000
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'outbox.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
-async def outbox(url: str) -> None:
+async def outbox(store_url: str) -> None:
     """Four dead events, whose outbox no service holds."""
-    path = url.removeprefix("sqlite:///")
-    storage = PostgresStorage(url) if path == url else SqliteStorage(Path(path))
-    async with storage.open() as opened:
+    async with storage_at(store_url).open() as opened:
         await bury_all(
             opened,
             *(
@@ -44,17 +35,17 @@ async def outbox(url: str) -> None:
         )
 
 
-async def listed(url: str, *options: str) -> list[str]:
-    return [row["id"] for row in await outbox_json(url, "list", *options)]
+async def listed(store_url: str, *options: str) -> list[str]:
+    return [row["id"] for row in await outbox_json(store_url, "list", *options)]
 
 
-async def completed(url: str, words: str) -> list[str]:
+async def completed(store_url: str, words: str) -> list[str]:
     """What bash is offered for the last word."""
     variables = {
         "_OUTBOX_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(words.count(" ")),
-        "OUTBOX_URL": url,
+        "OUTBOX_URL": store_url,
     }
     process = await asyncio.create_subprocess_exec(
         *SCRIPT, env=os.environ | variables, stdout=asyncio.subprocess.PIPE
@@ -63,53 +54,55 @@ async def completed(url: str, words: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_an_event_is_shown_by_how_its_id_begins(url: str) -> None:
-    assert (await outbox_json(url, "show", "019f-a"))["id"] == "019f-aa"
-    assert (await outbox_json(url, "show", "019f-b", "--payload"))["payload"]
+async def test_an_event_is_shown_by_how_its_id_begins(store_url: str) -> None:
+    assert (await outbox_json(store_url, "show", "019f-a"))["id"] == "019f-aa"
+    assert (await outbox_json(store_url, "show", "019f-b", "--payload"))["payload"]
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_a_beginning_of_several_ids_names_them_and_exits_with_2(url: str) -> None:
+async def test_a_beginning_of_several_ids_names_them_and_exits_with_2(store_url: str) -> None:
     for command in (["show", "019e"], ["replay", "019e", "019f-b", "--yes"], ["discard", "019e"]):
-        code, out, err = await outbox_command(url, *command)
+        code, out, err = await outbox_command(store_url, *command)
         assert (code, out) == (2, "")
         assert "019e is the beginning of 2 ids:" in err
         assert "019e-aa  dead  documents/aws.index" in err
         assert "019e-ab" in err
         assert "019f" not in err
-    assert len(await listed(url, "--state", "dead")) == 4
+    assert len(await listed(store_url, "--state", "dead")) == 4
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_rows_are_changed_by_how_their_ids_begin(url: str) -> None:
-    answer = await outbox_json(url, "replay", "019e-aa", "019f-a", "--yes")
+async def test_rows_are_changed_by_how_their_ids_begin(store_url: str) -> None:
+    answer = await outbox_json(store_url, "replay", "019e-aa", "019f-a", "--yes")
     assert sorted(answer["ids"]) == ["019e-aa", "019f-aa"]
-    code, _, err = await outbox_command(url, "replay", "019f-a", "--yes")
+    code, _, err = await outbox_command(store_url, "replay", "019f-a", "--yes")
     assert code == 1
     assert "019f-aa: it is pending. Nothing was changed." in err
-    assert (await outbox_json(url, "discard", "019f-b", "--yes"))["ids"] == ["019f-b"]
-    code, _, err = await outbox_command(url, "discard", "019f-b", "--yes")
+    assert (await outbox_json(store_url, "discard", "019f-b", "--yes"))["ids"] == ["019f-b"]
+    code, _, err = await outbox_command(store_url, "discard", "019f-b", "--yes")
     assert (code, "019f-b: there is no such event" in err) == (1, True)
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_an_id_that_does_not_match_the_filter_is_refused(url: str) -> None:
-    code, _, err = await outbox_command(url, "replay", "019f-b", "--user", "u-0", "--yes")
+async def test_an_id_that_does_not_match_the_filter_is_refused(store_url: str) -> None:
+    code, _, err = await outbox_command(store_url, "replay", "019f-b", "--user", "u-0", "--yes")
     assert (code, "019f-b: it does not match the filter" in err) == (1, True)
-    assert len(await listed(url, "--state", "dead")) == 4
+    assert len(await listed(store_url, "--state", "dead")) == 4
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(url: str) -> None:
-    assert await listed(url, "--since", "2026-11-25T12:02") == ["019f-b", "019f-aa"]
-    assert await listed(url, "--until", "2026-11-25 13:01+01:00") == ["019e-aa"]
+async def test_rows_are_listed_and_changed_by_the_time_of_their_acceptance(store_url: str) -> None:
+    assert await listed(store_url, "--since", "2026-11-25T12:02") == ["019f-b", "019f-aa"]
+    assert await listed(store_url, "--until", "2026-11-25 13:01+01:00") == ["019e-aa"]
     window = ("--since", "2026-11-25T12:01:00Z", "--until", "2026-11-25T12:02:00Z")
-    assert await listed(url, *window) == ["019e-ab"]
-    assert (await outbox_json(url, "replay", *window, "--yes"))["ids"] == ["019e-ab"]
-    assert (await outbox_json(url, "discard", *window, "--state", "pending"))["ids"] == ["019e-ab"]
-    [audit] = await outbox_json(url, "audit")
+    assert await listed(store_url, *window) == ["019e-ab"]
+    assert (await outbox_json(store_url, "replay", *window, "--yes"))["ids"] == ["019e-ab"]
+    assert (await outbox_json(store_url, "discard", *window, "--state", "pending"))["ids"] == [
+        "019e-ab"
+    ]
+    [audit] = await outbox_json(store_url, "audit")
     assert "since=2026-11-25T12:01:00Z, until=2026-11-25T12:02:00Z" in audit["detail"]
-    assert await listed(url, "--until", "9999d") == []
+    assert await listed(store_url, "--until", "9999d") == []
 
 
 async def test_a_time_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
@@ -119,22 +112,22 @@ async def test_a_time_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_a_list_that_is_cut_says_how_many_there_are(url: str) -> None:
-    _, _, err = await outbox_command(url, "list", "--limit", "3")
+async def test_a_list_that_is_cut_says_how_many_there_are(store_url: str) -> None:
+    _, _, err = await outbox_command(store_url, "list", "--limit", "3")
     assert err == "3 of 4; --limit shows more.\n"
-    _, _, err = await outbox_command(url, "list", "--limit", "4")
+    _, _, err = await outbox_command(store_url, "list", "--limit", "4")
     assert err == ""
-    _, out, _ = await outbox_command(url, "replay", "--all")
+    _, out, _ = await outbox_command(store_url, "replay", "--all")
     assert "Would replay 4 rows." in out
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_the_shell_completes_ids(url: str) -> None:
-    assert await completed(url, "outbox show 019f") == ["019f-b", "019f-aa"]
-    assert await completed(url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
-    assert await completed(url, f"outbox show --url {url} x") == []
-    assert (await outbox_json(url, "replay", "019e-aa", "--yes"))["done"]
-    assert await completed(url, "outbox replay 019e") == ["019e-ab"]
+async def test_the_shell_completes_ids(store_url: str) -> None:
+    assert await completed(store_url, "outbox show 019f") == ["019f-b", "019f-aa"]
+    assert await completed(store_url, "outbox discard 019e-aa 019e-ab") == ["019e-ab"]
+    assert await completed(store_url, f"outbox show --url {store_url} x") == []
+    assert (await outbox_json(store_url, "replay", "019e-aa", "--yes"))["done"]
+    assert await completed(store_url, "outbox replay 019e") == ["019e-ab"]
 
 
 async def test_completion_is_silent_without_an_outbox(tmp_path: Path) -> None:
@@ -144,8 +137,8 @@ async def test_completion_is_silent_without_an_outbox(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_a_json_list_is_not_changed_by_the_count(url: str) -> None:
-    code, out, err = await outbox_command(url, "list", "--limit", "1", "--json")
+async def test_a_json_list_is_not_changed_by_the_count(store_url: str) -> None:
+    code, out, err = await outbox_command(store_url, "list", "--limit", "1", "--json")
     assert (code, err) == (0, "")
     assert [row["state"] for row in json.loads(out)] == [State.DEAD]
 
@@ -165,9 +158,9 @@ async def test_the_shell_completes_states() -> None:
 
 
 @pytest.mark.usefixtures("outbox")
-async def test_a_change_that_stops_at_its_limit_says_so(url: str) -> None:
-    _, out, err = await outbox_command(url, "replay", "--all", "--limit", "3", "--yes")
+async def test_a_change_that_stops_at_its_limit_says_so(store_url: str) -> None:
+    _, out, err = await outbox_command(store_url, "replay", "--all", "--limit", "3", "--yes")
     assert out == "Replayed 3 rows.\n"
     assert "The limit of 3 rows is reached: more may match." in err
-    _, out, err = await outbox_command(url, "replay", "--all", "--limit", "3", "--yes")
+    _, out, err = await outbox_command(store_url, "replay", "--all", "--limit", "3", "--yes")
     assert (out, "is reached" in err) == ("Replayed 1 row.\n", False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import structlog
@@ -20,13 +19,6 @@ pytestmark = pytest.mark.usefixtures("quiet")
 REASON = "Inngest is being upgraded"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'outbox.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """The service shares this process with the commands: its log lines stay out of their output."""
@@ -35,30 +27,30 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-async def served(url: str) -> AsyncIterator[Outbox]:
-    settings = Settings.load({"OUTBOX_URL": url})
+async def served(store_url: str) -> AsyncIterator[Outbox]:
+    settings = Settings.load({"OUTBOX_URL": store_url})
     async with open_served_outbox(settings, NullRecorder()) as outbox:
         yield outbox
 
 
-async def test_the_reason_of_a_pause_is_shown_until_it_ends(url: str, served: Outbox) -> None:
+async def test_the_reason_of_a_pause_is_shown_until_it_ends(store_url: str, served: Outbox) -> None:
     [event] = await append_all(served, 1)
-    _, out, _ = await outbox_command(url, "pause", "--reason", REASON, "--actor", "ada")
+    _, out, _ = await outbox_command(store_url, "pause", "--reason", REASON, "--actor", "ada")
     assert out == f"Delivery is paused by ada: {REASON}. Posts are still accepted.\n"
     said = f"paused by ada: {REASON}"
-    assert (await outbox_json(url, "stats"))["delivery"]["reason"] == said
-    _, out, _ = await outbox_command(url, "stats")
+    assert (await outbox_json(store_url, "stats"))["delivery"]["reason"] == said
+    _, out, _ = await outbox_command(store_url, "stats")
     assert ["delivery", *said.split()] in [line.split() for line in out.splitlines()]
-    code, out, _ = await outbox_command(url, "check")
+    code, out, _ = await outbox_command(store_url, "check")
     assert (code, f"delivery is {said} |" in out) == (1, True)
-    explanation = (await outbox_json(url, "show", event.id))["explanation"]
+    explanation = (await outbox_json(store_url, "show", event.id))["explanation"]
     assert f"paused by ada ({REASON})" in explanation
-    [audit] = await outbox_json(url, "audit")
+    [audit] = await outbox_json(store_url, "audit")
     assert (audit["action"], audit["detail"]) == ("pause", REASON)
 
-    assert (await outbox_json(url, "resume"))["reason"] is None
-    assert (await outbox_json(url, "stats"))["delivery"]["reason"] is None
-    assert (await outbox_json(url, "pause", "--actor", "ada")) == {
+    assert (await outbox_json(store_url, "resume"))["reason"] is None
+    assert (await outbox_json(store_url, "stats"))["delivery"]["reason"] is None
+    assert (await outbox_json(store_url, "pause", "--actor", "ada")) == {
         "paused": True,
         "pausedBy": "ada",
         "reason": None,
@@ -66,19 +58,19 @@ async def test_the_reason_of_a_pause_is_shown_until_it_ends(url: str, served: Ou
 
 
 @pytest.mark.usefixtures("served")
-async def test_a_later_pause_without_a_reason_has_none(url: str) -> None:
-    await outbox_json(url, "pause", "--reason", REASON, "--actor", "ada")
-    await outbox_json(url, "pause", "--actor", "bob")
-    code, out, _ = await outbox_command(url, "check")
+async def test_a_later_pause_without_a_reason_has_none(store_url: str) -> None:
+    await outbox_json(store_url, "pause", "--reason", REASON, "--actor", "ada")
+    await outbox_json(store_url, "pause", "--actor", "bob")
+    code, out, _ = await outbox_command(store_url, "check")
     assert (code, "nothing is dead; delivery is paused by bob |" in out) == (0, True)
-    assert (await outbox_json(url, "stats"))["delivery"]["reason"] == "paused by bob"
+    assert (await outbox_json(store_url, "stats"))["delivery"]["reason"] == "paused by bob"
 
 
-async def test_a_start_is_told_what_waits_and_who_paused(url: str, served: Outbox) -> None:
-    assert await standing_of(url) == Standing(0, "")
+async def test_a_start_is_told_what_waits_and_who_paused(store_url: str, served: Outbox) -> None:
+    assert await standing_of(store_url) == Standing(0, "")
     await append_all(served, 3)
-    await outbox_json(url, "pause", "--reason", REASON, "--actor", "ada")
-    assert await standing_of(url) == Standing(3, f"paused by ada: {REASON}")
+    await outbox_json(store_url, "pause", "--reason", REASON, "--actor", "ada")
+    assert await standing_of(store_url) == Standing(3, f"paused by ada: {REASON}")
 
 
 async def test_an_outbox_that_can_not_be_read_keeps_no_service_from_starting() -> None:

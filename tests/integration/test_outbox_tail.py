@@ -17,35 +17,25 @@ from tests.support.rows import bury
 from tests.support.storage import (
     PATIENCE_SECONDS,
     Outbox,
-    PostgresStorage,
-    SqliteStorage,
     append_all,
     claim,
     deliver,
     event,
+    storage_at,
 )
 from tests.support.words import EVIL
 
 Process = asyncio.subprocess.Process
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'outbox.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
-async def outbox(url: str) -> AsyncIterator[Outbox]:
-    path = url.removeprefix("sqlite:///")
-    storage = PostgresStorage(url) if path == url else SqliteStorage(Path(path))
-    async with storage.open() as opened:
+async def outbox(store_url: str) -> AsyncIterator[Outbox]:
+    async with storage_at(store_url).open() as opened:
         yield opened
 
 
 @contextlib.asynccontextmanager
-async def tailing(url: str, *options: str) -> AsyncIterator[Process]:
+async def tailing(store_url: str, *options: str) -> AsyncIterator[Process]:
     """The command, which is killed when it has not ended by itself."""
     process = await asyncio.create_subprocess_exec(
         *SCRIPT,
@@ -53,7 +43,7 @@ async def tailing(url: str, *options: str) -> AsyncIterator[Process]:
         "--interval",
         "100ms",
         "--url",
-        url,
+        store_url,
         *options,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -73,10 +63,10 @@ async def line(process: Process) -> str:
 
 
 async def test_it_follows_one_event_from_its_acceptance_until_ctrl_c(
-    url: str, outbox: Outbox
+    store_url: str, outbox: Outbox
 ) -> None:
     [waiting] = await append_all(outbox, 1)
-    async with tailing(url, "--json") as process:
+    async with tailing(store_url, "--json") as process:
         assert json.loads(await line(process))["id"] == waiting.id
         new = event("u-2")
         await outbox.intake.append(new)
@@ -94,9 +84,9 @@ async def test_it_follows_one_event_from_its_acceptance_until_ctrl_c(
 
 
 async def test_lines_for_people_have_the_reason_and_no_control_character(
-    url: str, outbox: Outbox
+    store_url: str, outbox: Outbox
 ) -> None:
-    async with tailing(url, "--state", "dead", "--lines", "1") as process:
+    async with tailing(store_url, "--state", "dead", "--lines", "1") as process:
         [dead] = await bury(outbox)
         shown = await line(process)
         assert shown[8:].split()[:3] == ["dead", dead, "rejected:"]
@@ -104,8 +94,8 @@ async def test_lines_for_people_have_the_reason_and_no_control_character(
         assert (await line(process)).removesuffix("\n").isprintable()
 
 
-async def test_a_user_s_events_are_followed_alone(url: str, outbox: Outbox) -> None:
-    async with tailing(url, "--user", "u-2", "--lines", "1", "--json") as process:
+async def test_a_user_s_events_are_followed_alone(store_url: str, outbox: Outbox) -> None:
+    async with tailing(store_url, "--user", "u-2", "--lines", "1", "--json") as process:
         await outbox.intake.append(first := event("u-2"))
         assert json.loads(await line(process))["id"] == first.id
         await append_all(outbox, 1, "u-1")
@@ -114,8 +104,8 @@ async def test_a_user_s_events_are_followed_alone(url: str, outbox: Outbox) -> N
         assert (gone["what"], gone["id"]) == ("gone", first.id)
 
 
-async def test_it_ends_quietly_when_nobody_reads_it(url: str, outbox: Outbox) -> None:
-    async with tailing(url, "--json") as process:
+async def test_it_ends_quietly_when_nobody_reads_it(store_url: str, outbox: Outbox) -> None:
+    async with tailing(store_url, "--json") as process:
         await append_all(outbox, 1)
         await line(process)
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
