@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from service.bootstrap.stores import Outbox
+from service.bootstrap.stores import Outbox, store_faults
 from service.outbox.remote.messages import Status
 from service.relay.relay import Relay
 from service.web.resources.health import REASON_KEY
@@ -22,7 +22,7 @@ class StoreReadiness:
 def store_readiness(outbox: Outbox, relay: Relay | None) -> StoreReadiness:
     """What this process knows. `relay` is None where another process delivers."""
     return StoreReadiness(
-        faults=lambda: [outbox.failure] if outbox.failure else [],
+        faults=lambda: store_faults(outbox),
         detail=lambda: _detail(outbox, relay),
     )
 

@@ -20,7 +20,7 @@ from service.bootstrap.delivery import run_relay
 from service.bootstrap.following import start_follower
 from service.bootstrap.http import make_http
 from service.bootstrap.readiness import StoreReadiness, store_readiness, store_status
-from service.bootstrap.stores import Outbox, WebOutbox, open_served_outbox
+from service.bootstrap.stores import Outbox, WebOutbox, open_served_outbox, store_faults
 from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.web import Running, make_app
 from service.config.settings import Settings
@@ -135,7 +135,7 @@ async def run_front_process(
                 settings,
                 outbox,
                 StoreReadiness(
-                    faults=lambda: [*outbox.status.failures, *outbox.status.faults],
+                    faults=lambda: [*store_faults(outbox), *outbox.status.faults],
                     detail=lambda: outbox.status.detail,
                 ),
                 recorder=recorder,

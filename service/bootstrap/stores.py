@@ -118,10 +118,13 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
             if address:
                 actions = OperatorActions(outbox.repairs, recorder)
                 sign_outs = LoggedSignOuts(SessionSignOuts(outbox.settings))
-                control = serve_control_socket(address, actions, lambda: _faults(outbox), sign_outs)
+                control = serve_control_socket(
+                    address, actions, lambda: store_faults(outbox), sign_outs
+                )
                 await stack.enter_async_context(control)
             yield outbox
 
 
-def _faults(outbox: Outbox) -> list[str]:
+def store_faults(outbox: WebOutbox) -> list[str]:
+    """Why events can't be stored now; empty while they can."""
     return [outbox.failure] if outbox.failure else []

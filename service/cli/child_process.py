@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,6 +26,19 @@ class Child:
     name: str
     command: Sequence[str]
     handles: Sequence[int]
+
+
+async def comes_first(
+    wanted: Awaitable[object], other: Awaitable[object], *, within_seconds: float | None = None
+) -> bool:
+    """Wait for one of two; whether `wanted` has come. None waits without a limit."""
+    both = [asyncio.ensure_future(wanted), asyncio.ensure_future(other)]
+    done, pending = await asyncio.wait(
+        both, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    for late in pending:
+        late.cancel()
+    return both[0] in done
 
 
 class ChildProcess:
@@ -101,10 +114,7 @@ class Lifeline:
     async def may_go(self, stop: asyncio.Event) -> bool:
         """Say that all is loaded, then wait for the parent; false when `stop` comes first."""
         self._say(WAITS)
-        go, stopped = (asyncio.ensure_future(one.wait()) for one in (self._may_go, stop))
-        await asyncio.wait({go, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        go.cancel()
-        stopped.cancel()
+        await comes_first(self._may_go.wait(), stop.wait())
         return not stop.is_set()
 
     def ready(self) -> None:

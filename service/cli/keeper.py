@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from service.cli.child_process import READY, WAITS, Child, ChildProcess
+from service.cli.child_process import READY, WAITS, Child, ChildProcess, comes_first
 
 FAULTY = 2
 _TAKE_OVER = "--take-over"
@@ -58,13 +58,7 @@ class Keeper:
 
     async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Whether `saying` (`waits` or `ready`) comes in time, before any process has ended."""
-        said = asyncio.ensure_future(saying())
-        ended = asyncio.ensure_future(self._any_end.wait())
-        await asyncio.wait({said, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        came = said.done()
-        said.cancel()
-        ended.cancel()
-        return came
+        return await comes_first(saying(), self._any_end.wait(), within_seconds=seconds)
 
     def go(self) -> None:
         """Let the process go on that waits."""

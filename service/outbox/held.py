@@ -31,6 +31,11 @@ class WantedEvent(NamedTuple):
     event_id: str
     environment: str | None = None
 
+    @classmethod
+    def sent(cls, own_id: str, wire_id: str | None, environment: str | None) -> WantedEvent:
+        """The event of a row: its client's id where the client chose one, else the row's."""
+        return cls(wire_id or own_id, environment)
+
 
 class EventPages(Protocol):
     """Inngest's list of events."""

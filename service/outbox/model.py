@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent(self.wire_id or self.event_id, self.environment)
+        return WantedEvent.sent(self.event_id, self.wire_id, self.environment)
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -196,7 +196,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent(self.wire_id or self.id, self.environment)
+        return WantedEvent.sent(self.id, self.wire_id, self.environment)
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -27,4 +27,4 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent(self.wire_id or self.event_id, self.environment)
+        return WantedEvent.sent(self.event_id, self.wire_id, self.environment)

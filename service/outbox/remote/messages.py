@@ -47,11 +47,6 @@ class Status(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     faults: tuple[str, ...] = ()
     detail: dict[str, object] = {}
 
-    @property
-    def failures(self) -> list[str]:
-        """The failure as a list of one or none."""
-        return [self.failure] if self.failure else []
-
 
 class Closing(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """The store wants no more calls here; another one may take its place."""
