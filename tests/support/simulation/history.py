@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,6 @@ class History:
         )
         self._troubles = Troubles(self._chance, self.inngest, disk, clocks)
         self.told = Told()
-        self.relay: Relay | None = None
 
     async def run(self) -> None:
         """Live through it; raises HistoryError."""
@@ -104,7 +103,7 @@ class History:
             unconfirmed = Unconfirmed(500)
             unconfirmed.recount(await _stubborn(outbox.confirmations.count_sent))
             ids = outbox.confirmations.inngest_ids
-            relay = self.relay = Relay(
+            relay = Relay(
                 outbox.queue,
                 outbox.delivery,
                 self.inngest,
@@ -283,17 +282,17 @@ class History:
         return Event(event_id, kind, owner, owner, int(self._clocks.wall() * 1000), payload)
 
 
-async def _kept(work: object) -> None:
+async def _kept(work: Callable[[], Awaitable[object]]) -> None:
     """Start a background task again that fails, as the supervisor does."""
     while True:
         with contextlib.suppress(OutboxError):
-            await work()  # type: ignore[operator]
+            await work()
         await asyncio.sleep(0.1)
 
 
-async def _stubborn(ask: object) -> int:
+async def _stubborn(ask: Callable[[], Awaitable[int]]) -> int:
     while True:
         try:
-            return await ask()  # type: ignore[operator,no-any-return]
+            return await ask()
         except OutboxError:
             await asyncio.sleep(1)

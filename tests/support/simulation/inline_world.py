@@ -32,10 +32,8 @@ class Disk:
         self._chance = chance
         self.failing = 0.0
         self.hang_seconds = 0.0
-        self.transactions = 0
 
     async def run(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        self.transactions += 1
         await asyncio.sleep(self._chance.uniform(0.0001, 0.002) + self.hang_seconds)
         if self._chance.random() < self.failing:
             raise sqlite3.OperationalError(self._chance.choice(_FAULTS))

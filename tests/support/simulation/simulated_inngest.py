@@ -41,7 +41,6 @@ class SimulatedInngest:
         self.mode: str | None = None
         self.stored: dict[str, str] = {}
         self.runs: dict[str, list[float]] = {}
-        self.lost = 0
         self._order: list[str] = []
         self._queue: deque[tuple[str, str]] = deque()
 
@@ -73,7 +72,6 @@ class SimulatedInngest:
     def stop(self) -> None:
         """It is stopped; what it has answered and not stored is lost."""
         self.mode = "away"
-        self.lost += len(self._queue)
         self._queue.clear()
 
     async def run(self) -> None:
