@@ -5,10 +5,10 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY requirements-build.lock requirements.lock ./
-RUN python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-build.lock \
+RUN python -m pip install --quiet --require-hashes --no-deps --only-binary :all: -r requirements-build.lock \
  && python -m venv --without-pip /opt/outbox \
  && python -m pip --python /opt/outbox/bin/python install --quiet \
-    --require-hashes --only-binary :all: -r requirements.lock
+    --require-hashes --no-deps --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations ./migrations
 COPY service ./service
@@ -17,6 +17,7 @@ RUN find /opt/outbox/lib/python3.*/site-packages/botocore/data -mindepth 1 -maxd
     ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
 RUN python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels . \
  && python -m pip --python /opt/outbox/bin/python install --quiet --no-deps wheels/*.whl \
+ && python -m pip --python /opt/outbox/bin/python check \
  && python -m compileall -q /opt/outbox/lib
 
 FROM ${PYTHON_IMAGE}

@@ -5,10 +5,11 @@ Events are delivered to the sink all the while; each measurement ends when all a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,19 +33,25 @@ _ARRAY = json.dumps([_EVENT] * EVENTS)
 
 
 def measure(run: Run) -> None:
-    with (
-        tempfile.TemporaryDirectory(dir=run.folder) as name,
-        processes.sink() as sink,
-        processes.service(
-            sink.url,
-            Path(name),
-            OUTBOX_EVENT_KEYS=f"bench:{KEY}",
-            OUTBOX_MAX_BYTES_PER_USER="100GiB",
-            LOG_LEVEL="warning",
-        ) as service,
-    ):
+    with processes.sink() as sink, _service(run, sink.url) as service:
         _arrays_beside_single_events(run, service)
         _beside_a_large_request(run, service)
+    with _service(run, sink.url) as service:
+        _in_and_out(run, service, sink.port)
+
+
+@contextlib.contextmanager
+def _service(run: Run, inngest_url: str) -> Iterator[Server]:
+    settings = {
+        "OUTBOX_EVENT_KEYS": f"bench:{KEY}",
+        "OUTBOX_MAX_BYTES_PER_USER": "100GiB",
+        "LOG_LEVEL": "warning",
+    }
+    with (
+        tempfile.TemporaryDirectory(dir=run.folder) as name,
+        processes.service(inngest_url, Path(name), **settings) as service,
+    ):
+        yield service
 
 
 def _arrays_beside_single_events(run: Run, service: Server) -> None:
@@ -59,7 +66,7 @@ def _arrays_beside_single_events(run: Run, service: Server) -> None:
         name: {key: round(median(rounds, key), 1) for key in rounds[0]}
         for name, rounds in found.items()
     }
-    run.say(f"arrays of {EVENTS}: {median(found['arrays'], 'per_second'):,.0f} events/s")
+    run.found("arrays_per_second", median(found["arrays"], "per_second"))
     run.found("arrays_to_single", ratio(found["arrays"], found["single"], "per_second"))
     run.found("cpu_array_event", median(found["arrays"], "cpu_us"))
 
@@ -77,6 +84,24 @@ def _events(run: Run, service: Server, body: str, events: int, connections: int)
         "p50_ms": posts.p50,
         "p99_ms": posts.p99,
     }
+
+
+def _in_and_out(run: Run, service: Server, port: int) -> None:
+    """Processor time for events that nobody takes, then for their delivery to a sink at `port`."""
+    found = [_one_in_and_out(run, service, port) for _ in range(run.rounds)]
+    run.found("cpu_array_in", median(found, "in_us"))
+    run.found("cpu_array_out", median(found, "out_us"))
+
+
+def _one_in_and_out(run: Run, service: Server, port: int) -> Figures:
+    url, before = f"{service.url}/e/{KEY}", service.cpu_seconds()
+    load.post(url, connections=ARRAY_CONNECTIONS, seconds=run.seconds * 2, body=_ARRAY)
+    posted = service.cpu_seconds()
+    events = processes.undelivered(service)
+    with processes.sink(port):
+        processes.wait_until_delivered(service)
+    out = service.cpu_seconds() - posted
+    return {"in_us": (posted - before) / events * 1e6, "out_us": out / events * 1e6}
 
 
 def _beside_a_large_request(run: Run, service: Server) -> None:

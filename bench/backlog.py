@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import load, processes
+from bench import draining, load, processes
 from bench.fill import fill
 from bench.processes import Server
 from bench.rounds import Figures, Run, in_turns, median, ratio
@@ -49,7 +49,7 @@ def measure(run: Run) -> None:
         sinks[1].let_go()
         processes.wait_until_delivered(empty)
         _drains(run)
-        _posts_beside_a_drain(run, empty, full, sinks[0])
+        draining.measure(run, "posts_draining", empty, full, sinks[0])
 
 
 def _posts_beside_rows(run: Run, empty: Server, full: Server) -> None:
@@ -78,33 +78,6 @@ def _drains(run: Run) -> None:
     run.found("drain_to_sdk", ratio(found["outbox"], found["sdk"], "per_second"))
     run.found("drain_million", ratio(found["million"], found["outbox"], "per_second"))
     run.details["drain_per_second"] = {
-        name: round(median(rounds, "per_second")) for name, rounds in found.items()
-    }
-
-
-def _posts_beside_a_drain(run: Run, empty: Server, full: Server, held: Server) -> None:
-    """`empty` delivers what comes in, `full` drains its rows beside."""
-
-    def beside() -> Figures:
-        held.let_go()
-        try:
-            figures = posting()
-        finally:
-            held.hold()
-        return figures
-
-    def isolated() -> Figures:
-        figures = posting_alone()
-        processes.wait_until_delivered(empty)
-        return figures
-
-    posting, posting_alone = _posting(run, full), _posting(run, empty)
-    found = in_turns(3, {"alone": isolated, "beside": beside})
-    if not processes.undelivered(full):
-        run.say("the backlog was gone before the posts were: not measured")
-        return
-    run.found("posts_draining", ratio(found["beside"], found["alone"], "per_second"))
-    run.details["posts_beside_a_drain"] = {
         name: round(median(rounds, "per_second")) for name, rounds in found.items()
     }
 

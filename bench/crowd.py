@@ -14,6 +14,7 @@ from bench.rounds import Figures, Run
 
 CONNECTIONS = 1000
 IN_FLIGHT = 10_000
+FRONTS = 2
 _SPARE_FILES = 500
 
 
@@ -34,7 +35,7 @@ def at_once(run: Run, sink: Server) -> None:
 
 
 def in_flight(run: Run, sink: Server) -> None:
-    """10,000 posts at the same moment; beside it what the same costs a handler that only parses."""
+    """10,000 posts at once to one process and to fronts; beside it a handler that only parses."""
     if allow_many_files() < IN_FLIGHT + _SPARE_FILES:
         run.say(f"ulimit -n is below {IN_FLIGHT + _SPARE_FILES}: not measured")
         return
@@ -46,10 +47,15 @@ def in_flight(run: Run, sink: Server) -> None:
         cookie = service.cookie("/auth/dev-login")
         ours = _burst(run, service, "/api/route", cookie)
         run.found("memory_flight", ours["mib_above_idle"])
-        run.details["in_flight"] = {
-            "outbox": ours,
-            "parse": _burst(run, handlers, "/parse", cookie),
-        }
+        parse = _burst(run, handlers, "/parse", cookie)
+    with (
+        tempfile.TemporaryDirectory(dir=run.folder) as name,
+        processes.service(sink.url, Path(name), WEB_CONCURRENCY=str(FRONTS)) as fronts,
+    ):
+        cookie = fronts.cookie("/auth/dev-login")
+        several = _burst(run, fronts, "/api/route", cookie)
+    run.found("memory_flight_fronts", several["mib_above_idle"])
+    run.details["in_flight"] = {"outbox": ours, "fronts": several, "parse": parse}
 
 
 def _burst(run: Run, server: Server, path: str, cookie: str) -> Figures:

@@ -1,6 +1,8 @@
 """Front processes: the same posts through one process and through two fronts with a store.
 
-Two bare handlers on the same two cores tell what there is to be had.
+Two bare handlers beside one, on the same cores and under the same load, tell what there is to be
+had. Syncs are counted: the store process commits the posts of all fronts in one group. Then posts
+through two fronts while a backlog drains.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import load, processes
+from bench import draining, load, posts, processes
+from bench.fill import fill
 from bench.processes import Server
 from bench.rounds import Figures, Run, in_turns, median, ratio
 
 CONNECTIONS = 64
 FRONTS = 2
+BACKLOG = 600_000
+_HOLD_SECONDS = 300  # the most that the service takes; no sink is held longer
 
 
 def measure(run: Run) -> None:
@@ -24,14 +29,52 @@ def measure(run: Run) -> None:
         processes.sink() as sink,
         processes.service(sink.url, Path(one)) as alone,
         processes.service(sink.url, Path(several), WEB_CONCURRENCY=str(FRONTS)) as fronts,
+        processes.handlers(sink.url) as bare,
+        processes.handlers(sink.url, FRONTS) as pair,
     ):
-        found = in_turns(run.rounds, {"one": _posting(run, alone), "fronts": _posting(run, fronts)})
+        found = in_turns(
+            run.rounds,
+            {
+                "one": _posting(run, alone),
+                "fronts": _posting(run, fronts),
+                "bare": _parsing(run, bare),
+                "bare_pair": _parsing(run, pair),
+            },
+        )
+        counted = posts.counted_syncs(run, sink, WEB_CONCURRENCY=str(FRONTS))
+        _draining(run, fronts)
     run.found("fronts_to_one", ratio(found["fronts"], found["one"], "per_second"))
+    run.found("bare_pair_to_one", ratio(found["bare_pair"], found["bare"], "per_second"))
     run.found("fronts_cpu_to_one", ratio(found["fronts"], found["one"], "cpu_us"))
+    if counted:
+        run.found("fronts_syncs", counted["syncs"] / counted["posts"])
     run.details["fronts"] = {
         name: {key: round(median(rounds, key), 1) for key in rounds[0]}
         for name, rounds in found.items()
-    }
+    } | {"counted": counted}
+
+
+def _draining(run: Run, empty: Server) -> None:
+    with tempfile.TemporaryDirectory(dir=run.folder) as name, processes.sink() as sink:
+        fill(Path(name) / "outbox.db", BACKLOG)
+        sink.hold()
+        with processes.service(
+            sink.url, Path(name), send_timeout=_HOLD_SECONDS, WEB_CONCURRENCY=str(FRONTS)
+        ) as full:
+            draining.measure(run, "fronts_draining", empty, full, sink)
+            sink.let_go()
+
+
+def _parsing(run: Run, handlers: Server) -> Callable[[], Figures]:
+    def post() -> Figures:
+        before = handlers.cpu_seconds()
+        seen = load.post(
+            f"{handlers.url}/parse", connections=CONNECTIONS, seconds=run.seconds
+        ).all_good()
+        cpu_us = (handlers.cpu_seconds() - before) / seen.requests * 1e6
+        return {"per_second": seen.per_second, "p99_ms": seen.p99, "cpu_us": cpu_us}
+
+    return post
 
 
 def _posting(run: Run, service: Server) -> Callable[[], Figures]:

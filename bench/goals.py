@@ -45,7 +45,8 @@ GOALS = (
         "posts_to_parse", 0.45, "durable signed-in posts/s, beside a handler that only parses"
     ),
     at_least("posts_to_sdk", 20, "the same, beside a handler that awaits the SDK's send", digits=1),
-    at_least("arrays_to_single", 4, "events/s in arrays of 100, beside single posts", digits=1),
+    at_least("arrays_per_second", 50_000, "durable events/s in arrays of 100", digits=0),
+    at_least("arrays_to_single", 4, "the same, beside single posts", digits=1),
     at_most(
         "cpu_array_event",
         25,
@@ -53,18 +54,34 @@ GOALS = (
         " µs",
         1,
     ),
+    at_most("cpu_array_in", 15, "the same, accepted while Inngest is away", " µs", 1),
+    at_most("cpu_array_out", 10, "the same, delivered afterwards", " µs", 1),
     at_most("p99_beside_large", 100, "p99 of single posts beside requests of 3 MiB", " ms", 0),
     at_most("p99_away", 1.2, "p99 of posts while Inngest is away, beside good times"),
     at_most("p99_hanging", 1.2, "p99 of posts while Inngest hangs, beside good times"),
     at_least("drain_to_sdk", 2, "events/s drained from 100,000, beside the SDK's batches of 500"),
     at_least("posts_draining", 0.8, "posts/s while a backlog drains, beside nothing to drain"),
+    at_least("posts_draining_half", 0.95, "the same at half of the full rate"),
+    at_most("posts_draining_half_p99", 2, "p99 of posts at half of the full rate, likewise"),
+    at_least("fronts_to_one", 1.5, "posts/s with 2 front processes, beside one process"),
+    at_most("fronts_cpu_to_one", 1.2, "processor time per event, likewise"),
+    at_most("fronts_syncs", 1 / 16, "syncs per accepted post with 2 front processes", digits=4),
+    at_least("fronts_draining", 0.8, "posts/s with them while a backlog drains, beside none"),
+    at_least("fronts_draining_half", 0.95, "the same at half of the full rate"),
+    at_most("fronts_draining_half_p99", 2, "p99 of posts at half of the full rate, likewise"),
     at_most("cpu_to_parse", 3, "processor time per event, accepted to delivered, beside a parse"),
     at_most("idle_to_direct", 2, "idle: post to arrival, median, beside a direct send"),
+    at_most(
+        "idle_to_floor", 1.25, "the same, beside a direct send, one sync and one hop to a thread"
+    ),
     at_most("syncs_per_post", 1 / 16, "syncs per accepted post at 64 connections", digits=4),
     at_least("posts_million", 0.9, "posts/s with 1,000,000 rows waiting, beside an empty outbox"),
     at_least("drain_million", 0.9, "drained events/s with 1,000,000 rows, beside 100,000"),
     at_most("memory_million", 150, "memory with 1,000,000 rows waiting, above idle", " MiB", 0),
     at_most("memory_flight", 150, "memory with 10,000 requests in flight, above idle", " MiB", 0),
+    at_most(
+        "memory_flight_fronts", 150, "the same with 2 front processes, all together", " MiB", 0
+    ),
     at_most(
         "memory_waiters", 150, "memory with 10,000 who wait for an event, above idle", " MiB", 0
     ),

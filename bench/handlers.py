@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import signal
+import socket
 import time
 
 import aiohttp
@@ -80,7 +82,7 @@ def _app(handlers: Handlers) -> web.Application:
     return app
 
 
-async def _serve(sink: str) -> None:
+async def _serve(sink: str, listening: socket.socket) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -88,13 +90,23 @@ async def _serve(sink: str) -> None:
         handlers = Handlers(sink, session)
         runner = web.AppRunner(_app(handlers), access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-        print(f"Listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+        await web.SockSite(runner, listening, backlog=1024).start()
+        print(f"Listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         await stop.wait()
         await runner.cleanup()
+
+
+def _run(sink: str, listening: socket.socket) -> None:
+    uvloop.run(_serve(sink, listening))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--sink", required=True)
-    uvloop.run(_serve(parser.parse_args().sink))
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as shared:
+        for _ in range(given.processes - 1):
+            forked = multiprocessing.get_context("fork")
+            forked.Process(target=_run, args=(given.sink, shared), daemon=True).start()
+        _run(given.sink, shared)

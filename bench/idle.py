@@ -2,16 +2,19 @@
 
 The events arrive in this process, so that both ends are read from one clock. Ways in turns, each
 event after a pause: through the outbox, through a handler that sends directly with aiohttp, and
-from here straight to the receiver.
+from here straight to the receiver. The floor of the outbox is a direct send, one sync of the disk
+and one hop to a thread and back; all are measured in the same turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +27,7 @@ from bench.rounds import Run
 
 _PAUSE_SECONDS = 0.03
 _WARM_UP = 5
+_COMMIT_BYTES = 5 * 4096  # the pages that the commit of one post writes to the log
 
 
 def measure(run: Run) -> None:
@@ -37,6 +41,7 @@ async def _measure(run: Run, events: int) -> None:
             tempfile.TemporaryDirectory(dir=run.folder) as name,
             processes.handlers(receiver.url) as handlers,
             processes.service(receiver.url, Path(name)) as service,
+            _log(Path(name)) as log,
         ):
             cookie = await asyncio.to_thread(service.cookie, "/auth/dev-login")
             ways = {
@@ -44,15 +49,43 @@ async def _measure(run: Run, events: int) -> None:
                 "direct": (f"{handlers.url}/direct", {}),
                 "bare": (f"{receiver.url}/e/key", {}),
             }
-            found: dict[str, list[float]] = {way: [] for way in ways}
+            found: dict[str, list[float]] = {way: [] for way in (*ways, "sync", "hop")}
             for _ in range(events + _WARM_UP):
                 for way, (url, headers) in ways.items():
                     found[way].append(await receiver.time_to(session, url, headers))
                     await asyncio.sleep(_PAUSE_SECONDS)
+                found["sync"].append(await asyncio.to_thread(_sync, log))
+                found["hop"].append(await _hop())
     medians = {way: statistics.median(times[_WARM_UP:]) * 1e3 for way, times in found.items()}
     run.details["idle_ms"] = {way: round(ms, 3) for way, ms in medians.items()}
     run.say(", ".join(f"{way} {ms:.2f} ms" for way, ms in medians.items()))
     run.found("idle_to_direct", medians["outbox"] / medians["direct"])
+    floor = medians["direct"] + medians["sync"] + medians["hop"]
+    run.found("idle_to_floor", medians["outbox"] / floor)
+
+
+@contextlib.contextmanager
+def _log(folder: Path) -> Iterator[int]:
+    """A file beside the outbox with room for a commit, as the log has."""
+    with (folder / "log").open("wb", buffering=0) as file:
+        file.write(bytes(_COMMIT_BYTES))
+        os.fsync(file.fileno())
+        yield file.fileno()
+
+
+def _sync(log: int) -> float:
+    """Seconds to write a commit over older bytes, and to sync it."""
+    began = time.perf_counter()
+    os.pwrite(log, os.urandom(_COMMIT_BYTES), 0)
+    os.fdatasync(log)
+    return time.perf_counter() - began
+
+
+async def _hop() -> float:
+    """Seconds to a thread and back."""
+    began = time.perf_counter()
+    await asyncio.to_thread(int)
+    return time.perf_counter() - began
 
 
 class _Receiver:

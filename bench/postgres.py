@@ -195,14 +195,18 @@ def whole_services(server: PostgresServer, rounds: int) -> None:
         print(f"{name:28}{statistics.median(rates):10,.0f} posts/s over HTTP")
 
 
+def run_peer(python: str, name: str, what: str, url: str, count: int) -> float:
+    """The seconds that another queue took; see postgres_peers.py."""
+    script = str(Path(__file__).with_name("postgres_peers.py"))
+    command = [python, script, name, what, url, str(count), str(CONCURRENCY)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
+    return float(said.stdout.splitlines()[-1])
+
+
 def peer(python: str, name: str, url: str, count: int) -> tuple[float, float]:
-    rates = []
-    for what in ("in", "out"):
-        script = str(Path(__file__).with_name("postgres_peers.py"))
-        command = [python, script, name, what, url, str(count), str(CONCURRENCY)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-        rates.append(count / float(said.stdout.splitlines()[-1]))
-    return rates[0], rates[1]
+    """Events a second, in and out, of another queue."""
+    into, out = (count / run_peer(python, name, what, url, count) for what in ("in", "out"))
+    return into, out
 
 
 async def beside_an_idle_transaction(url: str, count: int, rounds: int) -> list[float]:

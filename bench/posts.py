@@ -61,16 +61,23 @@ def over_connections(run: Run, service: Server, handlers: Server) -> None:
 
 
 def syncs(run: Run, sink: Server) -> None:
-    """Count the sync system calls of a whole service, from its start to its stop."""
+    """Count the sync system calls of one process."""
+    if found := counted_syncs(run, sink):
+        run.details["syncs"] = found
+        run.found("syncs_per_post", found["syncs"] / found["posts"])
+
+
+def counted_syncs(run: Run, sink: Server, **changes: str) -> dict[str, int]:
+    """The syncs and the posts of a whole service, from its start to its stop; {} if not counted."""
     strace = shutil.which("strace")
     if not strace:
         run.say("syncs are not counted: strace is not installed")
-        return
+        return {}
     with tempfile.TemporaryDirectory(dir=run.folder) as name:
         folder, counts = Path(name), Path(name) / "syncs"
         command = [strace, "-f", "--seccomp-bpf", "-c", "-e", "trace=fsync,fdatasync"]
         command += ["-o", str(counts), sys.executable, "-m", "service", "serve"]
-        environment = {**processes.service_environment(sink.url, folder), "PORT": "0"}
+        environment = {**processes.service_environment(sink.url, folder), "PORT": "0", **changes}
         with processes.started(command, environment, cwd=folder) as service:
             cookie = service.cookie("/auth/dev-login")
             posts = load.post(
@@ -83,10 +90,9 @@ def syncs(run: Run, sink: Server) -> None:
             _stop_child(service)
         total = count_syncs(counts.read_text())
     if total:
-        run.details["syncs"] = {"syncs": total, "posts": posts.requests}
-        run.found("syncs_per_post", total / posts.requests)
-    else:
-        run.say("syncs are not counted: strace may not trace here")
+        return {"syncs": total, "posts": posts.requests}
+    run.say("syncs are not counted: strace may not trace here")
+    return {}
 
 
 def _posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:

@@ -47,12 +47,14 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads, and of its child processes."""
-        return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
+        return sum(map(_cpu_seconds, self._pids()))
 
     def resident_mib(self) -> float:
+        """Of all its processes; pages that they share count in each."""
         return self._status_kib("VmRSS") / 1024
 
     def peak_resident_mib(self) -> float:
+        """The sum of the peaks of its processes, which need not have come at the same time."""
         return self._status_kib("VmHWM") / 1024
 
     def hold(self) -> None:
@@ -97,8 +99,12 @@ class Server:
                 self.process.wait()
 
     def _status_kib(self, name: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(rf"{name}:\s+(\d+)", status)[1])
+        """Of the process and its child processes together."""
+        found = [Path(f"/proc/{pid}/status").read_text() for pid in self._pids()]
+        return sum(int(re.search(rf"{name}:\s+(\d+)", status)[1]) for status in found)
+
+    def _pids(self) -> list[int]:
+        return [self.pid, *_children(self.pid)]
 
 
 @contextlib.contextmanager
@@ -127,8 +133,10 @@ def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
     return started([sys.executable, "-m", "service.fake_inngest", "--port", str(port), "--sink"])
 
 
-def handlers(sink_url: str) -> contextlib.AbstractContextManager[Server]:
-    return started([sys.executable, "-m", "bench.handlers", "--sink", sink_url])
+def handlers(sink_url: str, count: int = 1) -> contextlib.AbstractContextManager[Server]:
+    """`count` processes of the handlers, at one address."""
+    options = ["--sink", sink_url, "--processes", str(count)]
+    return started([sys.executable, "-m", "bench.handlers", *options])
 
 
 def service(

@@ -37,12 +37,17 @@ def configuration() -> str:
 
 
 def metrics() -> str:
-    """Every metric with its kind and its meaning."""
+    """Every metric with its kind, whose figure it is, and its meaning."""
     rows = (
-        (f"`{_exposed(name, one)}`", one.kind.__name__.lower(), one.help)
+        (
+            f"`{_exposed(name, one)}`",
+            one.kind.__name__.lower(),
+            "outbox" if one.of_outbox else "process",
+            one.help,
+        )
         for name, one in VOCABULARY.items()
     )
-    return _table(("metric", "kind", "meaning"), rows)
+    return _table(("metric", "kind", "of the", "meaning"), rows)
 
 
 def command_reference() -> str:

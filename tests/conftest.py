@@ -1,34 +1,45 @@
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 
 from service.config.outbox_url import sqlite_url
 from service.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
+from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.shared_postgres import SharedPostgres, shared_postgres
 
-EMPTY_OUTBOX = """
-DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
-DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
-DELETE FROM outbox_samples;
-DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
-DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
-UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,
-    sent = 0, stored_bytes = 0;
-"""
+# Tests start hundreds of processes: they share the modules that one has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Machines are noisy: no example fails for being slow.
-hypothesis.settings.register_profile("outbox", deadline=None)
+# What is collected lives as long as the process: it is not looked through again and again.
+gc.disable()
+
+# Machines are noisy: no example fails for being slow. At home a quarter of the examples is enough;
+# CI, and a trial of mutants, say themselves how many there are.
+AT_HOME = hypothesis.settings.get_current_profile_name() == "default"
+hypothesis.settings.register_profile(
+    "outbox", deadline=None, max_examples=25 if AT_HOME else hypothesis.settings().max_examples
+)
 hypothesis.settings.load_profile("outbox")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -39,24 +50,28 @@ async def inngest_api() -> AsyncIterator[FakeInngest]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server for everything but crashes."""
-    with needed_postgres() as server:
+    """A server for everything but crashes; the trial's, where mutants are tried."""
+    shared = shared_postgres()
+    with contextlib.nullcontext(shared) if shared else needed_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_outbox_url(postgres: PostgresServer) -> Iterator[str]:
-    with postgres.database("outbox") as url:
-        migrate(url)
+    with new_outbox(postgres, "outbox") as url:
         yield url
 
 
 @pytest.fixture
-def postgres_url(postgres_outbox_url: str) -> str:
+def postgres_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
     """An empty outbox; emptying one is much faster than making one."""
-    with psycopg.connect(postgres_outbox_url, autocommit=True) as connection:
-        connection.execute(EMPTY_OUTBOX)
-    return postgres_outbox_url
+    if isinstance(postgres, SharedPostgres):
+        with postgres.outbox() as url:
+            yield url
+        return
+    url = request.getfixturevalue("postgres_outbox_url")
+    empty_outbox(url)
+    yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -30,6 +30,14 @@ ALTER ROLE outbox_runner SET search_path = outbox, pg_temp;
 
 -- What the service sets itself on a direct connection; a pooler lets no session setting through.
 ALTER ROLE outbox_runner SET jit = off;
+ALTER ROLE outbox_runner SET plan_cache_mode = 'force_generic_plan';
+ALTER ROLE outbox_runner SET enable_seqscan = off;
+ALTER ROLE outbox_runner SET enable_bitmapscan = off;
+ALTER ROLE outbox_runner SET default_transaction_isolation = 'read committed';
 ALTER ROLE outbox_runner SET lock_timeout = '1500ms';
 ALTER ROLE outbox_runner SET statement_timeout = '12s';
 ALTER ROLE outbox_runner SET idle_in_transaction_session_timeout = '15s';
+
+-- Behind a pooler that knows prepared statements, such as pgbouncer 1.21 with max_prepared_statements
+-- above 0, they save most of the planning:
+--   ALTER ROLE outbox_runner SET outbox.prepare = 'on';

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import aiohttp
 
 from service.bootstrap.http import make_http
-from service.bootstrap.identity import plain
-from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
+from service.config.values import plain
 from service.errors import OutboxUnavailableError
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
@@ -142,13 +142,13 @@ async def _run_confirmer(
 
 
 def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder) -> InngestSender:
-    client = make_client(settings)
+    address = inngest_address(settings)
     return InngestSender(
         http,
-        origin=client.event_api_origin,
-        key=client.event_key or "",
+        origin=address.event_api_origin,
+        key=address.event_key,
         fallback_key=plain(settings.inngest_event_key_fallback),
-        environment=client.env,
+        environment=address.environment,
         timeout_seconds=settings.send_timeout_seconds,
         unreached=DescriptorShortage(recorder).send_failed,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from service.bootstrap.inngest_events import make_inngest_events
-from service.bootstrap.stores import WebOutbox
+from service.bootstrap.web_outbox import WebOutbox
 from service.config.settings import Settings
 from service.supervisor import Supervisor
 from service.web.following.follow_policy import FollowPolicy

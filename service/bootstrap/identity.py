@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
-from pydantic import SecretStr
 
 from service.config.event_keys import parse_event_keys
 from service.config.settings import Settings
+from service.config.values import plain
 from service.errors import ConfigurationError
 from service.identity.bearer_tokens import BearerTokens
 from service.identity.cookie_session import CookieSessionStorage
@@ -88,11 +88,6 @@ def oidc_resource(
         provider, user_issuer=user_issuer(settings, settings.oidc_issuer.rstrip("/"))
     )
     return OidcResource(sign_in, sessions, cookie, secure=secure, proxies=proxies)
-
-
-def plain(secret: SecretStr | None) -> str | None:
-    """The text of a secret."""
-    return secret.get_secret_value() if secret else None
 
 
 def _readers(settings: Settings) -> Sequence[NextAuthReader]:

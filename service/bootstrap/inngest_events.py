@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import aiohttp
-import inngest
 
-from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.config.destination import confirmation_mode
+from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
+from service.config.values import plain
 from service.relay.inngest_events import InngestEvents
 
 
@@ -17,20 +18,19 @@ def make_inngest_events(
     """Inngest's REST API, None where it can't be asked: it wants a signing key or a dev server."""
     if not confirmation_mode(settings).can_ask:
         return None
-    client = make_client(settings)
-    key = settings.inngest_signing_key
+    address = inngest_address(settings)
     return InngestEvents(
         http,
-        origin=_origin(settings, client),
-        signing_key=key.get_secret_value() if key else None,
-        environment=client.env,
+        origin=_origin(settings, address),
+        signing_key=plain(settings.inngest_signing_key),
+        environment=address.environment,
         timeout_seconds=timeout_seconds,
     )
 
 
-def _origin(settings: Settings, client: inngest.Inngest) -> str:
+def _origin(settings: Settings, address: InngestAddress) -> str:
     """Where the REST API is: beside the Event API when only that one's address is given."""
     elsewhere = settings.inngest_api_base_url or settings.inngest_base_url
     if settings.inngest_event_api_base_url and not elsewhere:
-        return client.event_api_origin
-    return client.api_origin
+        return address.event_api_origin
+    return address.api_origin

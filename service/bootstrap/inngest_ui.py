@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.config.destination import Destination, destination
 from service.config.settings import Settings
 
@@ -25,5 +25,5 @@ def _start(settings: Settings) -> str | None:
         return None
     if kind is Destination.CLOUD:
         return f"{_CLOUD}/env/{quote(settings.inngest_env or _ENVIRONMENT, safe='')}/events/"
-    origin = settings.inngest_ui_url or make_client(settings).event_api_origin
+    origin = settings.inngest_ui_url or inngest_address(settings).event_api_origin
     return f"{origin.rstrip('/')}/event?eventID="

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from service.bootstrap.postgres import open_postgres_operations
 from service.config.outbox_url import sqlite_path
 from service.errors import (
     OutboxBusyError,
@@ -25,11 +26,11 @@ from service.operations.control_client import ControlClient, control_client
 from service.operations.sign_outs import SessionSignOuts, SignOuts
 from service.outbox import schema
 from service.outbox.ports import Inspector, Repairs
-from service.outbox.postgres.store import open_postgres_operations
 from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.missing import count_missing, missing_fault
 from service.outbox.sqlite.recover import RecoveredFile, recover
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.wal import WriteAheadLog
@@ -129,6 +130,19 @@ async def service_faults(url: str) -> list[str]:
         return []
     async with control_client(socket) as client:
         return await client.faults()
+
+
+async def file_faults(url: str) -> list[str]:
+    """What a short look finds wrong in the file of the SQLite outbox at `url`.
+
+    Empty for PostgreSQL. Raises OutboxError.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        return []
+    async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
+        count = await connection.run(count_missing)
+    return [missing_fault(count)] if count else []
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.bootstrap.stores import WebOutbox
+from service.bootstrap.web_outbox import WebOutbox
 from service.observe.recorder import Recorder
 from service.operations.actions import OperatorActions
 from service.operations.payloads import Payloads

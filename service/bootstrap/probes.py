@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import aiohttp
 
 from service.bootstrap.http import make_http
-from service.bootstrap.identity import plain
-from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.bootstrap.inngest_events import make_inngest_events
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
+from service.config.values import plain
 from service.documents.bucket import Bucket
 from service.errors import InngestApiError
 from service.relay.inngest import InngestSender
@@ -35,15 +35,15 @@ class Probe:
 
 async def probe_inngest(settings: Settings) -> Probe:
     """Whether Inngest answers and takes the event key. Takes 10 s at most."""
-    client = make_client(settings)
-    origin = client.event_api_origin
+    address = inngest_address(settings)
+    origin = address.event_api_origin
     async with aiohttp.ClientSession(trust_env=False) as http:
         sender = InngestSender(
             http,
             origin=origin,
-            key=client.event_key or "",
+            key=address.event_key,
             fallback_key=plain(settings.inngest_event_key_fallback),
-            environment=client.env,
+            environment=address.environment,
             timeout_seconds=_PROBE_SECONDS,
         )
         answer = await sender.send(b"")

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from service.bootstrap.stores import Outbox, store_faults
-from service.outbox.remote.messages import Status
+from service.bootstrap.stores import Outbox
+from service.bootstrap.web_outbox import StoreReadiness, store_faults
+from service.config.inngest_address import InngestAddress
+from service.outbox.remote.messages import REASON_KEY, Status
 from service.relay.relay import Relay
-from service.web.resources.health import REASON_KEY
-
-
-@dataclass(frozen=True, slots=True)
-class StoreReadiness:
-    """`faults` returns why events can't be stored or delivered, `detail` the figures."""
-
-    faults: Callable[[], list[str]]
-    detail: Callable[[], Mapping[str, object]]
 
 
 def store_readiness(outbox: Outbox, relay: Relay | None) -> StoreReadiness:
@@ -27,7 +17,9 @@ def store_readiness(outbox: Outbox, relay: Relay | None) -> StoreReadiness:
     )
 
 
-def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Status:
+def store_status(
+    outbox: Outbox, relay: Relay | None, faults: list[str], inngest: InngestAddress | None = None
+) -> Status:
     """The status that front processes get. `faults` are those of this process' tasks."""
     return Status(
         failure=outbox.failure,
@@ -35,6 +27,7 @@ def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Stat
         settings_revision=outbox.settings.scope_revision,
         faults=tuple(faults),
         detail=_detail(outbox, relay),
+        inngest=inngest,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from service.bootstrap.postgres import open_postgres_outbox
+from service.bootstrap.web_outbox import WebOutbox, store_faults
 from service.config.settings import Settings
 from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
@@ -16,34 +18,20 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.operations.socket_folder import control_address
-from service.outbox.parts import ServedParts
+from service.outbox.parts import StoreParts
 from service.outbox.ports import Confirmations, Delivery, Queue
-from service.outbox.postgres.store import open_postgres_outbox
 from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.timings import WriterTimings
 from service.outbox.sqlite.volume import loss_of_volume
 
 log = structlog.get_logger(__name__)
-
-
-class WebOutbox(ServedParts, Protocol):
-    """The parts of a store that requests need, and how it is."""
-
-    @property
-    def failure(self) -> str | None:
-        """Why events can't be stored now, None while they can."""
-        ...
-
-    @property
-    def undelivered(self) -> int:
-        """How many rows are pending or delivering, lately; reading it costs nothing."""
-        ...
 
 
 class StoredSettings(Scopes, AuditedScopes, Protocol):
     """The small values of users and organizations."""
 
 
-class Outbox(WebOutbox, Protocol):
+class Outbox(StoreParts, WebOutbox, Protocol):
     """All parts of one store."""
 
     @property
@@ -69,7 +57,11 @@ class Outbox(WebOutbox, Protocol):
 
 @contextlib.asynccontextmanager
 async def open_outbox(
-    settings: Settings, *, recorder: Recorder | None = None, socket: str | None = None
+    settings: Settings,
+    *,
+    recorder: Recorder | None = None,
+    socket: str | None = None,
+    timings: WriterTimings | None = None,
 ) -> AsyncIterator[Outbox]:
     """The outbox of this process; of SQLite its only writer, which `socket` reaches.
 
@@ -93,13 +85,18 @@ async def open_outbox(
             **limits,
             socket=socket,
             recorder=recorder,
+            timings=timings,
         ) as sqlite:
             yield sqlite
 
 
 @contextlib.asynccontextmanager
-async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIterator[Outbox]:
+async def open_served_outbox(
+    settings: Settings, recorder: Recorder, timings: WriterTimings | None = None
+) -> AsyncIterator[Outbox]:
     """The outbox of a process that serves: operators' commands reach it while it is open.
+
+    `timings` are those of an SQLite outbox.
 
     Raises what `open_outbox` raises.
     """
@@ -113,7 +110,7 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
     with control_address() as address:
         async with contextlib.AsyncExitStack() as stack:
             outbox = await stack.enter_async_context(
-                open_outbox(settings, recorder=recorder, socket=address)
+                open_outbox(settings, recorder=recorder, socket=address, timings=timings)
             )
             if address:
                 actions = OperatorActions(outbox.repairs, recorder)
@@ -123,8 +120,3 @@ async def open_served_outbox(settings: Settings, recorder: Recorder) -> AsyncIte
                 )
                 await stack.enter_async_context(control)
             yield outbox
-
-
-def store_faults(outbox: WebOutbox) -> list[str]:
-    """Why events can't be stored now; empty while they can."""
-    return [outbox.failure] if outbox.failure else []

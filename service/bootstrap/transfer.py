@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from service.bootstrap.postgres import open_postgres_transfer
 from service.config.outbox_url import sqlite_path
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.move import Moved, move
-from service.outbox.postgres.transfer import open_postgres_transfer
 from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.transfer import open_sqlite_transfer
 from service.outbox.transfer import TransferStore

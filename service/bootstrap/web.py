@@ -13,17 +13,16 @@ from service.bootstrap.identity import (
     make_event_keys,
     make_sessions,
     oidc_resource,
-    plain,
     session_secrets,
     user_issuer,
 )
 from service.bootstrap.inngest_ui import event_link
 from service.bootstrap.operator_page import make_operator_page
-from service.bootstrap.readiness import StoreReadiness
-from service.bootstrap.stores import WebOutbox
 from service.bootstrap.tracing import Tracing
+from service.bootstrap.web_outbox import StoreReadiness, WebOutbox
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
+from service.config.values import plain
 from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck

@@ -1,13 +1,15 @@
 """A child process with a lifeline: a socket pair on which both sides say how far they are.
 
-The child says that it waits or that it is ready; the parent says that it may go on. When the parent
-is killed the line ends, and the child stops as it does on SIGTERM.
+The child says that it waits, that it is ready, or why it can't start. The parent says that it may
+go on, or asks it to hand over. When the parent is killed the line ends, and the child stops as it
+does on SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -16,7 +18,11 @@ from typing import Self
 
 WAITS = b"w"
 READY = b"r"
+FAULT = b"f"
 _GO = b"g"
+_HAND_OVER = b"h"
+_MAX_FAULT_BYTES = 4096
+_LAST_WORDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,18 @@ async def comes_first(
     return both[0] in done
 
 
+@dataclass(frozen=True, slots=True)
+class Handles:
+    """The descriptors that a child inherits: its listening sockets, and its line to the parent."""
+
+    listening: Sequence[int]
+    lifeline: int
+
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets."""
+        return [socket.socket(fileno=one) for one in self.listening]
+
+
 class ChildProcess:
     """One run of a child, as its parent sees it."""
 
@@ -52,6 +70,7 @@ class ChildProcess:
     ) -> None:
         self._process = process
         self._line = line
+        self.fault: str | None = None
         self._listening = asyncio.create_task(self._listen(said), name="child-line")
 
     @classmethod
@@ -85,14 +104,20 @@ class ChildProcess:
         with contextlib.suppress(OSError):
             self._line.send(_GO)
 
+    def hand_over(self) -> None:
+        """Ask the child to let go of what it holds, and then to say that it waits."""
+        with contextlib.suppress(OSError):
+            self._line.send(_HAND_OVER)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process is still there."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def ended(self) -> int:
-        """Wait until the process has ended; its exit status."""
+        """Wait until the process has ended; its exit status. Then `fault` says what it said."""
         code = await self._process.wait()
+        await asyncio.wait([self._listening], timeout=_LAST_WORDS_SECONDS)
         self._listening.cancel()
         self._line.close()
         return code
@@ -101,7 +126,17 @@ class ChildProcess:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while word := await loop.sock_recv(self._line, 1):
-                said(word)
+                if word == FAULT:
+                    self.fault = (await loop.sock_recv(self._line, _MAX_FAULT_BYTES)).decode()
+                else:
+                    said(word)
+
+
+def tell_fault(handle: int, fault: str) -> None:
+    """In a child: tell the parent why it can't start; -1 is no lifeline."""
+    if handle >= 0:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle)) as line:
+            line.sendall(FAULT + fault.encode()[:_MAX_FAULT_BYTES])
 
 
 class Lifeline:
@@ -110,12 +145,19 @@ class Lifeline:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
         self._may_go = asyncio.Event()
+        self._handing_over = asyncio.Event()
 
     async def may_go(self, stop: asyncio.Event) -> bool:
-        """Say that all is loaded, then wait for the parent; false when `stop` comes first."""
+        """Say that this process waits, then wait for the parent; false when `stop` comes first."""
+        self._may_go.clear()
         self._say(WAITS)
         await comes_first(self._may_go.wait(), stop.wait())
         return not stop.is_set()
+
+    async def hand_over(self, stop: asyncio.Event) -> None:
+        """Wait until the parent asks for what this process holds, or until `stop`."""
+        self._handing_over.clear()
+        await comes_first(self._handing_over.wait(), stop.wait())
 
     def ready(self) -> None:
         """Say that this process does its work."""
@@ -125,8 +167,8 @@ class Lifeline:
         """Call `gone` when the parent is gone."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            while await loop.sock_recv(self._line, 1):
-                self._may_go.set()
+            while word := await loop.sock_recv(self._line, 1):
+                (self._may_go if word == _GO else self._handing_over).set()
         gone()
 
     def _say(self, word: bytes) -> None:
@@ -137,7 +179,8 @@ class Lifeline:
 @contextlib.asynccontextmanager
 async def lifeline(handle: int, gone: Callable[[], None]) -> AsyncIterator[Lifeline]:
     """In a child: its lifeline; `gone` is called when the parent is gone."""
-    with socket.socket(fileno=handle) as line:
+    # A copy: a fault that ends this process is told after the context.
+    with socket.socket(fileno=os.dup(handle)) as line:
         line.settimeout(0)
         opened = Lifeline(line)
         listening = asyncio.create_task(opened.listen(gone), name="lifeline")

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
-from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.config.settings import Settings
 from service.errors import ConfigurationError
 from service.fake_inngest.server import FakeInngest
@@ -39,7 +39,7 @@ async def open_inngest(
         say(f"No fake Inngest: {', '.join(settings.inngest_variables)} is set.")
         yield settings
         return
-    origin = make_client(settings).event_api_origin
+    origin = inngest_address(settings).event_api_origin
     if await _answers(origin):
         say(f"No fake Inngest: a dev server answers at {origin}.")
         yield settings

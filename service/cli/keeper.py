@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from service.cli.child_process import READY, WAITS, Child, ChildProcess, comes_first
+from service.cli.exit_code import FAULTY
 
-FAULTY = 2
+LOAD_SECONDS = 60.0
+OPEN_SECONDS = 600.0  # a migration of many rows takes its time
 _TAKE_OVER = "--take-over"
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
@@ -39,12 +41,14 @@ class Keeper:
         self._said = {WAITS: asyncio.Event(), READY: asyncio.Event()}
         self._was_ready = False
         self._process: ChildProcess | None = None
+        self.fault = ""
         self._keeping: asyncio.Task[int] | None = None
 
     def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
         """Begin. `faulty` is called when the first process exits with 2; then this has ended.
 
-        With `take_over` the first process loads, says that it waits, and continues after `go`.
+        With `take_over` the first process loads, says that it waits, and continues after `go`. When
+        it does not become ready, this has ended.
         """
         self._keeping = asyncio.create_task(self._keep(take_over, faulty), name=self._child.name)
 
@@ -65,6 +69,14 @@ class Keeper:
         if self._process:
             self._process.go()
 
+    def hand_over(self) -> None:
+        """Ask the process to let go of what it holds; then it says that it waits."""
+        self._any_end.clear()
+        for event in self._said.values():
+            event.clear()
+        if self._process:
+            self._process.hand_over()
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send the process a signal, and start no other one. May come twice."""
         self._stopping.set()
@@ -84,10 +96,12 @@ class Keeper:
             code = await self._run(child)
             if self._stopping.is_set():
                 break
-            if faulty and code == FAULTY:
+            if take_over and not self._was_ready:
+                break
+            if faulty and code == FAULTY and not self._was_ready:
                 faulty()
                 return FAULTY
-            child, faulty = self._child, None
+            child, faulty, take_over = self._child, None, False
             if self._was_ready:
                 delay = _FIRST_RESTART_SECONDS
             self._policy.say(f"{child.name} ended with {code}: starting it again.")
@@ -105,6 +119,7 @@ class Keeper:
             process.signal(signal.SIGTERM)
         code = await process.ended()
         self._process = None
+        self.fault = process.fault or f"It ended with {code}; see its log."
         self._policy.ended(process.pid)
         self._any_end.set()
         return code

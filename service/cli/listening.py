@@ -1,55 +1,54 @@
-"""Listening for requests: at an address, or on a socket that several processes share."""
+"""Listening for requests: at an address, or on sockets that another process has opened.
+
+A socket that a successor takes over is never closed in between: connections wait in its backlog.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import resource
+import errno
+import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
+from service.cli.passed_sockets import PassedSockets, take_passed_sockets
 
-from service.observe.recorder import Recorder
-from service.web.server import HttpServer, ServerPolicy
-
-_BACKLOG = 1024
-_LINGER_SECONDS = 1.0
-_MAX_HANDLES = 65_536
-_OWN_HANDLES = 256
+BACKLOG = 1024
 
 
-@contextlib.asynccontextmanager
-async def listen(
-    app: web.Application, recorder: Recorder, host: str, port: int
-) -> AsyncIterator[str]:
-    """Serve `app` at an address; gives its URL. Raises OSError."""
-    async with _running(app, recorder) as runner:
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
-        yield url_of(host, runner.addresses[0][1])
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The sockets on which requests come, and the URL of the first."""
 
+    passed: PassedSockets
+    url: str
 
-@contextlib.asynccontextmanager
-async def listen_on(app: web.Application, recorder: Recorder, fd: int) -> AsyncIterator[None]:
-    """Serve `app` on a listening socket that another process opened and keeps using.
+    def copies(self) -> list[socket.socket]:
+        """Sockets for one program to close; these stay open for its successor."""
+        return [one.dup() for one in self.passed.sockets]
 
-    At the end clients may use their connections once more: other processes take the next ones.
-    """
-    async with _running(app, recorder, linger_seconds=_LINGER_SECONDS) as runner:
-        await web.SockSite(runner, socket.socket(fileno=fd), backlog=_BACKLOG).start()
-        yield
+    def close(self) -> None:
+        """Listen no more, unless another process does."""
+        for one in self.passed.sockets:
+            one.close()
 
 
 @contextlib.contextmanager
-def shared_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket for child processes, on IPv4 where `host` has both. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    with socket.socket(family, kind, protocol) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(_BACKLOG)
-        yield bound
+def open_listening(host: str, port: int) -> Iterator[Listening]:
+    """The sockets that another process has passed to this one, else new ones at an address.
+
+    Raises OSError, and ConfigurationError for a descriptor that can't be listened on.
+    """
+    passed = take_passed_sockets(os.environ)
+    opened = passed if passed.sockets else PassedSockets(_bound(host, port))
+    bound_host, bound_port = opened.sockets[0].getsockname()[:2]
+    listening = Listening(opened, url_of(bound_host if passed.sockets else host, bound_port))
+    try:
+        yield listening
+    finally:
+        listening.close()
 
 
 @contextlib.contextmanager
@@ -57,7 +56,7 @@ def listen_unix(path: Path) -> Iterator[socket.socket]:
     """A listening Unix socket for a child process. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
         bound.bind(str(path))
-        bound.listen(_BACKLOG)
+        bound.listen(BACKLOG)
         yield bound
 
 
@@ -70,28 +69,24 @@ def url_of(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def allow_many_connections() -> None:
-    """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextlib.asynccontextmanager
-async def _running(
-    app: web.Application, recorder: Recorder, *, linger_seconds: float = 0.0
-) -> AsyncIterator[web.AppRunner]:
-    policy = ServerPolicy(max_connections=_max_connections(), linger_seconds=linger_seconds)
-    runner = HttpServer(app, recorder, policy)
-    await runner.setup()
-    try:
-        yield runner
-    finally:
-        await runner.cleanup()
-
-
-def _max_connections() -> int:
-    """Clients get most of the file handles; the store, delivery and S3 keep the others."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - min(_OWN_HANDLES, soft // 4)
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each address of `host`; all have the same port."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    with contextlib.ExitStack() as opened:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = opened.enter_context(socket.socket(family, kind, protocol))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                one.bind((address[0], port, *address[2:]))
+                one.listen(BACKLOG)
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+                    continue  # a name of both versions of IP, on a machine that has one of them
+                raise OSError(error.errno, f"{error.strerror}: {url_of(host, port)}") from error
+            port = one.getsockname()[1]
+            bound.append(one)
+        opened.pop_all()
+    return bound

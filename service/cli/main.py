@@ -1,7 +1,7 @@
 """`python -m service`: the commands that run the service.
 
 A faulty configuration lists every fault at once and exits with 2; so does an outbox that can't be
-opened.
+opened. Each command loads its own module, so that a process starts soon.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ from typing import Annotated
 import typer
 import uvloop
 
-from service.cli import inngest_worker
-from service.cli.check import check
-from service.cli.demo.demo import Pace, demo
-from service.cli.serve import relay_only, serve
-from service.cli.serve_processes import (
-    Handles,
-    serve_as_front,
-    serve_as_store,
-    serve_with_processes,
-)
+from service.cli.child_process import Handles, tell_fault
+from service.cli.listening import Listening, open_listening
+from service.cli.loaded import loaded
 from service.cli.startup import exit_on_fault, load_settings
 from service.cli.version import add_version
+from service.config.settings import Settings
+from service.observe.log_stream import LogStream
 from service.observe.logs import configure_logs
 from service.outbox import schema
 
@@ -51,27 +46,39 @@ def serve_command(
     store: Annotated[bool, typer.Option("--store", hidden=True)] = False,
     take_over: Annotated[bool, typer.Option("--take-over", hidden=True)] = False,
     store_socket: Annotated[str, typer.Option(hidden=True)] = "",
-    listen_fd: Annotated[int, typer.Option(hidden=True)] = -1,
+    listen_fd: Annotated[list[int] | None, typer.Option(hidden=True)] = None,
     lifeline_fd: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
-    with exit_on_fault():
+    with exit_on_fault(lambda fault: tell_fault(lifeline_fd, fault)):
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         if fake_inngest_url:
             settings = settings.with_fake_inngest(fake_inngest_url)
-        handles = Handles(listen_fd, lifeline_fd)
+        handles = Handles(listen_fd or [], lifeline_fd)
         if store:
-            uvloop.run(serve_as_store(settings, logs, handles, relay=relay, take_over=take_over))
+            serve = loaded("service.cli.serve_store").serve_as_store
+            uvloop.run(serve(settings, logs, handles, relay=relay, take_over=take_over))
+        elif take_over:
+            uvloop.run(loaded("service.cli.successor").try_new_version(settings, logs, lifeline_fd))
         elif store_socket:
-            uvloop.run(serve_as_front(settings, logs, handles, store=store_socket))
-        elif settings.web_concurrency > 1:
-            if code := uvloop.run(
-                serve_with_processes(settings, logs, relay=relay, fake_inngest=fake_inngest)
-            ):
-                raise typer.Exit(code)
+            serve = loaded("service.cli.serve_front").serve_as_front
+            uvloop.run(serve(settings, logs, handles, store=store_socket))
         else:
-            uvloop.run(serve(settings, logs, relay=relay, fake_inngest=fake_inngest))
+            with open_listening(settings.host, settings.port) as listening:
+                _serve(settings, logs, listening, relay=relay, fake_inngest=fake_inngest)
+
+
+def _serve(
+    settings: Settings, logs: LogStream, listening: Listening, *, relay: bool, fake_inngest: bool
+) -> None:
+    chosen = {"relay": relay, "fake_inngest": fake_inngest}
+    if settings.web_concurrency > 1:
+        serve = loaded("service.cli.serve_processes").serve_with_processes
+        if code := uvloop.run(serve(settings, logs, listening, **chosen)):
+            raise typer.Exit(code)
+    elif uvloop.run(loaded("service.cli.serve").serve(settings, logs, listening, **chosen)):
+        loaded("service.cli.successor").become_new_version(listening)
 
 
 @app.command("relay")
@@ -80,7 +87,7 @@ def relay_command() -> None:
     with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        uvloop.run(relay_only(settings, logs))
+        uvloop.run(loaded("service.cli.serve").relay_only(settings, logs))
 
 
 @app.command("worker")
@@ -92,7 +99,7 @@ def worker_command(
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    inngest_worker.run(health_port)
+    loaded("service.cli.inngest_worker").run(health_port)
 
 
 @app.command("demo")
@@ -103,10 +110,11 @@ def demo_command(
 ) -> None:
     """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
     with exit_on_fault():
-        pace = Pace(posts_per_second)
+        demo = loaded("service.cli.demo.demo")
+        pace = demo.Pace(posts_per_second)
         if quick:
-            pace = Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
-        if code := asyncio.run(demo(pace)):
+            pace = demo.Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
+        if code := asyncio.run(demo.demo(pace)):
             raise typer.Exit(code)
 
 
@@ -128,7 +136,7 @@ def check_command(
     serve.
     """
     with exit_on_fault():
-        if code := check(load_settings(), show=show):
+        if code := loaded("service.cli.check").check(load_settings(), show=show):
             raise typer.Exit(code)
 
 

@@ -12,9 +12,8 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from service.cli.child_process import Child
-from service.cli.keeper import Keeper, KeeperPolicy
-
-_LOAD_SECONDS = 60.0
+from service.cli.keeper import LOAD_SECONDS, OPEN_SECONDS, Keeper, KeeperPolicy
+from service.cli.upgrades import Outcome
 
 
 class ProcessPool:
@@ -38,7 +37,6 @@ class ProcessPool:
         self._store = Keeper(store, self._policy)
         self._fronts = [Keeper(front, self._policy) for front in fronts]
         self._coming: list[Keeper] = []
-        self._upgrade: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def run(self) -> int:
@@ -60,8 +58,6 @@ class ProcessPool:
     def stop(self) -> None:
         """Stop the fronts, then the store; `run` returns when all have ended. May come twice."""
         self._is_stopping = True
-        if self._upgrade:
-            self._upgrade.cancel()
         for front in (*self._fronts, *self._coming):
             front.stop()
 
@@ -71,61 +67,62 @@ class ProcessPool:
         for child in (self._store, *self._fronts, *self._coming):
             child.stop(signal.SIGKILL)
 
-    def upgrade(self) -> None:
-        """Replace the children by processes of the program as it is now; see `_replace`."""
-        if self._is_stopping or (self._upgrade and not self._upgrade.done()):
-            return
-        self._upgrade = asyncio.create_task(self._replace(), name="upgrade")
+    async def upgrade(self) -> Outcome:
+        """Replace the children by processes of the program as it is now.
 
-    async def _replace(self) -> None:
-        """Load the new store, let it take the outbox, then replace the fronts.
-
-        While the outbox changes hands posts wait in the fronts. A new store that does not load
-        changes nothing; new fronts that do not come leave the old ones at work.
+        Load the new store, let it take the outbox, then replace the fronts. While the outbox
+        changes hands posts wait in the fronts. A new store that does not become ready gives the
+        outbox back to the old one; new fronts that do not come leave the old ones at work.
         """
-        self._say("Upgrade: the new version loads.")
+        if self._is_stopping:
+            return Outcome("The service stops.")
         store, fronts = self._children
-        if not await self._replace_store(Keeper(store, self._policy)):
-            self._say("Upgrade failed: the new store process did not load; the old one continues.")
-        elif not await self._replace_fronts([Keeper(front, self._policy) for front in fronts]):
-            self._say("Upgrade failed: a new front process did not come; the old ones go on.")
-        else:
-            self._say("Upgrade: done.")
+        failure = await self._replace_store(Keeper(store, self._policy))
+        if failure is None:
+            failure = await self._replace_fronts([Keeper(one, self._policy) for one in fronts])
+        return Outcome(failure)
 
-    async def _replace_store(self, new: Keeper) -> bool:
+    async def _replace_store(self, new: Keeper) -> str | None:
+        """Why the new store does not serve, None when it does."""
+        old = self._store
         self._coming = [new]
         new.start(take_over=True)
-        if not await new.comes(new.waits, _LOAD_SECONDS):
-            await self._give_up()
-            return False
-        old, self._store = self._store, new
-        self._coming = [old]
-        old.stop()
-        await old.ended()
-        self._coming = []
+        if not await new.comes(new.waits, LOAD_SECONDS):
+            return await self._give_up(f"The new store process did not load: {new.fault}")
+        old.hand_over()
+        if not await old.comes(old.waits, LOAD_SECONDS):
+            return await self._give_up("The old store process did not let go of the outbox.")
+        self._store, self._coming = new, [old]
         new.go()
-        await new.ready()
-        return True
+        if not await new.comes(new.ready, OPEN_SECONDS):
+            self._store, self._coming = old, [new]
+            failure = await self._give_up(f"The new store process did not open it: {new.fault}")
+            old.go()
+            await old.comes(old.ready, LOAD_SECONDS)
+            return failure
+        await self._end_coming(signal.SIGTERM)
+        return None
 
-    async def _replace_fronts(self, new: list[Keeper]) -> bool:
+    async def _replace_fronts(self, new: list[Keeper]) -> str | None:
+        """Why the new fronts do not serve, None when they do."""
         self._coming = new
         for front in new:
             front.start()
-        if not all([await front.comes(front.ready, _LOAD_SECONDS) for front in new]):
-            await self._give_up()
-            return False
-        old, self._fronts = self._fronts, new
-        self._coming = old
-        for front in old:
-            front.stop()
-        for front in old:
-            await front.ended()
-        self._coming = []
-        return True
+        if not all([await front.comes(front.ready, LOAD_SECONDS) for front in new]):
+            faults = "; ".join({front.fault for front in new if front.fault})
+            return await self._give_up(f"A new front process did not come: {faults}")
+        self._coming, self._fronts = self._fronts, new
+        await self._end_coming(signal.SIGTERM)
+        return None
 
-    async def _give_up(self) -> None:
-        """End what was to come."""
+    async def _give_up(self, failure: str) -> str:
+        """End what was to come; returns `failure`."""
+        await self._end_coming(signal.SIGKILL)
+        return failure
+
+    async def _end_coming(self, number: signal.Signals) -> None:
         for keeper in self._coming:
-            keeper.stop(signal.SIGKILL)
+            keeper.stop(number)
+        for keeper in self._coming:
             await keeper.ended()
         self._coming = []

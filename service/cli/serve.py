@@ -6,55 +6,91 @@ ends the process at once. What was not settled goes out after the next start.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import AsyncIterator
 
-from service.bootstrap.inngest import make_client
 from service.bootstrap.service import run_relay_alone, run_service
 from service.cli.announce import announcer_for
-from service.cli.banner import banner
 from service.cli.development_inngest import open_inngest
-from service.cli.listening import allow_many_connections, listen
+from service.cli.greeting import greet
+from service.cli.listen_on import listen_on
+from service.cli.listening import Listening
 from service.cli.signals import reload_on_hangup, stop_on_signals
-from service.cli.standing import standing_of
-from service.cli.startup import quiet_garbage_collector
+from service.cli.startup import allow_many_connections, quiet_garbage_collector
+from service.cli.successor import Successor
+from service.cli.upgrade_socket import UPGRADE_SOCKET, serve_upgrades
+from service.cli.upgrades import Upgrades
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.observe.service_manager import ServiceManager
-
-_NOTHING_TO_RELOAD = (
-    "SIGHUP: one process can't be replaced while it serves; with WEB_CONCURRENCY above 1 it can."
-)
+from service.operations.socket_folder import control_address
+from service.web.server import HttpServer
 
 
 async def serve(
-    settings: Settings, logs: LogStream, *, relay: bool = True, fake_inngest: bool = False
-) -> None:
+    settings: Settings,
+    logs: LogStream,
+    listening: Listening,
+    *,
+    relay: bool = True,
+    fake_inngest: bool = False,
+) -> bool:
     """Serve until SIGTERM or SIGINT; `relay` says whether this process delivers too.
 
-    With `fake_inngest` events go to a fake Inngest where nothing else is meant. Raises
-    ConfigurationError, OutboxError, and OSError when the address can't be listened on.
+    With `fake_inngest` events go to a fake Inngest where nothing else is meant. Returns whether
+    this process shall become the new version of its program. Raises ConfigurationError,
+    OutboxError, and OSError when the sockets can't be listened on.
     """
     stop = stop_on_signals(logs)
     announcer = announcer_for(settings)
-    reload_on_hangup(lambda: announcer.say(_NOTHING_TO_RELOAD))
     allow_many_connections()
+    manager, status = ServiceManager(os.environ), f"Listening on {listening.url}"
+    successor = Successor(stop, announcer.say)
+    upgrades = Upgrades(successor.replace, announcer.say, manager, status)
+    reload_on_hangup(upgrades.ask)
     async with (
+        contextlib.AsyncExitStack() as upgrade_socket,
+        manager.watched(),
         open_inngest(settings, fake=fake_inngest, say=announcer.say) as known,
-        run_service(known, with_relay=relay) as service,
-        listen(service.app, service.recorder, settings.host, settings.port) as url,
     ):
-        quiet_garbage_collector()
-        inngest = make_client(known).event_api_origin
-        standing = await standing_of(known.store_url)
-        listening = f"Listening on {url}"
-        announcer.say(
-            f"{listening} in {settings.app_env}",
-            banner(known, url, inngest=inngest, standing=standing),
-        )
-        async with ServiceManager(os.environ).told(listening):
-            await stop.wait()
-        announcer.say("Stopping: finishing requests and sends under way.")
+        begins, is_replaced = True, False
+        while not is_replaced:
+            async with (
+                run_service(known, with_relay=relay) as service,
+                listen_on(service.app, service.recorder, listening.copies()) as server,
+            ):
+                quiet_garbage_collector()
+                if begins:
+                    await greet(announcer, known, listening.url, f"{status} in {known.app_env}")
+                    manager.ready(status)
+                    await upgrade_socket.enter_async_context(_upgrade_socket(known, upgrades))
+                comes = await successor.comes()
+                announcer.say("Stopping: finishing requests and sends under way.")
+                await _stop_listening(server, listening, manager, is_upgrade=comes)
+            if not comes:
+                break
+            begins, is_replaced = False, await successor.takes_over()
     logs.close()
+    return is_replaced
+
+
+async def _stop_listening(
+    server: HttpServer, listening: Listening, manager: ServiceManager, *, is_upgrade: bool
+) -> None:
+    if not is_upgrade:
+        manager.stopping()
+    if is_upgrade or listening.passed.are_kept:
+        await server.let_go()
+    else:
+        listening.close()
+
+
+@contextlib.asynccontextmanager
+async def _upgrade_socket(settings: Settings, upgrades: Upgrades) -> AsyncIterator[None]:
+    with control_address(UPGRADE_SOCKET) as address:
+        async with serve_upgrades(address, settings.store_url, upgrades):
+            yield
 
 
 async def relay_only(settings: Settings, logs: LogStream) -> None:

@@ -25,10 +25,16 @@ def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> 
     return stop
 
 
-def reload_on_hangup(reload: Callable[[], None]) -> None:
+def reload_on_hangup(reload: Callable[[], object]) -> None:
     """Call `reload` on SIGHUP; where a terminal sends it as it closes, the process ends instead."""
     if not (sys.stdin and sys.stdin.isatty()):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def ignore_hangup() -> None:
+    """Ignore SIGHUP from here on, also in the next program of this process until it is ready."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | None) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from dotenv import load_dotenv
 
 from service.app_settings.app_settings import load_defaults
+from service.cli.exit_code import FAULTY
 from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
 from service.event_types.types_file import load_event_types
 
-FAULTY = 2
+_MAX_HANDLES = 65_536
 
 
 def load_settings() -> Settings:
@@ -50,25 +52,37 @@ def _file(variable: str) -> str | None:
 
 
 @contextmanager
-def exit_on_fault() -> Iterator[None]:
-    """Exit with 2 on a faulty configuration or a service error, with 1 on a system error."""
+def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Exit with 2 on a faulty configuration or a service error, with 1 on a system error.
+
+    `told` gets the sentences, too.
+    """
     try:
         yield
     except ConfigurationError as error:
-        _end(FAULTY, *(f"configuration: {fault}" for fault in error.faults))
+        code, sentences = FAULTY, [f"configuration: {fault}" for fault in error.faults]
     except ServiceError as error:
-        _end(FAULTY, str(error))
+        code, sentences = FAULTY, [str(error)]
     except OSError as error:
-        _end(1, f"can't start: {error}")
+        code, sentences = 1, [f"can't start: {error}"]
+    else:
+        return
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    if told:
+        told("; ".join(sentences))
+    sys.exit(code)
+
+
+def allow_many_connections() -> None:
+    """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def quiet_garbage_collector() -> None:
     """What lives as long as the process is not looked at again by each collection."""
     gc.collect()
     gc.freeze()
-
-
-def _end(code: int, *sentences: str) -> None:
-    for sentence in sentences:
-        print(sentence, file=sys.stderr)
-    sys.exit(code)

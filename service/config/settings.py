@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from service.config.faults import cross_faults
+from service.config.inngest_address import InngestAddress
 from service.config.outbox_url import sqlite_file, url_in_schema
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
@@ -77,6 +78,7 @@ class Settings(BaseModel):
     inngest_signing_key: Secret = None
     inngest_ui_url: Text = None
     fake_inngest_url: str | None = Field(default=None, exclude=True)
+    known_inngest: InngestAddress | None = Field(default=None, exclude=True)
     confirm: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = Field(
         default="auto", validation_alias="OUTBOX_CONFIRM"
     )
@@ -187,6 +189,10 @@ class Settings(BaseModel):
     def with_fake_inngest(self, url: str) -> Self:
         """The same, but events go to the fake Inngest at `url`."""
         return self.model_copy(update={"inngest_base_url": url, "fake_inngest_url": url})
+
+    def with_known_inngest(self, address: InngestAddress | None) -> Self:
+        """The same with the address that another process has found out; None says nothing."""
+        return self.model_copy(update={"known_inngest": address})
 
     @property
     def inngest_variables(self) -> list[str]:

@@ -39,6 +39,11 @@ def spelled_duration(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def plain(secret: SecretStr | None) -> str | None:
+    """The text of a secret."""
+    return secret.get_secret_value() if secret else None
+
+
 def _split(value: object) -> object:
     if not isinstance(value, str):
         return value

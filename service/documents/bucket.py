@@ -7,19 +7,14 @@ library error becomes one of the service's through `s3_errors`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import aioboto3
 import msgspec
-from aiobotocore.config import AioConfig
-from botocore.exceptions import (
-    ClientError,
-    NoCredentialsError,
-)
 
+from service.documents.boto import Boto, load_boto
 from service.documents.s3_errors import s3_errors, status_of
 from service.errors import ServiceError, StorageUnavailableError
 
@@ -28,6 +23,13 @@ ASK_SECONDS = 1.0
 _REOPEN_SECONDS = 5.0
 _OPEN_SECONDS = 5.0
 _CHUNK_BYTES = 256 * 1024
+_CLIENT: dict[str, Any] = {
+    "signature_version": "s3v4",
+    "connect_timeout": 2,
+    "read_timeout": 20,
+    "max_pool_connections": 50,
+    "retries": {"total_max_attempts": 1},  # callers wait 1 s, or retry by themselves
+}
 
 
 class DocumentObject(msgspec.Struct, frozen=True, gc=False):
@@ -47,10 +49,11 @@ class PresignedUpload(msgspec.Struct, frozen=True, gc=False):
 
 
 class Bucket:
-    """The bucket `name` in `region`, open between `__aenter__` and `__aexit__`.
+    """The bucket `name` in `region`, to be used between `__aenter__` and `__aexit__`.
 
-    Entering makes no call and does not fail. The client opens in the background, because finding
-    credentials may need a request. A client that could not be opened is opened on a later use.
+    Entering makes no call and does not fail. The client opens in the background at `open_soon` or
+    at the first use, because finding credentials may need a request. A client that could not be
+    opened is opened on a later use.
     """
 
     def __init__(self, name: str, region: str) -> None:
@@ -59,9 +62,11 @@ class Bucket:
         self._stack = AsyncExitStack()
         self._opening: asyncio.Task[Any] | None = None
         self._reopen_at = 0.0
+        self._is_entered = False
+        self._boto: Boto | None = None
 
     async def __aenter__(self) -> Self:
-        self._opening = asyncio.create_task(self._open(), name="open-bucket")
+        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -70,30 +75,35 @@ class Bucket:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._is_entered = False
         opening, self._opening = self._opening, None
         if opening and not opening.done():
             opening.cancel()
             await asyncio.wait([opening])
         await self._stack.aclose()
 
+    def open_soon(self) -> asyncio.Task[Any]:
+        """Open the client in the background; for uses that can't wait for that."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open(), name="open-bucket")
+        return self._opening
+
     async def presign_upload(self, key: str, content_type: str, size_bytes: int) -> PresignedUpload:
         """Sign an upload of exactly this key, content type and size, good for UPLOAD_SECONDS.
 
         Makes no call to S3. Raises StorageUnavailableError without credentials.
         """
-        with s3_errors():
-            async with asyncio.timeout(_OPEN_SECONDS):
-                client = await self._client()
-                form = await client.generate_presigned_post(
-                    Bucket=self.name,
-                    Key=key,
-                    Fields={"Content-Type": content_type},
-                    Conditions=[
-                        {"Content-Type": content_type},
-                        ["content-length-range", size_bytes, size_bytes],
-                    ],
-                    ExpiresIn=UPLOAD_SECONDS,
-                )
+        async with self._client_for(_OPEN_SECONDS) as client:
+            form = await client.generate_presigned_post(
+                Bucket=self.name,
+                Key=key,
+                Fields={"Content-Type": content_type},
+                Conditions=[
+                    {"Content-Type": content_type},
+                    ["content-length-range", size_bytes, size_bytes],
+                ],
+                ExpiresIn=UPLOAD_SECONDS,
+            )
         # boto names the global endpoint, which redirects to other regions; browsers don't follow
         # a redirect of a form from another origin. The signature does not cover the host.
         regional = f"s3.{self.region}.amazonaws.com/"
@@ -106,17 +116,15 @@ class Bucket:
 
         Takes ASK_SECONDS at most. Raises StorageUnavailableError when S3 can't be asked.
         """
-        with s3_errors():
-            async with asyncio.timeout(ASK_SECONDS):
-                client = await self._client()
-                try:
-                    answer = await client.head_object(Bucket=self.name, Key=key)
-                except ClientError as error:
-                    if status_of(error) != 404:  # noqa: PLR2004
-                        raise
-                    # A HEAD has no body, so a missing bucket looks like a missing document.
-                    await client.head_bucket(Bucket=self.name)
-                    return None
+        async with self._client_for(ASK_SECONDS) as client:
+            try:
+                answer = await client.head_object(Bucket=self.name, Key=key)
+            except Exception as error:
+                if status_of(error) != 404:  # noqa: PLR2004
+                    raise
+                # A HEAD has no body, so a missing bucket looks like a missing document.
+                await client.head_bucket(Bucket=self.name)
+                return None
         return _document(answer)
 
     async def download(self, key: str, sink: Callable[[bytes], object]) -> DocumentObject:
@@ -125,8 +133,7 @@ class Bucket:
         Holds a few chunks of 256 KiB at a time. Raises DocumentNotFoundError, and
         StorageUnavailableError, possibly after some chunks.
         """
-        with s3_errors():
-            client = await self._client()
+        async with self._client_for(None) as client:
             answer = await client.get_object(Bucket=self.name, Key=key)
             body = answer["Body"]
             async with body:  # `as` would give aiohttp's response, which can't read in chunks
@@ -137,23 +144,35 @@ class Bucket:
     async def probe(self) -> str | None:
         """Ask for the bucket: None when it answers, else a sentence. Takes ASK_SECONDS at most."""
         try:
-            with s3_errors():
-                async with asyncio.timeout(ASK_SECONDS):
-                    client = await self._client()
-                    await client.head_bucket(Bucket=self.name)
+            async with self._client_for(ASK_SECONDS) as client:
+                await client.head_bucket(Bucket=self.name)
         except ServiceError as error:
             return str(error)
         return None
 
+    @asynccontextmanager
+    async def _client_for(self, seconds: float | None) -> AsyncIterator[Any]:
+        """The client, for so long; loading boto takes no part of that."""
+        with s3_errors():
+            await self._loaded()
+            async with asyncio.timeout(seconds):
+                yield await self._client()
+
+    async def _loaded(self) -> Boto:
+        if self._boto is None:
+            self._boto = await asyncio.to_thread(load_boto)
+        return self._boto
+
     async def _client(self) -> Any:
         """The client. After a cancellation the client still opens, for the next caller."""
-        opening = self._opening
-        if opening is None:
+        if not self._is_entered:
             raise StorageUnavailableError("The bucket is not open.")
+        opening = self.open_soon()
         if opening.done() and isinstance(opening.result(), StorageUnavailableError):
             if asyncio.get_running_loop().time() < self._reopen_at:
                 raise StorageUnavailableError(str(opening.result()))
-            opening = self._opening = asyncio.create_task(self._open(), name="open-bucket")
+            self._opening = None
+            opening = self.open_soon()
         client = await asyncio.shield(opening)
         if isinstance(client, StorageUnavailableError):
             raise StorageUnavailableError(str(client))
@@ -161,19 +180,14 @@ class Bucket:
 
     async def _open(self) -> Any:
         """A client, or the StorageUnavailableError that explains why there is none."""
-        config = AioConfig(
-            signature_version="s3v4",
-            connect_timeout=2,
-            read_timeout=20,
-            max_pool_connections=50,
-            retries={"total_max_attempts": 1},  # callers wait one second, or retry by themselves
-        )
         try:
             with s3_errors():
-                session = aioboto3.Session(region_name=self.region)
-                if await session.get_credentials() is None:
-                    raise NoCredentialsError
-                return await self._stack.enter_async_context(session.client("s3", config=config))
+                boto = await self._loaded()
+                if await boto.session.get_credentials() is None:
+                    raise boto.errors.NoCredentialsError
+                config = boto.config(**_CLIENT)
+                opening = boto.session.client("s3", region_name=self.region, config=config)
+                return await self._stack.enter_async_context(opening)
         except StorageUnavailableError as error:
             return self._failed(error)
         except ValueError:

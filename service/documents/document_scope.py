@@ -35,8 +35,10 @@ def check_document_scope(scope: DocumentScope, owner: str, document_name: str) -
     `own` allows the owner's uploads alone, `uploads` everything but the uploads of others, `any`
     everything.
     """
-    if scope == "any" or document_name.startswith(upload_prefix(owner)):
+    if scope == "any":
         return
     plain = _SLASHES.sub("/", document_name).lstrip("/")
-    if scope == "own" or plain.startswith(_UPLOADS):
+    if scope == "uploads" and not plain.startswith(_UPLOADS):
+        return
+    if not document_name.startswith(upload_prefix(owner)):
         raise DocumentNotFoundError

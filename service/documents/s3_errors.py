@@ -1,30 +1,23 @@
 """Turns what botocore, aiohttp and the network raise into the service's errors.
 
 The invariant: "S3 says that it is not there" (DocumentNotFoundError) stays apart from "S3 can't be
-asked" (StorageUnavailableError).
+asked" (StorageUnavailableError). botocore is loaded by the first bucket that is used, and here only
+where an error has to be told from its own.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import aiohttp
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ReadTimeoutError,
-)
 
 from service.errors import DocumentNotFoundError, StorageUnavailableError
 
 _CREDENTIALS = "S3 refuses the credentials, or they don't allow this."
+_LATE = "S3 does not answer in time."
 _REGION = "The bucket is in another region than AWS_S3_REGION."
 _BUCKET = "The bucket named by AWS_S3_BUCKET does not exist."
 _SENTENCES = {
@@ -46,20 +39,27 @@ def s3_errors() -> Iterator[None]:
     """Turn what botocore, aiohttp and the network raise into the service's errors."""
     try:
         yield
-    except ClientError as error:
+    except TimeoutError as error:
+        raise StorageUnavailableError(_LATE) from error
+    except _botocore().ClientError as error:
         if error.response.get("Error", {}).get("Code") == "NoSuchKey":
             raise DocumentNotFoundError from error
         raise StorageUnavailableError(_answer_sentence(error)) from error
-    except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+    except (_botocore().BotoCoreError, aiohttp.ClientError, OSError) as error:
         raise StorageUnavailableError(_fault_sentence(error)) from error
 
 
-def status_of(error: ClientError) -> int:
-    """The HTTP status of S3's answer, 0 without one."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def status_of(error: Exception) -> int:
+    """The HTTP status of S3's answer that an error tells, 0 without one."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _answer_sentence(error: ClientError) -> str:
+def _botocore() -> Any:
+    return importlib.import_module("botocore.exceptions")
+
+
+def _answer_sentence(error: Any) -> str:
     code = str(error.response.get("Error", {}).get("Code"))
     return (
         _SENTENCES.get(code)
@@ -69,10 +69,13 @@ def _answer_sentence(error: ClientError) -> str:
 
 
 def _fault_sentence(error: BaseException) -> str:
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+    boto = _botocore()
+    without = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+    if isinstance(error, without):
         return "No usable AWS credentials were found."
-    if isinstance(error, (TimeoutError, ConnectTimeoutError, ReadTimeoutError)):
-        return "S3 does not answer in time."
-    if isinstance(error, (EndpointConnectionError, HTTPClientError, aiohttp.ClientError, OSError)):
+    if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError)):
+        return _LATE
+    away = (boto.EndpointConnectionError, boto.HTTPClientError, aiohttp.ClientError, OSError)
+    if isinstance(error, away):
         return "S3 can't be reached."
     return "The S3 client's configuration is faulty."

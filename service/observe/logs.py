@@ -82,10 +82,11 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
     people = structlog.dev.ConsoleRenderer(colors=target.isatty(), sort_keys=False)
     renderer: Processor = people if console else _render_json
     number = logging.getLevelNamesMapping()[level.upper()]
+    lines = _Lines(buffer)
     structlog.configure(
-        processors=[*shared, _Flusher(buffer), renderer],
+        processors=[*shared, lines.note_urgency, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=buffer),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(file=lines),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     request_log.point_at(buffer, enabled=number <= logging.INFO, console=console)
@@ -100,17 +101,25 @@ def configure_logs(*, level: str, format_name: str, stream: TextIO | None = None
     return buffer
 
 
-class _Flusher:
-    """Flushes the buffer after a warning or worse."""
+class _Lines:
+    """The buffer as structlog's file. structlog flushes each line; here a warning or worse is."""
 
     def __init__(self, buffer: LogStream) -> None:
+        self.write = buffer.write
         self._buffer = buffer
+        self._is_urgent = False
 
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    def note_urgency(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Remember whether the line that is being made should be seen at once."""
         del logger
-        if method not in ("debug", "info"):
-            self._buffer.flush()
+        self._is_urgent |= method not in ("debug", "info")
         return event
+
+    def flush(self) -> None:
+        """Have the buffer written now after an urgent line; others wait for its thread."""
+        if self._is_urgent:
+            self._is_urgent = False
+            self._buffer.flush()
 
 
 _last_second = (0, "")

@@ -33,6 +33,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    of_outbox: bool = False  # of a gauge that shows the same in every process of an outbox
     worst: bool = False  # of a gauge that every process has: the largest counts, else the latest
 
 
@@ -57,8 +58,12 @@ VOCABULARY = {
         (),
         _LATENCY,
     ),
-    "confirmations_ok": Metric(Gauge, "1 while Inngest says which events it holds, 0 while not."),
-    "inngest_stored_per_second": Metric(Gauge, "Events that Inngest stores a second, lately."),
+    "confirmations_ok": Metric(
+        Gauge, "1 while Inngest says which events it holds, or another process asks; 0 while not."
+    ),
+    "inngest_stored_per_second": Metric(
+        Gauge, "Events that Inngest stores a second, lately; 0 while another process asks."
+    ),
     "dead": Metric(Counter, "Events that became dead, by reason.", ("reason",)),
     "sends": Metric(Counter, "Requests to Inngest, by outcome.", ("outcome",)),
     "lease_lost": Metric(Counter, "Rows whose answer came after the end of their lease."),
@@ -84,21 +89,27 @@ VOCABULARY = {
         Gauge, "When the gauges of rows were sampled, in seconds since 1970."
     ),
     "oldest_pending_seconds": Metric(
-        Gauge, "Age of the oldest row that is not settled, 0 without one."
+        Gauge, "Age of the oldest row that is not settled, 0 without one.", of_outbox=True
     ),
-    "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",)),
-    "oldest_due_seconds": Metric(Gauge, "Age of the oldest row that is due, 0 without one."),
+    "rows": Metric(Gauge, "Rows in the outbox, by state.", ("state",), of_outbox=True),
+    "oldest_due_seconds": Metric(
+        Gauge, "Age of the oldest row that is due, 0 without one.", of_outbox=True
+    ),
     "lone_event_fails": Metric(
         Gauge, "1 while one event fails by itself, no other is sent, and Inngest answers."
     ),
-    "delivery_state": Metric(Gauge, "1 for the state of delivery, 0 for the others.", ("state",)),
+    "delivery_state": Metric(
+        Gauge, "1 for the state of delivery, 0 for the others.", ("state",), of_outbox=True
+    ),
     "drain_eta_seconds": Metric(
-        Gauge, "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves."
+        Gauge,
+        "Estimate until the backlog is gone, 0 without one, +Inf while nothing moves.",
+        of_outbox=True,
     ),
     "event_loop_lag_seconds": Metric(
         Gauge, "Longest delay of the event loop in the last 10 s.", worst=True
     ),
-    "database_bytes": Metric(Gauge, "Size of the outbox's database."),
+    "database_bytes": Metric(Gauge, "Size of the outbox's database.", of_outbox=True),
     "no_file_descriptors": Metric(
         Counter,
         "Times that no file descriptor was left, by purpose; accept is tried twice a second.",
@@ -108,7 +119,9 @@ VOCABULARY = {
         Counter, "I/O errors of the outbox's disk; after each, the log is written again."
     ),
     "write_failures": Metric(Counter, "Times that the outbox became unable to write."),
-    "wal_bytes": Metric(Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL."),
+    "wal_bytes": Metric(
+        Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL.", of_outbox=True
+    ),
     "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive. Always 1 on SQLite."),
 }
 

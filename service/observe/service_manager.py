@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 
 _PINGS_IN_A_PERIOD = 3
 _MICROSECONDS = 1_000_000
+_NANOSECONDS_IN_MICROSECOND = 1000
 
 
 class ServiceManager:
@@ -27,18 +29,39 @@ class ServiceManager:
         self._period_seconds = int(period) / _MICROSECONDS if period.isdigit() and ours else 0.0
 
     @contextlib.asynccontextmanager
-    async def told(self, status: str) -> AsyncIterator[None]:
-        """Tell that the process is ready, that the event loop turns, and at the end that it stops.
-
-        `status` is what `systemctl status` shows.
-        """
-        self._tell(f"READY=1\nSTATUS={status}")
+    async def watched(self) -> AsyncIterator[None]:
+        """Tell that the event loop turns, until the end of the context."""
         pinging = asyncio.create_task(self._ping(), name="ping-watchdog")
         try:
             yield
         finally:
             pinging.cancel()
-            self._tell("STOPPING=1\nSTATUS=Stopping")
+
+    @contextlib.asynccontextmanager
+    async def told(self, status: str) -> AsyncIterator[None]:
+        """Tell that the process is ready, that the event loop turns, and at the end that it stops.
+
+        `status` is what `systemctl status` shows.
+        """
+        async with self.watched():
+            self.ready(status)
+            try:
+                yield
+            finally:
+                self.stopping()
+
+    def ready(self, status: str) -> None:
+        """Tell that the process is ready, or ready again after `reloading`."""
+        self._tell(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """Tell that a new version is about to take the place of this one."""
+        now = time.monotonic_ns() // _NANOSECONDS_IN_MICROSECOND
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=A new version takes over")
+
+    def stopping(self) -> None:
+        """Tell that the process stops."""
+        self._tell("STOPPING=1\nSTATUS=Stopping")
 
     async def _ping(self) -> None:
         while self._period_seconds:

@@ -61,10 +61,11 @@ class Proposals:
         """What `action` would do to the rows that match, at most 10,000.
 
         With `seen_ms` it leaves out rows that were accepted or settled later: they were not shown.
+        Without it no row is left out so, whatever the store's clock says.
         """
         at_ms = now_ms if seen_ms is None else seen_ms
         found = await self._search.find(msgspec.structs.replace(wanted, limit=MAX_ROWS))
-        seen = [row for row in found.rows if _moved_at(row) <= at_ms]
+        seen = [row for row in found.rows if seen_ms is None or _moved_at(row) <= seen_ms]
         rows = [row for row in seen if row.state in STATES[action]]
         return Proposal(
             action=action,

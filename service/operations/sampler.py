@@ -33,13 +33,15 @@ log = structlog.get_logger(__name__)
 class Sampler:
     """Samples every 10 seconds; every 2 while someone watches, if a sample is cheap.
 
-    `history` remembers each sample; None where another process does.
+    `history` remembers each sample. Without one another process does, and this one samples only
+    while someone watches.
     """
 
     def __init__(
         self, inspector: Inspector, recorder: Recorder, history: History | None = None
     ) -> None:
         self._history = history
+        self._watched = asyncio.Event()
         self._inspector = inspector
         self._recorder = recorder
         self._latest: Movement | None = None
@@ -56,6 +58,8 @@ class Sampler:
     async def run(self) -> None:
         """Take samples until cancelled."""
         while True:
+            if self._history is None:
+                await self._watched.wait()
             await self.sample()
             await self._sleep()
 
@@ -81,6 +85,7 @@ class Sampler:
     async def watch(self) -> AsyncGenerator[Movement, None]:
         """The latest sample, then each new one, until the iteration ends."""
         self._watchers += 1
+        self._watched.set()
         try:
             while True:
                 sampled = self._sampled
@@ -89,6 +94,8 @@ class Sampler:
                 await sampled.wait()
         finally:
             self._watchers -= 1
+            if not self._watchers:
+                self._watched.clear()
 
     async def _sleep(self) -> None:
         """Sleep until the next sample is due. A new watcher makes it due sooner."""

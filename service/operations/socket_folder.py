@@ -1,4 +1,8 @@
-"""A private folder for Unix sockets: made at the start, removed at the end, swept after a kill."""
+"""A private folder for Unix sockets: made at the start, removed at the end, swept after a kill.
+
+Under systemd it is in the unit's RuntimeDirectory, which commands see that are called by hand; the
+unit's own /tmp they don't. Elsewhere it is in the temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from pathlib import Path
 import structlog
 
 PREFIX = "outbox-"
+UNIT_FOLDER = Path("/run/inngest-outbox")  # the RuntimeDirectory in deploy/systemd
+_UNIT_VARIABLE = "RUNTIME_DIRECTORY"
 _SOCKET = "control"
 _MAX_PATH_BYTES = 100  # of a Unix socket's address, 108 on Linux and 104 on macOS
 _CONNECT_SECONDS = 0.2
@@ -25,18 +31,18 @@ log = structlog.get_logger(__name__)
 def socket_folder() -> Iterator[Path]:
     """A folder that only this user may enter, for sockets that others find. Raises OSError."""
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_own_parent()))
     try:
         if len(str(folder / _SOCKET).encode()) > _MAX_PATH_BYTES:
-            raise OSError(errno.ENAMETOOLONG, "the temporary folder's path is too long")
+            raise OSError(errno.ENAMETOOLONG, f"the path of {folder.parent} is too long")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def control_address() -> Iterator[str | None]:
-    """A path for the control socket, removed at the end. None where there can't be one."""
+def control_address(name: str = _SOCKET) -> Iterator[str | None]:
+    """A path for a socket for commands, removed at the end. None where there can't be one."""
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(socket_folder())
@@ -44,16 +50,37 @@ def control_address() -> Iterator[str | None]:
             log.warning("no_control_socket", reason=error.strerror)
             yield None
             return
-        yield str(folder / _SOCKET)
+        yield str(folder / name)
+
+
+def sockets_of_services(name: str) -> list[Path]:
+    """The sockets of this name in the folders of this user's services, some of them killed."""
+    parents = dict.fromkeys((_own_parent(), UNIT_FOLDER, Path(tempfile.gettempdir())))
+    found = [path for parent in parents for path in _found(parent, f"{PREFIX}*/{name}")]
+    return [path for path in found if path.parent.lstat().st_uid == os.geteuid()]
 
 
 def sweep() -> None:
     """Remove the folders of this user's killed services: no process answers their sockets."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in _found(_own_parent(), f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             found = folder.lstat()
             if found.st_uid == os.geteuid() and folder.is_dir() and _is_dead(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_parent() -> Path:
+    """Where this process makes its folder. systemd may name several folders; one is enough."""
+    named, _, _ = os.environ.get(_UNIT_VARIABLE, "").partition(":")
+    return Path(named or tempfile.gettempdir())
+
+
+def _found(parent: Path, pattern: str) -> list[Path]:
+    """What another user may not see is not theirs to see."""
+    try:
+        return list(parent.glob(pattern))
+    except OSError:
+        return []
 
 
 def _is_dead(folder: Path) -> bool:

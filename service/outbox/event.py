@@ -57,6 +57,16 @@ def payload_bytes(events: Sequence[Event]) -> int:
     return sum([len(event.payload) for event in events])
 
 
+def by_environment(calls: Sequence[Sequence[Event]]) -> Sequence[int]:
+    """The order in which the calls of one commit get their numbers: positions in `calls`.
+
+    Events for one environment follow each other, so that one request to Inngest takes them all.
+    """
+    environments = [events[0].environment or "" for events in calls]
+    positions = range(len(calls))
+    return sorted(positions, key=environments.__getitem__) if any(environments) else positions
+
+
 class _Wire(msgspec.Struct, frozen=True, gc=False):
     id: str
     name: str

@@ -73,14 +73,15 @@ async def _held_between(
     environment: str | None,
 ) -> set[int]:
     held: set[int] = set()
-    before = last + 1
+    least, before = encode_ulid(first), last + 1
     while before > first:
         limit = min(MAX_PAGE, before - first)
         page = await pages.page(encode_ulid(before), limit, environment)
-        if not page:
-            break
-        shown = [(decode_ulid(one.ulid), one.event_id) for one in page]
+        # The texts of ULIDs have the order of their numbers. Older events are not decoded.
+        shown = [(decode_ulid(one.ulid), one.event_id) for one in page if one.ulid >= least]
         held.update(ulid for ulid, event_id in shown if _is_the(wanted.get(ulid), event_id))
+        if not shown or len(shown) < len(page):
+            break
         before = min(shown[-1][0], before - 1)
     return held
 

@@ -16,15 +16,16 @@ import uuid_utils
 from service.identity.user import User
 from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
 from service.outbox.incoming_json import MAX_EVENTS, BadEventError, elements, fields_of
+from service.outbox.large_value import LARGE_BYTES, faults, has_many_digits
 from service.outbox.nesting import MAX_DEPTH, is_too_deep
 from service.outbox.session_layers import checked_meta
 from service.outbox.storable import storable
 
 _RESERVED = "inngest/"
+_FIRST_OF_RESERVED = "iI\u0130"
+_SMALL_BYTES = 300
 _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
-_FLOAT_DIGITS = 309  # a number of fewer digits is in the range of a float
-_DIGITS = bytes(ord("1") if 48 <= byte <= 57 else 32 for byte in range(256))  # noqa: PLR2004
-_MANY_DIGITS = b"1" * _FLOAT_DIGITS
+_NULL = b"null"
 _NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
 _Raw = msgspec.Raw | msgspec.UnsetType
 
@@ -63,51 +64,57 @@ _encode = msgspec.json.Encoder().encode
 
 def read_events(
     body: bytes, user: User, now_ms: int, *, environment: str | None = None
-) -> Iterator[IncomingEvent]:
+) -> Iterator[IncomingEvent | None]:
     """The events of an array, or one event; an empty body has none. They belong to `user`.
 
-    An event without a ts is accepted at `now_ms`. Raises BadEventError at the first bad event, or
-    after 5,000.
+    None is a moment to let others run: a large event is read in pieces. An event without a ts is
+    accepted at `now_ms`. Raises BadEventError at the first bad event, or after 5,000.
     """
+    owner = user.owner  # makes a text each time
     for position, raw in enumerate(elements(body)):
         if position == MAX_EVENTS:
             raise BadEventError(f"A request takes at most {MAX_EVENTS} events")
-        yield _read_event(raw, user, now_ms, environment)
+        if len(raw) > MAX_EVENT_BYTES:
+            raise BadEventError(_TOO_LARGE)
+        if len(raw) > LARGE_BYTES:
+            yield None
+        try:
+            given = _given(raw)
+        except RecursionError as error:
+            raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep") from error
+        if len(raw) > LARGE_BYTES:
+            yield from _check_large(given)
+        yield IncomingEvent(_event(given, user, owner, now_ms, environment), raw)
 
 
-def _read_event(raw: bytes, user: User, now_ms: int, environment: str | None) -> IncomingEvent:
-    if len(raw) > MAX_EVENT_BYTES:
-        raise BadEventError(_TOO_LARGE)
-    try:
-        given = _given(raw)
-    except RecursionError as error:
-        raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep") from error
+def _check_large(given: _Given) -> Iterator[None]:
+    for field in (given.data, given.user):
+        value = b"" if field is msgspec.UNSET else bytes(field)
+        for words in faults(value) if len(value) > LARGE_BYTES else ():
+            if words:
+                raise BadEventError(words)
+            yield None
+
+
+def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str | None) -> Event:
     name, row_id = _name(given.name), str(uuid_utils.uuid7())
     client_id = storable(given.id) if given.id else None
+    ts = _ts(given.ts) or now_ms
     payload = _encode(
-        _Wire(
-            client_id or row_id,
-            name,
-            _ts(given.ts) or now_ms,
-            given.v,
-            given.data,
-            given.user,
-            given.meta,
-        )
+        _Wire(client_id or row_id, name, ts, given.v, given.data, given.user, given.meta)
     )
     if len(payload) > MAX_EVENT_BYTES:
         raise BadEventError(_TOO_LARGE)
-    event = Event(
+    return Event(
         row_id,
         name if name.isascii() and "\x00" not in name else storable(name),
-        user.owner,
+        owner,
         user.id,
         now_ms,
         payload,
         wire_id=client_id,
         environment=environment,
     )
-    return IncomingEvent(event, raw)
 
 
 def _given(raw: bytes) -> _Given:
@@ -137,13 +144,19 @@ def _checked(given: _Given) -> _Given:
 
 
 def _check_object(name: str, value: msgspec.Raw) -> None:
-    found = _decode(value)
-    if found is not None and type(found) is not dict:
-        raise BadEventError(f"The event's {name} must be an object or null")
+    """Raise BadEventError unless `value` is an object or null; a large one is checked later."""
     text = bytes(value)
+    if not text.startswith(b"{") and text != _NULL:
+        raise BadEventError(f"The event's {name} must be an object or null")
+    if len(text) > LARGE_BYTES:
+        text.isascii() or text.decode()
+        return
+    found = _decode(text)
+    if len(text) <= _SMALL_BYTES:
+        return  # too short for so many levels or digits
     if is_too_deep(text, found):
         raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep")
-    if len(text) > _FLOAT_DIGITS and _MANY_DIGITS in text.translate(_DIGITS):
+    if has_many_digits(text):
         json.loads(text, parse_int=_finite)
 
 
@@ -151,7 +164,10 @@ def _name(name: str | None) -> str:
     if not name:
         raise BadEventError("The event's name must be present")
     # Go lowers a dotted capital I to a plain i, Python does not.
-    if name[: len(_RESERVED)].replace("\u0130", "i").lower() == _RESERVED:
+    if (
+        name[0] in _FIRST_OF_RESERVED
+        and name[: len(_RESERVED)].replace("\u0130", "i").lower() == _RESERVED
+    ):
         raise BadEventError(f"The event's name is reserved: {_RESERVED} is Inngest's own prefix")
     return name
 

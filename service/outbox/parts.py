@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.identity.scopes import Scopes
+from service.outbox.event import Event
+from service.outbox.keys import IdempotencyKey
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Inspector, Intake, Repairs
+from service.outbox.receipt import Receipt
 
 
 class ServedParts(Protocol):
@@ -45,4 +50,30 @@ class ServedParts(Protocol):
     @property
     def trail(self) -> AuditTrail:
         """Acts of operators that change no row."""
+        ...
+
+
+class StoreIntake(Intake, Protocol):
+    """The Intake of the process that owns the store."""
+
+    def start(
+        self,
+        events: Sequence[Event],
+        keys: Sequence[IdempotencyKey | None],
+        *,
+        trace: str | None = None,
+    ) -> asyncio.Future[Sequence[Receipt]]:
+        """Begin what `append_all` does; the future gets what that returns or raises.
+
+        Cancelling the future does not take the events back.
+        """
+        ...
+
+
+class StoreParts(ServedParts, Protocol):
+    """The parts in the process that owns the store."""
+
+    @property
+    def intake(self) -> StoreIntake:
+        """Where requests put events."""
         ...

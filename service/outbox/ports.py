@@ -116,6 +116,17 @@ class Confirmations(Protocol):
         """How many rows are sent. Never blocks writers."""
         ...
 
+    async def may_ask(self) -> bool:
+        """Whether this process asks Inngest about all sent rows now; one process at a time does.
+
+        True also takes or keeps the turn for some seconds. Raises OutboxUnavailableError.
+        """
+        ...
+
+    async def stop_asking(self) -> None:
+        """Let another process ask. Safe to repeat. Raises OutboxUnavailableError."""
+        ...
+
     async def confirm(self, seqs: Sequence[int]) -> int:
         """Sent rows become delivered, atomically; returns how many were still sent.
 

@@ -10,19 +10,23 @@ Everything here blocks: call it before the event loop or in a thread.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-import psycopg
+import structlog
 
 from service.config.outbox_url import redacted_url, sqlite_file
 from service.errors import OutboxUnavailableError, SchemaTooNewError
-from service.outbox.fault_postgresql import fault_at
 from service.outbox.file_fault import file_fault
-from service.outbox.schema_postgresql import PostgresSchema
 from service.outbox.schema_sqlite import SqliteSchema
+
+_POSTGRESQL = "service.outbox.schema_postgresql"  # an SQLite outbox needs no driver
+
+log = structlog.get_logger(__name__)
 
 
 class Schema(Protocol):
@@ -45,13 +49,16 @@ def migrate(url: str) -> list[str]:
 
     Safe to repeat and to call from several processes at once: the others wait. Makes the file
     and its folder for SQLite. Raises SchemaTooNewError, and OutboxUnavailableError when the
-    database can't be reached or written; the migration under way then left no trace.
+    database can't be reached or written; the migration under way then left no trace. Warns when a
+    later version has applied the next migration: this one can't run on the one after.
     """
-    if not pending(url):
+    applied = _applied(url)
+    _warn_of_newer(applied)
+    if not _missing(applied):
         return []
-    files = migration_files("postgresql" if sqlite_file(url) is None else "sqlite")
+    migrations = _migrations("postgresql" if sqlite_file(url) is None else "sqlite")
     with _errors_mapped(url):
-        return _schema(url).apply([(path.stem, path.read_text()) for path in files])
+        return _schema(url).apply(migrations)
 
 
 def pending(url: str) -> list[str]:
@@ -59,22 +66,51 @@ def pending(url: str) -> list[str]:
 
     Raises SchemaTooNewError and OutboxUnavailableError.
     """
+    return _missing(_applied(url))
+
+
+def known_ids() -> list[str]:
+    """The ids of the migrations, oldest first, the same in both dialects."""
+    return [migration_id for migration_id, _ in _migrations("sqlite")]
+
+
+def _applied(url: str) -> set[str]:
     with _errors_mapped(url):
-        applied = _schema(url).applied()
+        return _schema(url).applied()
+
+
+def _missing(applied: set[str]) -> list[str]:
     known = known_ids()
     if any(_number(one) > _number(known[-1]) + 1 for one in applied.difference(known)):
         raise SchemaTooNewError
     return [one for one in known if one not in applied]
 
 
-def known_ids() -> list[str]:
-    """The ids of the migrations, oldest first, the same in both dialects."""
-    return [path.stem for path in migration_files("sqlite")]
+def _warn_of_newer(applied: set[str]) -> None:
+    known = known_ids()[-1]
+    if max(applied, default=known) > known:
+        log.warning(
+            "schema_is_newer",
+            applied=max(applied),
+            known=known,
+            until=f"{_number(known) + 2:04}",
+        )
+
+
+@functools.cache
+def _migrations(dialect: str) -> tuple[tuple[str, str], ...]:
+    """The (id, SQL) of this version's migrations, oldest first.
+
+    They are read once: a newer version may be installed while this one runs.
+    """
+    return tuple((path.stem, path.read_text()) for path in migration_files(dialect))
 
 
 def _schema(url: str) -> Schema:
     file = sqlite_file(url)
-    return PostgresSchema(url) if file is None else SqliteSchema(Path(file))
+    if file is not None:
+        return SqliteSchema(Path(file))
+    return cast("Schema", importlib.import_module(_POSTGRESQL).PostgresSchema(url))
 
 
 def migration_files(dialect: str) -> list[Path]:
@@ -103,8 +139,6 @@ def _errors_mapped(url: str) -> Iterator[None]:
         yield
     except sqlite3.Error as exc:
         raise OutboxUnavailableError(f"{sqlite_file(url)} can't be used: {exc}.") from exc
-    except psycopg.Error as exc:
-        raise OutboxUnavailableError(fault_at(url, exc)) from exc
     except OSError as exc:
         place = sqlite_file(url) or redacted_url(url)
         raise OutboxUnavailableError(file_fault(place, exc)) from exc

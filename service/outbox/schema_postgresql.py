@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.errors import OutboxUnavailableError
+from service.outbox.fault_postgresql import fault_at
 
 CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
@@ -40,7 +42,7 @@ _RECORD = "INSERT INTO outbox_migrations (id) VALUES (%s)"
 
 
 class PostgresSchema:
-    """The schema of the database at `url`."""
+    """The schema of the database at `url`. Raises OutboxUnavailableError with its sentence."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -58,7 +60,15 @@ class PostgresSchema:
         with self._connected() as connection:
             return [one[0] for one in migrations if _apply_one(connection, *one)]
 
-    def _connected(self) -> psycopg.Connection[Any]:
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with self._connect() as connection:
+                yield connection
+        except psycopg.Error as exc:
+            raise OutboxUnavailableError(fault_at(self._url, exc)) from exc
+
+    def _connect(self) -> psycopg.Connection[Any]:
         options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **conninfo_to_dict(self._url)}
         connection = psycopg.connect(
             make_conninfo("", **options), autocommit=True, prepare_threshold=None

@@ -45,7 +45,14 @@ class SqliteSchema:
         # A connection that may write would copy the log into the database as it closes.
         address = f"file:{quote(str(self._path))}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
-            return _applied(connection)
+            try:
+                return _applied(connection)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+                    # A power cut left a rollback journal, from before the file got its
+                    # write-ahead log. `apply`, which may write, rolls it back and looks again.
+                    return set()
+                raise
 
     def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
         """Apply those that are not applied yet, one transaction each; returns their ids."""

@@ -45,11 +45,11 @@ class _Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """`again` says that these events failed, `failures` how often exactly these did."""
+    """`again` says that these events failed, `repeated` that exactly this request did."""
 
     sent: SeededRequest
-    again: bool = False
-    failures: int = 0
+    again: bool
+    repeated: bool = False
 
     @property
     def batch(self) -> Batch:
@@ -110,7 +110,7 @@ class BatchDelivery:
             return
         if self._keeper.breaker.is_current(claimed.permit):
             self._report.begins(wanted)
-        await self._send_all(claimed, self._requests(wanted))
+        await self._send_all(claimed, self._requests(wanted, again=False))
 
     async def _without_held(self, batch: Batch) -> Batch | None:
         """The rows to send, None for none; settles the rows that Inngest got long ago."""
@@ -121,8 +121,8 @@ class BatchDelivery:
             await self._settler.settle(checked.settlement)
         return checked.send
 
-    def _requests(self, batch: Batch, *, again: bool = False, failures: int = 0) -> list[_Request]:
-        return [_Request(one, again, failures) for one in seeded_requests(batch, self._ids)]
+    def _requests(self, batch: Batch, *, again: bool) -> list[_Request]:
+        return [_Request(one, again) for one in seeded_requests(batch, self._ids)]
 
     def _send_all(
         self, claimed: _Claimed, requests: Sequence[_Request]
@@ -141,8 +141,10 @@ class BatchDelivery:
             if not self._keeper.breaker.is_current(claimed.permit):
                 await self._settler.put_back(request.batch)
                 return
-            if request.again and (_now() > claimed.send_until or self._stopping()):
-                await self._settler.put_back(request.batch, isolated=not self._stopping())
+            stops = request.again and self._stopping()
+            if stops or _now() > claimed.send_until:
+                isolated = request.again and not stops
+                await self._settler.put_back(request.batch, isolated=isolated)
                 return
             began_at = _now()
             result = await self._answer(request)
@@ -180,7 +182,7 @@ class BatchDelivery:
             jitter=random.random(),  # noqa: S311
         )
         known = view(after, before, claimed.permit, answered.lone, now)
-        chance = not (request.failures or known.bad_events)
+        chance = not (request.repeated or known.bad_events)
         parts = self._policy.parts(now - began_at, chance=chance)
         done = outcome(result, request.batch, known, self._policy, parts=parts)
         self._keeper.move(_without_settled(after, done))
@@ -196,7 +198,7 @@ class BatchDelivery:
     def _parts(self, request: _Request, done: Outcome) -> list[_Request]:
         batch, again = request.batch, request.again or done.failed
         if done.again == (range(len(batch.entries)),):
-            return [_Request(request.sent, again, request.failures + 1)]
+            return [_Request(request.sent, again, repeated=True)]
         return [
             one for part in parts_of(batch, done.again) for one in self._requests(part, again=again)
         ]

@@ -13,7 +13,8 @@ class BatchLimit:
 
     `events` and `size` are allowed now, `max_events` and `max_size` at most; sizes are bytes.
     `failing` is the approximate share of recent sends that failed. `passed_size` is the largest
-    request that ever passed, 0 before the first.
+    request that ever passed, 0 before the first. `sends_below` counts the requests that passed
+    since `size` last changed and is below `max_size`.
     """
 
     max_events: int
@@ -61,12 +62,8 @@ class BatchLimit:
 
     def with_too_large(self, size: int) -> BatchLimit:
         """A request of `size` was too large."""
-        return replace(
-            self,
-            size=max(1, min(self.size, size // 2)),
-            sends_below=0,
-        )
+        return replace(self, size=max(1, min(self.size, size // 2)), sends_below=0)
 
     def without_size_limit(self) -> BatchLimit:
         """One event was too large, not the batch."""
-        return replace(self, size=self.max_size, sends_below=0)
+        return replace(self, size=self.max_size)

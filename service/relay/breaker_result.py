@@ -53,7 +53,6 @@ def view(
 
 
 def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) -> Breaker:
-    waits = breaker.state.waits
     healed = answered.lone if answered.known_isolated else None
     known = replace(breaker, ledger=breaker.ledger.with_pass(now, healed))
     # A request in flight at the same time passed, so Inngest was not the cause.
@@ -71,7 +70,7 @@ def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) ->
         streak=breaker.streak.with_pass(now),
         limit=limit,
         failures=0,
-        reopens_at=0.0 if waits else breaker.reopens_at,
+        reopens_at=0.0,
     )
 
 
@@ -149,7 +148,7 @@ def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: floa
 def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) -> Breaker:
     """Wait, then probe; the wait grows with every failed round."""
     policy, signal, asked = breaker.policy, answered.signal, answered.retry_after_seconds
-    if breaker.state is BreakerState.RECOVERING and breaker.streak.passing:
+    if breaker.state is BreakerState.RECOVERING:
         # Some pass and most fail, again and again: it may be the events.
         breaker = replace(breaker, ledger=replace(breaker.ledger, found_at=now))
     cause = _cause(breaker, answered, now)
@@ -169,7 +168,7 @@ def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) ->
         probes=policy.probes(breaker.failures, cause),
         refusing=signal in _REASONS,
         provisional=not breaker.state.waits and asked is None and breaker.streak.count <= 1,
-        shared=signal not in _REASONS and (breaker.streak.fresh > 0 or not answered.failed_before),
+        shared=signal not in _REASONS and breaker.streak.fresh > 0,
         asked_for_time=answered.seqs if asked is not None else frozenset(),
     )
 

@@ -149,14 +149,13 @@ class BreakerSync:
         """Apply the changes of another process or an operator since the last look."""
         now = _now()
         state = BreakerState(record.state)
+        # Another process delivers, or an operator asked for it: probe now.
+        ask = not state.waits or not record.reopens_in_seconds
         if state.waits and self.breaker.state is BreakerState.HEALTHY and not self._answered:
             wait = min(record.reopens_in_seconds, self.breaker.policy.max_retry_after)
             self.move(self.breaker.resumed(state, reason=record.reason, reopens_at=now + wait))
             self._told = _told(self.breaker), self.rate
-            return
-        # Another process delivers, or an operator asked for it: probe now.
-        ask = not state.waits or not record.reopens_in_seconds
-        if ask and self.breaker.state.waits and self.breaker.reopens_at > now:
+        elif ask and self.breaker.state.waits and self.breaker.reopens_at > now:
             self.breaker = self.breaker.asking_at(now)
             self._changed()
 

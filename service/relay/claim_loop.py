@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from service.relay.settler import RETRY_SECONDS
 from service.relay.unconfirmed import Unconfirmed
 
 GATHER_SECONDS = 0.01
+_LONG_AGO = -math.inf
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class ClaimLoop:
         self._beat = beat
         self._changed = asyncio.Event()
         self._claiming: asyncio.Timeout | None = None
-        self._claimed_at = 0.0
+        self._claimed_at = _LONG_AGO
         if unconfirmed is not None:
             unconfirmed.on_room = self._changed.set
 
@@ -72,9 +74,7 @@ class ClaimLoop:
         await self._gather()
         breaker = self._keeper.breaker
         sends = self._sends.count(breaker.epoch)
-        wait = breaker.wait_seconds(_now(), sends)
-        if wait == 0.0 and not self._room():
-            wait = None
+        wait = breaker.wait_seconds(_now(), sends) if self._room() else None
         if wait != 0.0:
             await self._wait_for_change(wait)
             return
@@ -82,7 +82,7 @@ class ClaimLoop:
         batch = await self._claim(permit)
         if batch:
             full = len(batch.entries) >= permit.max_events
-            self._claimed_at = 0.0 if full else _now()
+            self._claimed_at = _LONG_AGO if full else _now()
             self._begin(permit, batch)
 
     async def _wait_for_change(self, seconds: float | None) -> None:

@@ -29,7 +29,7 @@ class StoringRate:
         self._found = 0
 
     def count(self, found: int, now: float) -> None:
-        """Count `count` more held events; the rate changes at most once a second."""
+        """Count `found` more held events; the rate changes at most once a second."""
         self._found += found
         seconds = now - self._since
         if seconds >= _RATE_SECONDS:
@@ -40,20 +40,28 @@ class StoringRate:
 class ConfirmationReport:
     """Reports confirmations to `recorder` and to the log.
 
-    `on_confirmed` gets the number of confirmed rows.
+    `on_confirmed` gets the number of confirmed rows. `wall_ms` is the wall clock, `clock` one that
+    does not jump, in seconds.
     """
 
     def __init__(
-        self, recorder: Recorder, on_confirmed: Callable[[int], None] = lambda _: None
+        self,
+        recorder: Recorder,
+        on_confirmed: Callable[[int], None] = lambda _: None,
+        *,
+        wall_ms: Callable[[], int] = wall_now_ms,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recorder = recorder
         self._on_confirmed = on_confirmed
+        self._wall_ms = wall_ms
+        self._clock = clock
         self._failure_logged_at = float("-inf")
-        self._rate = StoringRate(time.monotonic())
+        self._rate = StoringRate(clock())
 
     def confirmed(self, held: Sequence[SentEntry]) -> None:
         """Count rows that Inngest holds."""
-        now_ms = wall_now_ms()
+        now_ms = self._wall_ms()
         self._on_confirmed(len(held))
         self._recorder.count("delivered", len(held))
         oldest = max(held, key=lambda entry: entry.sent_seconds)
@@ -72,15 +80,20 @@ class ConfirmationReport:
         """Note that Inngest answered every question of a sweep."""
         self._recorder.gauge("confirmations_ok", 1.0)
         self._failure_logged_at = float("-inf")
-        self._rate.count(found, time.monotonic())
+        self._rate.count(found, self._clock())
         self._recorder.gauge("inngest_stored_per_second", self._rate.per_second)
         if found:
             log.debug("confirmed", events=found, unconfirmed=unconfirmed)
 
+    def others_ask(self) -> None:
+        """Note that another process asks Inngest."""
+        self._recorder.gauge("confirmations_ok", 1.0)
+        self._recorder.gauge("inngest_stored_per_second", 0.0)
+
     def failed(self, reason: str) -> None:
         """Note that Inngest could not be asked."""
         self._recorder.gauge("confirmations_ok", 0.0)
-        now = time.monotonic()
+        now = self._clock()
         if now - self._failure_logged_at > _LOG_EVERY_SECONDS:
             self._failure_logged_at = now
             log.warning("confirmations_failing", reason=reason)

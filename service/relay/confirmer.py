@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -36,10 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class Confirmer:
-    """Confirms the sent rows of `confirmations` until it is cancelled.
-
-    `clock` returns monotonic seconds; None is the loop's clock.
-    """
+    """Confirms the sent rows of `confirmations` until it is cancelled. Times are the loop's."""
 
     def __init__(
         self,
@@ -50,7 +47,6 @@ class Confirmer:
         report: ConfirmationReport,
         *,
         policy: ConfirmationPolicy | None = None,
-        clock: Callable[[], float] | None = None,
     ) -> None:
         self._confirmations = confirmations
         self._pages = pages
@@ -58,10 +54,11 @@ class Confirmer:
         self._unconfirmed = unconfirmed
         self._report = report
         self._policy = policy or ConfirmationPolicy()
-        self._clock = clock or asyncio.get_running_loop().time
+        self._clock = asyncio.get_running_loop().time
         now = self._clock()
         self._progress = StoreProgress(held_at=now, back_at=now)
         self._swept_at = float("-inf")
+        self._asks = False
         self._sent = asyncio.Event()
         unconfirmed.on_sent = self._sent.set
 
@@ -73,7 +70,7 @@ class Confirmer:
         """Ask Inngest while rows are sent; wait while there are none. Cancelling loses nothing."""
         pause = self._policy.min_poll_seconds
         while True:
-            found = await self._sweep_reported()
+            found = await self._look()
             pause = poll_seconds(pause, self._policy, found=found)
             if not self._unconfirmed.count:
                 await self._wait_for_sent()
@@ -83,7 +80,8 @@ class Confirmer:
     async def sweep(self) -> int:
         """Ask for the sent rows, oldest first, and settle those that are known; how many are held.
 
-        It ends early at events that Inngest has not stored yet, except once in `sweep_seconds`.
+        It ends early at events that Inngest has not stored yet, except once in `sweep_seconds`, and
+        when another process has taken the turn to ask meanwhile.
         Raises InngestApiError, OutboxUnavailableError.
         """
         whole = self._clock() - self._swept_at >= self._policy.sweep_seconds
@@ -93,12 +91,36 @@ class Confirmer:
             found += held
             quiet = 0 if held else quiet + 1
             after_seq = entries[-1].seq
-            if quiet == _QUIET_CHUNKS and not whole:
+            if (quiet == _QUIET_CHUNKS and not whole) or not await self._may_ask():
                 break
         else:
             self._swept_at = self._clock()
         self._unconfirmed.recount(await self._confirmations.count_sent())
         return found
+
+    async def _look(self) -> bool:
+        """Sweep when it is this process's turn, else count; whether rows were found to be held."""
+        try:
+            count = await self._confirmations.count_sent()
+            if count and await self._may_ask():
+                return await self._sweep_reported()
+        except OutboxUnavailableError as error:
+            log.warning("confirm_failed", reason=str(error))
+            return False
+        fewer = count < self._unconfirmed.count
+        self._unconfirmed.recount(count)
+        if count:
+            self._report.others_ask()
+        return fewer
+
+    async def _may_ask(self) -> bool:
+        """Whether it is this process's turn. It begins with no knowledge of Inngest's store."""
+        may_ask = await self._confirmations.may_ask()
+        if not self._asks:
+            now = self._clock()
+            self._progress = StoreProgress(held_at=now, back_at=now)
+        self._asks = may_ask
+        return may_ask
 
     async def _sweep_reported(self) -> bool:
         try:
@@ -106,9 +128,7 @@ class Confirmer:
         except InngestApiError as error:
             self._progress = self._progress.with_silence(self._clock(), away=not error.reached)
             self._report.failed(str(error))
-            return False
-        except OutboxUnavailableError as error:
-            log.warning("confirm_failed", reason=str(error))
+            await self._confirmations.stop_asking()
             return False
         self._report.swept(found, self._unconfirmed.count)
         return bool(found)

@@ -59,9 +59,8 @@ class DedupeHorizon:
 
 def is_old(entry: Entry, now_ms: int) -> bool:
     """Whether Inngest may have forgotten the id of an event that was sent before."""
-    if entry.first_sent_at_ms is None:
-        return False
-    return now_ms - entry.first_sent_at_ms > (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
+    known_ms = (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
+    return entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > known_ms
 
 
 def _without(batch: Batch, settled: list[Entry], settlement: Settlement) -> HorizonCheck:

@@ -5,6 +5,7 @@ An event may be the cause of a failure, so a failure proves nothing while other 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from service.relay.breaker_policy import BreakerPolicy
@@ -15,13 +16,13 @@ class FailureStreak:
     """The failures since something passed.
 
     `count` is how many requests failed, `fresh` how many of them had events that were not isolated
-    before, `began_at` when the first was sent. `passed_at` is when a request last passed, None when
-    none has since the start or the last trouble.
+    before, `began_at` when the first was sent, infinite when none failed. `passed_at` is when a
+    request last passed, None when none has since the start or the last trouble.
     """
 
     count: int = 0
     fresh: int = 0
-    began_at: float = 0.0
+    began_at: float = math.inf
     passed_at: float | None = None
 
     @property
@@ -35,8 +36,12 @@ class FailureStreak:
 
     def with_failure(self, began_at: float, *, fresh: bool) -> FailureStreak:
         """A request that was sent at `began_at` failed."""
-        first = min(self.began_at, began_at) if self.count else began_at
-        return replace(self, count=self.count + 1, fresh=self.fresh + fresh, began_at=first)
+        return replace(
+            self,
+            count=self.count + 1,
+            fresh=self.fresh + fresh,
+            began_at=min(self.began_at, began_at),
+        )
 
     def is_refusing(self, now: float, policy: BreakerPolicy) -> bool:
         """Whether so many events in a row were refused that Inngest is the cause."""

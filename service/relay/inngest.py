@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import io
 import time
 from collections.abc import Callable
@@ -165,7 +166,9 @@ def _skew(header: str | None) -> float | None:
     return None if moment is None else time.time() - moment
 
 
+@functools.lru_cache(maxsize=4)
 def _moment(header: str) -> float | None:
+    """The moment that a header names; the answers of one second name the same one."""
     try:
         return email.utils.parsedate_to_datetime(header).timestamp()
     except (ValueError, OverflowError):

@@ -7,7 +7,7 @@ an empty request stores nothing.
 
 from __future__ import annotations
 
-from service.outbox.model import Batch
+from service.outbox.model import Batch, Entry
 from service.relay.empty_request import EmptyRequest
 from service.relay.report import Report
 from service.relay.send_result import Signal
@@ -27,21 +27,21 @@ class LoneFailure:
 
     def answered(self, batch: Batch, signal: Signal) -> None:
         """One request was answered."""
-        seq = batch.entries[0].seq if len(batch.entries) == 1 else None
-        if signal is Signal.PASSED or seq is None or seq != self._seq:
+        if signal is Signal.PASSED or len(batch.entries) > 1:
             self._forget()
-        if signal is Signal.PASSED or seq is None:
             return
-        self._seq = seq
+        [entry] = batch.entries
+        if entry.seq != self._seq:
+            self._forget()
+        self._seq = entry.seq
         self._failures += 1
         if self._failures % _ASK_EVERY == 0:
-            event_id = batch.entries[0].event_id
-            self._empty_request.ask(lambda: self._tell(seq, event_id))
+            self._empty_request.ask(lambda: self._tell(entry))
 
-    def _tell(self, seq: int, event_id: str) -> None:
-        if seq == self._seq and not self._told:
+    def _tell(self, entry: Entry) -> None:
+        if entry.seq == self._seq and not self._told:
             self._told = True
-            self._report.lone_event_fails(event_id)
+            self._report.lone_event_fails(entry.event_id)
 
     def _forget(self) -> None:
         self._seq, self._failures = None, 0

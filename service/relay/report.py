@@ -5,7 +5,9 @@ The invariant: nothing of a payload is logged; events are named by their ids.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -25,18 +27,29 @@ log = structlog.get_logger(__name__)
 
 
 class Report:
-    """Reports requests to `recorder` and to the log."""
+    """Reports requests to `recorder` and to the log.
 
-    def __init__(self, recorder: Recorder) -> None:
+    `wall_ms` is the wall clock, `clock` one that does not jump, in seconds.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        wall_ms: Callable[[], int] = wall_now_ms,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._recorder = recorder
-        self._skew_logged_at = -_SKEW_LOG_SECONDS
+        self._wall_ms = wall_ms
+        self._clock = clock
+        self._skew_logged_at = -math.inf
 
     def begins(self, batch: Batch) -> None:
         """Count events whose ids Inngest may have forgotten, and events that it will run later.
 
         Inngest drops repeats of an id for 24 h, and runs an event no earlier than its ts.
         """
-        now_ms = wall_now_ms()
+        now_ms = self._wall_ms()
         late = [
             entry.event_id
             for entry in batch.entries
@@ -59,7 +72,7 @@ class Report:
         self._recorder.observe("send_events", len(batch.entries))
         if settlement.delivered:
             oldest = min(entry.accepted_at_ms for entry in batch.entries)
-            age_ms = max(0, wall_now_ms() - oldest)
+            age_ms = max(0, self._wall_ms() - oldest)
             self._recorder.observe("delivery_latency_seconds", age_ms / 1000)
         self._note_skew(result.skew_seconds)
         self._note_dead(batch, done)
@@ -100,14 +113,12 @@ class Report:
         log.warning("drain_overrun", sends=sends)
 
     def _note_dead(self, batch: Batch, done: Outcome) -> None:
-        if not done.settlement.dead:
-            return
-        ids = {entry.seq: entry.event_id for entry in batch.entries}
         for dead in done.settlement.dead:
+            [event_id] = [one.event_id for one in batch.entries if one.seq == dead.seq]
             self._recorder.count("dead", reason=dead.reason)
             log.error(
                 "dead",
-                event_id=ids[dead.seq],
+                event_id=event_id,
                 reason=dead.reason,
                 detail=dead.detail,
                 attempts=dead.attempts,
@@ -117,7 +128,7 @@ class Report:
         if skew_seconds is None:
             return
         self._recorder.gauge("clock_skew_seconds", skew_seconds)
-        now = time.monotonic()
+        now = self._clock()
         if abs(skew_seconds) > _SKEW_SECONDS and now - self._skew_logged_at > _SKEW_LOG_SECONDS:
             self._skew_logged_at = now
             log.warning("clock_skew", seconds=round(skew_seconds, 1))

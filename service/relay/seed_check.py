@@ -8,6 +8,7 @@ the answer showed its ULID.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -21,10 +22,16 @@ log = structlog.get_logger(__name__)
 
 
 class SeedCheck:
-    """Compares the ids in answers with those of `ids`; None: no comparison."""
+    """Compares the ids in answers with those of `ids`; None: no comparison.
 
-    def __init__(self, ids: InngestIds | None) -> None:
+    `clock` gives seconds and does not jump.
+    """
+
+    def __init__(
+        self, ids: InngestIds | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ids = ids
+        self._clock = clock
         self._logged_at = float("-inf")
 
     def is_honoured(self, batch: Batch, result: SendResult) -> bool:
@@ -39,7 +46,7 @@ class SeedCheck:
         return False
 
     def _report(self, event_id: str) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._logged_at > _LOG_EVERY_SECONDS:
             self._logged_at = now
             log.error("inngest_ignores_seeds", event_id=event_id)

@@ -67,8 +67,8 @@ def parts_of(batch: Batch, positions: Sequence[Sequence[int]]) -> list[Batch]:
     return [
         Batch(
             batch.claim,
-            tuple(batch.entries[at] for at in part),
-            b",".join(bytes(payloads[at]) for at in part),
+            tuple(map(batch.entries.__getitem__, part)),
+            b",".join(map(payloads.__getitem__, part)),
         )
         for part in positions
     ]

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from service.relay.permit import InFlight
 
@@ -21,7 +22,7 @@ class Ticket:
 
     epoch: int
     isolated: bool
-    events: int = 0
+    events: int
     began_at: float | None = None
 
 
@@ -30,7 +31,8 @@ class SendsInFlight:
 
     def __init__(self, senders: int, freed: Callable[[bool], None]) -> None:
         self._senders = senders
-        self._pools: dict[tuple[int, bool], asyncio.Semaphore] = {}
+        # A pool is there while a request waits for one of its senders or holds one.
+        self._pools = WeakValueDictionary[tuple[int, bool], asyncio.Semaphore]()
         self._freed = freed
         self._sends: set[Ticket] = set()
 
@@ -63,13 +65,12 @@ class SendsInFlight:
     @contextlib.asynccontextmanager
     async def sender(self, ticket: Ticket) -> AsyncIterator[None]:
         """Wait for a sender and hold it."""
-        pool = ticket.epoch, ticket.isolated
+        key = ticket.epoch, ticket.isolated
+        pool = self._pools.setdefault(key, asyncio.Semaphore(self._senders))
         try:
-            async with self._pools.setdefault(pool, asyncio.Semaphore(self._senders)):
+            async with pool:
                 ticket.began_at = asyncio.get_running_loop().time()
                 yield
         finally:
             self._sends.discard(ticket)
-            if all((send.epoch, send.isolated) != pool for send in self._sends):
-                del self._pools[pool]
             self._freed(ticket.isolated)

@@ -1,9 +1,6 @@
 """One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
 
 A client that does not read its answers is dropped.
-
-aiohttp answers a request that it can't parse in plain text, before any middleware. Its answer and
-its log line quote the request, for example a session cookie. Here neither may contain input.
 """
 
 from __future__ import annotations
@@ -15,25 +12,19 @@ from typing import Any, TypeVar
 import structlog
 import uuid_utils
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
-from service.errors import (
-    HeadTimeoutError,
-    HeadTooLargeError,
-    MalformedRequestError,
-    MethodNotAllowedError,
-    RefusedError,
-)
 from service.observe.recorder import Recorder
 from service.web.deadline import Deadline
-from service.web.errors import METHODS, error_response, internal_error_response
+from service.web.errors import internal_error_response
+from service.web.keep_alive import NoTimer
+from service.web.malformed_request import HeadSecondsError, malformed_response
 from service.web.middleware import REQUEST_ID
 from service.web.request_parser import (
     MAX_PIPELINED,
     BoundedParser,
-    HeadSizeError,
     RequestLimits,
 )
 from service.web.security_headers import SERVER, security_headers
@@ -41,15 +32,10 @@ from service.web.security_headers import SERVER, security_headers
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
 
 _TOO_MANY = "too_many_connections"
-# aiohttp has no class of its own for this fault.
-_TOO_MANY_HEADERS = "Too many headers"
+_NO_TIMER = NoTimer()
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
-
-
-class HeadSecondsError(HttpProcessingError):
-    """The head did not arrive in time."""
 
 
 class Connection(web.RequestHandler):
@@ -83,6 +69,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **options)
         self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
         self._parser = self._requests
+        self._messages = _FewRequests()  # type: ignore[assignment]
         # The parser pauses at the number of requests at which the connection stops reading.
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
@@ -100,6 +87,15 @@ class Connection(web.RequestHandler):
             transport.abort()  # type: ignore[attr-defined]
             return
         super().connection_made(transport)
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._keepalive_handle = _NO_TIMER  # type: ignore[assignment]
+
+    def close_if_idle(self, now: float) -> None:
+        """Close the connection if its time without a request is over at `now`."""
+        waits_for_request = self._waiter is not None and not self._waiter.done()
+        if waits_for_request and now >= self._next_keepalive_close_time:
+            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
@@ -108,8 +104,7 @@ class Connection(web.RequestHandler):
                 self._requests.feed_data(data)
             return
         super().data_received(data)
-        if len(self._messages) + self._request_in_progress > 1:
-            self.is_pipelining = True
+        self.is_pipelining |= len(self._messages) + self._request_in_progress > 1
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -132,15 +127,20 @@ class Connection(web.RequestHandler):
         super().resume_writing()
         self._read_deadline.stop()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def when_lost(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the client has gone."""
         self._on_lost.append(callback)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
-        """Wait for a request in progress, but not for a client that still sends a refused body."""
-        task = self._task_handler
-        if not self._request_in_progress and not self._messages and task is not None:
-            self._force_close = True
+        """Wait for each request that was read, but not for the rest of a refused body."""
+        self._force_close = True
+        await _begin_what_was_taken()
+        if (task := self._task_handler) and not (self._request_in_progress or self._messages):
             task.cancel()
         await super().shutdown(timeout)
 
@@ -158,15 +158,11 @@ class Connection(web.RequestHandler):
             response = internal_error_response()
             _log.error("request_failed", request_id=request_id, exc_info=exc)
         else:
-            refusal = _refusal(exc)
-            response = error_response(refusal)
-            self._recorder.count("refused", code=refusal.code)
-            _log.info("malformed_request", request_id=request_id, reason=type(exc).__name__)
+            response = malformed_response(exc, request_id, self._recorder)
         if request.writer.output_size > 0:
             raise ConnectionError("An answer has begun already.")
-        response.headers[REQUEST_ID] = request_id
         response.headers.update(security_headers(secure=False))
-        response.headers[hdrs.SERVER] = SERVER
+        response.headers.update({REQUEST_ID: request_id, hdrs.SERVER: SERVER})
         response.force_close()
         return response
 
@@ -194,6 +190,22 @@ class Connection(web.RequestHandler):
             self._waiter.set_result(None)
 
 
+class _FewRequests(list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]):
+    """The parsed requests of a connection, two at most. A deque has room for 64, half a KiB."""
+
+    __slots__ = ()
+
+    def popleft(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
+        """Take the oldest."""
+        return self.pop(0)
+
+
+async def _begin_what_was_taken() -> None:
+    """Let requests begin that were read: in one turn aiohttp takes one, in the next it begins."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
 async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Result]) -> _Result:
     """What `work` returns; it is cancelled when the client goes, which raises ConnectionError."""
     task = asyncio.ensure_future(work)
@@ -207,13 +219,3 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Resul
         if request.transport is None:
             raise ConnectionError("The client has gone.") from None
         raise
-
-
-def _refusal(fault: BaseException | None) -> RefusedError:
-    if isinstance(fault, HeadSecondsError):
-        return HeadTimeoutError()
-    if isinstance(fault, BadHttpMethod):
-        return MethodNotAllowedError(allowed=METHODS)
-    if isinstance(fault, LineTooLong | HeadSizeError) or _TOO_MANY_HEADERS in str(fault):
-        return HeadTooLargeError()
-    return MalformedRequestError()

@@ -8,6 +8,7 @@ is another site, because an eavesdropper can write its pages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from aiohttp import hdrs, web
@@ -22,11 +23,11 @@ _HTTPS = "https"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 _PREFLIGHT = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "DELETE, GET, POST, PUT",
-    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
-        "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"
-    ),
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }
+_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"
+# Inngest's SDKs add headers from one release to the next, so a preflight is told those it names.
+_is_inngests = re.compile(r"x-inngest-[a-z-]{1,64}", re.IGNORECASE).fullmatch
 _EXPOSED = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 
 
@@ -86,7 +87,8 @@ class CrossSite:
             return await handler(request)
         if request.headers.get(hdrs.ORIGIN) not in self._allowed:
             raise CrossSiteRequestError
-        return web.Response(status=204, headers=_PREFLIGHT)
+        headers = {**_PREFLIGHT, hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _allowed_headers(request)}
+        return web.Response(status=204, headers=headers)
 
     async def _share(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
@@ -95,3 +97,8 @@ class CrossSite:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
+
+
+def _allowed_headers(request: web.Request) -> str:
+    asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "").split(",")
+    return ", ".join([_HEADERS, *filter(_is_inngests, map(str.strip, asked))])

@@ -62,6 +62,18 @@ class BoundedParser(HttpRequestParser):
     which is answered and closes the connection.
     """
 
+    __slots__ = (
+        "_body",
+        "_body_wire_bytes",
+        "_changes_protocol",
+        "_connection",
+        "_head_bytes",
+        "_held",
+        "_is_chunked",
+        "_limits",
+        "has_ended",
+    )
+
     def __init__(
         self, protocol: web.RequestHandler, loop: asyncio.AbstractEventLoop, limits: RequestLimits
     ) -> None:

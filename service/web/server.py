@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uuid_utils
 from aiohttp import hdrs, web
@@ -19,9 +20,11 @@ from aiohttp import hdrs, web
 from service.observe.recorder import Recorder
 from service.web.connection import Connection
 from service.web.errors import error_response, refusal_of
+from service.web.keep_alive import KeepAlive
 from service.web.middleware import REQUEST_ID, arrived_at_key
 from service.web.request_parser import RequestLimits
 from service.web.security_headers import SERVER
+from service.web.slots import Slots
 from service.web.turns import TurnPolicy, Turns
 
 MAX_CONCURRENT_POSTS = 256
@@ -35,8 +38,8 @@ class ServerPolicy:
 
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
     theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
-    for `unread_seconds` is dropped. A stop lets each connection be used once more for
-    `linger_seconds`, then waits `shutdown_seconds` for requests in progress. A post waits
+    for `unread_seconds` is dropped. A server that lets go lets each connection be used once more
+    for `linger_seconds`. A stop waits `shutdown_seconds` for requests in progress. A post waits
     `post_wait_seconds` for one of `concurrent_posts` slots, then runs without one. Above
     `max_connections` a new connection is closed at once, so that the store and delivery keep their
     file handles; None is no limit. `turns` says how many requests start at once.
@@ -47,7 +50,7 @@ class ServerPolicy:
     unread_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
-    linger_seconds: float = 0.0
+    linger_seconds: float = 1.0
     concurrent_posts: int = MAX_CONCURRENT_POSTS
     post_wait_seconds: float = 1.0
     max_connections: int | None = None
@@ -69,13 +72,15 @@ class HttpServer(web.AppRunner):
             shutdown_timeout=self._policy.shutdown_seconds,
         )
 
-    async def cleanup(self) -> None:
-        """Accept nothing more, linger, then wait for what is in progress."""
+    async def let_go(self) -> None:
+        """Accept nothing more; clients may use each connection once more: others take the next.
+
+        Returns when the connections are closed, or after `linger_seconds`.
+        """
+        for site in list(self.sites):
+            await site.stop()
         if isinstance(self.server, _Server):
-            for site in list(self.sites):
-                await site.stop()
             await self.server.linger(self._policy.linger_seconds)
-        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -103,12 +108,14 @@ class _Server(web.Server):
         self._recorder = recorder
         self._policy = policy
         self._handler = handler
-        self._slots = asyncio.Semaphore(policy.concurrent_posts)
+        self._slots = Slots(policy.concurrent_posts, policy.post_wait_seconds)
         self._turns = Turns(policy.turns)
         self._is_lingering = False
         self._ask_full = lambda: self.is_full  # one for all connections
         self._lost = asyncio.Event()
         super().__init__(self._handle, request_factory=request_factory, **options)
+        connections = cast("Collection[Connection]", self._connections)  # as `__call__` makes them
+        self._keep_alive = KeepAlive(self._loop, connections, policy.keep_alive_seconds)
 
     @property
     def is_full(self) -> bool:
@@ -124,6 +131,11 @@ class _Server(web.Server):
                 while self._connections:
                     await self._lost.wait()
                     self._lost.clear()
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        """Know a connection from now on."""
+        super().connection_made(handler, transport)
+        self._keep_alive.begin()
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """Forget a connection."""
@@ -146,7 +158,7 @@ class _Server(web.Server):
         request[arrived_at_key] = time.perf_counter()
         if request.raw_path != _UNQUEUED:
             await self._turns.start(is_pipelined=_is_pipelined(request))
-        has_slot = _is_whole_post(request) and await self._slot()
+        has_slot = _is_whole_post(request) and await self._slots.take()
         try:
             return self._last_if_lingering(await self._handler(request))
         except web.HTTPException as error:
@@ -159,22 +171,12 @@ class _Server(web.Server):
             return response
         finally:
             if has_slot:
-                self._slots.release()
+                self._slots.give_back()
 
     def _last_if_lingering(self, response: web.StreamResponse) -> web.StreamResponse:
         if self._is_lingering:
             response.force_close()
         return response
-
-    async def _slot(self) -> bool:
-        """Take a slot if one is free in time; yields whether it is taken."""
-        if not self._slots.locked():
-            return await self._slots.acquire()
-        try:
-            async with asyncio.timeout(self._policy.post_wait_seconds):
-                return await self._slots.acquire()
-        except TimeoutError:
-            return False
 
 
 def _is_pipelined(request: web.BaseRequest) -> bool:

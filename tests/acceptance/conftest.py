@@ -67,8 +67,10 @@ async def other(development: Process) -> AsyncIterator[Browser]:
 async def service(
     tmp_path_factory: pytest.TempPathFactory, inngest: FakeInngest
 ) -> AsyncIterator[Process]:
+    """Its sends are not given up, and so not repeated, while the machine is busy."""
     path = tmp_path_factory.mktemp("route") / "outbox.db"
-    async with running("serve", environment=environment(f"sqlite:///{path}", inngest.url)) as one:
+    settings = environment(f"sqlite:///{path}", inngest.url, OUTBOX_SEND_TIMEOUT="30s")
+    async with running("serve", environment=settings) as one:
         yield one
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import environment, running
+from tests.support.fleet import environment
+from tests.support.service_here import service_here
 from tests.support.session_tokens import make
 
 SECRETS = {
@@ -37,7 +38,7 @@ async def test_a_cookie_under_any_of_the_secrets_counts_and_under_another_one_do
 ) -> None:
     variables = {name: ",".join(secrets) for name, secrets in SECRETS.items()}
     settings = environment(f"sqlite:///{tmp_path}/outbox.db", inngest_api.url, **variables)
-    async with running("serve", environment=settings) as service:
+    async with service_here(settings) as service:
         for secret in (one for secrets in SECRETS.values() for one in secrets):
             assert await user_of(service.url, secret) == "u-1", secret
         assert await user_of(service.url, "a-secret-that-is-not-configured") is None

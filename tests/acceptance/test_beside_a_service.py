@@ -1,4 +1,4 @@
-"""What a service says and does beside a second one, a faulty configuration and a refused key."""
+"""What a service says and does with a faulty configuration, a refused key and a wait."""
 
 from __future__ import annotations
 
@@ -7,22 +7,9 @@ from pathlib import Path
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import client, environment, running
-from tests.support.outbox_script import outbox
+from tests.support.outbox_command import outbox_json
+from tests.support.service_here import service_here
 from tests.support.storage import eventually
-
-
-async def test_a_second_service_on_the_file_says_so_and_exits_with_2(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    settings = environment(f"sqlite:///{tmp_path}/outbox.db", inngest_api.url)
-    async with (
-        running("serve", environment=settings),
-        running("serve", environment=settings, ready=r"\w+ \w+ \w+") as second,
-    ):
-        assert await second.ended() == 2
-    said = "".join(second.lines)
-    assert "outbox.db" in said
-    assert "Traceback" not in said
 
 
 async def test_a_faulty_configuration_is_told_whole_and_exits_with_2(tmp_path: Path) -> None:
@@ -46,7 +33,7 @@ async def test_an_event_goes_under_the_second_key_when_inngest_refuses_the_first
             INNGEST_EVENT_KEY="first-key",
             INNGEST_EVENT_KEY_FALLBACK="second-key",
         )
-        async with running("serve", environment=settings) as service, client() as poster:
+        async with service_here(settings) as service, client() as poster:
             await poster.sign_in(service.url)
             assert await poster.post(service.url) == 200
             await inngest.ledger.wait_for_id(poster.accepted[0])
@@ -59,15 +46,15 @@ async def test_resume_now_ends_a_wait_that_inngest_asked_for(
     inngest_api.faults.add(ScriptedAnswer(503, retry_after=300), times=1)
 
     async def backs_off() -> bool:
-        return bool((await outbox(url, "stats"))["delivery"]["state"] == "backing_off")
+        return bool((await outbox_json(url, "stats"))["delivery"]["state"] == "backing_off")
 
     async with (
-        running("serve", environment=environment(url, inngest_api.url)) as service,
+        service_here(environment(url, inngest_api.url)) as service,
         client() as poster,
     ):
         await poster.sign_in(service.url)
         assert await poster.post(service.url) == 200
         await eventually(backs_off)
-        await outbox(url, "resume", "--now")
+        await outbox_json(url, "resume", "--now")
         # Without the command the event would be tried again after 15 s.
         await inngest_api.ledger.wait_for_id(poster.accepted[0], timeout_seconds=4)

@@ -15,7 +15,11 @@ async def test_what_was_accepted_survives_kills_under_load(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "fault", [Hang(store=True), Reset("stored")], ids=["hangs", "drops its answers"]
+    "fault",
+    [
+        pytest.param(Hang(store=True), id="hangs"),
+        pytest.param(Reset("stored"), id="drops its answers", marks=pytest.mark.slow),
+    ],
 )
 async def test_what_was_accepted_survives_kills_while_inngest(
     tmp_path: Path, fault: Hang | Reset

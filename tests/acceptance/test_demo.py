@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.cli.demo.demo import _missing, _Stage
 from service.cli.demo.picture import DemoPicture
 from service.cli.demo.posts import DemoPosts
@@ -13,6 +15,7 @@ from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import ROOT
 
 
+@pytest.mark.slow
 async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", "demo", "--quick", "--posts-per-second", "60"),

@@ -18,7 +18,7 @@ from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
-from tests.support.fleet import environment, running
+from tests.support.fleet import client, environment, running
 from tests.support.trial import trial, until
 
 CALLS = {
@@ -146,12 +146,12 @@ async def test_a_second_service_on_one_file_ends_with_2_and_a_sentence(tmp_path:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-async def test_a_sync_precedes_each_answer(tmp_path: Path) -> None:
+async def test_a_sync_precedes_each_answer(tmp_path: Path, inngest_api: FakeInngest) -> None:
     """One post at a time, traced: between a request's read and its answer lies an fdatasync."""
     log = tmp_path / "trace"
-    async with trial(tmp_path / "outbox.db") as one, one.serving() as service:
-        async with one.load.running(1):
-            await one.load.takes(1)
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    async with running("serve", environment=settings) as service, client() as poster:
+        await poster.sign_in(service.url)
         calls = "trace=fdatasync,fsync,recvfrom,read,sendto,write,writev,sendmsg"
         command = ("strace", "-f", "-s", "64", "-e", calls, "-o", str(log))
         tracer = await asyncio.create_subprocess_exec(
@@ -161,9 +161,8 @@ async def test_a_sync_precedes_each_answer(tmp_path: Path) -> None:
         if b"ttached" not in await tracer.stderr.readline():
             await tracer.wait()
             pytest.skip("strace may not attach here")
-        one.load.accepted.clear()
-        async with one.load.running(1):
-            await one.load.takes(10)
+        for _ in range(10):
+            assert await poster.post(service.url) == 200
         tracer.terminate()
         await tracer.wait()
     events = [

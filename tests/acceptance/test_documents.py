@@ -14,8 +14,9 @@ import boto3
 import pytest
 
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import environment, running
+from tests.support.fleet import environment
 from tests.support.s3_server import running_s3
+from tests.support.service_here import service_here
 from tests.support.storage import eventually
 
 CONTENT = b"%PDF-1.7 synced before answered"
@@ -75,18 +76,25 @@ class Browser:
 
 @pytest.fixture
 async def browser(
-    tmp_path: Path, inngest_api: FakeInngest, s3_url: str, request: pytest.FixtureRequest
+    tmp_path: Path,
+    inngest_api: FakeInngest,
+    s3_url: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Browser]:
     """A user of a service that requires documents; `request.param` changes its environment."""
     settings = environment(
         f"sqlite:///{tmp_path / 'outbox.db'}",
         inngest_api.url,
         DOCUMENT_CHECK="require",
-        **{"AWS_ENDPOINT_URL_S3": s3_url, **getattr(request, "param", {})},
     )
+    given = {"AWS_ENDPOINT_URL_S3": s3_url, **getattr(request, "param", {})}
+    for name, value in {**settings, **given}.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
     jar = aiohttp.CookieJar(unsafe=True)
     async with (
-        running("serve", environment=settings) as service,
+        service_here(settings) as service,
         aiohttp.ClientSession(cookie_jar=jar) as http,
     ):
         user = Browser(service.url, http)

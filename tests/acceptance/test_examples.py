@@ -20,8 +20,9 @@ from tests.support.examples import (
     pages_that_need,
     run,
 )
-from tests.support.fleet import Process, environment, running
+from tests.support.fleet import environment, running
 from tests.support.s3_server import running_s3
+from tests.support.service_here import ServiceHere, service_here
 
 BUCKET = "documents"
 SIGN_IN = """
@@ -35,7 +36,7 @@ def named(page: Path) -> str:
 
 
 async def run_all(
-    page: Path, needs: str, service: Process, inngest: EventApi, folder: Path
+    page: Path, needs: str, service: ServiceHere, inngest: EventApi, folder: Path
 ) -> list[str]:
     """What the page's examples print, each compared with what the page says."""
     printed = []
@@ -57,7 +58,7 @@ async def test_the_examples_of_a_page_run_and_answer_what_it_says(
         inngest_api.url,
         OUTBOX_EVENT_KEYS="shop:0123456789abcdef",
     )
-    async with running("serve", environment=settings) as service:
+    async with service_here(settings) as service:
         printed = await run_all(page, "service", service, inngest_api, tmp_path)
     assert '"status":"error"' not in "".join(printed)
 
@@ -70,7 +71,7 @@ async def test_the_rewrites_of_a_next_front_end_lead_to_paths_of_the_service(
     sources = [source.removesuffix("/:path*") for source in re.findall('"(/[^"]+)"', rewrites)]
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
     async with (
-        running("serve", environment=settings) as service,
+        service_here(settings) as service,
         aiohttp.ClientSession() as http,
         http.get(f"{service.url}/openapi.json") as answer,
     ):
@@ -94,7 +95,7 @@ async def test_the_banner_of_the_first_page_is_what_the_service_says(tmp_path: P
 
 
 async def test_the_walk_from_upload_to_event_delivers_the_uploaded_document(
-    inngest_api: EventApi, tmp_path: Path
+    inngest_api: EventApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if shutil.which("jq") is None and not os.environ.get("CI"):
         pytest.skip("no jq on this machine")
@@ -106,10 +107,11 @@ async def test_the_walk_from_upload_to_event_delivers_the_uploaded_document(
         s3.create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )
-        settings = environment(
-            f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, AWS_ENDPOINT_URL_S3=s3_url
-        )
-        async with running("serve", environment=settings) as service:
+        settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        async with service_here(settings) as service:
             await run_all(page, "documents", service, inngest_api, tmp_path)
             await inngest_api.ledger.wait_for_arrivals(1)
         [stored] = s3.list_objects_v2(Bucket=BUCKET)["Contents"]

@@ -11,7 +11,7 @@ import aiohttp
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.poster import Poster
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ACCEPT = 'outbox_no_file_descriptors_total{purpose="accept"}'
 SEND = 'outbox_no_file_descriptors_total{purpose="send"}'
@@ -30,11 +30,12 @@ async def counted(http: aiohttp.ClientSession, url: str, metric: str) -> bool:
         return f"\n{metric} " in await answer.text()
 
 
-async def is_closed_at_once(url: str) -> bool:
+async def is_closed(url: str) -> bool:
+    """Whether a new connection is closed; one that is kept without a request is after 75 s."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await reader.read() == b""
     except ConnectionError:
         return True
@@ -47,23 +48,21 @@ async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_no
 ) -> None:
     settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
     async with running("serve", environment=settings) as process:
-        poster = Poster(process.url)
-        await poster.sign_in("u-1")
-        was = forbid_new_files(process.process.pid)
-        assert await is_closed_at_once(process.url)
-        status, answer = await poster.post()
-        assert status == 200
-        for metric in (ACCEPT, SEND):
+        poster, fresh = Poster(process.url), Poster(process.url)
+        async with poster.http, fresh.http:
+            await poster.sign_in("u-1")
+            was = forbid_new_files(process.process.pid)
+            assert await is_closed(process.url)
+            status, answer = await poster.post()
+            assert status == 200
+            for metric in (ACCEPT, SEND):
 
-            async def seen(metric: str = metric) -> bool:
-                return await counted(poster.http, process.url, metric)
+                async def seen(metric: str = metric) -> bool:
+                    return await counted(poster.http, process.url, metric)
 
-            await eventually(seen)
-        await process.said("no_file_descriptors")
-        resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, was)
-        await process.said("file_descriptors_are_back")
-        await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=30)
-        await poster.http.close()
-        fresh = Poster(process.url)
-        await fresh.sign_in("u-2")
-        await fresh.http.close()
+                await eventually(seen)
+            await process.said("no_file_descriptors")
+            resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, was)
+            await process.said("file_descriptors_are_back")
+            await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=30)
+            await fresh.sign_in("u-2")

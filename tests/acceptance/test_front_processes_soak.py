@@ -13,10 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.fill import fill
+from service.config.outbox_url import sqlite_file
 from service.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.front_processes import delivered
+from tests.support.installed import add_migration, install
+from tests.support.postgres_rows import append_rows
 from tests.support.storage import eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -26,6 +30,8 @@ CONNECTIONS = 64
 UPGRADES = 10
 KILLS = 20
 RECOVERED_POSTS = 20
+ROWS = 300_000
+MIGRATION = "CREATE INDEX outbox_by_name ON outbox (name, user_id, accepted_at_ms);"
 
 
 class Posters:
@@ -41,7 +47,13 @@ class Posters:
 
     @property
     def failed(self) -> int:
-        return sum(len(one.refused) + one.broken for one in self._clients)
+        return len(self.statuses)
+
+    @property
+    def statuses(self) -> list[int]:
+        """Those of posts that failed; 0 is a connection that broke."""
+        refused = [status for one in self._clients for status in one.refused]
+        return [*refused, *(0 for one in self._clients for _ in range(one.broken))]
 
     async def post(self, poster: Client, url: str) -> None:
         while True:
@@ -83,6 +95,35 @@ async def test_ten_upgrades_under_load_refuse_no_post(
         )
         assert posters.failed == 0
         assert await parent.stop() == 0
+
+
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
+async def test_a_migration_of_many_rows_refuses_no_post(
+    tmp_path: Path, inngest_api: FakeInngest, store_url: str
+) -> None:
+    program = tmp_path / "program"
+    file = sqlite_file(store_url)
+    await asyncio.to_thread(
+        *((append_rows, store_url, ROWS) if file is None else (fill, Path(file), ROWS))
+    )
+    settings = settings_of(
+        tmp_path,
+        inngest_api,
+        OUTBOX_URL=store_url,
+        INNGEST_DEV="http://127.0.0.1:1",
+        **install(program),
+    )
+    async with running("serve", environment=settings) as parent:
+        async with posting(parent.url, 16) as posters:
+            for number, statements in enumerate(("SELECT 1;", MIGRATION), 1):
+                posters.longest = 0.0
+                add_migration(program, statements, number)
+                parent.process.send_signal(signal.SIGHUP)
+                await parent.said("Upgrade: done", times=number)
+                kind = "PostgreSQL" if file is None else "SQLite"
+                said = f"{kind}, {statements} {ROWS:,} rows: the longest answer"
+                print(f"\n{said} {posters.longest:.2f} s")
+        assert posters.statuses == []
 
 
 @pytest.mark.parametrize("victim", ["--store-socket", "--store"])

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import sqlite3
 from pathlib import Path
 
+import pytest
+
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import client, environment, running
+from tests.support.fleet import client
 from tests.support.front_processes import children_of, delivered, two_fronts
+from tests.support.installed import add_migration, install
+from tests.support.outbox_command import outbox_command
 
 
 async def test_an_upgrade_under_load_refuses_no_post(
@@ -59,12 +65,36 @@ async def test_an_upgrade_to_a_version_that_does_not_load_changes_nothing(
         assert set(children_of(parent)) == set(before)
 
 
-async def test_one_process_alone_says_that_it_has_nothing_to_reload(
+async def test_a_new_store_that_can_not_migrate_gives_the_outbox_back(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
-    async with running("serve", environment=settings) as alone, client() as poster:
-        await poster.sign_in(alone.url)
-        alone.process.send_signal(signal.SIGHUP)
-        await alone.said("SIGHUP")
-        assert await poster.post(alone.url) == 200
+    program = tmp_path / "program"
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(url, inngest_api, **install(program)) as (parent, poster):
+        before = children_of(parent)
+        add_migration(program, "ALTER TABLE absent ADD COLUMN more;")
+        parent.process.send_signal(signal.SIGHUP)
+        await parent.said("Upgrade failed: .*no such table: absent")
+        assert set(children_of(parent)) == set(before)
+        assert await poster.post(parent.url) == 200
+        add_migration(program, "SELECT 1;")
+        code, out, _ = await outbox_command(tmp_path / "outbox.db", "upgrade")
+        assert (code, out) == (0, "The new version serves.\n")
+        assert not set(children_of(parent)) & set(before)
+
+
+@pytest.mark.slow
+async def test_an_upgrade_with_a_migration_refuses_no_post(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    program = tmp_path / "program"
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(url, inngest_api, **install(program)) as (parent, poster):
+        add_migration(program, "ALTER TABLE outbox ADD COLUMN more TEXT;")
+        parent.process.send_signal(signal.SIGHUP)
+        upgraded = asyncio.create_task(parent.said("Upgrade: done"))
+        while not upgraded.done():
+            assert await poster.post(parent.url) == 200
+        await delivered(inngest_api, poster.accepted)
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
+            assert file.execute("SELECT count(more) FROM outbox").fetchall() == [(0,)]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.examples import ROOT
@@ -21,8 +22,9 @@ KEY = "a-key-of-the-tests-only"
 LEFT_OUT = "positive_data_acceptance"
 
 
+@pytest.mark.parametrize("examples", [3, pytest.param(40, marks=pytest.mark.slow)])
 async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
-    tmp_path: Path, inngest_api: FakeInngest
+    tmp_path: Path, inngest_api: FakeInngest, examples: int
 ) -> None:
     path = tmp_path / "outbox.db"
     settings = environment(
@@ -49,7 +51,7 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
             "--header",
             f"Authorization: Bearer {KEY}",
             "--mode=all",
-            "--max-examples=15",
+            f"--max-examples={examples}",
             "--checks=all",
             f"--exclude-checks={LEFT_OUT}",
             "--generation-database=none",

@@ -38,6 +38,7 @@ def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return javascript_sdk(tmp_path_factory.mktemp("sdk"))
 
 
+@pytest.mark.slow
 async def test_every_id_that_a_client_got_is_found_here_and_in_inngest(
     tmp_path: Path, sdk: Path, inngest_api: FakeInngest
 ) -> None:

@@ -8,9 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.fake_inngest.faults import Match, Poison
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import environment, running
-from tests.support.outbox_script import outbox
+from tests.support.fleet import environment
+from tests.support.outbox_command import outbox_json
 from tests.support.poster import Poster
+from tests.support.service_here import service_here
 from tests.support.storage import eventually
 
 AFTER_A_RUN = {
@@ -55,14 +56,14 @@ async def test_each_figure_counts_what_its_name_says(
         found.update(await samples(poster))
         return found.get("outbox_dead_total{reason=rejected}", 0) == 1
 
-    async with running("serve", environment=environment(url, inngest_api.url)) as service:
+    async with service_here(environment(url, inngest_api.url)) as service:
         poster = Poster(service.url)
         await poster.sign_in("u-1")
         _, good = await poster.post()
         await inngest_api.ledger.wait_for_id(good["eventId"])
         assert await poster.refused(json={}) == (400, "document_name_required")
-        await outbox(url, "pause")
-        await outbox(url, "resume")
+        await outbox_json(url, "pause")
+        await outbox_json(url, "resume")
         inngest_api.faults.add(Poison(), times=None, match=Match("documentName", "bad"))
         assert (await poster.post({"documentName": "bad"}))[0] == 200
         await eventually(the_bad_event_is_dead)

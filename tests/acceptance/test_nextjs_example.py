@@ -84,6 +84,7 @@ def make_bucket(s3: str) -> None:
     s3_client.create_bucket(Bucket="documents")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_an_uploaded_document_is_posted_and_its_result_is_shown(
     tmp_path: Path, example: Path, inngest_api: FakeInngest

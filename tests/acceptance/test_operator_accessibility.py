@@ -10,11 +10,13 @@ import pytest
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
-from tests.support.fleet import Process
 from tests.support.node_packages import ROOT, installed
 from tests.support.operator_pages import served, sign_in_browser
 from tests.support.operator_scenes import Scene, fill
+from tests.support.service_here import ServiceHere
 from tests.support.storage import SqliteStorage
+
+pytestmark = pytest.mark.slow
 
 # Everything that axe knows of the standards, and its best practices.
 _RUN = """
@@ -45,11 +47,11 @@ async def scene(storage: SqliteStorage) -> Scene:
 @pytest.fixture
 async def service(
     storage: SqliteStorage, scene: Scene, inngest_api: FakeInngest
-) -> AsyncIterator[Process]:
+) -> AsyncIterator[ServiceHere]:
     """In trouble: Inngest takes nothing."""
     inngest_api.faults.add(ScriptedAnswer(503), times=None)
-    async with served(storage, inngest_api) as process:
-        yield process
+    async with served(storage, inngest_api) as one:
+        yield one
 
 
 async def faults_of(browser: Browser, axe: str) -> list[str]:
@@ -63,7 +65,7 @@ async def faults_of(browser: Browser, axe: str) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 async def test_axe_finds_nothing(
-    service: Process, scene: Scene, axe: str, tmp_path: Path, width: int, scheme: str
+    service: ServiceHere, scene: Scene, axe: str, tmp_path: Path, width: int, scheme: str
 ) -> None:
     pages = {
         "/outbox": None,
@@ -93,7 +95,9 @@ async def test_axe_finds_nothing(
     assert {page: faults for page, faults in found.items() if faults} == {}
 
 
-async def test_no_live_region_counts_seconds(service: Process, axe: str, tmp_path: Path) -> None:
+async def test_no_live_region_counts_seconds(
+    service: ServiceHere, axe: str, tmp_path: Path
+) -> None:
     """Screen readers are told of a change of delivery, not of each figure."""
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)

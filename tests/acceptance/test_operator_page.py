@@ -11,19 +11,20 @@ import pytest
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.browser import BrowserError, chromium
-from tests.support.fleet import Process
+from tests.support.fleet import running
 from tests.support.operator_pages import (
     HOSTILE,
     bury,
     deliverable,
     served,
+    settings,
     sign_in_browser,
     signed_in,
     visitor,
 )
-from tests.support.storage import SqliteStorage, eventually
+from tests.support.service_here import ServiceHere
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 
-PATIENCE_SECONDS = 20.0
 PAGES = ("/outbox", "/outbox/live", "/outbox/events", "/outbox/events/x", "/outbox/audit")
 FORMS = ("/outbox/replay", "/outbox/discard", "/outbox/pause", "/outbox/events/x/payload")
 
@@ -43,13 +44,13 @@ async def dead_ids(storage: SqliteStorage) -> list[str]:
 @pytest.fixture
 async def service(
     storage: SqliteStorage, dead_ids: list[str], inngest_api: FakeInngest
-) -> AsyncIterator[Process]:
+) -> AsyncIterator[ServiceHere]:
     del dead_ids
-    async with served(storage, inngest_api) as process:
-        yield process
+    async with served(storage, inngest_api) as one:
+        yield one
 
 
-async def test_only_operators_see_them(service: Process) -> None:
+async def test_only_operators_see_them(service: ServiceHere) -> None:
     async with aiohttp.ClientSession() as nobody:
         for path in PAGES:
             async with nobody.get(service.url + path) as answer:
@@ -63,7 +64,7 @@ async def test_only_operators_see_them(service: Process) -> None:
                 assert answer.status == 403
 
 
-async def test_another_site_can_change_nothing(service: Process, dead_ids: list[str]) -> None:
+async def test_another_site_can_change_nothing(service: ServiceHere, dead_ids: list[str]) -> None:
     form = {"event": dead_ids[0], "confirmed": "yes"}
     headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     async with signed_in(service.url) as session:
@@ -76,7 +77,7 @@ async def test_another_site_can_change_nothing(service: Process, dead_ids: list[
 
 
 async def test_hostile_words_stay_words_on_every_page(
-    service: Process, dead_ids: list[str]
+    service: ServiceHere, dead_ids: list[str]
 ) -> None:
     async with visitor(service.url) as operator:
         pages = [
@@ -95,7 +96,7 @@ async def test_hostile_words_stay_words_on_every_page(
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\ufffdreversed" in pages[0]
 
 
-async def test_nothing_but_the_own_script_and_style_may_run(service: Process) -> None:
+async def test_nothing_but_the_own_script_and_style_may_run(service: ServiceHere) -> None:
     async with (
         signed_in(service.url) as session,
         session.get(f"{service.url}/outbox/events") as answer,
@@ -108,7 +109,7 @@ async def test_nothing_but_the_own_script_and_style_may_run(service: Process) ->
 
 
 async def test_a_change_is_confirmed_first(
-    service: Process, dead_ids: list[str], inngest_api: FakeInngest
+    service: ServiceHere, dead_ids: list[str], inngest_api: FakeInngest
 ) -> None:
     first, second = dead_ids
     async with visitor(service.url) as operator:
@@ -131,8 +132,11 @@ async def test_a_change_is_confirmed_first(
     assert inngest_api.ledger.times(second) == 0
 
 
-async def test_an_open_live_stream_does_not_hold_up_the_stop(service: Process) -> None:
+async def test_an_open_live_stream_does_not_hold_up_the_stop(
+    storage: SqliteStorage, inngest_api: FakeInngest
+) -> None:
     async with (
+        running("serve", environment=settings(storage, inngest_api)) as service,
         signed_in(service.url) as session,
         asyncio.timeout(PATIENCE_SECONDS),
         session.get(f"{service.url}/outbox/live") as stream,
@@ -140,13 +144,14 @@ async def test_an_open_live_stream_does_not_hold_up_the_stop(service: Process) -
         assert stream.content_type == "text/event-stream"
         assert (await stream.content.readline()) == b"event: figures\n"
         # The stop gives requests 15 s; a stream must use none of it.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(14):
             assert await service.stop() == 0
     assert "Traceback" not in "".join(service.lines)
 
 
+@pytest.mark.slow
 async def test_in_a_browser_it_is_live_and_works_by_keyboard(
-    service: Process, dead_ids: list[str], inngest_api: FakeInngest, tmp_path: Path
+    service: ServiceHere, dead_ids: list[str], inngest_api: FakeInngest, tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)
@@ -177,8 +182,9 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
         assert await browser.complaints() == []
 
 
+@pytest.mark.slow
 async def test_in_a_browser_all_rows_of_a_page_are_selected_at_once(
-    service: Process, tmp_path: Path
+    service: ServiceHere, tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)
@@ -188,8 +194,9 @@ async def test_in_a_browser_all_rows_of_a_page_are_selected_at_once(
         await browser.shows("h1", "Replay 2 events?")
 
 
+@pytest.mark.slow
 async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
-    service: Process, dead_ids: list[str], tmp_path: Path
+    service: ServiceHere, dead_ids: list[str], tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile", javascript=False) as browser:
         await sign_in_browser(browser, service.url)
@@ -207,7 +214,7 @@ async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
             await browser.text(f"input[value='{dead_ids[1]}']")
 
 
-async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process) -> None:
+async def test_a_form_that_is_none_of_the_pages_names_no_event(service: ServiceHere) -> None:
     forms = [
         ("multipart/form-data", b"id=x"),
         ("multipart/form-data; boundary=a", b"--b"),
@@ -224,7 +231,7 @@ async def test_a_form_that_is_none_of_the_pages_names_no_event(service: Process)
                 assert (await answer.json())["code"] == "not_found"
 
 
-async def test_a_head_of_the_live_figures_is_refused(service: Process) -> None:
+async def test_a_head_of_the_live_figures_is_refused(service: ServiceHere) -> None:
     async with (
         signed_in(service.url) as session,
         session.head(f"{service.url}/outbox/live") as answer,

@@ -21,6 +21,7 @@ from tests.support.fleet import environment, running
 from tests.support.front_end import SECRET
 from tests.support.session_tokens import FLAVOURS, make
 
+pytestmark = pytest.mark.slow
 OWN_SECRET = "a-secret-of-the-tests-only"
 NAME = "__Host-outbox_session"
 FRONT_END = "__Secure-next-auth.session-token"

@@ -13,8 +13,10 @@ from tests.support.api_description import COMMITTED
 from tests.support.fleet import environment, running
 from tests.support.python_packages import installed, run_with
 
+KEY = "a-key-of-the-tests-only"
 HERE = Path(__file__).parent / "python_client"
-pytestmark = pytest.mark.timeout(240)  # pip installs the generator
+# pip installs the generator
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,18 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [made / "client", generator]
 
 
-async def test_a_generated_client_signs_in_posts_follows_lists_and_reads_errors(
+async def test_a_generated_client_signs_in_posts_follows_lists_sends_and_reads_errors(
     packages: list[Path], tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(url, inngest_api.url, OUTBOX_EVENT_KEYS=f"shop:{KEY}")
     async with running("serve", environment=settings) as service:
         program = str(HERE / "posting.py")
-        printed = await asyncio.to_thread(run_with, packages, program, service.url)
+        printed = await asyncio.to_thread(run_with, packages, program, service.url, KEY)
     told = json.loads(printed)
     event_id = told["posted"][0]
+    ids = [*told["sent"]["ids"], *told["half_sent"]["ids"]]
+    assert len(set(filter(None, ids))) == 3
     assert told == {
         "user": "Ada ☃",
         "posted": [event_id, event_id],
@@ -51,5 +56,12 @@ async def test_a_generated_client_signs_in_posts_follows_lists_and_reads_errors(
         "nameless": [400, "document_name_required"],
         "unknown": "not_found",
         "refused": "session_required",
+        "sent": {"ids": ids[:2], "status": 200},
+        "half_sent": {
+            "ids": ids[2:],
+            "status": 400,
+            "error": "The event's name must be present",
+        },
+        "unknown_key": {"ids": [], "status": 401, "error": "Event key not found"},
     }
     assert inngest_api.ledger.times(event_id) == 1

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from service.fake_inngest.faults import Match, Poison
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import environment, running
-from tests.support.outbox_script import outbox
+from tests.support.fleet import environment
+from tests.support.outbox_command import outbox_json
 from tests.support.poster import Poster
+from tests.support.service_here import service_here
 from tests.support.storage import eventually
 
 
@@ -19,11 +20,11 @@ async def test_delivered_rows_go_after_their_retention_and_dead_ones_stay(
     inngest_api.faults.add(Poison(), times=None, match=Match("documentName", "bad"))
 
     async def only_the_dead_one_is_left() -> bool:
-        stats = await outbox(url, "stats")
+        stats = await outbox_json(url, "stats")
         return [stats[state] for state in ("pending", "delivered", "dead")] == [0, 0, 1]
 
     settings = environment(url, inngest_api.url, OUTBOX_RETENTION="1s")
-    async with running("serve", environment=settings) as service:
+    async with service_here(settings) as service:
         poster = Poster(service.url)
         await poster.sign_in("u-1")
         _, bad = await poster.post({"documentName": "bad"})

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest
-from tests.support.fleet import environment, running
+from tests.support.fleet import environment
 from tests.support.poster import GOOD, Poster
+from tests.support.service_here import service_here
 from tests.support.storage import eventually
 
 
@@ -22,7 +23,7 @@ async def test_a_user_without_room_and_a_full_outbox_are_told_so_and_used_keys_s
             OUTBOX_MAX_PENDING="3",
             OUTBOX_MAX_PENDING_PER_USER="2",
         )
-        async with running("serve", environment=settings) as service:
+        async with service_here(settings) as service:
             ada, bob = Poster(service.url), Poster(service.url)
             await ada.sign_in("ada")
             await bob.sign_in("bob")

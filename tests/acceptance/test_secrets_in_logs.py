@@ -17,6 +17,7 @@ from service.fake_inngest.faults import Match, Poison, Reset, ScriptedAnswer
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET, ForgedProvider
+from tests.support.outbox_command import outbox_json
 from tests.support.outbox_script import outbox
 from tests.support.storage import eventually
 
@@ -146,7 +147,7 @@ async def post_as_a_next_auth_user(url: str) -> None:
 
 async def dead_event(url: str) -> str:
     async def rows() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await outbox(url, "list", "--state", "dead")
+        found: list[dict[str, Any]] = await outbox_json(url, "list", "--state", "dead")
         return found
 
     return str((await eventually(rows, within_seconds=40))[0]["id"])

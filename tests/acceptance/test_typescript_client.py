@@ -18,10 +18,10 @@ from tests.support.browser import Browser, chromium
 from tests.support.fleet import Process, environment, running
 from tests.support.front_server import FrontServer
 from tests.support.node_packages import CLIENT, built_client, npm
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
-PATIENCE_SECONDS = 30.0
-pytestmark = pytest.mark.timeout(300)  # npm installs, then a browser starts
+# npm installs, then a browser starts
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 COOKIE = "outbox_session"
 
 
@@ -76,14 +76,14 @@ async def queued(browser: Browser, count: int) -> None:
     async def look() -> Any:
         return await browser.run("return outbox.queued().then((entries) => entries.length)")
 
-    await eventually(look, lambda seen: seen == count, within_seconds=PATIENCE_SECONDS)
+    await eventually(look, lambda seen: seen == count)
 
 
 async def answered(browser: Browser, count: int) -> list[str]:
     async def look() -> Any:
         return await browser.run("return answers")
 
-    return await eventually(look, lambda seen: len(seen) == count, within_seconds=PATIENCE_SECONDS)
+    return await eventually(look, lambda seen: len(seen) == count)
 
 
 async def test_a_hundred_clicks_through_every_outage_are_a_hundred_events_each_once(

@@ -156,7 +156,7 @@ async def test_what_a_call_stored_is_there_after_a_restart(storage: Storage) -> 
 
 
 async def test_large_calls_of_one_moment_are_each_stored_whole(outbox: Outbox) -> None:
-    calls = [[event(size=5_000) for _ in range(1_200)] for _ in range(3)]
+    calls = [[event(size=1_000) for _ in range(1_200)] for _ in range(3)]
     answers = await asyncio.gather(
         *(outbox.intake.append_all(one, [key(each.id) for each in one]) for one in calls),
         *(outbox.intake.append(event()) for _ in range(20)),

@@ -162,3 +162,9 @@ async def test_a_sent_row_is_found_by_its_state(outbox: Outbox) -> None:
     await send(outbox, await claim(outbox, ask(1)))
     rows = await eventually(lambda: outbox.inspector.rows(Filter(state=State.SENT)))
     assert [row.id for row in rows] == [events[0].id]
+
+
+async def test_a_process_that_is_alone_asks_about_all_sent_rows(outbox: Outbox) -> None:
+    assert await outbox.confirmations.may_ask()
+    await outbox.confirmations.stop_asking()
+    assert await outbox.confirmations.may_ask()

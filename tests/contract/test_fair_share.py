@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from service.outbox.fair_share import FairShare
 from service.outbox.model import Retry, Settlement
 from tests.support.storage import (
@@ -78,6 +80,28 @@ async def test_a_large_row_at_the_head_waits_for_no_stream_of_small_ones(storage
             await deliver(outbox, batch)
         assert (1, 5000) in batches
         assert min(size for _, size in batches) <= 4000
+
+
+@pytest.mark.parametrize("fresh_share", [0.0, 0.2, 0.8])
+@pytest.mark.parametrize("size", [2500, 3900, 5000])
+@pytest.mark.parametrize("owner", ["flood", "ada"])
+async def test_a_claim_stays_within_its_bytes_beside_a_flood(
+    storage: Storage, owner: str, size: int, fresh_share: float
+) -> None:
+    async with storage.open(fair_share=SMALL) as outbox:
+        await outbox.intake.append(event("flood", size=size))
+        for user_id, count, bytes_each in (
+            ("flood", 60, 500),
+            (owner, 3, size),
+            ("flood", 10, 500),
+        ):
+            for _ in range(count):
+                await outbox.intake.append(event(user_id, size=bytes_each))
+        for _ in range(8):
+            batch = await claim(outbox, ask(20, max_bytes=4000, fresh_share=fresh_share))
+            commas = len(batch.entries) - 1
+            assert len(batch.payloads) - commas <= 4000 or commas == 0
+            await deliver(outbox, batch)
 
 
 async def test_the_share_outlives_a_restart(storage: Storage) -> None:

@@ -47,7 +47,7 @@ async def test_no_isolated_row_comes_when_none_is_wanted(outbox: Outbox) -> None
 
 
 async def test_a_delayed_isolated_row_waits_for_its_time(outbox: Outbox) -> None:
-    isolated = await isolate(outbox, delay_seconds=0.3)
+    isolated = await isolate(outbox, delay_seconds=2.0)
     others = [each.id for each in await append_all(outbox, 2)]
     assert ids(await claim(outbox)) == others
     assert ids(await claim(outbox)) == [isolated]

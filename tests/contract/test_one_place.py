@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +15,8 @@ from hypothesis import strategies as st
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Batch, Dead, Filter, Isolated, Retry, Settlement, State
-from tests.conftest import EMPTY_OUTBOX
 from tests.support.memory_outbox import MemoryStorage
+from tests.support.postgres_rows import empty_outbox
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage, ask, claim, event
 
 STATES = (State.PENDING, State.DELIVERED, State.DEAD)
@@ -202,6 +201,5 @@ def test_each_event_is_in_exactly_one_place(
             storage = SqliteStorage(Path(folder) / "outbox.db")
         if kind == "postgres":
             storage = PostgresStorage(request.getfixturevalue("postgres_outbox_url"))
-            with psycopg.connect(storage.url, autocommit=True) as connection:
-                connection.execute(EMPTY_OUTBOX)
+            empty_outbox(storage.url)
         asyncio.run(follow(storage, steps))

@@ -11,6 +11,8 @@ from aiohttp import ClientSession, CookieJar
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 AUDIENCE = "outbox"
 ADA = {"email": "ada@example.com", "password": "a long password", "name": "Ada"}
 

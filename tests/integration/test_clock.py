@@ -62,9 +62,9 @@ async def test_delays_and_leases_end_in_their_time(
     ) as outbox:
         delayed, leased = [one.id for one in await append_all(outbox, 2)]
         batch = await claim(outbox, ask(1))
-        retry = Retry(batch.entries[0].seq, 0.3, 0, isolated=False)
+        retry = Retry(batch.entries[0].seq, 2.0, 0, isolated=False)
         await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
-        assert ids(await claim(outbox, ask(1, lease_seconds=0.3))) == [leased]
+        assert ids(await claim(outbox, ask(1, lease_seconds=2.0))) == [leased]
         wall.jump = jump
         [fresh] = await append_all(outbox, 1)
         assert ids(await claim(outbox)) == [fresh.id]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.operations import socket_folder
 from service.operations.control_client import control_client
 from service.operations.control_server import serve_control_socket
-from service.operations.socket_folder import control_address
+from service.operations.socket_folder import control_address, sockets_of_services
 from service.outbox.sqlite.store import open_sqlite_outbox
 
 
@@ -48,6 +49,21 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: 
         async with control_client(path, answer_seconds=0.05) as client:
             with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
                 await client.set_paused(paused=True, actor="ada")
+
+
+def test_a_service_s_unit_has_its_sockets_in_its_runtime_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/of/another/purpose")
+    with control_address("upgrade") as address:
+        assert address is not None
+        assert Path(address).parent.parent == tmp_path
+        Path(address).touch()
+        assert Path(address) in sockets_of_services("upgrade")
+        monkeypatch.delenv("RUNTIME_DIRECTORY")
+        assert Path(address) not in sockets_of_services("upgrade")
+        monkeypatch.setattr(socket_folder, "UNIT_FOLDER", tmp_path)
+        assert Path(address) in sockets_of_services("upgrade")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")

@@ -52,6 +52,16 @@ async def test_a_preflight_of_an_allowed_origin_is_answered(start):
     assert answer.headers["Vary"] == "Origin"
 
 
+async def test_a_preflight_may_name_any_header_of_inngests_clients_and_no_other_one(start):
+    asked = "content-type,x-inngest-env, X-Inngest-Event-Id-Seed,x-inngest-sdk,x-other,x-inngest"
+    headers = {**PREFLIGHT, "Access-Control-Request-Headers": asked}
+    answer = await (await start(FRONT)).options("/", headers=headers)
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert allowed[-3:] == ["x-inngest-env", "x-inngest-event-id-seed", "x-inngest-sdk"]
+    assert "content-type" in allowed
+    assert not {"x-other", "x-inngest"} & set(allowed)
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "*"])
 async def test_a_preflight_of_another_origin_is_refused(start, origin):
     answer = await (await start(FRONT)).options("/", headers={**PREFLIGHT, "Origin": origin})

@@ -25,7 +25,7 @@ async def test_a_refused_event_dies_alone_after_1_and_3_s_with_the_servers_words
     bad = ids.pop(10)
     rows = await delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
-    assert time.monotonic() - began < 1
+    assert (await delivery.row(bad)).state is not State.DEAD
     [row] = await delivery.ends([bad], State.DEAD)
     assert time.monotonic() - began > 4
     assert (row.reason, row.detail, row.attempts) == ("rejected", "no such name", 3)

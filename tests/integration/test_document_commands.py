@@ -1,4 +1,4 @@
-"""`python -m service worker` and `check`, as processes."""
+"""`python -m service worker` and `check`: what they print, and how they end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from service.fake_inngest.faults import ScriptedAnswer
 from service.fake_inngest.server import FakeInngest, FakeOptions
+from tests.support.fleet import ROOT
+from tests.support.service_command import BARE, service_command
 
 LEAN = """
 import sys
@@ -24,8 +25,15 @@ print(*(name for name in sys.modules if name.startswith((
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Run Python in a bare environment, in an empty folder."""
+def command(tmp_path, monkeypatch):
+    """Run a command in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    return service_command
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Run Python in a bare environment, in an empty folder, as a process of its own."""
 
     def _run(*arguments, **environ):
         kept = {
@@ -33,18 +41,10 @@ def run(tmp_path):
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "INNGEST_"))
         }
-        environ = {
-            **kept,
-            "PYTHONPATH": str(Path.cwd()),
-            "AWS_EC2_METADATA_DISABLED": "1",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-            "AWS_CONFIG_FILE": "/nonexistent",
-            **environ,
-        }
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,
-            env=environ,
+            env={**kept, "PYTHONPATH": str(ROOT), **BARE, **environ},
             capture_output=True,
             text=True,
             timeout=60,
@@ -54,43 +54,43 @@ def run(tmp_path):
     return _run
 
 
-def test_a_worker_process_imports_nothing_that_only_the_server_needs(run):
-    assert run("-c", LEAN).stdout.strip() == ""
+def test_a_worker_process_imports_nothing_that_only_the_server_needs(process):
+    assert process("-c", LEAN).stdout.strip() == ""
 
 
-def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(run):
-    done = run("-m", "service", "worker")
+def test_a_worker_without_a_bucket_exits_with_a_sentence_for_each_variable(process):
+    done = process("-m", "service", "worker")
     assert done.returncode == 2
     assert "configuration: AWS_S3_BUCKET: required by the worker" in done.stderr
     assert "configuration: AWS_S3_REGION: required by the worker" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(run, tmp_path):
+def test_a_faulty_file_of_event_types_ends_every_start_with_its_entry(command, tmp_path):
     faulty = tmp_path / "types.yaml"
     faulty.write_text("types: [{name: a/b, path: /api/a, body: {type: object}, whom: all}]")
-    for command in ("check", "serve", "worker"):
-        done = run("-m", "service", command, EVENT_TYPES_FILE=str(faulty))
-        assert done.returncode == 2
+    for name in ("check", "serve", "worker"):
+        done = command(name, EVENT_TYPES_FILE=str(faulty))
+        assert done.exit_code == 2
         assert "types.yaml: entry 1 (a/b): whom is no field of an event type" in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_check_tells_the_event_types(run, tmp_path):
+def test_check_tells_the_event_types(command, tmp_path):
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, name: files/uploaded}]")
-    done = run("-m", "service", "check", EVENT_TYPES_FILE="types.yaml")
+    done = command("check", EVENT_TYPES_FILE="types.yaml")
     assert "event type: files/uploaded at POST /api/route, by session" in done.stderr
 
 
-def test_a_worker_without_a_documents_event_exits_with_a_sentence(run, tmp_path):
+def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path):
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, enabled: false}]")
-    done = run("-m", "service", "worker", EVENT_TYPES_FILE="types.yaml")
-    assert done.returncode == 2
+    done = command("worker", EVENT_TYPES_FILE="types.yaml")
+    assert done.exit_code == 2
     assert "EVENT_TYPES_FILE: the worker needs a document at /api/route" in done.stderr
 
 
-def test_check_tells_that_the_storage_is_well(run, s3_url, bucket_name):
-    done = run(
+def test_check_tells_that_the_storage_is_well(process, s3_url, bucket_name):
+    done = process(
         *("-m", "service", "check"),
         AWS_S3_BUCKET=bucket_name,
         AWS_S3_REGION="eu-west-1",
@@ -103,31 +103,31 @@ def test_check_tells_that_the_storage_is_well(run, s3_url, bucket_name):
     assert "OUTBOX_RETENTION=7d" in done.stdout
 
 
-def test_check_fails_when_the_configured_bucket_can_not_be_used(run):
-    done = run("-m", "service", "check", AWS_S3_BUCKET="documents", AWS_S3_REGION="eu-west-1")
-    assert done.returncode == 1
+def test_check_fails_when_the_configured_bucket_can_not_be_used(command):
+    done = command("check", AWS_S3_BUCKET="documents", AWS_S3_REGION="eu-west-1")
+    assert done.exit_code == 1
     assert "storage: No usable AWS credentials were found." in done.stderr
 
 
-def test_check_names_the_storage_variables_that_are_missing(run):
-    done = run("-m", "service", "check")
-    assert done.returncode == 0
+def test_check_names_the_storage_variables_that_are_missing(command):
+    done = command("check")
+    assert done.exit_code == 0
     assert "storage: not configured: AWS_S3_REGION, AWS_S3_BUCKET" in done.stderr
 
 
-async def test_check_tells_whether_inngest_takes_the_key(run, inngest_api):
-    good = await asyncio.to_thread(run, "-m", "service", "check", INNGEST_DEV=inngest_api.url)
-    assert good.returncode == 0
+async def test_check_tells_whether_inngest_takes_the_key(command, inngest_api):
+    good = await asyncio.to_thread(command, "check", INNGEST_DEV=inngest_api.url)
+    assert good.exit_code == 0
     assert f"inngest: {inngest_api.url} answers and takes the event key" in good.stderr
     inngest_api.faults.add(ScriptedAnswer(401), times=None)
-    bad = await asyncio.to_thread(run, "-m", "service", "check", INNGEST_DEV=inngest_api.url)
-    assert bad.returncode == 1
+    bad = await asyncio.to_thread(command, "check", INNGEST_DEV=inngest_api.url)
+    assert bad.exit_code == 1
     assert f"inngest: {inngest_api.url} refuses the event key (HTTP 401)" in bad.stderr
 
 
-def test_check_tells_of_an_inngest_that_is_configured_and_away(run):
-    done = run("-m", "service", "check", INNGEST_DEV="http://127.0.0.1:1")
-    assert done.returncode == 1
+def test_check_tells_of_an_inngest_that_is_configured_and_away(command):
+    done = command("check", INNGEST_DEV="http://127.0.0.1:1")
+    assert done.exit_code == 1
     assert "inngest: http://127.0.0.1:1 does not answer as Inngest does" in done.stderr
 
 
@@ -140,43 +140,41 @@ def test_check_tells_of_an_inngest_that_is_configured_and_away(run):
         "postgresql://h/x?sslpassword=tell-nobody",
     ],
 )
-def test_check_hides_the_password_in_an_address(run, address):
-    done = run("-m", "service", "check", OUTBOX_URL=address)
+def test_check_hides_the_password_in_an_address(command, address):
+    done = command("check", OUTBOX_URL=address)
     assert "OUTBOX_URL=postgresql://" in done.stdout
     assert "********" in done.stdout
     assert "tell" not in done.stdout
 
 
-def test_check_hides_the_token_in_a_tracing_address(run):
+def test_check_hides_the_token_in_a_tracing_address(command):
     endpoint = "https://collector.example.com/v1?api-token=tell-nobody"
-    done = run("-m", "service", "check", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    done = command("check", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     assert "OTEL_EXPORTER_OTLP_ENDPOINT=https://collector" in done.stdout
     assert "tell" not in done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "serve", "migrate"])
-def test_a_faulty_settings_file_is_told_with_every_other_fault(run, tmp_path, command):
+@pytest.mark.parametrize("name", ["check", "serve", "migrate"])
+def test_a_faulty_settings_file_is_told_with_every_other_fault(command, tmp_path, name):
     faulty = tmp_path / "settings.json"
     faulty.write_text("[]")
-    done = run("-m", "service", command, PORT="x", APP_SETTINGS_FILE=str(faulty))
-    assert done.returncode == 2
+    done = command(name, PORT="x", APP_SETTINGS_FILE=str(faulty))
+    assert done.exit_code == 2
     assert "configuration: PORT: " in done.stderr
     assert "configuration: APP_SETTINGS_FILE: it has no JSON object" in done.stderr
 
 
-async def test_check_tells_whether_confirmations_can_be_had(run):
+async def test_check_tells_whether_confirmations_can_be_had(command):
     key = "signkey-test-00112233445566778899aabbccddeeff"
     async with FakeInngest(options=FakeOptions(signing_key=key)) as api:
         given = {"INNGEST_BASE_URL": api.url, "INNGEST_EVENT_KEY": "key", "INNGEST_DEV": "0"}
         good, bad = [
-            await asyncio.to_thread(
-                run, "-m", "service", "check", **given, INNGEST_SIGNING_KEY=signing_key
-            )
+            await asyncio.to_thread(command, "check", **given, INNGEST_SIGNING_KEY=signing_key)
             for signing_key in (key, "signkey-test-ff")
         ]
     assert "confirmation: on (self-hosted Inngest); Inngest says which events it holds" in (
         good.stderr
     )
-    assert good.returncode == 0
+    assert good.exit_code == 0
     assert "refuses INNGEST_SIGNING_KEY" in bad.stderr
-    assert bad.returncode == 1
+    assert bad.exit_code == 1

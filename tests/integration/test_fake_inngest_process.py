@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests.support.batches import EVENTS
+from tests.support.storage import PATIENCE_SECONDS
 
 
 @contextlib.asynccontextmanager
@@ -30,12 +31,12 @@ async def fake_process(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.
     finally:
         if process.returncode is None:
             process.kill()
-        await asyncio.wait_for(process.communicate(), 20)
+        await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
 
 
 async def held(http: aiohttp.ClientSession, url: str, ulid: str) -> None:
     """Wait until the event is stored."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             async with http.get(f"{url}/v1/events/{ulid}") as response:
                 if (await response.json())["data"]:
@@ -51,7 +52,7 @@ async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
         async with http.post(f"{url}/e/other", json=EVENTS) as response:
             assert response.status == 401
         process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -65,7 +66,7 @@ async def test_what_was_stored_outlives_a_stop_and_what_was_only_answered_does_n
             answered = (await response.json(content_type=None))["ids"]
         await held(http, url, answered[0])
         process.send_signal(number)
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
     async with fake_process(*options) as (_, url):
         async with http.get(f"{url}/fake-inngest/stats") as response:
             stored = (await response.json())["stored"]
@@ -79,7 +80,7 @@ async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api
         *(sys.executable, "-m", "service.fake_inngest", "--port", inngest_api.url.split(":")[-1]),
         stderr=asyncio.subprocess.PIPE,
     )
-    _, words = await asyncio.wait_for(process.communicate(), 20)
+    _, words = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     assert process.returncode == 1
     assert b"can't start" in words
     assert b"Traceback" not in words

@@ -11,6 +11,7 @@ import pytest
 
 from service.fake_inngest.event_api import SEED_HEADER
 from service.fake_inngest.server import FakeInngest, FakeOptions
+from tests.support.storage import PATIENCE_SECONDS
 
 KEY = "00112233445566778899aabbccddeeff"
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -109,12 +110,12 @@ async def test_the_answer_for_one_event_is_repeated_until_its_time_is_over(http)
 
 
 async def test_a_slow_store_lags_behind_the_answers_and_a_stop_loses_the_rest(http, tmp_path):
-    options = FakeOptions(store_rate=200, store_path=tmp_path / "events.db")
+    options = FakeOptions(store_rate=40, store_path=tmp_path / "events.db")
     async with FakeInngest(options=options) as api:
         given = await post(http, api, 400)
         assert len(given) == api.ledger.arrivals == 400
-        async with asyncio.timeout(10):
-            while api.store.event_count < 20:  # noqa: ASYNC110  (a store has no event to wait for)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while api.store.event_count < 10:  # noqa: ASYNC110  (a store has no event to wait for)
                 await asyncio.sleep(0.01)
         await api.close()
         stored, lost = api.store.event_count, api.storing.lost

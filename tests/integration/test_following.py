@@ -10,9 +10,7 @@ import pytest
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.following.follow_policy import FollowPolicy
 from tests.support.followed_events import event, followed_events, run
-from tests.support.storage import eventually
-
-PATIENCE_SECONDS = 10.0
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture

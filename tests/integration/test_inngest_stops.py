@@ -20,7 +20,7 @@ from tests.support.inngest_process import (
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import Outbox, eventually, storage_at
 
-EVENTS = 1_000
+EVENTS = 300
 _needs_real = pytest.mark.skipif(not REAL, reason="INNGEST_BIN names no Inngest server")
 
 
@@ -29,7 +29,7 @@ async def inngest(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     running = (
         real_inngest_process(tmp_path)
         if request.param == "real"
-        else fake_inngest_process(tmp_path, rate=300)
+        else fake_inngest_process(tmp_path, rate=150)
     )
     async with running as process:
         yield process

@@ -62,18 +62,18 @@ async def test_a_wrong_configuration_pauses_the_delivery_and_ages_nobody(
     ids=str,
 )
 async def test_trouble_closes_the_delivery_ages_nobody_and_ends_by_itself(
-    quick_delivery: Delivery, fault: Action
+    hasty_delivery: Delivery, fault: Action
 ) -> None:
-    quick_delivery.api.faults.add(fault, times=None)
-    ids = await quick_delivery.accept(*[f"d-{n}" for n in range(20)])
-    await quick_delivery.delivery_is(BreakerState.BACKING_OFF)
-    await quick_delivery.api.ledger.wait_for_requests(3)
-    ids += await quick_delivery.accept("later")
-    assert {(await quick_delivery.row(one)).attempts for one in ids} == {0}
-    quick_delivery.api.faults.clear()
-    rows = await quick_delivery.ends(ids)
+    hasty_delivery.api.faults.add(fault, times=None)
+    ids = await hasty_delivery.accept(*[f"d-{n}" for n in range(20)])
+    await hasty_delivery.delivery_is(BreakerState.BACKING_OFF)
+    await hasty_delivery.api.ledger.wait_for_requests(3)
+    ids += await hasty_delivery.accept("later")
+    assert {(await hasty_delivery.row(one)).attempts for one in ids} == {0}
+    hasty_delivery.api.faults.clear()
+    rows = await hasty_delivery.ends(ids)
     assert {row.attempts for row in rows} == {1}
-    await quick_delivery.delivery_is(BreakerState.HEALTHY)
+    await hasty_delivery.delivery_is(BreakerState.HEALTHY)
 
 
 async def test_a_server_that_is_away_is_waited_for(quick_delivery: Delivery) -> None:

@@ -13,6 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 from service.identity.bearer_tokens import BearerTokens
 from service.identity.jwks import Jwks
 
+pytestmark = pytest.mark.slow
+
 ISSUER = "https://front.example.com"
 CLAIMS = {"iss": ISSUER, "aud": "outbox", "sub": "u-1", "email": "ada@example.com"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from service.errors import OutboxMoveError, OutboxUnavailableError
@@ -36,6 +37,11 @@ async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: st
             await unseen.intake.append(event())
         assert unseen.failure
         assert "sealed" in unseen.failure
+    with (
+        psycopg.connect(target) as application,
+        pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState),
+    ):
+        application.execute("SELECT outbox.append('n', '{}')")
     async with SqliteStorage(path).open() as moved:
         assert (await moved.inspector.stats()).pending == 3
 

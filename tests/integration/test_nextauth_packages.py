@@ -12,6 +12,8 @@ from aiohttp.test_utils import make_mocked_request
 from service.identity.nextauth import next_auth_readers
 from tests.support.session_tokens import found_by
 
+pytestmark = pytest.mark.slow
+
 SECRET = "a secret of the front end, with ünïcode"
 CLAIMS = {"sub": "u-1", "id": "own-7", "name": "Ada ☃", "email": "ada@example.com"}
 V4, V5 = "next-auth.session-token", "authjs.session-token"

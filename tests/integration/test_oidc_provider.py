@@ -23,6 +23,8 @@ from service.web.resources.oidc import OidcResource
 from service.web.resources.sign_in import SignIn
 from tests.support.memory_scopes import revisions
 
+pytestmark = pytest.mark.slow
+
 SECRET = "the-clients-secret"
 ADDRESS = re.compile(r'action="([^"]+)"')
 PROMPT = re.compile(r'name="prompt" value="(\w+)"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,19 @@ async def test_every_example_is_of_its_schema(document):
             examples += [one["value"] for one in content.get("examples", {}).values()]
             for example in examples:
                 Draft202012Validator({**content["schema"], **components}).validate(example)
+                if inner := content["schema"].get("contentSchema"):
+                    Draft202012Validator({**inner, **components}).validate(json.loads(example))
+
+
+async def test_an_answer_in_plain_text_is_described_as_a_string(document):
+    contents = [
+        answer.get("content", {})
+        for operation in operations_of(document)
+        for answer in operation["responses"].values()
+    ]
+    texts = [content["text/plain"] for content in contents if "text/plain" in content]
+    assert texts
+    assert {text["schema"]["type"] for text in texts} == {"string"}
 
 
 async def test_fields_that_a_post_needs_are_required(document):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from service.cli.outbox.main import app
 from service.outbox.model import State
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.outbox_script import SCRIPT
@@ -39,18 +41,22 @@ async def listed(store_url: str, *options: str) -> list[str]:
     return [row["id"] for row in await outbox_json(store_url, "list", *options)]
 
 
-async def completed(store_url: str, words: str) -> list[str]:
-    """What bash is offered for the last word."""
-    variables = {
+def asked(store_url: str, words: str) -> dict[str, str]:
+    """How bash asks for what the last word may become."""
+    return {
         "_OUTBOX_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(words.count(" ")),
         "OUTBOX_URL": store_url,
     }
-    process = await asyncio.create_subprocess_exec(
-        *SCRIPT, env=os.environ | variables, stdout=asyncio.subprocess.PIPE
-    )
-    return (await process.communicate())[0].decode().split()
+
+
+async def completed(store_url: str, words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    runner = CliRunner(env=asked(store_url, words))
+    result = await asyncio.to_thread(runner.invoke, app, [], prog_name="outbox")
+    assert result.exit_code == 0
+    return result.stdout.split()
 
 
 @pytest.mark.usefixtures("outbox")
@@ -153,8 +159,13 @@ async def test_a_state_that_there_is_not_is_refused_with_those_that_there_are(
     assert "Value error" not in words
 
 
-async def test_the_shell_completes_states() -> None:
-    assert await completed("", "outbox list --state de") == ["delivering", "delivered", "dead"]
+async def test_the_script_completes_states_for_the_shell() -> None:
+    variables = os.environ | asked("", "outbox list --state de")
+    process = await asyncio.create_subprocess_exec(
+        *SCRIPT, env=variables, stdout=asyncio.subprocess.PIPE
+    )
+    offered, _ = await process.communicate()
+    assert offered.decode().split() == ["delivering", "delivered", "dead"]
 
 
 @pytest.mark.usefixtures("outbox")

@@ -8,7 +8,6 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -106,38 +105,16 @@ async def test_an_application_that_is_killed_right_after_its_commit_leaves_one_e
     assert await claims_nothing(outbox)
 
 
-async def test_a_node_application_appends_in_its_own_transaction_and_is_killed(
-    node_packages: Path, postgres: PostgresServer
-) -> None:
-    with postgres.database("application") as url:
-        async with PostgresStorage(url).open() as outbox:
-            process = await asyncio.create_subprocess_exec(
-                "node",
-                "append.mjs",
-                str(postgres.folder),
-                "application",
-                cwd=node_packages,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            said, _ = await process.communicate()
-            assert process.returncode == -signal.SIGKILL
-            batch = await claim(outbox)
-            assert [entry.event_id for entry in batch.entries] == [said.decode()]
-            assert json.loads(batch.payloads)["data"] == {"kept": True}
-            assert await claims_nothing(outbox)
-
-
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("outbox.append('', '{}')", "1 to 256 characters"),
-        ("outbox.append(repeat('n', 257), '{}')", "1 to 256 characters"),
-        ("outbox.append('Inngest/x', '{}')", "reserved"),
+        ("outbox.append(NULL, '{}')", "must be present"),
         ("outbox.append('n', '[1]')", "JSON object"),
         ("outbox.append('n', NULL)", "JSON object"),
         ("outbox.append('n', jsonb_build_object('a', repeat('x', 3145728)))", "3 MiB"),
         ("outbox.append('n', '{}', issuer => 'a b')", "no space"),
         ("outbox.append('n', '{}', user_id => '')", "a user 1 to 255"),
+        ("outbox.append('n', '{}', user_fields => '[]')", "JSON object"),
         ("outbox.append('n', '{}', idempotency_key => 'ü')", "visible ASCII"),
         (
             "outbox.append('n', ('{\"a\":' || repeat('[', 500) || repeat(']', 500) || '}')::jsonb)",

@@ -10,7 +10,16 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
-from tests.support.storage import PostgresStorage, append_all, ask, claim, deliver, eventually, ids
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    eventually,
+    ids,
+)
 
 
 async def test_posts_fail_soon_while_the_database_is_away_and_pass_when_it_is_back(
@@ -72,7 +81,7 @@ async def test_a_waiting_claim_outlives_a_restart(
             return await can_append(outbox)
 
         await eventually(appended)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await waiting
 
 

@@ -12,7 +12,15 @@ import pytest
 from service.outbox.model import Filter, Retry, Settlement
 from service.outbox.postgres.marks import LOOK
 from service.outbox.postgres.recount import RECOUNT
-from tests.support.storage import Outbox, PostgresStorage, append_all, ask, claim, eventually
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    Outbox,
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    eventually,
+)
 
 APPEND_LATE = """
 WITH put AS (
@@ -26,6 +34,7 @@ VALUES ('{late}', '{1}', '{1}', '{2}')
 """
 FILTER = Filter(limit=100_000)
 MARK = "SELECT ready_from FROM outbox_mark"
+PASSED = "SELECT ready_from > (SELECT max(seq) FROM outbox) FROM outbox_mark"
 
 
 @pytest.fixture
@@ -37,6 +46,16 @@ async def outbox(postgres_url: str) -> AsyncIterator[Outbox]:
 def look(connection: psycopg.Connection, times: int = 1) -> None:
     for _ in range(times):
         connection.execute(LOOK, {"interval_seconds": 0.0})
+
+
+async def passes_all(looking: psycopg.Connection) -> None:
+    """Look until the mark has passed every event."""
+
+    async def passed() -> bool:
+        look(looking)
+        return bool(looking.execute(PASSED).fetchall()[0][0])
+
+    await eventually(passed)
 
 
 async def drain(outbox: Outbox, wanted: set[str]) -> None:
@@ -93,16 +112,23 @@ async def test_a_transaction_that_only_reads_holds_up_no_mark(
         idle.execute("CREATE TEMPORARY TABLE mine ON COMMIT DROP AS SELECT 1")
         await append_all(outbox, 5)
         await drain(outbox, {row.id for row in await outbox.inspector.rows(FILTER)})
+        await passes_all(looking)
 
-        async def passed() -> bool:
-            look(looking)
-            return bool(
-                looking.execute(
-                    "SELECT ready_from > (SELECT max(seq) FROM outbox) FROM outbox_mark"
-                ).fetchall()[0][0]
-            )
 
-        await eventually(passed)
+async def test_an_application_that_appended_and_does_not_commit_holds_up_no_mark(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    """Its event has no place in a lane before its commit, and comes after it."""
+    with (
+        psycopg.connect(postgres_url, autocommit=True) as looking,
+        psycopg.connect(postgres_url) as application,
+    ):
+        [(late,)] = application.execute("SELECT outbox.append('n', '{}')").fetchall()
+        await append_all(outbox, 5)
+        await drain(outbox, {row.id for row in await outbox.inspector.rows(FILTER)})
+        await passes_all(looking)
+        application.commit()
+        await drain(outbox, {late})
 
 
 async def test_every_row_arrives_however_late_its_transaction_commits(
@@ -132,7 +158,7 @@ async def test_every_row_arrives_however_late_its_transaction_commits(
     looking = asyncio.create_task(asyncio.to_thread(look_steadily))
     draining = asyncio.create_task(drain(outbox, set(late_ids)))
     await asyncio.gather(*(append_late(event_id) for event_id in late_ids))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await draining
     done.set()
     await looking
@@ -146,9 +172,7 @@ async def test_every_row_arrives_however_late_its_transaction_commits(
         assert connection.execute(RECOUNT).fetchall() == [(0,)]
 
 
-async def test_a_clock_that_is_set_back_puts_the_marks_of_time_back(
-    outbox: Outbox, postgres_url: str
-) -> None:
+def test_a_clock_that_is_set_back_puts_the_marks_of_time_back(postgres_url: str) -> None:
     """Rows that came back under the earlier clock lie before the later marks."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(

@@ -60,6 +60,18 @@ async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database
                 connection.execute(statement)
 
 
+def test_only_who_may_delete_events_changes_partitions(database: str) -> None:
+    migrate(as_role(database, "outbox_owner"))
+    with psycopg.connect(as_role(database, "outbox_runner"), autocommit=True) as runner:
+        for change in ("outbox_make_partition()", "outbox_close_partition()"):
+            assert runner.execute(f"SELECT {change}").fetchall() == [(True,)]
+        with psycopg.connect(as_role(database, "outbox_owner"), autocommit=True) as owner:
+            owner.execute("REVOKE DELETE ON outbox FROM outbox_runner")
+        for change in ("outbox_make_partition()", "outbox_drop_detached(1)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                runner.execute(f"SELECT {change}")
+
+
 async def test_a_schema_of_its_own_is_made_by_the_first_migration(
     postgres: PostgresServer,
 ) -> None:

@@ -17,6 +17,7 @@ from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.stats import Stats
 from service.relay.permit import BreakerState
+from tests.support.beside import beside
 from tests.support.outbox_command import one_of_each
 from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually
 
@@ -107,6 +108,17 @@ async def test_who_watches_sees_each_look(
         await asyncio.sleep(0)
         await sampler.sample()
         assert (await following).view.pending == 2
+
+
+async def test_where_another_process_remembers_samples_are_taken_only_while_someone_watches(
+    outbox: SqliteOutbox, recorder: PrometheusRecorder
+) -> None:
+    sampler = Sampler(outbox.inspector, recorder)
+    async with beside(sampler.run()):
+        await asyncio.sleep(0.1)
+        assert sampler.latest is None
+        async with contextlib.aclosing(sampler.watch()) as looks, asyncio.timeout(PATIENCE_SECONDS):
+            assert (await anext(looks)).view.pending == 0
 
 
 async def test_the_loop_lag_is_measured(recorder: PrometheusRecorder) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
-from tests.support.storage import append_all, claim, deliver, event, eventually, ids
+from tests.support.storage import append_all, ask, claim, deliver, event, eventually, ids
 
 PAGE = 4096
 
@@ -121,3 +122,73 @@ async def test_a_recovery_keeps_states_and_works_on_a_whole_file(tmp_path: Path)
         one: "pending" if state == "delivering" else state for one, state in kept.items()
     }
     assert (await outbox_command(path, "recover", str(new)))[0] == 2
+
+
+async def without_event(path: Path, place: str) -> str:
+    """An outbox at rest with rows in each place, of which one in `place` has lost its event."""
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        await append_all(outbox, 9)
+        batch = await claim(outbox, ask(2))
+        await outbox.queue.settle(
+            Settlement(batch.claim, sent=[entry.seq for entry in batch.entries])
+        )
+        await claim(outbox, ask(2))
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        [(lost,)] = file.execute(
+            f"SELECT event_id FROM outbox WHERE seq = (SELECT max(seq) FROM outbox_{place})"
+        ).fetchall()
+        file.execute("DELETE FROM outbox WHERE event_id = ?", (lost,))
+        file.commit()
+    return str(lost)
+
+
+@pytest.mark.parametrize("place", ["ready", "claims"])
+async def test_a_row_without_its_event_is_set_aside_and_the_others_are_delivered(
+    tmp_path: Path, place: str
+) -> None:
+    path = tmp_path / "outbox.db"
+    lost = await without_event(path, place)
+    with structlog.testing.capture_logs() as said:
+        async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+            found = await delivered_all(outbox, 6)
+            assert lost not in found
+            assert len(set(found)) == 6
+            stats = await outbox.inspector.stats()
+            assert (stats.pending, stats.sent, stats.dead) == (0, 2, 1)
+            with pytest.raises(OutboxUnavailableError, match="damaged"):
+                await outbox.intake.append(event())
+    [told] = [line for line in said if line["event"] == "file_damaged"]
+    assert told["file"] == str(path)
+    assert "1 waiting row names an event that the file lacks" in told["reason"]
+    assert "outbox recover" in told["advice"]
+    assert "backup" in told["advice"]
+
+
+@pytest.mark.parametrize("place", ["ready", "claims", "sent"])
+async def test_a_row_without_its_event_is_reported_before_a_service_finds_it(
+    tmp_path: Path, place: str
+) -> None:
+    path, new = tmp_path / "outbox.db", tmp_path / "new.db"
+    await without_event(path, place)
+    code, out, _ = await outbox_command(path, "check")
+    assert code == 2
+    assert "1 waiting row names an event that the file lacks" in out
+    code, out, _ = await outbox_command(path, "recover", str(new), "--json")
+    assert (code, json.loads(out)["rows"], json.loads(out)["lost"]) == (1, 8, 1)
+    assert (await outbox_command(new, "check"))[0] == 0
+
+
+async def test_an_event_that_vanishes_under_a_service_is_found_by_the_claim(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=1000) as outbox:
+        events = await append_all(outbox, 3)
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            file.execute("DELETE FROM outbox WHERE event_id = ?", (events[0].id,))
+            file.commit()
+        assert outbox.failure is None
+        with pytest.raises(OutboxUnavailableError, match="damaged"):
+            await claim(outbox)
+        assert "damaged" in str(outbox.failure)
+        assert await delivered_all(outbox, 2) == [one.id for one in events[1:]]

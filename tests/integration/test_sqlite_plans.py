@@ -16,6 +16,7 @@ from service.outbox import sqlite
 from service.outbox.model import State
 from service.outbox.schema import migrate
 from service.outbox.sqlite import positions, rows, transfer
+from service.outbox.sqlite.row_set import OfRows
 
 _VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
 _MODULES = [
@@ -24,12 +25,19 @@ _MODULES = [
 ]
 
 
+def forms(value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str) and _VERB.match(value):
+        yield "", value
+    elif isinstance(value, OfRows):
+        yield from ((f" {form}", statement) for form, statement in value._asdict().items())
+
+
 def named_statements() -> Iterator[tuple[str, str]]:
     for module in _MODULES:
-        for name, value in vars(module).items():
-            public = name.isupper() and not name.startswith("_")
-            if public and isinstance(value, str) and _VERB.match(value):
-                yield f"{module.__name__.rpartition('.')[2]}.{name}", value
+        names = [name for name in vars(module) if name.isupper() and not name.startswith("_")]
+        for name in names:
+            for form, statement in forms(vars(module)[name]):
+                yield f"{module.__name__.rpartition('.')[2]}.{name}{form}", statement
     for (state, way), statement in rows.MATCHING.items():
         if state or way is not rows.Way.STATE:
             yield f"MATCHING {state} {way.name}", statement
@@ -56,16 +64,42 @@ def outbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
 
 def test_the_statements_are_found() -> None:
     assert len(STATEMENTS) > 40
-    assert {"statements.CLAIM_READ", f"MATCHING {State.DEAD} OWNER"} <= set(STATEMENTS)
+    assert {"statements.CLAIM_READ ranged", f"MATCHING {State.DEAD} OWNER"} <= set(STATEMENTS)
+
+
+def parameters(text: str, value: int) -> dict[str, int] | list[int]:
+    named = dict.fromkeys(re.findall(r":(\w+)", text), value)
+    numbered = max(map(int, re.findall(r"\?(\d)", text)), default=text.count("?"))
+    return named or [value] * numbered
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_statement_reads_all_rows_of_the_outbox(outbox: sqlite3.Connection, name: str) -> None:
     text = STATEMENTS[name]
-    named = dict.fromkeys(re.findall(r":(\w+)", text), 1)
-    numbered = max(map(int, re.findall(r"\?(\d)", text)), default=text.count("?"))
-    plan = [
-        step for *_, step in outbox.execute(f"EXPLAIN QUERY PLAN {text}", named or [1] * numbered)
-    ]
+    steps = outbox.execute(f"EXPLAIN QUERY PLAN {text}", parameters(text, 1))
+    plan = [step for *_, step in steps]
     scans = [step for step in plan if re.match(r"SCAN outbox\b", step)]
     assert bool(scans) == (name in READ_EVERY_ROW), plan
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_is_prepared_once_whatever_its_values(
+    outbox: sqlite3.Connection, name: str
+) -> None:
+    text, prepared = STATEMENTS[name], []
+
+    def note(*details: object) -> int:  # SQLite asks while it prepares a statement
+        prepared.append(details)
+        return sqlite3.SQLITE_OK
+
+    outbox.set_authorizer(note)
+    try:
+        for value in range(1, 4):
+            seen = len(prepared)
+            with contextlib.suppress(sqlite3.IntegrityError):
+                outbox.execute(text, parameters(text, value)).fetchall()
+    finally:
+        outbox.set_authorizer(None)
+        outbox.rollback()
+    assert seen > 0
+    assert prepared[seen:] == []

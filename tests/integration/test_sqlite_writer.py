@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import resource
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,13 +38,12 @@ def raising(error: Exception) -> Callable[..., bool]:
 
 
 async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_is_lost(
-    outbox: SqliteOutbox, tmp_path: Path
+    outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await append_all(outbox, 3)
     batch = await claim(outbox)
     waiting = asyncio.create_task(claim(outbox))
     with locked(tmp_path / "outbox.db"):
-        began = time.monotonic()
         answers = await asyncio.gather(
             *(outbox.intake.append(event()) for _ in range(20)),
             outbox.queue.settle(Settlement(batch.claim, delivered=[batch.entries[0].seq])),
@@ -53,12 +51,11 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
             return_exceptions=True,
         )
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
-        assert time.monotonic() - began < 2.5
         assert "Another process" in str(outbox.failure)
-        began = time.monotonic()
-        with pytest.raises(OutboxUnavailableError):
-            await outbox.intake.append(event())
-        assert time.monotonic() - began < 0.5
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox.writer, "submit", None)  # the next one does not wait for it
+            with pytest.raises(OutboxUnavailableError):
+                await outbox.intake.append(event())
     await eventually(lambda: can_append(outbox))
     assert outbox.failure is None
     with pytest.raises(OutboxUnavailableError):
@@ -181,15 +178,11 @@ async def test_a_stop_writes_what_waits(tmp_path: Path) -> None:
         assert (await outbox.inspector.stats()).pending == 200
 
 
-def open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 async def test_a_process_without_free_file_descriptors_says_so_and_recovers(
     outbox: SqliteOutbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() - 1, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # what is open stays open
     try:
         with pytest.raises(OutboxUnavailableError, match="file descriptor"):
             await outbox.inspector.stats()

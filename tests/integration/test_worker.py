@@ -20,11 +20,11 @@ from service.errors import ConfigurationError
 from service.web.resources.worker_health import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject
+from tests.support.storage import PATIENCE_SECONDS
 
 EVENT = "documents/aws.index"
 REGION = "eu-west-1"
 CONTENT = bytes(range(256)) * 5000
-LIMIT_SECONDS = 20
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def working(settings, status):
     yield task
     if not task.done():
         os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(task, LIMIT_SECONDS)
+    await asyncio.wait_for(task, PATIENCE_SECONDS)
     # The SDK's client has no close of its own; its open socket would be reported later.
     await client._http_client._http_client.aclose()
 
@@ -79,7 +79,7 @@ async def working(settings, status):
 async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(gateway, s3, bucket_name):
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT, ContentType="text/plain")
     run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
-    outcome = await asyncio.wait_for(run, LIMIT_SECONDS)
+    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert outcome.status == "DONE"
     assert outcome.steps == ("read", "announce")
     assert outcome.output["sha256"] == hashlib.sha256(CONTENT).hexdigest()
@@ -91,7 +91,7 @@ async def test_a_document_is_indexed_and_announced_in_a_step_of_its_own(gateway,
 @pytest.mark.usefixtures("working")
 async def test_a_document_that_is_not_there_is_not_tried_again(gateway, bucket_name):
     run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
-    outcome = await asyncio.wait_for(run, LIMIT_SECONDS)
+    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert outcome.status == "ERROR"
     assert outcome.no_retry
 
@@ -100,7 +100,7 @@ async def test_a_document_that_is_not_there_is_not_tried_again(gateway, bucket_n
 async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_name):
     s3.delete_bucket(Bucket=bucket_name)
     run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
-    outcome = await asyncio.wait_for(run, LIMIT_SECONDS)
+    outcome = await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert outcome.status == "ERROR"
     assert not outcome.no_retry
 
@@ -108,7 +108,7 @@ async def test_an_s3_that_can_not_be_asked_is_tried_again(gateway, s3, bucket_na
 @pytest.mark.parametrize("gateway", [2], indirect=True)
 async def test_a_refused_connection_is_tried_again(gateway, working, bucket_name):
     run = gateway.run("e-1", {"documentName": "nothing", "bucket": bucket_name})
-    await asyncio.wait_for(run, LIMIT_SECONDS)
+    await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert gateway.refusals == 0
     assert not working.done()
 
@@ -124,12 +124,12 @@ async def large_object(aiohttp_server, s3_environment):
 
 async def test_a_stop_lets_the_run_at_work_finish(bucket_name, large_object, gateway, working):
     run = asyncio.create_task(gateway.run("e-1", {"documentName": "a", "bucket": bucket_name}))
-    await asyncio.wait_for(large_object.asked.wait(), LIMIT_SECONDS)
+    await asyncio.wait_for(large_object.asked.wait(), PATIENCE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(gateway.paused.wait(), LIMIT_SECONDS)
+    await asyncio.wait_for(gateway.paused.wait(), PATIENCE_SECONDS)
     assert not working.done()
     large_object.released.set()
-    await asyncio.wait_for(working, LIMIT_SECONDS)
+    await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert gateway.replied == 1
     run.cancel()
 
@@ -145,7 +145,7 @@ async def test_a_worker_without_a_bucket_says_what_to_set():
 
 
 async def until(condition):
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -156,9 +156,10 @@ def events(logged):
 
 @pytest.mark.usefixtures("working")
 async def test_a_run_is_logged_from_start_to_end_with_its_ids(logged, gateway, s3, bucket_name):
+    await until(lambda: "worker_connected" in events(logged))
     s3.put_object(Bucket=bucket_name, Key="a", Body=CONTENT)
     run = gateway.run("e-1", {"documentName": "a", "bucket": bucket_name})
-    await asyncio.wait_for(run, LIMIT_SECONDS)
+    await asyncio.wait_for(run, PATIENCE_SECONDS)
     assert events(logged) == [
         "worker_connecting",
         "worker_connected",
@@ -169,13 +170,13 @@ async def test_a_run_is_logged_from_start_to_end_with_its_ids(logged, gateway, s
     for line in (started, finished):
         assert (line["event_id"], line["run_id"]) == ("e-1", "r-1")
         assert line["function"] == "documents-index-document"
-    assert 0 < finished["seconds"] < LIMIT_SECONDS
+    assert 0 < finished["seconds"] < PATIENCE_SECONDS
 
 
 @pytest.mark.usefixtures("working")
 async def test_a_failed_run_is_logged_without_the_documents_name(logged, gateway, bucket_name):
     run = gateway.run("e-1", {"documentName": "private.pdf", "bucket": bucket_name})
-    await asyncio.wait_for(run, LIMIT_SECONDS)
+    await asyncio.wait_for(run, PATIENCE_SECONDS)
     failed = logged[-1]
     assert (failed["event"], failed["event_id"], failed["retriable"]) == (
         "run_failed",
@@ -191,7 +192,7 @@ async def test_a_lost_connection_and_the_stop_are_logged(logged, gateway, workin
     await until(lambda: "worker_disconnected" in events(logged))
     await until(lambda: status.connected)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(working, LIMIT_SECONDS)
+    await asyncio.wait_for(working, PATIENCE_SECONDS)
     assert events(logged)[-2:] == ["worker_stopping", "worker_stopped"]
     assert not status.connected
 

@@ -1,9 +1,10 @@
-"""The systemd unit on a machine of its own: start, watchdog, stop, a faulty configuration."""
+"""The systemd units on a machine of its own: start, reload, restart, watchdog, stop, a fault."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.stack.command import StackError, run
@@ -18,7 +19,26 @@ WATCHDOG = (
     f"printf '[Service]\\nWatchdogSec=5\\n' >/run/systemd/system/{UNIT}.service.d/soon.conf;"
     f"systemctl daemon-reload; systemctl restart {UNIT}"
 )
+BY_HAND = (
+    f"cd /var/lib/{UNIT} && for command in pause resume upgrade; do runuser -u {UNIT} -- "
+    f"env OUTBOX_URL=sqlite:////var/lib/{UNIT}/outbox.db "
+    f"/opt/{UNIT}/bin/python -m service.cli.outbox.main $command || exit 1; done"
+)
 FAULTY = f"sed -i /SESSION_SECRET/d /etc/inngest-outbox/environment; systemctl restart {UNIT}"
+
+# Asks on a new connection each time, until a file appears; prints how many asked and were refused.
+ASK = """
+import pathlib, urllib.request
+asked = refused = 0
+while not pathlib.Path("/tmp/enough").exists():
+    asked += 1
+    try:
+        urllib.request.urlopen("http://127.0.0.1:3000/healthz", timeout=60).read()
+    except OSError:
+        refused += 1
+print(asked, refused)
+"""
+ONE, TWO = "WEB_CONCURRENCY=1", "WEB_CONCURRENCY=2"
 
 
 def run_by_systemd(table: Table, base: str) -> None:
@@ -37,6 +57,10 @@ def run_by_systemd(table: Table, base: str) -> None:
 def _try_unit(table: Table) -> None:
     found = _once({"ActiveState": "active"})
     table.add("systemd: started", found["StatusText"], good="Listening" in found["StatusText"])
+    for processes in (ONE, TWO):
+        _refuse_nobody(table, processes)
+    said = _inside("sh", "-c", BY_HAND).splitlines()[-1]
+    table.add("systemd: commands by hand", said, good=said == "The new version serves.")
     _inside("sh", "-c", WATCHDOG)
     before = _once({"ActiveState": "active"})
     began = time.monotonic()
@@ -44,7 +68,7 @@ def _try_unit(table: Table) -> None:
     _once({"ActiveState": "active"}, other_pid=before["MainPID"])
     seconds = time.monotonic() - began
     table.add("systemd: frozen, with a watchdog of 5 s", f"replaced after {seconds:.1f} s")
-    _inside("systemctl", "stop", UNIT)
+    _inside("systemctl", "stop", f"{UNIT}.socket", UNIT)
     found = _once({"ActiveState": "inactive"})
     stopped = f"{found['Result']}, exit {found['ExecMainStatus']}"
     table.add("systemd: stopped", stopped, good=stopped == "success, exit 0")
@@ -52,6 +76,23 @@ def _try_unit(table: Table) -> None:
     found = _once({"ActiveState": "failed"})
     ended = f"failed, exit {found['ExecMainStatus']}, {found['NRestarts']} restarts"
     table.add("systemd: no session secret", ended, good=ended == "failed, exit 2, 0 restarts")
+
+
+def _refuse_nobody(table: Table, processes: str) -> None:
+    """Restart and reload while a client asks on new connections."""
+    _inside("sh", "-c", f"echo {processes} >>/etc/inngest-outbox/environment; rm -f /tmp/enough")
+    _inside("systemctl", "restart", UNIT)
+    with ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(_inside, "/opt/inngest-outbox/bin/python", "-c", ASK)
+        try:
+            _inside("systemctl", "restart", UNIT)
+            _inside("systemctl", "reload", UNIT)
+        finally:
+            _inside("touch", "/tmp/enough")
+        asked, refused = asking.result().split()
+    good = refused == "0" and _once({"ActiveState": "active"})["NRestarts"] == "0"
+    what = f"systemd: restarted and reloaded, {processes}"
+    table.add(what, f"{refused} of {asked} connections refused", good=good)
 
 
 def _once(wanted: Mapping[str, str], other_pid: str = "") -> dict[str, str]:

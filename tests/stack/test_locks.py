@@ -17,6 +17,7 @@ LOCKS = (
     "requirements.lock",
     "requirements-dev.lock",
     "tests/acceptance/python_client/requirements.lock",
+    "tests/integration/own_transaction/requirements.lock",
 )
 BROUGHT_BY_ANOTHER = {"psycopg-pool": "psycopg", "pydantic-core": "pydantic"}
 PIN = re.compile(r"[a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
@@ -55,6 +56,14 @@ def test_a_lock_names_versions_and_hashes_and_no_address_or_path(lock: str) -> N
     lines = lines_of(lock)
     assert len(lines) > 10
     assert [line for line in lines if not PIN.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize("file", ["Makefile", "Dockerfile", "docs/operate/systemd.md"])
+def test_a_lock_is_installed_without_resolving_its_packages_again(file: str) -> None:
+    """pip takes the newest release, which no hash allows, for a package asked for with an extra."""
+    installs = re.findall(r" install [^&#]*?-r \S+\.lock", (ROOT / file).read_text("utf-8"))
+    assert installs
+    assert [one for one in installs if "--no-deps" not in one] == []
 
 
 def test_the_tests_run_on_the_versions_that_the_service_runs_on() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from service.operations.socket_folder import UNIT_FOLDER
+
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "inngest-outbox.service"
 LIMIT_SECONDS = 30
 WATCHDOG_SECONDS = 0.9
@@ -28,6 +30,7 @@ def unit(tmp_path: Path) -> Path:
     text = UNIT.read_text(encoding="utf-8")
     copy = tmp_path / UNIT.name
     copy.write_text(text.replace("/opt/inngest-outbox/bin/python", sys.executable))
+    shutil.copy(UNIT.with_suffix(".socket"), tmp_path)
     return copy
 
 
@@ -42,8 +45,8 @@ def analyzed(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_unit_is_valid(unit: Path) -> None:
-    assert analyzed("verify", str(unit)) == ""
+def test_the_units_are_valid(unit: Path) -> None:
+    assert analyzed("verify", str(unit), str(unit.with_suffix(".socket"))) == ""
 
 
 def test_the_unit_exposes_little_of_the_machine(unit: Path) -> None:
@@ -60,6 +63,14 @@ def test_the_unit_leaves_time_to_stop_and_does_not_restart_a_faulty_configuratio
     assert settings["Type"] == "notify"
     assert int(settings["TimeoutStopSec"]) > 15 + 10
     assert settings["RestartPreventExitStatus"] == "2"
+
+
+def test_the_unit_s_folder_for_sockets_is_where_commands_look_for_a_service() -> None:
+    settings = dict(
+        line.split("=", 1) for line in UNIT.read_text("utf-8").splitlines() if "=" in line
+    )
+    assert Path("/run", settings["RuntimeDirectory"]) == UNIT_FOLDER
+    assert settings["RuntimeDirectoryMode"] == "0700"
 
 
 @pytest.fixture
@@ -92,10 +103,17 @@ def service(manager: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen
     process.wait()
 
 
-def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(
+def heard_but_pings(manager: socket.socket) -> str:
+    """The next message that is no sign of life."""
+    while (heard := manager.recv(4096)) == b"WATCHDOG=1":
+        pass
+    return heard.decode()
+
+
+def test_systemd_hears_that_it_is_ready_lives_reloads_and_stops(
     manager: socket.socket, service: subprocess.Popen[bytes]
 ) -> None:
-    ready, status = manager.recv(4096).decode().splitlines()
+    ready, status = heard_but_pings(manager).splitlines()
     assert ready == "READY=1"
     url = status.removeprefix("STATUS=Listening on ")
     with urllib.request.urlopen(f"{url}/readyz", timeout=LIMIT_SECONDS) as answer:
@@ -103,17 +121,19 @@ def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(
     manager.settimeout(WATCHDOG_SECONDS)
     for _ in range(3):
         assert manager.recv(4096) == b"WATCHDOG=1"
+    manager.settimeout(LIMIT_SECONDS)
+    service.send_signal(signal.SIGHUP)
+    assert heard_but_pings(manager).startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert heard_but_pings(manager).splitlines() == [ready, status]
     service.send_signal(signal.SIGTERM)
-    while (heard := manager.recv(4096)) == b"WATCHDOG=1":
-        pass
-    assert heard.startswith(b"STOPPING=1")
+    assert heard_but_pings(manager).startswith("STOPPING=1")
     assert service.wait(LIMIT_SECONDS) == 0
 
 
 def test_a_loop_that_stands_still_is_not_reported_alive(
     manager: socket.socket, service: subprocess.Popen[bytes]
 ) -> None:
-    assert manager.recv(4096).startswith(b"READY=1")
+    assert heard_but_pings(manager).startswith("READY=1")
     service.send_signal(signal.SIGSTOP)
     manager.settimeout(WATCHDOG_SECONDS)
     heard = []

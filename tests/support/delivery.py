@@ -103,6 +103,7 @@ async def delivering(
     senders: int = 4,
     fallback_key: str | None = None,
     policies: Policies = AS_SERVED,
+    send_timeout_seconds: float = 10.0,
 ) -> AsyncIterator[Delivery]:
     async with (
         open_sqlite_outbox(path, max_pending=10_000, max_pending_per_user=10_000) as outbox,
@@ -114,7 +115,7 @@ async def delivering(
             key="key-1",
             fallback_key=fallback_key,
             environment=None,
-            timeout_seconds=0.5,
+            timeout_seconds=send_timeout_seconds,
         )
         relay = Relay(
             outbox.queue,
@@ -125,7 +126,7 @@ async def delivering(
                 max_events=100,
                 max_bytes=1 << 20,
                 senders=senders,
-                send_timeout_seconds=0.5,
+                send_timeout_seconds=send_timeout_seconds,
                 drain_seconds=policies.drain_seconds,
             ),
             retry_policy=policies.retry,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 SOURCE = Path(__file__).with_suffix(".c")
-_HEAD = struct.Struct("=cIQI")
+_HEAD = struct.Struct("=cIQQI")
 
 
 @functools.cache
@@ -31,12 +31,17 @@ def _built() -> Path | None:
 
 
 class Operation(NamedTuple):
-    """One change of a file: its kind as `disk_shim.c` names it, where, and what was written."""
+    """One change of a file or folder.
+
+    Its kind as `disk_shim.c` names it, where, and what was written. `inode` says which file it is,
+    also when it has lost its name; one that is created may get the inode of one that is gone.
+    """
 
     operation: str
     path: str
     offset: int
     data: bytes
+    inode: int
 
 
 def read_record(record: Path) -> list[Operation]:
@@ -44,10 +49,11 @@ def read_record(record: Path) -> list[Operation]:
     whole = record.read_bytes()
     found, at = [], 0
     while at + _HEAD.size <= len(whole):
-        operation, path_size, offset, size = _HEAD.unpack_from(whole, at)
+        operation, path_size, offset, inode, size = _HEAD.unpack_from(whole, at)
         at += _HEAD.size
         path, at = whole[at : at + path_size].decode(), at + path_size
-        found.append(Operation(operation.decode(), path, offset, whole[at : at + size]))
+        data = whole[at : at + size]
+        found.append(Operation(operation.decode(), path, offset, data, inode))
         at += size
     return found
 

@@ -63,6 +63,13 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
         run("umount", "-l", str(folder))
 
 
+def fill_disk(folder: Path) -> None:
+    """Leave no byte to others, in a file named `filler`."""
+    with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
 async def readiness(one: Trial) -> tuple[int, list[str]]:
     async with aiohttp.ClientSession() as http, http.get(f"{one.load.url}/readyz") as answer:
         return answer.status, (await answer.json())["faults"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
+import functools
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -23,7 +24,6 @@ LINE = b"X-%d: " + b"x" * 32_000 + b"\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
 UPGRADE = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 JUNK = b"\x00\x01 this is no HTTP\r\n" * 500
-BOMB = gzip.compress(bytes(1_000_000_000), 1)[:1_000_000]
 
 Send = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -34,7 +34,6 @@ class Cost:
 
     grown_bytes: int
     slowest_seconds: float
-    probes: int
 
 
 async def unfinished_heads(writer: asyncio.StreamWriter) -> None:
@@ -64,10 +63,17 @@ async def junk_after_upgrade(writer: asyncio.StreamWriter) -> None:
     await junk(writer)
 
 
+@functools.cache
+def bomb() -> bytes:
+    """A gzip stream of 400 MiB of zeros, about 400 KiB."""
+    packer = zlib.compressobj(wbits=31)
+    return b"".join(packer.compress(bytes(1024 * 1024)) for _ in range(400)) + packer.flush()
+
+
 async def gzip_bombs(writer: asyncio.StreamWriter) -> None:
     head = HEAD + b"Content-Type: application/json\r\nContent-Encoding: gzip\r\n"
-    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(BOMB))
-    writer.write(BOMB[:-1])
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(bomb()))
+    writer.write(bomb()[:-1])
     await writer.drain()
     await asyncio.sleep(60)
 
@@ -112,19 +118,19 @@ FLOODS: dict[str, tuple[Send, int]] = {
 
 
 async def cost(url: str, pid: int, flood: str, seconds: float) -> Cost:
-    """What the named flood costs the process `pid` in so many seconds."""
+    """What the named flood costs the process `pid` in so many seconds, and over two probes."""
     process = psutil.Process(pid)
     before = process.memory_info().rss
     highest, slowest, probes = before, 0.0, 0
     send, connections = FLOODS[flood]
     async with _flooding(url, send, connections):
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or probes < 2:
             slowest = max(slowest, await _probe(url))
             probes += 1
             highest = max(highest, process.memory_info().rss)
             await asyncio.sleep(0.05)
-    return Cost(highest - before, slowest, probes)
+    return Cost(highest - before, slowest)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psutil
 
@@ -19,6 +19,13 @@ async def delivered(
         return all(api.ledger.times(event_id) for event_id in ids)
 
     await eventually(arrived, within_seconds=within_seconds)
+
+
+def more_than(poster: Client, count: int) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return len(poster.accepted) > count
+
+    return look
 
 
 async def all_gone(processes: list[psutil.Process]) -> None:

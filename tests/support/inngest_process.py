@@ -19,10 +19,10 @@ import aiohttp
 
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
+from tests.support.storage import PATIENCE_SECONDS
 
 REAL = os.environ.get("INNGEST_BIN", "")
 EVENT_KEY = "key"
-_PATIENCE_SECONDS = 30.0
 
 
 class InngestProcess:
@@ -43,7 +43,7 @@ class InngestProcess:
             stderr=asyncio.subprocess.DEVNULL,
             cwd=ROOT,
         )
-        async with asyncio.timeout(_PATIENCE_SECONDS), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
             while not await self._answers(http):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -51,7 +51,7 @@ class InngestProcess:
         """Stop by a signal."""
         assert self._process
         self._process.send_signal(number)
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await self._process.wait()
 
     async def stats(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
@@ -103,13 +102,13 @@ class MemoryInspector:
 
     async def stats(self) -> Stats:
         self._rows.due()
-        counts = Counter(row.state for row in self._rows.by_seq.values())
+        count = self._rows.count
         return Stats(
-            pending=counts[State.PENDING],
-            delivering=counts[State.DELIVERING],
-            delivered=counts[State.DELIVERED],
-            dead=counts[State.DEAD],
-            sent=counts[State.SENT],
+            pending=count(State.PENDING),
+            delivering=count(State.DELIVERING),
+            delivered=count(State.DELIVERED),
+            dead=count(State.DEAD),
+            sent=count(State.SENT),
             oldest_pending_seconds=None,
             oldest_due_seconds=None,
             delivery=self._delivery.record,
@@ -131,7 +130,8 @@ class MemoryRepairs:
         dead = msgspec.structs.replace(wanted, state=State.DEAD)
         rows, now = _matching(self._rows, dead), self._rows.now()
         for row in rows:
-            row.state, row.attempts, row.isolated, row.due_at = State.PENDING, 0, False, 0.0
+            self._rows.put(row, State.PENDING)
+            row.attempts, row.isolated, row.due_at = 0, False, 0.0
             row.settled_at = row.reason = row.detail = None
             row.note(f"replayed by {actor}", now)
         self._rows.wake()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from operator import attrgetter
 
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import (
@@ -51,7 +52,7 @@ class MemoryQueue:
 
     def _end(self, row: MemoryRow, state: State, change: Retry | Dead | None) -> None:
         now = self.rows.now()
-        row.end_claim(state)
+        self.rows.end_claim(row, state)
         row.attempts = row.attempts + 1 if change is None else change.attempts
         if state is State.SENT:
             row.answered_at = now
@@ -69,24 +70,35 @@ class MemoryConfirmations:
 
     def __init__(self, rows: MemoryRows) -> None:
         self.rows = rows
+        self.another_asks = False
+        self.stopped = 0
+
+    async def may_ask(self) -> bool:
+        return not self.another_asks
+
+    async def stop_asking(self) -> None:
+        self.stopped += 1
 
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         rows = [row for row in self.rows.in_state(State.SENT) if row.seq > after_seq]
-        return [row.sent_entry(self.rows.now()) for row in rows[:limit]]
+        now = self.rows.now()
+        return [row.sent_entry(now) for row in rows[:limit]]
 
     async def count_sent(self) -> int:
-        return len(self.rows.in_state(State.SENT))
+        return self.rows.count(State.SENT)
 
     async def confirm(self, seqs: Sequence[int]) -> int:
         rows = self._sent(seqs)
         for row in rows:
-            row.state, row.settled_at = State.DELIVERED, self.rows.now()
+            self.rows.put(row, State.DELIVERED)
+            row.settled_at = self.rows.now()
         return len(rows)
 
     async def resend(self, seqs: Sequence[int], note: str) -> int:
         rows, now = self._sent(seqs), self.rows.now()
         for row in rows:
-            row.state, row.due_at, row.attempts = State.PENDING, now, row.attempts - 1
+            self.rows.put(row, State.PENDING)
+            row.due_at, row.attempts = now, row.attempts - 1
             row.note(note, now)
         self.rows.wake()
         return len(rows)
@@ -95,9 +107,10 @@ class MemoryConfirmations:
         self, limit: int, after_seq: int = 0, *, within_seconds: float | None = None
     ) -> Sequence[SentEntry]:
         now = self.rows.now()
-        entries = [row.sent_entry(now) for row in self.rows.in_state(State.DELIVERED)]
+        rows = [row for row in self.rows.in_state(State.DELIVERED) if row.seq > after_seq]
         within = float("inf") if within_seconds is None else within_seconds
-        wanted = [one for one in entries if one.seq > after_seq and one.sent_seconds <= within]
+        entries = (row.sent_entry(now) for row in rows)
+        wanted = [one for one in entries if one.sent_seconds <= within]
         return wanted[:limit]
 
     def _sent(self, seqs: Sequence[int]) -> list[MemoryRow]:
@@ -106,11 +119,10 @@ class MemoryConfirmations:
 
 
 def _pick(due: Sequence[MemoryRow], ask: ClaimRequest) -> list[MemoryRow]:
-    isolated = sorted((row for row in due if row.isolated), key=lambda row: (row.due_at, row.seq))
     others = [row for row in due if not row.isolated]
     last = ask.isolated is Isolated.LAST and not others
-    if isolated and (last or ask.isolated is Isolated.FIRST):
-        return isolated[:1]
+    if len(others) < len(due) and (last or ask.isolated is Isolated.FIRST):
+        return [min((row for row in due if row.isolated), key=attrgetter("due_at"))]
     if len(others) <= ask.max_events and len(_fitting(others, ask.max_bytes)) == len(others):
         return others
     newest = _newest(others, ask)

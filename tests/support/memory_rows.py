@@ -100,23 +100,22 @@ class MemoryRow:
             environment=self.event.environment,
         )
 
-    def end_claim(self, state: State) -> None:
-        """Leave the claim: its send is counted."""
-        self.first_sent_at = self.first_sent_at or self.claimed_at
-        self.state, self.claim, self.sends = state, None, self.sends + 1
-
     def note(self, text: str | None, now: float) -> None:
         if text is not None:
             self.notes = [*self.notes, {"at": _ms(now), "note": text}][-MAX_NOTES:]
 
 
 class MemoryRows:
-    """All rows. They outlive a restart; a claim does not."""
+    """All rows. They outlive a restart; a claim does not.
+
+    A row's state is changed by `put` and `end_claim` alone: the rows are kept by state.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
         self.by_seq: dict[int, MemoryRow] = {}
         self.next_seq = 1
+        self._by_state: dict[State, dict[int, MemoryRow]] = {state: {} for state in State}
         self._claims = itertools.count(1)
         self._changed = asyncio.Event()
 
@@ -125,39 +124,63 @@ class MemoryRows:
     ) -> MemoryRow:
         row = MemoryRow(self.next_seq, event, self.now(), event.due_at_ms / 1000, key, trace)
         self.next_seq += 1
-        self.by_seq[row.seq] = row
+        self.by_seq[row.seq] = self._by_state[row.state][row.seq] = row
         self.wake()
         return row
 
-    def in_state(self, *states: State) -> list[MemoryRow]:
-        """The rows in these states, oldest first."""
-        return [row for row in self.by_seq.values() if row.state in states]
+    def put(self, row: MemoryRow, state: State) -> None:
+        """Put a row into a state."""
+        del self._by_state[row.state][row.seq]
+        row.state = state
+        self._by_state[state][row.seq] = row
+
+    def end_claim(self, row: MemoryRow, state: State) -> None:
+        """A row leaves its claim: its send is counted."""
+        row.first_sent_at = row.first_sent_at or row.claimed_at
+        row.claim, row.sends = None, row.sends + 1
+        self.put(row, state)
+
+    def in_state(self, state: State) -> list[MemoryRow]:
+        """The rows in this state, oldest first."""
+        rows = self._by_state[state]
+        return [rows[seq] for seq in sorted(rows)]
+
+    def seqs(self, state: State) -> set[int]:
+        """The numbers of the rows in this state."""
+        return set(self._by_state[state])
+
+    def count(self, state: State) -> int:
+        return len(self._by_state[state])
 
     def due(self) -> list[MemoryRow]:
         """The rows that may be claimed now, oldest first; those of ended leases are among them."""
         now = self.now() + _TICK_SECONDS
-        self.release(row for row in self.in_state(State.DELIVERING) if row.lease_until <= now)
+        delivering = self.in_state(State.DELIVERING)
+        self.release(row for row in delivering if row.lease_until <= now)
         return [row for row in self.in_state(State.PENDING) if row.due_at <= now]
 
     def take(self, rows: Iterable[MemoryRow], lease_seconds: float) -> str:
         """Claim rows; returns the claim."""
         claim, now = f"c-{next(self._claims)}", self.now()
         for row in rows:
-            row.state, row.claim = State.DELIVERING, claim
-            row.claimed_at, row.lease_until = now, now + lease_seconds
+            self.put(row, State.DELIVERING)
+            row.claim, row.claimed_at, row.lease_until = claim, now, now + lease_seconds
         return claim
 
     def release(self, rows: Iterable[MemoryRow]) -> None:
         """Rows whose claim has ended are due again."""
         for row in rows:
-            row.end_claim(State.PENDING)
+            self.end_claim(row, State.PENDING)
 
     def restart(self) -> None:
         """The process that held the claims is gone."""
         self.release(self.in_state(State.DELIVERING))
 
     def remove(self, rows: Iterable[MemoryRow]) -> list[str]:
-        return [self.by_seq.pop(row.seq).event.id for row in rows]
+        removed = list(rows)
+        for row in removed:
+            del self.by_seq[row.seq], self._by_state[row.state][row.seq]
+        return [row.event.id for row in removed]
 
     def wake(self) -> None:
         """Waiting claims look again."""
@@ -166,8 +189,8 @@ class MemoryRows:
     async def wait(self) -> None:
         """Until something has changed, or the clock makes a row due."""
         soon = self.now() + _TICK_SECONDS
-        times = [row.due_at for row in self.in_state(State.PENDING)]
-        times += [row.lease_until for row in self.in_state(State.DELIVERING)]
+        times = [row.due_at for row in self._by_state[State.PENDING].values()]
+        times += [row.lease_until for row in self._by_state[State.DELIVERING].values()]
         wake = min((at - self.now() for at in times if at > soon), default=3600.0)
         self._changed.clear()
         waiting = asyncio.ensure_future(self._changed.wait())

@@ -1,4 +1,7 @@
-"""Packages of npm for tests: installed from a lock file in a folder of their own."""
+"""Packages of npm for tests, in a folder of their own.
+
+Tests skip where npm can't install, except in CI.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,19 @@ def built_client(folder: Path) -> Path:
 
 
 def installed(package: Path, copy: Path) -> Path:
-    """A copy of `package` with what its lock names; skips where npm can't install, except in CI."""
-    if shutil.which("npm") is None:
-        _give_up("Node and npm are not installed")
+    """A copy of `package` with what its lock names."""
+    _need_npm()
     shutil.copytree(package, copy, ignore=_LEFT_OUT)
     npm(copy, "ci", "--ignore-scripts", may_fail=True)
     return copy
+
+
+def with_packages(folder: Path, *packages: str) -> Path:
+    """`folder` with these packages, each with its version."""
+    _need_npm()
+    quiet = ("--no-audit", "--no-fund", "--no-save", "--legacy-peer-deps", "--ignore-scripts")
+    npm(folder, "install", *quiet, *packages, may_fail=True)
+    return folder
 
 
 def npm(folder: Path, *arguments: str, may_fail: bool = False) -> None:
@@ -43,6 +53,11 @@ def npm(folder: Path, *arguments: str, may_fail: bool = False) -> None:
     if done.returncode and may_fail:
         _give_up(f"npm can't install the packages: {done.stderr[-500:]}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _need_npm() -> None:
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        _give_up("Node and npm are not installed")
 
 
 def _give_up(reason: str) -> None:

@@ -14,7 +14,8 @@ from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.model import Dead, Settlement
 from tests.support.browser import Browser
-from tests.support.fleet import Process, environment, running
+from tests.support.fleet import environment
+from tests.support.service_here import ServiceHere, service_here
 from tests.support.storage import Outbox, Storage, claim
 
 OPERATOR = "ops@example.com"
@@ -42,11 +43,15 @@ async def bury(outbox: Outbox, *events: Event, reason: str = "rejected") -> list
     return [each.id for each in events]
 
 
+def settings(storage: Storage, api: FakeInngest) -> dict[str, str]:
+    """Of a service on this storage, which delivers to `api`."""
+    return environment(storage.url, api.url, OPERATOR_EMAILS=OPERATOR)
+
+
 @contextlib.asynccontextmanager
-async def served(storage: Storage, api: FakeInngest, **changes: str) -> AsyncIterator[Process]:
-    """A service on this storage, which delivers to `api`."""
-    settings = environment(storage.url, api.url, OPERATOR_EMAILS=OPERATOR, **changes)
-    async with running("serve", environment=settings) as service:
+async def served(storage: Storage, api: FakeInngest) -> AsyncIterator[ServiceHere]:
+    """A service with these settings."""
+    async with service_here(settings(storage, api)) as service:
         yield service
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, find_binaries
 
 _STANDBY = "standby"
@@ -36,14 +36,17 @@ class PostgresPair:
 
     def fail_over(self) -> None:
         """Kill the primary as a machine dies, and make the standby the primary."""
-        self.primary.stop(signal.SIGQUIT)
+        self.primary.kill()
         with psycopg.connect(self.standby.url(), autocommit=True) as connection:
             connection.execute("SELECT pg_promote()")
 
 
 @contextlib.contextmanager
 def postgres_pair() -> Iterator[PostgresPair]:
-    """A pair whose standby streams; skips where there is no PostgreSQL."""
+    """A pair whose standby streams, with an empty outbox in the database `outbox`.
+
+    Skips where there is no PostgreSQL.
+    """
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL on this machine")
@@ -54,7 +57,11 @@ def postgres_pair() -> Iterator[PostgresPair]:
         primary.start()
         _copy(primary, standby)
         standby.start()
-        yield PostgresPair(primary, standby)
+        pair = PostgresPair(primary, standby)
+        with psycopg.connect(primary.url(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE outbox")
+        migrate(pair.url("outbox"))
+        yield pair
     finally:
         for server in (primary, standby):
             with contextlib.suppress(OSError, ValueError):
@@ -66,7 +73,7 @@ def postgres_pair() -> Iterator[PostgresPair]:
 def _copy(primary: PostgresServer, standby: PostgresServer) -> None:
     primary.stop()
     shutil.copytree(primary.folder / "data", standby.folder / "data", copy_function=shutil.copy2)
-    standby.own_data()
+    standby.own(standby.folder / "data")
     (standby.folder / "data/standby.signal").touch()
     with (standby.folder / "data/postgresql.auto.conf").open("a") as settings:
         settings.write(

@@ -1,9 +1,30 @@
-"""Many rows for a PostgreSQL outbox, made by the server: those that wait, and those that went."""
+"""A PostgreSQL outbox and its rows: none, or many that the server makes, waiting or gone."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import psycopg
 
+from service.outbox.postgres.fold import FOLD
+from service.outbox.postgres.marks import LOOK
+from service.outbox.schema import migrate
+from tests.support.postgres_server import PostgresServer
+from tests.support.shared_postgres import SharedPostgres
+from tests.support.storage import eventually
+
+EMPTY_OUTBOX = """
+DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
+DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
+DELETE FROM outbox_samples;
+DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
+DELETE FROM outbox_asker; INSERT INTO outbox_asker DEFAULT VALUES;
+DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
+DELETE FROM outbox_carried;
+UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,
+    sent = 0, stored_bytes = 0, max_bytes = NULL, max_bytes_per_user = NULL;
+"""
 _PAGE = 250_000
 
 _APPEND = """
@@ -12,8 +33,10 @@ WITH put AS (
     SELECT 'made-' || gen_random_uuid(), 'n', 'u-' || n %% 50, 'u', 0, '\\x00'
     FROM generate_series(1, %(count)s) AS n RETURNING seq, owner
 ), ready AS (
-    INSERT INTO outbox_ready (seq, payload_bytes, due_at)
-    SELECT seq, 1, CASE WHEN seq %% 10 = 0 THEN clock_timestamp() END FROM put
+    INSERT INTO outbox_ready (seq, payload_bytes, due_at, isolated, express_seq)
+    SELECT seq, 1, CASE WHEN seq %% 10 = 0 THEN clock_timestamp() END, seq %% 50 = 0,
+           CASE WHEN seq %% 7 = 0 THEN seq END
+    FROM put
 )
 INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
 SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(rows)
@@ -22,9 +45,8 @@ FROM (SELECT owner, count(*) AS rows FROM put GROUP BY owner) AS o
 _CLAIM = """
 INSERT INTO outbox_claims
     (claim, lease_until, claimed_at_ms, seqs, attempts, sends, isolated, first_sent_at_ms)
-SELECT 'made-' || gen_random_uuid(), clock_timestamp() + interval '1 s', 0, '{0}', '{1}', '{1}',
-       '{f}', '{1}'
-FROM generate_series(1, %(count)s / 20)
+SELECT 'made-' || gen_random_uuid(), clock_timestamp(), 0, '{0}', '{1}', '{1}', '{f}', '{1}'
+FROM generate_series(1, %(count)s / 5)
 """
 _SETTLE = """
 WITH gone AS (DELETE FROM outbox_ready RETURNING seq
@@ -36,20 +58,48 @@ INSERT INTO outbox_changes (owners, pending, delivered)
 SELECT array_agg(owner), array_agg(-rows), sum(rows)
 FROM (SELECT owner, count(*) AS rows FROM gone JOIN outbox USING (seq) GROUP BY owner) AS o
 """
+_SEND = """
+INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
+SELECT last_value - n, floor(extract(epoch FROM clock_timestamp()) * 1000), 0, 1, 1, false
+FROM outbox_seq_seq, generate_series(0, %(count)s - 1) AS n
+"""
+_CONFIRM = "DELETE FROM outbox_sent"
+_PASSED = """
+SELECT (ready_from > safe_seq OR EXISTS (SELECT FROM outbox_ready WHERE seq = ready_from))
+   AND lease_from > %s FROM outbox_mark
+"""
+
+
+@contextlib.contextmanager
+def new_outbox(server: PostgresServer, name: str) -> Iterator[str]:
+    """The address of a new empty outbox; removed at the end of the block."""
+    if isinstance(server, SharedPostgres):
+        with server.outbox() as url:
+            yield url
+    else:
+        with server.database(name) as url:
+            migrate(url)
+            yield url
+
+
+def empty_outbox(url: str) -> None:
+    """Remove all rows; emptying an outbox is much faster than making one."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(EMPTY_OUTBOX)
 
 
 def append_rows(url: str, count: int) -> None:
-    """Rows that wait; one in ten came back and is due."""
+    """Rows that wait: one in ten came back and is due, one in seven is express."""
     with psycopg.connect(url, autocommit=True) as connection:
         for page in _pages(count):
             connection.execute(_APPEND, {"count": page})
 
 
 def pass_rows_through(url: str, count: int) -> None:
-    """Rows that are appended, claimed and delivered; they leave as many dead ones behind."""
+    """Rows that are appended, claimed, sent and delivered; dead ones stay in each hot table."""
     with psycopg.connect(url, autocommit=True) as connection:
         for page in _pages(count):
-            for statement in (_APPEND, _CLAIM, _SETTLE):
+            for statement in (_APPEND, _CLAIM, _SETTLE, _SEND, _CONFIRM):
                 connection.execute(statement, {"count": page})
 
 
@@ -57,6 +107,22 @@ def analyze(url: str) -> None:
     """What autovacuum does in time."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ANALYZE")
+
+
+async def catch_up(url: str) -> None:
+    """Look until the marks have passed all that is gone, as a service does by and by."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        cursor = await connection.execute("SELECT clock_timestamp()")
+        now = await cursor.fetchone()
+
+        async def passed() -> bool:
+            await connection.execute(LOOK, {"interval_seconds": 0.0})
+            cursor = await connection.execute(_PASSED, now)
+            return bool((await cursor.fetchall())[0][0])
+
+        await eventually(passed, within_seconds=600)
+        await connection.execute(FOLD)
+        await connection.execute(FOLD)
 
 
 def _pages(count: int) -> list[int]:

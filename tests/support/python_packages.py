@@ -13,7 +13,7 @@ import pytest
 def installed(lock: Path, folder: Path) -> Path:
     """`folder` with what `lock` names; skips where pip can't install, except in CI."""
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    wishes = ("--no-compile", "--require-hashes", "--requirement", str(lock))
+    wishes = ("--no-compile", "--require-hashes", "--no-deps", "--requirement", str(lock))
     done = subprocess.run(
         [*pip, "install", *wishes, "--target", str(folder)],
         capture_output=True,

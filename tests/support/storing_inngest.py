@@ -29,6 +29,7 @@ class StoringInngest:
         self.stored: set[int] = set()
         self._shown: list[tuple[str, str]] = []
         self._queue: deque[int] = deque()
+        self._arrived = asyncio.Event()
 
     @property
     def queued(self) -> int:
@@ -36,6 +37,7 @@ class StoringInngest:
 
     def send(self, seqs: Sequence[int]) -> None:
         self._queue.extend(seqs)
+        self._arrived.set()
 
     def stop(self) -> None:
         self.away = True
@@ -44,6 +46,9 @@ class StoringInngest:
     async def run(self) -> None:
         due = 0.0
         while True:
+            if not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
             await asyncio.sleep(_TICK_SECONDS)
             due = min(due + self.rate * _TICK_SECONDS, float(len(self._queue)))
             for _ in range(int(due)):

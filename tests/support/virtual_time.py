@@ -6,9 +6,13 @@ Only for coroutines that wait on timers and on each other: nothing here waits fo
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec
+
+_MOST_SECONDS = 10_000.0
+P = ParamSpec("P")
 
 
 class _Jump(selectors.SelectSelector):
@@ -35,3 +39,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def run_in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main)
+
+
+def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """A test that runs on a virtual loop, for at most some hours of its time."""
+
+    async def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
+        async with asyncio.timeout(_MOST_SECONDS):
+            await test(*args, **kwargs)
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_in_virtual_time(bounded(*args, **kwargs))
+
+    return run

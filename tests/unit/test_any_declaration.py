@@ -101,7 +101,7 @@ GOOD = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(ENTRIES | GOOD | ANYTHING, st.dictionaries(st.sampled_from(["a", "b", "sendAt"]), ANYTHING))
 def test_any_entry_is_declared_or_refused_with_sentences(entry: Any, body: dict[str, Any]) -> None:
     try:

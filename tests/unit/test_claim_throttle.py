@@ -1,46 +1,146 @@
-"""Claims leave time for posts, and still keep up with them."""
+"""Claims leave time for posts, still keep up with them, and never starve a backlog."""
 
 from __future__ import annotations
 
-from service.outbox.sqlite.throttle import BUSY_APPENDS_PER_SECOND, PAUSE_SECONDS, ClaimThrottle
+import pytest
+
+from service.outbox.sqlite.throttle import ClaimPace, ClaimThrottle
 
 BATCH = 500
 STEP_SECONDS = 0.001
+PACE = ClaimPace()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
+class Process:
+    """A process with a clock; `arriving` events and `busy` seconds of work come in a second."""
 
-    def __call__(self) -> float:
-        return self.now
+    def __init__(self, arriving: float, busy: float = 0.0, pace: ClaimPace = PACE) -> None:
+        self.arriving, self.busy = arriving, busy
+        self.now, self.came, self.used = 0.0, 0.0, 0.0
+        self.throttle = ClaimThrottle(
+            pace, lambda: round(self.came), clock=lambda: self.now, used=lambda: self.used
+        )
 
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.came += seconds * self.arriving
+        self.used += seconds * self.busy
 
-def drained_in_a_second(arriving: float) -> int:
-    """How many events full claims take in a second while so many are appended a second."""
-    clock = Clock()
-    throttle = ClaimThrottle(lambda: int((clock.now - 100.0) * arriving), clock)
-    drained = 0
-    while clock.now < 101.0:
-        clock.now += STEP_SECONDS  # a claim takes a moment
-        clock.now += throttle.pause_seconds(BATCH)
-        throttle.claimed()
-        drained += BATCH
-    return drained
+    def space(self) -> float:
+        """The time from a claim to the next one, of a backlog."""
+        self.throttle.claims()
+        self.passes(STEP_SECONDS)
+        pause = self.throttle.pause_seconds(BATCH)
+        self.throttle.claimed(full=True)
+        self.passes(pause)
+        return STEP_SECONDS + pause
+
+    def drained(self, *, seconds: float = 1.0, full: bool = True) -> int:
+        """How many events full claims take in these seconds."""
+        until, drained = self.now + seconds, 0
+        while self.now < until:
+            self.passes(STEP_SECONDS)  # a claim takes a moment
+            self.passes(self.throttle.pause_seconds(BATCH))
+            self.throttle.claims()
+            self.throttle.claimed(full=full)
+            drained += BATCH
+        return drained
 
 
 def test_few_posts_slow_no_claim_down() -> None:
-    assert drained_in_a_second(BUSY_APPENDS_PER_SECOND / 4) > 400_000
+    assert Process(PACE.busy_appends_per_second / 4, busy=1.0).drained() > 400_000
 
 
-def test_many_posts_space_the_claims_of_a_backlog() -> None:
-    assert drained_in_a_second(10_000) < 1.1 * BATCH / PAUSE_SECONDS
+@pytest.mark.parametrize("busy", [0.0, 0.8])
+def test_many_posts_that_leave_a_part_of_a_core_space_the_claims_by_one_pause(busy: float) -> None:
+    assert Process(5_000, busy).drained() == pytest.approx(BATCH / PACE.pause_seconds, rel=0.1)
 
 
-def test_claims_keep_up_with_arrays_of_events() -> None:
-    for arriving in (10_000, 40_000, 80_000):
-        assert drained_in_a_second(arriving) > arriving
+def test_posts_that_take_the_whole_core_slow_a_drain_down_to_little_more_than_they_bring() -> None:
+    process = Process(9_000, busy=0.95)
+    process.drained()
+    assert process.drained() == pytest.approx(1.25 * 9_000, rel=0.1)
+
+
+def test_a_drain_that_is_slowed_down_still_has_its_least_pace() -> None:
+    process = Process(2_100, busy=1.0)
+    process.drained()
+    least = BATCH / PACE.longest_seconds
+    assert least * 0.9 < process.drained(seconds=10.0) / 10 < least * 1.1
+
+
+def test_a_drain_is_faster_again_when_the_process_has_time() -> None:
+    process = Process(9_000, busy=0.95)
+    process.drained()
+    process.busy = 0.5
+    process.drained()
+    assert process.drained() == pytest.approx(BATCH / PACE.pause_seconds, rel=0.1)
+
+
+def test_the_space_grows_and_shrinks_in_steps() -> None:
+    process = Process(3_000, busy=1.0)
+    grown = [process.space() for _ in range(4)]
+    assert grown == pytest.approx([0.02, 0.025, 0.03125, 0.0390625])
+    process.busy = 0.5
+    process.space()
+    assert [process.space() for _ in range(2)] == pytest.approx([0.0390625, 0.03125])
+
+
+def test_a_process_that_takes_just_its_share_is_not_busy() -> None:
+    process = Process(4_000, busy=0.5, pace=ClaimPace(processor_share=0.5))
+    process.throttle.claimed(full=True)
+    process.passes(2**-7)
+    assert 2**-7 + process.throttle.pause_seconds(BATCH) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.01, 0.01), (0.010005, 0.0)])
+def test_claims_are_spaced_from_2000_events_a_second_on(seconds: float, pause: float) -> None:
+    process = Process(20 / seconds)
+    process.passes(seconds)
+    assert process.throttle.pause_seconds(BATCH) == pytest.approx(pause)
+
+
+def test_a_claim_at_the_moment_of_the_last_one_does_not_wait() -> None:
+    assert Process(9_000).throttle.pause_seconds(BATCH) == 0.0
+
+
+def test_claims_of_a_stream_are_one_pause_apart_however_busy_the_process_is() -> None:
+    process = Process(9_000, busy=1.0)
+    process.drained(full=False)
+    claims = process.drained(full=False) / BATCH
+    assert claims == pytest.approx(1 / PACE.pause_seconds, rel=0.1)
+
+
+@pytest.mark.parametrize("arriving", [10_000, 40_000, 80_000])
+@pytest.mark.parametrize("busy", [0.0, 1.0])
+def test_claims_keep_up_with_arrays_of_events(arriving: float, busy: float) -> None:
+    process = Process(arriving, busy)
+    process.drained()
+    assert process.drained() > arriving
 
 
 def test_claims_of_arrays_are_not_much_faster_than_the_posts() -> None:
-    assert drained_in_a_second(80_000) < 1.6 * 80_000
+    assert Process(80_000).drained() < 1.6 * 80_000
+
+
+@pytest.mark.parametrize(
+    ("since", "came", "pause"),
+    [
+        (0.0, 0, 0.0),
+        (0.001, 0, 0.0),
+        (0.001, 1, 0.0),
+        (0.001, 2, 0.019),
+        (0.010004, 20, 0.0),
+        (0.001, 100, 0.003),
+        (0.0, 5, 0.0),
+        (0.03, 1000, 0.0),
+    ],
+)
+def test_a_pause_is_as_long_as_it_takes_to_keep_up(since: float, came: int, pause: float) -> None:
+    """The share of a claim of 500 that the posts since the last one make, and a quarter more."""
+    process = Process(0)
+    for _ in range(2):
+        process.now += since
+        process.came += came
+        assert process.throttle.pause_seconds(BATCH) == pytest.approx(pause)
+        process.throttle.claims()

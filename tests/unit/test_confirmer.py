@@ -3,89 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
-from service.outbox.model import State
 from service.relay.confirmation import NOTES, ResendReason
-from service.relay.confirmation_report import ConfirmationReport
-from service.relay.confirmer import Confirmer
 from service.relay.unconfirmed import Unconfirmed
+from tests.support.confirmer_world import world
 from tests.support.memory_queue import MemoryConfirmations
-from tests.support.memory_rows import IDS, MemoryRows
-from tests.support.storing_inngest import StoringInngest
 from tests.support.virtual_time import run_in_virtual_time
-
-
-class World:
-    def __init__(self, rate: float) -> None:
-        self.rows = MemoryRows(_now)
-        self.confirmations = MemoryConfirmations(self.rows)
-        self.inngest = StoringInngest(rate)
-        self.unconfirmed = Unconfirmed(10_000)
-        self.confirmer = Confirmer(
-            self.confirmations,
-            self.inngest,
-            IDS,
-            self.unconfirmed,
-            ConfirmationReport(NullRecorder()),
-        )
-
-    def send(self, seqs: range | list[int]) -> None:
-        self.send_elsewhere(seqs)
-        self.unconfirmed.sent(len(seqs))
-
-    def send_elsewhere(self, seqs: range | list[int]) -> None:
-        """What another process sends: new rows in the order of their numbers, or waiting ones."""
-        self.inngest.send(seqs)
-        for seq in seqs:
-            new = Event(f"e-{seq}", "n", "u-1", "u-1", 0, b"{}")
-            row = self.rows.by_seq.get(seq) or self.rows.append(new)
-            row.end_claim(State.SENT)
-            row.answered_at = _now()
-
-    @property
-    def sent(self) -> set[int]:
-        return {row.seq for row in self.rows.in_state(State.SENT)}
-
-    @property
-    def delivered(self) -> set[int]:
-        return {row.seq for row in self.rows.in_state(State.DELIVERED)}
-
-    @property
-    def resent(self) -> Counter[int]:
-        return Counter({row.seq: len(row.notes) for row in self.rows.by_seq.values() if row.notes})
-
-    @property
-    def notes(self) -> set[object]:
-        return {note["note"] for row in self.rows.by_seq.values() for note in row.notes}
-
-    async def until(self, reached: Callable[[], bool], seconds: float) -> float:
-        began = asyncio.get_running_loop().time()
-        while not reached():
-            waited = asyncio.get_running_loop().time() - began
-            assert waited < seconds, (len(self.delivered), len(self.sent))
-            await asyncio.sleep(0.05)
-        return asyncio.get_running_loop().time() - began
-
-
-@contextlib.asynccontextmanager
-async def world(rate: float) -> AsyncIterator[World]:
-    one = World(rate)
-    tasks = [asyncio.create_task(one.inngest.run()), asyncio.create_task(one.confirmer.run())]
-    try:
-        yield one
-    finally:
-        for task in tasks:
-            task.cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(each, asyncio.CancelledError) for each in done), done
 
 
 def test_what_is_stored_becomes_delivered_soon_after():
@@ -211,6 +138,27 @@ def test_rows_that_another_process_sent_are_confirmed_too():
     run_in_virtual_time(main())
 
 
+def test_a_process_stops_asking_when_another_has_taken_the_turn_meanwhile():
+    async def main() -> None:
+        async with world(rate=10_000) as one:
+            page = one.inngest.page
+
+            async def page_while_another_takes_the_turn(*given: Any) -> Any:
+                one.confirmations.another_asks = True
+                return await page(*given)
+
+            one.send(range(1, 2_001))
+            await asyncio.sleep(0.2)
+            one.inngest.page = page_while_another_takes_the_turn
+            await asyncio.sleep(30)
+            assert len(one.delivered) == 500
+            one.confirmations.another_asks = False
+            one.inngest.page = page
+            await one.until(lambda: len(one.delivered) == 2_000, 20)
+
+    run_in_virtual_time(main())
+
+
 def test_a_store_that_can_not_write_now_is_asked_again():
     class Failing(MemoryConfirmations):
         faults = 5
@@ -265,7 +213,3 @@ def test_a_restart_between_two_questions_is_seen_by_its_connection():
             assert one.notes == {NOTES[ResendReason.RESTARTED]}
 
     run_in_virtual_time(main())
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -82,12 +82,13 @@ async def test_while_inngest_can_not_be_asked_old_rows_wait_and_say_why():
     assert done.settlement is not None
     [retry] = done.settlement.retry
     assert (retry.seq, retry.attempts, retry.isolated) == (1, 1, False)
-    assert retry.delay_seconds > 0
+    assert retry.delay_seconds == 30
     assert "can't be asked" in (retry.note or "")
 
 
-@pytest.mark.parametrize(("hours", "asked"), [(23.9, 0), (23.95, 1), (24.5, 1)])
-async def test_a_row_is_asked_for_a_little_before_the_day_is_over(hours, asked):
+@pytest.mark.parametrize(("milliseconds", "asked"), [(0, 0), (1, 1), (HOUR_MS, 1)])
+async def test_a_row_is_asked_for_five_minutes_before_the_day_is_over(milliseconds, asked):
     pages = Pages([])
-    await check(pages, batch(e1=hours))
+    day_ms = 24 * HOUR_MS - 5 * 60_000
+    await DedupeHorizon(pages, IDS).check(batch(e1=0), NOW_MS + day_ms + milliseconds)
     assert pages.requests == asked

@@ -131,7 +131,8 @@ async def test_a_mark_makes_each_place_of_a_request_known_again_with_its_content
     assert not {one.key for one in first if one} & {one.key for one in other if one}
 
 
-async def test_a_large_request_lets_others_run_between_its_turns() -> None:
+async def turns_of_others(body: bytes, policy: BatchPolicy | None = None) -> int:
+    """How often something else ran while `body` was read."""
     turns = 0
 
     async def others() -> None:
@@ -141,11 +142,20 @@ async def test_a_large_request_lets_others_run_between_its_turns() -> None:
             await asyncio.sleep(0)
 
     other = asyncio.create_task(others())
-    body = b"[" + b",".join([b'{"name":"a"}'] * 100) + b"]"
-    policy = BatchPolicy(turn_events=10)
     await EventBatches(KeptIntake(), NullRecorder(), policy).accept(request(body))
     other.cancel()
-    assert turns >= 10
+    return turns
+
+
+async def test_a_large_request_lets_others_run_between_its_turns() -> None:
+    body = b"[" + b",".join([b'{"name":"a"}'] * 100) + b"]"
+    assert await turns_of_others(body, BatchPolicy(turn_events=10)) >= 10
+
+
+@pytest.mark.parametrize("value", [b"[]", b'{"a":[]}', b"1", b'"a"', b"1e5"])
+async def test_a_large_event_lets_others_run_while_it_is_read(value: bytes) -> None:
+    values = b",".join([value] * (2_000_000 // (len(value) + 1)))
+    assert await turns_of_others(b'{"name":"a","data":{"x":[%b]}}' % values) >= 20
 
 
 async def test_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them() -> None:

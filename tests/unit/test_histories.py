@@ -71,7 +71,7 @@ class History:
         await self.world.until(rows, 15)
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=settings().max_examples // 4, database=None)
 @given(
     steps=st.lists(STEPS, min_size=1, max_size=8),
     kinds=st.lists(KINDS, min_size=1, max_size=80),

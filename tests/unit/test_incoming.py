@@ -28,7 +28,8 @@ def taken(body: bytes) -> tuple[list[Event], str | None]:
     reading = read_events(body, CRON, NOW_MS)
     try:
         for incoming in reading:
-            events.append(incoming.event)  # noqa: PERF401  (an error must not drop what was read)
+            if incoming:
+                events.append(incoming.event)  # noqa: PERF401  (an error must not drop them)
     except BadEventError as error:
         return events, str(error)
     return events, None
@@ -182,7 +183,7 @@ def compare(body: bytes) -> None:
         assert ours == their, body
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(_BODY)
 def test_as_much_is_taken_as_inngest_takes_and_with_the_same_content(body: bytes) -> None:
     compare(body)

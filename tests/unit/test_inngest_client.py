@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from service.bootstrap.inngest import make_client
+from service.bootstrap.inngest_address import inngest_address
 from service.config.settings import Settings
 from service.errors import ConfigurationError
 
@@ -75,6 +76,15 @@ def test_a_client_goes_where_the_configuration_says(environ, event_origin, api_o
     assert client.event_api_origin == event_origin
     assert client.api_origin == api_origin
     assert client.event_key == key
+
+
+def test_the_relay_sends_to_the_address_of_the_sdk_client():
+    settings = Settings.load({"INNGEST_BASE_URL": "own:8288", "INNGEST_ENV": "branch/a"})
+    address, client = inngest_address(settings), make_client(settings)
+    assert address.event_api_origin == client.event_api_origin
+    assert address.api_origin == client.api_origin
+    assert address.event_key == client.event_key
+    assert address.environment == client.env == "branch/a"
 
 
 @pytest.mark.parametrize("environ", [{"INNGEST_ENV": "branch/a"}, {}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.bootstrap.inngest_ui import event_link
+from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
 
 ULID = "01M8ACPNM0AXN1N6B3WC000004"
@@ -37,6 +38,13 @@ def test_an_event_is_found_where_its_inngest_has_its_pages(
     environment: dict[str, str], address: str
 ) -> None:
     assert event_link(Settings.load(environment))(ULID) == address
+
+
+def test_an_address_that_another_process_has_found_out_is_taken_as_it_is() -> None:
+    known = InngestAddress("http://found:8288/", "http://api:8288/", "key", None)
+    settings = Settings.load({"INNGEST_DEV": "1"}).with_known_inngest(known)
+    assert event_link(settings)(ULID) == f"http://found:8288/event?eventID={ULID}"
+    assert "key" not in repr(known).replace("event_key", "")
 
 
 def test_a_fake_inngest_has_no_pages() -> None:

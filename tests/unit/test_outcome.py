@@ -128,6 +128,8 @@ def test_only_an_answer_to_it_alone_is_held_against_an_event(
             (SendResult(status), Signal.MISCONFIGURED)
             for status in (401, 403, 404, 405, 300, 302, 399)
         ),
+        (SendResult(299), Signal.TROUBLE),
+        (SendResult(500, (), "Event Keys are required"), Signal.TROUBLE),
         (SendResult(503, (), "Event Keys are required"), Signal.MISCONFIGURED),
         *((SendResult(status), Signal.BUSY) for status in (408, 425, 429)),
         (SendResult(500, retry_after_seconds=0.0), Signal.BUSY),
@@ -144,6 +146,11 @@ def test_events_without_an_id_stay_and_are_due_now() -> None:
     done = judged(SendResult(200, ("a", "", "c")), many())
     assert done.settlement.delivered == [0, 2]
     assert done.settlement.retry == [Retry(seq, 0.0, 0, isolated=False) for seq in (1, 3)]
+
+
+def test_more_ids_than_events_deliver_each_event_once() -> None:
+    done = judged(SendResult(200, ("a", "b", "c")), many(2))
+    assert (done.settlement.delivered, done.settlement.retry) == ([0, 1], [])
 
 
 def test_a_refusal_settles_what_was_taken_isolates_the_next_and_the_rest_goes_at_once() -> None:
@@ -220,6 +227,8 @@ def test_what_is_put_back_stays_isolated_or_becomes_so() -> None:
 def test_an_event_that_fails_alone_pays_only_for_what_is_confirmed(result: SendResult) -> None:
     once_more = judged(result, lone(isolated=False), parts=1)
     assert (once_more.again, once_more.failed) == ((range(1),), True)
+    [retry] = judged(result, lone(isolated=False), parts=2).settlement.retry
+    assert retry.isolated
     [retry] = judged(result, lone(), parts=1).settlement.retry
     assert (retry.attempts, retry.isolated, retry.delay_seconds) == (0, True, 0.1)
     [counted] = judged(result, lone(2, sends=3), CONFIRMED).settlement.retry
@@ -258,6 +267,15 @@ def test_words_are_cut() -> None:
     [retry] = judged(wordy, lone()).settlement.retry
     assert retry.note == f"refused: {'x' * 500}"
     assert len(SendResult(500, None, "x" * 5000).reason) == 504
+    too_large = SendResult(413, None, "y" * 5000)
+    [dead] = judged(too_large, lone(size=1001), CONFIRMED).settlement.dead
+    assert dead.detail == "y" * 500
+
+
+def test_a_slow_failure_is_sent_in_many_parts_and_a_quick_one_once_more_or_in_halves() -> None:
+    assert POLICY.parts(POLICY.slow_seconds, chance=True) == POLICY.slow_parts
+    assert POLICY.parts(0.99, chance=True) == 1
+    assert POLICY.parts(0.99, chance=False) == 2
 
 
 @pytest.mark.parametrize("result", [SendResult(200, None), SendResult(500, ("",))], ids=str)

@@ -75,8 +75,15 @@ def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_on
     run_in_virtual_time(main())
 
 
-@pytest.mark.parametrize("kind", [REFUSED, FAILING])
-@pytest.mark.parametrize("start", ["nothing has passed", "100 bad"])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        (REFUSED, "nothing has passed"),
+        (FAILING, "100 bad"),
+        pytest.param(REFUSED, "100 bad", marks=pytest.mark.slow),
+        pytest.param(FAILING, "nothing has passed", marks=pytest.mark.slow),
+    ],
+)
 def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
     kind: str, start: str
 ) -> None:

@@ -65,6 +65,37 @@ def test_a_refused_connection_names_its_cause_and_no_address(said: str, told: st
     assert reason(error) == said.removeprefix("FATAL:  ")
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("SSL error: certificate verify failed", "certificate"),
+        ('server certificate for "db" does not match host name "x"', "certificate"),
+        ("session is read-only", "takes no writes"),
+        ('FATAL:  password authentication failed for user "ada"', "refuses this password"),
+    ],
+)
+def test_of_several_hosts_the_one_that_answered_is_told(said: str, told: str) -> None:
+    error = psycopg.OperationalError(
+        "Multiple connection attempts failed. All failures were:\n"
+        "- host: 'a', port: 5432, hostaddr: '10.0.0.1': connection is bad: connection to server at "
+        '"10.0.0.1", port 5432 failed: Connection refused\n'
+        "\tIs the server running on that host and accepting TCP/IP connections?\n"
+        "- host: 'b', port: 5432, hostaddr: '10.0.0.2': connection failed: connection to server at "
+        f'"10.0.0.2", port 5432 failed: {said}'
+    )
+    assert told in sentence(error)
+    assert reason(error) == said.removeprefix("FATAL:  ")
+
+
+def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
+    error = psycopg.OperationalError(
+        'connection is bad: connection to server at "10.0.0.1", port 5432 failed: '
+        "Connection refused"
+    )
+    assert reason(error) == "Connection refused"
+    assert sentence(error) == "The outbox's database does not answer."
+
+
 def test_an_address_keeps_what_it_sets_itself() -> None:
     text = connection_string("postgresql://ada:pw@db.example:6432/outbox?connect_timeout=9")
     assert "connect_timeout=9" in text

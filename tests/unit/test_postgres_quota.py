@@ -9,6 +9,7 @@ import pytest
 from service.errors import TooManyPendingError
 from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held, Limits
+from service.outbox.postgres.counts import Snapshot
 from service.outbox.postgres.quota import PostgresQuota
 
 
@@ -18,18 +19,20 @@ class Counts:
     def __init__(self, stored: int) -> None:
         self.stored = stored
         self.total = (0, 0)
+        self.snapshot = Snapshot.parse("100:100:")
         self.heavy: set[str] = set()
         self.meanwhile: list[Callable[[], None]] = []
 
     def of(self, owner: str) -> Held:
         return self.total if owner == "u-1" else (0, 0)
 
-    async def read(self, within_seconds: float) -> None:
+    async def read(self, within_seconds: float) -> Snapshot:
         assert within_seconds > 0
         await asyncio.sleep(0)
         if self.meanwhile:
             self.meanwhile.pop(0)()
         self.total = (self.stored, 10 * self.stored)
+        return self.snapshot
 
 
 def quota_of(counts: Any, limits: Limits) -> PostgresQuota:
@@ -50,7 +53,36 @@ async def test_an_event_that_is_stored_during_a_read_takes_no_second_place() -> 
     counts.meanwhile = [one_is_stored, one_is_stored]
     await quota._read()
     await quota.admit("u-1", 1, 10)
-    assert quota.pending == 3
+    with pytest.raises(TooManyPendingError):
+        await quota.admit("u-1", 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "shown"),
+    [("8:8:", 1), ("7:7:", 0), ("6:9:6,7", 0), ("6:9:6,8", 1)],
+)
+async def test_an_event_that_a_read_shows_is_counted_once(snapshot: str, shown: int) -> None:
+    """Transaction 7 stores it while the read runs; the read may show it or not."""
+    counts = Counts(5)
+    counts.snapshot = Snapshot.parse(snapshot)
+    quota = quota_of(counts, Limits(1000, 1000))
+    await quota.admit("u-1", 1, 10)
+
+    def one_is_stored() -> None:
+        counts.stored += shown
+        quota.entered("u-1", (1, 10), (1, 10), 7)
+
+    counts.meanwhile = [one_is_stored]
+    await quota._read()
+    assert quota.pending == 6
+
+
+async def test_an_event_is_pending_once_it_is_stored() -> None:
+    quota = quota_of(Counts(0), Limits(1000, 1000))
+    await quota.admit("u-1", 1, 10)
+    assert quota.pending == 0
+    quota.entered("u-1", (1, 10), (1, 10), 7)
+    assert quota.pending == 1
 
 
 async def test_a_full_owner_is_refused() -> None:

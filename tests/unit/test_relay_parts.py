@@ -11,7 +11,6 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
 from service.relay.send_result import SendResult
-from service.relay.sends_in_flight import SendsInFlight
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
 from tests.support.virtual_time import run_in_virtual_time
@@ -95,52 +94,6 @@ def test_no_more_requests_are_in_flight_than_there_are_senders(senders: int) -> 
         async with world.running():
             await world.until(rows, 30)
         assert world.inngest.most_under_way == senders
-
-    run_in_virtual_time(main())
-
-
-def test_what_failed_before_takes_no_sender_from_the_others_and_has_as_many() -> None:
-    async def main() -> None:
-        freed: list[bool] = []
-        sends = SendsInFlight(2, freed.append)
-        inside: list[bool] = []
-
-        async def send(*, isolated: bool) -> None:
-            async with sends.sender(sends.enter(7, isolated=isolated, events=3)):
-                inside.append(isolated)
-                await asyncio.sleep(1)
-
-        tasks = [asyncio.create_task(send(isolated=one)) for one in [True] * 3 + [False] * 3]
-        await asyncio.sleep(0.5)
-        assert sorted(inside) == [False] * 2 + [True] * 2
-        count = sends.count(7)
-        assert (count.isolated, count.others, count.isolated_now, count.others_now) == (3, 3, 3, 3)
-        assert (sends.count(8).isolated_now, sends.events) == (0, 18)
-        assert sends.longest_seconds(2.0) == 2.0
-        await asyncio.gather(*tasks)
-        assert (sends.events, sorted(freed)) == (0, [False] * 3 + [True] * 3)
-        assert sends.longest_seconds(9.0) == 0
-
-    run_in_virtual_time(main())
-
-
-def test_what_hangs_since_before_the_trouble_holds_no_sender_of_the_new_epoch() -> None:
-    async def main() -> None:
-        sends = SendsInFlight(1, lambda _: None)
-
-        async def send(epoch: int) -> None:
-            async with sends.sender(sends.enter(epoch, isolated=False, events=1)):
-                await asyncio.sleep(1)
-
-        hanging = asyncio.create_task(send(1))
-        await asyncio.sleep(0)
-        await asyncio.wait_for(send(2), 1.1)
-        assert hanging.done()
-        waiting = [asyncio.create_task(send(1)) for _ in range(2)]
-        await asyncio.sleep(1.5)
-        assert [task.done() for task in waiting] == [True, False]
-        await asyncio.gather(*waiting)
-        assert not sends.events
 
     run_in_virtual_time(main())
 

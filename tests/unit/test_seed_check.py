@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
@@ -28,6 +29,19 @@ OTHERS = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW")
 )
 def test_other_ids_than_the_rows_have_are_noticed(result, honoured):
     assert SeedCheck(IDS).is_honoured(BATCH, result) is honoured
+
+
+def test_a_server_that_ignores_seeds_is_logged_once_a_minute():
+    clock = [0.0]
+    check = SeedCheck(IDS, clock=lambda: clock[0])
+    logged = []
+    with structlog.testing.capture_logs() as told:
+        for clock[0] in (0.0, 59.5, 60.0, 60.5, 61.0, 120.5, 121.0):
+            check.is_honoured(BATCH, SendResult(200, OTHERS))
+            logged.append(len(told))
+    assert logged == [1, 1, 1, 2, 2, 2, 3]
+    said = {"event": "inngest_ignores_seeds", "log_level": "error", "event_id": "e7"}
+    assert told == [said] * 3
 
 
 def test_without_seeds_any_id_will_do():

@@ -819,15 +819,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         "01KB08Z4Q0XW5M7T3Y8S000017"
-                     *       ],
-                     *       "status": 200
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":["01KB08Z4Q0XW5M7T3Y8S000017"],"status":200} */
+                    "text/plain": string;
                 };
             };
             /** @description The events before a bad one were taken */
@@ -838,16 +831,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 400,
-                     *       "error": "The body is not an event object or an array of event objects in JSON"
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":400,"error":"The body is not an event object or an array of event objects in JSON"} */
+                    "text/plain": string;
                 };
             };
             /** @description The key is unknown */
@@ -858,16 +843,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 401,
-                     *       "error": "Event key not found"
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":401,"error":"Event key not found"} */
+                    "text/plain": string;
                 };
             };
             /** @description `not_found`: There is nothing here. */
@@ -896,16 +873,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 408,
-                     *       "error": "The body did not arrive in time."
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":408,"error":"The body did not arrive in time."} */
+                    "text/plain": string;
                 };
             };
             /** @description The body is too large. */
@@ -916,16 +885,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 413,
-                     *       "error": "The body is too large."
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":413,"error":"The body is too large."} */
+                    "text/plain": string;
                 };
             };
             /** @description You have too many events waiting. Try again later. */
@@ -938,16 +899,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 429,
-                     *       "error": "You have too many events waiting. Try again later."
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":429,"error":"You have too many events waiting. Try again later."} */
+                    "text/plain": string;
                 };
             };
             /** @description `internal_error`: Something failed here. The request id tells us what. */
@@ -978,16 +931,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "ids": [
-                     *         ""
-                     *       ],
-                     *       "status": 503,
-                     *       "error": "The outbox can't take events right now. Try again shortly."
-                     *     }
-                     */
-                    "text/plain": components["schemas"]["Reply"];
+                    /** @example {"ids":[""],"status":503,"error":"The outbox can't take events right now. Try again shortly."} */
+                    "text/plain": string;
                 };
             };
             /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */

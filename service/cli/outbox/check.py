@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import is_served, open_inspector, service_faults
+from service.bootstrap.operations import file_faults, is_served, open_inspector, service_faults
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.options import Json, duration
 from service.cli.outbox.tables import print_json
@@ -92,4 +92,4 @@ def _performance_data(view: StatsView) -> str:
 async def _ask(url: str) -> tuple[StatsView, list[str]]:
     async with open_inspector(url) as outbox:
         view = stats_view(await outbox.stats(), serving=is_served(url))
-    return view, await service_faults(url)
+    return view, await service_faults(url) or await file_faults(url)

@@ -27,6 +27,7 @@ from service.cli.outbox.show import show
 from service.cli.outbox.sign_out import sign_out
 from service.cli.outbox.stats import stats
 from service.cli.outbox.tail import tail
+from service.cli.outbox.upgrade import upgrade
 from service.cli.outbox.verify import verify_command
 from service.cli.outbox.watch import watch
 from service.cli.version import add_version
@@ -75,6 +76,7 @@ app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("sign-out")(sign_out)
+app.command("upgrade")(upgrade)
 app.command("backup")(backup)
 app.command("move")(move)
 app.command("recover")(recover)

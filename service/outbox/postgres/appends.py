@@ -2,7 +2,8 @@
 
 A call with several events, or with a key that has a lifetime, has a call number: its events are
 stored together or not at all. The statement itself decides by the keys' earlier uses. It runs again
-when its snapshot did not show such a use.
+when its snapshot did not show such a use. A unique index knows the ids and keys of one partition;
+those of older partitions are in every snapshot.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.event import Event, payload_bytes
+from service.outbox.event import Event, by_environment, payload_bytes
 from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.rows import NOW_MS
 from service.outbox.receipt import Receipt
@@ -21,9 +22,10 @@ _SYNCED = """set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
          ELSE current_setting('synchronous_commit') END, true)"""
 
-# Stores the new rows, synced whatever the database's default is; returns their ids and seqs. A row
-# with a delay goes into the lane of due_at. Seqs follow the order of the calls; the rows come in
-# the order of their keys. `repeated` says that an earlier run may have stored the rows.
+# Stores the new rows, synced whatever the database's default is; returns their ids, their seqs and
+# the transaction. A row with a delay goes into the lane of due_at. Seqs follow the order of the
+# calls; the rows come in the order of their keys. `repeated` says that an earlier run may have
+# stored the rows. An id is looked for by a subquery: the planner may read all ids for an EXISTS.
 APPEND = f"""
 WITH numbers AS MATERIALIZED (
     SELECT array_agg(nextval('outbox_seq_seq')) AS seqs FROM generate_series(1, %(rows)s::int)
@@ -46,16 +48,18 @@ WITH numbers AS MATERIALIZED (
     FROM sketched AS g CROSS JOIN LATERAL (
         SELECT seq, accepted_at_ms, idempotency_digest FROM outbox
         WHERE outbox.owner = g.owner AND idempotency_key = g.key OFFSET 0) AS o
-    WHERE call IS NOT NULL
+    WHERE g.key IS NOT NULL
 ), refused AS MATERIALIZED (
-    SELECT call FROM used WHERE differs AND NOT expired
+    SELECT call FROM used WHERE call IS NOT NULL AND differs AND NOT expired
 ), known AS MATERIALIZED (
     SELECT event_id FROM used WHERE NOT expired
     UNION ALL
     SELECT event_id FROM sketched WHERE call IN (TABLE refused)
     UNION ALL
     SELECT event_id FROM sketched AS s
-    WHERE %(repeated)s::boolean AND EXISTS (SELECT FROM outbox WHERE outbox.event_id = s.event_id)
+    WHERE (%(repeated)s::boolean OR (SELECT max(opened_at) FROM outbox_partitions)
+                                    > statement_timestamp() - interval '10 minutes')
+      AND (SELECT true FROM outbox WHERE outbox.event_id = s.event_id LIMIT 1)
 ), freed AS (
     UPDATE outbox SET idempotency_key = NULL, idempotency_digest = NULL
     WHERE seq = ANY(ARRAY(SELECT seq FROM used WHERE expired AND call NOT IN (TABLE refused)))
@@ -83,7 +87,7 @@ WITH numbers AS MATERIALIZED (
           FROM put GROUP BY owner) AS by_owner
     HAVING count(*) > 0
 )
-SELECT event_id, seq FROM put, {_SYNCED} AS synced
+SELECT event_id, seq, pg_current_xact_id()::text::bigint FROM put, {_SYNCED} AS synced
 WHERE outbox_check_whole(
     (SELECT count(*) FROM sketched WHERE call IS NOT NULL AND event_id NOT IN (TABLE known)),
     (SELECT count(*) FROM put
@@ -109,8 +113,15 @@ FROM synced, found CROSS JOIN LATERAL (
 """
 
 
+class Appended(msgspec.Struct, frozen=True, eq=False):
+    """The receipts of a call, and the transaction that stored its new events, if it is known."""
+
+    receipts: Sequence[Receipt]
+    transaction: int | None
+
+
 class Append(msgspec.Struct, frozen=True, eq=False):
-    """The events of one call, which wait to be stored; `done` gets their receipts.
+    """The events of one call, which wait to be stored; `done` gets the result.
 
     `express` is whether their owner has few rows in a full queue.
     """
@@ -119,7 +130,7 @@ class Append(msgspec.Struct, frozen=True, eq=False):
     keys: Sequence[IdempotencyKey | None]
     trace: str | None
     express: bool
-    done: asyncio.Future[Sequence[Receipt]]
+    done: asyncio.Future[Appended]
     deadline: float
 
     @property
@@ -179,7 +190,8 @@ def columns(batch: Sequence[Append]) -> dict[str, object]:
 def _rows(batch: Sequence[Append]) -> list[_Row]:
     """The events to store. A repeat inside one call is not one."""
     rows: list[_Row] = []
-    for number, item in enumerate(batch):
+    for number in by_environment([item.events for item in batch]):
+        item = batch[number]
         call = number if item.has_number else None
         names: set[tuple[str, str]] = set()
         for event, key in zip(item.events, item.keys, strict=True):

@@ -13,9 +13,10 @@ from service.outbox.fair_share import EXPRESS_SHARE
 from service.outbox.model import ClaimRequest
 
 # Takes due rows: the oldest, a share of the newest, or one that must be alone. SKIP LOCKED leaves
-# out rows that another process is claiming; the byte budgets always let one row pass. Reads begin
-# at the marks, and the oldest new rows are searched in a window of seq, so that a claim reads few
-# dead rows. Its time is never before the marks.
+# out rows that another process is claiming. The byte budgets always let one row pass; one that is
+# larger than the budget of the oldest takes of that of the newest. Reads begin at the marks, and
+# the oldest new rows are searched in a window of seq, so that a claim reads few dead rows. Its time
+# is never before the marks.
 _CLAIM = """
 WITH mark AS MATERIALIZED (
     SELECT ready_from, due_from, isolated_from,
@@ -70,8 +71,8 @@ WITH mark AS MATERIALIZED (
     UNION ALL SELECT seq FROM (
         SELECT seq, payload_bytes, sum(payload_bytes) OVER (ORDER BY seq DESC) AS running
         FROM newest
-    ) AS n WHERE running <= %(newest_bytes)s
-              OR running = payload_bytes AND NOT EXISTS (SELECT FROM oldest)
+    ) AS n WHERE running + greatest(0, {largest} - %(oldest_bytes)s) <= %(newest_bytes)s
+              OR running = payload_bytes AND NOT EXISTS (SELECT FROM oldest) {none_express}
 ), taken AS (
     DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, attempts, sends, isolated, first_sent_at_ms, express_seq
@@ -93,9 +94,19 @@ FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFS
 ORDER BY t.seq
 """
 
-CLAIM = _CLAIM.format(express="", ahead="newest", express_picked="", beside="", alone="")
+_FIRST = "(SELECT payload_bytes FROM oldest ORDER BY seq LIMIT 1)"
 
-_BESIDE = "+ (SELECT coalesce(sum(payload_bytes), 0) FROM express)"
+CLAIM = _CLAIM.format(
+    express="",
+    ahead="newest",
+    express_picked="",
+    beside="",
+    alone="",
+    largest=f"coalesce({_FIRST}, 0)",
+    none_express="",
+)
+
+_EXPRESS_BYTES = "(SELECT coalesce(sum(payload_bytes), 0) FROM express)"
 
 # The same with a share for express rows. Where one of them and the oldest row do not fit together,
 # it is the turn of one of the two.
@@ -123,11 +134,12 @@ CLAIM_EXPRESS = _CLAIM.format(
 """,
     ahead="(SELECT seq FROM newest UNION SELECT seq FROM express) AS ahead",
     express_picked=f"""    UNION ALL SELECT seq FROM express
-    WHERE %(express_turn)s OR coalesce((
-        SELECT payload_bytes FROM oldest ORDER BY seq LIMIT 1) {_BESIDE}, 0) <= %(oldest_bytes)s
+    WHERE %(express_turn)s OR coalesce({_FIRST} + {_EXPRESS_BYTES}, 0) <= %(oldest_bytes)s
 """,
-    beside=_BESIDE,
+    beside=f"+ {_EXPRESS_BYTES}",
     alone="AND NOT (%(express_turn)s AND EXISTS (SELECT FROM express))",
+    largest=f"greatest({_FIRST}, {_EXPRESS_BYTES})",
+    none_express="AND NOT EXISTS (SELECT FROM express)",
 )
 
 # Seconds until the next delayed row is due, null without one; and whether new rows may lie beyond

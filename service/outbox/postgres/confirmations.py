@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Sequence
 from typing import Any, Self
 
+from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.notify import PostgresWakeup
@@ -15,14 +18,18 @@ from service.outbox.storable import storable
 
 PREFIX = "SELECT inngest_id_prefix FROM outbox_meta"
 
+# The sent rows are read by the time of their sending, and sorted: the order of seq begins with dead
+# rows.
 SENT = f"""
+WITH waiting AS MATERIALIZED (
+    SELECT seq, sent_at_ms, sends FROM outbox_sent
+    WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark)
+)
 SELECT s.seq, o.event_id, o.accepted_at_ms,
        greatest(0, {NOW_MS} - s.sent_at_ms)::float8 / 1000, s.sends, o.inngest_id,
        o.wire_id, o.environment
 FROM (
-    SELECT seq, sent_at_ms, sends FROM outbox_sent
-    WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark) AND seq > %(after)s
-    ORDER BY seq LIMIT %(limit)s
+    SELECT * FROM waiting WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s
 ) AS s CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = s.seq OFFSET 0) AS o
 ORDER BY s.seq
 """
@@ -39,6 +46,24 @@ FROM (
 ) AS d CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = d.seq OFFSET 0) AS o
 ORDER BY d.seq
 """
+
+# Whether this process asks. A turn is written again only in its second half, because each write
+# leaves a dead row.
+MAY_ASK = """
+WITH taken AS (
+    UPDATE outbox_asker
+    SET asker = %(asker)s,
+        asks_until = statement_timestamp() + make_interval(secs => %(seconds)s::float8)
+    WHERE asks_until < statement_timestamp()
+       OR asker = %(asker)s
+          AND asks_until < statement_timestamp() + make_interval(secs => %(seconds)s::float8 / 2)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM taken) OR asker = %(asker)s AND asks_until >= statement_timestamp()
+FROM outbox_asker
+"""
+STOP_ASKING = "UPDATE outbox_asker SET asks_until = '-infinity' WHERE asker = %(asker)s"
+_TURN_SECONDS = 10.0
 
 # Returns how many were still sent.
 CONFIRM = f"""
@@ -85,6 +110,8 @@ class PostgresConfirmations:
         self._pool = pool
         self._wakeup = wakeup
         self._ids: InngestIds | None = None
+        self._asker = uuid.uuid4().hex
+        self._asks = False
 
     async def __aenter__(self) -> Self:
         [(prefix,)] = await self._pool.run(PREFIX)
@@ -92,7 +119,9 @@ class PostgresConfirmations:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        pass
+        if self._asks:
+            with contextlib.suppress(OutboxUnavailableError):
+                await self.stop_asking()
 
     @property
     def inngest_ids(self) -> InngestIds:
@@ -103,13 +132,25 @@ class PostgresConfirmations:
 
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         """At most `limit` sent rows with a higher `seq`, in its order."""
-        rows = await self._pool.ask(SENT, {"limit": limit, "after": after_seq})
+        rows = await self._pool.ask(SENT, {"limit": limit, "after": after_seq}, often=True)
         return [SentEntry(*row) for row in rows]
 
     async def count_sent(self) -> int:
         """How many rows are sent."""
         rows = await self._pool.run(READ_TOTALS, {"seconds": 0})
         return int(rows[0][2])
+
+    async def may_ask(self) -> bool:
+        """Whether this process asks Inngest for all processes now; True keeps the turn for 10 s."""
+        given = {"asker": self._asker, "seconds": _TURN_SECONDS}
+        rows = await self._pool.run(MAY_ASK, given)
+        self._asks = bool(rows[0][0])
+        return self._asks
+
+    async def stop_asking(self) -> None:
+        """Let another process ask. Safe to repeat."""
+        self._asks = False
+        await self._pool.run(STOP_ASKING, {"asker": self._asker})
 
     async def confirm(self, seqs: Sequence[int]) -> int:
         """Sent rows become delivered, atomically; returns how many were still sent.

@@ -1,8 +1,9 @@
 """One connection to PostgreSQL, and the settings of its session.
 
 Without a pooler in between, the session has timeouts on the server, uses no just-in-time
-compilation and prepares its statements. A pooler is recognised by the process id: it
-reports another one than the backend. Then nothing is kept in the session.
+compilation, prepares its statements and plans each of them once, whatever its values. A pooler is
+recognised by the process id: it reports another one than the backend. Then nothing is kept in the
+session, but for prepared statements where the role or the database has `outbox.prepare` on.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ _CONNECTION: dict[str, str | int | None] = {
     "application_name": "outbox",
 }
 
+# A plan that is made once must hold when the tables have grown, so it uses indexes in their order,
+# even of tables that are empty.
 # A statement that waits for a lock ends on the server before its caller gives up, so it never runs
 # later. A commit that waits for a standby has no limit.
 SET_UP = """
-SELECT set_config(name, setting, false) FROM (VALUES
-    ('jit', 'off'), ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
+SELECT count(set_config(name, setting, false)) > 0
+       OR coalesce(current_setting('outbox.prepare', true), '') = 'on'
+FROM (VALUES
+    ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
+    ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'),
+    ('lock_timeout', '1500ms'), ('statement_timeout', '12s'),
     ('idle_in_transaction_session_timeout', '15s'),
     ('default_transaction_isolation', 'read committed'),
     ('search_path', (SELECT relnamespace::regnamespace::text || ', pg_temp' FROM pg_class
@@ -56,8 +63,8 @@ async def set_up(connection: OutboxConnection) -> None:
     connection.add_notice_handler(lambda notice: _heed(connection, notice))
     given = {"backend": connection.info.backend_pid}
     cursor = await connection.execute(SET_UP, given, prepare=False)
-    is_direct = bool(await cursor.fetchall())
-    connection.prepare_threshold = _PREPARE_AFTER if is_direct else None
+    [(prepares,)] = await cursor.fetchall()
+    connection.prepare_threshold = _PREPARE_AFTER if prepares else None
 
 
 def shut(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -1,12 +1,16 @@
 """Counts of rows and bytes, kept by each statement; no table is ever counted.
 
 Every statement that changes a count adds a row to `outbox_changes` in its own commit. From time to
-time one process folds the old ones into `outbox_counts` and `outbox_meta`. In every snapshot the
-folded figures plus the changes above `changes_folded` are exact. The cost does not grow with
-waiting, delivered or dead rows.
+time one process folds the old ones into `outbox_carried`, `outbox_counts` and `outbox_meta`. In
+every snapshot the folded figures plus the changes above `changes_folded` are exact. The cost does
+not grow with waiting, delivered or dead rows.
 """
 
 from __future__ import annotations
+
+from typing import Self
+
+import msgspec
 
 from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held
@@ -15,15 +19,17 @@ from service.outbox.postgres.tally import Tally
 
 # The folded counts and the change that they reach to.
 READ_FOLDED = """
-SELECT changes_folded, owner, outbox_counts.pending, outbox_counts.stored_bytes
-FROM outbox_meta LEFT JOIN outbox_counts ON true
+SELECT changes_folded, owner, sum(c.pending)::bigint, sum(c.stored_bytes)::bigint
+FROM outbox_meta LEFT JOIN outbox_by_owner AS c ON true
+GROUP BY changes_folded, owner
 """
 
-# The changes after a given one, by owner: first those that no open transaction can precede.
-# The last column is whether the reader has all: the changes that it lacks are not yet removed.
+# The changes after a given one, by owner: first those that no open transaction can precede. Then
+# whether the reader has all (the changes that it lacks are not yet removed), and the snapshot.
 READ_CHANGES = """
 SELECT m.safe_change, c.no <= m.safe_change, owner, coalesce(sum(u.pending), 0)::bigint,
-       coalesce(sum(u.bytes), 0)::bigint, changes_trimmed <= %(after)s
+       coalesce(sum(u.bytes), 0)::bigint, changes_trimmed <= %(after)s,
+       pg_current_snapshot()::text
 FROM outbox_mark AS m CROSS JOIN outbox_meta LEFT JOIN (
     outbox_changes AS c CROSS JOIN LATERAL unnest(owners, c.pending, c.stored_bytes)
         AS u(owner, pending, bytes)
@@ -33,14 +39,36 @@ GROUP BY m.safe_change, c.no <= m.safe_change, owner, changes_trimmed
 
 # Exact figures of the whole outbox, and how many rows were delivered or sent in the last seconds.
 READ_TOTALS = """
-SELECT m.delivered + coalesce(sum(c.delivered), 0)::bigint,
-       m.dead + coalesce(sum(c.dead), 0)::bigint,
-       m.sent + coalesce(sum(c.sent), 0)::bigint,
+SELECT m.delivered + coalesce(sum(c.delivered), 0)::bigint AS delivered,
+       m.dead + coalesce(sum(c.dead), 0)::bigint AS dead,
+       m.sent + coalesce(sum(c.sent), 0)::bigint AS sent,
        coalesce(sum(c.delivered + c.sent) FILTER (WHERE
            changed_at > statement_timestamp() - make_interval(secs => %(seconds)s)), 0)::bigint
+           AS lately
 FROM outbox_meta AS m LEFT JOIN outbox_changes AS c ON c.no > m.changes_folded
 GROUP BY m.delivered, m.dead, m.sent
 """
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Which of the transactions that have committed a statement sees: not those under way then."""
+
+    next: int
+    under_way: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From the text of a pg_snapshot.
+
+        >>> Snapshot.parse("10:20:10,14")
+        Snapshot(next=20, under_way=frozenset({10, 14}))
+        """
+        _, after, under_way = text.split(":")
+        return cls(int(after), frozenset(int(one) for one in under_way.split(",") if one))
+
+    def shows(self, transaction: int) -> bool:
+        """Whether it shows what a transaction that has committed did."""
+        return transaction < self.next and transaction not in self.under_way
 
 
 class PostgresCounts:
@@ -66,29 +94,30 @@ class PostgresCounts:
         more_rows, more_size = self._rest.of(owner)
         return rows + more_rows, size + more_size
 
-    async def read(self, within_seconds: float) -> None:
-        """Bring the counts up to date. Raises OutboxUnavailableError."""
-        if self._after is None:
-            await self._read_folded(within_seconds)
-        given = {"after": self._after}
-        rows = await self._pool.run(READ_CHANGES, given, within_seconds=within_seconds)
-        if not all(row[-1] for row in rows):
+    async def read(self, within_seconds: float) -> Snapshot:
+        """Bring the counts up to date, and return what they show. Raises OutboxUnavailableError."""
+        base, after = self._base, self._after
+        if after is None:
+            base, after = await self._read_folded(within_seconds)
+        rows = await self._pool.run(READ_CHANGES, {"after": after}, within_seconds=within_seconds)
+        *_, is_whole, snapshot = rows[0]
+        if not is_whole:
             self._after = None
-            await self.read(within_seconds)
-            return
-        changed, self._rest = self._rest.owners(), Tally()
-        for _, is_safe, owner, waiting, size, _ in rows:
+            return await self.read(within_seconds)
+        changed = self._rest.owners() | (base.owners() if base is not self._base else set())
+        self._base, self._rest = base, Tally()
+        for _, is_safe, owner, waiting, size, *_ in rows:
             if owner is not None:
                 (self._base if is_safe else self._rest).add(owner, waiting, size)
                 changed.add(owner)
-        self._after = max(self._after or 0, rows[0][0])
+        self._after = max(after, rows[0][0])
         self._weigh(changed)
+        return Snapshot.parse(snapshot)
 
-    async def _read_folded(self, within_seconds: float) -> None:
+    async def _read_folded(self, within_seconds: float) -> tuple[Tally, int]:
         rows = await self._pool.run(READ_FOLDED, within_seconds=within_seconds)
-        self._after = rows[0][0]
-        self._base = Tally({row[1]: (row[2], row[3]) for row in rows if row[1] is not None})
-        self._weigh(self._base.owners())
+        held = {row[1]: (row[2], row[3]) for row in rows if row[1] is not None}
+        return Tally(held), rows[0][0]
 
     def _weigh(self, owners: set[str]) -> None:
         heavy = {owner for owner in owners if self.of(owner)[0] >= self._heavy_rows}

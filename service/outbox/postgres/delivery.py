@@ -10,13 +10,13 @@ from __future__ import annotations
 from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.pool import PostgresPool
 
-_FIELDS = """
+DELIVERY_FIELDS = """
 state, reason, batch_window, failures,
 greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
 since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
 """
 
-LOAD_DELIVERY = f"SELECT {_FIELDS} FROM outbox_delivery"
+LOAD_DELIVERY = f"SELECT {DELIVERY_FIELDS} FROM outbox_delivery"
 
 # Keeps paused_by. The one row is there since the first migration.
 SAVE_DELIVERY = f"""
@@ -25,7 +25,7 @@ UPDATE outbox_delivery SET
     reopens_at = clock_timestamp() + make_interval(secs => %(reopens_in_seconds)s::float8),
     since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1,
     destination = %(destination)s, confirmation = %(confirmation)s
-RETURNING {_FIELDS}
+RETURNING {DELIVERY_FIELDS}
 """
 
 # Keeps the delivery's own fields.
@@ -37,7 +37,7 @@ WITH noted AS (
 UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1,
     pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(reason)s END,
     reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
-RETURNING {_FIELDS}
+RETURNING {DELIVERY_FIELDS}
 """
 
 

@@ -72,17 +72,17 @@ class PostgresExecutor:
         statement: LiteralString,
         given: Mapping[str, object] | None,
         *,
-        prepare: bool | None,
+        planned: bool,
         heed: bool,
     ) -> list[tuple[Any, ...]]:
         """Run a statement; its rows. It continues without a caller that is cancelled or late.
 
-        With `heed`, a commit with a warning of the server counts as lost. Raises TimeoutError at
-        `deadline`, LostError, OutboxUnavailableError, InvalidFieldError, and errors that a
-        repetition may avoid.
+        With `planned`, the statement is planned anew, with its values. With `heed`, a commit with a
+        warning of the server counts as lost. Raises TimeoutError at `deadline`, LostError,
+        OutboxUnavailableError, InvalidFieldError, and errors that a repetition may avoid.
         """
         work = asyncio.create_task(
-            self._execute(deadline, statement, given, prepare=prepare, heed=heed),
+            self._execute(deadline, statement, given, planned=planned, heed=heed),
             name="outbox-statement",
         )
         self._running.add(work)
@@ -114,7 +114,7 @@ class PostgresExecutor:
         statement: LiteralString,
         given: Mapping[str, object] | None,
         *,
-        prepare: bool | None,
+        planned: bool,
         heed: bool,
     ) -> list[tuple[Any, ...]]:
         timeout = max(0.01, min(_CONNECTION_WAIT_SECONDS, deadline - time.monotonic()))
@@ -125,8 +125,8 @@ class PostgresExecutor:
                 connection.warned = False
                 self.statements += 1
                 with self._abandoned_after(deadline + _ABANDON_SECONDS, connection):
-                    async with connection.cursor(binary=True) as cursor:
-                        await cursor.execute(statement, given, prepare=prepare)
+                    async with _cursor(connection, planned=planned) as cursor:
+                        await cursor.execute(statement, given)
                         rows = await cursor.fetchall() if cursor.description else []
                 if heed and connection.warned:
                     raise LostError
@@ -162,3 +162,10 @@ class PostgresExecutor:
             self._abandoned += 1
             self._abandoned_at = time.monotonic()
             shut(connection)
+
+
+def _cursor(connection: OutboxConnection, *, planned: bool) -> psycopg.AsyncCursor[Any]:
+    """A cursor that sends values apart from the statement, or with `planned` as a part of it."""
+    if planned:
+        return psycopg.AsyncClientCursor(connection)
+    return connection.cursor(binary=True)

@@ -12,7 +12,7 @@ class ExpressRows:
         self._turn = False
 
     def stored(self) -> None:
-        """Note that express rows were stored."""
+        """Note that express rows may have been stored, or put back."""
         self._stored += 1
         self.may_wait = True
 

@@ -44,6 +44,7 @@ _REFUSALS = (
     ("too many clients", "The outbox's database has no connection left."),
     ("remaining connection slots", "The outbox's database has no connection left."),
     ("too many connections", "The outbox's database has no connection left."),
+    ("session is read-only", "The outbox's database takes no writes."),
     ("certificate", "The certificate of the outbox's database is not trusted."),
     ('database "', "The outbox's database does not exist."),
 )
@@ -56,22 +57,32 @@ def is_of_the_database(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str:
     """The cause as a sentence, without an address or a name."""
-    known = _known(error)
-    if known:
-        return known
-    said = reason(error)
-    return next(
-        (told for sign, told in _REFUSALS if said.startswith(sign) or sign in said), _NO_ANSWER
-    )
+    return _known(error) or _refusal(reason(error)) or _NO_ANSWER
 
 
 def reason(error: BaseException) -> str:
-    """The cause for the log: the server's words, without the driver's prefix."""
+    """The cause for the log: the server's words, without the driver's prefix.
+
+    Of several hosts, that of the first whose words say more than that it can't be reached.
+    """
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return f"{error.diag.message_primary} ({error.sqlstate})"
-    first = str(error).strip().partition("\n")[0]
-    _, fatal, said = first.rpartition("FATAL:")
-    return said.strip() if fatal else type(error).__name__
+    causes = [words for line in str(error).splitlines() if (words := _words(line))]
+    plain = causes[0] if causes else type(error).__name__
+    return next(filter(_refusal, causes), plain)
+
+
+def _words(line: str) -> str:
+    """What a line of a failed connection's message ends with; empty for other lines."""
+    for before in ("FATAL:", " failed: "):
+        _, found, said = line.rpartition(before)
+        if found:
+            return said.strip()
+    return ""
+
+
+def _refusal(words: str) -> str | None:
+    return next((told for sign, told in _REFUSALS if sign in words), None)
 
 
 def _known(error: BaseException) -> str | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 from service.errors import InvalidFieldError, OutboxUnavailableError, ServiceError
 from service.observe.recorder import Recorder
 from service.outbox.inngest_id import InngestIds
-from service.outbox.postgres.appends import APPEND, Append, columns
+from service.outbox.postgres.appends import APPEND, Append, Appended, columns
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.pool import ASK_SECONDS, PostgresPool
 from service.outbox.postgres.stored import Stored, find_stored, receipts_of
-from service.outbox.receipt import Receipt
 
-Answer = Sequence[Receipt] | ServiceError
+Answer = Appended | ServiceError
 
 
 class PostgresFlush:
@@ -34,6 +35,17 @@ class PostgresFlush:
         self._wakeup = wakeup
         self._recorder = recorder
         self._ids = ids
+
+    async def warm_up(self, flushes: int) -> None:
+        """Connect and plan for so many flushes at once, so that the first calls wait for neither.
+
+        A database that does not answer now is no error.
+        """
+        await asyncio.gather(*(self._store_nothing() for _ in range(flushes)))
+
+    async def _store_nothing(self) -> None:
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._pool.run(APPEND, columns(()), within_seconds=ASK_SECONDS)
 
     async def store(self, batch: Sequence[Append]) -> None:
         """Store the batch and answer all its callers. Raises only errors that are bugs."""
@@ -76,10 +88,14 @@ class PostgresFlush:
             repeat_with={"repeated": True},
             replicated=True,
         )
-        new = dict(rows)
+        new = {event_id: seq for event_id, seq, _ in rows}
+        transaction = rows[0][-1] if rows else None
         stored = await self._stored_before(batch, new)
         ids = self._ids()
-        return [receipts_of(item, new, stored, ids) for item in batch]
+        found = (receipts_of(item, new, stored, ids) for item in batch)
+        return [
+            one if isinstance(one, ServiceError) else Appended(one, transaction) for one in found
+        ]
 
     async def _stored_before(self, batch: Sequence[Append], new: dict[str, int]) -> Stored:
         if len(new) == sum(len(item.events) for item in batch):
@@ -103,7 +119,7 @@ def fail(batch: Sequence[Append], cause: Exception | None = None) -> None:
 
 
 def _resolve(batch: Sequence[Append], answers: Sequence[Answer]) -> None:
-    """Give each caller its receipts or its error."""
+    """Give each caller its result or its error."""
     for item, answer in zip(batch, answers, strict=True):
         if item.done.done():
             continue
@@ -116,4 +132,4 @@ def _resolve(batch: Sequence[Append], answers: Sequence[Answer]) -> None:
 def _count_new(answer: Answer) -> int:
     if isinstance(answer, ServiceError):
         return 0
-    return sum(not receipt.replayed for receipt in answer)
+    return sum(not receipt.replayed for receipt in answer.receipts)

@@ -11,15 +11,16 @@ from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_TOTALS
-from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.delivery import DELIVERY_FIELDS, PostgresDelivery
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS, count_rows, find_rows
 from service.outbox.stats import Stats
 
 RATE_SECONDS = 5
 
-# The counts have pending and delivering rows together; claimed rows are few and are counted here.
-# The oldest delayed row is searched among the first by due time.
+# One statement, so that all figures are of one moment. The counts have pending and delivering rows
+# together; claimed rows are few and are counted here. The oldest delayed row is searched among the
+# first by due time.
 STATS = f"""
 WITH mark AS MATERIALIZED (TABLE outbox_mark), held AS MATERIALIZED (
     SELECT unnest(seqs) AS seq FROM outbox_claims
@@ -33,8 +34,10 @@ WITH mark AS MATERIALIZED (TABLE outbox_mark), held AS MATERIALIZED (
     UNION ALL
     (SELECT seq, due_at FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
          AND due_at >= (SELECT isolated_from FROM mark) ORDER BY due_at LIMIT 1000)
+), totals AS MATERIALIZED ({READ_TOTALS}
 )
-SELECT (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
+SELECT delivered, dead, sent, lately,
+       (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
                           FROM outbox_changes c, unnest(c.pending) AS rows
                           WHERE no > changes_folded)
         FROM outbox_meta),
@@ -44,16 +47,21 @@ SELECT (SELECT pending + (SELECT coalesce(sum(rows), 0)::bigint
        (SELECT {NOW_MS} - min(accepted_at_ms) FROM outbox WHERE seq IN (
             (SELECT seq FROM fresh),
             (SELECT min(seq) FROM delayed WHERE due_at <= statement_timestamp()))),
-       (SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM unnest(ARRAY[
+       (SELECT sum(pg_total_relation_size(coalesce(relid, name::regclass)))::bigint
+        FROM unnest(ARRAY[
             'outbox', 'outbox_ready', 'outbox_claims', 'outbox_sent', 'outbox_done',
-            'outbox_notes', 'outbox_changes', 'outbox_counts', 'outbox_marks']) AS name)
+            'outbox_notes', 'outbox_changes', 'outbox_carried', 'outbox_counts',
+            'outbox_marks']) AS name
+        LEFT JOIN LATERAL pg_partition_tree(name::regclass) ON true),
+       {DELIVERY_FIELDS}
+FROM totals CROSS JOIN outbox_delivery
 """
 
 PAYLOAD = "SELECT payload FROM outbox WHERE event_id = %(id)s"
 
 OWNERS = """
 SELECT owner, sum(stored)::bigint, sum(bytes)::bigint FROM (
-    SELECT owner, stored, stored_bytes AS bytes FROM outbox_counts
+    SELECT owner, stored, stored_bytes AS bytes FROM outbox_by_owner
     UNION ALL
     SELECT u.owner, u.stored, u.bytes
     FROM outbox_meta, outbox_changes AS c,
@@ -84,11 +92,9 @@ class PostgresInspector:
 
     async def stats(self) -> Stats:
         """The figures. Raises OutboxUnavailableError."""
-        totals = await self._pool.ask(READ_TOTALS, {"seconds": RATE_SECONDS})
-        rows = await self._pool.ask(STATS)
-        delivered, dead, sent, lately = totals[0]
-        waiting, delivering, oldest, oldest_due, size = rows[0]
-        delivery = await self._delivery.load()
+        [row] = await self._pool.ask(STATS, {"seconds": RATE_SECONDS})
+        delivered, dead, sent, lately, waiting, delivering, oldest, oldest_due, size = row[:9]
+        delivery = DeliveryRecord(*row[9:])
         return Stats(
             pending=max(0, waiting - delivering),
             delivering=delivering,

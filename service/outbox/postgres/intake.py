@@ -18,7 +18,7 @@ from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Division, IdempotencyKey, Keys, divide
 from service.outbox.model import Row
-from service.outbox.postgres.appends import Append
+from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.flush import PostgresFlush, fail
 from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
@@ -57,6 +57,7 @@ class PostgresIntake:
         self._accepting = False
 
     async def __aenter__(self) -> Self:
+        await self._flush.warm_up(_FLUSHES)
         self._accepting = True
         self._supervisor.watch("outbox-write", self._write)
         return self
@@ -107,9 +108,10 @@ class PostgresIntake:
                 return known.receipts
             reserved = _held([events[at] for at in known.new])
             await self._quota.admit(owner, *reserved)
-        stored = reserved
+        stored, transaction = reserved, None
         try:
-            receipts = await self._enqueue(events, keys, trace)
+            appended = await self._enqueue(events, keys, trace)
+            receipts, transaction = appended.receipts, appended.transaction
             stored = _held(
                 [one for one, got in zip(events, receipts, strict=True) if not got.replayed]
             )
@@ -117,19 +119,23 @@ class PostgresIntake:
             stored = (0, 0)
             raise
         finally:
-            self._quota.entered(owner, reserved, stored)
+            self._quota.entered(owner, reserved, stored, transaction)
         return receipts
+
+    def start(
+        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
+    ) -> asyncio.Future[Sequence[Receipt]]:
+        """Begin to make `events` durable; the future gets the receipts or the error."""
+        return asyncio.ensure_future(self.append_all(events, keys, trace=trace))
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none. Raises OutboxUnavailableError."""
         return await find_row(self._pool, event_id)
 
-    async def _enqueue(
-        self, events: Sequence[Event], keys: Keys, trace: str | None
-    ) -> Sequence[Receipt]:
+    async def _enqueue(self, events: Sequence[Event], keys: Keys, trace: str | None) -> Appended:
         if not self._accepting:
             raise OutboxUnavailableError
-        done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + _patience_seconds(events)
         express = self._quota.is_express(events[0].owner)
         self._waiting.append(Append(events, keys, trace, express, done, deadline))

@@ -1,6 +1,8 @@
 """Work that one process does for all: moving the marks, ending leases, folding the counts.
 
 Every process tries; the statements let one succeed. It runs often while rows move, else rarely.
+Each process also tries an append that stores nothing, so that a full disk or a revoked right is
+known before a post comes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import time
 from typing import Self
 
 from service.errors import OutboxUnavailableError
+from service.outbox.postgres.availability import PROBE
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.marks import PostgresMarks
@@ -21,6 +24,7 @@ from service.supervisor import Supervisor
 _BUSY_SECONDS = 0.5
 _IDLE_SECONDS = 2.0
 _FOLD_EVERY_SECONDS = 10.0
+_PROBE_EVERY_SECONDS = 10.0
 _QUIET_STATEMENTS = 3
 
 
@@ -41,6 +45,7 @@ class PostgresMaintenance:
         self._wakeup = wakeup
         self._supervisor = supervisor
         self._fold_at = 0.0
+        self._probe_at = time.monotonic() + _PROBE_EVERY_SECONDS
 
     async def __aenter__(self) -> Self:
         self._supervisor.watch("outbox-maintenance", self._keep)
@@ -65,3 +70,6 @@ class PostgresMaintenance:
         if time.monotonic() >= self._fold_at:
             self._fold_at = time.monotonic() + _FOLD_EVERY_SECONDS
             await self._pool.run(FOLD)
+        if time.monotonic() >= self._probe_at:
+            self._probe_at = time.monotonic() + _PROBE_EVERY_SECONDS
+            await self._pool.run(PROBE)

@@ -76,15 +76,16 @@ class PostgresPool:
         given: Mapping[str, object] | None = None,
         *,
         repeat_with: Mapping[str, object] | None = _AS_BEFORE,
+        often: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Run a statement for an operator; returns its rows. `repeat_with` is that of `run`.
 
-        It is planned with its values. A slow one does not mean that the database is lost. Raises
-        OutboxUnavailableError after 10 s, and InvalidFieldError.
+        It is planned with its values, unless it is asked `often`. A slow one does not mean that the
+        database is lost. Raises OutboxUnavailableError after 10 s, and InvalidFieldError.
         """
         deadline = time.monotonic() + ASK_SECONDS
         try:
-            return await self._until(deadline, statement, given, repeat_with, prepare=False)
+            return await self._until(deadline, statement, given, repeat_with, planned=not often)
         except TimeoutError as exc:
             raise OutboxUnavailableError from exc
 
@@ -95,7 +96,7 @@ class PostgresPool:
         given: Mapping[str, object] | None,
         repeat_with: Mapping[str, object] | None,
         *,
-        prepare: bool | None = None,
+        planned: bool = False,
         heed: bool = False,
     ) -> list[tuple[Any, ...]]:
         """Run the statement, again if its connection broke. Also raises TimeoutError."""
@@ -103,7 +104,7 @@ class PostgresPool:
             await self._availability.pass_gate(deadline)
             try:
                 return await self._executor.execute(
-                    deadline, statement, given, prepare=prepare, heed=heed
+                    deadline, statement, given, planned=planned, heed=heed
                 )
             except LostError as exc:
                 if exc.__cause__:

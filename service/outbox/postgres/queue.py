@@ -92,6 +92,8 @@ class PostgresQueue:
             repeat_with={"repeated": True},
         )
         stale, due_now, is_over = rows[0]
+        if settlement.retry:
+            self._express.stored()
         if is_over:
             self._leases.forget(settlement.claim)
         if due_now:
@@ -118,6 +120,7 @@ class PostgresQueue:
 
     async def _release_lost(self) -> None:
         if await self._leases.release_lost():
+            self._express.stored()
             self._wakeup.rows_are_due()
 
     async def _attempt(self, wanted: ClaimRequest) -> Batch | float:

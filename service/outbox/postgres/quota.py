@@ -1,8 +1,8 @@
 """Whether there is room for an event, without a count for each post.
 
-The counts are read about once a second while posts come; this process adds its own posts since
-then. Posts of other processes are seen at the next read, so a limit may be exceeded by what they
-accept meanwhile. No post is refused because of an old count alone.
+The counts are read about once a second while posts come; this process adds those of its own posts
+that the read did not show. Posts of other processes are seen at the next read, so a limit may be
+exceeded by what they accept meanwhile. No post is refused because of an old count alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class PostgresQuota:
         self._limits = limits
         self._fair_share = fair_share
         self._grown: set[str] = set()
+        # What this process stored and no read has shown: in all, and by the transaction if known.
         self._put = Tally()
+        self._put_by: dict[int, Tally] = {}
+        self._put_unknown = Tally()
         self._entering = Tally()
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -78,8 +81,8 @@ class PostgresQuota:
 
     @property
     def pending(self) -> int:
-        """How many events are not settled, as far as this process knows."""
-        return self._in_all()[0]
+        """How many stored events are not settled, as far as this process knows."""
+        return self._counts.total[0] + self._put.rows
 
     async def admit(self, owner: str, rows: int, size: int) -> None:
         """Reserve a place for so many rows and bytes, until `entered` reports the result.
@@ -92,8 +95,8 @@ class PostgresQuota:
                 break
             await self._read()
             refusal = self._refusal(owner, rows, size)
-            if not self._put.rows:
-                break  # nothing was stored during the read, so nothing is counted twice
+            if not self._put_unknown.rows and not self._entering.rows:
+                break  # nothing is counted twice
         if refusal:
             raise refusal
         self._entering.add(owner, rows, size)
@@ -107,13 +110,22 @@ class PostgresQuota:
         if not heavy or owner in heavy:
             return False
         heavy_total = sum(self._held_by(one)[0] for one in heavy)
-        return self._fair_share.is_crowded(heavy_total, self.pending)
+        return self._fair_share.is_crowded(heavy_total, self._in_all()[0])
 
-    def entered(self, owner: str, reserved: Held, stored: Held) -> None:
-        """Report which of the reserved rows and bytes are stored. The room of the rest is free."""
+    def entered(
+        self, owner: str, reserved: Held, stored: Held, transaction: int | None = None
+    ) -> None:
+        """Report which of the reserved rows and bytes are stored, and by which transaction.
+
+        The room of the rest is free. None means that the transaction is not known.
+        """
         self._entering.add(owner, -reserved[0], -reserved[1])
         if stored[0]:
             self._put.add(owner, *stored)
+            if transaction is None:
+                self._put_unknown.add(owner, *stored)
+            else:
+                self._put_by.setdefault(transaction, Tally()).add(owner, *stored)
             self._used.set()
 
     def _refusal(
@@ -144,8 +156,8 @@ class PostgresQuota:
     async def _read(self) -> None:
         """Read the counts, unless they were read since the request.
 
-        An event that is stored during the read may be counted twice until the next read; `admit`
-        refuses no event for that.
+        An event that is stored during the read may be counted twice until its transaction is known,
+        or until the next read where it stays unknown; `admit` refuses no event for that.
         """
         asked_at = time.monotonic()
         async with self._reading:
@@ -153,12 +165,15 @@ class PostgresQuota:
                 return
             await asyncio.sleep(max(0.0, self._read_at + _LEAST_SECONDS - time.monotonic()))
             self._read_at = time.monotonic()
-            before = self._put.copy()
+            unknown = self._put_unknown.copy()
             try:
-                await self._counts.read(_READ_SECONDS)
+                snapshot = await self._counts.read(_READ_SECONDS)
             except OutboxUnavailableError:
                 return
-            self._put.subtract(before)
+            self._put_unknown.subtract(unknown)
+            self._put.subtract(unknown)
+            for one in [one for one in self._put_by if snapshot.shows(one)]:
+                self._put.subtract(self._put_by.pop(one))
             self._grown = {one for one in self._grown if self._is_heavy(one)}
 
     def _is_heavy(self, owner: str) -> bool:

@@ -17,7 +17,7 @@ WITH real AS (
     SELECT owner, coalesce(sum(pending), 0)::bigint AS pending,
            coalesce(sum(stored), 0)::bigint AS stored, coalesce(sum(bytes), 0)::bigint AS bytes
     FROM (
-        SELECT owner, pending, stored, stored_bytes AS bytes FROM outbox_counts
+        SELECT owner, pending, stored, stored_bytes AS bytes FROM outbox_by_owner
         UNION ALL
         SELECT u.owner, u.pending, u.stored, u.bytes
         FROM outbox_meta, outbox_changes AS c,

@@ -12,6 +12,7 @@ from service.outbox.audit import Act, act_of
 from service.outbox.model import DeliveryRecord, Filter
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.notify import PostgresWakeup
+from service.outbox.postgres.partitions import PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS, WANTED, filter_values
 
@@ -61,16 +62,18 @@ WITH waiting AS (
 ), answered AS (
     SELECT s.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes, 'sent' AS state
     FROM outbox_sent s JOIN outbox o ON o.seq = s.seq
-    WHERE coalesce(%(state)s::text, 'sent') = 'sent' AND {WANTED}
+    WHERE s.seq = ANY(ARRAY(
+        SELECT seq FROM outbox_sent WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark)))
+      AND coalesce(%(state)s::text, 'sent') = 'sent' AND {WANTED}
       AND %(reason)s::text IS NULL AND NOT %(never_sent)s::boolean
     ORDER BY s.seq DESC LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
 ), settled AS (
     SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes,
            CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
-    WHERE coalesce(%(state)s::text, CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END)
-          = CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END
-      AND {WANTED} AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+    WHERE (%(state)s::text IS NULL OR %(state)s::text IN ('delivered', 'dead'))
+      AND (%(state)s::text IS NULL OR d.dead = (%(state)s::text = 'dead')) AND {WANTED}
+      AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
       AND NOT %(never_sent)s::boolean
     ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
 ), picked AS MATERIALIZED (
@@ -101,12 +104,14 @@ SELECT event_id FROM picked ORDER BY seq DESC
 """
 
 # One page of delivered rows that were settled long enough ago, from where the page before ended.
+# Rows of the spared seqs stay.
 PURGE = f"""
 WITH picked AS (
     DELETE FROM outbox_done WHERE seq = ANY(ARRAY(
         SELECT seq FROM outbox_done
         WHERE NOT dead AND settled_at_ms >= %(from_ms)s
           AND settled_at_ms <= {NOW_MS} - %(older_than_ms)s::bigint
+          AND (seq < %(spared_from)s OR seq >= %(spared_to)s)
         ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED
     )) RETURNING seq, settled_at_ms
 ), no_notes AS (DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
@@ -137,12 +142,18 @@ class PostgresRepairs:
     """Changes rows by operators' commands."""
 
     def __init__(
-        self, pool: PostgresPool, wakeup: PostgresWakeup, delivery: PostgresDelivery
+        self,
+        pool: PostgresPool,
+        wakeup: PostgresWakeup,
+        delivery: PostgresDelivery,
+        partitions: PostgresPartitions,
     ) -> None:
         self._pool = pool
+        self._partitions = partitions
         self._wakeup = wakeup
         self._delivery = delivery
         self._purged_to_ms = 0
+        self._spared = (0, 0)
 
     async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
         """Dead rows that match become pending with no attempts counted; returns their ids."""
@@ -160,27 +171,43 @@ class PostgresRepairs:
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """Remove delivered rows settled longer ago, in small pages; returns how many.
 
-        `actor` None is the retention, which leaves no audit row.
+        `actor` None is the retention, which leaves no audit row. It drops whole partitions, and
+        leaves alone the rows of those that it will drop.
         """
-        gone, from_ms = 0, self._purged_to_ms if actor is None else 0
+        if actor is None:
+            dropped = await self._partitions.drop_expired(older_than_seconds)
+            spared = await self._partitions.spared(older_than_seconds)
+            if spared != self._spared:
+                self._spared, self._purged_to_ms = spared, 0
+            gone, self._purged_to_ms = await self._remove(
+                older_than_seconds, self._purged_to_ms, spared
+            )
+            return dropped + gone
+        gone, _ = await self._remove(older_than_seconds, 0, (0, 0))
+        if gone:
+            detail = f"{gone} delivered rows"
+            await self._pool.run(AUDITED, {"actor": actor, "action": "purge", "detail": detail})
+        return gone
+
+    async def _remove(
+        self, older_than_seconds: float, from_ms: int, spared: tuple[int, int]
+    ) -> tuple[int, int]:
+        """How many rows settled since `from_ms` are removed, and when the last of them was."""
+        gone = 0
         while True:
             given = {
                 "older_than_ms": int(older_than_seconds * 1000),
                 "page": _PURGE_PAGE,
                 "from_ms": from_ms,
+                "spared_from": spared[0],
+                "spared_to": spared[1],
             }
             [(count, last_ms)] = await self._pool.run(PURGE, given)
             gone += int(count)
             from_ms = last_ms or from_ms
             if count < _PURGE_PAGE:
-                break
+                return gone, from_ms
             await asyncio.sleep(_PURGE_PAUSE_SECONDS)
-        if actor is None:
-            self._purged_to_ms = from_ms
-        if gone and actor is not None:
-            detail = f"{gone} delivered rows"
-            await self._pool.run(AUDITED, {"actor": actor, "action": "purge", "detail": detail})
-        return gone
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""

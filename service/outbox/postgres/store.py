@@ -28,6 +28,7 @@ from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.maintenance import PostgresMaintenance
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
+from service.outbox.postgres.partitions import PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.positions import PostgresPositions
 from service.outbox.postgres.queue import PostgresQueue
@@ -65,7 +66,7 @@ class PostgresOutbox:
         self.positions = PostgresPositions(pool)
         self.samples = PostgresSamples(pool)
         self.trail = PostgresTrail(pool)
-        self.repairs = PostgresRepairs(pool, wakeup, delivery)
+        self.repairs = PostgresRepairs(pool, wakeup, delivery, PostgresPartitions(pool))
 
     def _inngest_ids(self) -> InngestIds:
         return self.confirmations.inngest_ids

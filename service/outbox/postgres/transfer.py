@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 
 from service.errors import OutboxUnavailableError
@@ -20,53 +19,96 @@ from service.outbox.postgres.seal import PostgresSeal
 from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
 from service.outbox.transfer import TransferRow
 
+# The events that `chosen` selects. A claim's rows are unnested once for all of them.
 _EVENTS = """
-SELECT r.seq, r.event_id, r.name, r.owner, r.user_id, r.accepted_at_ms,
-       CASE r.state WHEN 'delivering' THEN 'pending' ELSE r.state END, r.attempts,
-       r.sends + CASE r.state WHEN 'delivering' THEN 1 ELSE 0 END, r.isolated, r.first_sent_at_ms,
-       coalesce(r.settled_at_ms, r.sent_at_ms), r.reason, r.detail,
-       ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
-       ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = r.seq ORDER BY at_ms, note),
-       r.trace, r.idempotency_key, encode(r.idempotency_digest, 'hex'),
-       encode(sha256(o.payload), 'hex'), r.wire_id, r.environment, r.inngest_id,
+WITH chosen AS MATERIALIZED (
+    {chosen}
+), claimed AS MATERIALIZED (
+    SELECT u.seq, u.attempts, u.sends + 1 AS sends, u.isolated,
+           coalesce(u.first_sent_at_ms, c.claimed_at_ms) AS first_sent_at_ms
+    FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
+        AS u(seq, attempts, sends, isolated, first_sent_at_ms)
+    WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark)
+), placed AS MATERIALIZED (
+    SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
+           NULL::bigint AS at_ms, NULL AS reason, NULL AS detail
+    FROM claimed WHERE seq IN (SELECT seq FROM chosen)
+    UNION ALL
+    SELECT p.* FROM chosen AS o CROSS JOIN LATERAL (
+        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL::bigint, NULL, NULL
+        FROM outbox_ready r WHERE r.seq = o.seq
+        UNION ALL
+        SELECT seq, 'sent', attempts, sends, isolated, first_sent_at_ms, sent_at_ms, NULL, NULL
+        FROM outbox_sent s WHERE s.seq = o.seq
+        UNION ALL
+        SELECT seq, CASE WHEN dead THEN 'dead' ELSE 'delivered' END, attempts, sends, isolated,
+               first_sent_at_ms, settled_at_ms, reason, detail
+        FROM outbox_done d WHERE d.seq = o.seq
+    ) AS p
+)
+SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms,
+       p.state, p.attempts, p.sends, p.isolated, p.first_sent_at_ms, p.at_ms, p.reason, p.detail,
+       ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
+       ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
+       o.trace, o.idempotency_key, encode(o.idempotency_digest, 'hex'),
+       encode(sha256(o.payload), 'hex'), o.wire_id, o.environment, o.inngest_id,
        (SELECT inngest_id_prefix FROM outbox_meta)
-FROM outbox AS o JOIN outbox_rows AS r USING (seq)
+FROM chosen AS o JOIN placed AS p USING (seq) ORDER BY o.seq
 """
-EVENTS = f"{_EVENTS} WHERE o.seq > %(after)s ORDER BY o.seq LIMIT %(limit)s"
-NAMED = f"{_EVENTS} WHERE o.event_id = ANY(%(ids)s::text[])"
+EVENTS = _EVENTS.format(
+    chosen="SELECT * FROM outbox WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s"
+)
+NAMED = _EVENTS.format(chosen="SELECT * FROM outbox WHERE event_id = ANY(%(ids)s::text[])")
 PAYLOADS = "SELECT event_id, payload FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
+# A page of events, new ones in the order given, and their places: one statement, because each is
+# planned anew for all partitions. A given array has one element an event; those of the notes run in
+# step with each other. What these events were before has left its places.
 WRITE = """
-INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, wire_id, environment, inngest_id, payload)
-VALUES (%(id)s, %(name)s, %(owner)s, %(user_id)s, %(accepted_at_ms)s, %(trace)s, %(key)s,
-        decode(%(key_digest)s, 'hex'), %(wire_id)s, %(environment)s, %(inngest_id)s, %(payload)s)
-ON CONFLICT (event_id) DO NOTHING
-"""
-PUT_READY = """
-INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
-                          due_at)
-SELECT seq, %(first_sent_at_ms)s::bigint, %(attempts)s::integer, %(sends)s::integer,
-       octet_length(payload), %(isolated)s::boolean, clock_timestamp()
-FROM outbox WHERE event_id = %(id)s
-"""
-PUT_DONE = """
-INSERT INTO outbox_done (seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated, dead,
-                         reason, detail)
-SELECT seq, %(settled_at_ms)s::bigint, %(first_sent_at_ms)s::bigint, %(attempts)s::integer,
-       %(sends)s::integer, %(isolated)s::boolean, %(dead)s::boolean, %(reason)s::text,
-       %(detail)s::text
-FROM outbox WHERE event_id = %(id)s
-"""
-PUT_SENT = """
-INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
-SELECT seq, %(settled_at_ms)s::bigint, %(first_sent_at_ms)s::bigint, %(attempts)s::integer,
-       %(sends)s::integer, %(isolated)s::boolean
-FROM outbox WHERE event_id = %(id)s
-"""
-PUT_NOTE = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(id)s::text[], %(name)s::text[], %(owner)s::text[], %(user_id)s::text[],
+        %(accepted_at_ms)s::bigint[], %(trace)s::text[], %(key)s::text[], %(key_digest)s::text[],
+        %(wire_id)s::text[], %(environment)s::text[], %(inngest_id)s::text[],
+        %(payload)b::bytea[], %(state)s::text[], %(settled_at_ms)s::bigint[],
+        %(first_sent_at_ms)s::bigint[], %(attempts)s::integer[], %(sends)s::integer[],
+        %(isolated)s::boolean[], %(reason)s::text[], %(detail)s::text[]
+    ) WITH ORDINALITY AS u (id, name, owner, user_id, accepted_at_ms, trace, key, key_digest,
+                            wire_id, environment, inngest_id, payload, state, settled_at_ms,
+                            first_sent_at_ms, attempts, sends, isolated, reason, detail, place)
+), known AS MATERIALIZED (
+    SELECT seq, event_id FROM outbox WHERE event_id = ANY(%(id)s::text[])
+), put AS (
+    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
+                        idempotency_digest, wire_id, environment, inngest_id, payload)
+    SELECT id, name, owner, user_id, accepted_at_ms, trace, key, decode(key_digest, 'hex'), wire_id,
+           environment, inngest_id, payload
+    FROM given WHERE NOT EXISTS (SELECT FROM known WHERE event_id = id) ORDER BY place
+    RETURNING seq, event_id
+), placed AS MATERIALIZED (
+    SELECT seq, id, octet_length(payload) AS payload_bytes, state, settled_at_ms, first_sent_at_ms,
+           attempts, sends, isolated, reason, detail
+    FROM given JOIN (TABLE known UNION ALL TABLE put) AS there ON event_id = id
+), ready AS (
+    INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
+                              due_at)
+    SELECT seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, clock_timestamp()
+    FROM placed WHERE state = 'pending' ORDER BY seq
+), sent AS (
+    INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
+    SELECT seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated
+    FROM placed WHERE state = 'sent'
+), done AS (
+    INSERT INTO outbox_done (seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated, dead,
+                             reason, detail)
+    SELECT seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated, state = 'dead', reason,
+           detail
+    FROM placed WHERE state IN ('delivered', 'dead')
+)
 INSERT INTO outbox_notes (seq, at_ms, note)
-SELECT seq, %(at_ms)s::bigint, %(note)s::text FROM outbox WHERE event_id = %(id)s
+SELECT seq, at_ms, note
+FROM unnest(%(noted)s::text[], %(noted_at_ms)s::bigint[], %(note)s::text[]) AS n (id, at_ms, note)
+JOIN placed USING (id)
 """
 LEAVE_PLACES = """
 WITH named AS (SELECT seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])),
@@ -81,6 +123,7 @@ SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'o
 
 _ACCEPTED_AT_MS = 5
 _LATER_COLUMNS = 8
+_PART_BYTES = 2**24
 
 
 class PostgresTransferEvents:
@@ -104,25 +147,10 @@ class PostgresTransferEvents:
 
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
         """Make these events what they are here, atomically; new ones in their order."""
-        values = [_values(event, payloads[event.id]) for event in events]
-        waiting = [one for one in values if one["state"] == "pending"]
-        sent = [one for one in values if one["state"] == "sent"]
-        done = [one for one in values if one["state"] in ("delivered", "dead")]
-        notes = [
-            {"id": event.id, "at_ms": at_ms, "note": note}
-            for event in events
-            for at_ms, note in event.history
-        ]
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.execute(LEAVE_PLACES, {"ids": [event.id for event in events]})
-            for statement, rows in (
-                (WRITE, values),
-                (PUT_READY, waiting),
-                (PUT_SENT, sent),
-                (PUT_DONE, done),
-                (PUT_NOTE, notes),
-            ):
-                cursor.executemany(statement, rows)
+        with self._connection.transaction():
+            self._connection.execute(LEAVE_PLACES, {"ids": [event.id for event in events]})
+            for part in _parts(events, payloads):
+                self._connection.execute(WRITE, _columns(part, payloads))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove these events, atomically."""
@@ -179,9 +207,27 @@ def _transfer_row(row: tuple[Any, ...]) -> TransferRow:
     return TransferRow(*[*fields, history, *origin, ulid, wire_id, environment])
 
 
-def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
+def _parts(
+    events: Sequence[TransferRow], payloads: Mapping[str, bytes]
+) -> Iterator[Sequence[TransferRow]]:
+    """The events in their order, of at most 16 MiB each: a value has at most 1 GiB."""
+    begin = size = 0
+    for end, event in enumerate(events):
+        size += len(payloads[event.id])
+        if size > _PART_BYTES and end > begin:
+            yield events[begin:end]
+            begin, size = end, len(payloads[event.id])
+    yield events[begin:]
+
+
+def _columns(events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> dict[str, object]:
+    """The parameters of WRITE."""
+    notes = [(event.id, at_ms, note) for event in events for at_ms, note in event.history]
+    fields = TransferRow.__struct_fields__
     return {
-        **msgspec.structs.asdict(event),
-        "dead": event.state == "dead",
-        "payload": payload,
+        **{name: [getattr(event, name) for event in events] for name in fields},
+        "payload": [payloads[event.id] for event in events],
+        "noted": [event_id for event_id, _, _ in notes],
+        "noted_at_ms": [at_ms for _, at_ms, _ in notes],
+        "note": [note for _, _, note in notes],
     }

@@ -23,7 +23,7 @@ class WaitingAppends(deque[Append]):
         names: set[tuple[str, str]] = set()
         numbered: set[tuple[str, str]] = set()
         rows = size = 0
-        while self and rows < MAX_EVENTS and size < MAX_BYTES:
+        while self:
             item = self[0]
             mine = item.names
             is_apart = not mine.isdisjoint(names if item.has_number else numbered)

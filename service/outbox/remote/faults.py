@@ -23,7 +23,7 @@ _KINDS = _kinds(OutboxError) | _kinds(RefusedError)
 log = structlog.get_logger(__name__)
 
 
-def to_fault(number: int, error: Exception) -> Fault:
+def to_fault(number: int, error: BaseException) -> Fault:
     """The message for an error. One that is not the store's own is logged here."""
     kind = type(error).__name__
     if isinstance(error, ValueError):

@@ -23,7 +23,7 @@ class RemoteOutbox:
 
     def __init__(self, link: StoreLink) -> None:
         self._link = link
-        self.intake = cast("Intake", _remote(Intake, link))
+        self.intake = cast("Intake", _remote(Intake, link, append=link.append))
         self.inspector = cast("Inspector", _remote(Inspector, link))
         self.repairs = cast("Repairs", _remote(Repairs, link))
         self.positions = cast("Positions", _remote(Positions, link))
@@ -86,10 +86,11 @@ async def open_remote_outbox(
         await supervisor.stop("store-link")
 
 
-def _remote(port: type, link: StoreLink) -> object:
-    """An implementation of `port` whose methods are calls to the store process."""
+def _remote(port: type, link: StoreLink, **own: Callable[..., Awaitable[object]]) -> object:
+    """An implementation of `port` whose methods are calls to the store process, but for `own`."""
     calls = {name: _calling(link, method) for name, method in methods_of(port).items()}
-    return type(f"Remote{port.__name__}", (), calls)()
+    special = {name: staticmethod(function) for name, function in own.items()}
+    return type(f"Remote{port.__name__}", (), {**calls, **special})()
 
 
 def _calling(link: StoreLink, method: Method) -> Callable[..., Awaitable[object]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,16 +19,31 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
-from service.outbox.parts import ServedParts
+from service.outbox.parts import StoreParts
 from service.outbox.ports import Inspector, Intake, Repairs
+from service.outbox.receipt import Receipt
 from service.outbox.remote.channel import Channel
 from service.outbox.remote.faults import to_fault
-from service.outbox.remote.messages import Call, Closing, Fault, Goodbye, Result, Status, ToStore
+from service.outbox.remote.gathering import Gathering
+from service.outbox.remote.messages import (
+    Appends,
+    Call,
+    Closing,
+    Fault,
+    Goodbye,
+    NewEvent,
+    Receipts,
+    Result,
+    Status,
+    ToStore,
+)
 from service.outbox.remote.methods import Invoke, Method, methods_of
 
 _STATUS_SECONDS = 0.25
 _BEAT_LOOKS = 4  # an unchanged status is sent again, to show that the store is alive
 _DRAIN_SECONDS = 10.0
+
+_Stored = asyncio.Future[Sequence[Receipt]]
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,13 +53,14 @@ _decode = msgspec.msgpack.Decoder(ToStore).decode
 class OutboxServer:
     """Serves the parts of an outbox to front processes."""
 
-    def __init__(self, outbox: ServedParts, status: Callable[[], Status]) -> None:
+    def __init__(self, outbox: StoreParts, status: Callable[[], Status]) -> None:
+        self._intake = outbox.intake
         self._handlers = _handlers(outbox)
         self._saving, _ = self._handlers["Scopes.save_scope"]
         self._status = status
         self._told = status()
         self._fronts: set[_Front] = set()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
         self._is_closing = False
 
     def connected(self, channel: Channel) -> _Front:
@@ -62,6 +79,12 @@ class OutboxServer:
         task = asyncio.create_task(self._answer(channel, call))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+
+    def append(self, new: NewEvent, front: _Front) -> None:
+        """Append an event and tell `front` what became of it."""
+        stored = self._intake.start((new.event,), (new.key,), trace=new.trace)
+        self._calls.add(stored)
+        stored.add_done_callback(partial(self._appended, front, new.number))
 
     async def tell_status(self) -> None:
         """Tell every front how the store is, soon after it changes and often, until cancelled."""
@@ -84,6 +107,7 @@ class OutboxServer:
                 if self._calls:
                     await asyncio.wait(self._calls)
         for front in list(self._fronts):
+            front.receipts.end()
             front.channel.close()
 
     async def _answer(self, channel: Channel, call: Call) -> None:
@@ -105,6 +129,10 @@ class OutboxServer:
             self._tell()  # the front that changed a scope sees the change
         return Result(call.number, msgspec.Raw(_encode(result)))
 
+    def _appended(self, front: _Front, number: int, stored: _Stored) -> None:
+        self._calls.discard(stored)
+        front.stored(number, stored)
+
     def _tell(self) -> None:
         status = self._status()
         if status != self._told:
@@ -119,6 +147,7 @@ class _Front:
     def __init__(self, channel: Channel, server: OutboxServer) -> None:
         self.channel = channel
         self.is_done = asyncio.Event()
+        self.receipts = Gathering(self._send_receipts)
         self._server = server
 
     def received(self, message: memoryview) -> None:
@@ -126,18 +155,33 @@ class _Front:
         match _decode(bytes(message)):
             case Call() as call:
                 self._server.start(self.channel, call)
+            case Appends(events):
+                for event in events:
+                    self._server.append(event, self)
             case Goodbye():
                 self.is_done.set()
+
+    def stored(self, number: int, stored: _Stored) -> None:
+        """Answer an append that has ended."""
+        error = OutboxUnavailableError() if stored.cancelled() else stored.exception()
+        if error is None:
+            [receipt] = stored.result()
+            self.receipts.add((number, receipt))
+        else:
+            self.channel.send(to_fault(number, error))
 
     def lost(self) -> None:
         """The front is gone."""
         self.is_done.set()
         self._server.disconnected(self)
 
+    def _send_receipts(self, receipts: Sequence[tuple[int, Receipt]]) -> None:
+        self.channel.send(Receipts(receipts))
+
 
 @contextlib.asynccontextmanager
 async def serve_outbox(
-    listening: socket.socket, outbox: ServedParts, status: Callable[[], Status]
+    listening: socket.socket, outbox: StoreParts, status: Callable[[], Status]
 ) -> AsyncIterator[None]:
     """Serve `outbox` to the fronts that connect to `listening`, a Unix socket.
 
@@ -156,7 +200,7 @@ async def serve_outbox(
         await server.close()
 
 
-def _handlers(outbox: ServedParts) -> dict[str, tuple[Method, Invoke]]:
+def _handlers(outbox: StoreParts) -> dict[str, tuple[Method, Invoke]]:
     parts: tuple[tuple[type, Any], ...] = (
         (Intake, outbox.intake),
         (Inspector, outbox.inspector),

@@ -16,7 +16,7 @@ import msgspec
 from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.event import Event, payload_bytes
+from service.outbox.event import Event, by_environment, payload_bytes
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Keys, KeyUse, divide
 from service.outbox.receipt import Receipt
@@ -70,7 +70,10 @@ class SqliteAppends:
             _uses(connection, keyed) if keyed else {},
             self._clock.now_ms(),
         )
-        results = [plan.add_keyed(item) if item.keys else plan.add(item) for item in items]
+        results: list[Any] = [None] * len(items)
+        for at in by_environment([item.events for item in items]):
+            item = items[at]
+            results[at] = plan.add_keyed(item) if item.keys else plan.add(item)
         if plan.expired:
             take_keys(connection, plan.expired)
         if plan.rows:

@@ -23,7 +23,6 @@ _PAGES = 2000
 _CHUNK_BYTES = 1 << 20
 # https://sqlite.org/fileformat.html: the write and read version of the format.
 _JOURNAL_KIND_AT, _ROLLBACK_JOURNAL = 18, b"\x01\x01"
-_BUSY_SECONDS = 5.0
 _CHECK = "PRAGMA quick_check(1)"
 
 
@@ -62,7 +61,6 @@ def _name(descriptor: int, target: Path) -> None:
                 open(descriptor, "rb", closefd=False) as reading,
                 open(named, "wb", closefd=False) as writing,
             ):
-                reading.seek(0)
                 shutil.copyfileobj(reading, writing, _CHUNK_BYTES)
             os.fsync(named)
             # With a folder's descriptor this is linkat, which follows the link in /proc.
@@ -108,13 +106,11 @@ def _copy(
     ):
         writing.execute("PRAGMA journal_mode = OFF")
         writing.execute("PRAGMA synchronous = OFF")  # it is synced when it gets a name
-        writing.execute("SELECT count(*) FROM sqlite_master").fetchall()
         target.unlink()
         reading.backup(
             writing,
             pages=_PAGES,
             progress=lambda _, left, total: progress(total - left, total),
-            sleep=0,
         )
         [(found,)] = reading.execute(_CHECK).fetchall()
     if found != "ok":
@@ -127,7 +123,7 @@ def _copy(
 def _snapshot(source: Path) -> Iterator[sqlite3.Connection]:
     """A connection whose reads all see one snapshot. Without it, writes would restart the copy."""
     address = f"file:{quote(str(source))}?mode=ro"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
+    connection = sqlite3.connect(address, uri=True)
     with contextlib.closing(connection):
         connection.execute("BEGIN")
         connection.execute("SELECT single FROM outbox_delivery").fetchall()

@@ -20,14 +20,15 @@ from service.outbox.clock import Clock
 from service.outbox.model import Batch, ClaimRequest, Entry
 from service.outbox.sqlite import statements
 from service.outbox.sqlite.fresh import FreshRows
+from service.outbox.sqlite.missing import missing_events
 from service.outbox.sqlite.picking import Picker
 from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.row_set import RowSet
 from service.outbox.sqlite.salvage import UNREADABLE, Salvage, set_aside
 
 _END_OF_TIME_MS = 1 << 62
 _EXPIRY_MS = 1000
 
-_encode = msgspec.json.Encoder().encode
 _decode_owners = msgspec.json.Decoder(list[str]).decode
 _decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
 
@@ -99,7 +100,8 @@ class SqliteClaims:
         self._next_due_ms = None
         if None in batches:
             [(self._next_due_ms,)] = connection.execute(statements.NEXT_DUE, (now,)).fetchall()
-            self._expire_at_ms = min(self._expire_at_ms, self._next_due_ms or now + _EXPIRY_MS)
+            if self._next_due_ms is not None:
+                self._expire_at_ms = min(self._expire_at_ms, self._next_due_ms)
         return batches
 
     def committed(
@@ -140,17 +142,21 @@ class SqliteClaims:
                 continue
             claim = str(uuid_utils.uuid7())
             lease_until = now + int(request.lease_seconds * 1000)
-            picked = _encode(seqs).decode()
-            connection.execute(statements.CLAIM_HOLD, (picked, claim, now, lease_until))
-            connection.execute(statements.CLAIM_TAKE, (picked,))
-            return self._read(connection, seqs, claim)
+            picked = RowSet.of(seqs)
+            picked.execute(connection, statements.CLAIM_HOLD, claim, now, lease_until)
+            picked.delete(connection, statements.CLAIM_TAKE)
+            return self._read(connection, seqs, picked, claim)
         return None
 
-    def _read(self, connection: sqlite3.Connection, seqs: list[int], claim: str) -> Batch:
+    def _read(
+        self, connection: sqlite3.Connection, seqs: list[int], picked: RowSet, claim: str
+    ) -> Batch:
         try:
-            read = connection.execute(statements.CLAIM_READ, (_encode(seqs).decode(),))
+            read = picked.execute(connection, statements.CLAIM_READ)
             [(rows, owners, payloads)] = read.fetchall()
             entries = _decode_entries(rows)
+            if len(entries) < len(seqs):
+                raise missing_events(len(seqs) - len(entries))
         except (sqlite3.Error, ValueError) as error:
             self._salvage.doubt(seqs, error)
             raise

@@ -72,7 +72,7 @@ class SqliteCommits:
         self._guard = contextlib.AsyncExitStack()
         self._is_guarded = False
         self._connection: SqliteConnection | None = None
-        self._is_synced_mode = True  # what the connection is set to
+        self._is_synced_mode: bool | None = None  # what the connection is set to, None: unknown
         self.sync_due_at: float | None = None
         self.count = 0
 
@@ -136,7 +136,10 @@ class SqliteCommits:
         try:
             if self._connection is None:
                 await self.open()
-            results = await self.run(transact, work, self._mode(synced=synced))
+            mode = self._mode(synced=synced)
+            self._is_synced_mode = None  # a failure may come before the statement or after it
+            results = await self.run(transact, work, mode)
+            self._is_synced_mode = synced
         finally:
             self.count += 1
             self._recorder.observe("commit_seconds", time.perf_counter() - began)
@@ -168,7 +171,6 @@ class SqliteCommits:
         """The statement that turns the sync of commits on or off, None when it is set already."""
         if synced is self._is_synced_mode:
             return None
-        self._is_synced_mode = synced
         return f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}"
 
 

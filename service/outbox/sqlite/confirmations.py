@@ -95,6 +95,13 @@ class SqliteConfirmations:
         values = {"now": now, "after": after_seq, "limit": limit, "since": since}
         return await self._reader.run(_entries, DELIVERED, values)
 
+    async def may_ask(self) -> bool:
+        """True: one process has the file."""
+        return True
+
+    async def stop_asking(self) -> None:
+        """No other process could ask."""
+
     async def confirm(self, seqs: Sequence[int]) -> int:
         """Sent rows become delivered, atomically; returns how many were still sent."""
         values = {"seqs": msgspec.json.encode(list(seqs)).decode(), "now": self._clock.now_ms()}

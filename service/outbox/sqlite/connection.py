@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -23,9 +24,9 @@ from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 _BUSY_MS = 1000
 _CLOSE_SECONDS = 3.0
 _WRITER = f"""
+PRAGMA busy_timeout = {_BUSY_MS};
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-PRAGMA busy_timeout = {_BUSY_MS};
 PRAGMA wal_autocheckpoint = 3000;
 PRAGMA journal_size_limit = 33554432;
 PRAGMA cache_size = -32768;
@@ -52,7 +53,7 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
         return False
     major, minor, release = version
     fixed = {(3, 44): 6, (3, 50): 7}  # in these lines, from this release on
-    return release < fixed.get((major, minor), release + 1)
+    return release < fixed.get((major, minor), math.inf)
 
 
 class SqliteConnection:
@@ -126,7 +127,7 @@ async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[
 
     def connect() -> sqlite3.Connection:
         # Statements are cached by their text; autocommit leaves BEGIN and COMMIT to us.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000, uri=uri)
+        connection = sqlite3.connect(path, isolation_level=None, uri=uri)
         try:
             connection.executescript(pragmas)
         except sqlite3.Error:
@@ -135,15 +136,38 @@ async def _open(path: str, pragmas: str, *, uri: bool = False) -> AsyncIterator[
         raw.append(connection)
         return connection
 
-    thread = aiosqlite.Connection(connect, iter_chunk_size=64)
+    thread = _Thread(connect, iter_chunk_size=64)
     with unavailable_if_sqlite_fails():
-        await thread
+        await thread.opened()
     connection = SqliteConnection(thread, raw)
     try:
         yield connection
     finally:
         connection.closed = True
         await _close(thread)
+
+
+class _Thread(aiosqlite.Connection):
+    """A connection's thread. It has ended when its connection could not be opened.
+
+    aiosqlite then stops the thread and does not wait for it: it would answer a closed loop.
+    """
+
+    _ended: asyncio.Future[None] | None = None
+
+    async def opened(self) -> None:
+        """Start, and open the connection. Raises sqlite3.Error."""
+        try:
+            await self
+        except sqlite3.Error:
+            if self._ended:
+                await self._ended
+            raise
+
+    def stop(self) -> asyncio.Future[None] | None:
+        """Let the thread end; the future says when it has."""
+        self._ended = super().stop()
+        return self._ended
 
 
 async def _close(thread: aiosqlite.Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.damage import SENTENCE, Damage
@@ -16,9 +16,17 @@ _FINE_SECONDS = 0.05
 
 
 class SqliteHealth:
-    """Asks the writer, the disk, the lock and the damage."""
+    """Asks the writer, the disk, the lock and the damage. `clock` is in seconds."""
 
-    def __init__(self, writer: SqliteWriter, disk: Disk, lock: WriterLock, damage: Damage) -> None:
+    def __init__(
+        self,
+        writer: SqliteWriter,
+        disk: Disk,
+        lock: WriterLock,
+        damage: Damage,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
         self._writer = writer
         self._watchdog = writer.watchdog
         self._fine_until = 0.0
@@ -26,7 +34,7 @@ class SqliteHealth:
         self._lock = lock
         self._damage = damage
         self._lock_fault: str | None = None
-        self._checked_at = -_CHECK_SECONDS
+        self._checked_at = float("-inf")
 
     @property
     def failure(self) -> str | None:
@@ -40,7 +48,7 @@ class SqliteHealth:
 
         The disk and the lock are not asked again within 50 ms.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now < self._fine_until and not (self._watchdog.failure or self._damage.is_found):
             return
         if refusal := self._refusal():
@@ -58,7 +66,7 @@ class SqliteHealth:
 
     def _lock_is_lost(self) -> str | None:
         """Whether the lock is lost; the answer is up to a second old."""
-        now = time.monotonic()
+        now = self._clock()
         if self._lock_fault is None and now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now
             self._lock_fault = self._lock.fault

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Sequence
 
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
@@ -41,12 +42,8 @@ class SqliteIntake:
         self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
     ) -> Receipt:
         """Make `event` durable, atomically with its key."""
-        events, keys = (event,), (key,) if key else ()
-        try:
-            waiting = self._submit(events, keys, trace)
-        except (RefusedError, OutboxUnavailableError):
-            return (await self._append_known(events, keys, trace))[0]
-        return (await waiting)[0]
+        [receipt] = await self.start((event,), (key,), trace=trace)
+        return receipt
 
     async def append_all(
         self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
@@ -55,12 +52,17 @@ class SqliteIntake:
         if not events:
             return ()
         check_call(events, keys)
+        return await self.start(events, keys, trace=trace)
+
+    def start(
+        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
+    ) -> asyncio.Future[Sequence[Receipt]]:
+        """Begin to make `events` durable; the future gets the receipts or the error."""
         keys = keys if any(keys) else ()
         try:
-            waiting = self._submit(events, keys, trace)
+            return self._submit(events, keys, trace)
         except (RefusedError, OutboxUnavailableError):
-            return await self._append_known(events, keys, trace)
-        return await waiting
+            return asyncio.ensure_future(self._append_known(events, keys, trace))
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none."""
@@ -88,7 +90,7 @@ class SqliteIntake:
         trace: str | None,
         *,
         new: Sequence[Event] | None = None,
-    ) -> Awaitable[Sequence[Receipt]]:
+    ) -> asyncio.Future[Sequence[Receipt]]:
         """Hand the events to the writer; `new` are those that need room, None for all.
 
         Raises what refuses them now.

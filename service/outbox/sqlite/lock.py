@@ -106,7 +106,7 @@ class _Note:
             return
         self.close()
         with contextlib.suppress(OSError):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT
             self._descriptor = os.open(self._path, flags, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.suspects_log |= bool(_read(self._descriptor).get("suspectsLog"))
@@ -154,7 +154,7 @@ def sole_writer(
     try:
         make_folder(database.parent)
         refuse_orphaned_log(database)
-        descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(database, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise OutboxUnavailableError(file_fault(database, error)) from error
     lock = WriterLock(database, descriptor, socket=socket)
@@ -175,7 +175,7 @@ def sole_writer(
 def writer_of(database: Path) -> dict[str, object] | None:
     """The process that writes `database` now: its `pid` and `socket`; None when none is known."""
     try:
-        descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock_path(database), os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -17,16 +17,23 @@ from service.outbox.sqlite.writer import SqliteWriter
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
 _EVERY_SECONDS = 5.0
+_FILL_PAUSE_SECONDS = 0.02
 _WARN_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
 
 class SqliteMaintenance:
-    """Looks after the log of the outbox at `path`, which is on `disk`."""
+    """Looks after the log of the outbox at `path`, which is on `disk`. `clock` is in seconds."""
 
     def __init__(
-        self, path: Path, disk: Disk, lock: WriterLock, commits: SqliteCommits, writer: SqliteWriter
+        self,
+        path: Path,
+        disk: Disk,
+        lock: WriterLock,
+        commits: SqliteCommits,
+        writer: SqliteWriter,
+        clock: Callable[[], float],
     ) -> None:
         self._log = WriteAheadLog(path)
         self._disk = disk
@@ -34,18 +41,30 @@ class SqliteMaintenance:
         self._commits = commits
         self._writer = writer
         self._commits_seen = self._commits_checkpointed = 0
-        self._warned_at = -_WARN_SECONDS
+        self._filling = asyncio.Lock()
+        self._filled_bytes = 0
+        self._clock = clock
+        self._warned_at = float("-inf")
 
     async def run(self) -> None:
-        """Maintain every few seconds until cancelled."""
+        """Fill the log, and maintain it every few seconds, until cancelled."""
         while True:
+            await _logged(self.fill())
             await asyncio.sleep(_EVERY_SECONDS)
-            try:
-                await self.maintain()
-            except OutboxUnavailableError as error:
-                log.warning("maintenance_failed", reason=str(error))
-            except Exception:
-                log.exception("maintenance_failed")
+            await _logged(self.maintain())
+
+    async def fill(self) -> None:
+        """Write the room of the log that was only allocated, a piece at a time.
+
+        On a disk that is nearly full it stays as it is. A second call waits for the first.
+        """
+        async with self._filling:
+            while not self._disk.is_short():
+                at = self._filled_bytes
+                self._filled_bytes = await self._writer.between_commits(self._log.fill, at)
+                if self._filled_bytes == at:
+                    return
+                await asyncio.sleep(_FILL_PAUSE_SECONDS)
 
     async def maintain(self) -> None:
         """Checkpoint the write-ahead log when nothing was written since the last call.
@@ -63,14 +82,26 @@ class SqliteMaintenance:
             await self._writer.between_commits(
                 self._log.truncate if is_large else self._log.checkpoint
             )
+            if is_large:
+                self._filled_bytes = 0
             if not self._log.is_large:
                 self._commits_checkpointed = commits
         if self._log.lacks_room and not self._disk.is_short():
             await self._writer.between_commits(self._log.preallocate)
+            self._filled_bytes = 0
         self._warn_if_large()
 
     def _warn_if_large(self) -> None:
-        now, size = time.monotonic(), self._log.size
+        now, size = self._clock(), self._log.size
         if size > LARGE_LOG_BYTES and now - self._warned_at > _WARN_SECONDS:
             self._warned_at = now
             log.warning("write_ahead_log_is_large", bytes=size, cause="a long reader, or the disk")
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except OutboxUnavailableError as error:
+        log.warning("maintenance_failed", reason=str(error))
+    except Exception:
+        log.exception("maintenance_failed")

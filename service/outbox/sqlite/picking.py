@@ -42,22 +42,27 @@ class Picker:
         if len(due) < request.max_events and size <= request.max_bytes:
             return sorted(due)
         self._oldest_turn = not self._oldest_turn and request.fresh_share < 1
-        shares = [
-            (self._express(connection, request), EXPRESS_SHARE),
-            (_newest(connection, request, fresh_after), request.fresh_share),
-        ]
+        express, large = self._express(connection, request)
+        if large:
+            return large
+        share = min(request.fresh_share, 1 - EXPRESS_SHARE) if express else request.fresh_share
+        newest = _newest(connection, request, fresh_after, share)
+        shares = [(express, EXPRESS_SHARE), (newest, share)]
         joined = _joined(connection, request, due, size, shares)
         # Where the oldest row and others do not fit together, it is the turn of one of them.
         return due[:1] if self._oldest_turn and due[0] not in joined else joined
 
-    def _express(self, connection: sqlite3.Connection, request: ClaimRequest) -> list[int]:
+    def _express(
+        self, connection: sqlite3.Connection, request: ClaimRequest
+    ) -> tuple[list[int], list[int]]:
+        """The express rows' share, or else one that is larger than the share, to go alone."""
         if not self.may_have_express or request.fresh_share >= 1:
-            return []
+            return [], []
         count = int(request.max_events * EXPRESS_SHARE) or int(not self._oldest_turn)
         due, size = _due(connection, statements.PICK_EXPRESS, 0, count)
         self.may_have_express = bool(due) or count == 0
-        room = int(request.max_bytes * EXPRESS_SHARE)
-        return _fitting(connection, due, size, room) or ([] if self._oldest_turn else due[:1])
+        fitting = _fitting(connection, due, size, int(request.max_bytes * EXPRESS_SHARE))
+        return fitting, [] if fitting or self._oldest_turn else due[:1]
 
 
 def _joined(
@@ -75,16 +80,18 @@ def _joined(
             ahead |= dict.fromkeys(seqs)
             room -= int(request.max_bytes * share)
     slots = request.max_events - len(ahead)
-    rest = [seq for seq in due if seq not in ahead][: max(0, slots)]
+    rest = [seq for seq in due if seq not in ahead][:slots]
     taken = _fitting(connection, rest, size, room) or ([] if ahead else rest[:1])
     return sorted([*taken, *ahead])
 
 
-def _newest(connection: sqlite3.Connection, request: ClaimRequest, fresh_after: int) -> list[int]:
+def _newest(
+    connection: sqlite3.Connection, request: ClaimRequest, fresh_after: int, share: float
+) -> list[int]:
     """The newest rows' share. It is of fresh rows; a share of 1 is of all rows."""
-    whole = request.fresh_share >= 1
-    count = int(request.max_events * request.fresh_share)
-    room = int(request.max_bytes * request.fresh_share)
+    whole = share >= 1
+    count = int(request.max_events * share)
+    room = int(request.max_bytes * share)
     after = 0 if whole else fresh_after
     due, size = _due(connection, statements.PICK_NEWEST, after, count)
     return _fitting(connection, due, size, room) or (due[:1] if whole else [])

@@ -30,16 +30,18 @@ class SqliteQueue:
         """Wait until rows are due, then claim some: never empty."""
         if pause := self._throttle.pause_seconds(ask.max_events):
             await asyncio.sleep(pause)
-        self._throttle.claimed()
+        self._throttle.claims()
         future: asyncio.Future[Batch] = self._writer.submit(self._claims, ask)
         try:
-            return await future
+            batch = await future
         except asyncio.CancelledError:
             # The batch may have arrived at the moment of the cancellation.
-            if future.done() and not future.cancelled() and not future.exception():
+            if not future.cancelled() and not future.exception():
                 self._claims.abandon(future.result())
                 self._writer.wake()
             raise
+        self._throttle.claimed(full=len(batch.entries) >= ask.max_events)
+        return batch
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, atomically; returns how many rows were no longer under this claim."""

@@ -50,7 +50,7 @@ class StoredCounts:
         They are when few rows of `owner` wait while other owners' rows fill half the queue.
         """
         before = self._pending.get(owner, 0)
-        express = self._heavy_total > 0 and before < self._heavy_rows and self._is_crowded()
+        express = before < self._heavy_rows and self._is_crowded()
         self._pending[owner] = after = before + rows
         self.total += rows
         if after >= self._heavy_rows:
@@ -111,8 +111,7 @@ class StoredCounts:
         else:
             self._pending.pop(owner, None)
         self.total += by
-        if after >= self._heavy_rows or before >= self._heavy_rows:
-            self._heavy_total += self._heavy(after) - self._heavy(before)
+        self._heavy_total += self._heavy(after) - self._heavy(before)
 
     def _heavy(self, count: int) -> int:
         return count if count >= self._heavy_rows else 0

@@ -75,7 +75,6 @@ class SqliteReader:
     async def close(self) -> None:
         """Close the connection for good."""
         self._closed = True
-        self._connection = None
         with contextlib.suppress(OutboxUnavailableError):
             await self._stack.aclose()
 

@@ -19,6 +19,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.schema import migrate
 from service.outbox.sqlite.faults import unavailable_if_sqlite_fails
 from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.missing import MISSING_BETWEEN
 from service.outbox.sqlite.transfer import (
     EVENTS_BETWEEN,
     SqliteTransferEvents,
@@ -61,7 +62,9 @@ class _Copy:
         """Copy the rows after `after` up to `upto`, as far as they can be read."""
         values = {"after": after, "upto": upto}
         with contextlib.suppress(sqlite3.Error, ValueError):
+            [(missing,)] = self._source.execute(MISSING_BETWEEN, values).fetchall()
             self._write(self._source.execute(EVENTS_BETWEEN, values).fetchall())
+            self.lost += missing
             return
         if upto - after > 1:
             middle = (after + upto) // 2
@@ -110,7 +113,7 @@ def recover(source: Path, target: Path, progress: Callable[[int, int], None]) ->
 @contextlib.contextmanager
 def _reading(source: Path) -> Iterator[sqlite3.Connection]:
     address = f"file:{quote(str(source))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None)) as reading:
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as reading:
         reading.text_factory = lambda text: text.decode(errors="replace")
         yield reading
 

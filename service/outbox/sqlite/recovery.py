@@ -21,6 +21,7 @@ from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.delivery import read_delivery
 from service.outbox.sqlite.faults import is_damage, unavailable_if_sqlite_fails
 from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite.missing import count_missing, missing_events
 from service.outbox.sqlite.quota import BytesCount, StoredCounts, count_pending, count_ready
 
 LAST_MOVE = "SELECT detail FROM outbox_audit WHERE action = 'move' ORDER BY id DESC LIMIT 1"
@@ -99,6 +100,7 @@ class Recovery:
         self._bytes_count.begin(connection)
         # Outside the transaction: SQLite commits nothing after a damaged page.
         pending = self._count_pending(connection)
+        self._note_missing(connection)
         return Recovered(claimed, read_delivery(connection), pending, read_ids(connection))
 
     def _count_pending(self, connection: sqlite3.Connection) -> dict[str, int]:
@@ -113,6 +115,12 @@ class Recovery:
                 raise
             self._damage.note(error)
             return {_UNKNOWN: count_ready(connection)}
+
+    def _note_missing(self, connection: sqlite3.Connection) -> None:
+        """Remember damage when waiting rows name events that are missing."""
+        with contextlib.suppress(sqlite3.DatabaseError):  # a page that can't be read is noted above
+            if count := count_missing(connection):
+                self._damage.note(missing_events(count))
 
 
 def _ids_at_rest(path: Path) -> InngestIds:

@@ -1,4 +1,4 @@
-"""Rows that can't be read: found one by one, and set aside as dead.
+"""Rows that can't be read, or whose event is missing: found one by one, and set aside as dead.
 
 A damaged page fails the transaction that reads it, so the rows of a failed claim are only marked as
 doubtful. Before they are claimed again, each is read through a separate connection.
@@ -68,12 +68,11 @@ def set_aside(
 
 def _is_readable(connection: sqlite3.Connection, seq: int) -> bool:
     try:
-        connection.execute(READABLE, (seq,)).fetchall()
+        return bool(connection.execute(READABLE, (seq,)).fetchall())
     except sqlite3.Error as error:
         if not is_unreadable(error):
             raise
         return False
-    return True
 
 
 def _owner(connection: sqlite3.Connection, seq: int) -> str | None:

@@ -18,6 +18,7 @@ from service.outbox.model import Settlement
 from service.outbox.sqlite import statements
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.row_set import OfRows, RowSet
 
 _encode = msgspec.json.Encoder().encode
 _MAX_UNSEEN = 1000
@@ -60,11 +61,7 @@ class SqliteSettlements:
     def _uncount(self, item: Settlement) -> None:
         owners = self._claims.held.get(item.claim, {})
         settled = {*item.delivered, *item.sent, *(dead.seq for dead in item.dead)}
-        if settled == owners.keys():
-            gone = Counter(owners.values())
-            owners.clear()
-        else:
-            gone = Counter(owners.pop(seq) for seq in settled if seq in owners)
+        gone = Counter(map(owners.pop, settled.intersection(owners)))
         for owner, count in gone.items():
             self._counts.left(owner, count)
         for retry in item.retry:
@@ -74,12 +71,15 @@ class SqliteSettlements:
 
     def _settle(self, connection: sqlite3.Connection, item: Settlement, now: int) -> int:
         named = _named(item)
+        if not named:
+            return 0
         changed = 0
-        for statement, rows in _moves(item, now):
-            if rows:
-                values = (_encode(rows).decode(), item.claim, now)
-                changed += connection.execute(statement, values).rowcount
-        connection.execute(statements.SETTLE_RELEASE, (_encode(named).decode(), item.claim))
+        for statement, seqs in _taken(item):
+            rows = RowSet.of(seqs)
+            changed += rows.execute(connection, statement, item.claim, now).rowcount
+        for move, encoded in _judged(item, now):
+            changed += connection.execute(move, (encoded, item.claim, now)).rowcount
+        RowSet.of(named).delete(connection, statements.SETTLE_RELEASE, item.claim)
         repeated = len(self._unseen.get(item.claim, set()).intersection(named))
         return max(0, len(named) - changed - repeated)
 
@@ -89,16 +89,24 @@ def _named(item: Settlement) -> list[int]:
     return [*item.delivered, *item.sent, *retried, *(one.seq for one in item.dead)]
 
 
-def _moves(item: Settlement, now: int) -> Iterable[tuple[str, Sequence[object]]]:
-    yield statements.SETTLE_DELIVERED, item.delivered
-    yield statements.SETTLE_SENT, item.sent
-    retries = [
-        (one.seq, one.attempts, _due_at(now, one.delay_seconds), int(one.isolated), one.note)
-        for one in item.retry
-    ]
-    yield statements.SETTLE_RETRY, retries
-    deads = [(one.seq, one.attempts, one.reason, one.detail) for one in item.dead]
-    yield statements.SETTLE_DEAD, deads
+def _taken(item: Settlement) -> Iterable[tuple[OfRows, Sequence[int]]]:
+    if item.delivered:
+        yield statements.SETTLE_DELIVERED, item.delivered
+    if item.sent:
+        yield statements.SETTLE_SENT, item.sent
+
+
+def _judged(item: Settlement, now: int) -> Iterable[tuple[str, str]]:
+    """The statements that write more of a row than that it was taken, and their first parameter."""
+    if item.retry:
+        retries = [
+            (one.seq, one.attempts, _due_at(now, one.delay_seconds), int(one.isolated), one.note)
+            for one in item.retry
+        ]
+        yield statements.SETTLE_RETRY, _encode(retries).decode()
+    if item.dead:
+        deads = [(one.seq, one.attempts, one.reason, one.detail) for one in item.dead]
+        yield statements.SETTLE_DEAD, _encode(deads).decode()
 
 
 def _due_at(now: int, delay_seconds: float) -> int:

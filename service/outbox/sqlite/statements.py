@@ -4,11 +4,13 @@ An event's `seq` is in exactly one of outbox_ready, outbox_claims, outbox_sent a
 is taken from one is put into another in the same transaction. Each statement takes all its rows in
 one step of SQLite: fetching row by row would switch the interpreter lock for each row.
 `CROSS JOIN` fixes the order of the join, whatever SQLite estimates of the tables' sizes.
+Where a statement is an `OfRows`, its first parameter is a `RowSet`.
 """
 
 from __future__ import annotations
 
 from service.outbox.sqlite.notes import noted
+from service.outbox.sqlite.row_set import OfRows
 
 # The oldest due rows that are not isolated. Rows whose delay is over come first: they have waited
 # longer than what was appended meanwhile.
@@ -24,42 +26,46 @@ _NEWEST = """
 SELECT * FROM outbox_ready WHERE isolated = 0 AND due_at_ms = 0 AND seq > ?1
 ORDER BY seq DESC LIMIT ?2
 """
-# Few, and only while one owner's rows fill the queue: those after ?1.
+# Few, and only while one owner's rows fill the queue.
 _EXPRESS = """
-SELECT * FROM outbox_ready WHERE express = 1 AND isolated = 0 AND due_at_ms = 0 AND seq > ?1
+SELECT * FROM outbox_ready WHERE express = 1 AND isolated = 0 AND due_at_ms = 0
 ORDER BY seq LIMIT ?2
 """
 _ISOLATED = """
 SELECT * FROM outbox_ready WHERE isolated = 1 AND due_at_ms <= ?1 ORDER BY due_at_ms, seq LIMIT ?2
 """
 
-# ?1 is now (for the newest: the seq after which rows are fresh), ?2 how many. A JSON array of seqs,
-# and the bytes of their payloads in all.
+# ?1 is now (for the newest: the seq after which rows are fresh; express rows have no use for it),
+# ?2 how many. A JSON array of seqs, and the bytes of their payloads in all.
 _PICK = "SELECT json_group_array(seq), total(payload_bytes) FROM ({rows})"
 PICK_OLDEST = _PICK.format(rows=_OLDEST)
 PICK_NEWEST = _PICK.format(rows=_NEWEST)
 PICK_EXPRESS = _PICK.format(rows=_EXPRESS)
 PICK_ISOLATED = _PICK.format(rows=_ISOLATED)
 
-EXPRESS_WAITS = f"SELECT EXISTS ({_EXPRESS.replace('?1', '0').replace('?2', '1')})"
+EXPRESS_WAITS = f"SELECT EXISTS ({_EXPRESS.replace('?2', '1')})"
 
 # ?1 is a JSON array of seqs: their sizes, in the same order.
 SIZES = """
 SELECT json_group_array(payload_bytes) FROM json_each(?1) CROSS JOIN outbox_ready ON seq = value
 """
 
-# ?1 is a JSON array of seqs, ?2 the claim, ?3 now, ?4 the end of the lease.
-CLAIM_HOLD = """
+# ?2 is the claim, ?3 now, ?4 the end of the lease.
+CLAIM_HOLD = OfRows.taking(
+    """
 INSERT INTO outbox_claims (seq, claim, claimed_at_ms, lease_until_ms, payload_bytes, express,
                            isolated, attempts, sends, first_sent_at_ms, history)
 SELECT seq, ?2, ?3, ?4, payload_bytes, express, isolated, attempts, sends, first_sent_at_ms, history
-FROM json_each(?1) CROSS JOIN outbox_ready ON seq = value
-"""
-CLAIM_TAKE = "DELETE FROM outbox_ready WHERE seq IN (SELECT value FROM json_each(?1))"
+FROM {rows}
+""",
+    "outbox_ready",
+)
+CLAIM_TAKE = OfRows.deleting("DELETE FROM outbox_ready WHERE {which}")
 
 # What a claim gives, in one step: JSON arrays of entries and of their owners, and their payloads
 # joined by commas.
-CLAIM_READ = """
+CLAIM_READ = OfRows.taking(
+    """
 SELECT json_group_array(
            iif(sends = 0 AND attempts = 0 AND isolated = 0 AND trace IS NULL AND inngest_id IS NULL
                    AND wire_id IS NULL AND environment IS NULL,
@@ -68,34 +74,43 @@ SELECT json_group_array(
                           json(iif(isolated, 'true', 'false')), first_sent_at_ms, sends,
                           inngest_id, wire_id, environment))),
        json_group_array(owner), CAST(group_concat(payload, ',') AS BLOB)
-FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value CROSS JOIN outbox USING (seq)
-"""
+FROM {rows} CROSS JOIN outbox USING (seq)
+""",
+    "outbox_claims",
+)
 
-# When the next delayed row is due or the next lease ends.
+# When the next delayed row is due or the next lease ends. `+?1`, because SQLite compares a bare ?1
+# with the conditions of the partial indexes, and then prepares the statement anew for each value.
 NEXT_DUE = """
 SELECT min(at) FROM (
     SELECT min(due_at_ms) AS at FROM outbox_ready
-    WHERE isolated = 0 AND due_at_ms > 0 AND due_at_ms > ?1
+    WHERE isolated = 0 AND due_at_ms > 0 AND due_at_ms > +?1
     UNION ALL
-    SELECT min(due_at_ms) FROM outbox_ready WHERE isolated = 1 AND due_at_ms > ?1
+    SELECT min(due_at_ms) FROM outbox_ready WHERE isolated = 1 AND due_at_ms > +?1
     UNION ALL
     SELECT min(lease_until_ms) FROM outbox_claims)
 """
 
-# ?1 is a JSON array of seqs, ?2 the claim, ?3 now.
-SETTLE_DELIVERED = """
+# ?2 is the claim, ?3 now.
+SETTLE_DELIVERED = OfRows.taking(
+    """
 INSERT INTO outbox_done (seq, dead, settled_at_ms, isolated, attempts, sends, first_sent_at_ms,
                          history)
 SELECT seq, 0, ?3, isolated, attempts + 1, sends + 1, coalesce(first_sent_at_ms, claimed_at_ms),
        history
-FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value WHERE claim = ?2
-"""
-SETTLE_SENT = """
+FROM {rows} WHERE claim = ?2
+""",
+    "outbox_claims",
+)
+SETTLE_SENT = OfRows.taking(
+    """
 INSERT INTO outbox_sent (seq, sent_at_ms, isolated, attempts, sends, first_sent_at_ms, history)
 SELECT seq, ?3, isolated, attempts + 1, sends + 1, coalesce(first_sent_at_ms, claimed_at_ms),
        history
-FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value WHERE claim = ?2
-"""
+FROM {rows} WHERE claim = ?2
+""",
+    "outbox_claims",
+)
 
 # ?1 is a JSON array of [seq, attempts, due_at_ms, isolated, note].
 SETTLE_RETRY = f"""
@@ -116,9 +131,7 @@ SELECT seq, 1, ?3, isolated, value ->> 1, sends + 1, coalesce(first_sent_at_ms, 
 FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value ->> 0 WHERE claim = ?2
 """
 
-SETTLE_RELEASE = """
-DELETE FROM outbox_claims WHERE claim = ?2 AND seq IN (SELECT value FROM json_each(?1))
-"""
+SETTLE_RELEASE = OfRows.deleting("DELETE FROM outbox_claims WHERE {which} AND claim = ?2")
 
 # A claim that nobody received: its bytes never left.
 RELEASE_READY = """

@@ -67,8 +67,9 @@ class SqliteOutbox:
         fair_share: FairShare,
     ) -> None:
         self._path, self._disk = path, Disk(path.resolve().parent)
-        clock, memory = Clock(), Memory()
-        self._damage = damage = Damage()
+        self._timings = timings
+        clock, memory, now = Clock(), Memory(), time.monotonic
+        self._damage = damage = Damage(path)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = BytesCount()
         self.claims = claims = SqliteClaims(clock, counts, recorder, Salvage(path, damage))
@@ -84,7 +85,7 @@ class SqliteOutbox:
         self.delivery = delivery = SqliteDelivery(jobs, memory)
         removal = Removal(self._bytes_count)
         self.purger = purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
-        self._health = SqliteHealth(writer, self._disk, lock, damage)
+        self._health = SqliteHealth(writer, self._disk, lock, damage, now)
         self.intake = self._make_intake(appends, EarlierUses(reader, memory, clock))
         self.queue = self._make_queue(settlements, appends)
         self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
@@ -94,7 +95,7 @@ class SqliteOutbox:
         self.settings = SqliteSettings(reader, jobs)
         self.samples = SqliteSamples(reader, jobs)
         self.trail = SqliteTrail(jobs)
-        self.maintenance = SqliteMaintenance(path, self._disk, lock, self.commits, writer)
+        self.maintenance = SqliteMaintenance(path, self._disk, lock, commits, writer, now)
 
     @property
     def failure(self) -> str | None:
@@ -131,7 +132,12 @@ class SqliteOutbox:
         return SqliteIntake(self.writer, appends, self._counts, uses, self._reader, self._health)
 
     def _make_queue(self, settlements: SqliteSettlements, appends: SqliteAppends) -> SqliteQueue:
-        throttle = ClaimThrottle(lambda: appends.appended, time.monotonic)
+        throttle = ClaimThrottle(
+            self._timings.pace,
+            lambda: appends.appended,
+            clock=time.monotonic,
+            used=time.process_time,
+        )
         return SqliteQueue(self.writer, self.claims, settlements, throttle)
 
     async def _start(self) -> None:

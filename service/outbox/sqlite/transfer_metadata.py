@@ -44,8 +44,7 @@ class SqliteTransferMetadata:
 
     def note_move(self, actor: str, detail: str) -> None:
         """Add a move to the operator actions."""
-        with transaction(self._connection):
-            write_audit(self._connection, actor, "move", detail)
+        write_audit(self._connection, actor, "move", detail)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ class Watchdog:
 
     def passed(self, group: Group) -> None:
         """A commit of `group` passed: the store and the kinds in it work again."""
-        if self.failure and (self._failed_kind is None or self._failed_kind in group):
+        if self._failed_kind is None or self._failed_kind in group:
             self._end()
 
     def probed(self, error: OutboxUnavailableError | None) -> None:
@@ -88,11 +88,6 @@ class Watchdog:
             self._end()
         else:
             self._begin(error)
-
-    def refuse_if_failing(self) -> None:
-        """Raise OutboxUnavailableError at once while the outbox can't be written."""
-        if self.failure:
-            raise OutboxUnavailableError(str(self.failure))
 
     def _arm(self) -> None:
         self._timer = self._loop.call_later(self._timings.stall_seconds, self._stalled)

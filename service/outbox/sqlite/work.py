@@ -88,6 +88,11 @@ class Waiting(Generic[T]):
 Group = dict[WorkKind[Any, Any], Waiting[Any]]
 
 
+def count_synced(group: Group) -> int:
+    """How many items of the group wait for a sync, appends above all."""
+    return sum(len(waiting.items) for kind, waiting in group.items() if kind.synced)
+
+
 def fail_all(group: Group, error: Exception) -> None:
     """Raise `error` to every submitter of the group, which has left no trace."""
     for kind, waiting in group.items():

@@ -6,10 +6,19 @@ The invariant: an item is in the queue or in one group that was taken, never in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from service.outbox.sqlite.work import BlockingKind, Group, Waiting, WorkKind, fail_all
+from service.outbox.sqlite.commit_delay import CommitDelay
+from service.outbox.sqlite.work import (
+    BlockingKind,
+    Group,
+    Waiting,
+    WorkKind,
+    count_synced,
+    fail_all,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +41,11 @@ class WorkQueue:
 
     def __len__(self) -> int:
         return sum(len(waiting.items) for waiting in self._waiting.values())
+
+    @property
+    def synced(self) -> int:
+        """How many items wait for a sync."""
+        return count_synced(self._waiting)
 
     @property
     def has_work(self) -> bool:
@@ -69,6 +83,18 @@ class WorkQueue:
             if before == seen:
                 return
             await asyncio.sleep(0)
+
+    async def wait_for_expected(self, delay: CommitDelay) -> None:
+        """Let appends join that are on their way from other processes."""
+        while seconds := delay.seconds(self.synced):
+            self.arrived.clear()
+            await self.wait(seconds)
+
+    async def wait(self, seconds: float | None) -> None:
+        """Wait until `arrived` is set, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.arrived.wait()
 
     def take(self, *, with_due: bool) -> Group:
         """All waiting items, if one of them wants a transaction.

@@ -8,7 +8,6 @@ submitted item gets a result or an error, whatever happens to the disk.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,10 +16,11 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.sqlite.commit import SqliteCommits, retry_smaller
+from service.outbox.sqlite.commit_delay import CommitDelay
 from service.outbox.sqlite.damage import Damage
 from service.outbox.sqlite.timings import WriterTimings
 from service.outbox.sqlite.watchdog import Watchdog
-from service.outbox.sqlite.work import BlockingKind, Group, WorkKind, fail_all
+from service.outbox.sqlite.work import BlockingKind, Group, WorkKind, count_synced, fail_all
 from service.outbox.sqlite.work_queue import WorkQueue, cancel_all
 from service.supervisor import end
 
@@ -51,6 +51,7 @@ class SqliteWriter:
         self._timings = timings
         self._queue = queue = WorkQueue(kinds, blocking)
         self.watchdog = Watchdog(timings, recorder, damage, queue.fail)
+        self._delay = CommitDelay(timings.delay, timings.clock)
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -69,6 +70,7 @@ class SqliteWriter:
     async def stop(self) -> None:
         """Write all waiting items, cancel blocking ones, close. Abandons a disk that hangs."""
         self._stopping = True
+        self._delay.end()
         self._queue.arrived.set()
         if self._task:
             await asyncio.wait([self._task], timeout=self._timings.stall_seconds)
@@ -89,13 +91,13 @@ class SqliteWriter:
         """Try the blocking items again."""
         self._queue.wake()
 
-    async def between_commits(self, work: Callable[..., T]) -> T:
-        """Run `work` on the writing connection between two transactions.
+    async def between_commits(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run `work(connection, …)` on the writing connection between two transactions.
 
         Raises OutboxUnavailableError; then the outbox is probed, as after a commit that failed.
         """
         try:
-            return await self._commits.run(work)
+            return await self._commits.run(work, *arguments)
         except OutboxUnavailableError as error:
             self.watchdog.failed(error, {})
             self._queue.arrived.set()
@@ -116,6 +118,7 @@ class SqliteWriter:
         if self.watchdog.wants_probe:
             await self._probe()
         await self._queue.gather(self._timings.gather_turns)
+        await self._queue.wait_for_expected(self._delay)
         if group := self._queue.take(with_due=not self._stopping):
             await self._commit(group)
         elif (at := self._commits.sync_due_at) is not None and self._loop.time() >= at:
@@ -123,12 +126,9 @@ class SqliteWriter:
 
     async def _wait_for_work(self) -> None:
         """Wait for a submission, a due item, a sync, a probe or the stop."""
-        arrived = self._queue.arrived
         if not self._stopping:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience()):
-                    await arrived.wait()
-        arrived.clear()
+            await self._queue.wait(self._patience())
+        self._queue.arrived.clear()
 
     def _patience(self) -> float | None:
         if self.watchdog.failure:
@@ -137,7 +137,7 @@ class SqliteWriter:
         sync_at = self._commits.sync_due_at
         waits = [] if due is None else [due]
         if sync_at is not None:
-            waits.append(max(0.0, sync_at - self._loop.time()))
+            waits.append(sync_at - self._loop.time())
         return min(waits, default=None)
 
     async def _commit(self, group: Group) -> None:
@@ -145,6 +145,7 @@ class SqliteWriter:
         groups = [group]
         while groups:
             part = groups.pop(0)
+            self._delay.begins()
             try:
                 with self.watchdog.watching(part):
                     results = await self._commits.commit_once(part)
@@ -156,6 +157,7 @@ class SqliteWriter:
             else:
                 self.watchdog.passed(part)
                 self._queue.answer(part, results)
+                self._delay.committed(count_synced(part), waiting=self._queue.synced)
 
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
         """Raise `error` to the submitters of `part`, and to all if nothing can be written."""

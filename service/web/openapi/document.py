@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from service.web.errors import INTERNAL_ERROR, SERVER_CODES, STATUS
 from service.web.openapi.endpoint import JSON, Access, Answer, Body, Endpoint, Parameter
 from service.web.openapi.schemas import Schemas, error_schema
@@ -121,9 +123,13 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
     }
     described: dict[str, Any] = {"description": answer.text, "headers": headers | _REQUEST_ID}
     if answer.kind is not None:
-        content: dict[str, Any] = {"schema": schemas.of(answer.kind)}
-        if answer.example is not None:
-            content["example"] = answer.example
+        schema, example = schemas.of(answer.kind), answer.example
+        if answer.is_json_in_text:
+            schema = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+            example = msgspec.json.encode(example).decode()
+        content: dict[str, Any] = {"schema": schema}
+        if example is not None:
+            content["example"] = example
         described["content"] = {answer.content_type: content}
     return described
 

@@ -69,13 +69,17 @@ class ResponseHeader:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer other than an error. `kind` is None when it has no body."""
+    """An answer other than an error. `kind` is None when it has no body.
+
+    `is_json_in_text` says that `content_type` is not JSON's, though the text is JSON of `kind`.
+    """
 
     text: str
     kind: Kind | None = None
     example: object = None
     content_type: str = JSON
     headers: Sequence[ResponseHeader] = ()
+    is_json_in_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

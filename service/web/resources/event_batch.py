@@ -110,23 +110,25 @@ class EventBatches:
         if not batch.events:
             return ()
         receipts = await self._intake.append_all(batch.events, batch.keys)
-        stored = sum(not receipt.replayed for receipt in receipts)
+        stored = [receipt.replayed for receipt in receipts].count(False)
         self._recorder.count("accepted_by_key", stored, key=user.id)
         return receipts
 
     async def _read(self, request: BatchRequest) -> EventBatch:
-        batch = EventBatch()
+        batch, keyed = EventBatch(), _Keys(request)
         room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
         reading = read_events(
             request.body, request.user, self._now_ms(), environment=request.environment
         )
         try:
             for incoming in reading:
-                batch.keys.append(_key(request, incoming, len(batch.keys)))
-                batch.events.append(incoming.event)
-                room_events -= 1
-                room_bytes -= len(incoming.event.payload)
-                if room_events <= 0 or room_bytes <= 0:
+                if incoming is not None:
+                    event = incoming.event
+                    batch.keys.append(keyed.key(incoming, len(batch.keys)))
+                    batch.events.append(event)
+                    room_events -= 1
+                    room_bytes -= len(event.payload)
+                if incoming is None or room_events <= 0 or room_bytes <= 0:
                     room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
                     await asyncio.sleep(0)
         except BadEventError as error:
@@ -134,20 +136,26 @@ class EventBatches:
         return batch
 
 
-def _key(request: BatchRequest, incoming: IncomingEvent, position: int) -> IdempotencyKey | None:
-    """What makes the event a repeat: its own id, else its place in a repeated request.
+class _Keys:
+    """What makes an event a repeat: its own id, else its place in a repeated request.
 
     Inngest takes an id to mean the same event for the functions of one name in one environment.
     """
-    event = incoming.event
-    if event.wire_id is not None:
-        name = _hashed("id", event.environment or "", event.name, event.wire_id)
-        return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
-    if request.mark:
-        name = _hashed(request.mark, str(position))
+
+    def __init__(self, request: BatchRequest) -> None:
+        self._mark = _hashed(request.mark) if request.mark else None
+        self._mark_seconds = request.mark_seconds
+
+    def key(self, incoming: IncomingEvent, position: int) -> IdempotencyKey | None:
+        """The key of the event, None for one that is always new."""
+        event = incoming.event
+        if event.wire_id is not None:
+            name = _hashed("id", event.environment or "", event.name, event.wire_id)
+            return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
+        if self._mark is None:
+            return None
         digest = hashlib.sha256(incoming.raw).digest()
-        return IdempotencyKey(name, digest, lifetime_seconds=request.mark_seconds)
-    return None
+        return IdempotencyKey(f"{self._mark} {position}", digest, self._mark_seconds)
 
 
 def _hashed(*words: str) -> str:

@@ -19,9 +19,10 @@ from service.event_types.event_type import EventType
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import encode_event
+from service.outbox.event import Event, encode_event
+from service.outbox.keys import IdempotencyKey
 from service.outbox.ports import Intake
-from service.web.body import check_depth, check_utf8, read_json_bytes
+from service.web.body import check_depth, read_json_bytes
 from service.web.idempotency import idempotency_key
 from service.web.middleware import event_id_key
 from service.web.openapi.endpoint import JSON, Endpoint
@@ -65,13 +66,10 @@ class EventRoute:
         kind.require()
         user = await self._sender_of(request)
         kind.senders.check(user)
-        body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
-        key = idempotency_key(request, kind.path, body)
-        data = await kind.data(body, user)
-        event = encode_event(kind.name, data, user, wall_now_ms())
-        if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
-            event = msgspec.structs.replace(event, due_at_ms=send_at)
-        receipt = await self._intake.append(event, key=key)
+        event, key = await self._event(request, user)
+        appending = self._intake.append(event, key=key)
+        del event, key  # a front process needs neither while it waits for the store process
+        receipt = await appending
         request[event_id_key] = receipt.event_id
         headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
         if receipt.replayed:
@@ -80,6 +78,17 @@ class EventRoute:
             self._count(user)
         answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
         return web.Response(body=answer, content_type=JSON, headers=headers)
+
+    async def _event(self, request: web.Request, user: User) -> tuple[Event, IdempotencyKey | None]:
+        """The request's event and its key; nothing else of the body is kept."""
+        kind = self._kind
+        body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
+        key = idempotency_key(request, kind.path, body)
+        data = await kind.data(body, user)
+        event = encode_event(kind.name, data, user, wall_now_ms())
+        if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
+            event = msgspec.structs.replace(event, due_at_ms=send_at)
+        return event, key
 
     def _count(self, user: User) -> None:
         self._recorder.count("accepted_by_type", name=self._kind.name)
@@ -91,7 +100,6 @@ class EventRoute:
 
         Raises InvalidJsonError, InvalidFieldError, and what the event type's own check raises.
         """
-        check_utf8(raw)
         try:
             body = _decode(raw)
         except msgspec.ValidationError as error:
@@ -114,7 +122,7 @@ class EventRoute:
             if isinstance(found, dict):
                 self._kind.check_first(found)
         except (ValueError, RecursionError):
-            return
+            pass
 
 
 def _is_object(raw: bytes) -> bool:

@@ -152,7 +152,7 @@ def _described(text: str, status: int, error: str | None = None) -> Answer:
     ids = _EXAMPLE_IDS if status == web.HTTPOk.status_code else list(_NO_IDS)
     example = {"ids": ids, "status": status} | ({"error": error} if error else {})
     headers = [RETRY_AFTER] if status in _MAY_BE_RETRIED else []
-    return Answer(text, Reply, example, content_type=_TEXT, headers=headers)
+    return Answer(text, Reply, example, content_type=_TEXT, headers=headers, is_json_in_text=True)
 
 
 def _refusal(error: RefusedError | OutboxUnavailableError) -> web.Response:

@@ -1,6 +1,6 @@
 """A program on the generated client: posts an event, follows it, and prints what it was told.
 
-`python posting.py <service's address>`
+`python posting.py <service's address> <event key>`
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ import json
 import sys
 
 from outbox_client import AuthenticatedClient, Client
-from outbox_client.api.events import get_event, list_events, post_documents_aws_index
+from outbox_client.api.events import (
+    get_event,
+    list_events,
+    post_documents_aws_index,
+    send_events,
+)
 from outbox_client.api.sign_in import dev_sign_in, get_session
 from outbox_client.models import (
     DevLogin,
     EventView,
     ListEventsState,
     PostDocumentsAwsIndexBody,
+    SendEventsBodyType1Item,
     State,
 )
 from outbox_client.types import Response
@@ -43,7 +49,13 @@ def delivered(client: AuthenticatedClient, event_id: str) -> EventView:
             return event
 
 
-def told(url: str) -> dict[str, object]:
+def sent(url: str, key: str, *names: str) -> dict[str, object]:
+    body = [SendEventsBodyType1Item.from_dict({"name": name}) for name in names]
+    with Client(url) as nobody:
+        return json.loads(send_events.sync(key, client=nobody, body=body))
+
+
+def told(url: str, key: str) -> dict[str, object]:
     with signed_in(url) as client:
         session = get_session.sync(client=client)
         accepted = post(client, "example", "click-1")
@@ -65,8 +77,11 @@ def told(url: str) -> dict[str, object]:
         "nameless": [nameless.status_code, nameless.parsed.code],
         "unknown": unknown.code,
         "refused": refused.code,
+        "sent": sent(url, key, "shop/order.paid", "shop/order.sent"),
+        "half_sent": sent(url, key, "shop/order.paid", ""),
+        "unknown_key": sent(url, "a-guess", "shop/order.paid"),
     }
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(told(sys.argv[1])))
+    sys.stdout.write(json.dumps(told(*sys.argv[1:])))

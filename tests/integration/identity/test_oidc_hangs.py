@@ -19,7 +19,7 @@ from service.web.resources.oidc import OidcResource
 from service.web.server import HttpServer
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.memory_scopes import revisions
-from tests.support.storage import eventually
+from tests.support.storage import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ async def start(provider):
 
 async def test_sign_ins_at_a_provider_that_hangs_are_answered_together(start, provider):
     provider.hangs = True
-    url = await start(0.3)
-    async with ClientSession() as http, asyncio.timeout(10):
+    url = await start(2.0)
+    async with ClientSession() as http, asyncio.timeout(PATIENCE_SECONDS):
         answers = await asyncio.gather(
             *(http.get(f"{url}/auth/login", allow_redirects=False) for _ in range(40))
         )

@@ -12,6 +12,7 @@ from service.observe.metrics import PrometheusRecorder
 from service.web.body import read_body, read_raw_body
 from service.web.middleware import error_middleware
 from service.web.server import HttpServer, ServerPolicy
+from tests.support.storage import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -30,7 +31,13 @@ def recorder() -> PrometheusRecorder:
 
 
 @pytest.fixture
-async def server(read_began, read_ended, recorder):
+def head_seconds() -> float:
+    """How long a head may take: only tests of that have it end."""
+    return PATIENCE_SECONDS
+
+
+@pytest.fixture
+async def server(read_began, read_ended, recorder, head_seconds):
     async def read(request: web.Request) -> web.Response:
         read_began.set()
         try:
@@ -53,7 +60,7 @@ async def server(read_began, read_ended, recorder):
     app = web.Application(middlewares=[error_middleware(recorder)])
     app.add_routes([web.post("/read", read), web.post("/raw", raw), web.get("/refuse", refuse)])
     app.add_routes([web.post("/hurry", hurry), web.post("/fail", fail)])
-    policy = ServerPolicy(shutdown_seconds=5, head_seconds=0.3)
+    policy = ServerPolicy(shutdown_seconds=5, head_seconds=head_seconds)
     server = HttpServer(app, recorder, policy)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()

@@ -12,6 +12,7 @@ from service.observe.metrics import PrometheusRecorder
 from service.web.connection import Connection
 from service.web.server import HttpServer, ServerPolicy
 from service.web.turns import TurnPolicy
+from tests.support.storage import PATIENCE_SECONDS
 
 ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /kind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -40,7 +41,7 @@ async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]
 
 
 async def test_a_client_that_does_not_wait_for_answers_counts_as_pipelining() -> None:
-    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(10):
+    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(ASK + LAST)
         assert (await reader.read()).count(b"pipelined") == 2
@@ -48,7 +49,7 @@ async def test_a_client_that_does_not_wait_for_answers_counts_as_pipelining() ->
 
 
 async def test_a_client_that_waits_for_each_answer_does_not() -> None:
-    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(10):
+    async with serving(ServerPolicy()) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(3):
             writer.write(ASK)
@@ -58,7 +59,7 @@ async def test_a_client_that_waits_for_each_answer_does_not() -> None:
 
 async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:
     policy = ServerPolicy(turns=TurnPolicy(least=1, most=1))
-    async with serving(policy) as (_, port), asyncio.timeout(10):
+    async with serving(policy) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(ASK * 49 + LAST)
         assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 50
@@ -66,7 +67,10 @@ async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_
 
 
 async def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
-    async with serving(ServerPolicy(unread_seconds=0.2)) as (server, port), asyncio.timeout(20):
+    async with (
+        serving(ServerPolicy(unread_seconds=0.2)) as (server, port),
+        asyncio.timeout(PATIENCE_SECONDS / 2),
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readuntil(b"H")
@@ -82,7 +86,7 @@ async def test_a_body_in_tiny_chunks_ends_its_connection_early(
     writer.write(CHUNKED)
     await read_began.wait()
     writer.write(b"1\r\nx\r\n" * 16_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await read_ended.wait()
         with contextlib.suppress(ConnectionError):
             assert b" 200 " not in await reader.read()
@@ -92,7 +96,7 @@ async def test_a_body_in_tiny_chunks_ends_its_connection_early(
 async def test_a_large_body_in_chunks_of_a_hundred_bytes_is_read(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(CHUNKED + (b"64\r\n" + b"x" * 100 + b"\r\n") * 5_000 + b"0\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
@@ -101,6 +105,6 @@ async def test_more_pipelined_heads_than_may_wait_are_all_answered(port: int) ->
     whole = b"GET /refuse HTTP/1.1\r\nHost: a\r\nX-Pad: " + b"x" * 30_000 + b"\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write((whole + b"\r\n") * 19 + whole + b"Connection: close\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await reader.read()).count(b"HTTP/1.1 404 ") == 20
     writer.close()

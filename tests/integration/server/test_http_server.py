@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from service.web.request_parser import RequestLimits
 from service.web.server import HttpServer, ServerPolicy
 from tests.support.raw_http import send
+from tests.support.storage import PATIENCE_SECONDS
 
 SECRET = "tell-nobody"
 MAX_HEADER_BYTES = RequestLimits().header
@@ -80,7 +81,7 @@ async def test_what_can_not_be_parsed_is_counted_as_refused(port, recorder):
 async def test_a_body_that_does_not_arrive_in_time_is_refused(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /hurry HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await reader.readuntil(b"}")
     writer.close()
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -99,11 +100,12 @@ async def test_a_fault_of_the_service_has_the_one_form_and_an_id_that_the_log_ha
 
 
 async def test_a_stop_does_not_wait_for_a_client_that_still_sends_a_refused_body(server, port):
+    server._shutdown_timeout = 2 * PATIENCE_SECONDS
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nsome")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await server.cleanup()
     writer.close()
 
@@ -115,7 +117,7 @@ async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, rea
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await read_ended.wait()
     assert [line for line in logs if line["log_level"] == "error"] == []
 
@@ -123,7 +125,7 @@ async def test_a_client_that_goes_away_in_its_body_is_no_fault_of_ours(port, rea
 async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, read_began):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await read_began.wait()
         [connection] = server.server.connections
         stopping = asyncio.create_task(server.cleanup())
@@ -136,6 +138,27 @@ async def test_a_stop_lets_a_request_that_has_begun_arrive_whole(server, port, r
     await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"half done")
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_answers_each_request_that_has_been_read(server, port, turns):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        while not server.server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        [connection] = server.server.connections
+        stopping = asyncio.create_task(server.cleanup())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        is_read = not connection._close
+        connection.data_received(
+            b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole"
+        )
+        answer = await reader.read()
+        await stopping
+    writer.close()
+    await writer.wait_closed()
+    assert answer.endswith(b"whole") is is_read
 
 
 @pytest.mark.parametrize(("max_wait_seconds", "posts_at_work"), [(10, 2), (0.01, 5)])
@@ -167,7 +190,7 @@ async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not
     seen = asyncio.create_task(
         send(port, b"GET /seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(at_work) < 4 + posts_at_work:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

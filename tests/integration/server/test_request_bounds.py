@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from service.web.request_parser import RequestLimits
 from service.web.server import HttpServer, ServerPolicy
 from tests.support.raw_http import send
+from tests.support.storage import PATIENCE_SECONDS
 
 MAX_HEADER_BYTES = RequestLimits().header
 MAX_HEAD_BYTES = RequestLimits().head
@@ -64,15 +65,17 @@ async def test_a_chunked_body_is_read(port, coding):
     assert (await send(port, head.encode() + b"4\r\nbody\r\n0\r\n\r\n"))[::2] == (200, b"body")
 
 
+@pytest.mark.parametrize("head_seconds", [0.3])
 async def test_a_head_that_does_not_arrive_in_time_is_refused(port):
     status, _, body = await send(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
     assert (status, json.loads(body)["code"]) == (408, "headers_timeout")
 
 
+@pytest.mark.parametrize("head_seconds", [0.3])
 async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\nGET /ref")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answers = await reader.read()
     writer.close()
     assert answers.count(b"HTTP/1.") == 2
@@ -83,7 +86,7 @@ async def test_half_a_head_behind_a_whole_one_is_refused_in_time_too(port):
 async def test_empty_lines_between_requests_begin_no_head(port, server):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ask = b"GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):
             writer.write(ask + b"\r\n")
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
@@ -126,7 +129,7 @@ async def test_above_the_most_connections_a_new_one_is_closed_at_once(recorder):
     await web.TCPSite(server, "127.0.0.1", 0).start()
     port = server.addresses[0][1]
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(server.server.connections) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         reader, refused = await asyncio.open_connection("127.0.0.1", port)
@@ -149,7 +152,7 @@ async def test_a_broken_chunk_is_answered_at_once_and_closes_the_connection(port
         writer.write(CHUNKED + b"4\r\nbody\r\n")
         await read_began.wait()
         writer.write(b"no size\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             answer = await reader.read()
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -163,7 +166,7 @@ async def test_the_trailers_of_a_chunked_body_are_bounded(port, read_began):
     await read_began.wait()
     for number in range(3):
         writer.write(b"X-%d: %s\r\n" % (number, b"x" * 30_000))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
     writer.close()
 
@@ -184,7 +187,7 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
 ):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(first)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with contextlib.suppress(ConnectionError):
             while True:
                 writer.write(b"\x00junk\r\n" * 1000)

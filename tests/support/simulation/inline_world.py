@@ -1,17 +1,18 @@
 """One thread and one virtual clock for code that has a database thread and a real clock.
 
-`install` is for a process that does nothing else: it replaces aiosqlite's connection, the clocks of
-the `time` module and `asyncio.to_thread`. The database's work then runs inside the event loop,
-between two turns of a virtual loop.
+`install` is for a process that does nothing else: it replaces the thread of a connection, the
+clocks of the `time` module and `asyncio.to_thread`. The database's work then runs inside the event
+loop, between two turns of a virtual loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 from service.outbox.sqlite import connection as sqlite_connection
@@ -25,13 +26,24 @@ class Disk:
     """Where the database's work runs. Its faults are drawn from `chance`.
 
     `failing` is the share of transactions that fail before they begin, `hang_seconds` how long each
-    takes beside its usual time.
+    takes beside its usual time. `well_since` is when the last trouble ended, by the loop's clock.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.failing = 0.0
         self.hang_seconds = 0.0
+        self.well_since = 0.0
+
+    def trouble(self, *, failing: float = 0.0, hang_seconds: float = 0.0) -> None:
+        """Fail or hang from now on."""
+        self.failing, self.hang_seconds = failing, hang_seconds
+        self.well_since = math.inf
+
+    def heal(self) -> None:
+        """All is well from now on."""
+        self.failing = self.hang_seconds = 0.0
+        self.well_since = asyncio.get_running_loop().time()
 
     async def run(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         await asyncio.sleep(self._chance.uniform(0.0001, 0.002) + self.hang_seconds)
@@ -41,7 +53,7 @@ class Disk:
 
 
 class InlineConnection:
-    """What the service needs of aiosqlite's connection, without its thread."""
+    """What the service needs of a connection's thread, without the thread."""
 
     disk: Disk
 
@@ -50,10 +62,9 @@ class InlineConnection:
         self._connect = connect
         self._raw: sqlite3.Connection | None = None
 
-    def __await__(self) -> Generator[Any, None, InlineConnection]:
+    async def opened(self) -> None:
         self._raw = self._connect()
-        yield from asyncio.sleep(0).__await__()
-        return self
+        await asyncio.sleep(0)
 
     async def _execute(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         return await self.disk.run(work, *args, **named)
@@ -66,7 +77,7 @@ class InlineConnection:
 class Clocks:
     """The clocks of the process: virtual, and the wall clock may be moved by `jump_seconds`."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.jump_seconds = 0.0
 
@@ -81,7 +92,7 @@ def install(loop: VirtualLoop, disk: Disk) -> Clocks:
     """Make this process single-threaded and virtual; its wall clock can be moved."""
     clocks = Clocks(loop)
     InlineConnection.disk = disk
-    sqlite_connection.aiosqlite.Connection = InlineConnection  # type: ignore[assignment,misc]
+    sqlite_connection._Thread = InlineConnection  # type: ignore[assignment,misc]
     time.time = clocks.wall
     time.monotonic = clocks.monotonic
     time.perf_counter = clocks.monotonic

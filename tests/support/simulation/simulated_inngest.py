@@ -32,7 +32,10 @@ class _Event(msgspec.Struct):
 
 
 class SimulatedInngest:
-    """`mode` is what is wrong with it: None, or a key of `_FAULTS`, `hang` or `lost`."""
+    """`mode` is what is wrong with it: None, or a key of `_FAULTS`, `hang` or `lost`.
+
+    `asked` is set when a request comes, `arrivals` counts those whose events were looked at.
+    """
 
     def __init__(self, chance: random.Random, clocks: Clocks, rate: float) -> None:
         self._chance = chance
@@ -41,14 +44,18 @@ class SimulatedInngest:
         self.mode: str | None = None
         self.stored: dict[str, str] = {}
         self.runs: dict[str, list[float]] = {}
+        self.arrivals = 0
+        self.asked = asyncio.Event()
         self._order: list[str] = []
         self._queue: deque[tuple[str, str]] = deque()
+        self._answered = asyncio.Event()
 
     async def send(
         self, payloads: bytes, seed: str | None = None, environment: str | None = None
     ) -> SendResult:
         del environment
         mode = self.mode
+        self.asked.set()
         await asyncio.sleep(_TIMEOUT_SECONDS if mode == "hang" else _TRIP_SECONDS)
         if mode == "hang":
             return SendResult(None, words="timeout")
@@ -78,6 +85,9 @@ class SimulatedInngest:
         """Store what was answered, at the rate, until cancelled."""
         due = 0.0
         while True:
+            if not self._queue:
+                self._answered.clear()
+                await self._answered.wait()
             await asyncio.sleep(_TICK_SECONDS)
             due = min(due + self._rate * _TICK_SECONDS, float(len(self._queue)))
             for _ in range(int(due)):
@@ -87,6 +97,7 @@ class SimulatedInngest:
     def _take(self, events: Sequence[_Event], seed: str | None) -> SendResult:
         if any(event.name == FAILING for event in events):
             return SendResult(500, (), "it broke")
+        self.arrivals += 1
         good = events
         for number, event in enumerate(events):
             if event.name == REFUSED:
@@ -94,10 +105,14 @@ class SimulatedInngest:
                 break
         ulids = request_ulids(seed, len(good), int(self._clocks.wall() * 1000))
         for ulid, event in zip(ulids, good, strict=True):
-            self._queue.append((ulid, event.id))
+            self._accept(ulid, event.id)
         if len(good) < len(events):
             return SendResult(400, tuple(ulids) or ("",), "this event is bad")
         return SendResult(200, tuple(ulids))
+
+    def _accept(self, ulid: str, event_id: str) -> None:
+        self._queue.append((ulid, event_id))
+        self._answered.set()
 
     def _store(self, ulid: str, event_id: str) -> None:
         if ulid not in self.stored:

@@ -1,8 +1,7 @@
-"""A move into an SQLite outbox whose syncs fail, run as a process of its own to be recorded.
+"""A move into an SQLite outbox whose syncs fail, in the migration and at pages.
 
-Arguments: the folder of the target, the number of events, and what is broken on purpose. Passes are
-repeated until the move has finished; then every id is written to the file `answers`. A reader keeps
-the target open, as `outbox watch` does, so that SQLite does not mend the log at a close.
+Passes are repeated until the move has finished; then all its events count as answered. A reader
+keeps the target open, as `outbox watch` does, so that SQLite does not mend the log at a close.
 """
 
 from __future__ import annotations
@@ -11,40 +10,37 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import sys
 import tempfile
 from pathlib import Path
 
-import structlog
-
 from service.bootstrap.transfer import move_outbox
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite import transfer
 from service.outbox.sqlite.store import open_sqlite_outbox
-from tests.support.power_cut_load import LIMITS
+from tests.support.power_cuts.answers import AnswersFile
+from tests.support.power_cuts.small_files import DATABASE, LIMITS, LOG
 from tests.support.storage import event
 
-LOG = "outbox.db-wal"
+EVENTS = 600
+FAILURES = 4
 
 
 class MoveLoad:
-    def __init__(self, folder: Path, count: int) -> None:
-        self._target = folder / "outbox.db"
-        self._count = count
+    def __init__(self, folder: Path) -> None:
+        self._target = folder / DATABASE
         self._faults = Path(os.environ["DISK_SHIM_FAULTS"])
-        self._answers = os.open(folder / "answers", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._answers = AnswersFile(folder)
         self.failures = 0
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory() as elsewhere, contextlib.ExitStack() as stack:
             source = Path(elsewhere) / "source.db"
-            ids = asyncio.run(filled(source, self._count))
+            ids = asyncio.run(filled(source))
             self._faults.write_text(LOG)
             while not self._passed(source):
                 reader = sqlite3.connect(self._target)
                 stack.enter_context(contextlib.closing(reader))
                 reader.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            os.write(self._answers, "".join(f"{one}\n" for one in ids).encode())
+            self._answers.tell(ids)
         asyncio.run(served(self._target))
 
     def _passed(self, source: Path) -> bool:
@@ -59,12 +55,12 @@ class MoveLoad:
         return moved.finished
 
     def _page(self, done: int) -> None:
-        if done == self._count * self.failures // 3:
+        if self.failures < FAILURES and done >= EVENTS * self.failures // FAILURES:
             self._faults.write_text(LOG)
 
 
-async def filled(path: Path, count: int) -> list[str]:
-    events = [event(size=700) for _ in range(count)]
+async def filled(path: Path) -> list[str]:
+    events = [event(size=300) for _ in range(EVENTS)]
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
         await asyncio.gather(*(outbox.intake.append(one) for one in events))
     return [one.id for one in events]
@@ -77,27 +73,7 @@ async def served(path: Path) -> None:
             await outbox.intake.append(event())
 
 
-def break_on_purpose(what: str) -> None:
-    """`nothing`; `sync`: the move's commits are not synced."""
-    if what == "sync":
-        transfer.sqlite3 = Unsynced  # type: ignore[assignment]
-
-
-class Unsynced:
-    """`sqlite3` whose connections sync nothing."""
-
-    Error = sqlite3.Error
-
-    @staticmethod
-    def connect(path: Path, isolation_level: None) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=isolation_level)
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
-
-if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    break_on_purpose(sys.argv[3])
-    load = MoveLoad(Path(sys.argv[1]), int(sys.argv[2]))
+def run(folder: Path) -> None:
+    load = MoveLoad(folder)
     load.run()
-    assert load.failures == {"nothing": 4, "sync": 1}[sys.argv[3]], load.failures
+    assert load.failures, "no sync failed"

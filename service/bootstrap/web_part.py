@@ -1,0 +1,100 @@
+"""The web part of a service: it takes requests.
+
+A process of its own for it, a front process, loads neither a store nor the relay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from service.app_settings.app_settings import AppSettings, load_defaults
+from service.bootstrap.following import start_follower
+from service.bootstrap.http import make_http
+from service.bootstrap.tracing import Tracing, start_tracing
+from service.bootstrap.watched_process import watch_process
+from service.bootstrap.web import Running, make_app
+from service.bootstrap.web_outbox import StoreReadiness, WebOutbox, store_faults
+from service.config.settings import Settings
+from service.documents.bucket import Bucket
+from service.event_types.types_file import load_event_types
+from service.observe.metrics import PrometheusRecorder
+from service.observe.recorder import NullRecorder, Recorder
+from service.operations.sampler import Sampler
+from service.outbox.remote.outbox import open_remote_outbox
+from service.supervisor import Supervisor, run_supervisor
+
+
+@contextlib.asynccontextmanager
+async def run_front_process(
+    settings: Settings, store: str
+) -> AsyncIterator[tuple[web.Application, Recorder]]:
+    """The web part of a service whose store process listens at the Unix socket `store`."""
+    recorder = PrometheusRecorder()
+    async with contextlib.AsyncExitStack() as stack:
+        tracing = stack.enter_context(start_tracing(settings))
+        supervisor = await stack.enter_async_context(run_supervisor(recorder))
+        outbox = await stack.enter_async_context(open_remote_outbox(store, supervisor))
+        settings = settings.with_known_inngest(outbox.status.inngest)
+        sampler = Sampler(outbox.inspector, NullRecorder())
+        supervisor.watch("sampler", sampler.run)
+        watch_process(supervisor, recorder)
+        app = await stack.enter_async_context(
+            run_web(
+                settings,
+                outbox,
+                StoreReadiness(
+                    faults=lambda: [*store_faults(outbox), *outbox.status.faults],
+                    detail=lambda: outbox.status.detail,
+                ),
+                recorder=recorder,
+                supervisor=supervisor,
+                sampler=sampler,
+                tracing=tracing,
+            )
+        )
+        yield app, recorder
+
+
+@contextlib.asynccontextmanager
+async def run_web(
+    settings: Settings,
+    outbox: WebOutbox,
+    readiness: StoreReadiness,
+    *,
+    recorder: PrometheusRecorder,
+    supervisor: Supervisor,
+    sampler: Sampler,
+    tracing: Tracing | None,
+) -> AsyncIterator[web.Application]:
+    """The application over an outbox, and what works for its requests."""
+    defaults = load_defaults(settings.app_settings_file)
+    event_types = load_event_types(settings.event_types_file)
+    async with make_http(limit=20) as http, _bucket(settings) as bucket:
+        running = Running(
+            outbox=outbox,
+            readiness=readiness,
+            supervisor=supervisor,
+            recorder=recorder,
+            bucket=bucket,
+            http=http,
+            app_settings=AppSettings(outbox.settings, defaults),
+            sampler=sampler,
+            tracing=tracing,
+            follower=start_follower(settings, outbox, http, supervisor),
+            event_types=event_types,
+        )
+        yield make_app(settings, running)
+
+
+@contextlib.asynccontextmanager
+async def _bucket(settings: Settings) -> AsyncIterator[Bucket | None]:
+    if not settings.s3_bucket or not settings.s3_region:
+        yield None
+        return
+    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
+        if settings.document_check != "off":
+            bucket.open_soon()
+        yield bucket

@@ -1,0 +1,109 @@
+"""Starts and stops of a service of several processes, and what one process alone may do."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from tests.support.fleet import client, environment, running
+from tests.support.front_processes import all_gone, children_of, delivered, more_than, two_fronts
+from tests.support.storage import eventually
+
+
+async def test_a_stop_under_load_answers_every_post_that_was_taken(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(outbox_url, inngest_api) as (parent, poster):
+        posts = [asyncio.create_task(poster.post(parent.url)) for _ in range(300)]
+        await eventually(more_than(poster, 20))
+        assert await parent.stop() == 0
+        assert set(await asyncio.gather(*posts)) <= {200, 0}
+    async with running("serve", environment=environment(outbox_url, inngest_api.url)):
+        await delivered(inngest_api, poster.accepted)
+
+
+async def test_limits_are_exact_over_all_fronts(tmp_path: Path, inngest_api: FakeInngest) -> None:
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with (
+        running(
+            "serve",
+            environment=environment(
+                url,
+                "http://127.0.0.1:1",
+                WEB_CONCURRENCY="2",
+                OUTBOX_MAX_PENDING_PER_USER="20",
+            ),
+        ) as parent,
+        client() as poster,
+    ):
+        await poster.sign_in(parent.url)
+        statuses = await asyncio.gather(
+            *(poster.post_on_a_new_connection(parent.url) for _ in range(60))
+        )
+        assert sorted(statuses) == [200] * 20 + [429] * 40
+
+
+async def test_children_stop_when_their_parent_is_killed(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(outbox_url, inngest_api) as (parent, _):
+        children = children_of(parent)
+        assert len(children) == 3
+        parent.kill()
+        await parent.ended()
+        await all_gone(children)
+
+
+async def test_children_that_can_not_start_end_the_parent_with_2(tmp_path: Path) -> None:
+    settings = environment(
+        f"postgresql://outbox@/none?host={tmp_path}", "http://127.0.0.1:1", WEB_CONCURRENCY="2"
+    )
+    async with running("serve", environment=settings, ready="can't be used") as parent:
+        assert await parent.ended() == 2
+
+
+async def test_intake_and_delivery_run_apart(postgres_url: str, inngest_api: FakeInngest) -> None:
+    settings = environment(postgres_url, inngest_api.url)
+    async with (
+        running("serve", "--no-relay", environment=settings) as intake,
+        client() as poster,
+    ):
+        await poster.sign_in(intake.url)
+        for _ in range(5):
+            assert await poster.post(intake.url) == 200
+        _, readiness = await poster.readiness(intake.url)
+        assert readiness["detail"]["undelivered"] == 5
+        assert "delivery" not in readiness["detail"]
+        assert (await poster.metrics(intake.url))["outbox_confirmations_ok"] == 1
+        assert not any(inngest_api.ledger.times(event_id) for event_id in poster.accepted)
+        async with running("relay", environment=settings, ready="Delivering") as relay:
+            await delivered(inngest_api, poster.accepted)
+            assert await relay.stop() == 0
+
+
+async def test_an_sqlite_outbox_is_not_served_without_a_relay(tmp_path: Path) -> None:
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1")
+    with pytest.raises(AssertionError, match="exactly one process"):
+        async with running("serve", "--no-relay", environment=settings):
+            pass
+
+
+async def test_a_second_signal_ends_the_children_at_once(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(outbox_url, inngest_api) as (parent, _):
+        children = children_of(parent)
+        for child in children:
+            child.suspend()
+        parent.process.send_signal(signal.SIGINT)
+        await parent.said("Stopping")
+        parent.process.send_signal(signal.SIGINT)
+        assert await parent.ended() == 130
+        await all_gone(children)

@@ -1,0 +1,82 @@
+"""What a process loads: a service starts often, and each library takes its part of a start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LATER = ("inngest", "httpx", "aioboto3", "aiobotocore", "botocore", "psycopg", "psycopg_pool")
+
+
+def loaded_by(statements: str) -> set[str]:
+    program = f"import sys\n{statements}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["serve", "serve_processes", "outbox.main"])
+def test_a_command_loads_no_library_that_only_some_configurations_need(command: str) -> None:
+    loaded = loaded_by(f"import service.cli.{command}")
+    assert "aiohttp" in loaded
+    assert loaded.isdisjoint(LATER)
+
+
+def test_a_store_process_loads_no_pages_and_no_sessions() -> None:
+    loaded = loaded_by("import service.cli.main, service.cli.serve_store")
+    assert "service.outbox.sqlite.store" in loaded
+    assert loaded.isdisjoint({*LATER, "service.web.app", "jinja2", "joserfc", "cryptography"})
+
+
+def test_a_front_process_loads_no_store_and_no_relay() -> None:
+    loaded = loaded_by("import service.cli.main, service.cli.serve_front")
+    assert "service.web.app" in loaded
+    stores = {"service.outbox.sqlite.store", "service.relay.relay"}
+    assert loaded.isdisjoint({*LATER, *stores})
+
+
+_TOLD = """
+import asyncio, tempfile
+from pathlib import Path
+from service.bootstrap.readiness import store_status
+from service.bootstrap.told_settings import settings_of_store
+from service.bootstrap.web_part import run_front_process
+from service.config.inngest_address import InngestAddress
+from service.config.settings import Settings
+from service.outbox.remote.server import serve_outbox
+from tests.support.remote_storage import unix_socket
+from tests.support.storage import SqliteStorage
+
+async def main(folder):
+    address = InngestAddress("http://one:1", "http://two:2", "key", None)
+    settings = Settings.load({"SESSION_SECRET": "s" * 32})
+    path = Path(folder) / "s"
+    with unix_socket(path) as listening:
+        async with (
+            SqliteStorage(Path(folder) / "outbox.db").open() as store,
+            serve_outbox(listening, store, lambda: store_status(store, None, [], address)),
+        ):
+            async with run_front_process(settings, str(path)):
+                pass
+            assert (await settings_of_store(settings, str(path))).known_inngest == address
+
+with tempfile.TemporaryDirectory() as folder:
+    asyncio.run(main(folder))
+"""
+
+
+def test_a_front_process_and_the_parent_learn_from_the_store_process_where_inngest_is() -> None:
+    loaded = loaded_by(_TOLD)
+    assert "service.relay.inngest_events" in loaded  # it may be asked for runs
+    assert loaded.isdisjoint({"inngest", "httpx"})
+
+
+def test_an_outbox_of_sqlite_is_migrated_without_the_driver_of_postgresql() -> None:
+    loaded = loaded_by(
+        "from service.outbox.schema import pending\nassert pending('sqlite:///no-such-file')"
+    )
+    assert loaded.isdisjoint(LATER)

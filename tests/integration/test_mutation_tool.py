@@ -1,0 +1,105 @@
+"""The trial by mutants: what a test does not look at lives, and what it looks at is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.mutation.harmless import harmless
+from tests.support.mutation.judges import JUDGES, modules_of
+from tests.support.mutation.mutants import mutants
+from tests.support.mutation.sql_changes import sql_changes
+
+ROOT = Path(__file__).parents[2]
+# The example needs no fixture and no plugin of the suite: each run would load them again.
+ALONE = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_ADDOPTS": "--noconftest -c /dev/null --rootdir=. -p pytest_timeout",
+}
+TRY = """
+import sys
+from tests.support.mutation.trial import try_module
+verdict = try_module("tests/support/mutation/example/fare.py", sys.argv[1:])
+for mutant in verdict.alive:
+    print(mutant.name)
+"""
+
+
+def survivors(judge: str) -> list[str]:
+    command = [sys.executable, "-c", TRY, f"tests/support/mutation/example/{judge}.py"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | ALONE
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_weak_test_lets_mutants_live_and_a_sharp_one_kills_them() -> None:
+    assert survivors("sharp") == []
+    alive = survivors("weak")
+    assert "fare: kilometres > 10 → kilometres >= 10" in alive
+    assert "fare: price * kilometres → price // kilometres" in alive
+    assert "fare: 200 → 201" not in alive
+
+
+def names(source: str) -> set[str]:
+    return {mutant.name for mutant in mutants(source)}
+
+
+def test_code_is_changed_in_each_way() -> None:
+    source = """
+async def f(self, a):
+    async with self._lock:
+        await self._write(a[:3], now=True)
+    return a and not self.done
+"""
+    assert names(source) >= {
+        "f: without with self._lock",
+        "f: without await self._write(a[:3], now=True)",
+        "f: self._write(…) without now=True",
+        "f: a[:3] → a",
+        "f: True → False",
+        "f: a and (not self.done) → a or not self.done",
+        "f: not self.done → self.done",
+        "f: return a and (not self.done) → return None",
+    }
+
+
+def test_a_mutant_is_the_module_with_one_change() -> None:
+    source = "def f(a):\n    return a + 1\n"
+    results = []
+    for mutant in mutants(source):
+        space: dict[str, object] = {}
+        exec(mutant.compiled("f.py"), space)
+        results.append(space["f"](5))  # type: ignore[operator]
+    assert sorted(results, key=str) == [4, 5, 7, None]
+
+
+def test_statements_lose_a_lock_a_bound_and_each_predicate() -> None:
+    statement = (
+        "SELECT seq FROM t WHERE a <= ?1 AND b = 2 ORDER BY seq LIMIT ?2 FOR UPDATE SKIP LOCKED"
+    )
+    changed = dict(sql_changes(statement))
+    assert "SELECT seq FROM t WHERE a <= ?1 AND b = 2 ORDER BY seq LIMIT ?2" in changed.values()
+    assert statement.replace(" SKIP LOCKED", "") in changed.values()
+    assert statement.replace("<=", "<") in changed.values()
+    assert changed["without a <= ?1"] == statement.replace("a <= ?1", "TRUE")
+    assert changed["without b = 2"] == statement.replace("b = 2", "TRUE")
+    assert list(sql_changes("no statement, 1 < 2")) == []
+
+
+@pytest.mark.parametrize("path", JUDGES)
+def test_each_module_and_its_judges_are_there(path: str) -> None:
+    for file in (path, *JUDGES[path].files):
+        assert (ROOT / file).is_file()
+    assert path in modules_of([path])
+
+
+def test_what_is_listed_as_harmless_is_a_mutant_with_a_reason() -> None:
+    for path, reasons in harmless().items():
+        assert all(reasons.values())
+        assert set(reasons) - names((ROOT / path).read_text()) == set()

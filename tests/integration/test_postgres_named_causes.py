@@ -1,0 +1,151 @@
+"""A service whose PostgreSQL takes no writes says why in /readyz and in its log (make soak)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.fake_inngest.server import FakeInngest
+from service.outbox.schema import migrate
+from tests.support.disks import fill_disk, small_disk
+from tests.support.fleet import Client, client, environment, running
+from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.storage import eventually
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
+
+RUNNER = "runner:first@"
+END_OURS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'outbox'"
+)
+SMALL_MIB = 64
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server that asks every role but its superuser for a password."""
+    with needed_postgres(durable=True) as made:
+        (made.folder / "data/pg_hba.conf").write_text(
+            "local all outbox trust\nlocal all all scram-sha-256\n"
+        )
+        made.reload()
+        yield made
+
+
+@pytest.fixture
+def disk(server: PostgresServer) -> Iterator[Path]:
+    """A small file system that the server may use."""
+    with small_disk(server.folder / "small", SMALL_MIB) as folder:
+        server.own(folder)
+        yield folder
+        server.stop()
+
+
+class Trial:
+    """A service with its database `owner`, a connection of a superuser to it."""
+
+    def __init__(self, url: str, owner: psycopg.Connection, poster: Client, log: list[str]) -> None:
+        self.owner = owner
+        self.poster = poster
+        self._url = url
+        self._log = log
+
+    async def accepts(self) -> None:
+        async def taken() -> bool:
+            return await self.poster.post(self._url) == 200
+
+        await eventually(taken, within_seconds=60)
+        await eventually(self._readiness, lambda found: found[0] == 200)
+
+    async def posts_fail(self) -> None:
+        async def refused() -> bool:
+            return await self.poster.post(self._url) == 503
+
+        await eventually(refused, within_seconds=30)
+
+    async def names(self, cause: str) -> None:
+        """Wait until /readyz and the log name the cause."""
+        found = await eventually(
+            self._readiness, lambda found: cause in str(found[1]), within_seconds=30
+        )
+        assert found[0] == 503
+
+        async def logged() -> bool:
+            return any("database_" in line and cause in line for line in self._log)
+
+        await eventually(logged)
+
+    async def holds_what_was_accepted(self) -> None:
+        rows = self.owner.execute("SELECT event_id FROM outbox").fetchall()
+        assert set(self.poster.accepted) <= {event_id for (event_id,) in rows}
+
+    async def _readiness(self) -> tuple[int, dict[str, object]]:
+        return await self.poster.readiness(self._url)
+
+
+@contextlib.asynccontextmanager
+async def serving(server: PostgresServer, url: str, inngest: FakeInngest) -> AsyncIterator[Trial]:
+    """A service that runs as a role with the rights of a runner and a password."""
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute("DROP ROLE IF EXISTS runner; CREATE ROLE runner LOGIN PASSWORD 'first'")
+        owner.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO runner")
+        owner.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO runner")
+        settings = environment(url.replace("outbox@", RUNNER), inngest.url)
+        async with running("serve", environment=settings) as service, client() as poster:
+            await poster.sign_in(service.url)
+            trial = Trial(service.url, owner, poster, service.lines)
+            await trial.accepts()
+            yield trial
+            await trial.accepts()
+            await trial.holds_what_was_accepted()
+
+
+async def test_a_full_disk_is_named_and_nothing_accepted_is_lost(
+    server: PostgresServer, disk: Path, inngest_api: FakeInngest
+) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        connection.execute("CREATE DATABASE outbox TABLESPACE small")
+    async with serving(server, server.url("outbox"), inngest_api) as trial:
+        fill_disk(disk)
+        await trial.posts_fail()
+        await trial.names("The disk of the outbox's database is full.")
+        (disk / "filler").unlink()
+
+
+async def test_a_revoked_right_is_named_before_a_post_comes(
+    server: PostgresServer, inngest_api: FakeInngest
+) -> None:
+    with server.database("outbox") as url:
+        async with serving(server, url, inngest_api) as trial:
+            trial.owner.execute("REVOKE INSERT ON outbox FROM runner")
+            await trial.names("The outbox's database denies this user a right.")
+            trial.owner.execute("GRANT INSERT ON outbox TO runner")
+
+
+async def test_a_changed_password_is_named_when_a_connection_is_made(
+    server: PostgresServer, inngest_api: FakeInngest
+) -> None:
+    with server.database("outbox") as url:
+        async with serving(server, url, inngest_api) as trial:
+            trial.owner.execute("ALTER ROLE runner PASSWORD 'second'")
+            trial.owner.execute(END_OURS)
+            await trial.names("The outbox's database refuses this password.")
+            trial.owner.execute("ALTER ROLE runner PASSWORD 'first'")
+
+
+async def test_a_database_that_became_read_only_is_named(
+    server: PostgresServer, inngest_api: FakeInngest
+) -> None:
+    with server.database("outbox") as url:
+        async with serving(server, url, inngest_api) as trial:
+            trial.owner.execute("ALTER ROLE runner SET default_transaction_read_only = on")
+            trial.owner.execute(END_OURS)
+            await trial.names("The outbox's database takes no writes.")
+            trial.owner.execute("ALTER ROLE runner RESET default_transaction_read_only")
+            trial.owner.execute(END_OURS)

@@ -1,0 +1,207 @@
+"""How a backup is copied, checked, synced and named, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.config.outbox_url import sqlite_url
+from service.errors import OutboxUnavailableError
+from service.outbox.schema import migrate
+from service.outbox.sqlite import backup as module
+from service.outbox.sqlite.backup import _snapshot, back_up
+from tests.support.open_files import open_files
+
+ROW = "INSERT INTO outbox_settings VALUES ('user', ?, '{}')"
+ROWS = "SELECT scope_id FROM outbox_settings ORDER BY scope_id"
+
+
+@pytest.fixture
+def source(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An outbox with one row, in a folder of its own, which is the working one."""
+    monkeypatch.chdir(path.parent)
+    migrate(sqlite_url(path))
+    write(path, "before")
+    return path
+
+
+@pytest.fixture
+def target(path: Path) -> Path:
+    folder = path.parent / "backups"
+    folder.mkdir()
+    return folder / "copy.db"
+
+
+def write(path: Path, name: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute(ROW, (name,))
+
+
+def rows(path: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        return [name for (name,) in file.execute(ROWS)]
+
+
+def ignore(done: int, total: int) -> None:
+    """Nobody looks at the progress."""
+
+
+def mode(file: Path | int) -> int:
+    return stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116
+
+
+def test_a_copy_is_one_file_that_only_its_owner_may_read(source: Path, target: Path) -> None:
+    assert back_up(source, target, ignore) == target.stat().st_size
+    assert target.read_bytes()[:20] == source.read_bytes()[:18] + b"\x01\x01"
+    assert mode(target) == 0o600
+    assert rows(target) == ["before"]
+    assert [one.name for one in target.parent.iterdir()] == ["copy.db"]
+    assert open_files(source.parent) == []
+
+
+def test_a_copy_is_of_one_moment_and_has_no_name_before_its_end(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAGES", 3)
+    told: list[tuple[int, int]] = []
+    modes: list[int] = []
+
+    def during(done: int, total: int) -> None:
+        told.append((done, total))
+        write(source, f"during {done}")
+        assert list(target.parent.iterdir()) == []
+        partial = [one for one in Path("/proc/self/fd").iterdir() if "partial" in link(one)]
+        modes.extend(mode(one) for one in partial)
+
+    back_up(source, target, during)
+    total = told[0][1]
+    assert total > 9
+    assert told == [(min(done, total), total) for done in range(3, total + 3, 3)]
+    assert set(modes) == {0o600}
+    assert rows(target) == ["before"]
+
+
+def link(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return str(path.readlink())
+    return ""
+
+
+def test_a_snapshot_is_of_the_moment_of_its_beginning(source: Path) -> None:
+    with _snapshot(source) as reading:
+        write(source, "after")
+        assert reading.execute(ROWS).fetchall() == [("before",)]
+        with pytest.raises(sqlite3.OperationalError):
+            reading.execute(ROW, ("written",))
+    assert open_files(source.parent) == []
+
+
+def test_a_name_with_special_characters_is_taken_as_it_is(source: Path, target: Path) -> None:
+    other = source.with_name("a?b%20c.db")
+    back_up(source, other, ignore)
+    back_up(other, target, ignore)
+    assert rows(target) == ["before"]
+
+
+def test_the_copy_is_synced_before_it_is_named_and_its_name_after(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[tuple[str, Any]] = []
+    sync, name = os.fsync, os.link
+
+    def fsync(file: int) -> None:
+        acts.append(("sync", os.fstat(file).st_size if stat.S_ISREG(os.fstat(file).st_mode) else 0))
+        sync(file)
+
+    def linked(path: str, to: str, **named: Any) -> None:
+        acts.append(("name", to))
+        name(path, to, **named)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", linked)
+    size = back_up(source, target, ignore)
+    assert acts == [("sync", size), ("name", "copy.db"), ("sync", 0)]
+
+
+def failing_sync(of: Callable[[int], bool]) -> Callable[[int], None]:
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        if of(os.fstat(file).st_mode):
+            raise OSError(5, "Input/output error")
+        sync(file)
+
+    return fsync
+
+
+@pytest.mark.parametrize("of", [stat.S_ISREG, stat.S_ISDIR])
+def test_a_copy_that_is_not_synced_is_none(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, of: Callable[[int], bool]
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing_sync(of))
+    with pytest.raises(OutboxUnavailableError, match=r"copy\.db can't be used: Input/output error"):
+        back_up(source, target, ignore)
+    assert list(target.parent.iterdir()) == []
+    assert open_files(source.parent) == []
+
+
+def test_a_file_system_without_nameless_files_gets_a_temporary_name(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, opened = list[str](), os.open
+
+    def unsupported(path: Any, flags: int, *mode: int, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(95, "Operation not supported")
+        made.append(str(path))
+        return opened(path, flags, *mode, **named)
+
+    monkeypatch.setattr(os, "open", unsupported)
+    back_up(source, target, ignore)
+    assert made[-1].startswith(f"{target}.whole-")
+    assert rows(target) == ["before"]
+    assert mode(target) == 0o600
+    assert [one.name for one in target.parent.iterdir()] == ["copy.db"]
+    assert open_files(source.parent) == []
+
+
+def test_nothing_is_replaced(source: Path, target: Path) -> None:
+    target.write_text("precious")
+    with pytest.raises(OutboxUnavailableError, match="exists already"):
+        back_up(source, target, ignore)
+    assert target.read_text() == "precious"
+    assert [one.name for one in target.parent.iterdir()] == ["copy.db"]
+
+
+def test_a_folder_that_is_not_there_is_told(source: Path, target: Path) -> None:
+    with pytest.raises(OutboxUnavailableError, match="No such file or directory"):
+        back_up(source, target.parent / "no" / "copy.db", ignore)
+
+
+def test_a_file_that_is_no_outbox_leaves_nothing(source: Path, target: Path) -> None:
+    source.write_bytes(b"no database" * 100)
+    with pytest.raises(OutboxUnavailableError, match="not an SQLite database"):
+        back_up(source, target, ignore)
+    assert list(target.parent.iterdir()) == []
+    assert open_files(source.parent) == []
+
+
+def test_a_damaged_outbox_has_no_backup(source: Path, target: Path) -> None:
+    with contextlib.closing(sqlite3.connect(source)) as file:
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [(page,)] = file.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_ready'")
+        [(other,)] = file.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_sent'")
+    with source.open("r+b") as file:
+        for one in (page, other):
+            file.seek((one - 1) * 4096)
+            file.write(b"\xff" * 4096)
+    with pytest.raises(OutboxUnavailableError, match="So would be its copy"):
+        back_up(source, target, ignore)
+    assert list(target.parent.iterdir()) == []

@@ -1,0 +1,270 @@
+"""What a move reads of an SQLite outbox and writes into one, row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.config.outbox_url import sqlite_url
+from service.errors import OutboxUnavailableError
+from service.outbox.inngest_id import InngestIds
+from service.outbox.schema import migrate
+from service.outbox.sqlite import notes
+from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.transfer import SqliteTransferEvents, open_sqlite_transfer
+from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
+from service.outbox.transfer import Metadata, TransferRow
+from tests.support.sqlite_room import Room, empty
+from tests.support.storage import event
+
+PREFIX = b"abcdef"
+PLAIN: dict[str, Any] = {
+    "name": "n", "owner": "o", "user_id": "u", "accepted_at_ms": 1_000_000, "state": "pending",
+    "attempts": 0, "sends": 0, "isolated": False, "first_sent_at_ms": None, "settled_at_ms": None,
+    "reason": None, "detail": None, "history": (), "trace": None, "key": None, "key_digest": None,
+    "wire_id": None, "environment": None,
+}  # fmt: skip
+
+
+def row(seq: int, **changed: Any) -> TransferRow:
+    """A row as a move has it; its bytes are its id's."""
+    event_id = f"e-{seq}"
+    sha = hashlib.sha256(payload(event_id)).hexdigest()
+    inngest_id = InngestIds(PREFIX).ulid(seq, PLAIN["accepted_at_ms"])
+    named = {"seq": seq, "id": event_id, "payload_sha256": sha, "inngest_id": inngest_id}
+    return TransferRow(**{**PLAIN, **named, **changed})
+
+
+def payload(event_id: str) -> bytes:
+    return f'{{"id":"{event_id}"}}'.encode()
+
+
+def payloads(*rows: TransferRow) -> dict[str, bytes]:
+    return {one.id: payload(one.id) for one in rows}
+
+
+PAST = {"isolated": True, "attempts": 2, "sends": 3, "first_sent_at_ms": 7}
+NOTED = {**PAST, "history": ((5, "a note"), (6, "another"))}
+ROWS = [
+    row(1, **NOTED, trace="t", key="k", key_digest="00ff", wire_id="w", environment="branch"),
+    row(2, **NOTED, state="sent", settled_at_ms=9),
+    row(3, **NOTED, state="delivered", settled_at_ms=10),
+    row(4, **NOTED, state="dead", settled_at_ms=11, reason="rejected", detail="words"),
+    row(5),
+]
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(empty()) as made:
+        made.execute("UPDATE outbox_meta SET inngest_id_prefix = ?", (PREFIX,))
+        yield made
+
+
+@pytest.fixture
+def events(connection: sqlite3.Connection) -> SqliteTransferEvents:
+    written = SqliteTransferEvents(connection)
+    written.write(ROWS, payloads(*ROWS))
+    return written
+
+
+def places(connection: sqlite3.Connection) -> dict[int, str]:
+    room = Room.__new__(Room)
+    room.connection = connection
+    return room.places()
+
+
+def test_rows_come_back_as_they_were_written(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    assert events.page(0, 9) == ROWS
+    assert [one.digest() for one in events.page(0, 9)] == [one.digest() for one in ROWS]
+    assert places(connection) == {1: "ready", 2: "sent", 3: "done", 4: "done", 5: "ready"}
+    sizes = connection.execute("SELECT seq, payload_bytes FROM outbox_ready").fetchall()
+    assert sizes == [(1, len(payload("e-1"))), (5, len(payload("e-5")))]
+    dead = connection.execute("SELECT seq, dead FROM outbox_done").fetchall()
+    assert dead == [(3, 0), (4, 1)]
+    assert connection.execute("SELECT history FROM outbox_ready WHERE seq = 5").fetchall() == [
+        (None,)
+    ]
+
+
+def test_pages_follow_each_other_and_rows_are_found_by_their_ids(
+    events: SqliteTransferEvents,
+) -> None:
+    assert [one.seq for one in events.page(1, 2)] == [2, 3]
+    assert [one.id for one in events.by_ids(["e-4", "e-2", "e-9"])] == ["e-2", "e-4"]
+    assert events.payloads(["e-1", "e-5", "e-9"]) == payloads(ROWS[0], ROWS[4])
+
+
+def test_a_claimed_row_is_given_as_the_row_that_it_becomes() -> None:
+    room = Room()
+    room.append(event("a"), event("a"))
+    room.claim(1)
+    found = SqliteTransferEvents(room.connection).page(0, 9)
+    assert [(one.state, one.sends) for one in found] == [("pending", 1), ("pending", 0)]
+
+
+def test_a_row_that_is_there_is_changed_and_keeps_its_number(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    again = [row(1, state="delivered", settled_at_ms=20), row(9)]
+    events.write(again, payloads(*again))
+    changed = {one.id: one for one in events.page(0, 9)}
+    first = changed["e-1"]
+    assert (first.seq, first.state, first.attempts) == (1, "delivered", 0)
+    assert [one for one in changed.values() if one.id not in ("e-1", "e-9")] == ROWS[1:]
+    moved = {1: "done", 2: "sent", 3: "done", 4: "done", 5: "ready", 6: "ready"}
+    assert places(connection) == moved
+
+
+def test_rows_are_removed_from_every_place(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    events.remove(["e-1", "e-2", "e-4"])
+    assert places(connection) == {3: "done", 5: "ready"}
+
+
+def test_a_write_and_a_removal_are_whole_or_not_at_all(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    with pytest.raises(KeyError):
+        events.write([row(1, **PAST, state="sent", settled_at_ms=9), row(9)], payloads(row(1)))
+    assert events.page(0, 9) == ROWS
+    connection.execute(
+        "CREATE TRIGGER t BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        events.remove(["e-1"])
+    assert events.page(0, 9) == ROWS
+
+
+def test_text_that_another_store_can_not_store_is_replaced(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    note = '[{"at": 1, "note": "a\\u0000b"}]'
+    connection.execute("UPDATE outbox_done SET reason = 'r' || char(0), detail = 'd' || char(0)")
+    connection.execute("UPDATE outbox_done SET history = ?", (note,))
+    dead = events.by_ids(["e-4"])[0]
+    assert (dead.reason, dead.detail, dead.history) == ("r\ufffd", "d\ufffd", ((1, "a\ufffdb"),))
+
+
+def test_the_id_in_inngest_of_a_row_from_elsewhere_stays(
+    connection: sqlite3.Connection, events: SqliteTransferEvents
+) -> None:
+    connection.execute("UPDATE outbox_meta SET inngest_id_prefix = ?", (b"uvwxyz",))
+    connection.execute("UPDATE outbox SET inngest_id = NULL WHERE seq = 2")
+    other = InngestIds(b"uvwxyz").ulid(2, PLAIN["accepted_at_ms"])
+    assert [one.inngest_id for one in events.page(0, 2)] == [ROWS[0].inngest_id, other]
+
+
+AUDIT = [
+    ("act-1", 5, "ada", "discard", "by hand", '["e-1"]'),
+    ("act-2", 6, "bob", "pause", "", "[]"),
+]
+METADATA = Metadata([("organization", "o", "{}"), ("user", "u", '{"a":1}')], AUDIT, "ada", "why")
+
+
+def test_metadata_comes_back_as_it_was_written(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "wall_now_ms", lambda: 77)
+    metadata = SqliteTransferMetadata(connection)
+    metadata.write(Metadata([("user", "old", "{}")], [AUDIT[0]], None, ""))
+    metadata.note_move("cy", "from elsewhere")
+    revision = connection.execute("SELECT revision FROM outbox_delivery").fetchone()
+    metadata.write(METADATA)
+    assert metadata.read() == METADATA
+    assert metadata.moves() == ["from elsewhere"]
+    assert connection.execute("SELECT revision FROM outbox_delivery").fetchone() == (
+        revision[0] + 1,
+    )
+    moved = "SELECT at_ms, actor, action FROM outbox_audit WHERE action = 'move'"
+    assert connection.execute(moved).fetchall() == [(77, "cy", "move")]
+    assert not connection.in_transaction
+
+
+def test_metadata_are_written_whole_or_not_at_all(connection: sqlite3.Connection) -> None:
+    metadata = SqliteTransferMetadata(connection)
+    metadata.write(METADATA)
+    with pytest.raises(sqlite3.IntegrityError):
+        metadata.write(Metadata([], [("act", 1, None, "a", "d", "[]")], None, ""))  # type: ignore[list-item]
+    assert metadata.read() == METADATA
+
+
+@pytest.fixture
+def outbox(path: Path) -> Path:
+    """An empty outbox in a file."""
+    migrate(sqlite_url(path))
+    return path
+
+
+def test_a_transaction_writes_alone_from_its_beginning(outbox: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(outbox, isolation_level=None)) as one,
+        contextlib.closing(sqlite3.connect(outbox, isolation_level=None, timeout=0)) as other,
+        transaction(one),
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+
+
+def test_the_parts_of_a_file_write_without_a_service(outbox: Path) -> None:
+    with open_sqlite_transfer(outbox) as opened, opened.unserved() as is_unserved:
+        assert is_unserved
+        opened.events.write(ROWS, payloads(*ROWS))
+        opened.metadata.write(METADATA)
+        opened.metadata.note_move("ada", "from elsewhere")
+        with open_sqlite_transfer(outbox) as other, other.unserved() as is_unserved_too:
+            assert not is_unserved_too
+    with open_sqlite_transfer(outbox) as opened:
+        assert len(opened.events.page(0, 9)) == 5
+        assert opened.metadata.read() == METADATA
+        assert opened.metadata.moves() == ["from elsewhere"]
+    with sole_writer(outbox) as lock:
+        assert not lock.suspects_log
+
+
+def test_a_file_that_can_not_be_used_is_told(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    with (
+        pytest.raises(OutboxUnavailableError, match="can't be used: file is not a database"),
+        open_sqlite_transfer(path) as opened,
+    ):
+        opened.metadata.moves()
+
+
+@pytest.mark.parametrize(
+    ("code", "is_suspected"), [(sqlite3.SQLITE_IOERR_WRITE, True), (sqlite3.SQLITE_FULL, False)]
+)
+def test_an_error_of_the_disk_makes_the_next_pass_begin_with_a_new_log(
+    outbox: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, is_suspected: bool
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    renewed: list[sqlite3.Connection] = []
+    renew = "service.outbox.sqlite.wal.WriteAheadLog.renew"
+    monkeypatch.setattr(renew, lambda _, connection: renewed.append(connection))
+    with (
+        pytest.raises(OutboxUnavailableError),
+        open_sqlite_transfer(outbox) as opened,
+        opened.unserved(),
+    ):
+        raise error
+    assert renewed == []
+    with open_sqlite_transfer(outbox) as opened, opened.unserved():
+        assert len(renewed) == is_suspected
+    with open_sqlite_transfer(outbox) as opened, opened.unserved():
+        assert len(renewed) == is_suspected
+
+
+def test_rows_are_compared_by_all_but_their_number() -> None:
+    assert msgspec.structs.replace(ROWS[0], seq=99).digest() == ROWS[0].digest()
+    assert msgspec.structs.replace(ROWS[0], sends=4).digest() != ROWS[0].digest()

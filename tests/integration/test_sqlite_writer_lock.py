@@ -1,0 +1,247 @@
+"""The writer's lock: its bytes, its note, who waits for it, for whom and how long."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.sqlite import lock as module
+from service.outbox.sqlite.lock import LockTimings, lock_path, sole_writer, writer_of
+from tests.support.open_files import open_files
+
+LOCK, WANTED = 2**62, 2**62 + 1
+TIMINGS = LockTimings(dead_holder_seconds=1.0, command_seconds=3.0)
+
+
+class Time:
+    """The module's time: it passes only while a start waits; `then` happens at a second of it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleeps: list[float] = []
+        self.then: dict[int, Callable[[], Any]] = {}
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now = round(self.now + seconds, 6)
+        self.then.pop(len(self.sleeps), lambda: None)()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def locked(path: Path, *, start: int = 0, length: int = 0) -> list[int]:
+    """The first byte that another open file has locked there, and how many."""
+    with path.open("r+b") as file:
+        asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0) + bytes(4)
+        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
+    kind, _, first, count, _ = struct.unpack("hhqqi", found[:28])
+    return [] if kind == fcntl.F_UNLCK else [first, count]
+
+
+def refused(path: Path, time: Time, **named: Any) -> tuple[str, float]:
+    """What a start beside another writer is told, and after how many seconds."""
+    began = time.now
+    with pytest.raises(OutboxBusyError) as caught, sole_writer(path, timings=TIMINGS, **named):
+        pass
+    return str(caught.value), round(time.now - began, 6)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_writer_locks_one_byte_and_writes_who_it_is(path: Path) -> None:
+    folder = path.parent / "new"
+    with sole_writer(folder / "outbox.db", socket="/run/s") as lock:
+        inside = folder / "outbox.db"
+        assert locked(inside) == [LOCK, 1]
+        assert writer_of(inside) == {"pid": os.getpid(), "socket": "/run/s", "suspectsLog": False}
+        assert (mode(inside), mode(lock_path(inside))) == (0o600, 0o600)
+        assert lock_path(inside).stat().st_size == 512
+        assert (lock.suspects_log, lock.fault, lock.is_wanted) == (False, None, False)
+    assert locked(inside) == []
+    assert writer_of(inside) is None
+    assert open_files(inside.parent) == []
+
+
+def test_another_writer_is_refused_at_once_unless_it_may_have_to_wait(
+    path: Path, time: Time
+) -> None:
+    with sole_writer(path, socket="/run/s"):
+        said, seconds = refused(path, time, socket="/run/t")
+        assert f"(pid {os.getpid()}) serves {path}" in said
+        assert (seconds, time.sleeps) == (0.1, [0.05, 0.05])
+        assert refused(path, time)[1] == 0.1
+        lock_path(path).unlink()
+        assert "(pid unknown)" in refused(path, time, socket="/run/t")[0]
+        assert writer_of(path) is None
+    with sole_writer(path):
+        assert refused(path, time)[1] == 0.1
+    assert open_files(path.parent) == []
+
+
+def test_a_process_that_is_ending_is_waited_for(
+    path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_ending", lambda pid: pid == os.getpid())
+    with sole_writer(path, socket="/run/s"):
+        assert refused(path, time)[1] == 1
+    with sole_writer(path):
+        assert refused(path, time, socket="/run/t")[1] == 1
+
+
+def test_a_service_waits_for_a_command_and_says_that_it_does(path: Path, time: Time) -> None:
+    stack = contextlib.ExitStack()
+    command = stack.enter_context(sole_writer(path))
+    wanted, wanted_bytes = [command.is_wanted], list[int]()
+    time.then[1] = lambda: wanted.append(command.is_wanted)
+    time.then[2] = lambda: wanted_bytes.extend(locked(path, start=WANTED, length=1))
+    assert refused(path, time, socket="/run/s")[1] == 3
+    assert (wanted, wanted_bytes) == ([False, True], [WANTED, 1])
+    assert not command.is_wanted
+    time.then[len(time.sleeps) + 2] = stack.close
+    with sole_writer(path, socket="/run/s", timings=TIMINGS) as lock:
+        assert locked(path, start=WANTED, length=1) == []
+        assert not lock.is_wanted
+
+
+def test_a_start_waits_30_seconds_for_a_command_if_nothing_else_is_said(
+    path: Path, time: Time
+) -> None:
+    with sole_writer(path), pytest.raises(OutboxBusyError), sole_writer(path, socket="/run/s"):
+        pass
+    assert time.now == 30
+
+
+def test_a_file_that_was_replaced_during_the_wait_is_not_served(path: Path, time: Time) -> None:
+    stack = contextlib.ExitStack()
+    stack.enter_context(sole_writer(path))
+
+    def replace() -> None:
+        stack.close()
+        path.rename(path.with_name("aside.db"))
+        path.touch()
+
+    time.then[1] = replace
+    with pytest.raises(OutboxBusyError, match="was replaced just now"), sole_writer(path):
+        pass
+    assert open_files(path.parent) == []
+
+
+def test_a_file_that_is_gone_or_another_one_is_a_fault(path: Path) -> None:
+    with sole_writer(path) as lock:
+        aside = path.rename(path.with_name("aside.db"))
+        assert "replaced or removed" in str(lock.fault)
+        path.touch()
+        assert "replaced or removed" in str(lock.fault)
+        aside.rename(path)
+        assert lock.fault is None
+
+
+def test_a_file_with_two_names_is_refused(path: Path) -> None:
+    path.touch()
+    path.with_name("other.db").hardlink_to(path)
+    with pytest.raises(OutboxUnavailableError, match="second name"), sole_writer(path):
+        pass
+    assert open_files(path.parent) == []
+
+
+def test_a_file_that_can_not_be_opened_is_told(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutboxUnavailableError, match="Is a directory"), sole_writer(path):
+        pass
+
+
+def test_a_log_without_its_file_is_refused(path: Path) -> None:
+    path.with_name("outbox.db-wal").write_bytes(b"\x37\x7f\x06\x82" + bytes(28))
+    with pytest.raises(OutboxUnavailableError, match="has content"), sole_writer(path):
+        pass
+    assert not path.exists()
+
+
+def test_a_suspicion_of_the_log_is_left_to_the_next_writer(path: Path) -> None:
+    with sole_writer(path) as lock:
+        lock.suspect_log(suspected=True)
+        assert (writer_of(path) or {})["suspectsLog"] is True
+    with sole_writer(path) as lock:
+        assert lock.suspects_log
+        lock_path(path).unlink()
+        lock.keep_note()
+        assert (writer_of(path) or {})["suspectsLog"] is True
+        lock.suspect_log(suspected=False)
+    with sole_writer(path) as lock:
+        assert not lock.suspects_log
+
+
+def test_a_note_is_written_again_only_where_it_was_removed(path: Path) -> None:
+    with sole_writer(path) as lock:
+        note = lock_path(path)
+        note.write_text("changed")
+        lock.keep_note()
+        assert note.read_text() == "changed"
+        before = len(open_files(path.parent))
+        note.unlink()
+        lock.keep_note()
+        assert (writer_of(path) or {})["pid"] == os.getpid()
+        assert len(open_files(path.parent)) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'"x"', b"\xff", b"x" * 1000])
+def test_a_note_that_says_nothing_is_written_over(path: Path, content: bytes) -> None:
+    lock_path(path).write_bytes(content)
+    with sole_writer(path) as lock:
+        assert not lock.suspects_log
+        assert json.loads(lock_path(path).read_text())["pid"] == os.getpid()
+        assert lock_path(path).stat().st_size == 512
+
+
+def test_a_writer_does_without_its_note(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_path(path).mkdir()
+    with sole_writer(path) as lock:
+        lock.suspect_log(suspected=True)
+        assert lock.suspects_log
+        lock.keep_note()
+    lock_path(path).rmdir()
+    with sole_writer(path) as lock:
+        lock_path(path).unlink()
+        lock_path(path).mkdir()
+        lock.keep_note()
+    lock_path(path).rmdir()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with sole_writer(path) as lock:
+        lock.suspect_log(suspected=True)
+    assert open_files(path.parent) == []
+
+
+def test_without_locks_of_open_files_the_whole_file_is_locked(
+    path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("F_OFD_SETLK", "F_OFD_GETLK"):
+        monkeypatch.delattr(fcntl, name)
+    with sole_writer(path) as lock:
+        assert refused(path, time, socket="/run/s")[1] == 3
+        assert not lock.is_wanted
+    with sole_writer(path):
+        pass

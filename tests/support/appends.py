@@ -1,0 +1,30 @@
+"""Calls that wait to be stored on PostgreSQL, made without a database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from service.outbox.event import Event
+from service.outbox.keys import IdempotencyKey
+from service.outbox.postgres.appends import Append
+from tests.support.storage import event
+
+
+def call(
+    *events: Event,
+    keys: Sequence[IdempotencyKey | None] | None = None,
+    express: bool = False,
+    within_seconds: float = 2.0,
+) -> Append:
+    """A call of these events, of one without any; somebody waits for it."""
+    given = events or (event(),)
+    return Append(
+        given,
+        keys or [None] * len(given),
+        None,
+        express=express,
+        done=asyncio.get_running_loop().create_future(),
+        deadline=time.monotonic() + within_seconds,
+    )

@@ -1,0 +1,153 @@
+"""A real relay and confirmer between an outbox and a simulated Inngest, with a record of its calls.
+
+The model of a history knows each row that moves, so each claim, settlement, confirmation and
+resend of the relay is recorded as the senders' are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from service.bootstrap.stores import Outbox
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch, ClaimRequest, Settlement
+from service.outbox.ports import Delivery
+from service.outbox.sent_entry import SentEntry
+from service.outbox.sqlite.store import SqliteOutbox
+from tests.support.linearizability.record import Recorder
+from tests.support.simulation.delivering import delivering
+from tests.support.simulation.inline_world import Clocks
+from tests.support.simulation.simulated_inngest import SimulatedInngest
+
+MAX_UNCONFIRMED = 100
+# A lease does not end in a history.
+SEND_TIMEOUT_SECONDS = 300.0
+_RATE = 200.0
+_MODES = (None, None, None, "lost", "away")
+_MODE_SECONDS = 0.3
+
+
+@contextlib.asynccontextmanager
+async def recorded_relay(
+    outbox: Outbox, recorder: Recorder, chance: random.Random
+) -> AsyncIterator[None]:
+    """Deliver to an Inngest that loses answers and events now and then, until the block ends."""
+    inngest = SimulatedInngest(chance, Clocks(asyncio.get_running_loop()), _RATE)
+    _record_releases(outbox, recorder)
+    recorded = _RecordedOutbox(outbox, recorder)
+    async with delivering(recorded, inngest, MAX_UNCONFIRMED, SEND_TIMEOUT_SECONDS):
+        works = [asyncio.create_task(work) for work in (inngest.run(), _trouble(inngest, chance))]
+        try:
+            yield
+        finally:
+            for work in works:
+                work.cancel()
+
+
+async def _trouble(inngest: SimulatedInngest, chance: random.Random) -> None:
+    while True:
+        mode = chance.choice(_MODES)
+        if mode == "away":
+            inngest.stop()
+        inngest.mode = mode
+        await asyncio.sleep(chance.uniform(0, _MODE_SECONDS))
+
+
+def _record_releases(outbox: Outbox, recorder: Recorder) -> None:
+    """Record batches whose claim was cancelled: their rows are due again at some later moment."""
+    if isinstance(outbox, SqliteOutbox):
+        abandon = outbox.claims.abandon
+
+        def abandoning(batch: Batch) -> None:
+            recorder.begin("release", _ids(batch))
+            abandon(batch)
+
+        outbox.claims.abandon = abandoning  # type: ignore[method-assign]
+        return
+    lose = outbox.queue._abandon
+
+    def losing(attempt: asyncio.Task[Batch | float]) -> None:
+        if not attempt.cancelled() and not attempt.exception():
+            found = attempt.result()
+            if isinstance(found, Batch):
+                recorder.begin("release", _ids(found))
+        lose(attempt)
+
+    outbox.queue._abandon = losing  # type: ignore[method-assign]
+
+
+class _RecordedOutbox:
+    """What a relay and a confirmer use of `outbox`."""
+
+    def __init__(self, outbox: Outbox, recorder: Recorder) -> None:
+        ids: dict[int, str] = {}
+        self.delivery: Delivery = outbox.delivery
+        self.queue = _RecordedQueue(outbox, recorder, ids)
+        self.confirmations = _RecordedConfirmations(outbox, recorder, ids)
+
+
+class _RecordedQueue:
+    def __init__(self, outbox: Outbox, recorder: Recorder, ids: dict[int, str]) -> None:
+        self._queue = outbox.queue
+        self._record = recorder.watched
+        self._ids = ids
+
+    async def claim(self, ask: ClaimRequest) -> Batch:
+        """Recorded. A cancelled claim takes nothing, or what it took is released."""
+        batch = await self._record(
+            "claim", None, lambda: self._queue.claim(ask), _ids, when_cancelled=[]
+        )
+        self._ids |= {entry.seq: entry.event_id for entry in batch.entries}
+        return batch
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Recorded."""
+        ends: dict[str, Sequence[Any]] = {
+            "delivered": settlement.delivered,
+            "sent": settlement.sent,
+            "dead": [one.seq for one in settlement.dead],
+            "pending": [one.seq for one in settlement.retry],
+        }
+        asked = {end: [self._ids[seq] for seq in seqs] for end, seqs in ends.items()}
+        return await self._record("settle", asked, lambda: self._queue.settle(settlement), int)
+
+
+class _RecordedConfirmations:
+    def __init__(self, outbox: Outbox, recorder: Recorder, ids: dict[int, str]) -> None:
+        self._confirmations = confirmations = outbox.confirmations
+        self._record = recorder.watched
+        self._ids = ids
+        self.count_sent = confirmations.count_sent
+        self.may_ask, self.stop_asking = confirmations.may_ask, confirmations.stop_asking
+
+    @property
+    def inngest_ids(self) -> InngestIds:
+        """The outbox's."""
+        return self._confirmations.inngest_ids
+
+    async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
+        """The outbox's."""
+        entries = await self._confirmations.sent(limit, after_seq)
+        self._ids |= {entry.seq: entry.event_id for entry in entries}
+        return entries
+
+    async def confirm(self, seqs: Sequence[int]) -> int:
+        """Recorded."""
+        return await self._moved("confirm", seqs, lambda: self._confirmations.confirm(seqs))
+
+    async def resend(self, seqs: Sequence[int], note: str) -> int:
+        """Recorded."""
+        return await self._moved("resend", seqs, lambda: self._confirmations.resend(seqs, note))
+
+    async def _moved(
+        self, kind: str, seqs: Sequence[int], act: Callable[[], Awaitable[int]]
+    ) -> int:
+        return await self._record(kind, [self._ids[seq] for seq in seqs], act, int)
+
+
+def _ids(batch: Batch) -> list[str]:
+    return [entry.event_id for entry in batch.entries]

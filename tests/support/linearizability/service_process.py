@@ -1,0 +1,186 @@
+"""The processes of a history: a service, in some lives with a relay, and a terminal beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from service.bootstrap.operations import open_inspector, open_repairs
+from service.bootstrap.readiness import store_readiness
+from service.bootstrap.stores import Outbox, open_served_outbox
+from service.bootstrap.web_part import run_web
+from service.config.settings import Settings
+from service.errors import OutboxError, OutboxUnavailableError
+from service.observe.metrics import PrometheusRecorder
+from service.observe.recorder import NullRecorder
+from service.operations.sampler import Sampler
+from service.outbox.event import Event
+from service.outbox.model import Filter, State
+from service.outbox.receipt import Receipt
+from service.outbox.retention import PurgedPage
+from service.outbox.sqlite.store import SqliteOutbox
+from service.supervisor import run_supervisor
+from tests.support.fleet import environment
+from tests.support.linearizability.actors import Looker, Operator
+from tests.support.linearizability.clients import Browser, Sender
+from tests.support.linearizability.record import Recorder
+from tests.support.linearizability.relay_record import recorded_relay
+from tests.support.storage import eventually
+
+# The service's own relay does not run: a history has senders, and a relay whose calls are recorded.
+NOWHERE = "http://127.0.0.1:9"
+KNOWN = 24
+RELAYED_SHARE = 0.5
+
+
+def serve(url: str, log: Path, name: str, seed: str, ready: Path) -> None:
+    """A service, with senders, a browser and an operator in its process."""
+    asyncio.run(_serve(url, Recorder(log, name), random.Random(seed), ready))
+
+
+def look(url: str, log: Path, name: str, seed: str) -> None:
+    """An operator at a terminal, as the `outbox` commands do it."""
+    asyncio.run(_look(url, Recorder(log, name), random.Random(seed)))
+
+
+async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Path) -> None:
+    settings = Settings.load(environment(url, NOWHERE))
+    known = deque[str](maxlen=KNOWN)
+    async with contextlib.AsyncExitStack() as stack:
+        outbox = await _opened(settings, stack, recorder)
+        _note_numbers(outbox, recorder)
+        if isinstance(outbox, SqliteOutbox):
+            _record_pages(outbox, recorder)
+        api = await stack.enter_async_context(_web(settings, outbox))
+        http = await stack.enter_async_context(_signed_in(api))
+        has_relay = chance.random() < RELAYED_SHARE
+        if has_relay:
+            await stack.enter_async_context(recorded_relay(outbox, recorder, chance))
+        ready.touch()  # noqa: ASYNC240
+        senders = [Sender(chance, recorder, known, outbox, delivers=not has_relay)]
+        senders.append(Sender(chance, recorder, known, outbox))
+        operator = Operator(chance, recorder, known, outbox.inspector, outbox.repairs)
+        looker = Looker(chance, recorder, known, outbox.inspector)
+        browser = Browser(chance, recorder, known, http, api)
+        await asyncio.gather(*(one.run() for one in (*senders, operator, looker, browser)))
+
+
+async def _opened(
+    settings: Settings, stack: contextlib.AsyncExitStack, recorder: Recorder
+) -> Outbox:
+    outbox = None
+    while outbox is None:
+        opening = open_served_outbox(settings, NullRecorder())
+        enter = functools.partial(stack.enter_async_context, opening)
+        outbox = await recorder.call("start", None, enter, lambda _: None)
+    return outbox
+
+
+def _note_numbers(outbox: Outbox, recorder: Recorder) -> None:
+    """Note the numbers of posts over HTTP, which the API does not tell."""
+    append = outbox.intake.append
+
+    async def noting(event: Event, **named: Any) -> Receipt:
+        receipt = await append(event, **named)
+        recorder.note("numbered", [(receipt.event_id, receipt.seq)])
+        return receipt
+
+    outbox.intake.append = noting  # type: ignore[method-assign]
+
+
+def _record_pages(outbox: SqliteOutbox, recorder: Recorder) -> None:
+    """Record each page of a purge: on SQLite a purge is not done at one moment."""
+    purger = outbox.repairs._purger
+    remove = purger.purge_page
+
+    async def recorded(after_seq: int, older_than_seconds: float) -> PurgedPage:
+        def act() -> Awaitable[PurgedPage]:
+            return remove(after_seq, older_than_seconds)
+
+        page = await recorder.call("page", after_seq, act, lambda page: page.removed)
+        if page is None:
+            raise OutboxUnavailableError
+        return page
+
+    purger.purge_page = recorded  # type: ignore[method-assign]
+
+
+async def _look(url: str, recorder: Recorder, chance: random.Random) -> None:
+    known = deque[str](maxlen=KNOWN)
+    while True:
+        with contextlib.suppress(OutboxError):
+            async with open_inspector(url) as inspector, open_repairs(url) as repairs:
+                await Operator(chance, recorder, known, inspector, repairs).run()
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def _web(settings: Settings, outbox: Outbox) -> AsyncIterator[str]:
+    """The HTTP API on a socket; its address."""
+    recorder = PrometheusRecorder()
+    async with (
+        run_supervisor(recorder) as supervisor,
+        run_web(
+            settings,
+            outbox,
+            store_readiness(outbox, None),
+            recorder=recorder,
+            supervisor=supervisor,
+            sampler=Sampler(outbox.inspector, recorder),
+            tracing=None,
+        ) as app,
+    ):
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@contextlib.asynccontextmanager
+async def _signed_in(api: str) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        user = {"email": "ada@example.com", "id": "u-1"}
+        while True:
+            async with http.post(f"{api}/auth/dev-login", json=user) as answer:
+                if answer.status == 200:
+                    break
+            await asyncio.sleep(0.05)  # on a busy machine the outbox may not answer in time
+        yield http
+
+
+def end(url: str, log: Path, name: str) -> None:
+    """The last process: looks at all rows, delivers what waits, and looks again."""
+    asyncio.run(_end(url, Recorder(log, name)))
+
+
+async def _end(url: str, recorder: Recorder) -> None:
+    settings = Settings.load(environment(url, NOWHERE))
+    chance, known = random.Random(0), deque[str]()
+    async with contextlib.AsyncExitStack() as stack:
+        outbox = await _opened(settings, stack, recorder)
+        looker = Looker(chance, recorder, known, outbox.inspector)
+        sender = Sender(chance, recorder, known, outbox)
+        await looker.everything()
+        while await outbox.inspector.count(Filter(state=State.PENDING)):
+            await sender.deliver()
+        await looker.everything()
+        await _counts_agree(outbox)
+
+
+async def _counts_agree(outbox: Outbox) -> None:
+    """Wait until the limits count what is there: claims of killed processes, on PostgreSQL."""
+
+    async def counted() -> int:
+        return outbox.undelivered
+
+    claimed = await outbox.inspector.count(Filter(state=State.DELIVERING, limit=100_000))
+    await eventually(counted, lambda found: found == claimed, within_seconds=30)

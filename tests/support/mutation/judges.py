@@ -1,0 +1,165 @@
+"""Which tests judge which module: the quick ones that try its behaviour.
+
+They run in one process with the module, so tests that start the service do not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Test files; `without` are words of tests that are left out, as another module's."""
+
+    files: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    with_only: str = ""
+
+    def arguments(self) -> list[str]:
+        """What pytest is asked for."""
+        chosen = " and ".join([self.with_only or "test", *(f"not {word}" for word in self.without)])
+        return [*self.files, "-k", chosen]
+
+
+def _unit(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/unit/test_{name}.py" for name in names)
+
+
+def _integration(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/integration/test_{name}.py" for name in names)
+
+
+def _postgres(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/integration/postgres/test_{name}.py" for name in names)
+
+
+def _contract(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/contract/test_{name}.py" for name in names)
+
+
+_BREAKER = Judges(
+    _unit("breaker", "breaker_isolation", "breaker_answers", "breaker_trips", "breaker_passes")
+    + _unit("breaker_states")
+)
+_OF_A_STORE = _contract(
+    *("append_all", "append_all_limits", "byte_quotas", "confirmations", "fair_share", "figures"),
+    *("incoming_batches", "intake", "isolated_rows", "key_lifetimes", "leases", "one_place"),
+    *("operations", "own_rows", "owner_shares", "queue", "rows", "settlement", "stored_delivery"),
+    *("waiting_claims", "wire_ids"),
+)
+_WRITER = Judges(_unit("writer", "writer_delay", "writer_faults", "work_queue", "commit_delay"))
+_MOVES = Judges(_integration("sqlite_moves", "sqlite_claiming", "sqlite_picking"))
+_INTAKE = Judges(_integration("sqlite_intake", "sqlite_inserts"))
+_RECOVERY = Judges(_integration("sqlite_recovery", "sqlite_claiming"))
+_COMMIT = Judges(_integration("sqlite_commits", "sqlite_commit_faults"))
+_POSTGRES = Judges(
+    (
+        *_unit("postgres_quota", "postgres_errors"),
+        *_OF_A_STORE,
+        *_integration("postgres_append", "postgres_counts", "postgres_marks", "postgres_sharing"),
+        *_integration("postgres_bounded_reads", "postgres_faults"),
+    ),
+    with_only="(postgres or unit)",
+    without=("sqlite", "remote", "memory"),
+)
+_CLAIMING = Judges(_postgres("claiming", "claim_sizes", "row_locks"))
+_LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
+_MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
+_SIGN_IN = Judges(
+    _unit("cookies", "nextauth", "nextauth_bounds", "nextauth_claims", "nextauth_forgeries")
+)
+
+
+def _under(folder: str, names: str, judges: Judges) -> dict[str, Judges]:
+    return {f"service/{folder}/{name}.py": judges for name in names.split()}
+
+
+JUDGES: dict[str, Judges] = {
+    **_under("relay", "outcome retry_policy", Judges(_unit("outcome"))),
+    **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
+    **_under("relay", "breaker breaker_result", _BREAKER),
+    "service/relay/permit.py": Judges(_unit("permit", "breaker_states")),
+    "service/relay/breaker_policy.py": Judges(_unit("breaker_policy")),
+    "service/relay/batch_limit.py": Judges(_unit("batch_limit")),
+    "service/relay/failure_streak.py": Judges(_unit("failure_streak")),
+    "service/relay/isolation_ledger.py": Judges(_unit("isolation_ledger", "breaker_isolation")),
+    "service/relay/lone_failure.py": Judges(_unit("lone_failure")),
+    "service/relay/settler.py": Judges(_unit("settler")),
+    "service/relay/sends_in_flight.py": Judges(_unit("sends_in_flight")),
+    "service/relay/claim_loop.py": Judges(_unit("claim_loop")),
+    "service/relay/batch_delivery.py": Judges(_unit("batch_delivery", "batch_answers")),
+    "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
+    "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
+    "service/relay/report.py": Judges(_unit("report")),
+    "service/relay/dedupe_horizon.py": Judges(_unit("dedupe_horizon")),
+    "service/relay/unconfirmed.py": Judges(_unit("unconfirmed")),
+    "service/relay/seed_check.py": Judges(_unit("seed_check")),
+    "service/relay/seeded.py": Judges(_unit("seeded")),
+    "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
+    "service/relay/empty_request.py": Judges(_unit("empty_request")),
+    "service/relay/confirmation.py": Judges(_unit("confirmation")),
+    "service/relay/unconfirmed_rows.py": Judges(_unit("unconfirmed_rows")),
+    "service/relay/confirmation_report.py": Judges(_unit("confirmation_report")),
+    "service/relay/inngest_events.py": Judges(_unit("inngest_questions")),
+    "service/relay/confirmer.py": Judges(_unit("confirmer_sweeps")),
+    **_under("outbox/sqlite", "writer work work_queue commit_delay", _WRITER),
+    **_under("outbox/sqlite", "watchdog", Judges(_unit("watchdog"))),
+    **_under("outbox/sqlite", "commit", _COMMIT),
+    **_under("outbox/sqlite", "statements settlements claims picking fresh", _MOVES),
+    **_under("outbox/sqlite", "appends new_rows", Judges(_integration("sqlite_inserts"))),
+    **_under("outbox/sqlite", "faults queue", Judges(_unit("sqlite_faults", "sqlite_queue"))),
+    **_under("outbox/sqlite", "throttle", Judges(_unit("claim_throttle"))),
+    **_under("outbox/sqlite", "row_set", Judges(_integration("sqlite_row_sets"))),
+    **_under("outbox/sqlite", "recovery salvage", _RECOVERY),
+    **_under("outbox/sqlite", "quota", Judges(_integration("sqlite_quota"))),
+    **_under("outbox/sqlite", "jobs", Judges(_integration("sqlite_jobs"))),
+    **_under("outbox/sqlite", "intake key_uses", _INTAKE),
+    **_under("outbox/sqlite", "confirmations delivery", Judges(_integration("sqlite_records"))),
+    **_under("outbox/sqlite", "connection", Judges(_integration("sqlite_connection"))),
+    **_under("outbox/sqlite", "wal", Judges(_integration("sqlite_wal"))),
+    **_under("outbox/sqlite", "reader", Judges(_unit("sqlite_reader"))),
+    **_under("outbox/sqlite", "health", Judges(_unit("sqlite_health"))),
+    **_under("outbox/sqlite", "inspector trail", Judges(_integration("sqlite_looks"))),
+    **_under("outbox/sqlite", "positions settings", Judges(_integration("sqlite_positions"))),
+    **_under("outbox/sqlite", "purge", Judges(_integration("sqlite_purging"))),
+    **_under("outbox/sqlite", "removal repairs", Judges(_integration("sqlite_repairs"))),
+    **_under("outbox/sqlite", "transfer transfer_metadata", _MOVED),
+    **_under("outbox/sqlite", "recover", Judges(_integration("sqlite_recover"))),
+    **_under("outbox/sqlite", "backup", Judges(_integration("sqlite_backup"))),
+    **_under("outbox/sqlite", "lock", Judges(_integration("sqlite_writer_lock"))),
+    **_under("outbox/sqlite", "maintenance", Judges(_unit("sqlite_maintenance"))),
+    **_under("outbox/sqlite", "samples", Judges(_integration("sqlite_samples"))),
+    **_under("outbox/sqlite", "memory", Judges(_unit("sqlite_memory"))),
+    **_under("outbox/sqlite", "notes", Judges(_integration("sqlite_records", "sqlite_repairs"))),
+    **_under("outbox/sqlite", "disk", Judges(_unit("sqlite_disk"))),
+    "service/outbox/postgres/waiting.py": Judges(_unit("postgres_waiting")),
+    "service/outbox/postgres/flush.py": Judges(_unit("postgres_flush")),
+    "service/outbox/postgres/intake.py": Judges(
+        _unit("postgres_intake", "postgres_intake_closing")
+    ),
+    **_under("outbox/postgres", "settlements", Judges(_postgres("settling", "row_locks"))),
+    **_under("outbox/postgres", "claims", _CLAIMING),
+    **_under("outbox/postgres", "leases", _LEASES),
+    **_under("outbox/postgres", "queue express", Judges(_unit("postgres_queue"))),
+    **_under("outbox/postgres", "appends marks confirmations quota", _POSTGRES),
+    **_under("outbox/postgres", "delivery notify", _POSTGRES),
+    **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
+    **_under("web", "body", Judges(_unit("body"))),
+    **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
+    **_under("web", "middleware", Judges(_unit("error_middleware"))),
+    **_under("web", "resources/event_route", Judges(_unit("event_route"))),
+}
+
+
+def modules_of(names: Sequence[str]) -> list[str]:
+    """The paths that these names begin, each a module or a folder; all without a name.
+
+    Raises KeyError for a name that has no judges.
+    """
+    chosen = [path for path in JUDGES if not names or path.startswith(tuple(names))]
+    for name in names:
+        if not any(path.startswith(name) for path in JUDGES):
+            raise KeyError(name)
+    return chosen

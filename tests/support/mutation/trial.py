@@ -1,0 +1,216 @@
+"""The trial of a module: each mutant is judged by the tests that run its line."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.mutation.in_place import Collected, with_collected
+from tests.support.mutation.judged_run import (
+    PATIENCE,
+    Baseline,
+    Planted,
+    baseline,
+    ended,
+    fork,
+    judged,
+)
+from tests.support.mutation.mutants import Mutant, mutants
+from tests.support.shared_postgres import shared_postgres
+
+ROOT = Path(__file__).parents[3]
+_BASELINE_SECONDS = 600.0 * PATIENCE
+_LEAST_SECONDS = 10.0 * PATIENCE
+_TIMES = 6.0
+_LOOK_SECONDS = 0.01
+_SWEPT_AFTER = 16
+
+
+@dataclass
+class Verdict:
+    """What became of a module's mutants. `hung` are killed by time; `unreached` survive untried."""
+
+    module: str
+    tried: int = 0
+    hung: list[Mutant] = field(default_factory=list)
+    survivors: list[Mutant] = field(default_factory=list)
+    unreached: list[Mutant] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def alive(self) -> list[Mutant]:
+        """Those that no test kills."""
+        return [*self.survivors, *self.unreached]
+
+
+class JudgesError(Exception):
+    """The tests fail without a change, so they judge nothing."""
+
+
+def try_module(
+    path: str,
+    judges: Sequence[str],
+    *,
+    jobs: int = 1,
+    most: int | None = None,
+    seed: int = 0,
+    only: str = "",
+    known: Sequence[str] = (),
+) -> Verdict:
+    """Try the mutants of a module, or `most` of them, by the tests that pytest runs for `judges`.
+
+    `only` is a part of the name that mutants must have; those in `known` are left out.
+    """
+    source = ROOT / path
+    module = path.removesuffix(".py").replace("/", ".")
+    found = [one for one in mutants(source.read_text()) if one.name not in known]
+    found = [one for one in found if only in one.name]
+    if most is not None and most < len(found):
+        found = sorted(random.Random(seed).sample(found, most), key=lambda one: one.line)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        unchanged = _baseline(source, judges, Path(folder))
+        _warm_up(unchanged)
+        trial = _Trial(unchanged, module, str(source), Path(folder))
+        began = time.perf_counter()
+        trial.try_all(found, judges, jobs)
+        trial.verdict.seconds = time.perf_counter() - began
+        _sweep()
+        return trial.verdict
+
+
+def _baseline(source: Path, judges: Sequence[str], folder: Path) -> Baseline:
+    answer, output = folder / "baseline", folder / "output"
+    pid = fork(lambda: baseline(source, judges, answer), output, _BASELINE_SECONDS)
+    deadline = time.monotonic() + _BASELINE_SECONDS
+    while ended(pid, deadline) is None:
+        time.sleep(_LOOK_SECONDS)
+    said = output.read_text(errors="replace")[-4000:]
+    if not answer.exists():
+        raise JudgesError(said)
+    found = Baseline(**json.loads(answer.read_text()))
+    if not found.passed:
+        raise JudgesError(said)
+    return found
+
+
+def _warm_up(unchanged: Baseline) -> None:
+    """Import what the tests need of other packages, once for all forks."""
+    for name in unchanged.modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    gc.freeze()  # a collection in a fork would copy every page of what is shared
+
+
+@dataclass
+class _Running:
+    at: int
+    pid: int
+    deadline: float
+
+
+_ALIVE, _KILLED, _ELSEWHERE = 0, 1, 71
+_Begin = Callable[[int, float], int]
+
+
+class _Trial:
+    """Tries mutants, a few at once: in place where that is possible, else with a new import."""
+
+    def __init__(self, unchanged: Baseline, module: str, path: str, folder: Path) -> None:
+        self.verdict = Verdict(module)
+        self._unchanged = unchanged
+        self._path = path
+        self._folder = folder
+        self._found: Sequence[Mutant] = ()
+
+    def try_all(self, found: Sequence[Mutant], judges: Sequence[str], jobs: int) -> None:
+        self._found = found
+        self.verdict.tried = len(found)
+        judged = [at for at, one in enumerate(found) if self._unchanged.judges(one.line)]
+        self.verdict.unreached = [found[at] for at in set(range(len(found))).difference(judged)]
+        codes = self._in_place(judged, judges, jobs)
+        again = [at for at in judged if self._is_open(at, codes.get(at, _ELSEWHERE))]
+        codes |= _try(again, self._with_new_import, self._patience, jobs)
+        self.verdict.survivors = [found[at] for at in judged if codes[at] == _ALIVE]
+        self.verdict.hung = [found[at] for at in judged if codes[at] < 0]
+
+    def _is_open(self, at: int, code: int) -> bool:
+        """Whether a trial in place did not decide: a constant may have been copied elsewhere."""
+        return code > _KILLED or (code == _ALIVE and self._is_imported(at))
+
+    def _is_imported(self, at: int) -> bool:
+        return self._found[at].line in self._unchanged.imported
+
+    def _patience(self, at: int) -> float:
+        tests = self._unchanged.judges(self._found[at].line)
+        return _LEAST_SECONDS + _TIMES * sum(self._unchanged.seconds[test] for test in tests)
+
+    def _in_place(self, judged: Sequence[int], judges: Sequence[str], jobs: int) -> dict[int, int]:
+        answer, output = self._folder / "in-place", self._folder / "collected"
+
+        def try_them(collected: Collected) -> None:
+            def begin(at: int, patience: float) -> int:
+                return fork(lambda: self._planted(collected, at), output, patience)
+
+            answer.write_text(json.dumps(_try(judged, begin, self._patience, jobs)))
+
+        pid = fork(lambda: with_collected(judges, self.verdict.module, try_them), output, None)
+        while ended(pid, math.inf) is None:
+            time.sleep(_LOOK_SECONDS)
+        found = json.loads(answer.read_text()) if answer.exists() else {}
+        return {int(at): code for at, code in found.items()}
+
+    def _planted(self, collected: Collected, at: int) -> int:
+        mutant = self._found[at]
+        code = mutant.compiled(self._path)
+        if not collected.plant(code, imported=self._is_imported(at)):
+            return _ELSEWHERE
+        return collected.run(self._unchanged.judges(mutant.line))
+
+    def _with_new_import(self, at: int, patience: float) -> int:
+        mutant = self._found[at]
+        tests = self._unchanged.judges(mutant.line)
+        planted = Planted(self.verdict.module, self._path, mutant.compiled(self._path))
+        return fork(lambda: judged(planted, tests), self._folder / f"mutant-{at}", patience)
+
+
+def _sweep() -> None:
+    """Remove what forks that have ended left in a shared PostgreSQL server."""
+    server = shared_postgres()
+    if server:
+        server.sweep()
+
+
+def _try(
+    mutants: Sequence[int], begin: _Begin, patience: Callable[[int], float], jobs: int
+) -> dict[int, int]:
+    """Begin a process for each mutant, `jobs` at once; how each ended."""
+    codes: dict[int, int] = {}
+    running: list[_Running] = []
+
+    def look() -> None:
+        time.sleep(_LOOK_SECONDS)
+        for one in list(running):
+            code = ended(one.pid, one.deadline)
+            if code is not None:
+                codes[one.at] = code
+                running.remove(one)
+                if len(codes) % _SWEPT_AFTER == 0:
+                    _sweep()
+
+    for at in mutants:
+        while len(running) >= jobs:
+            look()
+        seconds = patience(at)
+        running.append(_Running(at, begin(at, seconds), time.monotonic() + seconds))
+    while running:
+        look()
+    return codes

@@ -1,0 +1,121 @@
+"""Bugs that are planted on purpose, so that the trial of power cuts is seen to find them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.outbox import schema_sqlite
+from service.outbox.clock import wall_now_ms
+from service.outbox.inngest_id import InngestIds
+from service.outbox.receipt import Receipt
+from service.outbox.sqlite import backup, commit, transfer
+from service.outbox.sqlite.intake import SqliteIntake
+from service.outbox.sqlite.lock import WriterLock
+from tests.support.simulation.planted_confirmation import BUGS as CONFIRMATION
+from tests.support.simulation.planted_delivery import BUGS as DELIVERY
+from tests.support.simulation.planted_intake import BUGS as INTAKE
+
+
+def _commits_not_synced() -> None:
+    def mode(self: commit.SqliteCommits, *, synced: bool) -> str:
+        del self, synced
+        return "PRAGMA synchronous = NORMAL"
+
+    commit.SqliteCommits._mode = mode  # type: ignore[method-assign]
+
+
+def _answer_before_the_commit() -> None:
+    append_all = SqliteIntake.append_all
+
+    async def answering(
+        self: SqliteIntake, events: Sequence[Any], keys: Any, **named: Any
+    ) -> Sequence[Receipt]:
+        late = asyncio.create_task(append_all(self, events, keys, **named))
+        late.add_done_callback(lambda done: done.cancelled() or done.exception())
+        ids = InngestIds(bytes(6))
+        return [Receipt(event.id, 0, wall_now_ms(), ids) for event in events]
+
+    SqliteIntake.append_all = answering  # type: ignore[method-assign]
+
+
+def _log_with_a_hole_is_used() -> None:
+    def suspect(self: WriterLock, *, suspected: bool) -> None:
+        del self, suspected
+
+    WriterLock.suspect_log = suspect  # type: ignore[method-assign]
+
+
+def _unsynced_os(what: Callable[[int], bool]) -> Any:
+    """The module `os` whose fsync does nothing for files of this kind of mode."""
+
+    def fsync(descriptor: int) -> None:
+        if not what(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)
+
+    return types.SimpleNamespace(**{**vars(os), "fsync": fsync})
+
+
+def _new_folders_not_synced() -> None:
+    schema_sqlite.os = _unsynced_os(stat.S_ISDIR)
+
+
+def _backup_without_its_name() -> None:
+    backup.os = _unsynced_os(stat.S_ISDIR)
+
+
+def _backup_without_its_content() -> None:
+    backup.os = _unsynced_os(stat.S_ISREG)
+
+
+class _Unsynced:
+    """`sqlite3` whose connections sync nothing."""
+
+    Error = sqlite3.Error
+
+    @staticmethod
+    def connect(path: Path, isolation_level: None) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=isolation_level)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+
+def _move_not_synced() -> None:
+    transfer.sqlite3 = _Unsynced  # type: ignore[assignment]
+
+
+def _migration_in_steps() -> None:
+    def apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
+        connection.executescript(text)
+        connection.execute(schema_sqlite._RECORD, (migration_id, wall_now_ms()))
+
+    schema_sqlite._apply_one = apply_one
+
+
+# The bug, by its name, and the load that it shows in.
+PLANTED: dict[str, tuple[str, Callable[[], None]]] = {
+    "commits are not synced": ("posts", _commits_not_synced),
+    "answers come before the commit": ("posts", _answer_before_the_commit),
+    "a log with a hole is used": ("posts", _log_with_a_hole_is_used),
+    "new folders are not synced": ("posts", _new_folders_not_synced),
+    "a move is not synced": ("move", _move_not_synced),
+    "a migration commits in steps": ("migration", _migration_in_steps),
+    "the name of a backup is not synced": ("backup", _backup_without_its_name),
+    "a backup is not synced": ("backup", _backup_without_its_content),
+    "the service answers before the commit": ("service", INTAKE["answer before the commit"]),
+    "a confirmation is not awaited": ("service", CONFIRMATION["take an answer for storage"]),
+    "sends carry no seed": ("service", DELIVERY["send without a seed"]),
+}
+# One of each kind, cheap to find.
+FEW = (
+    "commits are not synced",
+    "answers come before the commit",
+    "new folders are not synced",
+    "a move is not synced",
+)

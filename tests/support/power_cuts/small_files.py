@@ -1,0 +1,28 @@
+"""An outbox with small files, so that a load of seconds checkpoints and truncates its log often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.outbox.sqlite import connection, wal
+
+# Below the folder whose writes are recorded; the outbox makes its own folder.
+DATABASE = "new/outbox.db"
+LOG = "new/outbox.db-wal"
+ANSWERS = "answers"
+LIMITS = {"max_pending": 100_000, "max_pending_per_user": 100_000}
+# The events of one call. The last is named so; an outbox that ends in a part holds half a call.
+PART, LAST_PART = "part", "last part"
+_CHECKPOINT = "wal_autocheckpoint = 3000"
+
+
+def keep_files_small() -> None:
+    """Shrink the log's preallocated size to 256 KiB; checkpoint it every 40 pages."""
+    assert _CHECKPOINT in connection._WRITER
+    wal.PREALLOCATED_BYTES = 256 * 1024
+    connection._WRITER = connection._WRITER.replace(_CHECKPOINT, "wal_autocheckpoint = 40")
+
+
+def memory_folder() -> str | None:
+    """A folder in memory; None where the system has none."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,0 +1,38 @@
+"""The table of `make proof`: a row for each trial, in a file that PROOF_TABLE names.
+
+`python -m tests.support.proof_table` prints it. Without PROOF_TABLE rows are dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+HEAD = ("trial", "tried", "planted bugs found", "faults")
+
+
+def add_row(trial: str, tried: str, bugs: str, faults: str) -> None:
+    """Add a trial: what it tried, which planted bugs it found, what faults of the service."""
+    if table := os.environ.get("PROOF_TABLE"):
+        with Path(table).open("a") as file:
+            file.write(json.dumps((trial, tried, bugs, faults)) + "\n")
+
+
+def formatted(lines: list[str]) -> str:
+    """The table as text.
+
+    >>> print(formatted(['["cuts", "9 states", "-", "none"]']))
+    trial  tried     planted bugs found  faults
+    cuts   9 states  -                   none
+    """
+    rows = [HEAD, *(json.loads(line) for line in lines)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(HEAD))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+if __name__ == "__main__":
+    print(formatted(Path(os.environ["PROOF_TABLE"]).read_text().splitlines()))

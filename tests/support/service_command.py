@@ -1,0 +1,25 @@
+"""`python -m service <command>` in the test's own process."""
+
+from __future__ import annotations
+
+import os
+
+from click.testing import Result
+from typer.testing import CliRunner
+
+from service.cli.main import app
+
+_OURS = ("AWS_", "INNGEST_", "OTEL_", "OUTBOX_")
+BARE = {
+    "AWS_EC2_METADATA_DISABLED": "1",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_CONFIG_FILE": "/nonexistent",
+}
+
+
+def service_command(*arguments: str, **environ: str) -> Result:
+    """Run a command that ends by itself, with none of a developer's variables."""
+    unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(_OURS)}
+    result = CliRunner(env={**unset, **BARE, **environ}).invoke(app, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result

@@ -1,0 +1,128 @@
+"""Bugs of the intake and of operators' changes, planted on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import IdempotencyKey
+from service.outbox.model import Filter
+from service.outbox.receipt import Receipt
+from service.outbox.sqlite import commit, repairs
+from service.outbox.sqlite.intake import SqliteIntake
+from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.repairs import SqliteRepairs
+
+
+def _answer_before_the_commit() -> None:
+    append = SqliteIntake.append
+
+    async def answering(self: SqliteIntake, event: Any, **named: Any) -> Receipt:
+        late = asyncio.create_task(append(self, event, **named))
+        late.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return Receipt(event.id, 0, wall_now_ms(), InngestIds(bytes(6)))
+
+    SqliteIntake.append = answering  # type: ignore[method-assign]
+
+
+def _answer_a_commit_that_was_rolled_back() -> None:
+    transact = commit.transact
+    commits = 0
+
+    def losing(
+        connection: sqlite3.Connection, work: Sequence[Any], mode: str | None
+    ) -> list[Sequence[Any]]:
+        nonlocal commits
+        commits += 1
+        if commits % 100:
+            return transact(connection, work, mode)
+        connection.execute("BEGIN IMMEDIATE")
+        results = [kind.apply(connection, items) for kind, items in work]
+        connection.execute("ROLLBACK")
+        return results
+
+    commit.transact = losing
+
+
+def _store_an_array_event_by_event() -> None:
+    async def append_all(
+        self: SqliteIntake,
+        events: Sequence[Event],
+        keys: Sequence[IdempotencyKey | None],
+        **named: Any,
+    ) -> Sequence[Receipt]:
+        return [
+            await self.append(event, key=key, **named)
+            for event, key in zip(events, keys, strict=True)
+        ]
+
+    SqliteIntake.append_all = append_all  # type: ignore[method-assign]
+
+
+def _forget_keys() -> None:
+    append = SqliteIntake.append
+
+    async def forgetting(
+        self: SqliteIntake, event: Any, *, key: IdempotencyKey | None = None, **named: Any
+    ) -> Receipt:
+        del key
+        return await append(self, event, **named)
+
+    SqliteIntake.append = forgetting  # type: ignore[method-assign,assignment]
+
+
+def _give_no_room_back() -> None:
+    def left(self: StoredCounts, owner: str, count: int = 1) -> None:
+        del self, owner, count
+
+    StoredCounts.left = left  # type: ignore[method-assign]
+
+
+def _count_each_post_twice() -> None:
+    enter = StoredCounts.enter
+
+    def twice(self: StoredCounts, owner: str, rows: int, size: int) -> bool:
+        return enter(self, owner, rows * 2, size)
+
+    StoredCounts.enter = twice  # type: ignore[method-assign]
+
+
+def _take_no_ids_for_all() -> None:
+    discard = SqliteRepairs.discard
+
+    async def discarding(self: SqliteRepairs, wanted: Filter, **named: Any) -> list[str]:
+        return await discard(self, wanted if wanted.ids else Filter(limit=3), **named)
+
+    SqliteRepairs.discard = discarding  # type: ignore[method-assign]
+
+
+def _replay_into_nowhere() -> None:
+    repairs.REPLAY = "SELECT :seqs, :now, :note"
+
+
+def _resume_nothing() -> None:
+    set_paused = SqliteRepairs.set_paused
+
+    async def pausing(self: SqliteRepairs, *, paused: bool, **named: Any) -> Any:
+        del paused
+        return await set_paused(self, paused=True, **named)
+
+    SqliteRepairs.set_paused = pausing  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "answer before the commit": _answer_before_the_commit,
+    "answer a commit that was rolled back": _answer_a_commit_that_was_rolled_back,
+    "store an array event by event": _store_an_array_event_by_event,
+    "forget keys": _forget_keys,
+    "give no room back": _give_no_room_back,
+    "count each post twice": _count_each_post_twice,
+    "take no ids for all": _take_no_ids_for_all,
+    "replay into nowhere": _replay_into_nowhere,
+    "resume nothing": _resume_nothing,
+}

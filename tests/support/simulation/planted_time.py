@@ -1,0 +1,84 @@
+"""Bugs of leases, clocks, restarts and Inngest's memory of ids, planted on purpose."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from service.outbox.clock import Clock, wall_now_ms
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch
+from service.outbox.sqlite import claims, statements
+from service.outbox.sqlite.memory import Memory
+from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
+
+_END_OF_TIME_MS = claims._END_OF_TIME_MS
+
+
+def _end_no_lease() -> None:
+    expire = claims._expire
+
+    def expiring(connection: sqlite3.Connection, until_ms: int) -> list[str]:
+        return expire(connection, until_ms) if until_ms == _END_OF_TIME_MS else []
+
+    claims._expire = expiring
+
+
+def _end_leases_in_secret() -> None:
+    expire = claims._expire
+
+    def expiring(connection: sqlite3.Connection, until_ms: int) -> list[str]:
+        expired = expire(connection, until_ms)
+        return expired if until_ms == _END_OF_TIME_MS else []
+
+    claims._expire = expiring
+
+
+def _lose_the_rows_of_a_lease() -> None:
+    statements.EXPIRE_READY = f"{statements.EXPIRE_READY} AND sends > 0"
+
+
+def _keep_time_by_the_wall() -> None:
+    Clock.now_ms = lambda self: wall_now_ms()  # type: ignore[method-assign]
+
+
+def _keep_claims_over_a_restart() -> None:
+    recover = claims.SqliteClaims.recover
+
+    def recovering(self: claims.SqliteClaims, connection: sqlite3.Connection) -> int:
+        expire, claims._expire = claims._expire, lambda connection, until_ms: []
+        try:
+            return recover(self, connection)
+        finally:
+            claims._expire = expire
+
+    claims.SqliteClaims.recover = recovering  # type: ignore[method-assign]
+
+
+def _ask_nobody_about_old_rows() -> None:
+    async def check(self: DedupeHorizon, batch: Batch, now_ms: int) -> HorizonCheck:
+        del self, now_ms
+        return HorizonCheck(batch, None)
+
+    DedupeHorizon.check = check  # type: ignore[method-assign]
+
+
+def _make_other_ids_after_a_restart() -> None:
+    def other(self: Any) -> InngestIds:
+        ids: InngestIds = self.__dict__.setdefault("other_ids", InngestIds(os.urandom(6)))
+        return ids
+
+    Memory.known_ids = other  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "no lease ever ends": _end_no_lease,
+    "leases end in secret": _end_leases_in_secret,
+    "lose the rows of a lease": _lose_the_rows_of_a_lease,
+    "keep time by the wall": _keep_time_by_the_wall,
+    "keep claims over a restart": _keep_claims_over_a_restart,
+    "ask nobody about old rows": _ask_nobody_about_old_rows,
+    "make other ids after a restart": _make_other_ids_after_a_restart,
+}

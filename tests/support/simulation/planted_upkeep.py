@@ -1,0 +1,107 @@
+"""Bugs of purges, counts, memory and operators' commands, planted on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from service.outbox.model import Filter
+from service.outbox.sqlite import purge
+from service.outbox.sqlite.intake import SqliteIntake
+from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.repairs import SqliteRepairs
+from service.outbox.sqlite.settlements import SqliteSettlements
+from service.relay.breaker_sync import BreakerSync
+from service.relay.relay import Relay
+
+_FEW_ROWS = 20
+
+
+def _purge_the_dead_too() -> None:
+    purge.PURGE_PICK = purge.PURGE_PICK.replace("AND dead = 0", "")
+
+
+def _give_no_bytes_back() -> None:
+    def free_bytes(self: StoredCounts, freed: Mapping[str, int]) -> None:
+        del self, freed
+
+    StoredCounts.free_bytes = free_bytes  # type: ignore[method-assign]
+
+
+def _count_an_array_as_one() -> None:
+    enter = StoredCounts.enter
+
+    def entering(self: StoredCounts, owner: str, rows: int, size: int) -> bool:
+        return enter(self, owner, min(rows, 1), size)
+
+    StoredCounts.enter = entering  # type: ignore[method-assign]
+
+
+def _return_no_place_to_the_count() -> None:
+    def returned(self: StoredCounts, pending: Mapping[str, int]) -> None:
+        del self, pending
+
+    StoredCounts.returned = returned  # type: ignore[method-assign]
+
+
+def _remember_every_settlement() -> None:
+    committed = SqliteSettlements.committed
+
+    def remembering(
+        self: SqliteSettlements,
+        items: Sequence[Any],
+        results: Sequence[int],
+        still_wanted: Sequence[bool],
+    ) -> None:
+        committed(self, items, results, still_wanted)
+        for item in items:
+            self._unseen[item.claim] = set(item.sent)
+
+    SqliteSettlements.committed = remembering  # type: ignore[method-assign]
+
+
+def _remember_every_send() -> None:
+    def ended(self: Relay, task: asyncio.Task[None]) -> None:
+        del self, task
+
+    Relay._ended = ended  # type: ignore[method-assign]
+
+
+def _send_in_a_pause() -> None:
+    def pause(self: BreakerSync, record: object) -> None:
+        del self, record
+
+    BreakerSync._pause = pause  # type: ignore[method-assign]
+
+
+def _discard_nothing() -> None:
+    async def discard(self: SqliteRepairs, wanted: Filter, **named: Any) -> list[str]:
+        del self, named
+        return list(wanted.ids or ())
+
+    SqliteRepairs.discard = discard  # type: ignore[method-assign]
+
+
+def _post_when_few_wait() -> None:
+    append = SqliteIntake.append
+
+    async def waiting(self: SqliteIntake, *given: Any, **named: Any) -> Any:
+        while self._counts.total > _FEW_ROWS:  # noqa: ASYNC110  (a bug on purpose)
+            await asyncio.sleep(0.1)
+        return await append(self, *given, **named)
+
+    SqliteIntake.append = waiting  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "purge the dead, too": _purge_the_dead_too,
+    "give no bytes back": _give_no_bytes_back,
+    "count an array as one": _count_an_array_as_one,
+    "return no place to the count": _return_no_place_to_the_count,
+    "remember every settlement": _remember_every_settlement,
+    "remember every send": _remember_every_send,
+    "send in a pause": _send_in_a_pause,
+    "discard nothing": _discard_nothing,
+    "post when few wait": _post_when_few_wait,
+}

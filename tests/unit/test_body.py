@@ -1,0 +1,180 @@
+"""A request's body: read within its bounds, and taken only as the JSON that it says it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    EncodingRefusedError,
+    InvalidFieldError,
+    InvalidJsonError,
+    JsonRequiredError,
+    RefusedError,
+)
+from service.web.body import check_depth, read_body, read_json, read_json_bytes, read_raw_body
+from tests.support.made_request import JSON, made_request
+
+
+class Thing(msgspec.Struct):
+    size: int
+    note: str = ""
+
+
+DECODER = msgspec.json.Decoder(Thing)
+
+
+def length(size: int) -> dict[str, str]:
+    return {"Content-Length": str(size)}
+
+
+@pytest.mark.parametrize(
+    ("body", "chunks", "headers", "most"),
+    [
+        (b"", [], {}, 0),
+        (b"x" * 10, [], {}, 10),
+        (b"x" * 10, [], length(10), 10),
+        (b"x", [b"x" * 4, b"x" * 5], {}, 10),
+        (b"x", [b"x" * 9], length(10), 10),
+        (b"x", [b"x"], {}, 10),
+    ],
+)
+async def test_a_body_up_to_its_bound_is_read_whole(
+    body: bytes, chunks: list[bytes], headers: dict[str, str], most: int
+) -> None:
+    request = made_request(body, headers, chunks=chunks)
+    assert await read_raw_body(request, max_bytes=most) == body + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("body", "chunks", "headers", "ends"),
+    [
+        (b"x" * 11, [], {}, True),
+        (b"x" * 11, [], length(11), True),
+        (b"", [], length(11), False),  # it says so before any of it has come
+        (b"x", [b"x" * 9, b"x"], {}, True),
+        (b"x", [b"x" * 9, b"x"], {}, False),  # the rest is not waited for
+    ],
+)
+async def test_a_body_above_its_bound_is_refused_at_once(
+    body: bytes, chunks: list[bytes], headers: dict[str, str], *, ends: bool
+) -> None:
+    request = made_request(body, headers, chunks=chunks, ends=ends)
+    with pytest.raises(BodyTooLargeError):
+        await read_raw_body(request, max_bytes=10, seconds=0.5)
+
+
+async def test_a_body_that_does_not_end_is_refused_in_time() -> None:
+    request = made_request(b"half", length(9), ends=False)
+    async with asyncio.timeout(5):
+        with pytest.raises(BodyTimeoutError):
+            await read_raw_body(request, max_bytes=10, seconds=0.01)
+
+
+@pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])
+async def test_a_body_without_an_encoding_is_read(encoding: str | None) -> None:
+    headers = {} if encoding is None else {"Content-Encoding": encoding}
+    assert await read_body(made_request(b"x", headers), max_bytes=1) == b"x"
+    with pytest.raises(BodyTooLargeError):
+        await read_body(made_request(b"xx", headers), max_bytes=1)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "deflate"])
+async def test_a_body_in_an_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(EncodingRefusedError):
+        await read_body(made_request(b"x", {"Content-Encoding": encoding}), max_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_json"),
+    [
+        ("application/json", True),
+        ("application/json; charset=utf-8", True),
+        ("Application/JSON", True),
+        ("text/json", False),
+        ("application/problem+json", False),
+        ("application/jsonp", False),
+        ("text/plain; application/json", False),
+        (None, False),
+    ],
+)
+async def test_only_what_says_that_it_is_json_is_read(
+    content_type: str | None, *, is_json: bool
+) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    request = made_request(b"{}", headers)
+    if is_json:
+        assert await read_json_bytes(request, max_bytes=2) == b"{}"
+    else:
+        with pytest.raises(JsonRequiredError):
+            await read_json_bytes(request, max_bytes=2)
+
+
+async def test_the_bounds_and_the_encoding_hold_for_json_too() -> None:
+    with pytest.raises(BodyTooLargeError):
+        await read_json_bytes(made_request(b"{ }", JSON), max_bytes=2)
+    with pytest.raises(EncodingRefusedError):
+        await read_json_bytes(made_request(b"{}", {**JSON, "Content-Encoding": "br"}), max_bytes=2)
+
+
+@pytest.mark.parametrize("body", [b'{"size": 1}', b' \t\r\n{"size": 1, "other": [1]}'])
+async def test_an_object_of_the_type_is_decoded(body: bytes) -> None:
+    assert await read_json(made_request(body, JSON), DECODER) == Thing(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        (b"", InvalidJsonError),
+        (b"[1]", InvalidJsonError),
+        (b'"text"', InvalidJsonError),
+        (b'{"size": 1', InvalidJsonError),
+        (b'{"size": 1} x', InvalidJsonError),
+        (b'{"size": 1, "unread": "\xff"}', InvalidJsonError),
+        (b'{"size": 1, "unread": "\xc3\xa9"}', None),
+        (b'{"size": ' + b"[" * 5000 + b"]" * 5000 + b"}", RefusedError),
+        (b'{"size": "one"}', InvalidFieldError),
+        (b'{"note": "no size"}', InvalidFieldError),
+    ],
+)
+async def test_another_body_is_refused(body: bytes, refusal: Any) -> None:
+    if refusal is None:
+        assert await read_json(made_request(body, JSON), DECODER) == Thing(1)
+    else:
+        with pytest.raises(refusal):
+            await read_json(made_request(body, JSON), DECODER)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"size": "one"}', "The field size is missing or has a wrong value."),
+        (b"{}", "The field size is missing or has a wrong value."),
+    ],
+)
+async def test_the_refusal_names_the_field(body: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        await read_json(made_request(body, JSON), DECODER)
+    assert str(refused.value) == sentence
+
+
+async def test_a_small_body_has_at_most_64_kib() -> None:
+    body = b'{"size": 1}'.ljust(64 * 1024)
+    assert await read_json(made_request(body, JSON), DECODER) == Thing(1)
+    with pytest.raises(BodyTooLargeError):
+        await read_json(made_request(body + b" ", JSON), DECODER)
+
+
+@pytest.mark.parametrize(("levels", "is_taken"), [(500, True), (501, False)])
+def test_a_body_is_nested_at_most_500_levels_deep(levels: int, *, is_taken: bool) -> None:
+    body = b"[" * levels + b"]" * levels
+    if is_taken:
+        check_depth(body, msgspec.json.decode(body))
+    else:
+        with pytest.raises(InvalidJsonError, match="500 levels"):
+            check_depth(body, msgspec.json.decode(body))

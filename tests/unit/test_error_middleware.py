@@ -1,0 +1,250 @@
+"""The outermost middleware: each request has an id, an answer in one form, a count and a line."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.errors import NotFoundError, OutboxUnavailableError
+from service.observe.logs import RequestLine
+from service.observe.recorder import NullRecorder
+from service.web import middleware
+from service.web.middleware import (
+    arrived_at_key,
+    error_middleware,
+    event_id_key,
+    request_id_key,
+)
+from tests.support.made_request import made_request
+
+HTML = {"Accept": "text/html"}
+
+
+class Counts(NullRecorder):
+    def __init__(self) -> None:
+        self.counted: list[tuple[str, dict[str, str]]] = []
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        assert value == 1
+        self.counted.append((name, labels))
+
+
+class Pages:
+    """Marks the answers that become pages."""
+
+    def page(self, request: web.Request, answer: web.Response, request_id: str) -> web.Response:
+        return web.Response(text=f"page of {request_id}", status=answer.status)
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.enabled = True
+        self.lines: list[RequestLine] = []
+
+    def write(self, line: RequestLine) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
+    found = Lines()
+    monkeypatch.setattr(middleware, "request_log", found)
+    return found
+
+
+def raises(error: BaseException) -> Any:
+    async def handler(request: web.Request) -> web.Response:
+        raise error
+
+    return handler
+
+
+async def fine(request: web.Request) -> web.Response:
+    return web.Response(text=request[request_id_key])
+
+
+async def answered(
+    handler: Any, *, recorder: Any = None, pages: Any = None, **request: Any
+) -> web.Response:
+    answer = error_middleware(recorder or Counts(), pages)
+    found = await answer(made_request(**request), handler)
+    assert isinstance(found, web.Response)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "is_kept"),
+    [
+        ("a-B_9.:", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        ("a b", False),
+        (None, False),
+    ],
+)
+async def test_a_plain_request_id_is_kept_and_another_is_made(
+    given: str | None, *, is_kept: bool, lines: Lines
+) -> None:
+    headers = {} if given is None else {"X-Request-Id": given}
+    answer = await answered(fine, headers=headers)
+    made = answer.headers["X-Request-Id"]
+    assert (made == given) is is_kept
+    assert is_kept or len(made) == 36
+    assert answer.text == made
+    assert lines.lines[0].request_id == made
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (NotFoundError(), 404, "not_found"),
+        (OutboxUnavailableError(), 503, "outbox_unavailable"),
+        (web.HTTPNotFound(), 404, "not_found"),
+        (web.HTTPBadRequest(), 400, "bad_request"),
+        (web.RequestPayloadError(), 400, "invalid_json"),
+    ],
+)
+async def test_a_refusal_is_answered_and_counted_by_its_code(
+    error: BaseException, status: int, code: str, lines: Lines
+) -> None:
+    counts = Counts()
+    answer = await answered(raises(error), recorder=counts, pages=Pages())
+    assert answer.status == status
+    assert answer.body
+    assert f'"code":"{code}"'.encode() in bytes(answer.body)  # type: ignore[arg-type]
+    assert counts.counted == [("refused", {"code": code})]
+    assert (lines.lines[0].status, lines.lines[0].code) == (status, code)
+
+
+async def test_a_fault_is_logged_with_the_request_id_and_is_no_refusal(lines: Lines) -> None:
+    counts = Counts()
+    with capture_logs() as logs:
+        answer = await answered(raises(ZeroDivisionError()), recorder=counts)
+    assert answer.status == 500
+    made = answer.headers["X-Request-Id"]
+    assert [(one["event"], one["request_id"]) for one in logs] == [("request_failed", made)]
+    assert counts.counted == []
+    assert (lines.lines[0].status, lines.lines[0].code) == (500, "internal_error")
+
+
+@pytest.mark.parametrize(("gone", "status"), [(True, 408), (False, 500)])
+async def test_a_client_that_left_in_its_body_is_no_fault(*, gone: bool, status: int) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        if gone:
+            request._protocol.transport = None
+        raise ConnectionResetError
+
+    with capture_logs() as logs:
+        answer = await answered(handler)
+    assert answer.status == status
+    assert bool(logs) is not gone
+
+
+async def test_another_error_after_the_client_left_is_a_fault() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        request._protocol.transport = None
+        raise ZeroDivisionError
+
+    with capture_logs():
+        assert (await answered(handler)).status == 500
+
+
+@pytest.mark.parametrize("redirect", [web.HTTPFound("/x"), web.HTTPNotModified()])
+async def test_a_redirect_is_left_to_the_server(redirect: web.HTTPException) -> None:
+    with pytest.raises(type(redirect)):
+        await answered(raises(redirect))
+
+
+@pytest.mark.parametrize(
+    ("handler", "headers", "pages", "is_page"),
+    [
+        (raises(NotFoundError()), HTML, Pages(), True),
+        (raises(NotFoundError()), {}, Pages(), False),
+        (raises(NotFoundError()), HTML, None, False),
+        (fine, HTML, Pages(), False),
+    ],
+)
+async def test_a_browser_gets_an_error_as_a_page(
+    handler: Any, headers: dict[str, str], pages: Any, *, is_page: bool
+) -> None:
+    answer = await answered(handler, headers=headers, pages=pages, method="GET")
+    made = answer.headers["X-Request-Id"]
+    assert (answer.text == f"page of {made}") is is_page
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "enabled", "is_written"),
+    [
+        ("/healthz", 200, True, False),
+        ("/readyz", 200, True, False),
+        ("/metrics", 200, True, False),
+        ("/readyz", 503, True, True),
+        ("/readyz", 400, True, True),
+        ("/api/things", 200, True, True),
+        ("/api/things", 200, False, False),
+        ("/readyz", 503, False, False),
+    ],
+)
+async def test_all_but_quiet_probes_have_a_line(
+    path: str, status: int, *, enabled: bool, is_written: bool, lines: Lines
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    lines.enabled = enabled
+    await answered(handler, path=path, method="GET")
+    assert len(lines.lines) == is_written
+
+
+@pytest.mark.parametrize(
+    ("arrived", "clock", "ms"), [(5.0, [12.500009], 7500.01), (None, [12.0, 12.5], 500.0)]
+)
+async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_arrived(
+    arrived: float | None,
+    clock: list[float],
+    ms: float,
+    lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(middleware, "time", SimpleNamespace(perf_counter=lambda: clock.pop(0)))
+
+    async def handler(request: web.Request) -> web.Response:
+        request[event_id_key] = "event-1"
+        return web.Response()
+
+    request = made_request(method="PUT")
+    request.match_info.route.resource.canonical = "/api/{id}"  # type: ignore[union-attr,misc]
+    if arrived:
+        request[arrived_at_key] = arrived
+    await error_middleware(Counts())(request, handler)
+    [line] = lines.lines
+    assert (line.event, line.level, line.method, line.route) == (
+        *("request", "info"),
+        *("PUT", "/api/{id}"),
+    )
+    assert (line.status, line.ms, line.code, line.event_id) == (200, ms, None, "event-1")
+
+
+async def test_a_request_without_a_route_has_a_line_too(lines: Lines) -> None:
+    request = made_request()
+    request.match_info.route.resource = None  # type: ignore[misc]
+    await error_middleware(Counts())(request, fine)
+    assert lines.lines[0].route is None
+
+
+async def test_an_answer_that_has_begun_is_left_as_it_is() -> None:
+    class Begun(web.Response):
+        @property
+        def prepared(self) -> bool:
+            return True
+
+    async def handler(request: web.Request) -> web.Response:
+        return Begun()
+
+    answer = await answered(handler)
+    assert "X-Request-Id" not in answer.headers

@@ -1,0 +1,270 @@
+"""The route of an event type: its checks in their order, one append, and what the answer says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from service.errors import (
+    BodyTooLargeError,
+    DocumentNameInvalidError,
+    IdempotencyKeyInvalidError,
+    InvalidFieldError,
+    InvalidJsonError,
+    JsonRequiredError,
+    OutboxUnavailableError,
+    SenderNotAllowedError,
+    SessionRequiredError,
+    StorageNotConfiguredError,
+)
+from service.event_types.body_schema import BodySchema
+from service.event_types.event_type import EventType
+from service.identity.user import EVENT_KEY_ISSUER, User
+from service.observe.recorder import NullRecorder
+from service.outbox.event import Event
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import IdempotencyKey
+from service.outbox.receipt import Receipt
+from service.web.middleware import event_id_key
+from service.web.resources.event_route import EventRoute
+from tests.support.made_request import JSON, made_request
+
+ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")
+NIGHTLY = User(issuer=EVENT_KEY_ISSUER, id="nightly", email=None, name=None)
+MILLION = 1024 * 1024
+FAR_MS = 4_000_000_000_000
+
+
+class Taken(NullRecorder):
+    """An intake, a recorder and a sender's session at once; it remembers what it is asked."""
+
+    def __init__(self) -> None:
+        self.appended: list[tuple[Event, IdempotencyKey | None]] = []
+        self.counted: list[tuple[str, dict[str, str]]] = []
+        self.order: list[str] = []
+        self.replayed = False
+        self.error: Exception | None = None
+        self.user: User | Exception = ADA
+
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
+        if self.error:
+            raise self.error
+        self.appended.append((event, key))
+        return Receipt(event.id, 1, event.accepted_at_ms, InngestIds(bytes(6)), self.replayed)
+
+    def count(self, name: str, value: float = 1, /, **labels: str) -> None:
+        self.counted.append((name, labels))
+
+    async def sender(self, request: web.Request) -> User:
+        self.order.append("sender")
+        if isinstance(self.user, Exception):
+            raise self.user
+        return self.user
+
+
+def made(taken: Taken, **changes: Any) -> EventRoute:
+    async def data(body: Any, user: User) -> dict[str, Any]:
+        return {"body": dict(body), "by": user.id}
+
+    given: dict[str, Any] = {"name": "thing/made", "path": "/api/things", "summary": ""}
+    schema = BodySchema({"type": "object", "properties": {"size": {"type": "integer"}}})
+    kind = EventType(**{**given, "body": schema, "data": data, **changes})
+    return EventRoute(kind, taken, taken.sender, taken)  # type: ignore[arg-type]
+
+
+async def post(
+    taken: Taken, body: object = None, *, headers: Sequence[tuple[str, str]] = (), **changes: Any
+) -> tuple[web.Response, web.Request]:
+    raw = body if isinstance(body, bytes) else json.dumps(body or {"size": 1}).encode()
+    request = made_request(raw, [*JSON.items(), *headers])
+    return await made(taken, **changes).post(request), request
+
+
+async def refused(kind: type[Exception], body: object = None, **changes: Any) -> Taken:
+    taken = Taken()
+    with pytest.raises(kind):
+        await post(taken, body, **changes)
+    assert taken.appended == []
+    assert taken.counted == []
+    return taken
+
+
+async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() -> None:
+    taken = Taken()
+    before = int(time.time() * 1000)
+    answer, request = await post(taken, {"size": 7})
+    [(event, key)] = taken.appended
+    assert key is None
+    assert (event.name, event.owner, event.user_id, event.due_at_ms) == (
+        *("thing/made", ADA.owner),
+        *("u-1", 0),
+    )
+    assert before <= event.accepted_at_ms <= int(time.time() * 1000)
+    assert json.loads(event.payload)["data"] == {"body": {"size": 7}, "by": "u-1"}
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert json.loads(answer.text or "") == {"status": "ok", "eventId": event.id}
+    assert answer.headers["Location"] == f"/api/events/{event.id}"
+    assert "Idempotent-Replayed" not in answer.headers
+    assert request[event_id_key] == event.id
+    assert taken.counted == [("accepted_by_type", {"name": "thing/made"})]
+
+
+async def test_an_event_of_a_machine_is_counted_by_its_key_too() -> None:
+    taken = Taken()
+    taken.user = NIGHTLY
+    await post(taken, senders=Everyone())
+    assert taken.counted == [
+        ("accepted_by_type", {"name": "thing/made"}),
+        ("accepted_by_key", {"key": "nightly"}),
+    ]
+
+
+class Everyone:
+    """Lets everybody post."""
+
+    def check(self, user: User) -> None:
+        del user
+
+
+async def test_a_repeat_says_so_and_is_not_counted() -> None:
+    taken = Taken()
+    taken.replayed = True
+    answer, _ = await post(taken, headers=[("Idempotency-Key", "k-1")])
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    assert taken.counted == []
+
+
+async def digest(path: str, body: object) -> bytes:
+    taken = Taken()
+    await post(taken, body, headers=[("Idempotency-Key", "k-1")], path=path)
+    [(_, key)] = taken.appended
+    assert key
+    assert key.key == "k-1"
+    return key.digest
+
+
+async def test_a_key_stands_for_the_path_and_the_body_whatever_its_order() -> None:
+    first = await digest("/a", {"size": 1, "note": "x"})
+    assert first == await digest("/a", {"note": "x", "size": 1})
+    assert first != await digest("/b", {"size": 1, "note": "x"})
+    assert first != await digest("/a", {"size": 2, "note": "x"})
+
+
+async def test_a_key_is_checked_before_the_data_is_asked_for() -> None:
+    async def data(body: Any, user: User) -> dict[str, Any]:
+        raise AssertionError("the key is wrong")
+
+    for key in ("a b", ""):
+        await refused(IdempotencyKeyInvalidError, headers=[("Idempotency-Key", key)], data=data)
+
+
+@pytest.mark.parametrize(
+    ("send_at", "is_held"), [(FAR_MS, True), (0, False), (1, False), (None, False)]
+)
+async def test_an_event_is_held_until_a_time_to_come(send_at: int | None, *, is_held: bool) -> None:
+    taken = Taken()
+    await post(taken, {"sendAt": send_at})
+    [(event, _)] = taken.appended
+    assert event.due_at_ms == (send_at if is_held else 0)
+
+
+async def test_a_type_that_can_not_be_accepted_asks_for_no_sender() -> None:
+    def require() -> None:
+        raise StorageNotConfiguredError
+
+    taken = await refused(StorageNotConfiguredError, require=require)
+    assert taken.order == []
+
+
+async def test_who_may_not_post_is_refused_before_the_body_is_read() -> None:
+    taken = Taken()
+    taken.user = NIGHTLY
+    with pytest.raises(SenderNotAllowedError):
+        await post(taken, b"no JSON")
+    taken.user = SessionRequiredError()
+    with pytest.raises(SessionRequiredError):
+        await post(taken, b"no JSON")
+    assert taken.appended == []
+
+
+async def test_a_body_has_at_most_a_mebibyte_and_says_so_before_it_comes() -> None:
+    taken = Taken()
+    body = b'{"size": 1}'.ljust(MILLION)
+    await post(taken, body)
+    assert len(taken.appended) == 1
+    await refused(BodyTooLargeError, body + b" ")
+    unsent = made_request(b"", {**JSON, "Content-Length": str(MILLION + 1)}, ends=False)
+    with pytest.raises(BodyTooLargeError):
+        await made(taken).post(unsent)
+
+
+async def test_a_body_of_another_type_is_refused() -> None:
+    with pytest.raises(JsonRequiredError):
+        await made(Taken()).post(made_request(b"{}", {"Content-Type": "text/plain"}))
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        (b"", InvalidJsonError),
+        (b"[1]", InvalidJsonError),
+        (b"no JSON", InvalidJsonError),
+        (b'{"size": 1} {', InvalidJsonError),
+        (b'{"size": NaN}', InvalidJsonError),
+        (b'{"note": "\\ud800", "size": NaN}', InvalidJsonError),
+        (b'{"note": "\xff"}', InvalidJsonError),
+        (b'{"\xff": 1}', InvalidJsonError),
+        (b'{"note": {"a": ["\xed\xa0\x80"]}}', InvalidJsonError),
+        (b'{"size": 1}\xff', InvalidJsonError),
+        (b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}", InvalidJsonError),
+        (b'{"note": ' + b"[" * 100_000, InvalidJsonError),
+        (b'["\\ud800"]', InvalidJsonError),
+        (b'{"size": 1e999}', InvalidFieldError),
+        (b' \t\r\n{"size": 1e999}', InvalidFieldError),
+        (b"[1e999]", InvalidJsonError),
+        (b'{"size": "one"}', InvalidFieldError),
+    ],
+)
+async def test_a_body_that_is_not_of_the_type_is_refused(
+    body: bytes, refusal: type[Exception]
+) -> None:
+    await refused(refusal, body)
+
+
+@pytest.mark.parametrize("body", [b'{"size": "one"}', b'{"size": "\\ud800"}'])
+async def test_the_types_own_check_comes_before_the_schema_and_sees_lone_surrogates(
+    body: bytes,
+) -> None:
+    def check_first(body: Any) -> None:
+        raise DocumentNameInvalidError
+
+    await refused(DocumentNameInvalidError, body, check_first=check_first)
+
+
+@pytest.mark.parametrize("body", [b'{"size": "one}', b'{"a": NaN, "b": "\\ud800"}', b'["\\ud800"]'])
+async def test_the_types_own_check_sees_no_body_that_is_no_json(body: bytes) -> None:
+    def check_first(body: Any) -> None:
+        raise DocumentNameInvalidError
+
+    await refused(InvalidJsonError, body, check_first=check_first)
+
+
+async def test_what_the_outbox_refuses_is_no_event() -> None:
+    taken = Taken()
+    taken.error = OutboxUnavailableError()
+    with pytest.raises(OutboxUnavailableError):
+        await post(taken)
+    assert taken.counted == []
+
+
+def test_the_route_is_mounted_and_described_at_the_types_path() -> None:
+    route = made(Taken())
+    [mounted] = route.routes()
+    assert (mounted.method, mounted.path) == ("POST", "/api/things")
+    [endpoint] = route.endpoints()
+    assert endpoint.path == "/api/things"

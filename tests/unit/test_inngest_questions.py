@@ -1,0 +1,151 @@
+"""The questions to Inngest's REST API, and what is made of each answer and of each fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from service.errors import InngestApiError
+from service.outbox.held import HeldEvent
+from service.relay.inngest_events import EventRun, InngestEvents
+from tests.support.scripted_session import MIB, Answer, ScriptedSession
+
+ULID = "01KAVJ7KPR0000000000000001"
+MOST = 32 * MIB
+TOO_LARGE = (b" " * (MOST - 1), b"x")
+
+
+def asker(session: ScriptedSession, **named: Any) -> InngestEvents:
+    given = {"origin": "http://inngest.test/", "signing_key": "signkey", "environment": None}
+    return InngestEvents(session, **{**given, "timeout_seconds": 7.0, **named})  # type: ignore[arg-type]
+
+
+def shown(*numbers: int, **other: Any) -> bytes:
+    data = [{"internal_id": f"u{number}", "id": f"e{number}"} for number in numbers]
+    return msgspec.json.encode({"data": data, **other})
+
+
+async def test_a_page_is_asked_for_below_a_ulid_and_follows_no_redirect() -> None:
+    session = ScriptedSession(Answer(200, (shown(2, 1),)))
+    assert await asker(session).page(ULID, 50) == [HeldEvent("u2", "e2"), HeldEvent("u1", "e1")]
+    [(method, url, named)] = session.asked
+    assert (method, url) == ("GET", "http://inngest.test/v1/events")
+    assert named == {
+        "params": {"cursor": ULID, "limit": "50"},
+        "headers": {"Authorization": "Bearer signkey"},
+        "timeout": aiohttp.ClientTimeout(total=7.0),
+        "allow_redirects": False,
+    }
+
+
+@pytest.mark.parametrize("body", [b'{"data": null}', b'{"data": []}', b'{"status": 404}'])
+async def test_a_page_without_events_is_empty(body: bytes) -> None:
+    assert await asker(ScriptedSession(Answer(200, (body,)))).page(ULID, 50) == []
+
+
+async def test_the_events_of_a_page_that_is_too_large_are_asked_for_by_halves() -> None:
+    session = ScriptedSession(*(Answer(200, TOO_LARGE) for _ in range(2)), Answer(200, (shown(1),)))
+    assert await asker(session).page(ULID, 7) == [HeldEvent("u1", "e1")]
+    assert [asked.named["params"]["limit"] for asked in session.asked] == ["7", "3", "1"]
+
+
+async def test_one_event_that_is_too_large_is_an_error() -> None:
+    session = ScriptedSession(*(Answer(200, TOO_LARGE) for _ in range(2)))
+    with pytest.raises(InngestApiError, match="one event is too large"):
+        await asker(session).page(ULID, 2)
+
+
+async def test_an_answer_is_read_to_its_end_or_up_to_its_bound() -> None:
+    body = shown(1)
+    answer = Answer(200, (body[:5], body[5:9], body[9:]))
+    assert await asker(ScriptedSession(answer)).page(ULID, 1) == [HeldEvent("u1", "e1")]
+    whole = Answer(200, (body.ljust(MOST - 1), b"", b""))
+    assert await asker(ScriptedSession(whole)).page(ULID, 1) == [HeldEvent("u1", "e1")]
+    beyond = Answer(200, (*TOO_LARGE, b"beyond"))
+    with pytest.raises(InngestApiError):
+        await asker(ScriptedSession(beyond)).page(ULID, 1)
+    assert not beyond.content.at_eof()
+
+
+async def test_an_event_is_found_by_its_ulid() -> None:
+    body = b'{"data": {"internal_id": "u1", "id": "e1"}, "status": 200}'
+    session = ScriptedSession(Answer(200, (body,)))
+    assert await asker(session).find(ULID) == HeldEvent("u1", "e1")
+    [asked] = session.asked
+    assert (asked.url, asked.named["params"]) == (f"http://inngest.test/v1/events/{ULID}", {})
+
+
+async def test_an_event_that_is_not_held_is_none() -> None:
+    body = b'{"error": "event not found", "status": 404}'
+    assert await asker(ScriptedSession(Answer(200, (body,)))).find(ULID) is None
+
+
+async def test_the_runs_of_an_event_are_found_by_its_ulid() -> None:
+    run = {"run_id": "r1", "status": "Completed", "ended_at": "2026-11-27T05:00:00Z", "output": 7}
+    session = ScriptedSession(Answer(200, (msgspec.json.encode({"data": [run]}),)))
+    assert await asker(session).runs(ULID) == [
+        EventRun("r1", "Completed", ended_at="2026-11-27T05:00:00Z", output=7)
+    ]
+    assert session.asked[0].url == f"http://inngest.test/v1/events/{ULID}/runs"
+
+
+@pytest.mark.parametrize("body", [b'{"data": null}', b'{"status": 404}'])
+async def test_an_event_without_runs_has_none(body: bytes) -> None:
+    assert list(await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)) == []
+
+
+@pytest.mark.parametrize("question", ["find", "runs"])
+async def test_an_answer_about_one_event_that_is_too_large_is_an_error(question: str) -> None:
+    ask = getattr(asker(ScriptedSession(Answer(200, TOO_LARGE))), question)
+    with pytest.raises(InngestApiError, match="not the API's"):
+        await ask(ULID)
+
+
+async def test_each_question_goes_to_its_own_environment_or_to_the_configured_one() -> None:
+    session = ScriptedSession(*(Answer(200, (b"{}",)) for _ in range(4)))
+    one = asker(session, environment="staging")
+    await one.page(ULID, 1, "a")
+    await one.find(ULID, "b")
+    await one.runs(ULID, "c")
+    await one.page(ULID, 1)
+    headers = [asked.named["headers"] for asked in session.asked]
+    assert [one["X-Inngest-Env"] for one in headers] == ["a", "b", "c", "staging"]
+    assert {one["Authorization"] for one in headers} == {"Bearer signkey"}
+
+
+async def test_without_a_key_none_is_sent() -> None:
+    session = ScriptedSession(Answer(200, (b"{}",)))
+    await asker(session, signing_key=None).page(ULID, 1)
+    assert session.asked[0].named["headers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(401), "Inngest refuses INNGEST_SIGNING_KEY."),
+        (Answer(404), "Inngest answers 404 to questions."),
+        (Answer(200, (b'{"status": 500}',)), "Inngest answers 500 to questions."),
+        (Answer(200, (b"[" * 100_000,)), "An answer that is not the API's."),
+        (Answer(200, (b'{"data": 7}',)), "An answer that is not the API's."),
+    ],
+)
+async def test_any_other_answer_is_an_error_of_an_inngest_that_was_reached(
+    answer: Answer, words: str
+) -> None:
+    with pytest.raises(InngestApiError) as caught:
+        await asker(ScriptedSession(answer)).page(ULID, 1)
+    assert str(caught.value) == words
+    assert caught.value.reached
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), OSError(5, "http://secret"), aiohttp.ClientError("http://secret")]
+)
+async def test_a_fault_of_the_way_is_an_inngest_that_was_not_reached(error: Exception) -> None:
+    with pytest.raises(InngestApiError) as caught:
+        await asker(ScriptedSession(error)).page(ULID, 1)
+    assert str(caught.value) == f"Inngest can't be asked ({type(error).__name__})."
+    assert not caught.value.reached

@@ -1,0 +1,196 @@
+"""The sender's requests, and what it makes of each answer and of each fault."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from email.utils import formatdate
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from service.relay.inngest import InngestSender
+from service.relay.send_result import SendResult
+from tests.support.scripted_session import MIB, Answer, ScriptedSession
+
+TAKEN = b'{"ids": ["01J"], "status": 200}'
+KEY = "one/key"
+
+
+def sender(session: ScriptedSession, **named: Any) -> InngestSender:
+    given = {"origin": "http://inngest.test/", "key": KEY, "fallback_key": None}
+    given |= {"environment": None, "timeout_seconds": 7.0}
+    return InngestSender(session, **{**given, **named})  # type: ignore[arg-type]
+
+
+async def sent(*answers: Answer | Exception, **named: Any) -> SendResult:
+    return await sender(ScriptedSession(*answers), **named).send(b"{}")
+
+
+async def urls(*statuses: int, fallback: str | None = "two") -> list[str]:
+    """Which keys are used for one event after the other, by the answers they get."""
+    session = ScriptedSession(*(Answer(status, (TAKEN,)) for status in statuses))
+    one = sender(session, fallback_key=fallback)
+    while len(session.asked) < len(statuses):
+        await one.send(b"{}")
+    return [asked.url.rpartition("/")[2] for asked in session.asked]
+
+
+async def test_a_batch_is_one_post_of_an_array_that_follows_no_redirect() -> None:
+    session = ScriptedSession(Answer(200, (TAKEN,)))
+    result = await sender(session).send(b'{"a":1},{"b":2}')
+    assert result == SendResult(200, ("01J",))
+    [(method, url, named)] = session.asked
+    assert (method, url) == ("POST", "http://inngest.test/e/one%2Fkey")
+    assert named == {
+        "data": b'[{"a":1},{"b":2}]',
+        "headers": {"Content-Type": "application/json"},
+        "timeout": aiohttp.ClientTimeout(total=7.0),
+        "allow_redirects": False,
+    }
+
+
+async def test_a_seed_and_an_environment_go_as_headers_of_their_request_only() -> None:
+    session = ScriptedSession(*(Answer(200, (TAKEN,)) for _ in range(3)))
+    one = sender(session, environment="staging")
+    await one.send(b"{}", "c2VlZA==,1")
+    await one.send(b"{}", None, "branch/a")
+    await one.send(b"{}")
+    plain = {"Content-Type": "application/json", "X-Inngest-Env": "staging"}
+    assert [asked.named["headers"] for asked in session.asked] == [
+        {**plain, "X-Inngest-Event-Id-Seed": "c2VlZA==,1"},
+        {**plain, "X-Inngest-Env": "branch/a"},
+        plain,
+    ]
+
+
+@pytest.mark.parametrize(("size", "form"), [(MIB - 1, bytes), (MIB, io.BytesIO)])
+async def test_large_bytes_go_as_a_file_which_is_written_in_pieces(size: int, form: type) -> None:
+    session = ScriptedSession(Answer())
+    await sender(session).send(b"x" * (size - 2))
+    assert type(session.asked[0].named["data"]) is form
+
+
+async def test_the_other_key_stays_first_once_it_was_taken() -> None:
+    assert await urls(401, 200, 200) == ["one%2Fkey", "two", "two"]
+    assert await urls(401, 400, 200) == ["one%2Fkey", "two", "two"]
+    assert await urls(401, 200, 403, 200, 200) == ["one%2Fkey", "two", "two", *["one%2Fkey"] * 2]
+
+
+async def test_the_answer_to_the_other_key_is_the_result() -> None:
+    result = await sent(Answer(401), Answer(500, (b'{"error": "later"}',)), fallback_key="two")
+    assert result == SendResult(500, None, "later")
+
+
+async def test_another_key_that_is_not_taken_stays_second() -> None:
+    assert await urls(404, 500, 200) == ["one%2Fkey", "two", "one%2Fkey"]
+    assert await urls(403, 401, 200) == ["one%2Fkey", "two", "one%2Fkey"]
+
+
+async def test_only_a_refused_key_gives_way() -> None:
+    assert await urls(500, 200) == ["one%2Fkey"] * 2
+    assert await urls(401, 200, fallback=None) == ["one%2Fkey"] * 2
+
+
+async def test_the_answer_is_read_to_its_end_and_up_to_a_mebibyte() -> None:
+    result = await sent(Answer(200, (TAKEN[:3], TAKEN[3:10], TAKEN[10:])))
+    assert result.ids == ("01J",)
+    answer = Answer(200, (b" " * (MIB - 1), b"x", b"beyond"), content_type="text/html")
+    assert (await sent(answer)).words == f"an answer that is not the API's (text/html, {MIB} bytes)"
+    assert not answer.content.at_eof()
+
+
+async def test_an_answer_that_is_not_the_apis_has_no_ids_and_is_not_quoted() -> None:
+    result = await sent(Answer(502, (b"<h1>Bad gateway</h1>",), content_type="text/html"))
+    assert result == SendResult(502, None, "an answer that is not the API's (text/html, 20 bytes)")
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "is_quoted"),
+    [(503, b"Event Keys are required", True), (503, b"no", False), (500, b"event key", False)],
+)
+async def test_only_a_server_that_wants_event_keys_is_quoted(
+    status: int, text: bytes, *, is_quoted: bool
+) -> None:
+    words = (await sent(Answer(status, (text,)))).words
+    assert (words == "event keys are required") is is_quoted
+
+
+async def test_words_are_printable_and_cut() -> None:
+    result = await sent(Answer(400, (b'{"error": "a\\nb' + b"x" * 600 + b'"}',)))
+    assert result.words == "a b" + "x" * 497
+
+
+async def test_words_that_quote_a_key_quote_it_no_longer() -> None:
+    body = b'{"error": "/e/one%2Fkey, one/key, /e/t%20wo and t wo"}'
+    result = await sent(Answer(500, (body,)), fallback_key="t wo")
+    assert result.words == "/e/********, ********, /e/******** and ********"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("0", 0.0), ("-3", 0.0), ("2.5", 2.5), (formatdate(0, usegmt=True), 0.0), ("soon", None)],
+)
+async def test_a_wait_is_read_from_its_header(header: str, seconds: float | None) -> None:
+    result = await sent(Answer(429, (TAKEN,), {"Retry-After": header}))
+    assert result.retry_after_seconds == seconds
+
+
+async def test_the_difference_of_the_clocks_is_read_from_the_date() -> None:
+    date = formatdate(time.time() - 60, usegmt=True)
+    result = await sent(Answer(200, (TAKEN,), {"Date": date}))
+    assert result.skew_seconds is not None
+    assert 59 < result.skew_seconds < 70
+    assert (await sent(Answer(200, (TAKEN,)))).skew_seconds is None
+
+
+def no_connection() -> aiohttp.ClientConnectorError:
+    key = ConnectionKey(
+        "inngest.test",
+        80,
+        is_ssl=False,
+        ssl=False,
+        proxy=None,
+        proxy_auth=None,
+        proxy_headers_hash=None,
+    )
+    return aiohttp.ClientConnectorError(key, ConnectionRefusedError(111, "Connection refused"))
+
+
+async def test_a_connection_that_was_not_made_is_told() -> None:
+    told: list[Exception] = []
+    error = no_connection()
+    result = await sent(error, unreached=told.append)
+    assert result == SendResult(
+        None, words="ClientConnectorError: Connection refused", reached=False
+    )
+    assert told == [error]
+    assert not (await sent(no_connection())).reached
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "timeout"),
+        (aiohttp.ServerDisconnectedError(), "ServerDisconnectedError"),
+        (ConnectionResetError(104, "reset by peer"), "ConnectionResetError: reset by peer"),
+        (
+            caused(aiohttp.ClientPayloadError("http://secret"), OSError(5, "I/O error")),
+            "ClientPayloadError: I/O error",
+        ),
+        (asyncio.IncompleteReadError(b"", 7), "IncompleteReadError"),
+        (ValueError("http://secret"), "ValueError"),
+    ],
+)
+async def test_a_fault_of_the_way_is_a_result_without_an_address(
+    error: Exception, words: str
+) -> None:
+    assert await sent(error) == SendResult(None, words=words)

@@ -1,0 +1,42 @@
+"""How many events may be sent ahead of Inngest's store, and who is told when that changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.relay.unconfirmed import Unconfirmed
+
+
+@pytest.mark.parametrize(
+    ("count", "in_flight", "room", "only_fresh"),
+    [
+        (0, 0, 100, False),
+        (30, 20, 50, False),
+        (60, 29, 11, False),
+        (60, 30, 10, True),
+        (100, 0, 0, True),
+        (100, 30, 0, True),
+    ],
+)
+def test_the_room_is_what_is_left_and_its_last_tenth_is_for_fresh_events(
+    count: int, in_flight: int, room: int, *, only_fresh: bool
+) -> None:
+    unconfirmed = Unconfirmed(100)
+    unconfirmed.sent(count)
+    assert (unconfirmed.count, unconfirmed.room(in_flight)) == (count, room)
+    assert unconfirmed.only_fresh(in_flight) is only_fresh
+
+
+def test_what_was_sent_is_told_and_so_is_room_that_grew() -> None:
+    unconfirmed, told = Unconfirmed(100), []
+    unconfirmed.sent(3)
+    unconfirmed.recount(2)
+    unconfirmed.on_sent = lambda: told.append("sent")
+    unconfirmed.on_room = lambda: told.append("room")
+    unconfirmed.sent(0)
+    assert told == []
+    unconfirmed.sent(2)
+    assert (unconfirmed.count, told) == (4, ["sent"])
+    for count in (4, 9, 8):
+        unconfirmed.recount(count)
+    assert (unconfirmed.count, told) == (8, ["sent", "room"])
