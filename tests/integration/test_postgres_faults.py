@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.outbox.postgres.timings import PoolTimings
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import (
@@ -57,7 +58,7 @@ async def test_broken_connections_are_not_noticed_by_posts(
 async def test_a_black_hole_fails_posts_soon_and_is_left_when_it_heals(
     postgres_url: str, proxy: TcpProxy
 ) -> None:
-    async with through(proxy).open() as outbox:
+    async with through(proxy).open(timings=PoolTimings()) as outbox:
         await append_all(outbox, 3)
         proxy.swallow()
         await asyncio.gather(*(fails_soon(outbox) for _ in range(20)))

@@ -15,6 +15,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter
 from service.outbox.postgres.pool import MAX_CONNECTIONS
+from service.outbox.postgres.timings import PoolTimings
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon
@@ -39,7 +40,7 @@ def url(hangable: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 async def outbox(url: str) -> AsyncIterator[Outbox]:
-    async with PostgresStorage(url).open() as opened:
+    async with PostgresStorage(url).open(timings=PoolTimings()) as opened:
         await append_all(opened, 1)
         yield opened
 

@@ -18,10 +18,15 @@ from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.postgres.store import open_postgres_outbox
+from service.outbox.postgres.timings import PoolTimings
 from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.timings import WriterTimings
 from tests.support.memory_outbox import MemoryStorage
 
 PATIENCE_SECONDS = 60.0
+# A machine that stalls is no lost store. Tests of what callers get then pass their own timings.
+PATIENT_WRITER = WriterTimings(stall_seconds=20.0)
+PATIENT_POOL = PoolTimings(connection_seconds=20.0, statement_seconds=20.0, ask_seconds=20.0)
 LIMITS = {"max_pending": 10_000, "max_pending_per_user": 10_000}
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -36,7 +41,8 @@ class SqliteStorage:
 
     @contextlib.asynccontextmanager
     async def open(self, **limits: Any) -> AsyncIterator[Outbox]:
-        async with open_sqlite_outbox(self._path, **{**LIMITS, **limits}) as outbox:
+        given = {**LIMITS, "timings": PATIENT_WRITER, **limits}
+        async with open_sqlite_outbox(self._path, **given) as outbox:
             yield outbox
 
 
@@ -48,7 +54,7 @@ class PostgresStorage:
 
     @contextlib.asynccontextmanager
     async def open(self, **limits: Any) -> AsyncIterator[Outbox]:
-        given = {**LIMITS, **limits}
+        given = {**LIMITS, "timings": PATIENT_POOL, **limits}
         async with open_postgres_outbox(self.url, **given, recorder=NullRecorder()) as outbox:
             yield outbox
 

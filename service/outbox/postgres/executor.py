@@ -22,7 +22,6 @@ from service.outbox.postgres.connection import OutboxConnection, connection_stri
 from service.outbox.postgres.faults import BAD_VALUE, REPEAT, is_of_the_database, reason
 
 MAX_CONNECTIONS = 8
-_CONNECTION_WAIT_SECONDS = 1.0
 _ABANDON_SECONDS = 20.0
 _MAX_ABANDONED = MAX_CONNECTIONS
 
@@ -36,8 +35,9 @@ class LostError(Exception):
 class PostgresExecutor:
     """The connections; an async context manager. `statements` counts the round trips."""
 
-    def __init__(self, url: str, max_connections: int) -> None:
+    def __init__(self, url: str, max_connections: int, connection_seconds: float) -> None:
         self.statements = 0
+        self._connection_seconds = connection_seconds
         self._abandoned = 0
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
         self._in_use: dict[OutboxConnection, float] = {}  # with the deadline of its statement
@@ -117,7 +117,7 @@ class PostgresExecutor:
         planned: bool,
         heed: bool,
     ) -> list[tuple[Any, ...]]:
-        timeout = max(0.01, min(_CONNECTION_WAIT_SECONDS, deadline - time.monotonic()))
+        timeout = max(0.01, min(self._connection_seconds, deadline - time.monotonic()))
         connection = None
         try:
             async with self._pool.connection(timeout=timeout) as connection:

@@ -13,7 +13,7 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.appends import APPEND, Append, Appended, columns
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.pool import ASK_SECONDS, PostgresPool
+from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.stored import Stored, find_stored, receipts_of
 
 Answer = Appended | ServiceError
@@ -45,7 +45,8 @@ class PostgresFlush:
 
     async def _store_nothing(self) -> None:
         with contextlib.suppress(OutboxUnavailableError):
-            await self._pool.run(APPEND, columns(()), within_seconds=ASK_SECONDS)
+            seconds = self._pool.timings.ask_seconds
+            await self._pool.run(APPEND, columns(()), within_seconds=seconds)
 
     async def store(self, batch: Sequence[Append]) -> None:
         """Store the batch and answer all its callers. Raises only errors that are bugs."""

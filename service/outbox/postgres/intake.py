@@ -20,7 +20,7 @@ from service.outbox.keys import Division, IdempotencyKey, Keys, divide
 from service.outbox.model import Row
 from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.flush import PostgresFlush, fail
-from service.outbox.postgres.pool import STATEMENT_SECONDS, PostgresPool
+from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import find_row
 from service.outbox.postgres.stored import Stored, find_stored
@@ -136,7 +136,8 @@ class PostgresIntake:
         if not self._accepting:
             raise OutboxUnavailableError
         done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        deadline = time.monotonic() + _patience_seconds(events)
+        seconds = _patience_seconds(events, self._pool.timings.statement_seconds)
+        deadline = time.monotonic() + seconds
         express = self._quota.is_express(events[0].owner)
         self._waiting.append(Append(events, keys, trace, express, done, deadline))
         self._arrived.set()
@@ -176,7 +177,7 @@ def _held(events: Sequence[Event]) -> tuple[int, int]:
     return len(events), payload_bytes(events)
 
 
-def _patience_seconds(events: Sequence[Event]) -> float:
+def _patience_seconds(events: Sequence[Event], usual: float) -> float:
     """How long a call may wait; one that is larger than a statement's usual load, longer."""
     loads = max(1.0, len(events) / MAX_EVENTS, payload_bytes(events) / MAX_BYTES)
-    return min(STATEMENT_SECONDS * loads, _LONGEST_SECONDS)
+    return min(usual * loads, max(usual, _LONGEST_SECONDS))

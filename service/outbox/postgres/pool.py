@@ -15,17 +15,23 @@ from service.errors import OutboxUnavailableError
 from service.outbox.postgres.availability import Availability
 from service.outbox.postgres.executor import MAX_CONNECTIONS, LostError, PostgresExecutor
 from service.outbox.postgres.faults import REPEAT
+from service.outbox.postgres.timings import PoolTimings
 
-STATEMENT_SECONDS = 2.0
-ASK_SECONDS = 10.0
 _AS_BEFORE: Mapping[str, object] = MappingProxyType({})
 
 
 class PostgresPool:
     """The process's way to one database; an async context manager."""
 
-    def __init__(self, url: str, *, max_connections: int = MAX_CONNECTIONS) -> None:
-        self._executor = PostgresExecutor(url, max_connections)
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        timings: PoolTimings | None = None,
+    ) -> None:
+        self.timings = timings or PoolTimings()
+        self._executor = PostgresExecutor(url, max_connections, self.timings.connection_seconds)
         self._availability = Availability(url, self._executor.renew)
 
     async def __aenter__(self) -> Self:
@@ -51,7 +57,7 @@ class PostgresPool:
         statement: LiteralString,
         given: Mapping[str, object] | None = None,
         *,
-        within_seconds: float = STATEMENT_SECONDS,
+        within_seconds: float | None = None,
         repeat_with: Mapping[str, object] | None = _AS_BEFORE,
         replicated: bool = False,
     ) -> list[tuple[Any, ...]]:
@@ -60,9 +66,12 @@ class PostgresPool:
         When its connection breaks the statement is run again, with the parameters of `repeat_with`
         in place of those given; None forbids the repetition. With `replicated`, a commit is
         repeated too when the server warns that a standby may lack it. Raises OutboxUnavailableError
-        within `within_seconds` (the statement may have run all the same), and InvalidFieldError for
-        a value that PostgreSQL can't store.
+        within `within_seconds`, which is `timings.statement_seconds` unless it is given (the
+        statement may have run all the same), and InvalidFieldError for a value that PostgreSQL
+        can't store.
         """
+        if within_seconds is None:
+            within_seconds = self.timings.statement_seconds
         deadline = time.monotonic() + within_seconds
         try:
             return await self._until(deadline, statement, given, repeat_with, heed=replicated)
@@ -81,9 +90,10 @@ class PostgresPool:
         """Run a statement for an operator; returns its rows. `repeat_with` is that of `run`.
 
         It is planned with its values, unless it is asked `often`. A slow one does not mean that the
-        database is lost. Raises OutboxUnavailableError after 10 s, and InvalidFieldError.
+        database is lost. Raises OutboxUnavailableError after `timings.ask_seconds`, and
+        InvalidFieldError.
         """
-        deadline = time.monotonic() + ASK_SECONDS
+        deadline = time.monotonic() + self.timings.ask_seconds
         try:
             return await self._until(deadline, statement, given, repeat_with, planned=not often)
         except TimeoutError as exc:

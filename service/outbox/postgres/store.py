@@ -36,6 +36,7 @@ from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.samples import PostgresSamples
 from service.outbox.postgres.settings import PostgresSettings
+from service.outbox.postgres.timings import PoolTimings
 from service.outbox.postgres.trail import PostgresTrail
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor
@@ -45,10 +46,16 @@ class PostgresOutbox:
     """Hands out the parts; made by `open_postgres_outbox`."""
 
     def __init__(
-        self, url: str, limits: Limits, recorder: Recorder, fair_share: FairShare | None = None
+        self,
+        url: str,
+        limits: Limits,
+        recorder: Recorder,
+        *,
+        fair_share: FairShare | None = None,
+        timings: PoolTimings | None = None,
     ) -> None:
         self._supervisor = supervisor = Supervisor(recorder)
-        self.pool = pool = PostgresPool(url)
+        self.pool = pool = PostgresPool(url, timings=timings)
         self.wakeup = wakeup = PostgresWakeup(url, pool, recorder, supervisor)
         self.settings = PostgresSettings(pool, wakeup, supervisor)
         express = ExpressRows()
@@ -121,6 +128,7 @@ async def open_postgres_outbox(
     max_bytes_per_user: int | None = None,
     recorder: Recorder,
     fair_share: FairShare | None = None,
+    timings: PoolTimings | None = None,
 ) -> AsyncIterator[PostgresOutbox]:
     """The outbox at `url`, migrated to this code's schema.
 
@@ -128,7 +136,7 @@ async def open_postgres_outbox(
     """
     await asyncio.to_thread(migrate, url)
     limits = Limits(max_pending, max_pending_per_user, max_bytes, max_bytes_per_user)
-    outbox = PostgresOutbox(url, limits, recorder, fair_share)
+    outbox = PostgresOutbox(url, limits, recorder, fair_share=fair_share, timings=timings)
     async with outbox.opened():
         yield outbox
 
