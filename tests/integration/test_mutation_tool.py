@@ -92,6 +92,28 @@ def test_statements_lose_a_lock_a_bound_and_each_predicate() -> None:
     assert list(sql_changes("no statement, 1 < 2")) == []
 
 
+def test_statements_lose_each_order_and_each_limit() -> None:
+    statement = (
+        "SELECT (SELECT b FROM u ORDER BY b, c DESC LIMIT 1) FROM t WHERE a = 1 "
+        "ORDER BY seq LIMIT (SELECT max(n) FROM u) FOR UPDATE"
+    )
+    changed = set(dict(sql_changes(statement)).values())
+    parts = "ORDER BY b, c DESC", "LIMIT 1", "ORDER BY seq", "LIMIT (SELECT max(n) FROM u)"
+    assert {statement.replace(part, "") for part in parts} <= changed
+
+
+def test_a_case_loses_each_of_its_branches() -> None:
+    two = "SELECT CASE WHEN a THEN 1 WHEN b THEN CASE WHEN c THEN 2 END ELSE 3 END FROM t"
+    changed = dict(sql_changes(two))
+    assert changed["without WHEN a THEN 1"] == two.replace("WHEN a THEN 1 ", "")
+    assert changed["without WHEN b THEN CASE WHEN c THEN 2 END"] == (
+        "SELECT CASE WHEN a THEN 1 ELSE 3 END FROM t"
+    )
+    assert changed["without WHEN c THEN 2"] == two.replace("CASE WHEN c THEN 2 END", "(NULL)")
+    one = "SELECT CASE b WHEN 1 THEN 2 ELSE b END + 1 FROM t"
+    assert dict(sql_changes(one))["without WHEN 1 THEN 2"] == "SELECT (b) + 1 FROM t"
+
+
 @pytest.mark.parametrize("path", JUDGES)
 def test_each_module_and_its_judges_are_there(path: str) -> None:
     for file in (path, *JUDGES[path].files):

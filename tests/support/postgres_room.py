@@ -114,6 +114,12 @@ class Room:
         """The seqs of a claim."""
         return [seq for seq, *_ in self.claim(max_events, **changes)]
 
+    def next_due(self, *, isolated: bool = True, window: int = 1000) -> tuple[float | None, bool]:
+        """Seconds until a row is due, and whether new rows may lie beyond the window."""
+        given = {"isolated": isolated, "window": window}
+        [(seconds, more_beyond)] = self.run(claims.NEXT_DUE, given)
+        return seconds, more_beyond
+
     def settle(self, claim: str, *, repeated: bool = False, **named: Any) -> tuple[int, bool, bool]:
         """How many rows were stale, whether any is due at once, whether the claim is over."""
         given = settlements.settle_values(Settlement(claim, **named))

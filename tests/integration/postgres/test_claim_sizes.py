@@ -121,10 +121,13 @@ def test_a_row_is_express_or_among_the_newest(room: Room) -> None:
     assert room.take(4, express=True, fresh_share=0.5) == [1, 2, 8, 9]
 
 
-@pytest.mark.parametrize(("due", "taken"), [(10.0, [1]), (10.001, [])])
-def test_an_express_row_is_taken_when_it_is_due(room: Room, due: float, taken: list[int]) -> None:
-    room.at(10).wait(1, due=due, express=True)
-    assert room.take(1, express=True, turn=True) == taken
+@pytest.mark.parametrize(("due", "taken"), [(10.0, [1, 9]), (10.001, [1, 2])])
+def test_an_express_row_has_its_share_when_it_is_due(
+    room: Room, due: float, taken: list[int]
+) -> None:
+    room.at(10).wait(1, 2, 3)
+    room.wait(9, due=due, express=True)
+    assert room.take(2, express=True) == taken
 
 
 def test_express_rows_are_searched_from_the_marks(room: Room) -> None:
@@ -134,6 +137,16 @@ def test_express_rows_are_searched_from_the_marks(room: Room) -> None:
     room.wait(2, due=20, express=True)
     assert room.take(8, express=True, window=1) == [2, 10, 11]
     assert room.take(8, express=True, claim="d") == []
+
+
+def test_express_rows_at_the_marks_have_their_share(room: Room) -> None:
+    room.at(100).mark(ready_from=10, due_from=after(20))
+    for seq in (1, 2, 3):
+        room.wait(seq, due=30)
+    room.wait(10, express=True)
+    assert room.take(2, express=True) == [1, 10]
+    room.wait(9, due=20, express=True)
+    assert room.take(2, express=True, claim="d") == [2, 9]
 
 
 def test_only_rows_that_are_express_and_not_isolated_have_their_share(room: Room) -> None:

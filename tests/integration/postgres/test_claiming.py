@@ -202,7 +202,7 @@ def test_the_oldest_are_searched_in_a_window_from_the_mark(room: Room) -> None:
 def test_a_share_of_the_newest_begins_where_all_have_been_seen(room: Room) -> None:
     """Before `safe_seq` they are the oldest ones' share, so that few dead rows are read."""
     room.mark(ready_from=1, safe_seq=20)
-    room.wait(5, 19, 20, 21)
+    room.wait(5, 18, 19, 20, 21)
     assert room.take(4, fresh_share=0.5, window=6) == [5, 20, 21]
     assert room.take(1, fresh_share=1.0, claim="d") == [19]
     room.mark(ready_from=30)

@@ -64,7 +64,7 @@ _POSTGRES = Judges(
     with_only="(postgres or unit)",
     without=("sqlite", "remote", "memory"),
 )
-_CLAIMING = Judges(_postgres("claiming", "claim_sizes", "row_locks"))
+_CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
