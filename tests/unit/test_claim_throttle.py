@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.bootstrap.beside_fronts import timings_beside_fronts
 from service.outbox.sqlite.throttle import ClaimPace, ClaimThrottle
 
 BATCH = 500
@@ -111,16 +112,34 @@ def test_claims_of_a_stream_are_one_pause_apart_however_busy_the_process_is() ->
     assert claims == pytest.approx(1 / PACE.pause_seconds, rel=0.1)
 
 
+def test_a_longer_pause_of_a_stream_is_not_one_of_a_backlog() -> None:
+    process = Process(9_000, pace=ClaimPace(stream_pause_seconds=0.04))
+    process.drained(full=False)
+    assert process.drained(full=False) / BATCH == pytest.approx(1 / 0.04, rel=0.1)
+    process.drained()
+    assert process.drained() == pytest.approx(BATCH / PACE.pause_seconds, rel=0.1)
+
+
+@pytest.mark.parametrize("beside_fronts", [False, True])
 @pytest.mark.parametrize("arriving", [10_000, 40_000, 80_000])
 @pytest.mark.parametrize("busy", [0.0, 1.0])
-def test_claims_keep_up_with_arrays_of_events(arriving: float, busy: float) -> None:
-    process = Process(arriving, busy)
+def test_claims_keep_up_with_arrays_of_events(
+    arriving: float, busy: float, *, beside_fronts: bool
+) -> None:
+    pace = timings_beside_fronts(2, cores=4).pace if beside_fronts else PACE
+    process = Process(arriving, busy, pace)
     process.drained()
     assert process.drained() > arriving
 
 
 def test_claims_of_arrays_are_not_much_faster_than_the_posts() -> None:
     assert Process(80_000).drained() < 1.6 * 80_000
+
+
+def test_claims_of_a_stream_from_fronts_are_fewer_and_larger() -> None:
+    process = Process(5_000, pace=timings_beside_fronts(2).pace)
+    process.drained(full=False)
+    assert process.drained(full=False) / BATCH < 0.5 / PACE.pause_seconds
 
 
 @pytest.mark.parametrize(

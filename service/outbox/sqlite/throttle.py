@@ -18,12 +18,14 @@ _SLOWER, _FASTER = 1.25, 0.8
 class ClaimPace:
     """Claims are spaced while more than `busy_appends_per_second` come in.
 
-    Then two claims are `pause_seconds` apart. While a backlog is drained and this process uses more
-    than `processor_share` of a core, the space grows up to `longest_seconds`.
+    Then two claims are `pause_seconds` apart, or `stream_pause_seconds` while there is no backlog.
+    While a backlog is drained and this process uses more than `processor_share` of a core, the
+    space grows up to `longest_seconds`.
     """
 
     busy_appends_per_second: int = 2000
     pause_seconds: float = 0.02
+    stream_pause_seconds: float = 0.02
     longest_seconds: float = 0.1
     processor_share: float = 0.85
 
@@ -64,7 +66,8 @@ class ClaimThrottle:
         if not came or came < since * self._pace.busy_appends_per_second:
             return 0.0
         keeping_up = since * max_events / (came * _AHEAD)
-        return max(0.0, min(self._space, keeping_up) - since)
+        least = 0.0 if self._is_draining else self._pace.stream_pause_seconds
+        return max(0.0, min(max(self._space, least), keeping_up) - since)
 
     def claims(self) -> None:
         """A claim runs now."""
