@@ -101,7 +101,10 @@ MUTATED = service/relay/outcome service/relay/retry_policy service/relay/send_re
           service/relay/inngest \
           service/identity/cookies service/identity/nextauth.py \
           service/identity/nextauth_token service/outbox/sqlite service/web \
-          service/outbox/postgres/intake service/outbox/postgres/flush service/outbox/postgres/waiting
+          service/outbox/postgres/intake service/outbox/postgres/flush service/outbox/postgres/waiting \
+          service/outbox/postgres/appends service/outbox/postgres/claims \
+          service/outbox/postgres/express service/outbox/postgres/leases \
+          service/outbox/postgres/queue service/outbox/postgres/settlements
 MUTANTS ?= 40
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table
 

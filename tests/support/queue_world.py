@@ -28,6 +28,10 @@ class Pool:
         self.next_due: list[tuple[float | None, bool]] = []
         self.settled = (0, False, False)
         self.released = 0
+        self.release_error: Exception | None = None
+        self.releasing = asyncio.Event()
+        self.may_release = asyncio.Event()
+        self.may_release.set()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.began = asyncio.Event()
@@ -41,6 +45,10 @@ class Pool:
             return [self.next_due.pop(0) if self.next_due else (None, False)]
         if statement == SETTLE:
             return [self.settled]
+        self.releasing.set()
+        await self.may_release.wait()
+        if self.release_error:
+            raise self.release_error
         return [(self.released,)]
 
     async def _claimed(self) -> list[Any]:
@@ -52,7 +60,7 @@ class Pool:
         finally:
             self.at_once -= 1
         found = self.claims.pop(0) if self.claims else NOTHING
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return list(found)
 

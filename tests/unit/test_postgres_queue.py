@@ -21,8 +21,20 @@ from tests.support.storage import ask
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     found = World()
-    async with found.queue:
+    async with found.queue as queue:
+        assert queue is found.queue
         yield found
+
+
+async def cancelled_claim(world: World) -> None:
+    """A claim that is cancelled before its answer of two rows."""
+    world.pool.claims = [ROWS]
+    world.pool.may_answer.clear()
+    claim = asyncio.create_task(world.queue.claim(ask()))
+    await world.pool.began.wait()
+    claim.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claim
 
 
 async def test_a_claim_gives_its_rows_and_their_bytes(world: World) -> None:
@@ -156,8 +168,10 @@ async def test_a_cancelled_claim_releases_what_it_gets_as_not_sent(world: World)
     assert await world.held() == set()
 
 
-@pytest.mark.parametrize("answer", [NOTHING, OutboxUnavailableError()])
-async def test_a_cancelled_claim_without_rows_releases_nothing(world: World, answer: Any) -> None:
+@pytest.mark.parametrize("answer", [NOTHING, OutboxUnavailableError(), asyncio.CancelledError()])
+async def test_a_cancelled_claim_without_rows_releases_nothing(
+    world: World, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     world.pool.claims = [answer]
     world.pool.may_answer.clear()
     claim = asyncio.create_task(world.queue.claim(ask()))
@@ -168,6 +182,16 @@ async def test_a_cancelled_claim_without_rows_releases_nothing(world: World, ans
         await claim
     await world.queue.__aexit__()
     assert all(not given["sent"] or not given["claims"] for given in world.pool.of(RELEASE))
+    assert caplog.records == []
+
+
+async def test_nothing_is_kept_of_a_cancelled_claim_that_was_released(world: World) -> None:
+    await cancelled_claim(world)
+    world.pool.may_answer.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*world.queue._attempts)
+        await asyncio.gather(*world.queue._releases)
+    assert world.queue._attempts == world.queue._releases == set()
 
 
 async def test_a_claim_whose_answer_was_lost_is_released_before_the_next(world: World) -> None:
@@ -232,7 +256,39 @@ async def test_a_queue_that_ends_releases_its_claims_and_wakes_others(released: 
         with pytest.raises(OutboxUnavailableError):
             await world.queue.claim(ask())
         world.pool.released = released
-    lost, last = world.pool.of(RELEASE)[-2:]
-    assert (lost["sent"], last) == (False, {"claims": [batch.claim], "sent": True})
+    asked = world.pool.of(CLAIM_EXPRESS)[-1]
+    assert world.pool.of(RELEASE)[-2:] == [
+        {"claims": [asked["claim"]], "sent": False},
+        {"claims": [batch.claim], "sent": True},
+    ]
     assert world.wakeup.due == (released > 0)
     assert EXPIRE not in [statement for statement, _, _ in world.pool.asked]
+
+
+async def test_a_queue_that_ends_waits_for_a_cancelled_claim_and_releases_it() -> None:
+    world = World()
+    async with world.queue:
+        await cancelled_claim(world)
+        asyncio.get_running_loop().call_soon(world.pool.may_answer.set)
+    [asked] = world.pool.of(CLAIM_EXPRESS)
+    assert {"claims": [asked["claim"]], "sent": False} in world.pool.of(RELEASE)
+
+
+async def test_a_queue_that_ends_waits_for_a_release_that_is_under_way() -> None:
+    world = World()
+    world.pool.may_release.clear()
+    async with world.queue:
+        await cancelled_claim(world)
+        world.pool.may_answer.set()
+        await world.pool.releasing.wait()
+        asyncio.get_running_loop().call_soon(world.pool.may_release.set)
+    assert [given["sent"] for given in world.pool.of(RELEASE)] == [False, True]
+
+
+async def test_a_queue_ends_without_its_database() -> None:
+    """The leases of its claims will be over."""
+    world = World()
+    async with world.queue:
+        world.pool.claims = [ROWS]
+        await world.queue.claim(ask())
+        world.pool.release_error = OutboxUnavailableError()

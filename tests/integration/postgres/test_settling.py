@@ -35,7 +35,7 @@ def test_each_row_of_a_settlement_goes_its_own_way_and_the_others_stay(room: Roo
         delivered=[1],
         sent=[2],
         retry=[
-            Retry(3, 5.0, attempts=4, isolated=True, note="HTTP 500"),
+            Retry(3, 5.0, attempts=4, isolated=True, note="HTTP 500\0"),
             Retry(4, 0.5, attempts=0, isolated=False),
         ],
         dead=[Dead(5, 6, "rejected", "no such thing")],
@@ -58,7 +58,7 @@ def test_each_row_of_a_settlement_goes_its_own_way_and_the_others_stay(room: Roo
         3: {**waits, "due_at": 7.0, "attempts": 4, "isolated": True},
         4: {**waits, "due_at": 2.5, "attempts": 0, "isolated": False},
     }
-    assert room.rows("notes") == {3: {"at_ms": START_MS + 2000, "note": "HTTP 500"}}
+    assert room.rows("notes") == {3: {"at_ms": START_MS + 2000, "note": "HTTP 500\ufffd"}}
     [kept] = room.table("claims")
     assert kept == {
         "claim": "c",

@@ -65,6 +65,7 @@ _POSTGRES = Judges(
     without=("sqlite", "remote", "memory"),
 )
 _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
+_APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
@@ -142,8 +143,10 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "settlements", Judges(_postgres("settling", "row_locks"))),
     **_under("outbox/postgres", "claims", _CLAIMING),
     **_under("outbox/postgres", "leases", _LEASES),
-    **_under("outbox/postgres", "queue express", Judges(_unit("postgres_queue"))),
-    **_under("outbox/postgres", "appends marks confirmations quota", _POSTGRES),
+    **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue"))),
+    **_under("outbox/postgres", "express", Judges(_unit("express_rows"))),
+    **_under("outbox/postgres", "appends", _APPENDS),
+    **_under("outbox/postgres", "marks confirmations quota", _POSTGRES),
     **_under("outbox/postgres", "delivery notify", _POSTGRES),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
