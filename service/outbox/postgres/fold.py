@@ -81,7 +81,7 @@ WITH meta AS MATERIALIZED (
                coalesce(array_agg(pending), '{{}}') AS pending,
                coalesce(array_agg(stored), '{{}}') AS stored,
                coalesce(array_agg(bytes), '{{}}') AS bytes
-        FROM owed WHERE owner NOT IN (SELECT owner FROM now)
+        FROM owed WHERE NOT EXISTS (SELECT FROM now WHERE now.owner = owed.owner)
     ) AS kept
     WHERE of_all OR EXISTS (SELECT FROM changed)
     RETURNING no

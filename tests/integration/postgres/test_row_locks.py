@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from service.outbox.model import Dead, Isolated, Settlement
+from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.leases import EXPIRE
 from service.outbox.postgres.settlements import SETTLE, settle_values
 from tests.support.postgres_room import Room
@@ -89,19 +90,11 @@ def test_the_end_of_leases_leaves_out_what_another_session_ends(sessions: Sessio
     assert sessions.other.execute(EXPIRE, {"sent": True}).fetchall() == [(1,)]
 
 
-async def test_of_two_settlements_of_one_claim_the_second_sees_what_the_first_did(
-    sessions: Sessions,
-) -> None:
-    """It waits for the claim's row: its own snapshot still has both rows under the claim."""
+async def after_mine(sessions: Sessions, statement: str, given: Any = None) -> list[Any]:
+    """What the other session gets: it begins before mine commits, and may wait for it."""
     sessions.other.execute("SET lock_timeout = '10s'")
-    room = Room(sessions.other)
-    room.wait(1, 2)
-    room.take(claim="c")
-    settled = settle_values(Settlement("c", delivered=[1, 2]))
-    late = settle_values(Settlement("c", dead=[Dead(1, 1, "late", "late")]))
-    assert sessions.mine.execute(SETTLE, settled).fetchall() == [(0, False, True)]
     waiting = asyncio.create_task(
-        asyncio.to_thread(lambda: sessions.other.execute(SETTLE, late).fetchall())
+        asyncio.to_thread(lambda: sessions.other.execute(statement, given).fetchall())
     )
     with psycopg.connect(sessions.mine.info.dsn, autocommit=True) as looking:
         other = sessions.other.info.backend_pid
@@ -111,6 +104,32 @@ async def test_of_two_settlements_of_one_claim_the_second_sees_what_the_first_di
 
         await eventually(waits)
     sessions.mine.commit()
-    assert await waiting == [(1, False, True)]
+    return await waiting
+
+
+async def test_of_two_folds_at_once_the_second_counts_nothing(sessions: Sessions) -> None:
+    room = Room(sessions.other)
+    room.run("INSERT INTO outbox_changes (owners, pending, sent) VALUES ('{a}', '{1}', 2)")
+    [(number,)] = room.run("SELECT max(no) FROM outbox_changes")
+    room.mark(safe_change=number)
+    [(folded,)] = sessions.mine.execute(FOLD).fetchall()
+    assert folded
+    [(again,)] = await after_mine(sessions, FOLD)
+    assert not again
+    assert room.run("SELECT pending, sent FROM outbox_meta") == [(1, 2)]
+    assert room.run("SELECT pending FROM outbox_by_owner") == [(1,)]
+
+
+async def test_of_two_settlements_of_one_claim_the_second_sees_what_the_first_did(
+    sessions: Sessions,
+) -> None:
+    """It waits for the claim's row: its own snapshot still has both rows under the claim."""
+    room = Room(sessions.other)
+    room.wait(1, 2)
+    room.take(claim="c")
+    settled = settle_values(Settlement("c", delivered=[1, 2]))
+    late = settle_values(Settlement("c", dead=[Dead(1, 1, "late", "late")]))
+    assert sessions.mine.execute(SETTLE, settled).fetchall() == [(0, False, True)]
+    assert await after_mine(sessions, SETTLE, late) == [(1, False, True)]
     assert Room(sessions.other).places() == {1: "done", 2: "done"}
     assert [row["dead"] for row in Room(sessions.other).rows("done").values()] == [False] * 2

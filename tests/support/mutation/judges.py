@@ -143,6 +143,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "settlements", Judges(_postgres("settling", "row_locks"))),
     **_under("outbox/postgres", "claims", _CLAIMING),
     **_under("outbox/postgres", "leases", _LEASES),
+    **_under("outbox/postgres", "fold", Judges(_postgres("folding", "row_locks"))),
     **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue"))),
     **_under("outbox/postgres", "express", Judges(_unit("express_rows"))),
     **_under("outbox/postgres", "appends", _APPENDS),
