@@ -35,6 +35,7 @@ from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
 from service.operations.sampler import Sampler
+from service.operations.search import Search, SearchPolicy
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
@@ -61,6 +62,8 @@ from service.web.resources.machine_events import MachineEvents
 from service.web.resources.own_events import OwnEvents
 from service.web.resources.sign_in import SignIn
 from service.web.resources.uploads import Uploads
+
+_OWN_SEARCH = SearchPolicy(window=5_000, budget_seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +164,7 @@ def _events(running: Running, keys: EventKeyAuth, operators: Operators) -> list[
         EventStream(access, follower),
         OwnEvents(
             access,
-            running.outbox.inspector,
+            Search(running.outbox.inspector, running.outbox.positions, _OWN_SEARCH),
             running.outbox.repairs,
             runs_follow=follower.runs_follow,
         ),

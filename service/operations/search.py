@@ -1,20 +1,23 @@
 """Finding rows among any number of them, a bounded look at a time.
 
-No filter needs an index of its own: the rows of a state are read in their order, in windows that
-are bounded in rows. A search that takes long returns what it has found, and where to go on.
+No filter needs an index of its own: the rows of a state, or of an owner, are read in their order,
+in windows that are bounded in rows. A search that takes long returns what it has found, and where
+to go on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
+from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.outbox.operator_ports import Positions
-from service.outbox.ports import Inspector
+from service.outbox.reach import Reach
 
 MOST_OF_PREFIX = 10_000
 _GROWTH = 4
@@ -45,12 +48,20 @@ class Found:
     is_cut: bool = False
 
 
+class Rows(Protocol):
+    """Where a window's rows are read."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Raises OutboxUnavailableError."""
+        ...
+
+
 class Search:
     """Searches through an inspector, window by window."""
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: Rows,
         positions: Positions,
         policy: SearchPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -64,29 +75,17 @@ class Search:
         """The newest matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
         if wanted.ids is not None or wanted.id_prefix:
             return await self._find_ids(wanted)
-        if wanted.reason is not None and wanted.state is None:
-            wanted = msgspec.structs.replace(wanted, state=State.DEAD)  # only these have one
-        until = self._clock() + self._policy.budget_seconds
-        before = await self._start(wanted)
         rows: list[Row] = []
-        size = self._policy.first_window
-        while True:
-            reach = await self._positions.reach(wanted.state, size, before)
-            size = min(size * _GROWTH, self._policy.window)
-            window = msgspec.structs.replace(
-                wanted,
-                before_seq=before,
-                after_seq=reach.seq - 1 if reach else None,
-                limit=wanted.limit + 1 - len(rows),
-            )
-            rows += await self._inspector.rows(window)
-            if len(rows) > wanted.limit:
-                return Found(rows[:-1], rows[-2].seq)
-            if reach is None or _is_over(wanted, reach.accepted_at_ms):
-                return Found(rows)
-            before = reach.seq
-            if self._clock() >= until:
-                return Found(rows, before, reach.accepted_at_ms)
+
+        async def look(window: Filter) -> bool:
+            limit = wanted.limit + 1 - len(rows)
+            rows.extend(await self._inspector.rows(msgspec.structs.replace(window, limit=limit)))
+            return len(rows) > wanted.limit
+
+        paused = await self._walk(wanted, look)
+        if len(rows) > wanted.limit:
+            return Found(rows[:-1], rows[-2].seq)
+        return Found(rows, paused.seq, paused.accepted_at_ms) if paused else Found(rows)
 
     async def _find_ids(self, wanted: Filter) -> Found:
         if wanted.ids is not None:
@@ -97,11 +96,67 @@ class Search:
         is_cut = len(rows) > wanted.limit or len(found) == MOST_OF_PREFIX
         return Found(rows[: wanted.limit], is_cut=is_cut)
 
+    async def _walk(
+        self, wanted: Filter, look: Callable[[Filter], Awaitable[bool]]
+    ) -> Reach | None:
+        """Look at window after window until `look` says that it is enough.
+
+        Returns where the walk paused, None when all was gone through or it was enough.
+        """
+        if wanted.reason is not None and wanted.state is None:
+            wanted = msgspec.structs.replace(wanted, state=State.DEAD)  # only these have one
+        until = self._clock() + self._policy.budget_seconds
+        before = await self._start(wanted)
+        size = self._policy.first_window
+        while True:
+            reach = await self._reach(wanted, size, before)
+            if await look(_window(wanted, before, reach)):
+                return None
+            if reach is None or reach.is_last or _is_over(wanted, reach.accepted_at_ms):
+                return None
+            before = reach.seq
+            if self._clock() >= until:
+                return reach
+            is_first = size == self._policy.first_window
+            if is_first and wanted.owner is not None and await self._are_few(wanted, before):
+                await look(msgspec.structs.replace(wanted, before_seq=before))
+                return None
+            size = min(size * _GROWTH, self._policy.window)
+
+    async def _reach(self, wanted: Filter, size: int, before: int | None) -> Reach | None:
+        if wanted.owner is not None:
+            return await self._positions.reach(None, size, before, wanted.owner)
+        return await self._positions.reach(wanted.state, size, before)
+
+    async def _are_few(self, wanted: Filter, before: int) -> bool:
+        """Whether a window holds the rows of all owners in the wanted state."""
+        window = self._policy.window
+        return (
+            wanted.state is not None
+            and await self._positions.reach(wanted.state, window, before) is None
+        )
+
     async def _start(self, wanted: Filter) -> int | None:
-        if wanted.until_ms is None:
+        until_ms = min(_ends_ms(wanted), default=None)
+        if until_ms is None:
             return wanted.before_seq
-        latest = await self._positions.seq_at(wanted.until_ms + _CLOCK_SLACK_MS)
+        latest = await self._positions.seq_at(until_ms + _CLOCK_SLACK_MS)
         return latest if wanted.before_seq is None else min(latest, wanted.before_seq)
+
+
+def _window(wanted: Filter, before: int | None, reach: Reach | None) -> Filter:
+    """What of the filter is in a window: above a `seq` always where the rows are an owner's."""
+    last = None if wanted.owner is None else 0
+    after = reach.seq - 1 if reach else last
+    return msgspec.structs.replace(wanted, before_seq=before, after_seq=after)
+
+
+def _ends_ms(wanted: Filter) -> list[int]:
+    """The moments before which matching rows were accepted."""
+    ends = [] if wanted.until_ms is None else [wanted.until_ms]
+    if wanted.older_than_seconds is not None:
+        ends.append(wall_now_ms() - int(wanted.older_than_seconds * 1000))
+    return ends
 
 
 def _is_over(wanted: Filter, reached_ms: int) -> bool:

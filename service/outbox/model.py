@@ -206,8 +206,9 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
     ids that begin so are searched. `older_than_seconds` counts from acceptance; rows accepted from
     `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the
-    page before, and above `after_seq` match. With `never_sent`, only pending rows whose bytes have
-    never left match.
+    page before, and above `after_seq` match. With an owner and a state, `after_seq` has the rows of
+    the owner searched, else those of the state are. With `never_sent`, only pending rows whose
+    bytes have never left match.
     """
 
     ids: tuple[str, ...] | None = None

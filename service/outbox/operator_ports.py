@@ -1,4 +1,4 @@
-"""The ports of an outbox that only the operators' pages need."""
+"""The ports of an outbox for looks among many rows, and for the operators' pages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ class Positions(Protocol):
     """Positions among the rows. No look reads many of them."""
 
     async def reach(
-        self, state: State | None, window: int, before_seq: int | None = None
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
     ) -> Reach | None:
         """The last of the newest `window` rows in this state, below `before_seq` if given.
 
-        None when there are fewer.
+        None when there are fewer. With `owner`, which goes with no state, only this owner's rows
+        count. A store may end a look earlier, at a number that is of no such row, where it would go
+        through too much that is in no state or in another one.
         """
         ...
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.operations.search import SearchPolicy
 from service.outbox.model import ClaimRequest, Dead, Settlement
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.followed_events import event, followed_events
@@ -51,6 +52,23 @@ async def test_a_list_has_ones_own_events_the_newest_first_in_pages(followed, cl
     assert [one["id"] for one in first["events"]] == ["e-4", "e-3", "e-2"]
     assert [one["id"] for one in second["events"]] == ["e-1", "e-0"]
     assert second["nextCursor"] is None
+
+
+async def test_a_list_whose_search_takes_long_goes_on_at_the_cursor(tmp_path, aiohttp_client):
+    hasty = SearchPolicy(first_window=2, window=2, budget_seconds=0.0)
+    async with followed_events(tmp_path, with_runs=False, searching=hasty) as followed:
+        client = await aiohttp_client(followed.app)
+        await followed.outbox.intake.append(event("rare", name="a/c"))
+        for number in range(4):
+            await followed.outbox.intake.append(event(f"e-{number}"))
+        pages, query = [], "name=a/c"
+        while True:
+            page = await (await client.get(f"/api/events?{query}")).json()
+            pages.append([one["id"] for one in page["events"]])
+            if page["nextCursor"] is None:
+                break
+            query = f"name=a/c&cursor={page['nextCursor']}"
+    assert pages == [[], [], ["rare"]]
 
 
 async def test_a_list_is_narrowed_by_state_and_name(followed, client):

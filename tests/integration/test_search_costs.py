@@ -59,11 +59,14 @@ def pages(connection: psycopg.Connection[Any], statement: str, given: dict[str, 
 
 
 def reach(connection: psycopg.Connection[Any], state: State | None, before: int) -> int:
-    given = {"skipped": WINDOW - 1, "before_seq": before}
+    given = looked(before)
     cursor = psycopg.ClientCursor(connection)
     cursor.execute(postgres_positions.REACH[state], given)
-    [(seq, _)] = cursor.fetchall()
-    return int(seq)
+    return int(cursor.fetchall()[0][0])
+
+
+def looked(before: int) -> dict[str, int]:
+    return {"skipped": WINDOW - 1, "before_seq": before, "numbers": postgres_positions.MAX_NUMBERS}
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -77,9 +80,8 @@ def test_on_postgresql_a_window_costs_the_same_in_a_larger_outbox(
         after = reach(connection, state, before) - 1
         for user in (None, "nobody"):
             wanted = Filter(state=state, user_id=user, before_seq=before, after_seq=after, limit=51)
-            found = pages(connection, rows_statement(wanted, state), filter_values(wanted))
-            looked = {"skipped": WINDOW - 1, "before_seq": before}
-            costs.append(found + pages(connection, postgres_positions.REACH[state], looked))
+            found = pages(connection, rows_statement(wanted), filter_values(wanted))
+            costs.append(found + pages(connection, postgres_positions.REACH[state], looked(before)))
     small, large = costs[:2], costs[2:]
     assert max(large) <= 1.5 * max(small) + 200, costs
 
@@ -88,9 +90,7 @@ def test_on_postgresql_a_beginning_of_ids_and_a_moment_are_found_by_an_index(
     servers: list[psycopg.Connection[Any]],
 ) -> None:
     wanted = Filter(id_prefix="made-00000000123", limit=51)
-    small, large = (
-        pages(one, rows_statement(wanted, None), filter_values(wanted)) for one in servers
-    )
+    small, large = (pages(one, rows_statement(wanted), filter_values(wanted)) for one in servers)
     assert large <= 1.5 * small + 50
     assert pages(servers[1], postgres_positions.SEQ_AT, {"at_ms": 30_000_000}) < 200
 
@@ -118,3 +118,9 @@ def test_on_sqlite_a_window_is_a_range_read_in_order(
     assert "rowid<?" in looks[0] or "seq<?" in looks[0], looks
     bad = [one for one in (*steps, *looks) if "TEMP B-TREE" in one or one.startswith("SCAN")]
     assert set(bad) <= {"SCAN outbox_meta"}  # one row
+
+
+def test_on_sqlite_a_window_of_an_owner_is_a_range_of_its_index(file: sqlite3.Connection) -> None:
+    for state in (None, *State):
+        assert "(owner=? AND seq>? AND seq<?)" in plan(file, MATCHING[state, Way.OWNER])[0]
+    assert "(owner=? AND seq<?)" in plan(file, sqlite_positions.REACH_OF_OWNER)[0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from service.outbox.model import Dead, State
+from service.errors import OutboxUnavailableError
+from service.operations.search import Search, SearchPolicy
+from service.outbox.model import Dead, Filter, State
 from service.outbox.reach import Reach
 from service.outbox.sqlite import notes
-from tests.support.sqlite_looks import NOW_MS, LooksDesk
+from tests.support.sqlite_looks import NOW_MS, LooksDesk, sqlite_fault
 from tests.support.sqlite_room import START_MS
 
 
@@ -42,6 +45,19 @@ async def test_a_window_ends_at_its_last_row_in_any_state(desk: LooksDesk) -> No
     for state, newest in {**ends, State.PENDING: 14}.items():
         assert await reach(state, 1) == Reach(newest, START_MS + newest)
         assert await reach(state, 2) == Reach(newest - 1, START_MS + newest - 1)
+
+
+async def test_a_damaged_file_is_searched_in_one_window(desk: LooksDesk) -> None:
+    ids = desk.rows(*range(1, 6))
+    search = Search(desk.inspector, desk.positions, SearchPolicy(first_window=2, window=2))
+    for wanted in (Filter(limit=9), Filter(until_ms=NOW_MS, limit=9)):
+        desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+        found = await search.find(wanted)
+        assert [row.id for row in found.rows] == ids[::-1]
+    for look in (desk.positions.reach(None, 1), desk.positions.seq_at(NOW_MS)):
+        desk.reads.fault = sqlite_fault(sqlite3.SQLITE_BUSY)
+        with pytest.raises(OutboxUnavailableError):
+            await look
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8])

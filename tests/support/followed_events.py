@@ -14,6 +14,7 @@ from aiohttp import web
 from service.errors import InngestApiError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
+from service.operations.search import Search, SearchPolicy
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row
 from service.outbox.row_lookup import RowLookup
@@ -85,7 +86,11 @@ class Followed:
 
 @contextlib.asynccontextmanager
 async def followed_events(
-    folder: Path, *, with_runs: bool = True, policy: FollowPolicy = QUICK
+    folder: Path,
+    *,
+    with_runs: bool = True,
+    policy: FollowPolicy = QUICK,
+    searching: SearchPolicy | None = None,
 ) -> AsyncIterator[Followed]:
     """The endpoints for the user that the header X-User names; `kim` is an operator."""
     limits = {"max_pending": 100, "max_pending_per_user": 100}
@@ -101,12 +106,13 @@ async def followed_events(
         supervisor.watch("following", follower.look)
         if asker:
             supervisor.watch("asking", follower.ask)
+        search = Search(rows, outbox.positions, searching)
         access = EventAccess(RowLookup(rows, rows), _user, lambda user: user.id == "kim")
         app = web.Application(middlewares=[error_middleware(recorder)])
         for resource in (
             Events(access, follower),
             EventStream(access, follower),
-            OwnEvents(access, rows, rows, runs_follow=with_runs),
+            OwnEvents(access, search, rows, runs_follow=with_runs),
         ):
             app.add_routes(resource.routes())
         yield Followed(app, outbox, follower, runs)

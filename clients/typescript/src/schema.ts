@@ -397,6 +397,8 @@ export interface components {
         /**
          * EventPage
          * @description A page of events, newest first. The list does not ask Inngest: `run` is null.
+         *
+         *         A request searches for a bounded time: a page that is not the last one may be short or empty.
          */
         EventPage: {
             events: components["schemas"]["EventView"][];

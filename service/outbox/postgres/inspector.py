@@ -13,7 +13,8 @@ from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.delivery import DELIVERY_FIELDS, PostgresDelivery
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import NOW_MS, count_rows, find_rows
+from service.outbox.postgres.row_reader import count_rows, find_rows
+from service.outbox.postgres.rows import NOW_MS
 from service.outbox.stats import Stats
 
 RATE_SECONDS = 5

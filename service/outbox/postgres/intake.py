@@ -22,7 +22,7 @@ from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.flush import PostgresFlush, fail
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
-from service.outbox.postgres.rows import find_row
+from service.outbox.postgres.row_reader import find_row
 from service.outbox.postgres.stored import Stored, find_stored
 from service.outbox.postgres.waiting import MAX_BYTES, MAX_EVENTS, WaitingAppends
 from service.outbox.receipt import Receipt

@@ -9,23 +9,72 @@ from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import PLACES
 from service.outbox.reach import Reach
 
-# Where the rows of a state are in the order of seq. A look at pending rows steps over dead ones.
+# How many numbers a look at pending rows goes through at most: those of dead rows count too.
+MAX_NUMBERS = 100_000
+
+_BEFORE = "(%(before_seq)s::bigint IS NULL OR seq < %(before_seq)s)"
+
+# Pending rows that are no more than the window are found by the marks, unless new ones are among
+# many numbers. Rows of the delayed lanes are counted whatever their number: it bounds no read.
+REACH_PENDING = f"""
+WITH mark AS MATERIALIZED (TABLE outbox_mark), ends AS MATERIALIZED (
+    SELECT (SELECT seq FROM outbox ORDER BY seq LIMIT 1) AS lowest,
+           (SELECT seq FROM outbox WHERE {_BEFORE} ORDER BY seq DESC LIMIT 1) AS highest
+), few AS MATERIALIZED (
+    SELECT count(*) <= %(skipped)s AND coalesce(
+               (SELECT highest - ready_from < %(numbers)s FROM ends, mark), true) AS are_few
+    FROM (
+        (SELECT FROM outbox_ready
+         WHERE due_at IS NULL AND seq >= (SELECT ready_from FROM mark)
+           AND seq < (SELECT ready_from FROM mark) + %(numbers)s AND {_BEFORE}
+         LIMIT %(skipped)s + 1)
+        UNION ALL
+        (SELECT FROM outbox_ready WHERE due_at IS NOT NULL AND NOT isolated
+             AND due_at >= (SELECT due_from FROM mark) LIMIT %(skipped)s + 1)
+        UNION ALL
+        (SELECT FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
+             AND due_at >= (SELECT isolated_from FROM mark) LIMIT %(skipped)s + 1)
+        LIMIT %(skipped)s + 1
+    ) AS waiting
+), reached AS MATERIALIZED (
+    SELECT coalesce(
+        (SELECT seq FROM outbox_ready
+         WHERE seq <= (SELECT highest FROM ends)
+           AND seq > (SELECT highest FROM ends) - %(numbers)s
+         ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s),
+        greatest(lowest, highest - %(numbers)s + 1), %(before_seq)s, 0) AS seq
+    FROM ends WHERE NOT (SELECT are_few FROM few)
+)
+SELECT seq, coalesce(
+           (SELECT accepted_at_ms FROM outbox WHERE outbox.seq >= reached.seq ORDER BY seq LIMIT 1),
+           0),
+       seq <= coalesce((SELECT lowest FROM ends), seq)
+FROM reached
+"""
+
+# Where the rows of a state are in the order of seq.
 _IN_ORDER: tuple[tuple[State | None, LiteralString], ...] = (
-    *PLACES.items(),
+    *((state, place) for state, place in PLACES.items() if state is not State.PENDING),
     (None, "SELECT seq FROM outbox"),
-    (State.PENDING, "SELECT seq FROM outbox_ready"),
 )
 
 REACH: dict[State | None, LiteralString] = {
     state: f"""
 SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM (
-    SELECT seq FROM ({place}) AS p
-    WHERE (%(before_seq)s::bigint IS NULL OR p.seq < %(before_seq)s)
+    SELECT seq FROM ({place}) AS p WHERE {_BEFORE}
     ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s
 ) AS p
 """
     for state, place in _IN_ORDER
 }
+REACH[State.PENDING] = REACH_PENDING
+
+REACH_OF_OWNER = f"""
+SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM (
+    SELECT seq FROM outbox WHERE owner = %(owner)s AND seq > -1 AND {_BEFORE}
+    ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s
+) AS p
+"""
 
 # Halves the numbers until one is left.
 SEQ_AT = """
@@ -53,11 +102,21 @@ class PostgresPositions:
         self._pool = pool
 
     async def reach(
-        self, state: State | None, window: int, before_seq: int | None = None
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
     ) -> Reach | None:
-        """The last of the newest `window` rows in this state, None when there are fewer."""
-        given = {"skipped": window - 1, "before_seq": before_seq}
-        rows = await self._pool.ask(REACH[state], given)
+        """The last of the newest `window` rows in this state or of this owner; None when fewer."""
+        given = {
+            "skipped": window - 1,
+            "before_seq": before_seq,
+            "owner": owner,
+            "numbers": MAX_NUMBERS,
+        }
+        statement = REACH[state] if owner is None else REACH_OF_OWNER
+        rows = await self._pool.ask(statement, given)
         return Reach(*rows[0]) if rows else None
 
     async def seq_at(self, at_ms: int) -> int:

@@ -1,4 +1,4 @@
-"""Rows for people: the place of each event and its history.
+"""The statements that find rows for people: the place of each event and its history.
 
 The search begins at the events for the newest of all or for given ids, else at the places of one
 state. Reads take no lock that a writer waits for.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any, LiteralString
 
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Filter, Row, State
-from service.outbox.postgres.pool import PostgresPool
+from service.outbox.model import Filter, State
 from service.outbox.storable import storable
 
 # Milliseconds since 1970; can bound an index scan.
@@ -149,9 +147,9 @@ WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
 _IN_STATE: dict[State, LiteralString] = {
     state: f"FROM (SELECT * FROM ({place}) AS p {_AT_PLACE}" for state, place in PLACES.items()
 }
-ROWS_PENDING_IN_RANGE = (
-    f"SELECT {_COLUMNS} FROM (SELECT * FROM ({_PENDING_IN_RANGE}) AS p {_AT_PLACE}"
-)
+_PENDING_WITHIN = f"FROM (SELECT * FROM ({_PENDING_IN_RANGE}) AS p {_AT_PLACE}"
+ROWS_PENDING_IN_RANGE = f"SELECT {_COLUMNS} {_PENDING_WITHIN}"
+COUNT_PENDING_IN_RANGE = f"SELECT count(*) FROM (SELECT o.seq {_PENDING_WITHIN}) AS found"
 ROWS_IN_STATE: dict[State, LiteralString] = {
     state: f"SELECT {_COLUMNS} {found}" for state, found in _IN_STATE.items()
 }
@@ -160,52 +158,27 @@ COUNT_IN_STATE: dict[State, LiteralString] = {
     for state, found in _IN_STATE.items()
 }
 
-_LAST_NOTES = 20
-_STATE = 4
-_ACCEPTED_AT_MS = 8
 
-
-async def find_rows(pool: PostgresPool, wanted: Filter) -> list[Row]:
-    """The matching rows, newest first. Raises OutboxUnavailableError."""
-    given = filter_values(wanted)
-    if wanted == Filter(ids=wanted.ids, limit=wanted.limit) and wanted.ids is not None:
-        found = await pool.ask(ROWS_BY_IDS, given, often=True)
-    else:
-        found = await pool.ask(rows_statement(wanted, _place(wanted, given)), given)
-    return [_row(row) for row in found]
-
-
-async def count_rows(pool: PostgresPool, wanted: Filter) -> int:
-    """How many rows match, at most the limit. Raises OutboxUnavailableError."""
-    given = filter_values(wanted)
-    state = _place(wanted, given)
-    rows = await pool.ask(COUNT if state is None else COUNT_IN_STATE[state], given)
-    return int(rows[0][0])
-
-
-def _place(wanted: Filter, given: dict[str, Any]) -> State | None:
-    """The state whose places are read, None when the search begins at the events."""
-    return None if given["state"] is None or wanted.ids is not None else State(given["state"])
-
-
-def rows_statement(wanted: Filter, state: State | None) -> LiteralString:
-    """What finds the rows, those of `state` at its places."""
+def rows_statement(wanted: Filter) -> LiteralString:
+    """What finds the rows."""
+    state = _place(wanted)
     if state is None:
         return ROWS_OF_PREFIX if wanted.ids is None and wanted.id_prefix else ROWS
-    in_range = state is State.PENDING and wanted.after_seq is not None
-    return ROWS_PENDING_IN_RANGE if in_range else ROWS_IN_STATE[state]
+    return ROWS_PENDING_IN_RANGE if _is_range_of(state, wanted) else ROWS_IN_STATE[state]
 
 
-async def find_row(pool: PostgresPool, event_id: str) -> Row | None:
-    """The row of one event, None when there is none. Raises OutboxUnavailableError."""
-    rows = await find_rows(pool, Filter(ids=(event_id,), limit=1))
-    return rows[0] if rows else None
+def count_statement(wanted: Filter) -> LiteralString:
+    """What counts the rows."""
+    state = _place(wanted)
+    if state is None:
+        return COUNT
+    return COUNT_PENDING_IN_RANGE if _is_range_of(state, wanted) else COUNT_IN_STATE[state]
 
 
 def filter_values(wanted: Filter) -> dict[str, Any]:
-    """The parameters of a filter. Only dead rows have a reason; no stored id has a NUL."""
+    """The parameters of a filter. No stored id has a NUL."""
     older = wanted.older_than_seconds
-    state = State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
+    state = _state(wanted)
     return {
         "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
         "state": state and state.value,
@@ -226,10 +199,19 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
     }
 
 
-def _row(row: tuple[Any, ...]) -> Row:
-    *fields, noted_at, notes, payload_bytes, seq, wire_id, environment, inngest_id, prefix = row
-    history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
-    fields[_STATE] = State(fields[_STATE])
-    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
-    last = (payload_bytes, ulid, seq, wire_id, environment)
-    return Row(*[*fields, tuple(history[-_LAST_NOTES:]), *last])
+def _place(wanted: Filter) -> State | None:
+    """The state whose places are read, None when the search begins at the events.
+
+    Within a range, the rows of an owner are found among that owner's events.
+    """
+    is_of_owner = wanted.owner is not None and wanted.after_seq is not None
+    return None if wanted.ids is not None or is_of_owner else _state(wanted)
+
+
+def _state(wanted: Filter) -> State | None:
+    """Only dead rows have a reason."""
+    return State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
+
+
+def _is_range_of(state: State, wanted: Filter) -> bool:
+    return state is State.PENDING and wanted.after_seq is not None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from service.errors import OutboxUnavailableError
 from service.outbox.model import State
 from service.outbox.reach import Reach
+from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.reader import Reads
 from service.outbox.sqlite.rows import PAST_ALL, PLACES
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 REACH: dict[State | None, str] = {
     state: f"""
@@ -17,6 +23,11 @@ FROM {place} AS place WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :skip
 """
     for state, place in ((None, "(SELECT seq FROM outbox)"), *PLACES.items())
 }
+
+REACH_OF_OWNER = """
+SELECT seq, accepted_at_ms FROM outbox WHERE owner = :owner AND seq < :before
+ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+"""
 
 ENDS = """
 SELECT coalesce((SELECT min(seq) FROM outbox), 0), coalesce((SELECT max(seq) FROM outbox), 0) + 1
@@ -31,17 +42,39 @@ class SqlitePositions:
         self._reads = reads
 
     async def reach(
-        self, state: State | None, window: int, before_seq: int | None = None
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
     ) -> Reach | None:
-        """The last of the newest `window` rows in this state, None when there are fewer."""
+        """The last of the newest `window` rows in this state or of this owner; None when fewer.
+
+        None too in a damaged file: its rows are read one by one.
+        """
         before = PAST_ALL if before_seq is None else before_seq
-        given = {"skipped": window - 1, "before": before}
-        rows = await self._reads.run(_fetch, REACH[state], given)
+        given = {"skipped": window - 1, "before": before, "owner": owner}
+        statement = REACH[state] if owner is None else REACH_OF_OWNER
+        rows = await self._look([], _fetch, statement, given)
         return Reach(*rows[0]) if rows else None
 
     async def seq_at(self, at_ms: int) -> int:
         """The number below which rows were accepted before `at_ms`."""
-        return await self._reads.run(_seq_at, at_ms)
+        return await self._look(PAST_ALL, _seq_at, at_ms)
+
+    async def _look(
+        self,
+        in_damage: T,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        try:
+            return await self._reads.run(work, *args, **kwargs)
+        except OutboxUnavailableError as error:
+            if not is_damage(error):
+                raise
+            return in_damage
 
 
 def _fetch(

@@ -116,7 +116,7 @@ def _way(wanted: Filter) -> Way:
         return Way.IDS
     if wanted.alias is not None:
         return Way.ALIAS
-    if wanted.owner is not None:
+    if wanted.owner is not None and (wanted.state is None or wanted.after_seq is not None):
         return Way.OWNER
     return Way.PREFIX if wanted.id_prefix is not None and wanted.state is None else Way.STATE
 
@@ -156,8 +156,10 @@ def readable(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> lis
     if wanted.ids is not None:
         return []
     place = PLACES[wanted.state] if wanted.state else _EVERY_PLACE
-    seqs = connection.execute(f"SELECT seq FROM {place} ORDER BY seq DESC").fetchall()
     values = _values(wanted, now_ms)
+    seqs = connection.execute(
+        f"SELECT seq FROM {place} WHERE seq < :before AND seq > :after ORDER BY seq DESC", values
+    ).fetchall()
     found: list[tuple[Any, ...]] = []
     for row in _readable(connection, [seq for (seq,) in seqs], values):
         found.append(row)

@@ -16,7 +16,8 @@ from service.errors import (
     OutboxUnavailableError,
 )
 from service.identity.user import User
-from service.outbox.model import Filter, Row, State
+from service.operations.search import Found
+from service.outbox.model import Filter, State
 from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView, event_view
 from service.web.json_answer import json_answer
@@ -45,17 +46,20 @@ _QUERY = (
 
 
 class EventPage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A page of events, newest first. The list does not ask Inngest: `run` is null."""
+    """A page of events, newest first. The list does not ask Inngest: `run` is null.
+
+    A request searches for a bounded time: a page that is not the last one may be short or empty.
+    """
 
     events: Sequence[EventView]
     next_cursor: Annotated[str | None, Meta(description="For the next page; null on the last one.")]
 
 
 class OwnRows(Protocol):
-    """Where rows are looked up."""
+    """Where rows are searched."""
 
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first. Raises OutboxUnavailableError."""
+    async def find(self, wanted: Filter) -> Found:
+        """The newest matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
         ...
 
 
@@ -124,11 +128,9 @@ class OwnEvents:
     async def list_own(self, request: web.Request) -> web.Response:
         """A page of the user's own events."""
         user = await self._access.user_of(request)
-        wanted = _filter(request, user)
-        rows = await self._rows.rows(wanted)
-        page = rows[: wanted.limit - 1]
-        views = [event_view(row, runs_follow=self._runs_follow) for row in page]
-        cursor = str(page[-1].seq) if len(rows) > len(page) else None
+        found = await self._rows.find(_filter(request, user))
+        views = [event_view(row, runs_follow=self._runs_follow) for row in found.rows]
+        cursor = None if found.next_seq is None else str(found.next_seq)
         return json_answer(EventPage(views, cursor))
 
     async def take_back(self, request: web.Request) -> web.Response:
@@ -142,7 +144,7 @@ class OwnEvents:
 
 
 def _filter(request: web.Request, user: User) -> Filter:
-    """What the query asks for, and one row more, which tells whether there is another page."""
+    """What the query asks for."""
     query = request.query
     return Filter(
         owner=user.owner,
@@ -150,7 +152,7 @@ def _filter(request: web.Request, user: User) -> Filter:
         name=_text(query.get("name")),
         since_ms=whole_number(request, "since", 0, _MAX_MS),
         before_seq=whole_number(request, "cursor", 1, _MAX_MS),
-        limit=(whole_number(request, "limit", 1, MAX_LIMIT) or _LIMIT) + 1,
+        limit=whole_number(request, "limit", 1, MAX_LIMIT) or _LIMIT,
     )
 
 
