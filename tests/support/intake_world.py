@@ -11,6 +11,7 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import Held
 from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.intake import PostgresIntake
+from service.outbox.postgres.timings import PoolTimings
 from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
@@ -72,6 +73,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
+        self.timings = PoolTimings()
 
     async def run(self, *_: object, **__: object) -> list[tuple[Any, ...]]:
         return self.rows
