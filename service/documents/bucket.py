@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -19,7 +18,6 @@ from service.documents.s3_errors import s3_errors, status_of
 from service.errors import ServiceError, StorageUnavailableError
 
 UPLOAD_SECONDS = 900
-ASK_SECONDS = 1.0
 _REOPEN_SECONDS = 5.0
 _OPEN_SECONDS = 5.0
 _CHUNK_BYTES = 256 * 1024
@@ -51,14 +49,17 @@ class PresignedUpload(msgspec.Struct, frozen=True, gc=False):
 class Bucket:
     """The bucket `name` in `region`, to be used between `__aenter__` and `__aexit__`.
 
+    S3 has `ask_seconds` for an answer about the bucket or a document.
+
     Entering makes no call and does not fail. The client opens in the background at `open_soon` or
     at the first use, because finding credentials may need a request. A client that could not be
     opened is opened on a later use.
     """
 
-    def __init__(self, name: str, region: str) -> None:
+    def __init__(self, name: str, region: str, *, ask_seconds: float = 1.0) -> None:
         self.name = name
         self.region = region
+        self._ask_seconds = ask_seconds
         self._stack = AsyncExitStack()
         self._opening: asyncio.Task[Any] | None = None
         self._reopen_at = 0.0
@@ -69,12 +70,7 @@ class Bucket:
         self._is_entered = True
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._is_entered = False
         opening, self._opening = self._opening, None
         if opening and not opening.done():
@@ -114,9 +110,9 @@ class Bucket:
     async def head(self, key: str) -> DocumentObject | None:
         """What S3 says about `key`, None when S3 says that it is missing.
 
-        Takes ASK_SECONDS at most. Raises StorageUnavailableError when S3 can't be asked.
+        Takes `ask_seconds` at most. Raises StorageUnavailableError when S3 can't be asked.
         """
-        async with self._client_for(ASK_SECONDS) as client:
+        async with self._client_for(self._ask_seconds) as client:
             try:
                 answer = await client.head_object(Bucket=self.name, Key=key)
             except Exception as error:
@@ -142,9 +138,9 @@ class Bucket:
         return _document(answer)
 
     async def probe(self) -> str | None:
-        """Ask for the bucket: None when it answers, else a sentence. Takes ASK_SECONDS at most."""
+        """Ask for the bucket, `ask_seconds` at most: None when it answers, else a sentence."""
         try:
-            async with self._client_for(ASK_SECONDS) as client:
+            async with self._client_for(self._ask_seconds) as client:
                 await client.head_bucket(Bucket=self.name)
         except ServiceError as error:
             return str(error)

@@ -23,6 +23,7 @@ from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import running_s3
+from tests.support.storage import PATIENCE_SECONDS
 
 REGION = "eu-west-1"
 NODE_PACKAGES = (
@@ -75,7 +76,7 @@ def bucket_name(s3):
 @pytest.fixture
 async def bucket(bucket_name):
     """The service's client for that bucket, open."""
-    async with Bucket(bucket_name, REGION) as opened:
+    async with Bucket(bucket_name, REGION, ask_seconds=PATIENCE_SECONDS) as opened:
         yield opened
 
 

@@ -43,7 +43,7 @@ async def test_head_of_what_is_not_there_is_none(bucket):
 
 
 async def test_head_in_a_missing_bucket_is_not_taken_for_a_missing_document(s3_environment):
-    async with Bucket("no-such-bucket", REGION) as bucket:
+    async with opened("no-such-bucket") as bucket:
         with pytest.raises(StorageUnavailableError, match="does not exist"):
             await bucket.head("a")
 
@@ -81,9 +81,11 @@ async def test_probe_is_silent_when_all_is_well(bucket):
 
 
 @contextlib.asynccontextmanager
-async def opened(name: str = "documents", region: str = REGION) -> AsyncIterator[Bucket]:
-    """A bucket whose client was opened: that takes no part of the second that S3 has to answer."""
-    async with Bucket(name, region) as bucket:
+async def opened(
+    name: str = "documents", region: str = REGION, ask_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[Bucket]:
+    """A bucket whose client was opened: that takes no part of the time that S3 has to answer."""
+    async with Bucket(name, region, ask_seconds=ask_seconds) as bucket:
         await bucket.open_soon()
         yield bucket
 
@@ -131,9 +133,9 @@ async def test_an_s3_that_refuses_can_not_be_asked(s3_environment, misbehaving, 
 
 async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, misbehaving):
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", await misbehaving(b"", close=False))
-    async with opened() as bucket:
+    async with opened(ask_seconds=0.1) as bucket:
         with pytest.raises(StorageUnavailableError, match="in time"):
-            async with asyncio.timeout(PATIENCE_SECONDS / 2):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await bucket.head("a")
 
 

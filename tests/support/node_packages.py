@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "typescript"
+_NPM_SECONDS = 400  # a registry answers slowly now and then
 _LEFT_OUT = shutil.ignore_patterns("node_modules", "dist", ".next")
 
 
@@ -47,7 +48,7 @@ def npm(folder: Path, *arguments: str, may_fail: bool = False) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=_NPM_SECONDS,
         check=False,
     )
     if done.returncode and may_fail:
