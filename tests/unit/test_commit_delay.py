@@ -6,7 +6,7 @@ import pytest
 
 from service.outbox.sqlite.commit_delay import CommitDelay, DelayPolicy
 
-POLICY = DelayPolicy(share=2.0, least_appends=5, enough_appends=64, most_seconds=0.01)
+POLICY = DelayPolicy(share=2.0, least_appends=5, most_awaited=64, most_seconds=0.01)
 
 
 class Room:
@@ -49,6 +49,15 @@ def test_after_few_appends_nothing_waits_however_many_came_meanwhile(room: Room)
     assert room.waits(50) == room.waits(0) == 0.0
     room.commits(5)
     assert room.waits() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("coming", "awaited"), [(15, 15), (16, 16), (17, 16), (33, 16), (34, 17), (64, 32)]
+)
+def test_of_many_half_are_waited_for(room: Room, coming: int, awaited: int) -> None:
+    room.commits(10, waiting=coming - 10)
+    assert room.waits(awaited - 1) > 0.0
+    assert room.waits(awaited) == 0.0
 
 
 def test_enough_appends_wait_for_no_more(room: Room) -> None:

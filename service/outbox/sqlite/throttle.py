@@ -18,14 +18,14 @@ _SLOWER, _FASTER = 1.25, 0.8
 class ClaimPace:
     """Claims are spaced while more than `busy_appends_per_second` come in.
 
-    Then two claims are `pause_seconds` apart, or `stream_pause_seconds` while there is no backlog.
-    While a backlog is drained and this process uses more than `processor_share` of a core, the
-    space grows up to `longest_seconds`.
+    Then two claims are `pause_seconds` apart, and while there is no backlog at least
+    `stream_pause_seconds`. While a backlog is drained and this process uses more than
+    `processor_share` of a core, the space grows up to `longest_seconds`.
     """
 
     busy_appends_per_second: int = 2000
     pause_seconds: float = 0.02
-    stream_pause_seconds: float = 0.02
+    stream_pause_seconds: float = 0.0
     longest_seconds: float = 0.1
     processor_share: float = 0.85
 
