@@ -12,6 +12,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.bootstrap.postgres import open_postgres_operations
@@ -25,12 +26,15 @@ from service.errors import (
 from service.operations.control_client import ControlClient, control_client
 from service.operations.sign_outs import SessionSignOuts, SignOuts
 from service.outbox import schema
+from service.outbox.operator_ports import Positions
+from service.outbox.parts import ReadParts
 from service.outbox.ports import Inspector, Repairs
 from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.missing import count_missing, missing_fault
+from service.outbox.sqlite.positions import SqlitePositions
 from service.outbox.sqlite.recover import RecoveredFile, recover
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.wal import WriteAheadLog
@@ -42,18 +46,33 @@ _APPLIED = "SELECT id FROM outbox_migrations"
 _TABLE_COUNT = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Onlooker:
+    """An SQLite outbox that is only read."""
+
+    inspector: Inspector
+    positions: Positions
+
+
 @contextlib.asynccontextmanager
-async def open_inspector(url: str) -> AsyncIterator[Inspector]:
+async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     """The outbox at `url`, for reading. Raises OutboxError."""
     path = sqlite_path(url)
     if path is None:
         async with open_postgres_operations(url) as operations:
-            yield operations.inspector
+            yield operations
         return
     _check_readable(path)
     async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
-        yield SqliteInspector(connection, path)
+        yield _Onlooker(SqliteInspector(connection, path), SqlitePositions(connection))
+
+
+@contextlib.asynccontextmanager
+async def open_inspector(url: str) -> AsyncIterator[Inspector]:
+    """What a person may ask of the outbox at `url`. Raises OutboxError."""
+    async with open_reading(url) as outbox:
+        yield outbox.inspector
 
 
 @contextlib.asynccontextmanager

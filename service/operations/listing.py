@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.model import Filter, Row
-from service.outbox.ports import Inspector
+from service.operations.search import Found, Search
+from service.outbox.model import Filter
 
 MAX_COUNTED = 100_000
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
-    """Rows, newest first. `total` rows match; more than `total` where `is_bounded`."""
+    """Rows, newest first, as they were found.
 
-    rows: list[Row]
+    `total` rows match below the cursor, if one was given; more than `total` where `is_bounded`.
+    """
+
+    found: Found
     total: int
     is_bounded: bool
 
@@ -21,15 +24,17 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
     def words(self) -> str:
         """How many are shown, as text: "20 of 1,200"."""
         more = "more than " if self.is_bounded else ""
-        return f"{len(self.rows):,} of {more}{self.total:,}"
+        return f"{len(self.found.rows):,} of {more}{self.total:,}"
 
 
-async def list_rows(inspector: Inspector, wanted: Filter) -> Listing:
-    """The rows that match, and how many match in all, counted up to 100,000."""
-    rows = await inspector.rows(wanted)
-    if len(rows) < wanted.limit:
-        return Listing(rows, len(rows), is_bounded=False)
-    bound = max(MAX_COUNTED, wanted.limit) + 1
-    total = await inspector.count(msgspec.structs.replace(wanted, limit=bound))
-    # Rows may have come or gone between the two reads.
-    return Listing(rows, max(len(rows), min(total, bound - 1)), is_bounded=total == bound)
+async def list_rows(search: Search, counting: Search, wanted: Filter) -> Listing:
+    """The rows that match, and how many match in all, counted up to 100,000 by `counting`."""
+    found = await search.find(wanted)
+    shown = len(found.rows)
+    if found.next_seq is None or found.paused_at_ms is not None:
+        return Listing(found, shown, is_bounded=found.next_seq is not None)
+    limit = max(MAX_COUNTED - shown, 0)
+    rest = await counting.count(
+        msgspec.structs.replace(wanted, before_seq=found.next_seq, limit=limit)
+    )
+    return Listing(found, shown + rest.rows, rest.is_bounded)

@@ -48,11 +48,23 @@ class Found:
     is_cut: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many rows match. With `is_bounded` there are more, or there may be."""
+
+    rows: int
+    is_bounded: bool
+
+
 class Rows(Protocol):
     """Where a window's rows are read."""
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first. Raises OutboxUnavailableError."""
+        ...
+
+    async def count(self, wanted: Filter) -> int:
+        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError."""
         ...
 
 
@@ -86,6 +98,22 @@ class Search:
         if len(rows) > wanted.limit:
             return Found(rows[:-1], rows[-2].seq)
         return Found(rows, paused.seq, paused.accepted_at_ms) if paused else Found(rows)
+
+    async def count(self, wanted: Filter) -> Counted:
+        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError.
+
+        `wanted` names no ids.
+        """
+        counted = 0
+
+        async def look(window: Filter) -> bool:
+            nonlocal counted
+            limit = wanted.limit + 1 - counted
+            counted += await self._inspector.count(msgspec.structs.replace(window, limit=limit))
+            return counted > wanted.limit
+
+        paused = await self._walk(wanted, look)
+        return Counted(min(counted, wanted.limit), bool(paused) or counted > wanted.limit)
 
     async def _find_ids(self, wanted: Filter) -> Found:
         if wanted.ids is not None:

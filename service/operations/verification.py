@@ -13,10 +13,10 @@ from typing import Protocol
 import msgspec
 
 from service.errors import InngestApiError
+from service.operations.search import Search
 from service.outbox.held import EventPages, find_held
 from service.outbox.inngest_id import decode_ulid
 from service.outbox.model import Filter, Row, State
-from service.outbox.ports import Inspector
 
 _PAGE = 500
 NO_RUN = "none"
@@ -58,7 +58,7 @@ class Verification(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def verify(
-    inspector: Inspector, reader: EventReader, wanted: Filter, *, with_runs: bool
+    search: Search, reader: EventReader, wanted: Filter, *, with_runs: bool
 ) -> Verification:
     """Ask for every delivered row that matches `wanted`, whose limit is not heeded.
 
@@ -68,7 +68,7 @@ async def verify(
     missing: list[str] = []
     unknown: list[str] = []
     reason = None
-    async for rows in _pages(inspector, wanted):
+    async for rows in _pages(search, wanted):
         try:
             shown = await find_held(reader, {_ulid(row): row.as_sent for row in rows})
         except InngestApiError as error:
@@ -82,13 +82,20 @@ async def verify(
     return Verification(checked, len(held), missing, unknown, runs, reason)
 
 
-async def _pages(inspector: Inspector, wanted: Filter) -> AsyncIterator[list[Row]]:
+async def _pages(search: Search, wanted: Filter) -> AsyncIterator[list[Row]]:
     delivered = msgspec.structs.replace(wanted, state=State.DELIVERED, limit=_PAGE)
-    while rows := await inspector.rows(delivered):
-        yield rows
-        if len(rows) < _PAGE:
+    if wanted.ids is not None:
+        for start in range(0, len(wanted.ids), _PAGE):
+            page = wanted.ids[start : start + _PAGE]
+            yield (await search.find(msgspec.structs.replace(delivered, ids=page))).rows
+        return
+    while True:
+        found = await search.find(delivered)
+        if found.rows:
+            yield found.rows
+        if found.next_seq is None:
             return
-        delivered = msgspec.structs.replace(delivered, before_seq=rows[-1].seq)
+        delivered = msgspec.structs.replace(delivered, before_seq=found.next_seq)
 
 
 async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:

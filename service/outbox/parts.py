@@ -14,17 +14,26 @@ from service.outbox.ports import Inspector, Intake, Repairs
 from service.outbox.receipt import Receipt
 
 
-class ServedParts(Protocol):
+class ReadParts(Protocol):
+    """The parts that a person reads."""
+
+    @property
+    def inspector(self) -> Inspector:
+        """What a person may ask."""
+        ...
+
+    @property
+    def positions(self) -> Positions:
+        """Positions among the rows."""
+        ...
+
+
+class ServedParts(ReadParts, Protocol):
     """The parts that requests need."""
 
     @property
     def intake(self) -> Intake:
         """Where requests put events."""
-        ...
-
-    @property
-    def inspector(self) -> Inspector:
-        """What a person may ask."""
         ...
 
     @property
@@ -35,11 +44,6 @@ class ServedParts(Protocol):
     @property
     def settings(self) -> Scopes:
         """The stored application settings and session revisions."""
-        ...
-
-    @property
-    def positions(self) -> Positions:
-        """Positions among the rows."""
         ...
 
     @property

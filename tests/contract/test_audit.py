@@ -20,8 +20,16 @@ async def test_all_of_5000_discarded_events_are_found_by_their_ids(outbox: Outbo
     await outbox.queue.settle(Settlement(batch.claim, dead=dead))
     wanted = Filter(state=State.DEAD, reason="rejected", limit=100_000)
     rows = await outbox.inspector.rows(wanted)
-    gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
+    told: list[tuple[int, int]] = []
+    gone = await change_rows(
+        outbox.repairs.discard,
+        rows,
+        actor="ada",
+        act=act_of(wanted),
+        told=lambda *counts: told.append(counts),
+    )
     assert len(gone) == 5000
+    assert told == [(done, 5000) for done in range(500, 5001, 500)]
     await outbox.repairs.set_paused(paused=True, actor="grace", reason="upgrade")
 
     [pause, discard] = await outbox.inspector.audit(10)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from service.operations.search import Search, SearchPolicy
+from service.operations.bulk import find_all
+from service.operations.listing import list_rows
+from service.operations.search import Counted, Search, SearchPolicy
 from service.outbox.model import Filter, State
 from tests.support.rows import bury_all
 from tests.support.storage import Outbox, append_all, claim, deliver, event
 
 # Rows of the owner are gone through where more rows than a window are in the state.
 AMONG_OWN = SearchPolicy(first_window=2, window=3, budget_seconds=60.0)
+HASTY = SearchPolicy(first_window=3, window=3, budget_seconds=0.0)
 AMONG_STATE = SearchPolicy(first_window=2, window=50, budget_seconds=60.0)
 
 
@@ -69,13 +72,61 @@ async def test_a_search_among_an_owner_s_rows_pauses(outbox: Outbox) -> None:
     rare = event("mine", name="rare")
     await outbox.intake.append(rare)
     await append_all(outbox, 7, "mine")
-    policy = SearchPolicy(first_window=3, window=3, budget_seconds=0.0)
-    search = Search(outbox.inspector, outbox.positions, policy)
+    search = Search(outbox.inspector, outbox.positions, HASTY)
     wanted = Filter(owner="mine", name="rare", state=State.PENDING)
     first = await search.find(wanted)
     assert (first.rows, first.paused_at_ms is None) == ([], False)
     assert first.next_seq is not None
     assert await all_pages(search, owner="mine", name="rare") == [rare.id]
+
+
+async def test_rows_are_counted_up_to_a_limit_or_until_a_pause(outbox: Outbox) -> None:
+    await append_all(outbox, 2, "rare")
+    await append_all(outbox, 7, "mine")
+    patient, hasty = (
+        Search(outbox.inspector, outbox.positions, policy) for policy in (AMONG_OWN, HASTY)
+    )
+    assert await patient.count(Filter(limit=9)) == Counted(9, is_bounded=False)
+    assert await patient.count(Filter(limit=8)) == Counted(8, is_bounded=True)
+    assert await patient.count(Filter(user_id="rare")) == Counted(2, is_bounded=False)
+    assert await hasty.count(Filter(user_id="mine")) == Counted(3, is_bounded=True)
+    assert await patient.count(Filter(state=State.DEAD)) == Counted(0, is_bounded=False)
+    assert await patient.count(Filter(state=State.PENDING, user_id="mine")) == Counted(
+        7, is_bounded=False
+    )
+
+
+async def test_a_listing_says_of_how_many_it_is_a_part(outbox: Outbox) -> None:
+    await append_all(outbox, 8)
+    patient, hasty = (
+        Search(outbox.inspector, outbox.positions, policy) for policy in (AMONG_OWN, HASTY)
+    )
+    whole = await list_rows(patient, patient, Filter(limit=8))
+    assert (whole.words, whole.found.next_seq) == ("8 of 8", None)
+    part = await list_rows(patient, patient, Filter(limit=2))
+    assert (part.words, part.found.next_seq) == ("2 of 8", part.found.rows[1].seq)
+    rest = await list_rows(patient, patient, Filter(limit=6, before_seq=part.found.next_seq))
+    assert rest.words == "6 of 6"
+    assert (await list_rows(patient, hasty, Filter(limit=2))).words == "2 of more than 5"
+    paused = await list_rows(hasty, patient, Filter(user_id="nobody", limit=2))
+    assert (paused.words, paused.found.paused_at_ms is None) == ("0 of more than 0", False)
+
+
+async def test_all_rows_are_found_however_long_it_takes(outbox: Outbox) -> None:
+    ids = [one.id for one in await append_all(outbox, 8)]
+    search = Search(outbox.inspector, outbox.positions, HASTY)
+    told: list[int] = []
+    found = await find_all(search, Filter(limit=99), lambda count, _: told.append(count))
+    assert ([row.id for row in found], told) == (ids[::-1], [3, 6])
+    told.clear()
+    found = await find_all(search, Filter(limit=4), lambda count, _: told.append(count))
+    assert ([row.id for row in found], told) == (ids[:3:-1], [3])
+    given = Filter(ids=(ids[0], ids[5]), limit=99)
+    assert [row.id for row in await find_all(search, given, no_pause)] == [ids[5], ids[0]]
+
+
+def no_pause(count: int, back_to_ms: int) -> None:
+    raise AssertionError((count, back_to_ms))
 
 
 async def test_rows_of_some_age_are_found_from_their_moment_on(outbox: Outbox) -> None:

@@ -75,6 +75,9 @@ class WithInngestIds:
     async def rows(self, wanted: Filter) -> list[Row]:
         return [_identified(row) for row in await self.outbox.inspector.rows(wanted)]
 
+    async def count(self, wanted: Filter) -> int:
+        return await self.outbox.inspector.count(wanted)
+
 
 @dataclass(frozen=True, slots=True)
 class Followed:

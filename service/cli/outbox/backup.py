@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from service.bootstrap.operations import back_up
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import exit_on_fault
 from service.cli.outbox.options import Json
+from service.cli.outbox.progress import progress_bar
 from service.cli.outbox.tables import print_json
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]
@@ -30,18 +26,9 @@ def backup(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
     Example: `outbox backup /backups/outbox-$(date +%F).db`
     """
-    with exit_on_fault(), progress_bar() as progress:
+    with exit_on_fault(), progress_bar("copying") as progress:
         size_bytes = back_up(url, file, progress)
     if json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
         typer.echo(f"Copied {size_bytes:,} bytes to {file}.")
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = Console(file=sys.stderr)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("copying", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

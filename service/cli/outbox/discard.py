@@ -18,6 +18,7 @@ from service.cli.outbox.options import (
     RowOptions,
     actor_name,
 )
+from service.cli.outbox.progress import progress_bar
 from service.cli.outbox.selection import (
     chosen_rows,
     refuse_unless_chosen,
@@ -62,5 +63,8 @@ def discard(
 
 
 async def _discard(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
-    async with open_repairs(url) as outbox:
-        return await change_rows(outbox.discard, rows, actor=actor, act=act_of(wanted))
+    with progress_bar("discarding") as progress:
+        async with open_repairs(url) as outbox:
+            return await change_rows(
+                outbox.discard, rows, actor=actor, act=act_of(wanted), told=progress
+            )

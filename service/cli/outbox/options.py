@@ -103,6 +103,10 @@ Until = Annotated[
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
+Cursor = Annotated[
+    int | None,
+    typer.Option("--cursor", min=1, help="Go on below these rows, as the list before said."),
+]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Without this, only say what would be done.")
 ]

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import open_inspector, open_repairs
+from service.bootstrap.operations import open_reading, open_repairs
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
 from service.cli.outbox.options import Actor, Json, Yes, actor_name, duration
+from service.cli.outbox.selection import say_found
 from service.cli.outbox.tables import print_json
+from service.operations.bulk import find_all
 from service.operations.explain import spoken_duration
+from service.operations.search import Search
 from service.outbox.model import Filter, State
 
 OlderThan = Annotated[
@@ -64,8 +67,8 @@ def purge(
 async def _settled_before(url: str, older_than_seconds: float) -> int:
     before_ms = int((time.time() - older_than_seconds) * 1000)
     wanted = Filter(state=State.DELIVERED, older_than_seconds=older_than_seconds, limit=_COUNTED)
-    async with open_inspector(url) as outbox:
-        rows = await outbox.rows(wanted)
+    async with open_reading(url) as outbox:
+        rows = await find_all(Search(outbox.inspector, outbox.positions), wanted, say_found)
     return sum((row.settled_at_ms or 0) <= before_ms for row in rows)
 
 

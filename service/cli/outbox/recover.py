@@ -9,9 +9,9 @@ import typer
 
 from service.bootstrap.operations import recover_file
 from service.cli.outbox.address import DEFAULT_URL, Url
-from service.cli.outbox.backup import progress_bar
 from service.cli.outbox.command import exit_on_fault
 from service.cli.outbox.options import Json
+from service.cli.outbox.progress import progress_bar
 from service.cli.outbox.tables import print_json
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]
@@ -25,7 +25,7 @@ def recover(file: File, *, url: Url = DEFAULT_URL, json: Json = False) -> None:
 
     Example: `outbox recover /data/recovered.db`
     """
-    with exit_on_fault(), progress_bar() as progress:
+    with exit_on_fault(), progress_bar("copying") as progress:
         found = recover_file(url, file, progress)
     if json:
         print_json({"rows": found.rows, "withoutState": found.without_state, "lost": found.lost})

@@ -9,6 +9,7 @@ from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import run
 from service.cli.outbox.option_groups import with_groups
 from service.cli.outbox.options import ChangeOptions, Ids, Json, RowOptions, actor_name
+from service.cli.outbox.progress import progress_bar
 from service.cli.outbox.selection import (
     chosen_rows,
     refuse_unless_chosen,
@@ -47,5 +48,8 @@ def replay(
 
 
 async def _replay(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
-    async with open_repairs(url) as outbox:
-        return await change_rows(outbox.replay, rows, actor=actor, act=act_of(wanted))
+    with progress_bar("replaying") as progress:
+        async with open_repairs(url) as outbox:
+            return await change_rows(
+                outbox.replay, rows, actor=actor, act=act_of(wanted), told=progress
+            )

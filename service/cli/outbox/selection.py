@@ -7,19 +7,22 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_inspector
+from service.bootstrap.operations import open_reading
 from service.cli.outbox.command import ABSENT, UNKNOWN, run, unambiguous
 from service.cli.outbox.options import RowOptions
 from service.cli.outbox.row_list import row_list
+from service.cli.outbox.searched import searched_to
 from service.cli.outbox.tables import console, print_json, show_lines
 from service.observe.printable import printable
-from service.operations.bulk import late_rows
+from service.operations.bulk import find_all, late_rows
 from service.operations.event_ids import FoundIds, find_ids
+from service.operations.search import Search, SearchPolicy
 from service.operations.views import row_view
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row
 
 _SHOWN = 20
+_TOLD_OFTEN = SearchPolicy(budget_seconds=2.0)
 
 
 def refuse_unless_chosen(ids: Sequence[str] | None, rows: RowOptions, *, every: bool) -> None:
@@ -69,6 +72,11 @@ def warn_of_horizon(rows: Sequence[Row]) -> None:
         )
 
 
+def say_found(count: int, back_to_ms: int) -> None:
+    """Say on standard error how far a search has gone."""
+    typer.echo(searched_to(back_to_ms, f"{count:,} {_noun(count)} found"), err=True)
+
+
 def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bool) -> None:
     """Say what was done to `rows`. With `done` None, say what would be done."""
     if json:
@@ -107,8 +115,9 @@ def _noun(count: int) -> str:
 
 
 async def _chosen(url: str, wanted: Filter) -> tuple[list[Row], FoundIds]:
-    async with open_inspector(url) as outbox:
-        given = await find_ids(outbox, wanted.ids or ())
+    async with open_reading(url) as outbox:
+        given = await find_ids(outbox.inspector, wanted.ids or ())
         if wanted.ids is not None:
             wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
-        return await outbox.rows(wanted), given
+        search = Search(outbox.inspector, outbox.positions, _TOLD_OFTEN)
+        return await find_all(search, wanted, say_found), given

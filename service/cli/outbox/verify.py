@@ -10,7 +10,7 @@ import typer
 
 from service.bootstrap.http import make_http
 from service.bootstrap.inngest_events import make_inngest_events
-from service.bootstrap.operations import open_inspector, open_repairs
+from service.bootstrap.operations import open_reading, open_repairs
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import all_known, run, unambiguous
 from service.cli.outbox.completion import complete_ids
@@ -21,6 +21,7 @@ from service.errors import InngestApiError
 from service.observe.printable import printable
 from service.operations.bulk import change_ids
 from service.operations.event_ids import find_ids
+from service.operations.search import Search
 from service.operations.verification import Verification, verify
 from service.outbox.audit import new_act
 from service.outbox.model import Filter, State
@@ -107,16 +108,17 @@ def _fields(found: Verification) -> dict[str, object]:
 
 async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
     settings = Settings.load(os.environ)
-    async with make_http(limit=4) as http, open_inspector(url) as inspector:
+    async with make_http(limit=4) as http, open_reading(url) as outbox:
         reader = make_inngest_events(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
         if reader is None:
             raise InngestApiError("Inngest can't be asked: INNGEST_SIGNING_KEY is not set.")
         if wanted.ids is not None:
-            given = await find_ids(inspector, wanted.ids)
+            given = await find_ids(outbox.inspector, wanted.ids)
             unambiguous(given)
             all_known(given)
             wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
-        return await verify(inspector, reader, wanted, with_runs=with_runs)
+        search = Search(outbox.inspector, outbox.positions)
+        return await verify(search, reader, wanted, with_runs=with_runs)
 
 
 async def _resend(url: str, ids: list[str], actor: str) -> list[str]:
