@@ -1,18 +1,21 @@
 """Following an outbox: what was accepted and what changed between two looks.
 
-A look reads the new rows and, by their ids, the rows that may still change. Both are bounded: of
-more rows, only the newest are shown. A row that changes twice between two looks is shown once, in
-its later state.
+A look reads the new rows and, by their ids, the rows that may still change. Both are bounded,
+whatever the filter: of more rows, only the newest are shown. A row that changes twice between two
+looks is shown once, in its later state.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgspec
 
+from service.operations.search import Search
 from service.outbox.model import Filter, Row, State
+from service.outbox.parts import ReadParts
 from service.outbox.ports import Inspector
 
 MAX_FOLLOWED = 2000
@@ -34,46 +37,70 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     row: Row
 
 
+@dataclass(frozen=True, slots=True)
+class TailPolicy:
+    """How much a look goes through: `late_numbers` before the last look, and `most_rows` in all."""
+
+    late_numbers: int = 5_000
+    most_rows: int = 20_000
+
+
 class Tail:
     """Remembers what was seen. `wanted` is the filter for events; its ids and bounds do not count.
 
     With a state, only changes into it are shown.
     """
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, wanted: Filter, policy: TailPolicy | None = None) -> None:
         self._wanted = msgspec.structs.replace(wanted, state=None, limit=_PAGE)
         self._state = wanted.state
-        self._newest_seq: int | None = None
+        self._policy = policy or TailPolicy()
+        self._newest_seq = 0
+        self._looked_to = 0
         self._late: OrderedDict[str, None] = OrderedDict()
         self._followed: OrderedDict[str, Row] = OrderedDict()
 
-    async def begin(self, inspector: Inspector, lines: int) -> list[Change]:
-        """The newest rows as they are, at most `lines`, oldest first; then follow from here."""
-        newest = await inspector.rows(Filter(limit=1))
-        self._newest_seq = newest[0].seq if newest else 0
+    async def begin(self, outbox: ReadParts, lines: int) -> list[Change]:
+        """The newest rows as they are, at most `lines`, oldest first; then follow from here.
+
+        What is not found within a second in a state is neither shown nor followed.
+        """
+        search = Search(outbox.inspector, outbox.positions)
+        self._newest_seq = self._looked_to = await _newest(outbox.inspector)
         for state in _UNSETTLED:
-            waiting = self._with(state=state, limit=MAX_FOLLOWED)
-            for row in reversed(await inspector.rows(waiting)):
+            waiting = await search.find(self._with(state=state, limit=MAX_FOLLOWED))
+            for row in reversed(waiting.rows):
                 self._follow(row)
         late = self._with(after_seq=self._newest_seq - _LATE_ROWS, limit=_LATE_ROWS)
-        for row in await inspector.rows(late):
+        for row in await outbox.inspector.rows(late):
             self._late[row.id] = None
-        shown = self._with(state=self._state, limit=lines)
-        rows = await inspector.rows(shown) if lines else []
-        return [Change(row.state.value, row) for row in reversed(rows)]
+        if not lines:
+            return []
+        shown = await search.find(self._with(state=self._state, limit=lines))
+        return [Change(row.state.value, row) for row in reversed(shown.rows)]
 
-    async def look(self, inspector: Inspector) -> list[Change]:
+    async def look(self, outbox: ReadParts) -> list[Change]:
         """What was accepted and what changed since the look before, in the order of acceptance.
 
         Raises OutboxUnavailableError; then nothing was seen.
         """
-        fresh = await self._new_rows(inspector)
-        known = {row.id: row for row in await self._again(inspector)}
+        newest = await _newest(outbox.inspector)
+        fresh = await self._new_rows(outbox.inspector, await self._after(outbox, newest))
+        known = {row.id: row for row in await self._again(outbox.inspector)}
+        self._looked_to = newest
         return [*self._changes(known), *self._accepted(fresh)]
 
-    async def _new_rows(self, inspector: Inspector) -> list[Row]:
+    async def _after(self, outbox: ReadParts, newest: int) -> int:
+        """The number above which this look goes through rows."""
+        late = self._looked_to - self._policy.late_numbers
+        after = max(0, late, self._newest_seq - _LATE_ROWS)
+        if newest - after <= self._policy.most_rows:
+            return after
+        reach = await outbox.positions.reach(None, self._policy.most_rows)
+        return max(after, reach.seq - 1) if reach else after
+
+    async def _new_rows(self, inspector: Inspector, after: int) -> list[Row]:
         """The newest first, at most MAX_NEW."""
-        after = max(0, (self._newest_seq or 0) - _LATE_ROWS)
         rows: list[Row] = []
         before: int | None = None
         while len(rows) < MAX_NEW:
@@ -109,7 +136,7 @@ class Tail:
             if row.id in self._late:
                 continue
             self._late[row.id] = None
-            self._newest_seq = max(self._newest_seq or 0, row.seq)
+            self._newest_seq = max(self._newest_seq, row.seq)
             self._follow(row)
             if self._state in (None, State.PENDING):
                 yield Change("accepted", row)
@@ -128,6 +155,12 @@ class Tail:
 
     def _with(self, **changes: object) -> Filter:
         return msgspec.structs.replace(self._wanted, **changes)
+
+
+async def _newest(inspector: Inspector) -> int:
+    """The number of the newest row, 0 when there is none."""
+    rows = await inspector.rows(Filter(limit=1))
+    return rows[0].seq if rows else 0
 
 
 def _has_changed(before: Row, now: Row) -> bool:

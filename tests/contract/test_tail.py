@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.operations.tail import Tail
-from service.outbox.model import Filter, Retry, Settlement, State
+from service.operations.tail import Tail, TailPolicy
+from service.outbox.model import Filter, Retry, Row, Settlement, State
 from tests.support.rows import bury
 from tests.support.storage import Outbox, append_all, claim, deliver, event
 
@@ -13,25 +13,25 @@ def tail(**wanted: object) -> Tail:
 
 
 async def seen(followed: Tail, outbox: Outbox) -> list[tuple[str, str]]:
-    return [(one.what, one.row.id) for one in await followed.look(outbox.inspector)]
+    return [(one.what, one.row.id) for one in await followed.look(outbox)]
 
 
 async def test_it_begins_with_the_newest_rows_as_they_are(outbox: Outbox) -> None:
     [dead] = await bury(outbox)
     first, second = await append_all(outbox, 2)
-    begun = await tail().begin(outbox.inspector, 2)
+    begun = await tail().begin(outbox, 2)
     assert [(one.what, one.row.id) for one in begun] == [
         ("pending", first.id),
         ("pending", second.id),
     ]
-    begun = await tail(state=State.DEAD).begin(outbox.inspector, 2)
+    begun = await tail(state=State.DEAD).begin(outbox, 2)
     assert [(one.what, one.row.id) for one in begun] == [("dead", dead)]
-    assert await tail().begin(outbox.inspector, 0) == []
+    assert await tail().begin(outbox, 0) == []
 
 
 async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox) -> None:
     followed = tail()
-    assert await followed.begin(outbox.inspector, 10) == []
+    assert await followed.begin(outbox, 10) == []
     first, second = await append_all(outbox, 2)
     assert await seen(followed, outbox) == [("accepted", first.id), ("accepted", second.id)]
     assert await seen(followed, outbox) == []
@@ -40,7 +40,7 @@ async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox)
     retry = Retry(batch.entries[1].seq, 60.0, 1, isolated=True, note="HTTP 400: no")
     delivered = [batch.entries[0].seq]
     await outbox.queue.settle(Settlement(batch.claim, delivered=delivered, retry=[retry]))
-    changes = await followed.look(outbox.inspector)
+    changes = await followed.look(outbox)
     assert [(one.what, one.row.id) for one in changes] == [
         ("delivered", first.id),
         ("pending", second.id),
@@ -53,7 +53,7 @@ async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox)
 
 async def test_an_event_that_is_settled_between_two_looks_is_told_twice(outbox: Outbox) -> None:
     followed = tail()
-    await followed.begin(outbox.inspector, 10)
+    await followed.begin(outbox, 10)
     [one] = await append_all(outbox, 1)
     await deliver(outbox, await claim(outbox))
     assert await seen(followed, outbox) == [("accepted", one.id), ("delivered", one.id)]
@@ -63,7 +63,7 @@ async def test_rows_that_were_there_before_are_followed(outbox: Outbox) -> None:
     [dead] = await bury(outbox)
     [waiting] = await append_all(outbox, 1)
     followed = tail()
-    await followed.begin(outbox.inspector, 0)
+    await followed.begin(outbox, 0)
     await outbox.repairs.replay(Filter(), actor="ada")
     assert await seen(followed, outbox) == [("pending", dead)]
     await deliver(outbox, await claim(outbox))
@@ -75,7 +75,7 @@ async def test_rows_that_were_there_before_are_followed(outbox: Outbox) -> None:
 async def test_only_what_matches_is_told(outbox: Outbox) -> None:
     of_user, dead_only = tail(user_id="u-2"), tail(state=State.DEAD)
     for one in (of_user, dead_only):
-        await one.begin(outbox.inspector, 10)
+        await one.begin(outbox, 10)
     [dead] = await bury(outbox)
     other = event("u-2")
     await outbox.intake.append(other)
@@ -85,7 +85,41 @@ async def test_only_what_matches_is_told(outbox: Outbox) -> None:
 
 async def test_more_events_than_a_page_are_told_in_their_order(outbox: Outbox) -> None:
     followed = tail()
-    await followed.begin(outbox.inspector, 0)
+    await followed.begin(outbox, 0)
     events = await append_all(outbox, 1100)
     assert await seen(followed, outbox) == [("accepted", one.id) for one in events]
     assert await seen(followed, outbox) == []
+
+
+class Recording:
+    """An outbox that notes what windows of rows were read."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.inspector, self.positions = self, outbox.positions
+        self._read = outbox.inspector.rows
+        self.windows: list[int] = []
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        if wanted.after_seq is not None:
+            self.windows.append(wanted.after_seq)
+        return await self._read(wanted)
+
+
+async def test_a_look_goes_through_what_came_since_the_look_before(outbox: Outbox) -> None:
+    """Also when none of it matches, and when very much came."""
+    followed = Tail(Filter(user_id="rare"), TailPolicy(late_numbers=3, most_rows=4))
+    recording = Recording(outbox)
+    await append_all(outbox, 6)
+    await followed.begin(recording, 1)
+    seqs = [row.seq for row in await outbox.inspector.rows(Filter())]
+    recording.windows.clear()
+    await append_all(outbox, 1)
+    assert await followed.look(recording) == []
+    assert recording.windows == [seqs[0] - 3]
+    rare = event("rare")
+    await outbox.intake.append(rare)
+    assert [one.row.id for one in await followed.look(recording)] == [rare.id]
+    await append_all(outbox, 9)
+    seqs = [row.seq for row in await outbox.inspector.rows(Filter())]
+    assert await followed.look(recording) == []
+    assert recording.windows[-1] == seqs[3] - 1

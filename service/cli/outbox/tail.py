@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_inspector
+from service.bootstrap.operations import open_reading
 from service.cli.outbox.address import DEFAULT_URL, Url
 from service.cli.outbox.command import exit_on_fault
 from service.cli.outbox.options import Json, OfName, OfState, OfUser
@@ -42,7 +42,8 @@ def tail(
     """Follow new events and changes of state, a line each, until Ctrl-C. Times are in UTC.
 
     With --json each line is an object: `at`, `what` and the row. Beside a backlog of more than
-    2,000 rows, the newest are followed.
+    2,000 rows, the newest are followed; of a backlog in which few rows match, those that are found
+    within a second.
 
     Examples: `outbox tail --user u-1`, `outbox tail --state dead --json`
     """
@@ -66,7 +67,7 @@ async def _changes(
     url: str, wanted: Filter, lines: int, interval_seconds: float
 ) -> AsyncIterator[Change]:
     followed = Tail(wanted)
-    async with open_inspector(url) as outbox:
+    async with open_reading(url) as outbox:
         seen = await followed.begin(outbox, lines)
     lost = False
     while True:
@@ -74,7 +75,7 @@ async def _changes(
             yield change
         await asyncio.sleep(interval_seconds)
         try:
-            async with open_inspector(url) as outbox:
+            async with open_reading(url) as outbox:
                 seen = await followed.look(outbox)
         except OutboxUnavailableError as error:
             seen = []
