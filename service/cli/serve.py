@@ -14,6 +14,7 @@ from service.bootstrap.service import run_relay_alone, run_service
 from service.cli.announce import announcer_for
 from service.cli.development_inngest import open_inngest
 from service.cli.greeting import greet
+from service.cli.huge_pages import use_huge_pages_soon
 from service.cli.listen_on import listen_on
 from service.cli.listening import Listening
 from service.cli.signals import reload_on_hangup, stop_on_signals
@@ -61,6 +62,7 @@ async def serve(
                 listen_on(service.app, service.recorder, listening.copies()) as server,
             ):
                 quiet_garbage_collector()
+                use_huge_pages_soon()
                 if begins:
                     await greet(announcer, known, listening.url, f"{status} in {known.app_env}")
                     manager.ready(status)
@@ -99,6 +101,7 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
     announcer = announcer_for(settings)
     async with run_relay_alone(settings):
         quiet_garbage_collector()
+        use_huge_pages_soon()
         announcer.say("Delivering")
         async with ServiceManager(os.environ).told("Delivering"):
             await stop.wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from service.bootstrap.web_part import run_front_process
 from service.cli.child_process import Handles, lifeline
+from service.cli.huge_pages import use_huge_pages_soon
 from service.cli.listen_on import listen_on
 from service.cli.signals import stop_on_signals
 from service.cli.startup import allow_many_connections, quiet_garbage_collector
@@ -26,6 +27,7 @@ async def serve_as_front(
         listen_on(app, recorder, handles.sockets()) as server,
     ):
         quiet_garbage_collector()
+        use_huge_pages_soon()
         line.ready()
         await stop.wait()
         await server.let_go()

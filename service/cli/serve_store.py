@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from service.bootstrap.store_part import run_store_process
 from service.cli.child_process import Handles, lifeline
+from service.cli.huge_pages import use_huge_pages_soon
 from service.cli.signals import stop_on_signals
 from service.cli.startup import allow_many_connections, quiet_garbage_collector
 from service.config.settings import Settings
@@ -34,6 +35,7 @@ async def serve_as_store(
                     raise OutboxUnavailableError(outbox.failure)
                 take_over = False
                 quiet_garbage_collector()
+                use_huge_pages_soon()
                 line.ready()
                 await line.hand_over(stop)
             may_open = not stop.is_set() and await line.may_go(stop)
