@@ -158,6 +158,21 @@ async def test_a_front_that_does_not_read_holds_up_nobody(
             assert await remote.inspector.payload(stored.id) == stored.payload
 
 
+async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
+    tmp_path: Path, listening: socket.socket, store: Outbox
+) -> None:
+    stored = event(size=1_000_000)
+    await store.intake.append(stored)
+    sent = [event(size=1_000_000) for _ in range(8)]
+    async with served(listening, store), front(tmp_path) as remote:
+        payloads, receipts = await asyncio.gather(
+            asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
+            asyncio.gather(*map(remote.intake.append, sent)),
+        )
+    assert payloads == [stored.payload] * len(sent)
+    assert [receipt.event_id for receipt in receipts] == [each.id for each in sent]
+
+
 async def test_a_change_of_a_scope_is_seen_by_every_front(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:

@@ -32,10 +32,17 @@ class Listener(Protocol):
 
 
 class Channel(asyncio.Protocol):
-    """One end of a connection. Messages that are sent in one turn of the loop share a write."""
+    """One end of a connection. Messages that are sent in one turn of the loop share a write.
 
-    def __init__(self, listener: Callable[[Channel], Listener]) -> None:
+    With `waits_for_reader` nothing is read while the other side reads slowly, so that answers don't
+    pile up. One end of a connection may do so: two would wait for each other for ever.
+    """
+
+    def __init__(
+        self, listener: Callable[[Channel], Listener], *, waits_for_reader: bool = False
+    ) -> None:
         self._make_listener = listener
+        self._waits_for_reader = waits_for_reader
         self._listener: Listener | None = None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -73,13 +80,13 @@ class Channel(asyncio.Protocol):
             self._listener.lost()
 
     def pause_writing(self) -> None:
-        """The other side reads slowly: what it sends waits, so that answers don't pile up."""
-        if self._transport:
+        """The other side reads slowly: what it sends waits, where this end waits for it."""
+        if self._transport and self._waits_for_reader:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The other side has read on."""
-        if self._transport:
+        if self._transport and self._waits_for_reader:
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:

@@ -189,7 +189,7 @@ async def serve_outbox(
     """
     server = OutboxServer(outbox, status)
     listener = await asyncio.get_running_loop().create_unix_server(
-        lambda: Channel(server.connected), sock=listening
+        lambda: Channel(server.connected, waits_for_reader=True), sock=listening
     )
     telling = asyncio.create_task(server.tell_status(), name="tell-fronts")
     try:
