@@ -179,6 +179,23 @@ class Room:
         return dict(sorted(pairs))
 
 
+class RoomPool:
+    """Runs a store's statements in a room, and notes them; fails where `error` is set."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.asked: list[tuple[str, Any, dict[str, Any]]] = []
+        self.error: Exception | None = None
+
+    async def run(self, statement: str, given: Any = None, **how: Any) -> list[tuple[Any, ...]]:
+        self.asked.append((statement, given, how))
+        if self.error:
+            raise self.error
+        return self._room.run(statement, given)
+
+    ask = run
+
+
 def _named(table: str) -> str:
     return f"outbox_{table}".rstrip("_")
 

@@ -66,6 +66,7 @@ _POSTGRES = Judges(
 )
 _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
+_PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
@@ -144,11 +145,14 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "claims", _CLAIMING),
     **_under("outbox/postgres", "leases", _LEASES),
     **_under("outbox/postgres", "fold", Judges(_postgres("folding", "row_locks"))),
+    **_under("outbox/postgres", "counts recount", Judges(_postgres("counting"))),
+    **_under("outbox/postgres", "partitions", _PARTITIONS),
     **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue"))),
     **_under("outbox/postgres", "express", Judges(_unit("express_rows"))),
     **_under("outbox/postgres", "appends", _APPENDS),
     **_under("outbox/postgres", "marks", Judges((*_postgres("marking"), *_unit("mark_looks")))),
-    **_under("outbox/postgres", "confirmations quota", _POSTGRES),
+    **_under("outbox/postgres", "confirmations", Judges(_postgres("confirming"))),
+    **_under("outbox/postgres", "quota", _POSTGRES),
     **_under("outbox/postgres", "delivery notify", _POSTGRES),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
