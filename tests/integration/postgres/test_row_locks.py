@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
-from service.outbox.model import Dead, Isolated, Settlement
+from service.outbox.model import Dead, Filter, Isolated, Settlement, State
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.leases import EXPIRE
+from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.settlements import SETTLE, settle_values
 from tests.support.postgres_room import Room
 from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer
+from tests.support.repair_room import RepairRoom
 from tests.support.storage import eventually
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
@@ -88,6 +90,32 @@ def test_the_end_of_leases_leaves_out_what_another_session_ends(sessions: Sessio
     assert sessions.other.execute(EXPIRE, {"sent": True}).fetchall() == [(1,)]
     sessions.mine.rollback()
     assert sessions.other.execute(EXPIRE, {"sent": True}).fetchall() == [(1,)]
+
+
+COMMANDS: list[tuple[str, int, Callable[[PostgresRepairs], Awaitable[Any]]]] = [
+    ("ready", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
+    ("sent", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
+    ("done", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
+    ("done", 1, lambda repairs: repairs.replay(Filter(state=State.DELIVERED), actor="ada")),
+    ("done", 1, lambda repairs: repairs.purge(older_than_seconds=10, actor="ada")),
+]
+
+
+@pytest.mark.parametrize(("place", "changed", "command"), COMMANDS)
+async def test_an_operators_command_leaves_out_a_row_that_another_session_moves(
+    sessions: Sessions,
+    place: str,
+    changed: int,
+    command: Callable[[PostgresRepairs], Awaitable[Any]],
+) -> None:
+    here = RepairRoom(Room(sessions.other))
+    for at, put in enumerate((here.pending, here.sent, here.done)):
+        put(2 * at + 1)
+        put(2 * at + 2)
+    locked = [2, 4, 6]
+    sessions.mine.execute(f"SELECT FROM outbox_{place} WHERE seq = ANY(%s) FOR UPDATE", [locked])
+    found = await command(here.repairs)
+    assert (found if isinstance(found, int) else len(found)) == changed
 
 
 async def after_mine(sessions: Sessions, statement: str, given: Any = None) -> list[Any]:

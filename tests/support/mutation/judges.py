@@ -67,6 +67,7 @@ _POSTGRES = Judges(
 _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
+_REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
@@ -147,6 +148,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "fold", Judges(_postgres("folding", "row_locks"))),
     **_under("outbox/postgres", "counts recount", Judges(_postgres("counting"))),
     **_under("outbox/postgres", "partitions", _PARTITIONS),
+    **_under("outbox/postgres", "repairs", _REPAIRS),
     **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue"))),
     **_under("outbox/postgres", "express", Judges(_unit("express_rows"))),
     **_under("outbox/postgres", "appends", _APPENDS),
