@@ -366,6 +366,145 @@ FROM (SELECT * FROM outbox_carried ORDER BY no DESC LIMIT 1) AS c,
      unnest(c.owners, c.pending, c.stored, c.stored_bytes)
          AS u (owner, pending, stored, stored_bytes);
 
+-- The counts of one owner by all changes up to changes_folded.
+CREATE FUNCTION outbox_counts_of(wanted text) RETURNS TABLE (pending bigint, stored_bytes bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(part.pending), 0)::bigint, coalesce(sum(part.stored_bytes), 0)::bigint
+    FROM (
+        SELECT c.pending, c.stored_bytes FROM outbox_counts AS c WHERE c.owner = wanted
+        UNION ALL
+        SELECT c.pending[place], c.stored_bytes[place]
+        FROM (SELECT * FROM outbox_carried ORDER BY no DESC LIMIT 1) AS c,
+             array_position(c.owners, wanted) AS place
+        WHERE place IS NOT NULL
+    ) AS part
+$$;
+
+-- Folds the changes up to `safe`, which no open transaction can precede, into the counts: at most
+-- `most` numbers. Removes as many folded ones that are older than the service's last reads. Returns
+-- whether it folded; not while another transaction does.
+--
+-- What an owner's count changed by is carried in the one row of outbox_carried, and added to
+-- outbox_counts when it is due: after an hour, when it is half of what makes an owner one who fills
+-- the queue, or when with it the owner becomes one or ceases to be. Beside an open transaction a fold
+-- steps over each version of the rows of outbox_counts that it writes; the newest row of
+-- outbox_carried is found by its number. Where more than 10,000 owners are carried, all are written.
+CREATE FUNCTION outbox_fold(safe bigint, most bigint DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    meta outbox_meta;
+    fold_to bigint;
+    trim_to bigint;
+BEGIN
+    SELECT * INTO meta FROM outbox_meta WHERE changes_folded < safe FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    fold_to := least(safe, meta.changes_folded + most);
+    trim_to := least(meta.changes_folded, meta.changes_trimmed + most, (
+        SELECT no - 1 FROM outbox_changes
+        WHERE no > meta.changes_trimmed AND changed_at > clock_timestamp() - interval '20 seconds'
+        ORDER BY no LIMIT 1));
+    WITH folded AS MATERIALIZED (
+        SELECT owners, pending, stored, stored_bytes, delivered, dead, sent FROM outbox_changes
+        WHERE no > meta.changes_folded AND no <= fold_to
+    ), changed AS MATERIALIZED (
+        SELECT u.owner, coalesce(sum(u.pending), 0)::bigint AS pending,
+               coalesce(sum(u.stored), 0)::bigint AS stored,
+               coalesce(sum(u.bytes), 0)::bigint AS bytes
+        FROM folded AS f, unnest(owners, f.pending, f.stored, f.stored_bytes)
+            AS u(owner, pending, stored, bytes)
+        GROUP BY u.owner
+    ), moved AS (
+        UPDATE outbox_meta AS m SET changes_folded = fold_to, changes_trimmed = trim_to,
+            pending = m.pending + (SELECT coalesce(sum(c.pending), 0) FROM changed c),
+            stored_bytes = m.stored_bytes + (SELECT coalesce(sum(c.bytes), 0) FROM changed c),
+            delivered = m.delivered + (SELECT coalesce(sum(f.delivered), 0) FROM folded f),
+            dead = m.dead + (SELECT coalesce(sum(f.dead), 0) FROM folded f),
+            sent = m.sent + (SELECT coalesce(sum(f.sent), 0) FROM folded f)
+    ), carried AS MATERIALIZED (
+        SELECT * FROM outbox_carried ORDER BY no DESC LIMIT 1
+    ), owed AS MATERIALIZED (
+        SELECT owner, sum(pending)::bigint AS pending, sum(stored)::bigint AS stored,
+               sum(bytes)::bigint AS bytes
+        FROM (
+            TABLE changed
+            UNION ALL
+            SELECT u.* FROM carried AS c, unnest(c.owners, c.pending, c.stored, c.stored_bytes)
+                AS u(owner, pending, stored, bytes)
+        ) AS each_part
+        GROUP BY owner HAVING (sum(pending), sum(stored), sum(bytes)) <> (0, 0, 0)
+    ), turn AS MATERIALIZED (
+        SELECT (SELECT count(*) FROM owed) > 10000
+               OR coalesce((SELECT since < statement_timestamp() - interval '1 hour' FROM carried),
+                           false) AS of_all
+    ), crossing AS MATERIALIZED (
+        SELECT c.owner FROM outbox_counts AS c JOIN owed USING (owner)
+        WHERE c.pending >= meta.heavy_rows / 2 AND c.pending <= 2 * meta.heavy_rows
+          AND (c.pending >= meta.heavy_rows) <> (c.pending + owed.pending >= meta.heavy_rows)
+    ), now AS MATERIALIZED (
+        SELECT owed.owner, coalesce(c.pending, 0) + owed.pending AS pending,
+               coalesce(c.stored, 0) + owed.stored AS stored,
+               coalesce(c.stored_bytes, 0) + owed.bytes AS bytes
+        FROM turn, owed LEFT JOIN LATERAL (
+            SELECT * FROM outbox_counts WHERE outbox_counts.owner = owed.owner OFFSET 0
+        ) AS c ON true
+        WHERE of_all OR 2 * abs(owed.pending) >= meta.heavy_rows
+           OR owed.owner IN (SELECT owner FROM crossing)
+    ), put AS (
+        INSERT INTO outbox_counts (owner, pending, stored, stored_bytes)
+        SELECT owner, pending, stored, bytes FROM now WHERE (pending, stored, bytes) <> (0, 0, 0)
+        ON CONFLICT (owner) DO UPDATE SET pending = excluded.pending, stored = excluded.stored,
+            stored_bytes = excluded.stored_bytes
+    ), gone AS (
+        DELETE FROM outbox_counts WHERE owner = ANY(ARRAY(
+            SELECT owner FROM now WHERE (pending, stored, bytes) = (0, 0, 0)))
+    ), carry AS (
+        INSERT INTO outbox_carried (since, owners, pending, stored, stored_bytes)
+        SELECT coalesce((SELECT since FROM carried WHERE NOT of_all), statement_timestamp()),
+               kept.owners, kept.pending, kept.stored, kept.bytes
+        FROM turn, (
+            SELECT coalesce(array_agg(owner), '{}') AS owners,
+                   coalesce(array_agg(pending), '{}') AS pending,
+                   coalesce(array_agg(stored), '{}') AS stored,
+                   coalesce(array_agg(bytes), '{}') AS bytes
+            FROM owed WHERE NOT EXISTS (SELECT FROM now WHERE now.owner = owed.owner)
+        ) AS kept
+        WHERE of_all OR EXISTS (SELECT FROM changed)
+        RETURNING no
+    ), replaced AS (
+        DELETE FROM outbox_carried USING carry WHERE outbox_carried.no = (SELECT no FROM carried)
+    )
+    DELETE FROM outbox_changes WHERE no > meta.changes_trimmed AND no <= trim_to;
+    RETURN true;
+END
+$$;
+
+-- Who may still write changes before the number of the row; null where nobody looked.
+ALTER TABLE outbox_changes ADD COLUMN writers text[];
+
+-- Folds for a transaction that has written a change. Who holds the lock on outbox_changes may have
+-- drawn a number and not be seen yet. So this notes the holders with a new number, and folds up to
+-- a noted number whose holders have all ended. A snapshot that was taken earlier would not show what
+-- these did.
+CREATE FUNCTION outbox_fold_unread() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    position bigint := nextval('outbox_changes_no_seq');
+    writing text[] := ARRAY(
+        SELECT DISTINCT virtualtransaction FROM pg_locks
+        WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND relation = 'outbox_changes'::regclass AND pid IS DISTINCT FROM pg_backend_pid());
+BEGIN
+    INSERT INTO outbox_changes (no, writers) OVERRIDING SYSTEM VALUE VALUES (position, writing);
+    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+        PERFORM outbox_fold((
+            SELECT max(no) FROM outbox_changes
+            WHERE no > (SELECT changes_folded FROM outbox_meta) AND NOT writers && writing), 10000);
+    END IF;
+END
+$$;
+
 -- When an event is due that its application appended with a delay. A row lives only inside of the
 -- appending transaction.
 CREATE TABLE outbox_held (
@@ -378,19 +517,23 @@ CREATE TABLE outbox_held (
 CREATE OR REPLACE FUNCTION outbox_enter() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     held_until timestamptz;
+    change bigint;
 BEGIN
     DELETE FROM outbox_held WHERE seq = NEW.seq RETURNING due_at INTO held_until;
     INSERT INTO outbox_ready (seq, payload_bytes, due_at, held, express_seq)
     SELECT NEW.seq, octet_length(NEW.payload), greatest(soonest, held_until),
            coalesce(held_until > soonest, false),
-           CASE WHEN coalesce(mine.pending, 0) < m.heavy_rows AND m.pending < 2 * (
+           CASE WHEN mine.pending < m.heavy_rows AND m.pending < 2 * (
                     SELECT sum(pending) FROM outbox_counts WHERE pending >= m.heavy_rows)
                 THEN NEW.seq END
     FROM (SELECT greatest(clock_timestamp(), due_from) AS soonest FROM outbox_mark) AS mark,
-         outbox_meta AS m, LATERAL (
-             SELECT sum(pending) AS pending FROM outbox_by_owner WHERE owner = NEW.owner) AS mine;
+         outbox_meta AS m, outbox_counts_of(NEW.owner) AS mine;
     INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
-    VALUES (ARRAY[NEW.owner], '{1}', '{1}', ARRAY[octet_length(NEW.payload)]);
+    VALUES (ARRAY[NEW.owner], '{1}', '{1}', ARRAY[octet_length(NEW.payload)])
+    RETURNING no INTO change;
+    IF change % 64 = 0 AND change - 256 > (SELECT changes_folded FROM outbox_meta) THEN
+        PERFORM outbox_fold_unread();
+    END IF;
     PERFORM pg_notify('outbox', 'application rows');
     RETURN NULL;
 END
@@ -404,20 +547,17 @@ DECLARE
     refusal text;
 BEGIN
     SELECT CASE
-        WHEN coalesce(mine.pending, 0) + changed.my_pending >= m.max_pending_per_user
+        WHEN mine.pending + changed.my_pending >= m.max_pending_per_user
             THEN 'too_many_pending: this owner has too many events that wait'
         WHEN m.pending + changed.pending >= m.max_pending
             THEN 'outbox_full: too many events wait'
-        WHEN coalesce(mine.stored_bytes, 0) + changed.my_bytes + wanted_bytes > m.max_bytes_per_user
+        WHEN mine.stored_bytes + changed.my_bytes + wanted_bytes > m.max_bytes_per_user
             THEN 'too_many_pending: the stored events of this owner have reached their limit'
         WHEN m.stored_bytes + changed.bytes + wanted_bytes > m.max_bytes
             THEN 'outbox_full: the stored events have reached their limit'
         END
     INTO refusal
-    FROM outbox_meta AS m CROSS JOIN LATERAL (
-        SELECT sum(pending) AS pending, sum(stored_bytes) AS stored_bytes
-        FROM outbox_by_owner WHERE owner = wanted_owner
-    ) AS mine CROSS JOIN LATERAL (
+    FROM outbox_meta AS m, outbox_counts_of(wanted_owner) AS mine, LATERAL (
         SELECT coalesce(sum(u.pending), 0) AS pending, coalesce(sum(u.bytes), 0) AS bytes,
                coalesce(sum(u.pending) FILTER (WHERE u.owner = wanted_owner), 0) AS my_pending,
                coalesce(sum(u.bytes) FILTER (WHERE u.owner = wanted_owner), 0) AS my_bytes
@@ -627,17 +767,25 @@ BEGIN
 END
 $$;
 
--- The functions find the outbox whatever the caller's search_path is. Applications call
--- outbox.append; in a schema of its own the outbox has it there.
+-- The functions find the outbox whatever the caller's search_path is, and read it by indexes whatever
+-- the caller's session prefers. Applications call outbox.append; in a schema of its own the outbox
+-- has it there.
 DO $$
 DECLARE
     home text := current_schema();
     parameters text := 'text, jsonb, text, text, text, text, text, text, '
                        'text, bigint, text, text, bigint, jsonb, jsonb';
     said text;
+    setting text;
 BEGIN
-    FOREACH said IN ARRAY ARRAY['outbox_enter()', 'outbox_append(' || parameters || ')'] LOOP
+    FOREACH said IN ARRAY ARRAY['outbox_fold(bigint, bigint)', 'outbox_fold_unread()',
+                                'outbox_enter()', 'outbox_append(' || parameters || ')'] LOOP
         EXECUTE format('ALTER FUNCTION %I.%s SET search_path = %I, pg_temp', home, said, home);
+        FOREACH setting IN ARRAY ARRAY['jit', 'enable_seqscan', 'enable_bitmapscan'] LOOP
+            EXECUTE format('ALTER FUNCTION %I.%s SET %I = off', home, said, setting);
+        END LOOP;
+    END LOOP;
+    FOREACH said IN ARRAY ARRAY['outbox_enter()', 'outbox_append(' || parameters || ')'] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %I.%s FROM PUBLIC', home, said);
     END LOOP;
     BEGIN

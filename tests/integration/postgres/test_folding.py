@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -207,5 +208,8 @@ def test_of_too_many_owners_all_are_written(room: Room, owners: int, written: in
 
 
 def test_no_owner_is_compared_with_every_other(room: Room) -> None:
-    plan = "\n".join(line for (line,) in room.run(f"EXPLAIN {FOLD}"))
+    [(body,)] = room.run("SELECT prosrc FROM pg_proc WHERE proname = 'outbox_fold'")
+    statement = body[body.index("WITH folded") : body.rindex("RETURN true")]
+    with_values = re.sub(r"\bmeta\.\w+|fold_to|trim_to", "1", statement)
+    plan = "\n".join(line for (line,) in room.run(f"EXPLAIN {with_values}"))
     assert "(SubPlan" not in plan  # as opposed to a hashed one
