@@ -18,6 +18,7 @@ from service.operations.actions import OperatorActions
 from service.operations.control_server import serve_control_socket
 from service.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.operations.socket_folder import control_address
+from service.outbox.foresight import Foresight
 from service.outbox.parts import StoreParts
 from service.outbox.ports import Confirmations, Delivery, Queue
 from service.outbox.sqlite.store import open_sqlite_outbox
@@ -47,6 +48,11 @@ class Outbox(StoreParts, WebOutbox, Protocol):
     @property
     def delivery(self) -> Delivery:
         """The delivery record."""
+        ...
+
+    @property
+    def foresight(self) -> Foresight | None:
+        """Tells which batch a claim will give; None: nothing is known before its commit."""
         ...
 
     @property

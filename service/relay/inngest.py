@@ -20,13 +20,14 @@ import aiohttp
 import msgspec
 
 from service.observe.printable import printable
+from service.relay.prepared_send import KEEP_SECONDS, PreparedSend, WaitingBody
 from service.relay.send_result import MAX_WORDS, SendResult
 
 SEED_HEADER = "X-Inngest-Event-Id-Seed"
 ENVIRONMENT_HEADER = "X-Inngest-Env"
 
 _MAX_ANSWER_BYTES = 1024 * 1024
-_LARGE_BYTES = 1024 * 1024  # aiohttp writes larger bytes in pieces only from a file
+_LARGE_BYTES = 1024 * 1024
 _KEY_REFUSED = frozenset({401, 403, 404})  # the cloud answers 404 for a wrong key
 _UNAVAILABLE = 503
 _KEY_TAKEN = frozenset({200, 400})
@@ -63,6 +64,7 @@ class InngestSender:
         self._urls = tuple(base + quote(one, safe="") for one in keys)
         self._secrets = {*keys, *(quote(one, safe="") for one in keys)}
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_with_wait = aiohttp.ClientTimeout(total=timeout_seconds + KEEP_SECONDS)
         self._headers = {"Content-Type": "application/json"}
         if environment:
             self._headers[ENVIRONMENT_HEADER] = environment
@@ -72,26 +74,55 @@ class InngestSender:
     ) -> SendResult:
         """Post the events. Faults of the network and the server are results, not errors."""
         body = b"".join((b"[", payloads, b"]"))
+        return await self._send(body, body, self._headers_of(seed, environment), self._timeout)
+
+    def prepare(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> PreparedSend:
+        """Connect and make the request, whose payloads have at most MAX_BYTES; it may wait.
+
+        It has at least as long as a `send` after it has begun.
+        """
+        body = b"".join((b"[", payloads, b"]"))
+        waiting, headers = WaitingBody(body), self._headers_of(seed, environment)
+        return PreparedSend(waiting, self._send(waiting, body, headers, self._timeout_with_wait))
+
+    def _headers_of(self, seed: str | None, environment: str | None) -> dict[str, str]:
         headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
         if environment is not None:
             headers = {**headers, ENVIRONMENT_HEADER: environment}
+        return headers
+
+    async def _send(
+        self,
+        first_body: bytes | WaitingBody,
+        body: bytes,
+        headers: dict[str, str],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's own)
+    ) -> SendResult:
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
-        result = await self._post(first, body, headers)
+        result = await self._post(first, first_body, headers, timeout)
         if result.status not in _KEY_REFUSED or not other:
             return result
-        result = await self._post(other[0], body, headers)
+        result = await self._post(other[0], body, headers, timeout)
         if result.status in _KEY_TAKEN:
             self._urls = (other[0], first)
         return result
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> SendResult:
+    async def _post(
+        self,
+        url: str,
+        body: bytes | WaitingBody,
+        headers: dict[str, str],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's own)
+    ) -> SendResult:
         try:
             async with self._session.post(
                 url,
-                data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
+                data=_in_pieces(body),
                 headers=headers,
-                timeout=self._timeout,
+                timeout=timeout,
                 allow_redirects=False,  # a redirected POST would become an empty GET
             ) as response:
                 text = await response.content.read(_MAX_ANSWER_BYTES)
@@ -115,6 +146,13 @@ class InngestSender:
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
         return replace(result, words=printable(words[:MAX_WORDS]))
+
+
+def _in_pieces(body: bytes | WaitingBody) -> bytes | io.BytesIO | WaitingBody:
+    """The body as aiohttp should get it: it writes large bytes in pieces only from a file."""
+    if isinstance(body, WaitingBody) or len(body) < _LARGE_BYTES:
+        return body
+    return io.BytesIO(body)
 
 
 def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:

@@ -22,6 +22,7 @@ from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.claim_loop import ClaimLoop
 from service.relay.dedupe_horizon import DedupeHorizon
+from service.relay.early_sends import EarlySends
 from service.relay.empty_request import EmptyRequest, Sender
 from service.relay.lone_failure import LoneFailure
 from service.relay.permit import BreakerState, Permit
@@ -39,11 +40,11 @@ LEASE_MARGIN_SECONDS = 20.0
 class Relay:
     """Moves events from `queue` to `sender` until it is stopped; shares its breaker by `delivery`.
 
-    `beat` is called at least every second while the relay runs and no request is overdue.
-
-    `ids` gives Inngest's ids of the rows; None leaves them to Inngest. With `unconfirmed`, rows
-    that Inngest took become sent instead of delivered, and its limit is kept. `horizon` checks
-    rows whose ids Inngest may have forgotten.
+    `beat` is called at least every second while the relay runs and no request is overdue. `ids`
+    gives Inngest's ids of the rows; None leaves them to Inngest. With `unconfirmed`, rows that
+    Inngest took become sent instead of delivered, and its limit is kept. `horizon` checks rows
+    whose ids Inngest may have forgotten. With `early`, which sends by `sender`, the request of a
+    batch is prepared while its claim is committed.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class Relay:
         ids: InngestIds | None = None,
         unconfirmed: Unconfirmed | None = None,
         horizon: DedupeHorizon | None = None,
+        early: EarlySends | None = None,
         retry_policy: RetryPolicy | None = None,
         breaker_policy: BreakerPolicy | None = None,
         announcement: Announcement | None = None,
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self._limits = limits
-        self._beat, self._stopping = beat, False
+        self._limits, self._early, self._beat, self._stopping = limits, early, beat, False
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
         breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
@@ -72,7 +73,7 @@ class Relay:
         self._sends = SendsInFlight(limits.senders, self._sender_freed)
         self._empty_request = EmptyRequest(sender, keeper)
         self._delivery = BatchDelivery(
-            sender,
+            early or sender,
             empty_request=self._empty_request,
             lone_failure=LoneFailure(self._empty_request, report),
             keeper=keeper,
@@ -108,8 +109,9 @@ class Relay:
         May be run again after it ended: the next run knows the requests in flight.
         """
         await self._keeper.restore()
-        while not self._stopping:
-            await self._claims.turn()
+        with self._early.preparing(self._is_idle) if self._early else contextlib.nullcontext():
+            while not self._stopping:
+                await self._claims.turn()
 
     def confirmed(self, count: int) -> None:
         """Count events that Inngest holds for the rate of delivery."""
@@ -157,6 +159,8 @@ class Relay:
             self._beat()
 
     def _begin(self, permit: Permit, batch: Batch) -> None:
+        if self._early and self.breaker.is_current(permit):
+            self._early.begin(batch)
         isolated = batch.entries[0].isolated
         self._keeper.breaker = self.breaker.began(isolated=isolated)
         send_until = asyncio.get_running_loop().time() + LEASE_MARGIN_SECONDS
@@ -166,6 +170,10 @@ class Relay:
         )
         self._deliveries.add(task)
         task.add_done_callback(self._ended)
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is in flight and events pass."""
+        return self.breaker.state is BreakerState.HEALTHY and not self._sends.events
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._deliveries.discard(task)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Filter
+from service.relay.early_sends import EarlySends
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import (
@@ -63,9 +64,10 @@ class World:
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
         self._limits = (max_events, senders)
-        self.relay = self._relay(drain_seconds=30)
+        self.early: EarlySends | None = None
+        self.relay = self.made_relay(drain_seconds=30)
 
-    def _relay(self, *, drain_seconds: float) -> Relay:
+    def made_relay(self, *, drain_seconds: float) -> Relay:
         max_events, senders = self._limits
         return Relay(
             self.queue,
@@ -80,13 +82,14 @@ class World:
                 drain_seconds=drain_seconds,
             ),
             beat=self._beat,
+            early=self.early,
         )
 
     @contextlib.asynccontextmanager
     async def restarted(self) -> AsyncIterator[None]:
         """Another process at work on the same queue; what the last one held is due again."""
         self.outbox.rows.restart()
-        self.relay = self._relay(drain_seconds=0)
+        self.relay = self.made_relay(drain_seconds=0)
         async with self.running():
             yield
 

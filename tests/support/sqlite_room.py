@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from service.outbox.event import Event
 from service.outbox.fair_share import FairShare
+from service.outbox.foresight import Foresight
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Keys
 from service.outbox.limits import Limits
@@ -59,7 +60,14 @@ class Room:
     def start(self) -> None:
         """What a process does at its start, on the same database."""
         salvage = Salvage(Path("/nonexistent"), self.damage)
-        self.claims = SqliteClaims(self.clock, self.counts, self.recorder, salvage)  # type: ignore[arg-type]
+        self.foresight = Foresight()
+        self.claims = SqliteClaims(
+            self.clock,  # type: ignore[arg-type]
+            self.counts,
+            self.recorder,
+            salvage,
+            self.foresight,
+        )
         self.settlements = SqliteSettlements(self.clock, self.counts, self.claims)  # type: ignore[arg-type]
         picker, memory = self.claims.picker, Memory(ids=IDS)
         self.appends = SqliteAppends(self.counts, picker, self.recorder, memory, self.clock)  # type: ignore[arg-type]

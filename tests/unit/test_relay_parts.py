@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Settlement
+from service.outbox.model import Batch, Settlement
+from service.relay.permit import BreakerState
 from service.relay.send_result import SendResult
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
@@ -82,6 +86,87 @@ def test_what_was_claimed_while_the_breaker_changed_is_put_back_unsent_and_ages_
         assert not world.inngest.sent_at
         assert {(row.state, row.attempts, row.claim) for row in rows} == {("pending", 0, None)}
         assert not world.relay._sends.events
+
+    run_in_virtual_time(main())
+
+
+class Early:
+    """Early sends that only remember: which batches began, and when they were wanted."""
+
+    def __init__(self, world: World) -> None:
+        self.begun: list[Batch] = []
+        self.wanted: Callable[[], bool] = lambda: False
+        self.is_preparing = False
+        self.sent = 0
+        self._world = world
+
+    @contextlib.contextmanager
+    def preparing(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        self.wanted, self.is_preparing = wanted, True
+        yield
+        self.is_preparing = False
+
+    def begin(self, batch: Batch) -> None:
+        assert not self._world.relay._sends.events
+        self.begun.append(batch)
+
+    async def send(self, payloads: bytes, *arguments: Any) -> SendResult:
+        assert self.begun[-1].payloads == payloads
+        self.sent += 1
+        assert not self.wanted()
+        return await self._world.inngest.send(payloads, *arguments)
+
+
+def early_world() -> tuple[World, Early]:
+    world = World()
+    early = Early(world)
+    world.early = early  # type: ignore[assignment]
+    world.relay = world.made_relay(drain_seconds=30)
+    return world, early
+
+
+def test_a_claimed_batch_begins_before_anything_else_and_is_sent_by_the_early_sends() -> None:
+    async def main() -> None:
+        world, early = early_world()
+        async with world.running():
+            rows = world.add(HEALTHY)
+            await world.until(rows, 1)
+            assert [one.entries[0].seq for one in early.begun] == [rows[0].seq]
+            assert early.sent == 1
+            assert early.is_preparing
+            assert early.wanted()
+            breaker = world.relay._keeper.breaker
+            world.relay._keeper.breaker = breaker.with_wait(BreakerState.BACKING_OFF, "why", 99.0)
+            assert not early.wanted()
+        await world.relay.stop()
+
+    run_in_virtual_time(main())
+
+
+def test_early_sends_are_prepared_until_the_relay_ends() -> None:
+    async def main() -> None:
+        world, early = early_world()
+        running = asyncio.create_task(world.relay.run())
+        await asyncio.sleep(0.1)
+        assert early.is_preparing
+        await world.relay.stop()
+        await running
+        assert not early.is_preparing
+
+    run_in_virtual_time(main())
+
+
+def test_a_batch_whose_permit_is_over_does_not_begin() -> None:
+    async def main() -> None:
+        world, early = early_world()
+        keeper = world.relay._keeper
+        permit = keeper.breaker.permit(world.relay._sends.count(0))
+        world.add(HEALTHY)
+        batch = await world.queue.claim(world.request())
+        keeper.breaker = keeper.breaker.with_pause(paused=True)
+        world.relay._begin(permit, batch)
+        await asyncio.sleep(0.1)
+        assert (early.begun, world.inngest.sent_at) == ([], [])
 
     run_in_virtual_time(main())
 

@@ -17,6 +17,7 @@ import uuid_utils
 
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
+from service.outbox.foresight import Foresight
 from service.outbox.model import Batch, ClaimRequest, Entry
 from service.outbox.sqlite import statements
 from service.outbox.sqlite.fresh import FreshRows
@@ -36,17 +37,26 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteClaims:
-    """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`)."""
+    """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`).
+
+    `foresight` is told of each batch before its commit.
+    """
 
     synced: ClassVar[bool] = False
 
     def __init__(
-        self, clock: Clock, counts: StoredCounts, recorder: Recorder, salvage: Salvage
+        self,
+        clock: Clock,
+        counts: StoredCounts,
+        recorder: Recorder,
+        salvage: Salvage,
+        foresight: Foresight,
     ) -> None:
         self._clock = clock
         self._counts = counts
         self._recorder = recorder
         self._salvage = salvage
+        self._foresight = foresight
         self._fresh = FreshRows()
         self._expire_at_ms = 0
         self._next_due_ms: int | None = None
@@ -145,7 +155,9 @@ class SqliteClaims:
             picked = RowSet.of(seqs)
             picked.execute(connection, statements.CLAIM_HOLD, claim, now, lease_until)
             picked.delete(connection, statements.CLAIM_TAKE)
-            return self._read(connection, seqs, picked, claim)
+            batch = self._read(connection, seqs, picked, claim)
+            self._foresight.foresee(batch)
+            return batch
         return None
 
     def _read(

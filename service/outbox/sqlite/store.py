@@ -14,6 +14,7 @@ from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
 from service.outbox.fair_share import FairShare
+from service.outbox.foresight import Foresight
 from service.outbox.limits import Limits
 from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
@@ -66,13 +67,13 @@ class SqliteOutbox:
         timings: WriterTimings,
         fair_share: FairShare,
     ) -> None:
-        self._path, self._disk = path, Disk(path.resolve().parent)
-        self._timings = timings
-        clock, memory, now = Clock(), Memory(), time.monotonic
+        self._path, self._disk, self._timings = path, Disk(path.resolve().parent), timings
+        self.foresight, clock, memory, now = Foresight(), Clock(), Memory(), time.monotonic
         self._damage = damage = Damage(path)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = BytesCount()
-        self.claims = claims = SqliteClaims(clock, counts, recorder, Salvage(path, damage))
+        salvage = Salvage(path, damage)
+        self.claims = claims = SqliteClaims(clock, counts, recorder, salvage, self.foresight)
         settlements = SqliteSettlements(clock, counts, claims)
         appends = SqliteAppends(counts, claims.picker, recorder, memory, clock)
         kind = SqliteJobs()

@@ -95,6 +95,11 @@ JUDGES: dict[str, Judges] = {
     "service/relay/batch_delivery.py": Judges(_unit("batch_delivery", "batch_answers")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
     "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
+    "service/relay/prepared_send.py": Judges(
+        (*_integration("prepared_sends"), *_unit("inngest_sends"))
+    ),
+    "service/relay/early_sends.py": Judges(_unit("early_sends")),
+    "service/outbox/foresight.py": Judges(_unit("foresight")),
     "service/relay/report.py": Judges(_unit("report")),
     "service/relay/dedupe_horizon.py": Judges(_unit("dedupe_horizon")),
     "service/relay/unconfirmed.py": Judges(_unit("unconfirmed")),

@@ -1,0 +1,100 @@
+"""Requests that are prepared while the commit of their claim runs, and leave after it.
+
+Preparing takes about as long as the sync that an idle service waits for anyway. The invariant: a
+request begins only for a batch that a claim has returned, so no event leaves before it is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from service.outbox.foresight import Foresight
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch
+from service.relay.empty_request import Sender
+from service.relay.prepared_send import MAX_BYTES, PreparedSend
+from service.relay.seeded import SeededRequest, seeded_requests
+from service.relay.send_result import SendResult
+
+
+class PreparingSender(Sender, Protocol):
+    """A sender that can prepare a request before it may leave."""
+
+    def prepare(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> PreparedSend:
+        """The request of a `send` with these arguments; nothing of it leaves before it begins."""
+        ...
+
+
+class _Early(NamedTuple):
+    batch: Batch
+    request: SeededRequest
+    prepared: PreparedSend
+
+
+class EarlySends:
+    """A Sender that prepares the batches that `foresight` tells of, one at a time."""
+
+    def __init__(
+        self, sender: PreparingSender, foresight: Foresight, ids: InngestIds | None
+    ) -> None:
+        self._sender = sender
+        self._foresight = foresight
+        self._ids = ids
+        self._prepared: _Early | None = None
+        self._begun: _Early | None = None
+
+    @contextlib.contextmanager
+    def preparing(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Until the block ends, prepare what is foreseen while `wanted` says so."""
+
+        def foreseen(batch: Batch) -> None:
+            self._drop()
+            if wanted():
+                self._prepare(batch)
+
+        with self._foresight.told(foreseen):
+            try:
+                yield
+            finally:
+                self._drop()
+
+    def begin(self, batch: Batch) -> None:
+        """Let the request of a claimed batch leave, if it is prepared. `send` gives its result."""
+        early, self._prepared = self._prepared, None
+        if early is None:
+            return
+        if early.batch is not batch:
+            early.prepared.cancel()
+        elif early.prepared.begin():
+            self._begun = early
+
+    async def send(
+        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+    ) -> SendResult:
+        """The result of the request that has begun with these arguments, else of a new one."""
+        begun, self._begun = self._begun, None
+        if begun is not None and _arguments(begun.request) == (payloads, seed, environment):
+            return await begun.prepared.result()
+        return await self._sender.send(payloads, seed, environment)
+
+    def _prepare(self, batch: Batch) -> None:
+        """Prepare the request of a batch that was never sent and fits into a small one."""
+        if len(batch.payloads) > MAX_BYTES or any(entry.sends for entry in batch.entries):
+            return
+        request, *others = seeded_requests(batch, self._ids)
+        if not others:
+            prepared = self._sender.prepare(*_arguments(request))
+            self._prepared = _Early(batch, request, prepared)
+
+    def _drop(self) -> None:
+        early, self._prepared = self._prepared, None
+        if early is not None:
+            early.prepared.cancel()
+
+
+def _arguments(request: SeededRequest) -> tuple[bytes, str | None, str | None]:
+    return request.batch.payloads, request.seed, request.environment

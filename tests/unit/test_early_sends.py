@@ -1,0 +1,174 @@
+"""Which batches are prepared before their commit, which of them leave, and who gets the result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from service.outbox.foresight import Foresight
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import Batch, Entry
+from service.relay.early_sends import EarlySends
+from service.relay.prepared_send import MAX_BYTES
+from service.relay.seeded import seeded_requests
+from service.relay.send_result import SendResult
+
+IDS = InngestIds(b"abcdef")
+PREPARED, NEW = SendResult(200, ("01J",), "prepared"), SendResult(200, ("01J",), "new")
+START_MS = 1_700_000_000_000
+
+
+class Prepared:
+    """A prepared request that begins unless it has failed; it remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.has_failed = False
+
+    def begin(self) -> bool:
+        self.told.append("begin")
+        return not self.has_failed
+
+    def cancel(self) -> None:
+        self.told.append("cancel")
+
+    async def result(self) -> SendResult:
+        return PREPARED
+
+
+class Desk:
+    """A sender that prepares, and early sends in front of it."""
+
+    def __init__(self, ids: InngestIds | None = IDS) -> None:
+        self.foresight = Foresight()
+        self.wanted = True
+        self.prepared: list[tuple[tuple[Any, ...], Prepared]] = []
+        self.sent: list[tuple[Any, ...]] = []
+        self.early = EarlySends(self, self.foresight, ids)  # type: ignore[arg-type]
+
+    def prepare(self, *arguments: Any) -> Prepared:
+        one = Prepared()
+        self.prepared.append((arguments, one))
+        return one
+
+    async def send(self, *arguments: Any) -> SendResult:
+        self.sent.append(arguments)
+        return NEW
+
+    async def foresee(self, rows: Batch) -> None:
+        self.foresight.foresee(rows)
+        await asyncio.sleep(0)
+
+    @property
+    def told(self) -> list[list[str]]:
+        """What each prepared request was told."""
+        return [one.told for _, one in self.prepared]
+
+
+def batch(*seqs: int, payloads: bytes = b"{}", **changes: Any) -> Batch:
+    return Batch(
+        "c", tuple(Entry(seq, f"e-{seq}", START_MS, "u", **changes) for seq in seqs), payloads
+    )
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    one = Desk()
+    with one.early.preparing(lambda: one.wanted):
+        yield one
+
+
+async def test_a_foreseen_batch_leaves_once_it_is_claimed_and_gives_its_result(desk: Desk) -> None:
+    rows = batch(1, 2, environment="branch")
+    await desk.foresee(rows)
+    [(arguments, _)] = desk.prepared
+    seed = seeded_requests(rows, IDS)[0].seed
+    assert seed is not None
+    assert (arguments, desk.told) == ((b"{}", seed, "branch"), [[]])
+    desk.early.begin(rows)
+    assert await desk.early.send(b"{}", seed, "branch") is PREPARED
+    assert (desk.told, desk.sent) == ([["begin"]], [])
+    assert await desk.early.send(b"{}", seed, "branch") is NEW
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_another_request_than_the_one_that_has_begun_is_sent_itself(
+    desk: Desk, at: int
+) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    [(arguments, _)] = desk.prepared
+    desk.early.begin(rows)
+    other = [*arguments[:at], b"other" if at == 0 else "other", *arguments[at + 1 :]]
+    assert await desk.early.send(*other) is NEW
+    assert desk.sent == [tuple(other)]
+
+
+async def test_a_request_that_has_failed_before_it_began_is_sent_anew(desk: Desk) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    [(arguments, prepared)] = desk.prepared
+    prepared.has_failed = True
+    desk.early.begin(rows)
+    assert await desk.early.send(*arguments) is NEW
+
+
+async def test_what_was_not_foreseen_is_sent_when_it_is_sent(desk: Desk) -> None:
+    desk.early.begin(batch(1))
+    assert await desk.early.send(b"{}") is NEW
+    assert desk.sent == [(b"{}", None, None)]
+
+
+async def test_a_batch_that_another_one_follows_never_leaves(desk: Desk) -> None:
+    first, second = batch(1), batch(1)
+    await desk.foresee(first)
+    await desk.foresee(second)
+    assert desk.told == [["cancel"], []]
+    desk.early.begin(first)
+    assert desk.told == [["cancel"], ["cancel"]]
+    desk.early.begin(second)
+    assert len(desk.told[1]) == 1
+
+
+async def test_nothing_is_prepared_while_it_is_not_wanted(desk: Desk) -> None:
+    await desk.foresee(batch(1))
+    desk.wanted = False
+    await desk.foresee(batch(2))
+    assert desk.told == [["cancel"]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [
+        (batch(1, 2), 1),
+        (batch(1, 3, payloads=b"{},{}"), 0),  # two requests
+        (batch(1, sends=1), 0),
+        (Batch("c", (*batch(1).entries, *batch(2, sends=1).entries), b"{},{}"), 0),
+        (batch(1, payloads=b"x" * MAX_BYTES), 1),
+        (batch(1, payloads=b"x" * (MAX_BYTES + 1)), 0),
+    ],
+)
+async def test_one_small_request_of_events_that_were_never_sent_is_prepared(
+    desk: Desk, rows: Batch, count: int
+) -> None:
+    await desk.foresee(rows)
+    assert len(desk.prepared) == count
+
+
+async def test_without_ids_a_request_has_no_seed() -> None:
+    desk = Desk(ids=None)
+    with desk.early.preparing(lambda: True):
+        await desk.foresee(batch(1))
+    assert desk.prepared[0][0] == (b"{}", None, None)
+
+
+async def test_at_the_end_what_waits_is_cancelled_and_nothing_more_is_prepared(desk: Desk) -> None:
+    other = Desk()
+    with other.early.preparing(lambda: True):
+        await other.foresee(batch(1))
+    assert other.told == [["cancel"]]
+    await other.foresee(batch(2))
+    assert len(other.prepared) == 1
