@@ -177,6 +177,15 @@ def test_a_recount_of_right_counts_changes_nothing(room: Room) -> None:
     assert (changed["delivered"], changed["dead"], changed["sent"]) == (0, 0, 0)
 
 
+def test_a_recount_of_what_is_folded_changes_nothing(room: Room) -> None:
+    settled(room)
+    room.mark(safe_change=3)
+    room.run(FOLD)
+    assert room.run(RECOUNT) == [(0,)]
+    changed = last_change(room)
+    assert (changed["delivered"], changed["dead"], changed["sent"]) == (0, 0, 0)
+
+
 def test_a_recount_corrects_each_count_that_is_wrong(room: Room) -> None:
     settled(room)
     room.put(

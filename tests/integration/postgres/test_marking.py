@@ -10,6 +10,7 @@ import pytest
 from tests.support.postgres_room import START_MS, Room, after
 
 WINDOW = 200_000
+FIRST = 1 << 36  # of the second partition
 GONE = -math.inf
 # Hides the server's own view; a test says who holds which lock.
 LOCKS = """
@@ -140,6 +141,7 @@ READY = [
     (1, 10, [7, 5, 9], 5),
     (1, 10, [1], 1),
     (1, 10, [11], 11),
+    (5, 10, [3], 11),
     (8, 5, [], 8),
     (1, WINDOW + 1, [], WINDOW + 1),
     (1, WINDOW + 99, [WINDOW + 50], WINDOW + 1),
@@ -152,7 +154,7 @@ def test_new_rows_are_passed_when_they_are_gone_and_their_numbers_safe(
 ) -> None:
     room.mark(ready_from=ready_from, safe_seq=safe)
     room.wait(*waiting)
-    room.wait(3, due=0)
+    room.wait(4, due=0)
     assert look(room.at(5))["ready_from"] == passed
 
 
@@ -161,18 +163,20 @@ def test_new_rows_are_passed_when_they_are_gone_and_their_numbers_safe(
     [
         (50, 50 + WINDOW),
         (99, 99 + WINDOW),
-        (150, 200),
-        (200, 200 + WINDOW),
-        (300, 1000),
-        (1000, 1000),
+        (100, FIRST),
+        (150, FIRST),
+        (FIRST, FIRST + WINDOW),
+        (FIRST + 99, FIRST + 99 + WINDOW),
+        (FIRST + 100, 2 * FIRST),
+        (2 * FIRST, 2 * FIRST),
     ],
 )
 def test_numbers_between_partitions_are_passed(room: Room, ready_from: int, passed: int) -> None:
     room.run("DELETE FROM outbox_partitions")
-    for number, (first, last) in enumerate([(0, 99), (200, 299), (1000, None)]):
-        room.put("partitions", number=number, first_seq=first, last_seq=last)
+    for number, last in enumerate([99, FIRST + 99, None]):
+        room.put("partitions", number=number, first_seq=number * FIRST, last_seq=last)
     room.mark(ready_from=ready_from, safe_seq=40)
-    assert look(room.at(5))["ready_from"] == min(passed, 1000)
+    assert look(room.at(5))["ready_from"] == passed
 
 
 # Seconds: what is safe, the rows of a lane, and where the mark is then; it was at 10.
@@ -262,22 +266,23 @@ def test_old_marks_go(room: Room) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seq", "lane", "waits"),
+    ("seqs", "lane", "waits"),
     [
-        (9, {}, False),
-        (10, {}, True),
-        (10, {"express": False}, False),
-        (12, {"due": 20}, True),
-        (12, {"due": 200}, True),
-        (12, {"due": 19.999}, False),
-        (12, {"due": 30, "isolated": True}, False),
-        (12, {"due": 30, "express": False}, False),
+        ([9], {}, False),
+        ([10], {}, True),
+        ([11, 12], {}, True),
+        ([10], {"express": False}, False),
+        ([12], {"due": 20}, True),
+        ([12, 13], {"due": 200}, True),
+        ([12], {"due": 19.999}, False),
+        ([12], {"due": 30, "isolated": True}, False),
+        ([12], {"due": 30, "express": False}, False),
     ],
 )
 def test_a_look_says_whether_express_rows_wait(
-    room: Room, seq: int, lane: dict[str, Any], *, waits: bool
+    room: Room, seqs: list[int], lane: dict[str, Any], *, waits: bool
 ) -> None:
     room.at(100).mark(ready_from=10, due_from=after(20))
-    room.wait(seq, seq + 5 if waits else seq - 5, **{"express": True, **lane})
+    room.wait(*seqs, **{"express": True, **lane})
     [(_, found, *_)] = room.look(99.0)
     assert found is waits
