@@ -29,7 +29,7 @@ from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.inspector import OWNERS, STATS
 from service.outbox.postgres.leases import EXPIRE, RELEASE
 from service.outbox.postgres.marks import LOOK
-from service.outbox.postgres.positions import REACH
+from service.outbox.postgres.positions import MAX_NUMBERS, REACH
 from service.outbox.postgres.repairs import DISCARD, PURGE, REPLAY
 from service.outbox.postgres.rows import (
     COUNT_IN_STATE,
@@ -88,11 +88,13 @@ PLANNED_EACH_TIME: Statements = {
     "owners": (OWNERS, {"limit": 20}),
     "stats": (STATS, {"seconds": 5}),
 }
+_LOOK = {"skipped": 499, "before_seq": None, "numbers": MAX_NUMBERS}
+PLANNED_EACH_TIME["reach pending"] = (REACH[State.PENDING], _LOOK)
 for _state in (State.DELIVERING, State.SENT, State.DELIVERED, State.DEAD):
     _few = filter_values(Filter(state=_state, limit=20))
     PLANNED_EACH_TIME[f"list {_state}"] = (ROWS_IN_STATE[_state], _few)
     PLANNED_EACH_TIME[f"count {_state}"] = (COUNT_IN_STATE[_state], _few)
-    PLANNED_EACH_TIME[f"reach {_state}"] = (REACH[_state], {"skipped": 499, "before_seq": None})
+    PLANNED_EACH_TIME[f"reach {_state}"] = (REACH[_state], _LOOK)
 for _state in (State.SENT, State.DEAD):
     _few = filter_values(Filter(state=_state, limit=20))
     _act = {"actor": "a", "act": "1", "chosen": "c"}

@@ -12,8 +12,10 @@ from service.operations.search import Search, SearchPolicy
 from service.outbox.model import Dead, Filter, State
 from service.outbox.reach import Reach
 from service.outbox.sqlite import notes
+from service.outbox.sqlite.rows import PAST_ALL
 from tests.support.sqlite_looks import NOW_MS, LooksDesk, sqlite_fault
 from tests.support.sqlite_room import START_MS
+from tests.support.storage import event
 
 
 @pytest.fixture
@@ -47,6 +49,19 @@ async def test_a_window_ends_at_its_last_row_in_any_state(desk: LooksDesk) -> No
         assert await reach(state, 2) == Reach(newest - 1, START_MS + newest - 1)
 
 
+async def test_a_window_of_an_owner_ends_at_its_last_row(desk: LooksDesk) -> None:
+    for owner in ("u-1", "u-2", "u-1", "u-2", "u-1", "u-1"):
+        desk.room.append(event(owner))
+    desk.room.connection.execute("UPDATE outbox SET accepted_at_ms = seq * 10")
+    reach = desk.positions.reach
+    assert await reach(None, 1, owner="u-1") == Reach(6, 60)
+    assert await reach(None, 4, owner="u-1") == Reach(1, 10)
+    assert await reach(None, 5, owner="u-1") is None
+    assert await reach(None, 1, 6, "u-1") == Reach(5, 50)
+    assert await reach(None, 2, 6, "u-1") == Reach(3, 30)
+    assert await reach(None, 1, owner="u-3") is None
+
+
 async def test_a_damaged_file_is_searched_in_one_window(desk: LooksDesk) -> None:
     ids = desk.rows(*range(1, 6))
     search = Search(desk.inspector, desk.positions, SearchPolicy(first_window=2, window=2))
@@ -58,6 +73,8 @@ async def test_a_damaged_file_is_searched_in_one_window(desk: LooksDesk) -> None
         desk.reads.fault = sqlite_fault(sqlite3.SQLITE_BUSY)
         with pytest.raises(OutboxUnavailableError):
             await look
+    desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+    assert await desk.positions.seq_at(NOW_MS) == PAST_ALL
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8])

@@ -42,13 +42,12 @@ WITH mark AS MATERIALIZED (TABLE outbox_mark), ends AS MATERIALIZED (
          WHERE seq <= (SELECT highest FROM ends)
            AND seq > (SELECT highest FROM ends) - %(numbers)s
          ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s),
-        greatest(lowest, highest - %(numbers)s + 1), %(before_seq)s, 0) AS seq
+        greatest(lowest, highest - %(numbers)s + 1)) AS seq
     FROM ends WHERE NOT (SELECT are_few FROM few)
 )
-SELECT seq, coalesce(
-           (SELECT accepted_at_ms FROM outbox WHERE outbox.seq >= reached.seq ORDER BY seq LIMIT 1),
-           0),
-       seq <= coalesce((SELECT lowest FROM ends), seq)
+SELECT seq,
+       (SELECT accepted_at_ms FROM outbox WHERE outbox.seq >= reached.seq ORDER BY seq LIMIT 1),
+       seq <= (SELECT lowest FROM ends)
 FROM reached
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import State
@@ -13,7 +13,6 @@ from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.reader import Reads
 from service.outbox.sqlite.rows import PAST_ALL, PLACES
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 REACH: dict[State | None, str] = {
@@ -55,22 +54,17 @@ class SqlitePositions:
         before = PAST_ALL if before_seq is None else before_seq
         given = {"skipped": window - 1, "before": before, "owner": owner}
         statement = REACH[state] if owner is None else REACH_OF_OWNER
-        rows = await self._look([], _fetch, statement, given)
+        none: list[tuple[Any, ...]] = []
+        rows = await self._look(none, _fetch, statement, given)
         return Reach(*rows[0]) if rows else None
 
     async def seq_at(self, at_ms: int) -> int:
         """The number below which rows were accepted before `at_ms`."""
         return await self._look(PAST_ALL, _seq_at, at_ms)
 
-    async def _look(
-        self,
-        in_damage: T,
-        work: Callable[Concatenate[sqlite3.Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _look(self, in_damage: T, work: Callable[..., T], *args: object) -> T:
         try:
-            return await self._reads.run(work, *args, **kwargs)
+            return await self._reads.run(work, *args)
         except OutboxUnavailableError as error:
             if not is_damage(error):
                 raise

@@ -163,6 +163,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "delivery inspector trail", Judges(_postgres("inspecting"))),
     **_under("outbox/postgres", "samples", Judges(_postgres("minutes"))),
     **_under("outbox/postgres", "notify", _POSTGRES),
+    **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
