@@ -151,14 +151,18 @@ def test_totals_are_exact_and_know_what_was_lately(room: Room) -> None:
     ]
 
 
+def fold_all(room: Room) -> None:
+    [(last,)] = room.run("SELECT max(no) FROM outbox_changes")
+    room.mark(safe_change=last)
+    room.run(FOLD)
+
+
 def settled(room: Room) -> None:
     """Rows of three owners in every place, counted rightly; some of the counts are folded."""
     room.append(*(event(owner) for owner in ("a", "a", "a", "b", "b", "b", "c")))
     room.take(6)
     room.settle("c", delivered=[1], dead=[Dead(4, 1, "no", "no")], sent=[2])
-    [(last,)] = room.run("SELECT max(no) FROM outbox_changes")
-    room.mark(safe_change=last)
-    room.run(FOLD)
+    fold_all(room)
     room.append(event("c"))
     room.take(1, claim="d")
     room.settle("d", delivered=[7])
@@ -179,8 +183,7 @@ def test_a_recount_of_right_counts_changes_nothing(room: Room) -> None:
 
 def test_a_recount_of_what_is_folded_changes_nothing(room: Room) -> None:
     settled(room)
-    room.mark(safe_change=3)
-    room.run(FOLD)
+    fold_all(room)
     assert room.run(RECOUNT) == [(0,)]
     changed = last_change(room)
     assert (changed["delivered"], changed["dead"], changed["sent"]) == (0, 0, 0)
