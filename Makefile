@@ -104,10 +104,12 @@ MUTATED = service/relay/outcome service/relay/retry_policy service/relay/send_re
           service/outbox/postgres/intake service/outbox/postgres/flush service/outbox/postgres/waiting \
           service/outbox/postgres/appends service/outbox/postgres/claims \
           service/outbox/postgres/confirmations service/outbox/postgres/counts \
-          service/outbox/postgres/express service/outbox/postgres/leases \
+          service/outbox/postgres/delivery service/outbox/postgres/express \
+          service/outbox/postgres/inspector service/outbox/postgres/leases \
           service/outbox/postgres/marks service/outbox/postgres/partitions \
           service/outbox/postgres/queue service/outbox/postgres/recount \
-          service/outbox/postgres/settlements
+          service/outbox/postgres/repairs service/outbox/postgres/samples \
+          service/outbox/postgres/settlements service/outbox/postgres/trail
 MUTANTS ?= 40
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table
 

@@ -13,6 +13,7 @@ from tests.support.mutation.harmless import harmless
 from tests.support.mutation.judges import JUDGES, modules_of
 from tests.support.mutation.mutants import mutants
 from tests.support.mutation.sql_changes import sql_changes
+from tests.support.mutation.sql_functions import is_function, sql_mutants
 
 ROOT = Path(__file__).parents[2]
 # The example needs no fixture and no plugin of the suite: each run would load them again.
@@ -114,9 +115,19 @@ def test_a_case_loses_each_of_its_branches() -> None:
     assert dict(sql_changes(one))["without WHEN 1 THEN 2"] == "SELECT (b) + 1 FROM t"
 
 
+def test_a_functions_mutants_change_its_last_definition() -> None:
+    found = sql_mutants("migrations/postgresql/0002_partitions.sql/outbox_enter")
+    assert len({one.name for one in found}) == len(found)
+    assert all(one.name.startswith("outbox_enter: ") for one in found)
+    assert {one.body for one in found} == {found[0].body}
+    assert "outbox_fold_unread" in found[0].body
+    assert found[0].body not in {one.instead for one in found}
+
+
 @pytest.mark.parametrize("path", JUDGES)
 def test_each_module_and_its_judges_are_there(path: str) -> None:
-    for file in (path, *JUDGES[path].files):
+    of = str(Path(path).parent) if is_function(path) else path
+    for file in (of, *JUDGES[path].files):
         assert (ROOT / file).is_file()
     assert path in modules_of([path])
 
@@ -124,4 +135,8 @@ def test_each_module_and_its_judges_are_there(path: str) -> None:
 def test_what_is_listed_as_harmless_is_a_mutant_with_a_reason() -> None:
     for path, reasons in harmless().items():
         assert all(reasons.values())
-        assert set(reasons) - names((ROOT / path).read_text()) == set()
+        if is_function(path):
+            found = {one.name for one in sql_mutants(path)}
+        else:
+            found = names((ROOT / path).read_text())
+        assert set(reasons) - found == set()

@@ -15,8 +15,8 @@ from service.outbox.model import ClaimRequest, Dead, Filter, Retry, Settlement, 
 from service.outbox.postgres.partitions import PartitionPolicy, PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.recount import RECOUNT
-from service.outbox.schema import migrate
 from tests.support.calls import key, replayed
+from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (
     Outbox,
@@ -37,8 +37,7 @@ PARTITIONS = "SELECT relid::regclass::text FROM pg_partition_tree('outbox') WHER
 
 @pytest.fixture
 def url(postgres: PostgresServer) -> Iterator[str]:
-    with postgres.database("partitions") as made:
-        migrate(made)
+    with new_outbox(postgres, "partitions") as made:
         yield made
 
 

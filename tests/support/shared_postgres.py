@@ -20,7 +20,7 @@ import psycopg
 from tests.support.postgres_server import PostgresServer, find_binaries, running_postgres
 
 _FOLDER = "SHARED_POSTGRES"  # the environment variable that names the server's folder
-_TEMPLATE = "migrated"
+TEMPLATE = "migrated"
 _MEMORY = Path("/dev/shm")  # a copy in memory costs a fifth of one on disk
 _SETTINGS = {
     "wal_level": "minimal",
@@ -52,7 +52,7 @@ class SharedPostgres(PostgresServer):
     @contextlib.contextmanager
     def outbox(self) -> Iterator[str]:
         """A new empty outbox, some hundredths of a second away."""
-        with self.database("outbox", _TEMPLATE) as url:
+        with self.database("outbox", TEMPLATE) as url:
             yield url
 
     def sweep(self) -> None:
@@ -77,7 +77,7 @@ def sharing_postgres() -> Iterator[None]:
     folder = str(_MEMORY) if _MEMORY.is_dir() else tempfile.gettempdir()
     with running_postgres(settings=_SETTINGS, within=folder) as server:
         if server is not None:
-            with server.database(_TEMPLATE) as url:
+            with server.database(TEMPLATE) as url:
                 subprocess.run([sys.executable, "-c", _MIGRATE, url], check=True)
                 os.environ[_FOLDER] = str(server.folder)
                 try:

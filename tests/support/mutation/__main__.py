@@ -1,10 +1,10 @@
 """`python -m tests.support.mutation [MODULE…]`: tries the mutants of these modules.
 
 A module is a path or the beginning of one, such as service/relay/outcome.py; without one all have
-their turn. MUTANTS is how many of each module are tried, as drawn by SEED; all without it. JOBS is
-how many run at once. PATIENCE, such as 5, makes waits longer on a busy machine, where a slow test
-would pass for a killed mutant. Prints a table and the survivors, and exits with 1 when there are
-any.
+their turn. So is a function that a migration makes, behind the migration's path. MUTANTS is how
+many of each module are tried, as drawn by SEED; all without it. JOBS is how many run at once.
+PATIENCE, such as 5, makes waits longer on a busy machine, where a slow test would pass for a killed
+mutant. Prints a table and the survivors, and exits with 1 when there are any.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import nullcontext
 
 from tests.support.mutation.harmless import harmless
 from tests.support.mutation.judges import JUDGES, modules_of
+from tests.support.mutation.sql_functions import is_function, try_function
 from tests.support.mutation.trial import Verdict, try_module
 from tests.support.proof_table import add_row
 from tests.support.shared_postgres import sharing_postgres
@@ -34,15 +35,17 @@ def _try_modules(paths: list[str]) -> int:
     verdicts = []
     print(ROW.format("module", "mutants", "killed", "harmless", "survivors", "seconds"), flush=True)
     for path in paths:
-        verdict = try_module(
-            path,
-            JUDGES[path].arguments(),
-            jobs=int(os.environ.get("JOBS", "1")),
-            most=int(most) if most else None,
-            seed=int(os.environ.get("SEED", "1")),
-            only=os.environ.get("ONLY", ""),
-            known=list(known.get(path, ())),
-        )
+        given = {
+            "most": int(most) if most else None,
+            "seed": int(os.environ.get("SEED", "1")),
+            "only": os.environ.get("ONLY", ""),
+            "known": list(known.get(path, ())),
+        }
+        judges = JUDGES[path].arguments()
+        if is_function(path):
+            verdict = try_function(path, judges, **given)
+        else:
+            verdict = try_module(path, judges, jobs=int(os.environ.get("JOBS", "1")), **given)
         verdicts.append(verdict)
         print(_row(path, verdict, len(known.get(path, ()))), flush=True)
         for line in _survivors(path, verdict):

@@ -79,6 +79,11 @@ def _under(folder: str, names: str, judges: Judges) -> dict[str, Judges]:
     return {f"service/{folder}/{name}.py": judges for name in names.split()}
 
 
+def _functions(names: str, judges: Judges) -> dict[str, Judges]:
+    migration = "migrations/postgresql/0002_partitions.sql"
+    return {f"{migration}/{name}": judges for name in names.split()}
+
+
 JUDGES: dict[str, Judges] = {
     **_under("relay", "outcome retry_policy", Judges(_unit("outcome"))),
     **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
@@ -150,7 +155,6 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "settlements", Judges(_postgres("settling", "row_locks"))),
     **_under("outbox/postgres", "claims", _CLAIMING),
     **_under("outbox/postgres", "leases", _LEASES),
-    **_under("outbox/postgres", "fold", Judges(_postgres("folding", "row_locks"))),
     **_under("outbox/postgres", "counts recount", Judges(_postgres("counting"))),
     **_under("outbox/postgres", "partitions", _PARTITIONS),
     **_under("outbox/postgres", "repairs", _REPAIRS),
@@ -164,6 +168,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "samples", Judges(_postgres("minutes"))),
     **_under("outbox/postgres", "notify", _POSTGRES),
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
+    **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),

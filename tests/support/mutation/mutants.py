@@ -70,7 +70,7 @@ def mutants(source: str) -> list[Mutant]:
     found = []
     for place, parent, field, index, node in _sites(tree, ""):
         for change, instead in _changes(node, field):
-            name = f"{place}: {_short(change)}"
+            name = f"{place}: {short(change)}"
             names[name] += 1
             if names[name] > 1:
                 name = f"{name} #{names[name]}"
@@ -129,6 +129,7 @@ def _inside(place: str, node: ast.AST) -> str:
     return f"{place}.{name}" if place else name
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A change in a line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1]}…"

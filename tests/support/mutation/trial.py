@@ -11,8 +11,9 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tests.support.mutation.in_place import Collected, with_collected
 from tests.support.mutation.judged_run import (
@@ -35,19 +36,31 @@ _LOOK_SECONDS = 0.01
 _SWEPT_AFTER = 16
 
 
+class Change(Protocol):
+    """A mutant, as a verdict names it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+
+
+M = TypeVar("M", bound=Change)
+
+
 @dataclass
 class Verdict:
     """What became of a module's mutants. `hung` are killed by time; `unreached` survive untried."""
 
     module: str
     tried: int = 0
-    hung: list[Mutant] = field(default_factory=list)
-    survivors: list[Mutant] = field(default_factory=list)
-    unreached: list[Mutant] = field(default_factory=list)
+    hung: Sequence[Change] = ()
+    survivors: Sequence[Change] = ()
+    unreached: Sequence[Change] = ()
     seconds: float = 0.0
 
     @property
-    def alive(self) -> list[Mutant]:
+    def alive(self) -> list[Change]:
         """Those that no test kills."""
         return [*self.survivors, *self.unreached]
 
@@ -72,13 +85,10 @@ def try_module(
     """
     source = ROOT / path
     module = path.removesuffix(".py").replace("/", ".")
-    found = [one for one in mutants(source.read_text()) if one.name not in known]
-    found = [one for one in found if only in one.name]
-    if most is not None and most < len(found):
-        found = sorted(random.Random(seed).sample(found, most), key=lambda one: one.line)
+    found = chosen(mutants(source.read_text()), most, seed, only, known)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        unchanged = _baseline(source, judges, Path(folder))
-        _warm_up(unchanged)
+        unchanged = measured(source, judges, Path(folder))
+        warm_up(unchanged)
         trial = _Trial(unchanged, module, str(source), Path(folder))
         began = time.perf_counter()
         trial.try_all(found, judges, jobs)
@@ -87,7 +97,18 @@ def try_module(
         return trial.verdict
 
 
-def _baseline(source: Path, judges: Sequence[str], folder: Path) -> Baseline:
+def chosen(
+    found: Sequence[M], most: int | None, seed: int, only: str, known: Sequence[str]
+) -> list[M]:
+    """Those that are tried: see `try_module`."""
+    left = [one for one in found if only in one.name and one.name not in known]
+    if most is not None and most < len(left):
+        left = sorted(random.Random(seed).sample(left, most), key=lambda one: one.line)
+    return left
+
+
+def measured(source: Path, judges: Sequence[str], folder: Path) -> Baseline:
+    """What the tests do without a change. Raises JudgesError when they fail."""
     answer, output = folder / "baseline", folder / "output"
     pid = fork(lambda: baseline(source, judges, answer), output, _BASELINE_SECONDS)
     deadline = time.monotonic() + _BASELINE_SECONDS
@@ -102,7 +123,7 @@ def _baseline(source: Path, judges: Sequence[str], folder: Path) -> Baseline:
     return found
 
 
-def _warm_up(unchanged: Baseline) -> None:
+def warm_up(unchanged: Baseline) -> None:
     """Import what the tests need of other packages, once for all forks."""
     for name in unchanged.modules:
         with contextlib.suppress(Exception):
@@ -138,7 +159,7 @@ class _Trial:
         self.verdict.unreached = [found[at] for at in set(range(len(found))).difference(judged)]
         codes = self._in_place(judged, judges, jobs)
         again = [at for at in judged if self._is_open(at, codes.get(at, _ELSEWHERE))]
-        codes |= _try(again, self._with_new_import, self._patience, jobs)
+        codes |= try_each(again, self._with_new_import, self._patience, jobs)
         self.verdict.survivors = [found[at] for at in judged if codes[at] == _ALIVE]
         self.verdict.hung = [found[at] for at in judged if codes[at] < 0]
 
@@ -160,7 +181,7 @@ class _Trial:
             def begin(at: int, patience: float) -> int:
                 return fork(lambda: self._planted(collected, at), output, patience)
 
-            answer.write_text(json.dumps(_try(judged, begin, self._patience, jobs)))
+            answer.write_text(json.dumps(try_each(judged, begin, self._patience, jobs)))
 
         pid = fork(lambda: with_collected(judges, self.verdict.module, try_them), output, None)
         while ended(pid, math.inf) is None:
@@ -189,7 +210,7 @@ def _sweep() -> None:
         server.sweep()
 
 
-def _try(
+def try_each(
     mutants: Sequence[int], begin: _Begin, patience: Callable[[int], float], jobs: int
 ) -> dict[int, int]:
     """Begin a process for each mutant, `jobs` at once; how each ended."""
