@@ -32,7 +32,7 @@ class Listener(Protocol):
 
 
 class Channel(asyncio.Protocol):
-    """One end of a connection. Messages that are sent in one turn of the loop share a write.
+    """One end of a connection. Messages that `send` gets in one turn share a write.
 
     With `waits_for_reader` nothing is read while the other side reads slowly, so that answers don't
     pile up. One end of a connection may do so: two would wait for each other for ever.
@@ -50,11 +50,14 @@ class Channel(asyncio.Protocol):
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message soon; nothing happens when the connection has ended."""
-        body = _encode(message)
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(len(body).to_bytes(_HEAD_BYTES, "big"))
-        self._out.append(body)
+        self._add(message)
+
+    def send_now(self, message: msgspec.Struct) -> None:
+        """Send a message, after those that wait; nothing when the connection has ended."""
+        self._add(message)
+        self._flush()
 
     def close(self) -> None:
         """End the connection when what was sent has left."""
@@ -113,6 +116,11 @@ class Channel(asyncio.Protocol):
                 if self._listener:
                     self._listener.received(view[body:start])
         return start
+
+    def _add(self, message: msgspec.Struct) -> None:
+        body = _encode(message)
+        self._out.append(len(body).to_bytes(_HEAD_BYTES, "big"))
+        self._out.append(body)
 
     def _flush(self) -> None:
         out, self._out = self._out, []

@@ -176,7 +176,7 @@ class _Front:
         self._server.disconnected(self)
 
     def _send_receipts(self, receipts: Sequence[tuple[int, Receipt]]) -> None:
-        self.channel.send(Receipts(receipts))
+        self.channel.send_now(Receipts(receipts))
 
 
 @contextlib.asynccontextmanager

@@ -118,7 +118,7 @@ class StoreSession:
 
     def _send_appends(self, events: Sequence[NewEvent]) -> None:
         self._append_bytes = 0
-        self._channel.send(Appends(events))
+        self._channel.send_now(Appends(events))
 
     def _waiting(self, number: int) -> asyncio.Future[Any] | None:
         answer = self._asked.pop(number, None)
