@@ -217,7 +217,7 @@ def _ticks(pid: int, fields: int) -> list[int]:
     """User and system time of a process, and with 4 fields of its children that ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end while it is read
         return []
     return [int(one) for one in stat.rpartition(")")[2].split()[11 : 11 + fields]]
 
