@@ -82,11 +82,13 @@ class EarlySends:
         return await self._sender.send(payloads, seed, environment)
 
     def _prepare(self, batch: Batch) -> None:
-        """Prepare the request of a batch that was never sent and fits into a small one."""
-        if len(batch.payloads) > MAX_BYTES or any(entry.sends for entry in batch.entries):
-            return
-        request, *others = seeded_requests(batch, self._ids)
-        if not others:
+        """Prepare the request of one small event that was never sent.
+
+        Where several events share a commit, the loop has requests to answer while it runs.
+        """
+        entry, *others = batch.entries
+        if not others and not entry.sends and len(batch.payloads) <= MAX_BYTES:
+            [request] = seeded_requests(batch, self._ids)
             prepared = self._sender.prepare(*_arguments(request))
             self._prepared = _Early(batch, request, prepared)
 

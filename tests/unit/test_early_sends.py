@@ -82,7 +82,7 @@ async def desk() -> AsyncIterator[Desk]:
 
 
 async def test_a_foreseen_batch_leaves_once_it_is_claimed_and_gives_its_result(desk: Desk) -> None:
-    rows = batch(1, 2, environment="branch")
+    rows = batch(1, environment="branch")
     await desk.foresee(rows)
     [(arguments, _)] = desk.prepared
     seed = seeded_requests(rows, IDS)[0].seed
@@ -143,15 +143,14 @@ async def test_nothing_is_prepared_while_it_is_not_wanted(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("rows", "count"),
     [
-        (batch(1, 2), 1),
-        (batch(1, 3, payloads=b"{},{}"), 0),  # two requests
+        (batch(1), 1),
+        (batch(1, 2), 0),
         (batch(1, sends=1), 0),
-        (Batch("c", (*batch(1).entries, *batch(2, sends=1).entries), b"{},{}"), 0),
         (batch(1, payloads=b"x" * MAX_BYTES), 1),
         (batch(1, payloads=b"x" * (MAX_BYTES + 1)), 0),
     ],
 )
-async def test_one_small_request_of_events_that_were_never_sent_is_prepared(
+async def test_one_small_event_that_was_never_sent_is_prepared(
     desk: Desk, rows: Batch, count: int
 ) -> None:
     await desk.foresee(rows)
