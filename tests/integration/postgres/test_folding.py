@@ -214,3 +214,45 @@ def test_no_owner_is_compared_with_every_other(room: Room) -> None:
     plan = "\n".join(line for (line,) in room.run(f"EXPLAIN {with_values}"))
     assert "Hash Anti Join" in plan
     assert "(SubPlan" not in plan  # as opposed to a hashed one
+
+
+def fold_some(room: Room, safe: int, most: int) -> None:
+    assert room.run("SELECT outbox_fold(%s, %s)", [safe, most]) == [(True,)]
+
+
+def numbers(room: Room) -> list[int]:
+    return sorted(row["no"] for row in room.table("changes"))
+
+
+def test_a_fold_may_be_of_some_numbers_only(room: Room) -> None:
+    for _ in range(5):
+        change(room, {"a": (1, 1, 1)})
+    for folded, safe in ((2, 5), (4, 5), (5, 5)):
+        fold_some(room, safe, 2)
+        assert meta(room, "changes_folded", "pending") == (folded, folded)
+    assert numbers(room) == [5]
+
+
+def test_a_fold_of_some_numbers_removes_as_many(room: Room) -> None:
+    for _ in range(6):
+        change(room, {"a": (1, 1, 1)})
+    fold(room, 5)
+    fold_some(room, 6, 2)
+    assert numbers(room) == [3, 4, 5, 6]
+    assert meta(room, "changes_folded", "changes_trimmed") == (6, 2)
+
+
+@pytest.mark.parametrize(("age", "left"), [(15.0, [2, 3, 4]), (20.5, [4])])
+def test_what_a_service_may_not_have_read_stays(room: Room, age: float, left: list[int]) -> None:
+    """A change is read once a second, and not removed for 20 s."""
+    for _ in range(4):
+        change(room, {"a": (1, 1, 1)})
+    fold(room, 3)
+    for number in (3, 2):
+        room.run(
+            "UPDATE outbox_changes SET changed_at = pg_catalog.clock_timestamp()"
+            " - make_interval(secs => %s) WHERE no = %s",
+            [age, number],
+        )
+    fold(room, 4)
+    assert numbers(room) == left

@@ -68,6 +68,7 @@ _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks")
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
 _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
+_DROPS = Judges(_integration("postgres_partitions"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
@@ -169,6 +170,11 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "notify", _POSTGRES),
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
+    **_functions(
+        "outbox_staying outbox_detach_partition outbox_drop_detached outbox_close_partition"
+        " outbox_make_partition outbox_may_change_partitions outbox_skip_known_key",
+        _DROPS,
+    ),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
