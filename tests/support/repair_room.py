@@ -44,9 +44,9 @@ class RepairRoom:
         self.repairs = PostgresRepairs(*given)
 
     def event(self, seq: int, owner: str = "a") -> None:
-        """An event `e-<seq>` of as many bytes, with a note."""
+        """An event `e-<seq>` with a note, of as many bytes up to a thousand."""
         one = {"event_id": f"e-{seq}", "name": "n", "owner": owner, "user_id": "u"}
-        self.room.put("", seq=seq, accepted_at_ms=seq, payload=b"x" * seq, **one)
+        self.room.put("", seq=seq, accepted_at_ms=seq, payload=b"x" * (seq % 1000), **one)
         self.room.put("notes", seq=seq, at_ms=0, note="old")
 
     def pending(self, seq: int, owner: str = "a", **values: Any) -> None:

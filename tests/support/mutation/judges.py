@@ -68,7 +68,6 @@ _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks")
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
 _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
-_DROPS = Judges(_integration("postgres_partitions"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _SIGN_IN = Judges(
@@ -172,8 +171,8 @@ JUDGES: dict[str, Judges] = {
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(
         "outbox_staying outbox_detach_partition outbox_drop_detached outbox_close_partition"
-        " outbox_make_partition outbox_may_change_partitions outbox_skip_known_key",
-        _DROPS,
+        " outbox_make_partition",
+        Judges(_postgres("dropping")),
     ),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),

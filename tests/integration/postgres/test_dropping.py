@@ -1,0 +1,221 @@
+"""What the functions of partitions keep and what they drop on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.postgres_room import START_MS, Room, after
+from tests.support.repair_room import RepairRoom
+
+FIRST = 1 << 36  # of partition 1
+PAST = {"attempts": 1, "sends": 1, "isolated": False}
+OLD_MS = 10_000
+
+
+@pytest.fixture
+def here(room: Room) -> RepairRoom:
+    return RepairRoom(room)
+
+
+def close(room: Room) -> None:
+    """Close the open partition."""
+    assert room.run("SELECT outbox_make_partition()") == [(True,)]
+    assert room.run("SELECT outbox_close_partition()") == [(True,)]
+
+
+def put(room: Room, table: str, *seqs: int) -> None:
+    """Rows of a place, without their events."""
+    for seq in seqs:
+        if table == "ready":
+            room.put("ready", seq=seq, due_at=after(0), payload_bytes=1)
+        else:
+            room.put(table, seq=seq, sent_at_ms=START_MS, first_sent_at_ms=START_MS, **PAST)
+
+
+def settled_now(room: Room, *seqs: int) -> None:
+    """Make these settlements recent by the server's clock."""
+    room.run(
+        "UPDATE outbox_done SET settled_at_ms ="
+        " extract(epoch FROM pg_catalog.clock_timestamp()) * 1000 - 5000 WHERE seq = ANY(%s)",
+        [list(seqs)],
+    )
+
+
+def staying(room: Room, number: int, most: int = 99) -> list[int] | None:
+    [(found,)] = room.run("SELECT outbox_staying(%s, %s, %s)", [number, OLD_MS, most])
+    return None if found is None else sorted(found)
+
+
+def detach(room: Room, most: int = 99, most_bytes: int = 999) -> bool:
+    given = [OLD_MS, most, most_bytes]
+    [(done,)] = room.run("SELECT outbox_detach_partition(%s, %s, %s)", given)
+    return bool(done)
+
+
+def drop(room: Room, page: int = 999) -> int | None:
+    [(rows,)] = room.run("SELECT outbox_drop_detached(%s)", [page])
+    return rows
+
+
+def known(room: Room) -> dict[int, int | None]:
+    """The partitions, and up to which seq the detached ones were counted."""
+    return {row["number"]: row["counted_to"] for row in room.table("partitions")}
+
+
+def test_rows_that_are_not_old_and_delivered_stay(room: Room, here: RepairRoom) -> None:
+    here.done(1, dead=True)
+    here.done(2)
+    here.done(3)
+    here.done(4)
+    settled_now(room, 1, 3)
+    assert staying(room, 0) == [1, 3]
+    assert staying(room, 0, most=0) == [1]
+    here.done(5, dead=True)
+    assert staying(room, 0, most=1) == [1, 5]
+
+
+def test_rows_in_every_place_stay_in_their_partition(room: Room) -> None:
+    close(room)
+    close(room)
+    inside = [FIRST, FIRST + 9, 2 * FIRST - 1]
+    around = [FIRST - 1, *inside, 2 * FIRST]
+    put(room, "ready", *around)
+    put(room, "sent", *around)
+    arrays = {name: [0] * 5 for name in ("attempts", "sends", "first_sent_at_ms")}
+    arrays |= {"seqs": around, "isolated": [False] * 5}
+    room.put("claims", claim="c", lease_until=after(9), claimed_at_ms=0, **arrays)
+    assert staying(room, 1) == sorted(inside * 3)
+    assert staying(room, 1, most=8) == sorted(inside * 3)
+    assert len(staying(room, 1, most=7) or []) == 8
+
+
+@pytest.mark.parametrize(
+    ("seq", "ready_from", "keeps"),
+    [
+        (FIRST - 1, 0, False),
+        (FIRST, 0, True),
+        (2 * FIRST - 1, 0, True),
+        (2 * FIRST, 0, False),
+        (FIRST + 5, FIRST + 5, True),
+        (FIRST + 5, FIRST + 6, False),
+    ],
+)
+def test_a_new_row_keeps_its_partition(
+    room: Room, seq: int, ready_from: int, *, keeps: bool
+) -> None:
+    close(room)
+    room.mark(ready_from=ready_from)
+    room.put("ready", seq=seq, payload_bytes=1)
+    assert (staying(room, 1) is None) is keeps
+
+
+def test_a_detached_partition_leaves_the_rows_that_stay(room: Room, here: RepairRoom) -> None:
+    here.done(3, dead=True)
+    here.done(4)
+    here.done(5)
+    here.sent(9)
+    close(room)
+    assert detach(room)
+    assert here.room.places() == {3: "done", 9: "sent"}
+    assert known(room) == {0: 3, 1: None}
+    assert room.run("SELECT seq FROM outbox_kept ORDER BY seq") == [(3,), (9,)]
+    assert room.run("SELECT seq FROM outbox_done_kept") == [(3,)]
+    here.event(8)  # still has a partition
+    assert not detach(room)
+
+
+def test_the_oldest_closed_partition_is_detached_first(room: Room, here: RepairRoom) -> None:
+    here.done(2)
+    close(room)
+    here.done(FIRST + 2)
+    close(room)
+    assert detach(room)
+    assert known(room) == {0: 1, 1: None, 2: None}
+    assert detach(room)
+    assert known(room) == {0: 1, 1: FIRST + 1, 2: None}
+    assert drop(room) == drop(room) == 1
+    assert drop(room) is None
+    assert known(room) == {2: None}
+    assert here.left() == []
+
+
+@pytest.mark.parametrize(
+    ("most", "most_bytes", "detached"),
+    [(2, 30, True), (1, 30, False), (3, 30, True), (2, 29, False), (2, 31, True)],
+)
+def test_a_partition_of_which_too_much_stays_is_not_detached(
+    room: Room, here: RepairRoom, most: int, most_bytes: int, *, detached: bool
+) -> None:
+    here.done(10, dead=True)
+    here.done(20, dead=True)
+    here.done(40)
+    close(room)
+    assert detach(room, most, most_bytes) is detached
+    assert here.left() == ([10, 20] if detached else [10, 20, 40])
+
+
+def test_a_new_event_that_waits_is_not_detached(room: Room, here: RepairRoom) -> None:
+    here.done(1)
+    close(room)
+    room.put("ready", seq=2, payload_bytes=1)
+    assert not detach(room)
+    assert here.left() == [1]
+
+
+def changes(room: Room) -> list[list[Any]]:
+    names = ("owners", "stored", "stored_bytes", "delivered")
+    return [[row[name] for name in names] for row in room.table("changes")]
+
+
+def test_a_detached_partition_is_counted_page_by_page_and_dropped(
+    room: Room, here: RepairRoom
+) -> None:
+    for seq in (2, 3, 4, 6, 7):
+        here.done(seq)
+    here.done(5, dead=True)
+    here.pending(11)
+    here.done(13)
+    close(room)
+    assert detach(room)
+    assert drop(room, 3) == 3
+    assert changes(room) == [[["a"], [-3], [-9], -3]]
+    assert here.noted() == [5, 6, 7, 11, 13]
+    assert known(room)[0] == 4
+    assert drop(room, 3) == 2
+    assert changes(room)[1:] == [[["a"], [-2], [-13], -2]]
+    assert drop(room, 3) == 0
+    assert len(changes(room)) == 2
+    assert drop(room, 3) == 1
+    assert room.run("SELECT to_regclass('outbox_p0'), to_regclass('outbox_done_p0')") == [
+        (None, None)
+    ]
+    assert known(room) == {1: None}
+    assert here.noted() == [5, 11]
+    assert room.places() == {5: "done", 11: "ready"}
+    assert drop(room, 3) is None
+
+
+def test_a_closing_begins_the_next_partition_behind_the_last_number(
+    room: Room, here: RepairRoom
+) -> None:
+    here.done(7)
+    room.run("SELECT setval('outbox_seq_seq', 9)")
+    close(room)
+    closed, opened = room.table("partitions")
+    assert (closed["last_seq"], opened["first_seq"]) == (7, FIRST + 10)
+    assert closed["closed_at"] is not None
+    assert (opened["closed_at"], opened["last_seq"]) == (None, None)
+    assert room.run("SELECT nextval('outbox_seq_seq')") == [(FIRST + 10,)]
+    close(room)
+    closed, opened = room.table("partitions")[1:]
+    assert (closed["last_seq"], opened["first_seq"]) == (7, 2 * FIRST + 11)
+
+
+def test_an_empty_partition_is_closed_as_well(room: Room) -> None:
+    close(room)
+    assert room.table("partitions")[0]["last_seq"] == 0
+    assert room.run("SELECT outbox_close_partition()") == [(False,)]
+    assert room.run("SELECT outbox_make_partition()") == [(True,)]
+    assert room.run("SELECT outbox_make_partition()") == [(False,)]
