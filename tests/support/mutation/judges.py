@@ -174,6 +174,7 @@ JUDGES: dict[str, Judges] = {
         " outbox_make_partition",
         Judges(_postgres("dropping")),
     ),
+    **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
