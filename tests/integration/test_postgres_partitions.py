@@ -68,6 +68,11 @@ async def close(url: str) -> None:
     await eventually(closed)
 
 
+async def drop(partitions: PostgresPartitions, rows: int) -> None:
+    """Drop what has so many rows, beside whatever runs: a table that is in use puts it off."""
+    await eventually(lambda: partitions.drop_expired(0), lambda dropped: dropped == rows)
+
+
 async def test_what_was_delivered_goes_with_its_partition_and_leaves_the_counts(
     outbox: Outbox, partitions: PostgresPartitions, url: str
 ) -> None:
@@ -75,7 +80,7 @@ async def test_what_was_delivered_goes_with_its_partition_and_leaves_the_counts(
     assert await deliver(outbox, await claim(outbox)) == 0
     assert await partitions.drop_expired(0) == 0  # closes it
     await append_all(outbox, 2)
-    assert await partitions.drop_expired(0) == 3
+    await drop(partitions, 3)
     stats = await outbox.inspector.stats()
     assert (stats.pending, stats.delivered) == (2, 0)
     assert [share.rows for share in await outbox.inspector.owners(10)] == [2]
@@ -101,7 +106,7 @@ async def test_rows_that_are_not_old_and_delivered_move_with_all_that_is_known_o
     assert await deliver(outbox, last) == 0
     before = {row.id: row for row in await outbox.inspector.rows(Filter())}
     await close(url)
-    assert await partitions.drop_expired(0) == 2
+    await drop(partitions, 2)
 
     after = {row.id: row for row in await outbox.inspector.rows(Filter())}
     assert set(after) == {one.id for one in events[:4]}
@@ -124,7 +129,7 @@ async def test_a_new_event_that_waits_keeps_its_partition(
     await close(url)
     assert await partitions.drop_expired(0) == 0
     assert await deliver(outbox, await claim(outbox)) == 0
-    assert await partitions.drop_expired(0) == 2
+    await drop(partitions, 2)
 
 
 async def test_an_id_and_a_key_are_known_in_later_partitions(
@@ -250,7 +255,7 @@ async def test_a_transaction_that_has_read_the_events_only_puts_the_drop_off(
         reading.execute("SELECT count(*) FROM outbox")
         assert await partitions.drop_expired(0) == 0
         await append_all(outbox, 1)
-    assert await partitions.drop_expired(0) == 1
+    await drop(partitions, 1)
 
 
 async def test_the_purge_leaves_alone_what_will_be_dropped(outbox: Outbox, url: str) -> None:

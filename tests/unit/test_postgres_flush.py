@@ -19,6 +19,7 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.appends import APPEND, FIND_STORED, Append
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.flush import PostgresFlush, fail
+from service.outbox.postgres.timings import PoolTimings
 from tests.support.appends import call
 from tests.support.storage import event
 
@@ -30,6 +31,7 @@ class Database:
     """Stores all events but those of `bad` owners; `known` are the rows that are there."""
 
     def __init__(self) -> None:
+        self.timings = PoolTimings()
         self.bad: set[str] = set()
         self.fault: BaseException | None = None
         self.known: list[tuple[Any, ...]] = []
