@@ -81,7 +81,7 @@ def _posting(run: Run, service: Server) -> Callable[[], Figures]:
     cookie = service.cookie("/auth/dev-login")
 
     def post() -> Figures:
-        before = service.cpu_seconds()
+        before = service.cpu_seconds_by_kind()
         seen = load.post(
             f"{service.url}/api/route",
             cookie=cookie,
@@ -89,8 +89,12 @@ def _posting(run: Run, service: Server) -> Callable[[], Figures]:
             seconds=run.seconds,
         ).all_good()
         processes.wait_until_delivered(service)
-        cpu_us = (service.cpu_seconds() - before) / seen.requests * 1e6
+        used = {
+            f"{kind}_cpu_us": (seconds - before[kind]) / seen.requests * 1e6
+            for kind, seconds in service.cpu_seconds_by_kind().items()
+        }
+        cpu_us = sum(used.values())
         run.say(f"{seen.per_second:8,.0f}/s  p99 {seen.p99:6.1f} ms  cpu {cpu_us:5.0f} us")
-        return {"per_second": seen.per_second, "p99_ms": seen.p99, "cpu_us": cpu_us}
+        return {"per_second": seen.per_second, "p99_ms": seen.p99, "cpu_us": cpu_us, **used}
 
     return post

@@ -49,6 +49,13 @@ class Server:
         """User and system time of all its threads, and of its child processes."""
         return sum(map(_cpu_seconds, self._pids()))
 
+    def cpu_seconds_by_kind(self) -> dict[str, float]:
+        """The same, of the processes of each kind: `store`, `fronts`, and `rest` for its others."""
+        found = {"store": 0.0, "fronts": 0.0, "rest": 0.0}
+        for pid in self._pids():
+            found[_kind(pid)] += _cpu_seconds(pid)
+        return found
+
     def resident_mib(self) -> float:
         """Of all its processes; pages that they share count in each."""
         return self._status_kib("VmRSS") / 1024
@@ -207,6 +214,13 @@ def wait_until_delivered(server: Server, seconds: float = 60.0) -> None:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _kind(pid: int) -> str:
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    if b"--store" in arguments:
+        return "store"
+    return "fronts" if b"--store-socket" in arguments else "rest"
 
 
 def _children(pid: int) -> list[int]:
