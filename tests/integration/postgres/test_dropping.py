@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.postgres_room import START_MS, Room, after
+from tests.support.postgres_rows import new_outbox
+from tests.support.postgres_server import PostgresServer
 from tests.support.repair_room import RepairRoom
 
 FIRST = 1 << 36  # of partition 1
@@ -135,7 +138,10 @@ def test_the_oldest_closed_partition_is_detached_first(room: Room, here: RepairR
     assert known(room) == {0: 1, 1: None, 2: None}
     assert detach(room)
     assert known(room) == {0: 1, 1: FIRST + 1, 2: None}
-    assert drop(room) == drop(room) == 1
+    room.run("UPDATE outbox_partitions SET closed_at = closed_at WHERE number = 0")
+    assert drop(room) == 1
+    assert known(room) == {1: FIRST + 1, 2: None}
+    assert drop(room) == 1
     assert drop(room) is None
     assert known(room) == {2: None}
     assert here.left() == []
@@ -195,6 +201,26 @@ def test_a_detached_partition_is_counted_page_by_page_and_dropped(
     assert here.noted() == [5, 11]
     assert room.places() == {5: "done", 11: "ready"}
     assert drop(room, 3) is None
+
+
+def test_a_drop_is_put_off_while_another_session_reads_the_partition(
+    postgres: PostgresServer,
+) -> None:
+    """Its rows are counted once, and who drops is told to come again later."""
+    with (
+        new_outbox(postgres, "drops") as url,
+        psycopg.connect(url, autocommit=True) as mine,
+        psycopg.connect(url) as reading,
+    ):
+        room = Room(mine)
+        RepairRoom(room).done(1)
+        close(room)
+        assert detach(room)
+        reading.execute("LOCK TABLE outbox_p0 IN ACCESS SHARE MODE")
+        assert [drop(room), drop(room)] == [1, None]
+        reading.rollback()
+        assert [drop(room), drop(room)] == [0, None]
+        assert known(room) == {1: None}
 
 
 def test_a_closing_begins_the_next_partition_behind_the_last_number(

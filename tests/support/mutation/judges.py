@@ -163,6 +163,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "appends", _APPENDS),
     **_under("outbox/postgres", "marks", Judges((*_postgres("marking"), *_unit("mark_looks")))),
     **_under("outbox/postgres", "confirmations", Judges(_postgres("confirming"))),
+    **_under("outbox/postgres", "pool", Judges(_unit("pool_repeats"))),
     **_under("outbox/postgres", "quota", _POSTGRES),
     **_under("outbox/postgres", "delivery inspector trail", Judges(_postgres("inspecting"))),
     **_under("outbox/postgres", "samples", Judges(_postgres("minutes"))),
