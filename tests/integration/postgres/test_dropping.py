@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -11,10 +12,12 @@ from tests.support.postgres_room import START_MS, Room, after
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.repair_room import RepairRoom
+from tests.support.storage import eventually
 
 FIRST = 1 << 36  # of partition 1
 PAST = {"attempts": 1, "sends": 1, "isolated": False}
 OLD_MS = 10_000
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
 
 
 @pytest.fixture
@@ -223,25 +226,26 @@ def test_a_drop_is_put_off_while_another_session_reads_the_partition(
         assert known(room) == {1: None}
 
 
-def test_a_closing_begins_the_next_partition_behind_the_last_number(
-    room: Room, here: RepairRoom
+async def test_an_event_that_comes_while_a_detaching_waits_keeps_its_partition(
+    postgres: PostgresServer,
 ) -> None:
-    here.done(7)
-    room.run("SELECT setval('outbox_seq_seq', 9)")
-    close(room)
-    closed, opened = room.table("partitions")
-    assert (closed["last_seq"], opened["first_seq"]) == (7, FIRST + 10)
-    assert closed["closed_at"] is not None
-    assert (opened["closed_at"], opened["last_seq"]) == (None, None)
-    assert room.run("SELECT nextval('outbox_seq_seq')") == [(FIRST + 10,)]
-    close(room)
-    closed, opened = room.table("partitions")[1:]
-    assert (closed["last_seq"], opened["first_seq"]) == (7, 2 * FIRST + 11)
+    with (
+        new_outbox(postgres, "detaches") as url,
+        psycopg.connect(url, autocommit=True) as mine,
+        psycopg.connect(url, autocommit=True) as other,
+        psycopg.connect(url) as reading,
+    ):
+        RepairRoom(Room(other)).done(1)
+        close(Room(other))
+        reading.execute("LOCK TABLE ONLY outbox_done IN ACCESS SHARE MODE")
+        waiting = asyncio.create_task(asyncio.to_thread(detach, Room(mine)))
 
+        async def waits() -> bool:
+            asked = other.execute(WAITING, [mine.info.backend_pid]).fetchall()
+            return waiting.done() or asked == [(1,)]
 
-def test_an_empty_partition_is_closed_as_well(room: Room) -> None:
-    close(room)
-    assert room.table("partitions")[0]["last_seq"] == 0
-    assert room.run("SELECT outbox_close_partition()") == [(False,)]
-    assert room.run("SELECT outbox_make_partition()") == [(True,)]
-    assert room.run("SELECT outbox_make_partition()") == [(False,)]
+        await eventually(waits)
+        Room(other).put("ready", seq=2, payload_bytes=1)
+        reading.rollback()
+        assert not await waiting
+        assert RepairRoom(Room(other)).left() == [1]

@@ -171,10 +171,9 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(
-        "outbox_staying outbox_detach_partition outbox_drop_detached outbox_close_partition"
-        " outbox_make_partition",
-        Judges(_postgres("dropping")),
+        "outbox_staying outbox_detach_partition outbox_drop_detached", Judges(_postgres("dropping"))
     ),
+    **_functions("outbox_make_partition outbox_close_partition", Judges(_postgres("closing"))),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),

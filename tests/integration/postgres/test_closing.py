@@ -1,0 +1,76 @@
+"""Which numbers the partitions of a PostgreSQL outbox begin and end with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.postgres_room import Room
+from tests.support.repair_room import RepairRoom
+
+FIRST = 1 << 36  # of partition 1
+
+
+def close(room: Room) -> None:
+    """Close the open partition."""
+    assert room.run("SELECT outbox_make_partition()") == [(True,)]
+    assert room.run("SELECT outbox_close_partition()") == [(True,)]
+
+
+@pytest.fixture
+def here(room: Room) -> RepairRoom:
+    return RepairRoom(room)
+
+
+def test_a_closing_begins_the_next_partition_behind_the_last_number(
+    room: Room, here: RepairRoom
+) -> None:
+    here.done(7)
+    room.run("SELECT setval('outbox_seq_seq', 9)")
+    close(room)
+    closed, opened = room.table("partitions")
+    assert (closed["last_seq"], opened["first_seq"]) == (7, FIRST + 10)
+    assert closed["closed_at"] is not None
+    assert (opened["closed_at"], opened["last_seq"]) == (None, None)
+    assert room.run("SELECT nextval('outbox_seq_seq')") == [(FIRST + 10,)]
+    close(room)
+    closed, opened = room.table("partitions")[1:]
+    assert (closed["last_seq"], opened["first_seq"]) == (7, 2 * FIRST + 11)
+
+
+def test_an_empty_partition_is_closed_as_well(room: Room) -> None:
+    close(room)
+    assert room.table("partitions")[0]["last_seq"] == 0
+    assert room.run("SELECT outbox_close_partition()") == [(False,)]
+    assert room.run("SELECT outbox_make_partition()") == [(True,)]
+    assert room.run("SELECT outbox_make_partition()") == [(False,)]
+
+
+@pytest.mark.parametrize("last", [FIRST, FIRST + 9])
+def test_numbers_that_were_moved_by_a_closing_that_failed_go_on(
+    room: Room, here: RepairRoom, last: int
+) -> None:
+    here.done(7)
+    room.run("SELECT setval('outbox_seq_seq', %s)", [last])
+    close(room)
+    assert room.table("partitions")[1]["first_seq"] == last + 1
+    assert room.run("SELECT nextval('outbox_seq_seq')") == [(last + 1,)]
+
+
+def test_rows_that_came_behind_moved_numbers_are_of_the_next_partition(
+    room: Room, here: RepairRoom
+) -> None:
+    here.done(7)
+    room.run("SELECT outbox_make_partition()")
+    here.event(FIRST)
+    here.event(FIRST + 5)
+    room.run("SELECT setval('outbox_seq_seq', %s)", [FIRST + 9])
+    room.run("SELECT outbox_close_partition()")
+    closed, opened = room.table("partitions")
+    assert (closed["last_seq"], opened["first_seq"]) == (7, FIRST)
+
+
+def test_the_counter_of_numbers_has_32_bits(room: Room) -> None:
+    """A partition has room for 16 rounds of it."""
+    room.run("SELECT setval('outbox_seq_seq', %s)", [2**32 + 5])
+    close(room)
+    assert room.table("partitions")[1]["first_seq"] == FIRST + 6
