@@ -1,7 +1,8 @@
 """Requests that are prepared while the commit of their claim runs, and leave after it.
 
 Preparing takes about as long as the sync that an idle service waits for anyway. The invariant: a
-request begins only for a batch that a claim has returned, so no event leaves before it is on disk.
+request begins when it is sent, which a claim that has returned allows; so no event leaves before it
+is on disk.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ class PreparingSender(Sender, Protocol):
 
 
 class _Early(NamedTuple):
-    batch: Batch
     request: SeededRequest
     prepared: PreparedSend
 
@@ -45,7 +45,6 @@ class EarlySends:
         self._foresight = foresight
         self._ids = ids
         self._prepared: _Early | None = None
-        self._begun: _Early | None = None
 
     @contextlib.contextmanager
     def preparing(self, wanted: Callable[[], bool]) -> Iterator[None]:
@@ -62,23 +61,16 @@ class EarlySends:
             finally:
                 self._drop()
 
-    def begin(self, batch: Batch) -> None:
-        """Let the request of a claimed batch leave, if it is prepared. `send` gives its result."""
-        early, self._prepared = self._prepared, None
-        if early is None:
-            return
-        if early.batch is not batch:
-            early.prepared.cancel()
-        elif early.prepared.begin():
-            self._begun = early
-
     async def send(
         self, payloads: bytes, seed: str | None = None, environment: str | None = None
     ) -> SendResult:
-        """The result of the request that has begun with these arguments, else of a new one."""
-        begun, self._begun = self._begun, None
-        if begun is not None and _arguments(begun.request) == (payloads, seed, environment):
-            return await begun.prepared.result()
+        """The result of the prepared request with these arguments, else of a new one."""
+        early, self._prepared = self._prepared, None
+        if early is not None:
+            same = _arguments(early.request) == (payloads, seed, environment)
+            if same and early.prepared.begin():
+                return await early.prepared.result()
+            early.prepared.cancel()
         return await self._sender.send(payloads, seed, environment)
 
     def _prepare(self, batch: Batch) -> None:
@@ -90,7 +82,7 @@ class EarlySends:
         if not others and not entry.sends and len(batch.payloads) <= MAX_BYTES:
             [request] = seeded_requests(batch, self._ids)
             prepared = self._sender.prepare(*_arguments(request))
-            self._prepared = _Early(batch, request, prepared)
+            self._prepared = _Early(request, prepared)
 
     def _drop(self) -> None:
         early, self._prepared = self._prepared, None

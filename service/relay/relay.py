@@ -159,8 +159,6 @@ class Relay:
             self._beat()
 
     def _begin(self, permit: Permit, batch: Batch) -> None:
-        if self._early and self.breaker.is_current(permit):
-            self._early.begin(batch)
         isolated = batch.entries[0].isolated
         self._keeper.breaker = self.breaker.began(isolated=isolated)
         send_until = asyncio.get_running_loop().time() + LEASE_MARGIN_SECONDS

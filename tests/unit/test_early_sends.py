@@ -88,23 +88,19 @@ async def test_a_foreseen_batch_leaves_once_it_is_claimed_and_gives_its_result(d
     seed = seeded_requests(rows, IDS)[0].seed
     assert seed is not None
     assert (arguments, desk.told) == ((b"{}", seed, "branch"), [[]])
-    desk.early.begin(rows)
     assert await desk.early.send(b"{}", seed, "branch") is PREPARED
     assert (desk.told, desk.sent) == ([["begin"]], [])
     assert await desk.early.send(b"{}", seed, "branch") is NEW
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-async def test_another_request_than_the_one_that_has_begun_is_sent_itself(
-    desk: Desk, at: int
-) -> None:
+async def test_another_request_than_the_prepared_one_is_sent_itself(desk: Desk, at: int) -> None:
     rows = batch(1)
     await desk.foresee(rows)
     [(arguments, _)] = desk.prepared
-    desk.early.begin(rows)
     other = [*arguments[:at], b"other" if at == 0 else "other", *arguments[at + 1 :]]
     assert await desk.early.send(*other) is NEW
-    assert desk.sent == [tuple(other)]
+    assert (desk.sent, desk.told) == ([tuple(other)], [["cancel"]])
 
 
 async def test_a_request_that_has_failed_before_it_began_is_sent_anew(desk: Desk) -> None:
@@ -112,25 +108,22 @@ async def test_a_request_that_has_failed_before_it_began_is_sent_anew(desk: Desk
     await desk.foresee(rows)
     [(arguments, prepared)] = desk.prepared
     prepared.has_failed = True
-    desk.early.begin(rows)
     assert await desk.early.send(*arguments) is NEW
+    assert await desk.early.send(*arguments) is NEW
+    assert desk.told == [["begin", "cancel"]]
 
 
 async def test_what_was_not_foreseen_is_sent_when_it_is_sent(desk: Desk) -> None:
-    desk.early.begin(batch(1))
     assert await desk.early.send(b"{}") is NEW
     assert desk.sent == [(b"{}", None, None)]
 
 
 async def test_a_batch_that_another_one_follows_never_leaves(desk: Desk) -> None:
-    first, second = batch(1), batch(1)
-    await desk.foresee(first)
-    await desk.foresee(second)
+    await desk.foresee(batch(1))
+    await desk.foresee(batch(2))
     assert desk.told == [["cancel"], []]
-    desk.early.begin(first)
-    assert desk.told == [["cancel"], ["cancel"]]
-    desk.early.begin(second)
-    assert len(desk.told[1]) == 1
+    assert await desk.early.send(*desk.prepared[1][0]) is PREPARED
+    assert desk.told == [["cancel"], ["begin"]]
 
 
 async def test_nothing_is_prepared_while_it_is_not_wanted(desk: Desk) -> None:
