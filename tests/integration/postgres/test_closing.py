@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.postgres_room import Room
+from service.outbox.keys import IdempotencyKey
+from tests.support.postgres_room import Room, made_call
 from tests.support.repair_room import RepairRoom
+from tests.support.storage import event
 
 FIRST = 1 << 36  # of partition 1
 
@@ -25,6 +27,7 @@ def test_a_closing_begins_the_next_partition_behind_the_last_number(
     room: Room, here: RepairRoom
 ) -> None:
     here.done(7)
+    here.done(3)
     room.run("SELECT setval('outbox_seq_seq', 9)")
     close(room)
     closed, opened = room.table("partitions")
@@ -33,7 +36,9 @@ def test_a_closing_begins_the_next_partition_behind_the_last_number(
     assert (opened["closed_at"], opened["last_seq"]) == (None, None)
     assert room.run("SELECT nextval('outbox_seq_seq')") == [(FIRST + 10,)]
     close(room)
-    closed, opened = room.table("partitions")[1:]
+    before, *after = sorted(room.table("partitions"), key=lambda one: int(one["number"]))
+    assert before == closed
+    closed, opened = after
     assert (closed["last_seq"], opened["first_seq"]) == (7, 2 * FIRST + 11)
 
 
@@ -74,3 +79,13 @@ def test_the_counter_of_numbers_has_32_bits(room: Room) -> None:
     room.run("SELECT setval('outbox_seq_seq', %s)", [2**32 + 5])
     close(room)
     assert room.table("partitions")[1]["first_seq"] == FIRST + 6
+
+
+def test_a_key_is_unique_in_a_later_partition(room: Room) -> None:
+    """Also where a statement does not see the other use: two calls of one flush."""
+    close(room)
+    key = IdempotencyKey("k", b"1" * 32)
+    one, other = event(), event()
+    assert room.store(*(made_call(each, keys=[key]) for each in (one, other))) == [
+        (one.id, FIRST + 2)
+    ]
