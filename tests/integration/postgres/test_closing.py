@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from service.outbox.keys import IdempotencyKey
@@ -89,3 +90,26 @@ def test_a_key_is_unique_in_a_later_partition(room: Room) -> None:
     assert room.store(*(made_call(each, keys=[key]) for each in (one, other))) == [
         (one.id, FIRST + 2)
     ]
+
+
+def append(room: Room, user: str, key: str) -> str:
+    """The id of an event that an application appends with a key."""
+    given = (user, key)
+    [(event_id,)] = room.run("SELECT outbox.append('n', '{}', %s, idempotency_key => %s)", given)
+    room.run("SET CONSTRAINTS ALL IMMEDIATE")
+    return str(event_id)
+
+
+def test_an_applications_key_of_an_earlier_partition_is_its_owners(room: Room) -> None:
+    first = append(room, "u-1", "a")
+    close(room)
+    assert append(room, "u-1", "a") == first
+    others = append(room, "u-2", "a"), append(room, "u-1", "b")
+    assert len({first, *others}) == len(room.rows("")) == 3
+
+
+def test_no_key_enters_a_partition_that_is_not_open(room: Room) -> None:
+    """A transaction that began before its opening does not see the keys before it."""
+    room.run("SELECT outbox_make_partition(), setval('outbox_seq_seq', %s)", [FIRST + 1])
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        append(room, "u-1", "a")

@@ -173,7 +173,10 @@ JUDGES: dict[str, Judges] = {
     **_functions(
         "outbox_staying outbox_detach_partition outbox_drop_detached", Judges(_postgres("dropping"))
     ),
-    **_functions("outbox_make_partition outbox_close_partition", Judges(_postgres("closing"))),
+    **_functions(
+        "outbox_make_partition outbox_close_partition outbox_skip_known_key",
+        Judges(_postgres("closing")),
+    ),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("web", "body", Judges(_unit("body"))),
