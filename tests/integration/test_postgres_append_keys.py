@@ -1,4 +1,4 @@
-"""Two transactions that append the same event at once."""
+"""Which event an append of a known key or id gives: its own owner's, for its own key."""
 
 from __future__ import annotations
 
@@ -34,3 +34,28 @@ async def test_the_second_waits_for_the_first_and_gets_its_event(
             second.commit()
             assert (event_id == stored) is commits
             assert looking.execute("SELECT event_id FROM outbox").fetchall() == [(event_id,)]
+
+
+def append(connection: psycopg.Connection, **fields: str) -> str:
+    named = ", ".join(f"{name} => %({name})s" for name in fields)
+    [(event_id,)] = connection.execute(f"SELECT outbox.append('n', '{{}}', {named})", fields)
+    return str(event_id)
+
+
+@pytest.mark.parametrize("name", ["idempotency_key", "id"])
+def test_a_repeat_gives_the_event_of_its_owner_and_key(postgres_url: str, name: str) -> None:
+    calls = [{"user_id": user, name: key} for user in ("u-1", "u-2") for key in ("a", "b")]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        first = [append(connection, **one) for one in calls]
+        assert len(set(first)) == len(calls)
+        assert [append(connection, **one) for one in calls] == first
+
+
+def test_an_id_that_is_free_after_a_day_frees_no_other(postgres_url: str) -> None:
+    calls = [{"user_id": user, "id": key} for user in ("u-1", "u-2") for key in ("a", "b")]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        first = [append(connection, **one) for one in calls]
+        connection.execute("UPDATE outbox SET accepted_at_ms = accepted_at_ms - 86400001")
+        assert append(connection, **calls[0]) != first[0]
+        freed = "SELECT event_id FROM outbox WHERE idempotency_key IS NULL"
+        assert connection.execute(freed).fetchall() == [(first[0],)]
