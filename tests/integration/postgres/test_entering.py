@@ -155,3 +155,28 @@ def test_an_owner_has_what_is_carried_as_well(room: Room) -> None:
     wanted = {"a": (5, 50), "b": (4, 40), "x": (9, 90), "nobody": (0, 0)}
     for owner, found in wanted.items():
         assert room.run("SELECT * FROM outbox_counts_of(%s)", [owner]) == [found]
+
+
+def append_as(room: Room, user: str, **named: str) -> str:
+    """The id of a user's event with an id or a key."""
+    [(name, value)] = named.items()
+    [(event_id,)] = room.run(f"SELECT outbox.append('n', '{{}}', %s, {name} => %s)", [user, value])
+    return str(event_id)
+
+
+def test_a_key_gives_its_owners_event_again(room: Room) -> None:
+    pairs = [("u-1", "k"), ("u-2", "a"), ("u-2", "k")]
+    ids = [append_as(room, user, idempotency_key=key) for user, key in pairs]
+    assert len(set(ids)) == 3
+    assert append_as(room, "u-2", idempotency_key="k") == ids[2]
+
+
+def test_after_a_day_an_id_is_free_and_no_other_key_is(room: Room) -> None:
+    first, other = (append_as(room, user, id="w") for user in ("u-1", "u-2"))
+    kept = append_as(room, "u-1", idempotency_key="k")
+    assert append_as(room, "u-1", id="w") == first
+    room.run("UPDATE outbox SET accepted_at_ms = accepted_at_ms - 86400001")
+    assert append_as(room, "u-1", id="w") not in {first, other, kept}
+    keyed = room.run("SELECT event_id FROM outbox WHERE idempotency_key IS NOT NULL")
+    assert {other, kept} < {event_id for (event_id,) in keyed}
+    assert first not in {event_id for (event_id,) in keyed}
