@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,3 +106,11 @@ def test_what_does_not_come_from_a_session_s_layer_is_not_kept(connection: Conne
     assert b"other" not in payload
     assert not takes(connection, "outbox.append('n', '{}', meta => '[1]')")
     assert takes(connection, "outbox.append('n', '{}', meta => 'null')")
+
+
+def test_the_id_of_an_event_begins_with_its_time(connection: Connection) -> None:
+    assert takes_fields(connection, user_id="u-1")
+    [(event_id, at_ms)] = connection.execute(
+        "SELECT event_id, accepted_at_ms FROM outbox"
+    ).fetchall()
+    assert uuid.UUID(event_id).int >> 80 == at_ms
