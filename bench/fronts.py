@@ -1,8 +1,9 @@
 """Front processes: the same posts through one process and through two fronts with a store.
 
 Two bare handlers beside one, on the same cores and under the same load, tell what there is to be
-had. Syncs are counted: the store process commits the posts of all fronts in one group. Then posts
-through two fronts while a backlog drains.
+had. With few connections all clients wait for one sync now and then, and the cores with them; so
+posts are measured with many, too. Syncs are counted: the store process commits the posts of all
+fronts in one group. Then posts through two fronts while a backlog drains.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.fill import fill
 from bench.processes import Server
 from bench.rounds import Figures, Run, in_turns, median, ratio
 
-CONNECTIONS = 64
+CONNECTIONS, MANY = 64, 256
 FRONTS = 2
 BACKLOG = 600_000
 _HOLD_SECONDS = 300  # the most that the service takes; no sink is held longer
@@ -35,8 +36,10 @@ def measure(run: Run) -> None:
         found = in_turns(
             run.rounds,
             {
-                "one": _posting(run, alone),
-                "fronts": _posting(run, fronts),
+                "one": _posting(run, alone, CONNECTIONS),
+                "fronts": _posting(run, fronts, CONNECTIONS),
+                "one_many": _posting(run, alone, MANY),
+                "fronts_many": _posting(run, fronts, MANY),
                 "bare": _parsing(run, bare),
                 "bare_pair": _parsing(run, pair),
             },
@@ -44,6 +47,7 @@ def measure(run: Run) -> None:
         counted = posts.counted_syncs(run, sink, WEB_CONCURRENCY=str(FRONTS))
         _draining(run, fronts)
     run.found("fronts_to_one", ratio(found["fronts"], found["one"], "per_second"))
+    run.found("fronts_to_one_many", ratio(found["fronts_many"], found["one_many"], "per_second"))
     run.found("bare_pair_to_one", ratio(found["bare_pair"], found["bare"], "per_second"))
     run.found("fronts_cpu_to_one", ratio(found["fronts"], found["one"], "cpu_us"))
     if counted:
@@ -77,7 +81,7 @@ def _parsing(run: Run, handlers: Server) -> Callable[[], Figures]:
     return post
 
 
-def _posting(run: Run, service: Server) -> Callable[[], Figures]:
+def _posting(run: Run, service: Server, connections: int) -> Callable[[], Figures]:
     cookie = service.cookie("/auth/dev-login")
 
     def post() -> Figures:
@@ -85,7 +89,7 @@ def _posting(run: Run, service: Server) -> Callable[[], Figures]:
         seen = load.post(
             f"{service.url}/api/route",
             cookie=cookie,
-            connections=CONNECTIONS,
+            connections=connections,
             seconds=run.seconds,
         ).all_good()
         processes.wait_until_delivered(service)
