@@ -48,7 +48,7 @@ $(DEV): $(RUN) requirements-dev.lock
 run: $(RUN) .env ## all set-up, then the service on its embedded defaults
 	$(BIN)/python -m service serve --fake-inngest
 
-test: $(DEV) ## all set-up, then the tests (6 minutes on 2 cores); in CI the slow ones too
+test: $(DEV) ## all set-up, then the tests (5 minutes on 2 cores); in CI the slow ones too
 ifdef CI
 	$(MAKE) coverage
 else
