@@ -16,7 +16,7 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch
 from service.relay.empty_request import Sender
 from service.relay.prepared_send import MAX_BYTES, PreparedSend
-from service.relay.seeded import SeededRequest, seeded_requests
+from service.relay.seeded import seeded_requests
 from service.relay.send_result import SendResult
 
 
@@ -31,7 +31,7 @@ class PreparingSender(Sender, Protocol):
 
 
 class _Early(NamedTuple):
-    request: SeededRequest
+    arguments: tuple[bytes, str | None, str | None]
     prepared: PreparedSend
 
 
@@ -67,7 +67,7 @@ class EarlySends:
         """The result of the prepared request with these arguments, else of a new one."""
         early, self._prepared = self._prepared, None
         if early is not None:
-            same = _arguments(early.request) == (payloads, seed, environment)
+            same = early.arguments == (payloads, seed, environment)
             if same and early.prepared.begin():
                 return await early.prepared.result()
             early.prepared.cancel()
@@ -81,14 +81,10 @@ class EarlySends:
         entry, *others = batch.entries
         if not others and not entry.sends and len(batch.payloads) <= MAX_BYTES:
             [request] = seeded_requests(batch, self._ids)
-            prepared = self._sender.prepare(*_arguments(request))
-            self._prepared = _Early(request, prepared)
+            arguments = batch.payloads, request.seed, request.environment
+            self._prepared = _Early(arguments, self._sender.prepare(*arguments))
 
     def _drop(self) -> None:
         early, self._prepared = self._prepared, None
         if early is not None:
             early.prepared.cancel()
-
-
-def _arguments(request: SeededRequest) -> tuple[bytes, str | None, str | None]:
-    return request.batch.payloads, request.seed, request.environment

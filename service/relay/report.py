@@ -113,12 +113,14 @@ class Report:
         log.warning("drain_overrun", sends=sends)
 
     def _note_dead(self, batch: Batch, done: Outcome) -> None:
+        if not done.settlement.dead:
+            return
+        ids = {entry.seq: entry.event_id for entry in batch.entries}
         for dead in done.settlement.dead:
-            [event_id] = [one.event_id for one in batch.entries if one.seq == dead.seq]
             self._recorder.count("dead", reason=dead.reason)
             log.error(
                 "dead",
-                event_id=event_id,
+                event_id=ids[dead.seq],
                 reason=dead.reason,
                 detail=dead.detail,
                 attempts=dead.attempts,
