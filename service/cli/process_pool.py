@@ -33,7 +33,6 @@ class ProcessPool:
     ) -> None:
         self._children = (store, fronts)
         self._policy = KeeperPolicy(environment, say, ended)
-        self._say = say
         self._store = Keeper(store, self._policy)
         self._fronts = [Keeper(front, self._policy) for front in fronts]
         self._coming: list[Keeper] = []
