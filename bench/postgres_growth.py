@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import psycopg
 import uvloop
@@ -91,10 +89,10 @@ async def beside(url: str, server: PostgresServer, rows: int) -> None:
             if removal is drop:
                 await drop()  # closes the partition
             removing = asyncio.create_task(removal())
-            spent, began = processor_seconds(server), time.perf_counter()
+            spent, began = server.processor_seconds(), time.perf_counter()
             posting = asyncio.create_task(_post(outbox, removing))
             removed = await removing
-            seconds, spent = time.perf_counter() - began, processor_seconds(server) - spent
+            seconds, spent = time.perf_counter() - began, server.processor_seconds() - spent
             posts = await posting
             p50, p99 = (statistics.quantiles(posts, n=100)[at] * 1000 for at in (49, 98))
             print(
@@ -121,22 +119,6 @@ async def _post(outbox: PostgresOutbox, removing: asyncio.Task[int]) -> list[flo
         posts.append(time.perf_counter() - began)
         await asyncio.sleep(_POST_SECONDS)
     return posts
-
-
-def processor_seconds(server: PostgresServer) -> float:
-    """What the server and its processes have used, those that ended among them."""
-    main = int((server.folder / "data/postmaster.pid").read_text().split()[0])
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(stat.parent.name) == main:
-            ticks += sum(map(int, fields[11:15]))
-        elif int(fields[1]) == main:
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.processes import service_environment, sink, started
+from bench.processes import service, sink
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, running_postgres
 
@@ -32,10 +32,8 @@ def idle_statements(server: PostgresServer, processes: int, confirm: str) -> flo
         inngest = stack.enter_context(sink())
         for _ in range(processes):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            environment = service_environment(inngest.url, folder)
-            environment |= {"OUTBOX_URL": url, "OUTBOX_CONFIRM": confirm, "PORT": "0"}
-            command = [sys.executable, "-m", "service", "serve"]
-            stack.enter_context(started(command, environment, cwd=folder))
+            changes = {"OUTBOX_URL": url, "OUTBOX_CONFIRM": confirm}
+            stack.enter_context(service(inngest.url, folder, **changes))
         time.sleep(SETTLE_SECONDS)
         before = transactions(url)
         time.sleep(WATCH_SECONDS)
