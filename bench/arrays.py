@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from bench import load, processes
 from bench.load import Load
 from bench.processes import Server
-from bench.rounds import Figures, Run, in_turns, median, ratio
+from bench.rounds import Figures, Run, in_turns, median, medians, ratio
 
 KEY = "a-key-of-the-benchmark-only"
 EVENTS = 100
@@ -62,10 +62,7 @@ def _arrays_beside_single_events(run: Run, service: Server) -> None:
             "arrays": lambda: _events(run, service, _ARRAY, EVENTS, ARRAY_CONNECTIONS),
         },
     )
-    run.details["arrays"] = {
-        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
-        for name, rounds in found.items()
-    }
+    run.details["arrays"] = medians(found)
     run.found("arrays_per_second", median(found["arrays"], "per_second"))
     run.found("arrays_to_single", ratio(found["arrays"], found["single"], "per_second"))
     run.found("cpu_array_event", median(found["arrays"], "cpu_us"))
@@ -112,10 +109,7 @@ def _beside_a_large_request(run: Run, service: Server) -> None:
             "beside": lambda: _paced(run, service, lambda: _post_large(service)),
         },
     )
-    run.details["large_request"] = {
-        name: {key: round(median(rounds, key), 2) for key in rounds[0]}
-        for name, rounds in found.items()
-    }
+    run.details["large_request"] = medians(found, digits=2)
     run.say(f"p99 of single posts alone: {median(found['alone'], 'p99_ms'):.1f} ms")
     run.found("p99_beside_large", median(found["beside"], "p99_ms"))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import load, processes
 from bench.fill import fill
 from bench.processes import Server
-from bench.rounds import Figures, Run, in_turns, median, ratio
+from bench.rounds import Figures, Run, in_turns, medians, ratio
 
 STORE_RATE = 1_000
 _DRAINED = 20_000
@@ -28,7 +28,7 @@ _DELIVERED = re.compile(r"^outbox_delivered_total (\S+)", re.MULTILINE)
 def measure(run: Run) -> None:
     _slow_drain(run)
     found = in_turns(3, {"on": lambda: _drain(run, "on"), "off": lambda: _drain(run, "off")})
-    run.details["confirmed_drain"] = _medians(found)
+    run.details["confirmed_drain"] = medians(found)
     _posts(run)
 
 
@@ -73,7 +73,7 @@ def _posts(run: Run) -> None:
         found = in_turns(3, {"on": _posting(run, on), "off": _posting(run, off)})
     run.found("posts_confirmed", ratio(found["on"], found["off"], "per_second"))
     run.found("cpu_confirmed", ratio(found["on"], found["off"], "cpu_us"))
-    run.details["confirmed_posts"] = _medians(found)
+    run.details["confirmed_posts"] = medians(found)
 
 
 def _posting(run: Run, service: Server) -> Callable[[], Figures]:
@@ -111,10 +111,3 @@ def _service(
 def _delivered(service: Server) -> float:
     found = _DELIVERED.search(service.text("/metrics"))
     return float(found[1]) if found else 0.0
-
-
-def _medians(found: dict[str, list[Figures]]) -> dict[str, Figures]:
-    return {
-        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
-        for name, rounds in found.items()
-    }

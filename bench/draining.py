@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bench import load, processes
 from bench.processes import Server
-from bench.rounds import Figures, Run, in_turns, median, ratio
+from bench.rounds import Figures, Run, in_turns, median, medians, ratio
 
 CONNECTIONS = 64
 _ROUNDS = 3
@@ -48,7 +48,7 @@ def measure(run: Run, key: str, empty: Server, full: Server, sink: Server) -> No
     run.found(key, ratio(at_full["beside"], at_full["alone"], "per_second"))
     run.found(f"{key}_half", ratio(at_half["beside"], at_half["alone"], "per_second"))
     run.found(f"{key}_half_p99", ratio(at_half["beside"], at_half["alone"], "p99_ms"))
-    run.details[key] = {"full": _medians(at_full), "half": _medians(at_half)}
+    run.details[key] = {"full": medians(at_full), "half": medians(at_half)}
 
 
 def _closed(run: Run, server: Server, cookie: str) -> Figures:
@@ -78,10 +78,3 @@ def _figures(run: Run, seen: load.Load) -> Figures:
         "posts {per_second:8,.0f}/s  p50 {p50_ms:5.1f} ms  p99 {p99_ms:6.1f} ms".format(**figures)
     )
     return figures
-
-
-def _medians(found: dict[str, list[Figures]]) -> dict[str, Figures]:
-    return {
-        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
-        for name, rounds in found.items()
-    }

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import draining, load, posts, processes
 from bench.fill import fill
 from bench.processes import Server
-from bench.rounds import Figures, Run, in_turns, median, ratio
+from bench.rounds import Figures, Run, in_turns, medians, ratio
 
 CONNECTIONS, MANY = 64, 256
 FRONTS = 2
@@ -52,10 +52,7 @@ def measure(run: Run) -> None:
     run.found("fronts_cpu_to_one", ratio(found["fronts"], found["one"], "cpu_us"))
     if counted:
         run.found("fronts_syncs", counted["syncs"] / counted["posts"])
-    run.details["fronts"] = {
-        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
-        for name, rounds in found.items()
-    } | {"counted": counted}
+    run.details["fronts"] = medians(found) | {"counted": counted}
 
 
 def _draining(run: Run, empty: Server) -> None:

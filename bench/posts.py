@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import load, processes
 from bench.processes import Server
-from bench.rounds import Figures, Run, in_turns, median, ratio
+from bench.rounds import Figures, Run, in_turns, medians, ratio
 
 CONNECTIONS = 64
 CURVE = (1, 4, 16, 64, 256, 1000)
@@ -38,10 +38,7 @@ def beside_handlers(run: Run, service: Server, handlers: Server) -> None:
     run.found("posts_to_parse", ratio(found["outbox"], found["parse"], "per_second"))
     run.found("posts_to_sdk", ratio(found["outbox"], found["sdk"], "per_second"))
     run.found("cpu_to_parse", ratio(found["outbox"], found["parse"], "cpu_us"))
-    run.details["posts"] = {
-        name: {key: round(median(rounds, key), 1) for key in rounds[0]}
-        for name, rounds in found.items()
-    }
+    run.details["posts"] = medians(found)
 
 
 def over_connections(run: Run, service: Server, handlers: Server) -> None:

@@ -60,3 +60,11 @@ def ratio(above: Sequence[Figures], below: Sequence[Figures], figure: str) -> fl
 
 def median(found: Sequence[Figures], figure: str) -> float:
     return statistics.median(one[figure] for one in found)
+
+
+def medians(found: dict[str, list[Figures]], digits: int = 1) -> dict[str, Figures]:
+    """Of what `in_turns` found: each figure's median, rounded."""
+    return {
+        name: {key: round(median(rounds, key), digits) for key in rounds[0]}
+        for name, rounds in found.items()
+    }
