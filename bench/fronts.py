@@ -40,8 +40,8 @@ def measure(run: Run) -> None:
                 "fronts": _posting(run, fronts, CONNECTIONS),
                 "one_many": _posting(run, alone, MANY),
                 "fronts_many": _posting(run, fronts, MANY),
-                "bare": _parsing(run, bare),
-                "bare_pair": _parsing(run, pair),
+                "bare": lambda: posts.measured(run, bare, "/parse", None),
+                "bare_pair": lambda: posts.measured(run, pair, "/parse", None),
             },
         )
         counted = posts.counted_syncs(run, sink, WEB_CONCURRENCY=str(FRONTS))
@@ -64,18 +64,6 @@ def _draining(run: Run, empty: Server) -> None:
         ) as full:
             draining.measure(run, "fronts_draining", empty, full, sink)
             sink.let_go()
-
-
-def _parsing(run: Run, handlers: Server) -> Callable[[], Figures]:
-    def post() -> Figures:
-        before = handlers.cpu_seconds()
-        seen = load.post(
-            f"{handlers.url}/parse", connections=CONNECTIONS, seconds=run.seconds
-        ).all_good()
-        cpu_us = (handlers.cpu_seconds() - before) / seen.requests * 1e6
-        return {"per_second": seen.per_second, "p99_ms": seen.p99, "cpu_us": cpu_us}
-
-    return post
 
 
 def _posting(run: Run, service: Server, connections: int) -> Callable[[], Figures]:

@@ -29,10 +29,10 @@ def beside_handlers(run: Run, service: Server, handlers: Server) -> None:
     found = in_turns(
         run.rounds,
         {
-            "parse": lambda: _measured(run, handlers, "/parse", None),
+            "parse": lambda: measured(run, handlers, "/parse", None),
             "outbox": _posting(run, service, cookie),
-            "session": lambda: _measured(run, handlers, "/signed-in/session", signed_in),
-            "sdk": lambda: _measured(run, handlers, "/sdk", None),
+            "session": lambda: measured(run, handlers, "/signed-in/session", signed_in),
+            "sdk": lambda: measured(run, handlers, "/sdk", None),
         },
     )
     run.found("posts_to_parse", ratio(found["outbox"], found["parse"], "per_second"))
@@ -50,8 +50,8 @@ def over_connections(run: Run, service: Server, handlers: Server) -> None:
             ("outbox", service, "/api/route", cookie),
             ("parse", handlers, "/parse", None),
         ):
-            measured = _measured(run, server, path, session, connections)
-            curve[name].append({"connections": connections, **measured})
+            figures = measured(run, server, path, session, connections)
+            curve[name].append({"connections": connections, **figures})
             if server is service:
                 processes.wait_until_delivered(service)
     run.details["curve"] = curve
@@ -95,17 +95,18 @@ def counted_syncs(run: Run, sink: Server, **changes: str) -> dict[str, int]:
 def _posting(run: Run, service: Server, cookie: str) -> Callable[[], Figures]:
     def measure() -> Figures:
         before = service.cpu_seconds()
-        measured = _measured(run, service, "/api/route", cookie)
+        figures = measured(run, service, "/api/route", cookie)
         processes.wait_until_delivered(service)
         cpu = service.cpu_seconds() - before
-        return {**measured, "cpu_us": cpu / measured["requests"] * 1e6}
+        return {**figures, "cpu_us": cpu / figures["requests"] * 1e6}
 
     return measure
 
 
-def _measured(
+def measured(
     run: Run, server: Server, path: str, cookie: str | None, connections: int = CONNECTIONS
 ) -> Figures:
+    """What posts to `path` find. Raises RuntimeError unless all are answered well."""
     before = server.cpu_seconds()
     seen = load.post(
         f"{server.url}{path}", cookie=cookie, connections=connections, seconds=run.seconds
