@@ -70,9 +70,9 @@ async def serve(
                 comes = await successor.comes()
                 announcer.say("Stopping: finishing requests and sends under way.")
                 await _stop_listening(server, listening, manager, is_upgrade=comes)
-            if not comes:
+            begins, is_replaced = False, comes and await successor.takes_over()
+            if stop.is_set():
                 break
-            begins, is_replaced = False, await successor.takes_over()
     logs.close()
     return is_replaced
 

@@ -18,6 +18,8 @@ from tests.support.installed import add_migration, install
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
 
+ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
+
 
 @contextlib.asynccontextmanager
 async def posting(poster: Client, url: str) -> AsyncIterator[None]:
@@ -98,6 +100,19 @@ async def test_a_new_version_that_can_not_migrate_leaves_the_one_process_at_work
             await more_accepted(poster)
         await delivered(inngest_api, poster.accepted)
         assert await alone.stop() == 0
+
+
+async def test_a_stop_while_the_new_version_has_the_outbox_opens_it_no_more(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    outbox, program = tmp_path / "outbox.db", tmp_path / "program"
+    settings = environment(f"sqlite:///{outbox}", inngest_api.url, **install(program))
+    async with running("serve", environment=settings) as alone:
+        add_migration(program, ENDLESS)
+        alone.process.send_signal(signal.SIGHUP)
+        await alone.said("Stopping: ")
+        assert await alone.stop() == 0
+        assert sum("Stopping: " in line for line in alone.lines) == 1
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
