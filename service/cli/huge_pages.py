@@ -11,9 +11,8 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
-
-from service.cli.loaded import loaded
 
 _SECONDS_AFTER_START = 1.0  # it takes some tens of milliseconds
 _PAGE_BYTES = 2 << 20
@@ -67,7 +66,7 @@ def use_huge_pages(policy: Path = _POLICY) -> None:
 
 
 def _madvise() -> _Advise:
-    ctypes = loaded("ctypes")
+    ctypes = import_module("ctypes")
     advise: _Advise = ctypes.CDLL(None).madvise
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]  # type: ignore[attr-defined]
     return advise
