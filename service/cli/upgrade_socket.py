@@ -20,10 +20,10 @@ from aiohttp import web
 from service.cli.upgrades import Outcome, Upgrades
 from service.config.outbox_url import redacted_url, sqlite_file
 from service.operations.socket_folder import sockets_of_services
+from service.operations.socket_server import serve_at
 
 UPGRADE_SOCKET = "upgrade"
 _LOOK_SECONDS = 5.0
-_SHUTDOWN_SECONDS = 2.0
 _BASE = "http://outbox"
 _UNANSWERED = (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError)
 _encode = msgspec.json.Encoder().encode
@@ -55,13 +55,8 @@ async def serve_upgrades(path: str | None, url: str, upgrades: Upgrades) -> Asyn
 
     app = web.Application()
     app.add_routes([web.get("/", tell), web.post("/", upgrade)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        await web.UnixSite(runner, path).start()
+    async with serve_at(path, app):
         yield
-    finally:
-        await runner.cleanup()
 
 
 async def find_services(url: str) -> dict[Path, Served]:

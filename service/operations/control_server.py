@@ -7,10 +7,8 @@ and the lock file never names it again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -18,13 +16,13 @@ from aiohttp import web
 
 from service.errors import ServiceError
 from service.operations.sign_outs import SignOuts
+from service.operations.socket_server import serve_at
 from service.outbox.audit import Act
 from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 
 ACTIONS = ("replay", "discard", "purge", "pause", "sign-out", "faults")
 _MAX_BODY_BYTES = 4 * 1024 * 1024
-_SHUTDOWN_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -60,14 +58,8 @@ async def serve_control_socket(
     control = _Control(repairs, faults, sign_outs)
     for action in ACTIONS:
         app.router.add_post(f"/{action}", control.handler(action))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        await web.UnixSite(runner, path).start()
-        await asyncio.to_thread(Path(path).chmod, 0o600)
+    async with serve_at(path, app):
         yield
-    finally:
-        await runner.cleanup()
 
 
 class _Control:
