@@ -16,8 +16,14 @@ import uuid_utils
 from service.identity.user import User
 from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
 from service.outbox.incoming_json import MAX_EVENTS, BadEventError, elements, fields_of
-from service.outbox.large_value import LARGE_BYTES, faults, has_many_digits
-from service.outbox.nesting import MAX_DEPTH, is_too_deep
+from service.outbox.large_value import (
+    LARGE_BYTES,
+    OUT_OF_RANGE,
+    TOO_DEEP,
+    faults,
+    has_many_digits,
+)
+from service.outbox.nesting import is_too_deep
 from service.outbox.session_layers import checked_meta
 from service.outbox.storable import storable
 
@@ -81,7 +87,7 @@ def read_events(
         try:
             given = _given(raw)
         except RecursionError as error:
-            raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep") from error
+            raise BadEventError(TOO_DEEP) from error
         if len(raw) > LARGE_BYTES:
             yield from _check_large(given)
         yield IncomingEvent(_event(given, user, owner, now_ms, environment), raw)
@@ -155,7 +161,7 @@ def _check_object(name: str, value: msgspec.Raw) -> None:
     if len(text) <= _SMALL_BYTES:
         return  # too short for so many levels or digits
     if is_too_deep(text, found):
-        raise BadEventError(f"An event is nested more than {MAX_DEPTH} levels deep")
+        raise BadEventError(TOO_DEEP)
     if has_many_digits(text):
         json.loads(text, parse_int=_finite)
 
@@ -180,5 +186,5 @@ def _ts(ts: int | None) -> int | None:
 
 def _finite(text: str) -> int:
     if float(text) in (float("inf"), float("-inf")):
-        raise BadEventError("A number is out of range")
+        raise BadEventError(OUT_OF_RANGE)
     return 0

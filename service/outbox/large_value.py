@@ -13,6 +13,8 @@ from itertools import accumulate
 from service.outbox.nesting import MAX_DEPTH
 
 LARGE_BYTES = 64 * 1024
+TOO_DEEP = f"An event is nested more than {MAX_DEPTH} levels deep"
+OUT_OF_RANGE = "A number is out of range"
 _PIECE_BYTES = 64 * 1024
 _FLOAT_DIGITS = 309  # a number of fewer digits, without an exponent, is in the range of a float
 _DIGITS = bytes(ord("1") if 48 <= byte <= 57 else 32 for byte in range(256))  # noqa: PLR2004
@@ -39,13 +41,13 @@ def faults(value: bytes, piece_bytes: int = _PIECE_BYTES) -> Iterator[str | None
     for piece in _outside_of_strings(value, piece_bytes):
         level, highest = _levels(piece, level)
         if highest > MAX_DEPTH:
-            yield f"An event is nested more than {MAX_DEPTH} levels deep"
+            yield TOO_DEEP
             return
         text = begun + piece
         whole = text.rstrip(_IN_NUMBERS)  # a number may go on in the next piece
         begun = text[len(whole) :]
         if _may_be_out_of_range(whole) and _is_out_of_range(whole):
-            yield "A number is out of range"
+            yield OUT_OF_RANGE
             return
         yield None
 
