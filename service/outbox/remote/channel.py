@@ -6,11 +6,13 @@ The invariant: a message is whole and bounded, or the connection ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 import msgspec
 import structlog
+
+from service.outbox.remote.gathering import Gathering
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 4
@@ -46,22 +48,20 @@ class Channel(asyncio.Protocol):
         self._listener: Listener | None = None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._out: list[bytes] = []
+        self._out: Gathering[bytes] = Gathering(self._write)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message soon; nothing happens when the connection has ended."""
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._add(message)
+        self._out.add(_encode(message))
 
     def send_now(self, message: msgspec.Struct) -> None:
         """Send a message, after those that wait; nothing when the connection has ended."""
-        self._add(message)
-        self._flush()
+        self.send(message)
+        self._out.end()
 
     def close(self) -> None:
         """End the connection when what was sent has left."""
-        self._flush()
+        self._out.end()
         if self._transport:
             self._transport.close()
 
@@ -117,12 +117,9 @@ class Channel(asyncio.Protocol):
                     self._listener.received(view[body:start])
         return start
 
-    def _add(self, message: msgspec.Struct) -> None:
-        body = _encode(message)
-        self._out.append(len(body).to_bytes(_HEAD_BYTES, "big"))
-        self._out.append(body)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self._transport and out:
-            self._transport.write(b"".join(out))
+    def _write(self, bodies: Sequence[bytes]) -> None:
+        if self._transport:
+            parts = (
+                part for body in bodies for part in (len(body).to_bytes(_HEAD_BYTES, "big"), body)
+            )
+            self._transport.write(b"".join(parts))
