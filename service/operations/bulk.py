@@ -62,7 +62,7 @@ async def change_rows(
     gone_through = 0
     for state in State:
         ids = [row.id for row in rows if row.state is state]
-        for page in _pages(ids):
+        for page in pages(ids):
             done += await change_ids(change, page, state, actor=actor, act=act)
             gone_through += len(page)
             if told:
@@ -75,7 +75,7 @@ async def change_ids(
 ) -> list[str]:
     """Change the rows with these ids that are in `state`; returns the ids of those changed."""
     done: list[str] = []
-    for page in _pages(ids):
+    for page in pages(ids):
         wanted = Filter(ids=page, state=state, limit=PAGE)
         done += await change(wanted, actor=actor, act=act)
     return done
@@ -86,5 +86,6 @@ def late_rows(rows: Iterable[Row], now_ms: int) -> int:
     return sum(past_horizon(row, now_ms) for row in rows)
 
 
-def _pages(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def pages(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The ids in their order, at most PAGE at a time: what one statement names."""
     return (tuple(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))

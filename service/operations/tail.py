@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from service.operations.bulk import PAGE, pages
 from service.operations.search import Search
 from service.outbox.model import Filter, Row, State
 from service.outbox.parts import ReadParts
@@ -20,7 +21,6 @@ from service.outbox.ports import Inspector
 
 MAX_FOLLOWED = 2000
 MAX_NEW = 5000
-_PAGE = 500
 # Concurrent requests may commit in another order than that of their rows' numbers.
 _LATE_ROWS = 200
 _UNSETTLED = (State.DEAD, State.PENDING, State.SENT, State.DELIVERING)
@@ -52,7 +52,7 @@ class Tail:
     """
 
     def __init__(self, wanted: Filter, policy: TailPolicy | None = None) -> None:
-        self._wanted = msgspec.structs.replace(wanted, state=None, limit=_PAGE)
+        self._wanted = msgspec.structs.replace(wanted, state=None, limit=PAGE)
         self._state = wanted.state
         self._policy = policy or TailPolicy()
         self._newest_seq = 0
@@ -106,7 +106,7 @@ class Tail:
         while len(rows) < MAX_NEW:
             page = await inspector.rows(self._with(after_seq=after, before_seq=before))
             rows += page
-            if len(page) < _PAGE:
+            if len(page) < PAGE:
                 break
             before = page[-1].seq
         return rows
@@ -114,9 +114,8 @@ class Tail:
     async def _again(self, inspector: Inspector) -> list[Row]:
         ids = list(self._followed)
         rows: list[Row] = []
-        for start in range(0, len(ids), _PAGE):
-            page = tuple(ids[start : start + _PAGE])
-            rows += await inspector.rows(Filter(ids=page, limit=_PAGE))
+        for page in pages(ids):
+            rows += await inspector.rows(Filter(ids=page, limit=PAGE))
         return rows
 
     def _changes(self, known: dict[str, Row]) -> Iterator[Change]:

@@ -13,12 +13,12 @@ from typing import Protocol
 import msgspec
 
 from service.errors import InngestApiError
+from service.operations.bulk import PAGE, pages
 from service.operations.search import Search
 from service.outbox.held import EventPages, find_held
 from service.outbox.inngest_id import decode_ulid
 from service.outbox.model import Filter, Row, State
 
-_PAGE = 500
 NO_RUN = "none"
 
 
@@ -83,10 +83,9 @@ async def verify(
 
 
 async def _pages(search: Search, wanted: Filter) -> AsyncIterator[list[Row]]:
-    delivered = msgspec.structs.replace(wanted, state=State.DELIVERED, limit=_PAGE)
+    delivered = msgspec.structs.replace(wanted, state=State.DELIVERED, limit=PAGE)
     if wanted.ids is not None:
-        for start in range(0, len(wanted.ids), _PAGE):
-            page = wanted.ids[start : start + _PAGE]
+        for page in pages(wanted.ids):
             yield (await search.find(msgspec.structs.replace(delivered, ids=page))).rows
         return
     while True:
