@@ -27,14 +27,19 @@ def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> 
 
 def reload_on_hangup(reload: Callable[[], object]) -> None:
     """Call `reload` on SIGHUP; where a terminal sends it as it closes, the process ends instead."""
-    if not (sys.stdin and sys.stdin.isatty()):
+    if not _is_at_terminal():
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def ignore_hangup() -> None:
     """Ignore SIGHUP from here on, also in the next program of this process until it is ready."""
-    if not (sys.stdin and sys.stdin.isatty()):
+    if not _is_at_terminal():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _is_at_terminal() -> bool:
+    """Whether SIGHUP may come from a terminal that closes."""
+    return bool(sys.stdin and sys.stdin.isatty())
 
 
 def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | None) -> None:
