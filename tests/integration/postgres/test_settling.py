@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from service.outbox.model import Dead, Retry
-from tests.support.postgres_room import START_MS, Room, after
+from tests.support.postgres_room import SIZE, START_MS, Room, after
 from tests.support.storage import event
-
-SIZE = 200
 
 
 def filled(room: Room, count: int) -> None:
