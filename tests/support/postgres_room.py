@@ -139,6 +139,11 @@ class Room:
         """What a look at the marks finds."""
         return self.run(marks.LOOK, {"interval_seconds": interval_seconds})
 
+    def close_partition(self) -> None:
+        """Make the next partition, and close the open one."""
+        assert self.run("SELECT outbox_make_partition()") == [(True,)]
+        assert self.run("SELECT outbox_close_partition()") == [(True,)]
+
     def put(self, table: str, **values: Any) -> None:
         """Insert a row as it is."""
         names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)

@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.postgres_room import CLOCK, Room
+from tests.support.postgres_room import CLOCK, Room, RoomPool
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
+from tests.support.repair_room import RepairRoom
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,15 @@ def room(room_connection: psycopg.Connection[Any]) -> Iterator[Room]:
     """An empty outbox whose clock a test sets."""
     with room_connection.transaction(force_rollback=True):
         yield Room.empty(room_connection)
+
+
+@pytest.fixture
+def pool(room: Room) -> RoomPool:
+    """Runs a store's statements there."""
+    return RoomPool(room)
+
+
+@pytest.fixture
+def here(room: Room) -> RepairRoom:
+    """Operators' commands there."""
+    return RepairRoom(room)

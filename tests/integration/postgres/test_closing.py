@@ -13,30 +13,19 @@ from tests.support.storage import event
 FIRST = 1 << 36  # of partition 1
 
 
-def close(room: Room) -> None:
-    """Close the open partition."""
-    assert room.run("SELECT outbox_make_partition()") == [(True,)]
-    assert room.run("SELECT outbox_close_partition()") == [(True,)]
-
-
-@pytest.fixture
-def here(room: Room) -> RepairRoom:
-    return RepairRoom(room)
-
-
 def test_a_closing_begins_the_next_partition_behind_the_last_number(
     room: Room, here: RepairRoom
 ) -> None:
     here.done(7)
     here.done(3)
     room.run("SELECT setval('outbox_seq_seq', 9)")
-    close(room)
+    room.close_partition()
     closed, opened = room.table("partitions")
     assert (closed["last_seq"], opened["first_seq"]) == (7, FIRST + 10)
     assert closed["closed_at"] is not None
     assert (opened["closed_at"], opened["last_seq"]) == (None, None)
     assert room.run("SELECT nextval('outbox_seq_seq')") == [(FIRST + 10,)]
-    close(room)
+    room.close_partition()
     before, *after = sorted(room.table("partitions"), key=lambda one: int(one["number"]))
     assert before == closed
     closed, opened = after
@@ -44,7 +33,7 @@ def test_a_closing_begins_the_next_partition_behind_the_last_number(
 
 
 def test_an_empty_partition_is_closed_as_well(room: Room) -> None:
-    close(room)
+    room.close_partition()
     assert room.table("partitions")[0]["last_seq"] == 0
     assert room.run("SELECT outbox_close_partition()") == [(False,)]
     assert room.run("SELECT outbox_make_partition()") == [(True,)]
@@ -57,7 +46,7 @@ def test_numbers_that_were_moved_by_a_closing_that_failed_go_on(
 ) -> None:
     here.done(7)
     room.run("SELECT setval('outbox_seq_seq', %s)", [last])
-    close(room)
+    room.close_partition()
     assert room.table("partitions")[1]["first_seq"] == last + 1
     assert room.run("SELECT nextval('outbox_seq_seq')") == [(last + 1,)]
 
@@ -78,13 +67,13 @@ def test_rows_that_came_behind_moved_numbers_are_of_the_next_partition(
 def test_the_counter_of_numbers_has_32_bits(room: Room) -> None:
     """A partition has room for 16 rounds of it."""
     room.run("SELECT setval('outbox_seq_seq', %s)", [2**32 + 5])
-    close(room)
+    room.close_partition()
     assert room.table("partitions")[1]["first_seq"] == FIRST + 6
 
 
 def test_a_key_is_unique_in_a_later_partition(room: Room) -> None:
     """Also where a statement does not see the other use: two calls of one flush."""
-    close(room)
+    room.close_partition()
     key = IdempotencyKey("k", b"1" * 32)
     one, other = event(), event()
     assert room.store(*(made_call(each, keys=[key]) for each in (one, other))) == [
@@ -102,7 +91,7 @@ def append(room: Room, user: str, key: str) -> str:
 
 def test_an_applications_key_of_an_earlier_partition_is_its_owners(room: Room) -> None:
     first = append(room, "u-1", "a")
-    close(room)
+    room.close_partition()
     assert append(room, "u-1", "a") == first
     others = append(room, "u-2", "a"), append(room, "u-1", "b")
     assert len({first, *others}) == len(room.rows("")) == 3

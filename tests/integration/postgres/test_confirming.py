@@ -22,11 +22,6 @@ class Wakeup:
 
 
 @pytest.fixture
-def pool(room: Room) -> RoomPool:
-    return RoomPool(room)
-
-
-@pytest.fixture
 def wakeup() -> Wakeup:
     return Wakeup()
 

@@ -22,11 +22,6 @@ from tests.support.storage import event
 
 
 @pytest.fixture
-def pool(room: Room) -> RoomPool:
-    return RoomPool(room)
-
-
-@pytest.fixture
 def counts(pool: Any) -> PostgresCounts:
     return PostgresCounts(pool, FairShare(heavy_rows=3))
 

@@ -20,17 +20,6 @@ OLD_MS = 10_000
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
 
 
-@pytest.fixture
-def here(room: Room) -> RepairRoom:
-    return RepairRoom(room)
-
-
-def close(room: Room) -> None:
-    """Close the open partition."""
-    assert room.run("SELECT outbox_make_partition()") == [(True,)]
-    assert room.run("SELECT outbox_close_partition()") == [(True,)]
-
-
 def put(room: Room, table: str, *seqs: int) -> None:
     """Rows of a place, without their events."""
     for seq in seqs:
@@ -83,8 +72,8 @@ def test_rows_that_are_not_old_and_delivered_stay(room: Room, here: RepairRoom) 
 
 
 def test_rows_in_every_place_stay_in_their_partition(room: Room) -> None:
-    close(room)
-    close(room)
+    room.close_partition()
+    room.close_partition()
     inside = [FIRST, FIRST + 9, 2 * FIRST - 1]
     around = [FIRST - 1, *inside, 2 * FIRST]
     put(room, "ready", *around)
@@ -111,7 +100,7 @@ def test_rows_in_every_place_stay_in_their_partition(room: Room) -> None:
 def test_a_new_row_keeps_its_partition(
     room: Room, seq: int, ready_from: int, *, keeps: bool
 ) -> None:
-    close(room)
+    room.close_partition()
     room.mark(ready_from=ready_from)
     room.put("ready", seq=seq, payload_bytes=1)
     assert (staying(room, 1) is None) is keeps
@@ -122,7 +111,7 @@ def test_a_detached_partition_leaves_the_rows_that_stay(room: Room, here: Repair
     here.done(4)
     here.done(5)
     here.sent(9)
-    close(room)
+    room.close_partition()
     assert detach(room)
     assert here.room.places() == {3: "done", 9: "sent"}
     assert known(room) == {0: 3, 1: None}
@@ -134,9 +123,9 @@ def test_a_detached_partition_leaves_the_rows_that_stay(room: Room, here: Repair
 
 def test_the_oldest_closed_partition_is_detached_first(room: Room, here: RepairRoom) -> None:
     here.done(2)
-    close(room)
+    room.close_partition()
     here.done(FIRST + 2)
-    close(room)
+    room.close_partition()
     assert detach(room)
     assert known(room) == {0: 1, 1: None, 2: None}
     assert detach(room)
@@ -160,14 +149,14 @@ def test_a_partition_of_which_too_much_stays_is_not_detached(
     here.done(10, dead=True)
     here.done(20, dead=True)
     here.done(40)
-    close(room)
+    room.close_partition()
     assert detach(room, most, most_bytes) is detached
     assert here.left() == ([10, 20] if detached else [10, 20, 40])
 
 
 def test_a_new_event_that_waits_is_not_detached(room: Room, here: RepairRoom) -> None:
     here.done(1)
-    close(room)
+    room.close_partition()
     room.put("ready", seq=2, payload_bytes=1)
     assert not detach(room)
     assert here.left() == [1]
@@ -186,7 +175,7 @@ def test_a_detached_partition_is_counted_page_by_page_and_dropped(
     here.done(5, dead=True)
     here.pending(11)
     here.done(13)
-    close(room)
+    room.close_partition()
     assert detach(room)
     assert drop(room, 3) == 3
     assert changes(room) == [[["a"], [-3], [-9], -3]]
@@ -217,7 +206,7 @@ def test_a_drop_is_put_off_while_another_session_reads_the_partition(
     ):
         room = Room(mine)
         RepairRoom(room).done(1)
-        close(room)
+        room.close_partition()
         assert detach(room)
         reading.execute("LOCK TABLE outbox_p0 IN ACCESS SHARE MODE")
         assert [drop(room), drop(room)] == [1, None]
@@ -236,7 +225,7 @@ async def test_an_event_that_comes_while_a_detaching_waits_keeps_its_partition(
         psycopg.connect(url) as reading,
     ):
         RepairRoom(Room(other)).done(1)
-        close(Room(other))
+        Room(other).close_partition()
         reading.execute("LOCK TABLE ONLY outbox_done IN ACCESS SHARE MODE")
         waiting = asyncio.create_task(asyncio.to_thread(detach, Room(mine)))
 

@@ -9,13 +9,8 @@ import pytest
 
 from service.outbox.audit import Act
 from service.outbox.model import Filter, State
-from tests.support.postgres_room import START_MS, Room, after
+from tests.support.postgres_room import START_MS, after
 from tests.support.repair_room import RepairRoom
-
-
-@pytest.fixture
-def here(room: Room) -> RepairRoom:
-    return RepairRoom(room)
 
 
 def audit(here: RepairRoom) -> dict[str, Any]:
