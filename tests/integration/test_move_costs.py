@@ -13,6 +13,7 @@ from service.outbox.model import Filter
 from service.outbox.move import PAGE
 from service.outbox.postgres.transfer import EVENTS, PostgresTransferEvents, open_postgres_transfer
 from service.outbox.transfer import TransferRow
+from tests.support.explained import explained, nodes
 from tests.support.moving import move
 from tests.support.storage import (
     PostgresStorage,
@@ -27,25 +28,16 @@ from tests.support.storage import (
 ROWS = 3000
 
 
-def rows_read(node: dict[str, Any]) -> float:
-    """The rows that a plan's node and those below it gave, over all their loops."""
-    own = float(node["Actual Rows"] * node["Actual Loops"])
-    return own + sum(rows_read(below) for below in node.get("Plans", ()))
-
-
 async def test_a_page_of_claimed_events_reads_each_claim_once(postgres_url: str) -> None:
     async with PostgresStorage(postgres_url).open() as outbox:
         await asyncio.gather(*(append_all(outbox, ROWS // 30) for _ in range(30)))
         for _ in range(ROWS // 500):
             await claim(outbox, ask(500))
         with psycopg.connect(postgres_url) as connection:
-            given = {"after": 0, "limit": PAGE}
-            [(told,)] = connection.execute(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {EVENTS}", given
-            ).fetchall()
-    plan = told[0]["Plan"]
+            plan = explained(connection, EVENTS, {"after": 0, "limit": PAGE})
     assert plan["Actual Rows"] == PAGE
-    assert rows_read(plan) < 10 * (ROWS + PAGE)
+    rows_read = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan))
+    assert rows_read < 10 * (ROWS + PAGE)
 
 
 class Counting(psycopg.Connection[Any]):

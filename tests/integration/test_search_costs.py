@@ -18,6 +18,7 @@ from service.outbox.postgres.rows import filter_values, rows_statement
 from service.outbox.schema import migrate
 from service.outbox.sqlite import positions as sqlite_positions
 from service.outbox.sqlite.rows import MATCHING, Way
+from tests.support import explained
 from tests.support.postgres_server import PostgresServer
 
 WINDOW = 1_000
@@ -52,10 +53,7 @@ def servers(postgres: PostgresServer) -> Iterator[list[psycopg.Connection[Any]]]
 
 
 def pages(connection: psycopg.Connection[Any], statement: str, given: dict[str, Any]) -> int:
-    cursor = psycopg.ClientCursor(connection)
-    cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", given)
-    [(plans,)] = cursor.fetchall()
-    return int(plans[0]["Plan"]["Shared Hit Blocks"] + plans[0]["Plan"]["Shared Read Blocks"])
+    return explained.pages(explained.explained(connection, statement, given))
 
 
 def reach(connection: psycopg.Connection[Any], state: State | None, before: int) -> int:
