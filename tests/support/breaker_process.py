@@ -15,11 +15,7 @@ from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.permit import BreakerState
 from tests.support.breakers import fresh
 from tests.support.memory_outbox import MemoryDelivery
-from tests.support.virtual_time import run_in_virtual_time
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.virtual_time import now, run_in_virtual_time
 
 
 def waiting(until: float, state: BreakerState = BreakerState.BACKING_OFF) -> Breaker:

@@ -17,6 +17,7 @@ from service.relay.unconfirmed import Unconfirmed
 from tests.support.delivery_model import ModelInngest, ModelOutbox
 from tests.support.memory_rows import IDS, MemoryRow
 from tests.support.storing_inngest import StoringInngest
+from tests.support.virtual_time import now
 
 
 class LossyInngest(ModelInngest):
@@ -93,19 +94,15 @@ class ConfirmedWorld:
 
     async def until(self, rows: list[MemoryRow], seconds: float) -> float:
         """Wait until every row is settled; how long it took."""
-        began = _now()
+        began = now()
         while left := [row for row in rows if row.settled_at is None]:
-            waited = _now() - began
+            waited = now() - began
             assert waited <= seconds, f"not settled after {waited:g} s: {len(left)}, {left[:3]}"
             await asyncio.sleep(0.1)
-        return _now() - began
+        return now() - began
 
     async def _watch(self) -> None:
         while True:
             unconfirmed = await self.outbox.confirmations.count_sent()
             self.most_unconfirmed = max(self.most_unconfirmed, unconfirmed)
             await asyncio.sleep(0.05)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -13,14 +13,10 @@ from service.relay.confirmation import ConfirmationPolicy, ResendReason
 from service.relay.confirmer import Confirmer
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.memory_rows import IDS
+from tests.support.virtual_time import now
 
 CHUNK = 2
 POLICY = ConfirmationPolicy(chunk_rows=CHUNK)
-
-
-def now() -> float:
-    """The loop's seconds."""
-    return asyncio.get_running_loop().time()
 
 
 class Desk:

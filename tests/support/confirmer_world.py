@@ -16,11 +16,12 @@ from service.relay.unconfirmed import Unconfirmed
 from tests.support.memory_queue import MemoryConfirmations
 from tests.support.memory_rows import IDS, MemoryRows
 from tests.support.storing_inngest import StoringInngest
+from tests.support.virtual_time import now
 
 
 class World:
     def __init__(self, rate: float) -> None:
-        self.rows = MemoryRows(_now)
+        self.rows = MemoryRows(now)
         self.confirmations = MemoryConfirmations(self.rows)
         self.inngest = StoringInngest(rate)
         self.unconfirmed = Unconfirmed(10_000)
@@ -43,7 +44,7 @@ class World:
             new = Event(f"e-{seq}", "n", "u-1", "u-1", 0, b"{}")
             row = self.rows.by_seq.get(seq) or self.rows.append(new)
             self.rows.end_claim(row, State.SENT)
-            row.answered_at = _now()
+            row.answered_at = now()
 
     @property
     def sent(self) -> set[int]:
@@ -62,12 +63,12 @@ class World:
         return {note["note"] for row in self.rows.by_seq.values() for note in row.notes}
 
     async def until(self, reached: Callable[[], bool], seconds: float) -> float:
-        began = asyncio.get_running_loop().time()
+        began = now()
         while not reached():
-            waited = asyncio.get_running_loop().time() - began
+            waited = now() - began
             assert waited < seconds, (len(self.delivered), len(self.sent))
             await asyncio.sleep(0.05)
-        return asyncio.get_running_loop().time() - began
+        return now() - began
 
 
 @contextlib.asynccontextmanager
@@ -81,7 +82,3 @@ async def world(rate: float) -> AsyncIterator[World]:
             task.cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(each, asyncio.CancelledError) for each in done), done
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

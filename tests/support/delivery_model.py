@@ -20,6 +20,7 @@ from service.relay.send_result import SendResult
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.memory_queue import MemoryQueue
 from tests.support.memory_rows import MemoryRow, MemoryRows
+from tests.support.virtual_time import now
 
 HEALTHY, REFUSED, FAILING, HANGING, HUGE = "healthy", "refused", "failing", "hanging", "huge"
 BLOCKED = {
@@ -63,7 +64,7 @@ class ModelQueue:
         for row in map(self._rows.by_seq.__getitem__, named):
             assert row.claim == settlement.claim, "only claimed rows are settled"
             assert changes.get(row.seq, row.attempts) - row.attempts in (0, 1)
-            claimed_seconds = _now() - row.claimed_at
+            claimed_seconds = now() - row.claimed_at
             self.longest_claim_seconds = max(self.longest_claim_seconds, claimed_seconds)
         return await self._queue.settle(settlement)
 
@@ -72,7 +73,7 @@ class ModelOutbox(MemoryOutbox):
     """The in-memory store in virtual time, with events for a ModelInngest."""
 
     def __init__(self, make_queue: Callable[[MemoryRows], ModelQueue] = ModelQueue) -> None:
-        super().__init__(_now)
+        super().__init__(now)
         self.queue = make_queue(self.rows)
         self._numbers = itertools.count(1)
         self.environments: Sequence[str | None] = (None,)
@@ -115,7 +116,7 @@ class ModelInngest:
         assert {named for _, _, named in pairs} <= {str(environment)}
         if len(rows) == 1:
             self.sent_alone[rows[0][0]] += 1
-        self.sent_at.append((_now(), len(rows)))
+        self.sent_at.append((now(), len(rows)))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -175,7 +176,3 @@ class ModelInngest:
 
 
 MODES = ("away", "hang", "lost", "failing", "garbage", "busy", "no_key", "partial")
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

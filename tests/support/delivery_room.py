@@ -26,6 +26,7 @@ from service.relay.sends_in_flight import SendsInFlight
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import fresh, passed
+from tests.support.virtual_time import now
 
 FAILED = SendResult(500, (), "it broke")
 PASSING = passed(fresh(), size=1000)
@@ -167,7 +168,3 @@ class Room:
         self.heard.around.append(rows)
         self._inside = True
         yield
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()

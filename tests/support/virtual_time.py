@@ -36,6 +36,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
 
+def now() -> float:
+    """The seconds of the loop that runs."""
+    return asyncio.get_running_loop().time()
+
+
 def run_in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main)

@@ -20,7 +20,7 @@ from service.relay.permit import BreakerState, Permit
 from service.relay.sends_in_flight import SendsInFlight
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, passed
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import now, run_in_virtual_time
 
 BACKING_OFF = fresh().with_wait(BreakerState.BACKING_OFF, "why", 0.0)
 RECOVERING = replace(passed(BACKING_OFF), reason="why")
@@ -77,10 +77,6 @@ class World:
         """One turn; when it ended."""
         await self.loop.turn()
         return now()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def after(seconds: float, call: Callable[[], None]) -> None:

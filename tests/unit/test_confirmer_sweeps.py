@@ -11,8 +11,8 @@ import structlog
 
 from service.errors import InngestApiError
 from service.relay.confirmation import NOTES, ConfirmationPolicy, ResendReason
-from tests.support.confirmer_desk import AWAY, REFUSING, Desk, now
-from tests.support.virtual_time import in_virtual_time
+from tests.support.confirmer_desk import AWAY, REFUSING, Desk
+from tests.support.virtual_time import in_virtual_time, now
 
 
 @contextlib.asynccontextmanager
