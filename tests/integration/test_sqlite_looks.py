@@ -11,8 +11,9 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Dead, Filter
 from service.outbox.sqlite import inspector, notes
 from service.outbox.sqlite.inspector import delivery_record
-from tests.support.sqlite_looks import NOW_MS, LooksDesk, sqlite_fault
+from tests.support.sqlite_looks import NOW_MS, LooksDesk
 from tests.support.storage import event
+from tests.support.work_kinds import sqlite_error
 
 
 @pytest.fixture
@@ -113,13 +114,13 @@ async def test_rows_come_newest_first_also_from_a_damaged_file(desk: LooksDesk) 
     rows = await desk.inspector.rows(Filter(limit=2))
     assert [row.id for row in rows] == [ids[2], ids[1]]
     assert await desk.inspector.count(Filter(limit=9)) == 3
-    desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+    desk.reads.fault = sqlite_error("SQLITE_CORRUPT")
     rows = await desk.inspector.rows(Filter(limit=9))
     assert [row.id for row in rows] == ids[::-1]
-    desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+    desk.reads.fault = sqlite_error("SQLITE_CORRUPT")
     rows = await desk.inspector.rows(Filter(before_seq=3, after_seq=1, limit=9))
     assert [row.id for row in rows] == [ids[1]]
-    desk.reads.fault = sqlite_fault(sqlite3.SQLITE_BUSY)
+    desk.reads.fault = sqlite_error("SQLITE_BUSY")
     with pytest.raises(OutboxUnavailableError):
         await desk.inspector.rows(Filter(limit=9))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from service.outbox.model import Dead, Filter, State
 from service.outbox.reach import Reach
 from service.outbox.sqlite import notes
 from service.outbox.sqlite.rows import PAST_ALL
-from tests.support.sqlite_looks import NOW_MS, LooksDesk, sqlite_fault
+from tests.support.sqlite_looks import NOW_MS, LooksDesk
 from tests.support.sqlite_room import START_MS
 from tests.support.storage import event
+from tests.support.work_kinds import sqlite_error
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ async def test_a_damaged_file_is_searched_in_one_window(desk: LooksDesk) -> None
     ids = desk.rows(*range(1, 6))
     search = Search(desk.inspector, desk.positions, SearchPolicy(first_window=2, window=2))
     for wanted in (Filter(limit=9), Filter(until_ms=NOW_MS, limit=9)):
-        desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+        desk.reads.fault = sqlite_error("SQLITE_CORRUPT")
         found = await search.find(wanted)
         assert [row.id for row in found.rows] == ids[::-1]
     for look in (desk.positions.reach(None, 1), desk.positions.seq_at(NOW_MS)):
-        desk.reads.fault = sqlite_fault(sqlite3.SQLITE_BUSY)
+        desk.reads.fault = sqlite_error("SQLITE_BUSY")
         with pytest.raises(OutboxUnavailableError):
             await look
-    desk.reads.fault = sqlite_fault(sqlite3.SQLITE_CORRUPT)
+    desk.reads.fault = sqlite_error("SQLITE_CORRUPT")
     assert await desk.positions.seq_at(NOW_MS) == PAST_ALL
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,6 @@ class LooksDesk:
         seqs = [entry.seq for entry in batch.entries]
         made = {name: [make(seq) for seq in seqs] for name, make in named.items()}
         assert self.room.settle(batch.claim, **made) == 0
-
-
-def sqlite_fault(code: int) -> sqlite3.Error:
-    """What SQLite raises with this code."""
-    error = sqlite3.DatabaseError("a page")
-    error.sqlite_errorcode = code
-    return error
 
 
 class Failing(Inline):
