@@ -11,17 +11,16 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
+from tests.support.memory_folder import memory_folder
 from tests.support.postgres_server import PostgresServer, find_binaries, running_postgres
 
 _FOLDER = "SHARED_POSTGRES"  # the environment variable that names the server's folder
 TEMPLATE = "migrated"
-_MEMORY = Path("/dev/shm")  # a copy in memory costs a fifth of one on disk
 _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -74,8 +73,8 @@ def shared_postgres() -> SharedPostgres | None:
 @contextlib.contextmanager
 def sharing_postgres() -> Iterator[None]:
     """A server that this process and its forks find, where there is PostgreSQL."""
-    folder = str(_MEMORY) if _MEMORY.is_dir() else tempfile.gettempdir()
-    with running_postgres(settings=_SETTINGS, within=folder) as server:
+    # A copy in memory costs a fifth of one on disk.
+    with running_postgres(settings=_SETTINGS, within=memory_folder()) as server:
         if server is not None:
             with server.database(TEMPLATE) as url:
                 subprocess.run([sys.executable, "-c", _MIGRATE, url], check=True)

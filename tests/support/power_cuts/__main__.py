@@ -16,9 +16,9 @@ from pathlib import Path
 
 import structlog
 
+from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.planted import PLANTED
 from tests.support.power_cuts.recording import LOADS, Recording, record
-from tests.support.power_cuts.small_files import memory_folder
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
 from tests.support.proof_table import add_row
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from service.outbox.sqlite import connection, wal
 
 # Below the folder whose writes are recorded; the outbox makes its own folder.
@@ -21,8 +19,3 @@ def keep_files_small() -> None:
     assert _CHECKPOINT in connection._WRITER
     wal.PREALLOCATED_BYTES = 256 * 1024
     connection._WRITER = connection._WRITER.replace(_CHECKPOINT, "wal_autocheckpoint = 40")
-
-
-def memory_folder() -> str | None:
-    """A folder in memory; None where the system has none."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None

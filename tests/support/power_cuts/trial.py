@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.answers import Answers
 from tests.support.power_cuts.disk import Disk
 from tests.support.power_cuts.migration_load import know_migration
 from tests.support.power_cuts.recording import Recording
 from tests.support.power_cuts.restart import Found, Restarts
-from tests.support.power_cuts.small_files import ANSWERS, DATABASE, memory_folder
+from tests.support.power_cuts.small_files import ANSWERS, DATABASE
 from tests.support.power_cuts.states import DiskState, states
 
 LOST = "an answered event is lost"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from tests.support.memory_folder import memory_folder
 from tests.support.proof_table import add_row
 from tests.support.simulation.history import History
 from tests.support.simulation.inline_world import Disk, install
@@ -34,8 +35,7 @@ def one(seed: int, hours: float) -> tuple[History, float]:
     asyncio.set_event_loop(loop)
     disk = Disk(random.Random(seed))
     clocks = install(loop, disk)
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="outbox-history-", dir=memory) as folder:
+    with tempfile.TemporaryDirectory(prefix="outbox-history-", dir=memory_folder()) as folder:
 
         async def live() -> History:
             (Path(folder) / "0").mkdir()
