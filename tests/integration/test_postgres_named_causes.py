@@ -88,7 +88,7 @@ class Trial:
 
 
 @contextlib.asynccontextmanager
-async def serving(server: PostgresServer, url: str, inngest: FakeInngest) -> AsyncIterator[Trial]:
+async def serving(url: str, inngest: FakeInngest) -> AsyncIterator[Trial]:
     """A service that runs as a role with the rights of a runner and a password."""
     migrate(url)
     with psycopg.connect(url, autocommit=True) as owner:
@@ -111,7 +111,7 @@ async def test_a_full_disk_is_named_and_nothing_accepted_is_lost(
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
         connection.execute("CREATE DATABASE outbox TABLESPACE small")
-    async with serving(server, server.url("outbox"), inngest_api) as trial:
+    async with serving(server.url("outbox"), inngest_api) as trial:
         fill_disk(disk)
         await trial.posts_fail()
         await trial.names("The disk of the outbox's database is full.")
@@ -122,7 +122,7 @@ async def test_a_revoked_right_is_named_before_a_post_comes(
     server: PostgresServer, inngest_api: FakeInngest
 ) -> None:
     with server.database("outbox") as url:
-        async with serving(server, url, inngest_api) as trial:
+        async with serving(url, inngest_api) as trial:
             trial.owner.execute("REVOKE INSERT ON outbox FROM runner")
             await trial.names("The outbox's database denies this user a right.")
             trial.owner.execute("GRANT INSERT ON outbox TO runner")
@@ -132,7 +132,7 @@ async def test_a_changed_password_is_named_when_a_connection_is_made(
     server: PostgresServer, inngest_api: FakeInngest
 ) -> None:
     with server.database("outbox") as url:
-        async with serving(server, url, inngest_api) as trial:
+        async with serving(url, inngest_api) as trial:
             trial.owner.execute("ALTER ROLE runner PASSWORD 'second'")
             trial.owner.execute(END_OURS)
             await trial.names("The outbox's database refuses this password.")
@@ -143,7 +143,7 @@ async def test_a_database_that_became_read_only_is_named(
     server: PostgresServer, inngest_api: FakeInngest
 ) -> None:
     with server.database("outbox") as url:
-        async with serving(server, url, inngest_api) as trial:
+        async with serving(url, inngest_api) as trial:
             trial.owner.execute("ALTER ROLE runner SET default_transaction_read_only = on")
             trial.owner.execute(END_OURS)
             await trial.names("The outbox's database takes no writes.")

@@ -30,14 +30,14 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield one
 
 
-def sender(http: aiohttp.ClientSession, url: str, seconds: float = 30.0) -> InngestSender:
+def sender(http: aiohttp.ClientSession, url: str) -> InngestSender:
     return InngestSender(
         http,
         origin=url,
         key="one",
         fallback_key="two",
         environment=None,
-        timeout_seconds=seconds,
+        timeout_seconds=30.0,
     )
 
 
