@@ -151,13 +151,8 @@ async def test_the_window_is_bounded_and_narrow_again_after_a_claim(world: World
 
 
 async def test_a_cancelled_claim_releases_what_it_gets_as_not_sent(world: World) -> None:
-    world.pool.claims, world.pool.released = [ROWS], 2
-    world.pool.may_answer.clear()
-    claim = asyncio.create_task(world.queue.claim(ask()))
-    await world.pool.began.wait()
-    claim.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await claim
+    world.pool.released = 2
+    await cancelled_claim(world)
     assert world.pool.of(RELEASE) == []
     world.pool.may_answer.set()
     async with asyncio.timeout(5):
