@@ -11,7 +11,13 @@ import pytest
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import client, environment, running
-from tests.support.front_processes import all_gone, children_of, delivered, more_than, two_fronts
+from tests.support.front_processes import (
+    all_gone,
+    children_of,
+    delivered,
+    more_accepted,
+    two_fronts,
+)
 from tests.support.storage import eventually
 
 
@@ -21,7 +27,7 @@ async def test_a_stop_under_load_answers_every_post_that_was_taken(
     outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
     async with two_fronts(outbox_url, inngest_api) as (parent, poster):
         posts = [asyncio.create_task(poster.post(parent.url)) for _ in range(300)]
-        await eventually(more_than(poster, 20))
+        await more_accepted(poster, 20)
         assert await parent.stop() == 0
         assert set(await asyncio.gather(*posts)) <= {200, 0}
     async with running("serve", environment=environment(outbox_url, inngest_api.url)):

@@ -20,7 +20,7 @@ from tests.support.front_processes import (
     delivered,
     fronts_of,
     kill_store,
-    more_than,
+    more_accepted,
     two_fronts,
 )
 from tests.support.postgres_server import PostgresServer
@@ -94,11 +94,9 @@ async def test_a_store_process_that_is_killed_comes_again_and_nothing_accepted_i
 
     posting = [asyncio.create_task(post()) for _ in range(8)]
     for _ in range(3):
-        accepted = len(poster.accepted)
-        await eventually(more_than(poster, accepted + 50))
+        await more_accepted(poster, 50)
         kill_store(parent)
-        accepted = len(poster.accepted)
-        await eventually(more_than(poster, accepted + 50))
+        await more_accepted(poster, 50)
     stop.set()
     await asyncio.gather(*posting)
     await delivered(inngest, poster.accepted)

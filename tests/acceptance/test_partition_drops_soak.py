@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +15,8 @@ import pytest
 from service.outbox.postgres.recount import RECOUNT
 from tests.support.arrivals import noted_arrivals
 from tests.support.beside import beside
-from tests.support.fleet import ROOT, Client, Process, client, environment, running
+from tests.support.fleet import ROOT, Client, client, environment, running
+from tests.support.front_processes import children_of
 from tests.support.postgres_pair import PostgresPair, postgres_pair
 from tests.support.storage import eventually
 
@@ -71,8 +69,8 @@ async def test_drops_resume_after_readers_kills_and_a_failover(pair: PostgresPai
                         await asyncio.sleep(1.0 + 0.1 * number)  # then it is killed
                 async with dropping(url):
                     await told("after kills of who drops", resume(url, poster))
-                    for child in children(service):
-                        os.kill(child, signal.SIGKILL)
+                    for child in children_of(service):
+                        child.kill()
                     await told("after a kill of the service's processes", resume(url, poster))
                     await asyncio.to_thread(pair.primary.kill)
                     await asyncio.to_thread(pair.primary.start)
@@ -137,8 +135,3 @@ async def ask(url: str, statement: str) -> int:
                 [(value,)] = await cursor.fetchall()
                 return int(value)
         await asyncio.sleep(0.1)
-
-
-def children(service: Process) -> list[int]:
-    parent = service.process.pid
-    return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]

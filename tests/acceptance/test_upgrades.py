@@ -13,10 +13,11 @@ import pytest
 from service.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
-from tests.support.front_processes import delivered
+from tests.support.front_processes import delivered, more_accepted
 from tests.support.installed import add_migration, install
 from tests.support.outbox_command import outbox_command
-from tests.support.storage import eventually
+
+FEW = 5
 
 ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
 
@@ -33,15 +34,6 @@ async def posting(poster: Client, url: str) -> AsyncIterator[None]:
         yield
 
 
-async def more_accepted(poster: Client) -> None:
-    before = len(poster.accepted)
-
-    async def look() -> bool:
-        return len(poster.accepted) > before + 5
-
-    await eventually(look)
-
-
 async def test_one_process_becomes_the_new_version_and_refuses_no_post(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
@@ -53,10 +45,10 @@ async def test_one_process_becomes_the_new_version_and_refuses_no_post(
             for times in (2, 3):
                 alone.process.send_signal(signal.SIGHUP)
                 await alone.said("Listening on", times=times)
-                await more_accepted(poster)
+                await more_accepted(poster, FEW)
             assert await outbox_command(outbox, "upgrade") == (0, "The new version serves.\n", "")
             await alone.said("Listening on", times=4)
-            await more_accepted(poster)
+            await more_accepted(poster, FEW)
         await delivered(inngest_api, poster.accepted)
         assert await alone.stop() == 0
 
@@ -94,10 +86,10 @@ async def test_a_new_version_that_can_not_migrate_leaves_the_one_process_at_work
             assert (code, out) == (2, "")
             assert "The old version continues." in err
             assert "no such table: absent" in err
-            await more_accepted(poster)
+            await more_accepted(poster, FEW)
             add_migration(program, "ALTER TABLE outbox ADD COLUMN more TEXT;")
             assert await outbox_command(outbox, "upgrade") == (0, "The new version serves.\n", "")
-            await more_accepted(poster)
+            await more_accepted(poster, FEW)
         await delivered(inngest_api, poster.accepted)
         assert await alone.stop() == 0
 
@@ -127,10 +119,10 @@ async def test_a_passed_socket_outlives_the_service_and_connections_wait_for_the
             assert first.url == f"http://127.0.0.1:{held.getsockname()[1]}"
             await poster.sign_in(first.url)
             async with posting(poster, first.url):
-                await more_accepted(poster)
+                await more_accepted(poster, FEW)
                 assert await first.stop() == 0
                 async with running("serve", environment=settings, passed=held):
-                    await more_accepted(poster)
+                    await more_accepted(poster, FEW)
                     await delivered(inngest_api, poster.accepted)
 
 

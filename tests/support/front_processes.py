@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import psutil
 
@@ -21,11 +21,14 @@ async def delivered(
     await eventually(arrived, within_seconds=within_seconds)
 
 
-def more_than(poster: Client, count: int) -> Callable[[], Awaitable[bool]]:
-    async def look() -> bool:
-        return len(poster.accepted) > count
+async def more_accepted(poster: Client, count: int) -> None:
+    """Wait until more than so many further posts were accepted."""
+    before = len(poster.accepted)
 
-    return look
+    async def look() -> bool:
+        return len(poster.accepted) > before + count
+
+    await eventually(look)
 
 
 async def all_gone(processes: list[psutil.Process]) -> None:
