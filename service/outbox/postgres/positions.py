@@ -51,29 +51,23 @@ SELECT seq,
 FROM reached
 """
 
-# Where the rows of a state are in the order of seq.
-_IN_ORDER: tuple[tuple[State | None, LiteralString], ...] = (
-    *((state, place) for state, place in PLACES.items() if state is not State.PENDING),
-    (None, "SELECT seq FROM outbox"),
-)
 
-REACH: dict[State | None, LiteralString] = {
-    state: f"""
+def _last_of(place: LiteralString) -> LiteralString:
+    """What finds the last of the newest rows of a place, in the order of seq."""
+    return f"""
 SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM (
     SELECT seq FROM ({place}) AS p WHERE {_BEFORE}
     ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s
 ) AS p
 """
-    for state, place in _IN_ORDER
-}
-REACH[State.PENDING] = REACH_PENDING
 
-REACH_OF_OWNER = f"""
-SELECT p.seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = p.seq) FROM (
-    SELECT seq FROM outbox WHERE owner = %(owner)s AND seq > -1 AND {_BEFORE}
-    ORDER BY seq DESC LIMIT 1 OFFSET %(skipped)s
-) AS p
-"""
+
+REACH: dict[State | None, LiteralString] = {
+    **{state: _last_of(place) for state, place in PLACES.items()},
+    State.PENDING: REACH_PENDING,
+    None: _last_of("SELECT seq FROM outbox"),
+}
+REACH_OF_OWNER = _last_of("SELECT seq FROM outbox WHERE owner = %(owner)s AND seq > -1")
 
 # Halves the numbers until one is left.
 SEQ_AT = """
