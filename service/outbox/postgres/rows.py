@@ -76,9 +76,6 @@ _ANYWHERE = f"""
 FROM outbox AS o JOIN outbox_rows AS p USING (seq)
 WHERE {_WITHIN} AND {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
 """
-ROWS_OF_PREFIX = f"SELECT {_COLUMNS} {_BEGINNING_SO}"
-ROWS = f"SELECT {_COLUMNS} {_ANYWHERE}"
-COUNT = f"SELECT count(*) FROM (SELECT o.seq {_ANYWHERE}) AS found"
 
 # What requests ask, without a condition that only a plan of its own could drop: it is planned once.
 ROWS_BY_IDS = f"""
@@ -137,26 +134,35 @@ _PENDING_IN_RANGE = """
            NULL::text AS reason, NULL::text AS detail
     FROM outbox_ready"""
 
-# The places are sorted before their events are read, which end with the limit. OFFSET 0 keeps the
-# planner from reading a whole table.
-_AT_PLACE = f"""
-WHERE {_WITHIN} ORDER BY p.seq DESC) AS p
+
+def _at_place(place: LiteralString) -> LiteralString:
+    """Where the rows of a place are found.
+
+    The places are sorted before their events are read, which end with the limit. OFFSET 0 keeps the
+    planner from reading a whole table.
+    """
+    return f"""
+FROM (SELECT * FROM ({place}) AS p WHERE {_WITHIN} ORDER BY p.seq DESC) AS p
 CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
 WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
 """
-_IN_STATE: dict[State, LiteralString] = {
-    state: f"FROM (SELECT * FROM ({place}) AS p {_AT_PLACE}" for state, place in PLACES.items()
-}
-_PENDING_WITHIN = f"FROM (SELECT * FROM ({_PENDING_IN_RANGE}) AS p {_AT_PLACE}"
-ROWS_PENDING_IN_RANGE = f"SELECT {_COLUMNS} {_PENDING_WITHIN}"
-COUNT_PENDING_IN_RANGE = f"SELECT count(*) FROM (SELECT o.seq {_PENDING_WITHIN}) AS found"
-ROWS_IN_STATE: dict[State, LiteralString] = {
-    state: f"SELECT {_COLUMNS} {found}" for state, found in _IN_STATE.items()
-}
-COUNT_IN_STATE: dict[State, LiteralString] = {
-    state: f"SELECT count(*) FROM (SELECT o.seq {found}) AS found"
-    for state, found in _IN_STATE.items()
-}
+
+
+def _rows(found: LiteralString) -> LiteralString:
+    return f"SELECT {_COLUMNS} {found}"
+
+
+def _count(found: LiteralString) -> LiteralString:
+    return f"SELECT count(*) FROM (SELECT o.seq {found}) AS found"
+
+
+ROWS_OF_PREFIX = _rows(_BEGINNING_SO)
+ROWS = _rows(_ANYWHERE)
+COUNT = _count(_ANYWHERE)
+ROWS_PENDING_IN_RANGE = _rows(_at_place(_PENDING_IN_RANGE))
+COUNT_PENDING_IN_RANGE = _count(_at_place(_PENDING_IN_RANGE))
+ROWS_IN_STATE = {state: _rows(_at_place(place)) for state, place in PLACES.items()}
+COUNT_IN_STATE = {state: _count(_at_place(place)) for state, place in PLACES.items()}
 
 
 def rows_statement(wanted: Filter) -> LiteralString:
