@@ -8,6 +8,7 @@ before a bad one are good, and nothing after it is read.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -185,6 +186,6 @@ def _ts(ts: int | None) -> int | None:
 
 
 def _finite(text: str) -> int:
-    if float(text) in (float("inf"), float("-inf")):
+    if math.isinf(float(text)):
         raise BadEventError(OUT_OF_RANGE)
     return 0

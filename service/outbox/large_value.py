@@ -6,6 +6,7 @@ invariant: what passes here can be decoded, and what can't be decoded does not p
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import accumulate
@@ -65,7 +66,7 @@ def _may_be_out_of_range(text: bytes) -> bool:
 
 
 def _is_out_of_range(text: bytes) -> bool:
-    return any(float(number) in (float("inf"), float("-inf")) for number in _numbers(text))
+    return any(math.isinf(float(number)) for number in _numbers(text))
 
 
 def _outside_of_strings(value: bytes, piece_bytes: int) -> Iterator[bytes]:
