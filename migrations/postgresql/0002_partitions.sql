@@ -154,7 +154,6 @@ LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '200ms' AS $$
 DECLARE
     next integer;
     last bigint;
-    first bigint;
 BEGIN
     IF NOT outbox_may_change_partitions() THEN
         RETURN false;
@@ -167,8 +166,8 @@ BEGIN
     -- A sequence keeps its value when the transaction is rolled back: it may be moved already.
     SELECT last_value INTO last FROM outbox_seq_seq;
     IF last >> 36 < next THEN
-        first := (next::bigint << 36) + (last & ((1::bigint << 32) - 1)) + 1;
-        PERFORM setval('outbox_seq_seq', first - 1);
+        last := (next::bigint << 36) + (last & ((1::bigint << 32) - 1));
+        PERFORM setval('outbox_seq_seq', last);
     END IF;
     UPDATE outbox_partitions
     SET closed_at = clock_timestamp(),
@@ -176,7 +175,7 @@ BEGIN
     WHERE closed_at IS NULL AND number < next;
     UPDATE outbox_partitions
     SET opened_at = clock_timestamp(), first_seq = coalesce(
-        (SELECT min(seq) FROM outbox WHERE seq >= next::bigint << 36), first, last + 1)
+        (SELECT min(seq) FROM outbox WHERE seq >= next::bigint << 36), last + 1)
     WHERE number = next;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
