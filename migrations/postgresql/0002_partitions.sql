@@ -634,7 +634,8 @@ BEGIN
 END
 $$;
 
--- The function of the first migration, wherever it is. What was granted on it is granted anew.
+-- The function of the first migration, wherever it is. Rights on it are lost:
+-- they have to be granted again.
 DO $$
 DECLARE
     home text := current_schema();
