@@ -72,7 +72,7 @@ shuffle: $(DEV) ## the tests RUNS times in random orders; each run prints its SE
 demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of lost events
 	$(BIN)/python -m service demo
 
-bench: $(DEV) ## measure the service beside what it replaces (a few minutes)
+bench: $(DEV) ## measure the service beside what it replaces (13 minutes)
 	$(BIN)/python -m bench
 
 check: $(DEV) ## lint, types, layers, documentation
