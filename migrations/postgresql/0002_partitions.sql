@@ -634,22 +634,6 @@ BEGIN
 END
 $$;
 
--- The function of the first migration, wherever it is. Rights on it are lost:
--- they have to be granted again.
-DO $$
-DECLARE
-    home text := current_schema();
-    parameters text := '(text, jsonb, text, text, text, text, text, text)';
-BEGIN
-    EXECUTE format('DROP FUNCTION IF EXISTS %I.outbox_append%s', home, parameters);
-    IF home <> 'public' THEN
-        EXECUTE format('DROP FUNCTION IF EXISTS %I.append%s', home, parameters);
-    ELSIF to_regnamespace('outbox') IS NOT NULL THEN
-        EXECUTE 'DROP FUNCTION IF EXISTS outbox.append' || parameters;
-    END IF;
-END
-$$;
-
 -- Makes an event part of the caller's transaction; returns its id. It is sent after the commit, and
 -- never when the transaction is rolled back. `issuer` with `user_id` is who the event belongs to, as
 -- the service's sign-in names it. The same idempotency_key of the same owner gives the same event
@@ -769,12 +753,17 @@ $$;
 
 -- The functions find the outbox whatever the caller's search_path is, and read it by indexes whatever
 -- the caller's session prefers. Applications call outbox.append; in a schema of its own the outbox
--- has it there.
+-- has it there, in place of the function of the first migration and with the rights on that.
 DO $$
 DECLARE
     home text := current_schema();
     parameters text := 'text, jsonb, text, text, text, text, text, text, '
                        'text, bigint, text, text, bigint, jsonb, jsonb';
+    of_the_first text := 'append(text, jsonb, text, text, text, text, text, text)';
+    replaced regprocedure := coalesce(
+        to_regprocedure(format('%I.outbox_%s', home, of_the_first)),
+        to_regprocedure(format('%I.%s', CASE home WHEN 'public' THEN 'outbox' ELSE home END,
+                               of_the_first)));
     said text;
     setting text;
 BEGIN
@@ -785,9 +774,16 @@ BEGIN
             EXECUTE format('ALTER FUNCTION %I.%s SET %I = off', home, said, setting);
         END LOOP;
     END LOOP;
-    FOREACH said IN ARRAY ARRAY['outbox_enter()', 'outbox_append(' || parameters || ')'] LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %I.%s FROM PUBLIC', home, said);
+    EXECUTE format('REVOKE ALL ON FUNCTION %I.outbox_append(%s) FROM PUBLIC', home, parameters);
+    FOR said IN
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+        FROM pg_proc, aclexplode(proacl) WHERE oid = replaced AND grantee <> proowner
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %I.outbox_append(%s) TO %s', home, parameters, said);
     END LOOP;
+    IF replaced IS NOT NULL THEN
+        EXECUTE 'DROP FUNCTION ' || replaced;
+    END IF;
     BEGIN
         IF home = 'public' THEN
             CREATE SCHEMA IF NOT EXISTS outbox;

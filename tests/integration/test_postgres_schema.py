@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.config.outbox_url import url_in_schema
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.recount import RECOUNT
 from service.outbox.postgres.seal import PostgresSeal
@@ -105,6 +106,29 @@ async def applied_by_a_process(url: str) -> list[str]:
     async with running("migrate", environment=settings, ready="appl") as process:
         assert await process.ended() == 0
     return [line.strip() for line in process.lines if line.startswith("applied")]
+
+
+@pytest.mark.parametrize("schema", [None, "queue"])
+def test_who_may_append_in_sql_still_may_after_the_migrations(
+    postgres: PostgresServer, schema: str | None
+) -> None:
+    home = schema or "outbox"
+    with postgres.database("granted") as plain:
+        url = url_in_schema(plain, schema) if schema else plain
+        first = migration_files("postgresql")[0]
+        PostgresSchema(url).apply([(first.stem, first.read_text())])
+        with psycopg.connect(plain, autocommit=True) as owner:
+            owner.execute('CREATE ROLE "my shop" LOGIN; CREATE ROLE other LOGIN')
+            try:
+                owner.execute(f'GRANT USAGE ON SCHEMA {home} TO "my shop", other')
+                owner.execute(f'GRANT EXECUTE ON FUNCTION {home}.append TO "my shop"')
+                migrate(url)
+                may = "SELECT has_function_privilege(%s, %s::regproc::oid, 'EXECUTE')"
+                for role, expected in (("my shop", True), ("other", False)):
+                    answer = owner.execute(may, [role, f"{home}.append"]).fetchall()
+                    assert answer == [(expected,)]
+            finally:
+                owner.execute('DROP OWNED BY "my shop", other; DROP ROLE "my shop", other')
 
 
 @pytest.mark.soak
