@@ -7,15 +7,18 @@ few hundredths of a second, where importing everything again costs more than a s
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
-from tests.support.mutation.judged_run import QUIET, settle_examples
+from tests.support.mutation.judged_run import QUIET, fork, settle_examples, wait_for
 
+Codes = dict[int, int]  # how the trial of each mutant ended
 _VALUES = (str, bytes, int, float, tuple, frozenset)
 
 
@@ -72,12 +75,25 @@ class Collected:
         return bool(changed)
 
 
-def with_collected(
-    arguments: Sequence[str], module: str, work: Callable[[Collected], None]
-) -> None:
-    """Call `work` with the tests that these arguments collect; to be called in a fork."""
-    settle_examples()
-    pytest.main([*QUIET, *arguments], plugins=[_Instead(module, work)])
+def tried_in_place(
+    arguments: Sequence[str], module: str, folder: Path, work: Callable[[Collected, Path], Codes]
+) -> Codes:
+    """Call `work` in a fork, with the tests that these arguments collect; what it returns.
+
+    It also gets the file for what its own forks print. Empty where the fork fails.
+    """
+    answer, output = folder / "in-place", folder / "collected"
+
+    def answering(collected: Collected) -> None:
+        answer.write_text(json.dumps(work(collected, output)))
+
+    def collect() -> None:
+        settle_examples()
+        pytest.main([*QUIET, *arguments], plugins=[_Instead(module, answering)])
+
+    wait_for(fork(collect, output, None))
+    found = json.loads(answer.read_text()) if answer.exists() else {}
+    return {int(at): code for at, code in found.items()}
 
 
 class _Instead:

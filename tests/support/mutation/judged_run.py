@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import resource
 import signal
@@ -41,6 +42,9 @@ QUIET = (
 )
 UNCHANGED = f"--timeout={60 * PATIENCE}"  # without a change a slow test is none that hangs
 EXAMPLES = 40
+LOOK_SECONDS = 0.01
+_LEAST_SECONDS = 10.0 * PATIENCE
+_TIMES = 6.0
 
 
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -85,6 +89,10 @@ class Baseline:
         if line in self.imported:
             found = list(self.tests)
         return sorted(found, key=lambda test: self.seconds.get(test, 0.0))
+
+    def patience(self, tests: Sequence[str]) -> float:
+        """Seconds within which these tests end, unless one hangs."""
+        return _LEAST_SECONDS + _TIMES * sum(self.seconds[test] for test in tests)
 
 
 class Watcher:
@@ -180,6 +188,12 @@ def ended(pid: int, deadline: float) -> int | None:
     end_group(pid)
     os.waitpid(pid, 0)
     return -1
+
+
+def wait_for(pid: int, deadline: float = math.inf) -> None:
+    """Wait for a fork, which is ended at the deadline."""
+    while ended(pid, deadline) is None:
+        time.sleep(LOOK_SECONDS)
 
 
 def end_group(pid: int) -> None:

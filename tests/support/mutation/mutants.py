@@ -70,10 +70,7 @@ def mutants(source: str) -> list[Mutant]:
     found = []
     for place, parent, field, index, node in _sites(tree, ""):
         for change, instead in _changes(node, field):
-            name = f"{place}: {short(change)}"
-            names[name] += 1
-            if names[name] > 1:
-                name = f"{name} #{names[name]}"
+            name = called(names, place, change)
             found.append(Mutant(name, node.lineno, tree, parent, field, index, instead))
     return sorted(found, key=lambda mutant: mutant.line)
 
@@ -129,7 +126,10 @@ def _inside(place: str, node: ast.AST) -> str:
     return f"{place}.{name}" if place else name
 
 
-def short(text: str) -> str:
-    """A change in a line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1]}…"
+def called(names: Counter[str], place: str, change: str) -> str:
+    """A change's name in a line of bounded length; the second of a name is `#2`."""
+    line = " ".join(change.split())
+    short = line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1]}…"
+    name = f"{place}: {short}"
+    names[name] += 1
+    return f"{name} #{names[name]}" if names[name] > 1 else name

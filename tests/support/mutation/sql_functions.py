@@ -7,8 +7,6 @@ that the tests' own are copies of.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import tempfile
 import time
@@ -20,17 +18,22 @@ from typing import Any
 
 import psycopg
 
-from tests.support.mutation.in_place import Collected, with_collected
-from tests.support.mutation.judged_run import PATIENCE, ended, fork
-from tests.support.mutation.mutants import short
+from tests.support.mutation.in_place import Codes, Collected, tried_in_place
+from tests.support.mutation.judged_run import fork
+from tests.support.mutation.mutants import called
 from tests.support.mutation.sql_changes import sql_changes
-from tests.support.mutation.trial import ROOT, Verdict, chosen, measured, try_each, warm_up
+from tests.support.mutation.trial import (
+    ROOT,
+    SWEPT_AFTER,
+    Verdict,
+    chosen,
+    measured,
+    try_each,
+    warm_up,
+)
 from tests.support.shared_postgres import TEMPLATE, shared_postgres
 
-_DEFINITION = "SELECT pg_get_functiondef(oid), prosrc FROM pg_proc WHERE prosrc = ANY(%s)"
-_LEAST_SECONDS = 10.0 * PATIENCE
-_TIMES = 6.0
-_SWEPT_AFTER = 16
+_DEFINITION = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prosrc = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,13 @@ def sql_mutants(path: str) -> list[SqlMutant]:
     names = Counter[str]()
     found = []
     for change, instead in sql_changes(body):
-        called = f"{name}: {short(change)}"
-        names[called] += 1
-        number = f" #{names[called]}" if names[called] > 1 else ""
-        found.append(SqlMutant(called + number, line, body, instead))
+        found.append(SqlMutant(called(names, name, change), line, body, instead))
     return found
 
 
 def plant(connection: psycopg.Connection[Any], body: str, instead: str) -> None:
     """Give the function with this body another one; its settings and rights stay."""
-    [(definition, _)] = connection.execute(_DEFINITION, [[body]]).fetchall()
+    [(definition,)] = connection.execute(_DEFINITION, [body]).fetchall()
     connection.execute(definition.replace(body, instead))
 
 
@@ -91,18 +91,13 @@ def try_function(
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         unchanged = measured((ROOT / path).parent, judges, Path(folder))
         warm_up(unchanged)
-        patience = _LEAST_SECONDS + _TIMES * sum(unchanged.seconds.values())
         quickest = sorted(unchanged.tests, key=lambda test: unchanged.seconds[test])
-        answer, output = Path(folder) / "in-place", Path(folder) / "collected"
+        patience = unchanged.patience(quickest)
 
-        def try_them(collected: Collected) -> None:
-            codes = _planted(found, lambda: collected.run(quickest), output, patience)
-            answer.write_text(json.dumps(codes))
+        def try_them(collected: Collected, output: Path) -> Codes:
+            return _planted(found, lambda: collected.run(quickest), output, patience)
 
-        pid = fork(lambda: with_collected(judges, __name__, try_them), output, None)
-        while ended(pid, math.inf) is None:
-            time.sleep(0.01)
-        codes = {int(at): code for at, code in json.loads(answer.read_text()).items()}
+        codes = tried_in_place(judges, __name__, Path(folder), try_them)
     verdict.survivors = [one for at, one in enumerate(found) if codes[at] == 0]
     verdict.hung = [one for at, one in enumerate(found) if codes[at] < 0]
     verdict.seconds = time.perf_counter() - began
@@ -111,7 +106,7 @@ def try_function(
 
 def _planted(
     found: Sequence[SqlMutant], run: Callable[[], int], output: Path, patience: float
-) -> dict[int, int]:
+) -> Codes:
     """How each trial ended; the function is as it was before the next."""
     server = shared_postgres()
     if server is None:
@@ -128,6 +123,6 @@ def _planted(
         codes |= try_each([at], lambda _, most: fork(run, output, most), lambda _: patience, 1)
         with psycopg.connect(url) as connection:
             plant(connection, one.instead, one.body)
-        if at % _SWEPT_AFTER == 0:
+        if at % SWEPT_AFTER == 0:
             server.sweep()
     return codes

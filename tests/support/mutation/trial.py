@@ -6,7 +6,6 @@ import contextlib
 import gc
 import importlib
 import json
-import math
 import random
 import tempfile
 import time
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tests.support.mutation.in_place import Collected, with_collected
+from tests.support.mutation.in_place import Codes, Collected, tried_in_place
 from tests.support.mutation.judged_run import (
+    LOOK_SECONDS,
     PATIENCE,
     Baseline,
     Planted,
@@ -24,16 +24,14 @@ from tests.support.mutation.judged_run import (
     ended,
     fork,
     judged,
+    wait_for,
 )
 from tests.support.mutation.mutants import Mutant, mutants
 from tests.support.shared_postgres import shared_postgres
 
 ROOT = Path(__file__).parents[3]
 _BASELINE_SECONDS = 600.0 * PATIENCE
-_LEAST_SECONDS = 10.0 * PATIENCE
-_TIMES = 6.0
-_LOOK_SECONDS = 0.01
-_SWEPT_AFTER = 16
+SWEPT_AFTER = 16
 
 
 class Change(Protocol):
@@ -111,9 +109,7 @@ def measured(source: Path, judges: Sequence[str], folder: Path) -> Baseline:
     """What the tests do without a change. Raises JudgesError when they fail."""
     answer, output = folder / "baseline", folder / "output"
     pid = fork(lambda: baseline(source, judges, answer), output, _BASELINE_SECONDS)
-    deadline = time.monotonic() + _BASELINE_SECONDS
-    while ended(pid, deadline) is None:
-        time.sleep(_LOOK_SECONDS)
+    wait_for(pid, time.monotonic() + _BASELINE_SECONDS)
     said = output.read_text(errors="replace")[-4000:]
     if not answer.exists():
         raise JudgesError(said)
@@ -171,23 +167,16 @@ class _Trial:
         return self._found[at].line in self._unchanged.imported
 
     def _patience(self, at: int) -> float:
-        tests = self._unchanged.judges(self._found[at].line)
-        return _LEAST_SECONDS + _TIMES * sum(self._unchanged.seconds[test] for test in tests)
+        return self._unchanged.patience(self._unchanged.judges(self._found[at].line))
 
-    def _in_place(self, judged: Sequence[int], judges: Sequence[str], jobs: int) -> dict[int, int]:
-        answer, output = self._folder / "in-place", self._folder / "collected"
-
-        def try_them(collected: Collected) -> None:
+    def _in_place(self, judged: Sequence[int], judges: Sequence[str], jobs: int) -> Codes:
+        def try_them(collected: Collected, output: Path) -> Codes:
             def begin(at: int, patience: float) -> int:
                 return fork(lambda: self._planted(collected, at), output, patience)
 
-            answer.write_text(json.dumps(try_each(judged, begin, self._patience, jobs)))
+            return try_each(judged, begin, self._patience, jobs)
 
-        pid = fork(lambda: with_collected(judges, self.verdict.module, try_them), output, None)
-        while ended(pid, math.inf) is None:
-            time.sleep(_LOOK_SECONDS)
-        found = json.loads(answer.read_text()) if answer.exists() else {}
-        return {int(at): code for at, code in found.items()}
+        return tried_in_place(judges, self.verdict.module, self._folder, try_them)
 
     def _planted(self, collected: Collected, at: int) -> int:
         mutant = self._found[at]
@@ -212,19 +201,19 @@ def _sweep() -> None:
 
 def try_each(
     mutants: Sequence[int], begin: _Begin, patience: Callable[[int], float], jobs: int
-) -> dict[int, int]:
+) -> Codes:
     """Begin a process for each mutant, `jobs` at once; how each ended."""
-    codes: dict[int, int] = {}
+    codes: Codes = {}
     running: list[_Running] = []
 
     def look() -> None:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
         for one in list(running):
             code = ended(one.pid, one.deadline)
             if code is not None:
                 codes[one.at] = code
                 running.remove(one)
-                if len(codes) % _SWEPT_AFTER == 0:
+                if len(codes) % SWEPT_AFTER == 0:
                     _sweep()
 
     for at in mutants:
