@@ -79,13 +79,13 @@ class Looker(Actor):
 
     async def show(self) -> None:
         if event_id := self.one():
-            await self._show(event_id)
-
-    async def _show(self, event_id: str) -> None:
-        wanted, rows = Filter(ids=(event_id,), limit=1), self._inspector.rows
-        await self.record(
-            "show", event_id, lambda: rows(wanted), lambda found: found[0].state if found else None
-        )
+            wanted, rows = Filter(ids=(event_id,), limit=1), self._inspector.rows
+            await self.record(
+                "show",
+                event_id,
+                lambda: rows(wanted),
+                lambda found: found[0].state if found else None,
+            )
 
     async def count(self) -> None:
         asked, wanted = self._asked()

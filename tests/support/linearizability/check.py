@@ -28,7 +28,7 @@ class Possibility(NamedTuple):
 
 
 class Linearization:
-    """Follows the calls of one history. `most` is the most possibilities that it met."""
+    """Follows the calls of one history."""
 
     def __init__(self, calls: list[Call], *, recovers: bool) -> None:
         self._calls = calls
@@ -36,7 +36,6 @@ class Linearization:
         self._writes: dict[str, Call] = {}
         self._reads: dict[str, Call] = {}
         self._possible = {Possibility(self._model.first, frozenset(), frozenset())}
-        self.most = 1
 
     def check(self) -> None:
         """Raises NotLinearizableError."""
@@ -50,7 +49,6 @@ class Linearization:
                 self._begin(call)
             else:
                 self._answer(call)
-            self.most = max(self.most, len(self._possible))
 
     def _moments(self) -> Iterator[tuple[int, bool, Call]]:
         for call in self._calls:

@@ -47,13 +47,10 @@ class Sender(Actor):
 
     async def find(self) -> None:
         if event_id := self.one():
-            await self._find(event_id)
-
-    async def _find(self, event_id: str) -> None:
-        find = self._outbox.intake.find
-        await self.record(
-            "show", event_id, lambda: find(event_id), lambda row: row.state if row else None
-        )
+            find = self._outbox.intake.find
+            await self.record(
+                "show", event_id, lambda: find(event_id), lambda row: row.state if row else None
+            )
 
     async def deliver(self) -> None:
         if not self._outbox.undelivered:
@@ -156,27 +153,21 @@ class Browser(Actor):
 
     async def event(self) -> None:
         if event_id := self.one():
-            await self._event(event_id)
-
-    async def _event(self, event_id: str) -> None:
-        await self.record(
-            "show",
-            event_id,
-            lambda: self._ask("GET", f"/api/events/{event_id}"),
-            lambda answer: answer.get("state"),
-        )
+            await self.record(
+                "show",
+                event_id,
+                lambda: self._ask("GET", f"/api/events/{event_id}"),
+                lambda answer: answer.get("state"),
+            )
 
     async def take_back(self) -> None:
         if event_id := self.one():
-            await self._take_back(event_id)
-
-    async def _take_back(self, event_id: str) -> None:
-        await self.record(
-            "discard",
-            [event_id],
-            lambda: self._ask("DELETE", f"/api/events/{event_id}"),
-            lambda answer: [] if answer else [event_id],
-        )
+            await self.record(
+                "discard",
+                [event_id],
+                lambda: self._ask("DELETE", f"/api/events/{event_id}"),
+                lambda answer: [] if answer else [event_id],
+            )
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
         """The body of an answer; empty for 204. What 404 and 409 say has no `state`."""

@@ -74,11 +74,9 @@ class Trial:
         complete(calls)
         return calls
 
-    def check(self, calls: list[Call]) -> int:
-        """The most possibilities at a moment. Raises NotLinearizableError."""
-        checked = Linearization(calls, recovers=self._is_sqlite)
-        checked.check()
-        return checked.most
+    def check(self, calls: list[Call]) -> None:
+        """Raises NotLinearizableError."""
+        Linearization(calls, recovers=self._is_sqlite).check()
 
     def _live(self, number: int, plant: Callable[[], None] | None) -> None:
         name, seed = f"service{number}", f"{self._seed} {number}"
