@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ import aiohttp
 
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
+from tests.support.free_port import free_port
 
 RECOVERY_SECONDS = 15.0
 _POSTERS = 8
@@ -220,12 +220,6 @@ async def until(reached: Callable[[], bool], seconds: float) -> None:
     while not reached():
         assert time.monotonic() < deadline, "it never came"
         await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def table(verdicts: list[Verdict]) -> str:
