@@ -16,8 +16,8 @@ from aiohttp.typedefs import Handler
 
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.beside import beside
-from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted
-from tests.support.fleet import Client, Process, client, environment, running
+from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
+from tests.support.fleet import Client, Process, client, running
 from tests.support.outbox_command import outbox_json
 from tests.support.storage import eventually
 from tests.support.tcp_proxy import TcpProxy
@@ -71,8 +71,7 @@ class Member:
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def start(self) -> None:
-        settings = {**environment(self.url, ""), **self_hosted(f"http://127.0.0.1:{self.port}")}
-        settings.pop("INNGEST_DEV")
+        settings = self_hosted_service(self.url, f"http://127.0.0.1:{self.port}")
         serving = running("serve", environment=settings)
         self.process = await self.stack.enter_async_context(serving)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.confirmed_delivery import append_events, self_hosted
-from tests.support.fleet import environment, running
+from tests.support.confirmed_delivery import append_events, self_hosted_service
+from tests.support.fleet import running
 from tests.support.inngest_process import InngestProcess, fake_inngest_process
 from tests.support.outbox_command import outbox_json
 from tests.support.storage import storage_at
@@ -28,7 +28,7 @@ async def test_twenty_stops_amid_a_drain_lose_nothing(tmp_path: Path, store_url:
     await filled(store_url, EVENTS)
     async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
         began, lost = time.monotonic(), 0
-        async with running("serve", environment=settings_of(store_url, inngest)):
+        async with running("serve", environment=self_hosted_service(store_url, inngest.url)):
             for number in STOPS:
                 await stored_more(inngest, EVENTS // len(STOPS) // 2, EVENTS)
                 lost += (await inngest.stats())["queued"]
@@ -50,7 +50,9 @@ async def test_kills_of_the_service_and_of_inngest_lose_nothing(
     await filled(store_url, FEWER_EVENTS)
     async with fake_inngest_process(tmp_path, rate=STORE_RATE) as inngest:
         for kill in range(10):
-            async with running("serve", environment=settings_of(store_url, inngest)) as service:
+            async with running(
+                "serve", environment=self_hosted_service(store_url, inngest.url)
+            ) as service:
                 await stored_more(inngest, FEWER_EVENTS // 20, FEWER_EVENTS)
                 if kill % 2:
                     await inngest.stop(signal.SIGKILL)
@@ -58,7 +60,7 @@ async def test_kills_of_the_service_and_of_inngest_lose_nothing(
                 await service.ended()
             if kill % 2:
                 await inngest.start()
-        async with running("serve", environment=settings_of(store_url, inngest)):
+        async with running("serve", environment=self_hosted_service(store_url, inngest.url)):
             await delivered(store_url, FEWER_EVENTS)
         figures = await inngest.stats()
     print(f"\n10 kills of the service, 5 of Inngest: {FEWER_EVENTS}, {figures}")
@@ -70,12 +72,6 @@ async def filled(url: str, events: int) -> None:
     opening = storage_at(url).open(max_pending=events, max_pending_per_user=events)
     async with opening as outbox:
         await asyncio.gather(*(append_events(outbox.intake, events // 100) for _ in range(100)))
-
-
-def settings_of(url: str, inngest: InngestProcess) -> dict[str, str]:
-    settings = {**environment(url, ""), **self_hosted(inngest.url)}
-    settings.pop("INNGEST_DEV")
-    return settings
 
 
 async def stored_more(inngest: InngestProcess, count: int, most: int) -> None:

@@ -18,6 +18,7 @@ from service.outbox.event import Event
 from service.outbox.ports import Intake
 from service.relay.relay import Relay
 from service.supervisor import run_supervisor
+from tests.support.fleet import environment
 
 SIGNING_KEY = "signkey-test-00112233445566778899aabbccddeeff"
 
@@ -32,6 +33,13 @@ def self_hosted(inngest_url: str, **changes: str) -> dict[str, str]:
         "OUTBOX_DRAIN_SECONDS": "2s",
         **changes,
     }
+
+
+def self_hosted_service(outbox_url: str, inngest_url: str, **changes: str) -> dict[str, str]:
+    """The environment of such a service in a process of its own, on this outbox."""
+    settings = environment(outbox_url, "", **self_hosted(inngest_url, **changes))
+    del settings["INNGEST_DEV"]
+    return settings
 
 
 async def append_events(outbox: Intake, count: int) -> list[Event]:

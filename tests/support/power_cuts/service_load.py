@@ -21,8 +21,7 @@ import aiohttp
 from service.cli.loaded import loaded
 from service.fake_inngest.ledger import Arrival
 from service.fake_inngest.server import FakeInngest, FakeOptions
-from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted
-from tests.support.fleet import environment
+from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.free_port import free_port
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LOG
@@ -47,11 +46,11 @@ class ServiceLoad:
         self._store = elsewhere / "inngest.db"
         self._is_settled = set[str]()
         self._answered = list[str]()
-        self._environment = {
-            **environment(f"sqlite:///{folder / DATABASE}", "", PORT=self._url.rpartition(":")[2]),
-            **self_hosted(f"http://127.0.0.1:{self._inngest_port}"),
-        }
-        del self._environment["INNGEST_DEV"]
+        self._environment = self_hosted_service(
+            f"sqlite:///{folder / DATABASE}",
+            f"http://127.0.0.1:{self._inngest_port}",
+            PORT=self._url.rpartition(":")[2],
+        )
 
     def run(self) -> None:
         loaded("service.cli.main")
