@@ -12,7 +12,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from service.outbox.sqlite.store import SqliteOutbox
 from tests.support.power_cuts.small_files import ANSWERS
+from tests.support.storage import event
 
 
 class AnswersFile:
@@ -23,6 +25,13 @@ class AnswersFile:
 
     def tell(self, lines: Iterable[str]) -> None:
         os.write(self._file, "".join(f"{line}\n" for line in lines).encode())
+
+
+async def post(outbox: SqliteOutbox, answers: AnswersFile) -> None:
+    """Append an event, and tell its id when it is answered."""
+    one = event(size=600)
+    await outbox.intake.append(one)
+    answers.tell([one.id])
 
 
 class Answers:

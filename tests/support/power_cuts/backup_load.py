@@ -7,9 +7,8 @@ from pathlib import Path
 
 from service.outbox.sqlite.backup import back_up
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.power_cuts.answers import AnswersFile
+from tests.support.power_cuts.answers import AnswersFile, post
 from tests.support.power_cuts.small_files import DATABASE, LIMITS
-from tests.support.storage import event
 
 COPIES = ("one.db", "two.db", "three.db")
 EVENTS = 40
@@ -31,9 +30,7 @@ async def _load(folder: Path, answers: AnswersFile) -> None:
 
 async def _posts(outbox: SqliteOutbox, answers: AnswersFile) -> None:
     for _ in range(EVENTS):
-        one = event(size=600)
-        await outbox.intake.append(one)
-        answers.tell([one.id])
+        await post(outbox, answers)
 
 
 def _ignore(done: int, total: int) -> None:

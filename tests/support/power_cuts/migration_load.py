@@ -13,10 +13,10 @@ from pathlib import Path
 from service.errors import OutboxUnavailableError
 from service.outbox import schema
 from service.outbox.schema import known_ids, migration_files
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from tests.support.power_cuts.answers import AnswersFile
+from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.power_cuts.answers import AnswersFile, post
 from tests.support.power_cuts.small_files import DATABASE, LIMITS, LOG
-from tests.support.storage import ask, deliver, event
+from tests.support.storage import ask, deliver
 
 EVENTS = 60
 LATER = f"{int(known_ids()[-1][:4]) + 1:04}_later"
@@ -61,13 +61,7 @@ async def _served_at_last(path: Path, answers: AnswersFile) -> None:
 
 async def _served(path: Path, answers: AnswersFile) -> None:
     async with open_sqlite_outbox(path, **LIMITS) as outbox:
-        await asyncio.gather(*(_post(outbox, answers) for _ in range(EVENTS)))
+        await asyncio.gather(*(post(outbox, answers) for _ in range(EVENTS)))
         batch = await outbox.queue.claim(ask(EVENTS // 2))
         await deliver(outbox, batch)
-        await _post(outbox, answers)
-
-
-async def _post(outbox: SqliteOutbox, answers: AnswersFile) -> None:
-    one = event(size=600)
-    await outbox.intake.append(one)
-    answers.tell([one.id])
+        await post(outbox, answers)
