@@ -107,7 +107,7 @@ MUTATED = service/relay/outcome service/relay/retry_policy service/relay/send_re
           service/outbox/postgres/delivery service/outbox/postgres/express \
           service/outbox/postgres/inspector service/outbox/postgres/leases \
           service/outbox/postgres/marks service/outbox/postgres/partitions \
-          service/outbox/postgres/pool \
+          service/outbox/postgres/pool service/outbox/postgres/positions \
           service/outbox/postgres/queue service/outbox/postgres/recount \
           service/outbox/postgres/repairs service/outbox/postgres/samples \
           service/outbox/postgres/settlements service/outbox/postgres/trail \
