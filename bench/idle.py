@@ -1,9 +1,9 @@
 """An idle system: from one post to its event's arrival.
 
-The events arrive in this process, so that both ends are read from one clock. Ways in turns, each
-event after a pause: through the outbox, through a handler that sends directly with aiohttp, and
-from here straight to the receiver. The floor of the outbox is a direct send, one sync of the disk
-and one hop to a thread and back; all are measured in the same turns.
+Client, service and receiver are processes of their own on one clock. Ways in turns, each event
+after a pause: through the outbox, through a handler that sends directly with aiohttp, and from here
+straight to the receiver. The floor of the outbox is a direct send, one sync of the disk and one hop
+to a thread and back; all are measured in the same turns.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
 
 import aiohttp
 import uvloop
-from aiohttp import web
 
 from bench import load, processes
 from bench.rounds import Run
@@ -35,10 +33,10 @@ def measure(run: Run) -> None:
 
 
 async def _measure(run: Run, events: int) -> None:
-    receiver = _Receiver()
-    async with receiver, aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as session:
         with (
             tempfile.TemporaryDirectory(dir=run.folder) as name,
+            processes.receiver() as receiver,
             processes.handlers(receiver.url) as handlers,
             processes.service(receiver.url, Path(name)) as service,
             _log(Path(name)) as log,
@@ -52,8 +50,7 @@ async def _measure(run: Run, events: int) -> None:
             found: dict[str, list[float]] = {way: [] for way in (*ways, "sync", "hop")}
             for _ in range(events + _WARM_UP):
                 for way, (url, headers) in ways.items():
-                    found[way].append(await receiver.time_to(session, url, headers))
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    found[way].append(await _time_to(receiver, session, url, headers))
                 found["sync"].append(await asyncio.to_thread(_sync, log))
                 found["hop"].append(await _hop())
     medians = {way: statistics.median(times[_WARM_UP:]) * 1e3 for way, times in found.items()}
@@ -88,43 +85,24 @@ async def _hop() -> float:
     return time.perf_counter() - began
 
 
-class _Receiver:
-    """The Event API as far as this needs it: takes arrays of one event, and the time."""
+async def _time_to(
+    receiver: processes.Server, session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]
+) -> float:
+    """Seconds from the post to the arrival. All are idle before it."""
+    sent = {"Content-Type": "application/json", **headers}
+    before = await _arrivals(receiver, session)
+    await asyncio.sleep(_PAUSE_SECONDS)
+    began = time.monotonic()
+    async with session.post(url, data=load.BODY.encode(), headers=sent) as answer:
+        await answer.read()
+        assert answer.status == 200, await answer.text()
+    await asyncio.sleep(_PAUSE_SECONDS)
+    after = await _arrivals(receiver, session)
+    assert after["count"] == before["count"] + 1, (before, after)
+    return float(after["last"]) - began
 
-    def __init__(self) -> None:
-        self._arrived: asyncio.Future[float] | None = None
-        self._runner: web.AppRunner | None = None
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_post("/e/{key}", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._runner.cleanup()
-
-    async def time_to(
-        self, session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]
-    ) -> float:
-        """Seconds from the post to the arrival; returns when the post is answered too."""
-        self._arrived = asyncio.get_running_loop().create_future()
-        sent = {"Content-Type": "application/json", **headers}
-        began = time.perf_counter()
-        async with session.post(url, data=load.BODY.encode(), headers=sent) as answer:
-            await answer.read()
-            assert answer.status == 200, await answer.text()
-        async with asyncio.timeout(10):
-            return await self._arrived - began
-
-    async def _take(self, request: web.Request) -> web.Response:
-        await request.read()
-        if not self._arrived.done():
-            self._arrived.set_result(time.perf_counter())
-        return web.json_response({"status": 200, "ids": ["01JDH2W7D5ZJ5Z5Z5Z5Z5Z5Z5Z"]})
+async def _arrivals(receiver: processes.Server, session: aiohttp.ClientSession) -> dict[str, float]:
+    async with session.get(f"{receiver.url}/arrivals") as answer:
+        found: dict[str, float] = await answer.json()
+        return found

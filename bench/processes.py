@@ -140,6 +140,11 @@ def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
     return started([sys.executable, "-m", "service.fake_inngest", "--port", str(port), "--sink"])
 
 
+def receiver() -> contextlib.AbstractContextManager[Server]:
+    """The Event API that notes when events come."""
+    return started([sys.executable, "-m", "bench.receiver"])
+
+
 def handlers(sink_url: str, count: int = 1) -> contextlib.AbstractContextManager[Server]:
     """`count` processes of the handlers, at one address."""
     options = ["--sink", sink_url, "--processes", str(count)]
