@@ -1,4 +1,4 @@
-"""The results of the bench: `results.json`, the documentation's table and its pictures."""
+"""The results of the bench: `results.json`, the documentation's table and pictures, the README."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import goals, pictures
+from bench import front_door, goals, pictures
 from bench.rounds import Run
 
 RESULTS = Path(__file__).parent / "results.json"
 
 
-def write(run: Run, pages: Path, *, keep: bool, results: Path = RESULTS) -> None:
+README = Path(__file__).parents[1] / "README.md"
+
+
+def write(
+    run: Run, pages: Path, *, keep: bool, results: Path = RESULTS, readme: Path = README
+) -> None:
     """Write what `run` found; with `keep`, older figures that it did not measure stay.
 
     The machine is then that of the older run.
@@ -34,3 +39,4 @@ def write(run: Run, pages: Path, *, keep: bool, results: Path = RESULTS) -> None
     results.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     pictures.draw(run.details, pages)
     goals.put_into(pages / "performance.md", figures)
+    readme.write_text(front_door.with_figures(readme.read_text(), found))

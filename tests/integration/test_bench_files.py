@@ -7,12 +7,22 @@ import json
 import sqlite3
 
 import msgspec
+import pytest
 
-from bench import goals, results
+from bench import front_door, goals, results
 from bench.fill import fill
 from bench.rounds import Run
 from service.identity.user import User
 from service.outbox.event import encode_event
+
+_FOUND = {
+    "goals": {
+        "posts_to_parse": {"figure": 0.4145},
+        "posts_to_sdk": {"figure": 13.9505},
+        "drain_to_sdk": {"figure": 2.3806},
+    },
+    "idle_ms": {"outbox": 5.71, "direct": 3.15001},
+}
 
 
 def test_the_table_replaces_what_stands_between_the_marks_of_its_page(tmp_path):
@@ -31,14 +41,16 @@ def test_the_table_replaces_what_stands_between_the_marks_of_its_page(tmp_path):
 def test_figures_that_a_part_did_not_measure_stay(tmp_path):
     page = tmp_path / "performance.md"
     page.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
-    file = tmp_path / "results.json"
+    file, readme = tmp_path / "results.json", tmp_path / "README.md"
+    readme.write_text("".join(f"{begins} old |\n" for begins in front_door.rows(_FOUND)))
+    shown = {"posts_to_parse": 0.4, "posts_to_sdk": 14.0, "drain_to_sdk": 2.38}
     whole = Run(
         quick=False,
         folder=tmp_path,
-        figures={"start": 0.5, "posts_confirmed": 0.7},
-        details={"machine": "one"},
+        figures={"start": 0.5, "posts_confirmed": 0.7, **shown},
+        details={"machine": "one", "idle_ms": {"outbox": 5.71, "direct": 3.15}},
     )
-    results.write(whole, tmp_path, keep=False, results=file)
+    results.write(whole, tmp_path, keep=False, results=file, readme=readme)
 
     part = Run(
         quick=False,
@@ -46,16 +58,41 @@ def test_figures_that_a_part_did_not_measure_stay(tmp_path):
         figures={"posts_confirmed": 0.95},
         details={"machine": "two", "posts": 1},
     )
-    results.write(part, tmp_path, keep=True, results=file)
+    results.write(part, tmp_path, keep=True, results=file, readme=readme)
 
     found = json.loads(file.read_text())
     assert {key: one["figure"] for key, one in found["goals"].items()} == {
         "start": 0.5,
         "posts_confirmed": 0.95,
+        **shown,
     }
     assert (found["machine"], found["posts"]) == ("one", 1)
     assert "| 0.50 s | met |" in page.read_text()
     assert "| >= 0.9 | 0.95 | met |" in page.read_text()
+    assert readme.read_text().endswith("the event arrives after 5.7 ms instead of 3.1 ms |\n")
+
+
+def test_the_readme_has_the_figures_of_the_results():
+    found = json.loads(results.RESULTS.read_text())
+    readme = results.README.read_text()
+    assert readme == front_door.with_figures(readme, found)
+
+
+def test_figures_replace_the_older_ones_of_their_rows_alone():
+    page = "".join(f"{begins} old |\n" for begins in front_door.rows(_FOUND))
+
+    told = front_door.with_figures(f"above\n{page}| another | old |\n", _FOUND)
+
+    assert told.splitlines() == [
+        "above",
+        "| a handler that only parses the body | 0.41 of its posts per second |",
+        "| a handler that awaits the Inngest SDK's `send` | 14.0 times its posts per second |",
+        "| a loop of the SDK's batches of 500 | drains a backlog 2.4 times as fast |",
+        "| a direct send from an idle handler | the event arrives after 5.7 ms instead of 3.2 ms |",
+        "| another | old |",
+    ]
+    with pytest.raises(ValueError, match="not enough values"):
+        front_door.with_figures("another page", _FOUND)
 
 
 def test_a_filled_backlog_holds_what_posts_leave(tmp_path):
