@@ -78,11 +78,25 @@ async def test_a_partition_is_old_when_it_was_closed_so_long_ago(
     assert pool.steps() == [DROP, *([DETACH, DROP] if is_old else [])]
 
 
-async def test_a_partition_that_can_t_be_detached_stays_and_the_next_has_its_turn() -> None:
+async def test_a_partition_that_can_t_be_detached_keeps_the_younger_ones_too() -> None:
+    """The oldest is the one that is asked for, and each question may hold up posts."""
     pool = Pool(CLOSED, (1 << 36, 199, 100, 100.0))
     pool.detaches = False
     assert await partitions_of(pool).drop_expired(50.0) == 0
-    assert pool.steps() == [DROP, DETACH, DETACH]
+    assert pool.steps() == [DROP, DETACH]
+
+
+async def test_the_open_partition_is_closed_although_an_older_one_can_t_be_detached() -> None:
+    pool = Pool(CLOSED, OPEN)
+    pool.detaches = False
+    assert await partitions_of(pool).drop_expired(100.0) == 0
+    assert pool.steps() == [DROP, DETACH, MAKE, CLOSE, DROP]
+
+
+async def test_each_old_partition_is_detached_and_dropped() -> None:
+    pool = Pool(CLOSED, (1 << 36, 199, 100, 100.0))
+    assert await partitions_of(pool).drop_expired(50.0) == 0
+    assert pool.steps() == [DROP, DETACH, DROP, DETACH, DROP]
 
 
 @pytest.mark.parametrize(

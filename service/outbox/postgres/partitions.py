@@ -63,14 +63,18 @@ class PostgresPartitions:
     async def drop_expired(self, retention_seconds: float) -> int:
         """Drop partitions whose rows were delivered longer ago; returns how many rows they had.
 
-        Closes the open partition when it is its time. Safe to repeat. Raises
-        OutboxUnavailableError; what is done stays done.
+        The oldest goes first: while it can't be dropped, no other is. Closes the open partition
+        when it is its time. Safe to repeat. Raises OutboxUnavailableError; what is done stays done.
         """
         dropped = await self._drop_detached()
+        is_refused = False
         for partition in await self._partitions():
             if partition.last_seq is None:
                 await self._close(partition, retention_seconds)
-            elif partition.seconds < retention_seconds or not await self._detach(retention_seconds):
+            elif is_refused or partition.seconds < retention_seconds:
+                continue
+            elif not await self._detach(retention_seconds):
+                is_refused = True
                 continue
             dropped += await self._drop_detached()
         return dropped
