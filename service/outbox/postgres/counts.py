@@ -104,7 +104,9 @@ class PostgresCounts:
         if not is_whole:
             self._after = None
             return await self.read(within_seconds)
-        changed = self._rest.owners() | (base.owners() if base is not self._base else set())
+        changed = self._rest.owners()
+        if base is not self._base:
+            changed |= base.owners() | self.heavy
         self._base, self._rest = base, Tally()
         for _, is_safe, owner, waiting, size, *_ in rows:
             if owner is not None:
