@@ -53,8 +53,9 @@ def migrate(url: str) -> list[str]:
     later version has applied the next migration: this one can't run on the one after.
     """
     applied = _applied(url)
+    missing = _missing(applied)
     _warn_of_newer(applied)
-    if not _missing(applied):
+    if not missing:
         return []
     migrations = _migrations("postgresql" if sqlite_file(url) is None else "sqlite")
     with _errors_mapped(url):
