@@ -13,7 +13,7 @@ LAYER = "511 430 0:62 / / ro,relatime master:1 - overlay overlay rw,lowerdir=/l,
 NAMED = "530 511 254:1 /var/lib/docker/volumes/outbox/_data /var/lib/outbox rw - ext4 /dev/vda rw"
 ANONYMOUS = NAMED.replace("volumes/outbox/", f"volumes/{'0af9' * 16}/")
 BOUND = "530 511 254:1 /srv/my\\040outbox /var/lib/outbox rw master:1 - xfs /dev/vdb rw"
-MEMORY = "531 511 0:70 / /var/lib/outbox rw,nosuid - tmpfs tmpfs rw,size=1024k"
+MEMORY = "531 511 0:70 / /var/lib/outbox rw,nosuid - tmpfs none rw,size=1024k"
 DATABASE = PurePosixPath("/var/lib/outbox/outbox.db")
 
 
@@ -39,6 +39,21 @@ def test_a_place_that_goes_with_the_container_is_told(mounts: list[str], words: 
 def test_a_folder_whose_name_only_begins_alike_is_another_place() -> None:
     mounts = "\n".join([ROOT, MEMORY.replace("/var/lib/outbox", "/var/lib/out")])
     assert fault_of_mount(DATABASE, mounts) is None
+
+
+def test_of_two_mounts_at_one_point_the_later_one_counts() -> None:
+    for later, earlier in ((NAMED, MEMORY), (MEMORY, NAMED)):
+        found = fault_of_mount(DATABASE, f"{LAYER}\n{earlier}\n{later}")
+        assert (found is None) is (later is NAMED)
+
+
+@pytest.mark.parametrize(
+    ("point", "folder"),
+    [("my\\040box", "my box"), ("a\\134b", "a\\b"), ("a\u00a0b", "a\u00a0b"), ("\u2028", "\u2028")],
+)
+def test_a_point_with_unusual_characters_is_found(point: str, folder: str) -> None:
+    mounts = "\n".join([ROOT, MEMORY.replace("/var/lib/outbox", f"/srv/{point}")])
+    assert "in memory" in str(fault_of_mount(PurePosixPath("/srv", folder, "outbox.db"), mounts))
 
 
 def test_a_line_that_can_not_be_read_is_passed_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +19,7 @@ def loss_of_volume(database: Path) -> str | None:
     None also where the system doesn't list its mounts.
     """
     try:
-        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
+        mounts = os.fsdecode(MOUNTS.read_bytes())
     except OSError:
         return None
     return fault_of_mount(PurePosixPath(database.resolve()), mounts)
@@ -26,12 +27,12 @@ def loss_of_volume(database: Path) -> str | None:
 
 def fault_of_mount(database: PurePosixPath, mounts: str) -> str | None:
     """As `loss_of_volume`, from the text of /proc/self/mountinfo."""
-    found = (_parsed(line) for line in mounts.splitlines())
+    found = (_parsed(line) for line in mounts.split("\n"))
     over = [mount for mount in found if mount and database.is_relative_to(mount[0])]
     if not over:
         return None
     # Of two mounts at one point the later one counts.
-    _, root, kind = max(over, key=lambda mount: len(mount[0].parts))
+    _, root, kind = max(reversed(over), key=lambda mount: mount[0])
     if kind in ("tmpfs", "ramfs"):
         return "The outbox is in memory: its events are lost at the machine's next start."
     if kind == "overlay":
@@ -43,11 +44,11 @@ def fault_of_mount(database: PurePosixPath, mounts: str) -> str | None:
 
 def _parsed(line: str) -> tuple[PurePosixPath, str, str] | None:
     """Mount point, root within the file system, and kind of file system."""
-    left, separator, right = line.partition(" - ")
-    fields, kind = left.split(), right.split()
-    if not separator or not fields[_POINT:] or not kind:
+    left, _, right = line.partition(" - ")
+    fields, kind = left.split(" "), right.split(" ")[0]
+    if not fields[_POINT:]:
         return None
-    return PurePosixPath(_plain(fields[_POINT])), _plain(fields[_ROOT]), kind[0]
+    return PurePosixPath(_plain(fields[_POINT])), _plain(fields[_ROOT]), kind
 
 
 def _plain(field: str) -> str:
