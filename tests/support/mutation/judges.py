@@ -70,6 +70,7 @@ _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")
 _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
+_VOLUME = Judges((*_unit("volume"), *_integration("database_volume")))
 _SIGN_IN = Judges(
     _unit("cookies", "nextauth", "nextauth_bounds", "nextauth_claims", "nextauth_forgeries")
 )
@@ -147,6 +148,10 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/sqlite", "memory", Judges(_unit("sqlite_memory"))),
     **_under("outbox/sqlite", "notes", Judges(_integration("sqlite_records", "sqlite_repairs"))),
     **_under("outbox/sqlite", "disk", Judges(_unit("sqlite_disk"))),
+    **_under("outbox/sqlite", "damage", Judges(_unit("file_damage"))),
+    **_under("outbox/sqlite", "holder", Judges(_integration("writer_holder"))),
+    **_under("outbox/sqlite", "missing", Judges(_integration("sqlite_missing"))),
+    **_under("outbox/sqlite", "volume", _VOLUME),
     "service/outbox/postgres/waiting.py": Judges(_unit("postgres_waiting")),
     "service/outbox/postgres/flush.py": Judges(_unit("postgres_flush")),
     "service/outbox/postgres/intake.py": Judges(
