@@ -81,7 +81,7 @@ class SessionStorage(AbstractStorage):
             if signed_in.revision == await self._revisions.current(signed_in.user.owner):
                 return session
         here = self._from_cookies(request) or self._from_bearer(request)
-        return here or await self._from_elsewhere(request) or self._none()
+        return here or await self._from_elsewhere(request) or await self.new_session()
 
     async def save_session(
         self, request: web.Request, response: web.StreamResponse, session: Session
@@ -114,9 +114,6 @@ class SessionStorage(AbstractStorage):
             if user := await reader.find(request):
                 return _session(user, 0.0)
         return None
-
-    def _none(self) -> Session:
-        return Session(None, data=None, new=True, max_age=self._own.max_age)
 
 
 class Sessions:

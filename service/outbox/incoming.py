@@ -114,7 +114,7 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
         raise BadEventError(_TOO_LARGE)
     return Event(
         row_id,
-        name if name.isascii() and "\x00" not in name else storable(name),
+        storable(name) if "\x00" in name else name,
         owner,
         user.id,
         now_ms,
@@ -164,7 +164,7 @@ def _check_object(name: str, value: msgspec.Raw) -> None:
     if is_too_deep(text, found):
         raise BadEventError(TOO_DEEP)
     if has_many_digits(text):
-        json.loads(text, parse_int=_finite)
+        json.loads(text, parse_int=_check_finite)
 
 
 def _name(name: str | None) -> str:
@@ -185,7 +185,6 @@ def _ts(ts: int | None) -> int | None:
     return ts
 
 
-def _finite(text: str) -> int:
+def _check_finite(text: str) -> None:
     if math.isinf(float(text)):
         raise BadEventError(OUT_OF_RANGE)
-    return 0

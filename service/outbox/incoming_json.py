@@ -15,8 +15,8 @@ import msgspec
 
 NO_EVENTS = "The body is not an event object or an array of event objects in JSON"
 MAX_EVENTS = 5_000
-_LARGE_BYTES = 4 * 1024 * 1024
-_GLANCE_BYTES = 1024 * 1024
+_LARGE_BYTES = 4_194_304
+_GLANCE_BYTES = 1_048_576
 _SPACE = " \t\r\n"
 _ENDS = ("", "]", "}")
 _space = re.compile(f"[{_SPACE}]*").match
@@ -67,8 +67,8 @@ def _is_crowded(body: bytes) -> bool:
     if body.count(b",", 0, _GLANCE_BYTES) < MAX_EVENTS:
         return False
     try:
-        some = _walk(body[:_GLANCE_BYTES].decode(errors="replace"))
-        return sum(1 for _ in islice(some, MAX_EVENTS + 1)) > MAX_EVENTS
+        found = _walk(body[:_GLANCE_BYTES].decode(errors="replace"))
+        return next(islice(found, MAX_EVENTS, None), None) is not None
     except BadEventError:
         return False
 

@@ -75,26 +75,25 @@ def divide(
     mine: dict[tuple[str, str], KeyUse] = {}
     expired: list[int] = []
     for at, (event, key) in enumerate(zip(events, keys or (None,) * len(events), strict=True)):
-        name = (event.owner, key.key) if key else None
-        use = (mine.get(name) or uses.get(name)) if name else None
-        if key and use and _is_expired(key, use, now_ms):
-            expired.append(use.seq)
-            use = None
-        if key and use:
-            receipts.append(replay(key, use, ids))
-            continue
         seq = next_seq + len(new)
+        if key:
+            name = (event.owner, key.key)
+            use = mine.get(name) or uses.get(name)
+            if use and not _is_expired(key, use, now_ms):
+                receipts.append(replay(key, use, ids))
+                continue
+            if use:
+                expired.append(use.seq)
+            mine[name] = KeyUse(event.id, seq, event.accepted_at_ms, key.digest, stored=False)
         new.append(at)
         receipts.append(Receipt(event.id, seq, event.accepted_at_ms, ids))
-        if key and name:
-            mine[name] = KeyUse(event.id, seq, event.accepted_at_ms, key.digest, stored=False)
     return Division(receipts, new, mine, expired)
 
 
 def _is_expired(key: IdempotencyKey, use: KeyUse, now_ms: int) -> bool:
-    if key.lifetime_seconds is None or not use.stored:
-        return False
-    return now_ms - use.accepted_at_ms > key.lifetime_seconds * 1000
+    lifetime = key.lifetime_seconds
+    age_ms = now_ms - use.accepted_at_ms
+    return lifetime is not None and use.stored and age_ms > lifetime * 1000
 
 
 def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
