@@ -101,6 +101,7 @@ MUTATED = service/relay/outcome service/relay/retry_policy service/relay/send_re
           service/relay/inngest \
           service/identity/cookies service/identity/nextauth.py \
           service/identity/nextauth_token service/outbox/sqlite service/web \
+          service/outbox/fair_share service/outbox/limits service/outbox/session_layers \
           service/outbox/postgres/intake service/outbox/postgres/flush service/outbox/postgres/waiting \
           service/outbox/postgres/appends service/outbox/postgres/claims \
           service/outbox/postgres/confirmations service/outbox/postgres/counts \

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,86 @@ async def test_it_is_renewed_when_asked_though_not_all_the_time(shared, neighbou
     assert await shared.renewed(10) is None
     clock.now += 11
     assert await shared.renewed(10) == 3
+
+
+async def test_a_value_is_fresh_up_to_its_age(shared, neighbour, clock):
+    neighbour.answers.set()
+    assert shared.age_seconds == float("inf")
+    assert await shared.get() == 1
+    clock.now += 60
+    assert (await shared.get(), shared.age_seconds) == (1, 60)
+    clock.now += 0.1
+    assert (await shared.get(), shared.age_seconds) == (2, 0)
+
+
+async def test_a_failure_is_told_to_others_in_its_own_words_for_five_seconds(neighbour, clock):
+    async def fails() -> int:
+        neighbour.asked += 1
+        raise ProviderUnavailableError("It is away.")
+
+    shared = SharedValue(fails, fresh_seconds=60, clock=clock)
+    for later, asked in ((0, 1), (4.9, 1), (5, 2)):
+        clock.now = 1000.0 + later
+        with pytest.raises(ProviderUnavailableError, match="It is away"):
+            await shared.get()
+        assert neighbour.asked == asked
+
+
+async def test_a_value_that_is_still_fresh_counts_after_a_failure_to_renew_it(
+    shared, neighbour, clock
+):
+    neighbour.answers.set()
+    assert await shared.get() == 1
+    neighbour.is_down = True
+    with pytest.raises(ProviderUnavailableError):
+        await shared.renewed(10)
+    assert await shared.get() == 1
+    clock.now += 10
+    neighbour.is_down = False
+    assert await shared.renewed(10) == 3
+
+
+async def test_it_is_renewed_again_after_so_many_seconds_or_with_a_fetch_that_runs(
+    shared, neighbour, clock
+):
+    neighbour.answers.set()
+    assert await shared.renewed(10) == 1
+    clock.now += 9.9
+    assert await shared.renewed(10) is None
+    clock.now += 0.1
+    neighbour.answers.clear()
+    first, second = (asyncio.create_task(shared.renewed(10)) for _ in range(2))
+    await asyncio.sleep(0)
+    neighbour.answers.set()
+    assert [await first, await second] == [2, 2]
+    assert neighbour.asked == 2
+
+
+async def test_a_fetch_that_nobody_waits_for_or_that_is_cancelled_ends_quietly(neighbour, clock):
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    shared = SharedValue(neighbour, fresh_seconds=60, clock=clock)
+    neighbour.is_down = True
+    [waiter] = await waiters(shared, 1)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    neighbour.answers.set()
+    await _ended("shared-fetch")
+    clock.now += 6
+    neighbour.answers.clear()
+    [waiter] = await waiters(shared, 1)
+    [task] = (one for one in asyncio.all_tasks() if one.get_name() == "shared-fetch")
+    task.cancel()
+    await asyncio.wait([waiter])
+    del task, waiter
+    gc.collect()
+    assert said == []
+    neighbour.is_down = False
+    neighbour.answers.set()
+    assert await shared.get() == 3
+
+
+async def _ended(name: str) -> None:
+    tasks = [one for one in asyncio.all_tasks() if one.get_name() == name]
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)

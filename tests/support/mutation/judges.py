@@ -71,6 +71,8 @@ _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
 _VOLUME = Judges((*_unit("volume"), *_integration("database_volume")))
+_LARGE_VALUES = Judges(_unit("large_value", "large_value_pieces", "incoming_bounds"))
+_INCOMING = Judges(_unit("incoming", "incoming_bounds", "incoming_arrays"))
 _SIGN_IN = Judges(
     _unit("cookies", "nextauth", "nextauth_bounds", "nextauth_claims", "nextauth_forgeries")
 )
@@ -105,7 +107,19 @@ JUDGES: dict[str, Judges] = {
         (*_integration("prepared_sends"), *_unit("inngest_sends"))
     ),
     "service/relay/early_sends.py": Judges(_unit("early_sends")),
-    "service/outbox/foresight.py": Judges(_unit("foresight")),
+    **_under("outbox", "foresight", Judges(_unit("foresight"))),
+    **_under("outbox", "incoming incoming_json", _INCOMING),
+    **_under("outbox", "large_value nesting", _LARGE_VALUES),
+    **_under("outbox", "session_layers", Judges(_unit("session_layers"))),
+    **_under("outbox", "keys", Judges(_unit("key_uses"))),
+    **_under("outbox", "limits", Judges(_unit("outbox_limits"))),
+    **_under("outbox", "fair_share", Judges(_unit("crowded_queue"))),
+    **_under("outbox", "held", Judges(_unit("held"))),
+    **_under("outbox", "inngest_id", Judges(_unit("inngest_id"))),
+    **_under("outbox", "row_lookup", Judges(_unit("rows_by_id"))),
+    **_under("outbox", "retention", Judges(_unit("purge_steps"))),
+    **_under("outbox", "event", Judges(_unit("calls_of_events"))),
+    **_under("outbox", "sent_entry model transfer", Judges(_unit("queue_values"))),
     "service/relay/report.py": Judges(_unit("report")),
     "service/relay/dedupe_horizon.py": Judges(_unit("dedupe_horizon")),
     "service/relay/unconfirmed.py": Judges(_unit("unconfirmed")),
@@ -184,6 +198,13 @@ JUDGES: dict[str, Judges] = {
     ),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
+    **_under("identity", "sessions", Judges(_unit("session_order"))),
+    **_under("identity", "session_revision", Judges(_unit("session_revisions"))),
+    **_under("identity", "cookie_session", Judges(_unit("own_cookie"))),
+    **_under("identity", "front_end_sessions", Judges(_unit("front_end_answers"))),
+    **_under("identity", "remembered_users", Judges(_unit("remembered_users"))),
+    **_under("identity", "user", Judges(_unit("user_claims"))),
+    **_under("identity", "shared_value", Judges(_unit("shared_value"))),
     **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
     **_under("web", "middleware", Judges(_unit("error_middleware"))),

@@ -1,0 +1,88 @@
+"""The events of a call, and the calls of a commit."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from service.errors import InvalidFieldError
+from service.identity.user import User
+from service.outbox.event import (
+    FIRST_TS_MS,
+    LAST_TS_MS,
+    MAX_EVENT_BYTES,
+    Event,
+    by_environment,
+    check_call,
+    encode_event,
+    payload_bytes,
+)
+
+ADA = User("next-auth", "u-1", "ada@example.com", "Ada")
+NOW_MS = 1_795_559_419_447
+
+
+def event(owner: str = "a", *, environment: str | None = None, payload: bytes = b"{}") -> Event:
+    return Event("id", "a/b", owner, "u-1", NOW_MS, payload, environment=environment)
+
+
+def test_a_call_has_events_of_one_owner_and_a_key_or_none_for_each() -> None:
+    check_call([event(), event()], [None, "key"])
+    check_call([], [])
+    with pytest.raises(ValueError, match="of one owner"):
+        check_call([event("a"), event("b")], [None, None])
+    for keys in ([None], [None, None, None]):
+        with pytest.raises(ValueError, match="a key or None for each"):
+            check_call([event(), event()], keys)
+
+
+def test_the_size_of_a_call_is_that_of_all_payloads() -> None:
+    assert payload_bytes([event(payload=b"12345"), event(payload=b"123")]) == 8
+    assert payload_bytes([]) == 0
+
+
+def test_events_for_one_environment_follow_each_other_in_their_order() -> None:
+    calls = [[event(environment=name)] for name in ("b", None, "a", "b", "a")]
+    assert list(by_environment(calls)) == [1, 2, 4, 0, 3]
+
+
+def test_calls_for_our_own_environment_stay_in_their_order() -> None:
+    assert list(by_environment([[event()], [event()], [event()]])) == [0, 1, 2]
+
+
+def test_an_event_is_encoded_as_inngest_reads_it() -> None:
+    made = encode_event("a/b", {"x": 1}, ADA, NOW_MS)
+    assert json.loads(made.payload) == {
+        "id": made.id,
+        "name": "a/b",
+        "ts": NOW_MS,
+        "v": "1",
+        "user": {"id": "u-1", "email": "ada@example.com", "name": "Ada"},
+        "data": {"x": 1},
+    }
+    assert (made.name, made.owner, made.user_id) == ("a/b", ADA.owner, "u-1")
+    assert made.accepted_at_ms == NOW_MS
+    assert encode_event("a/b", {}, ADA, NOW_MS).id != made.id
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_event_has_at_most_3_mib(more: int) -> None:
+    empty = len(encode_event("a/b", {"x": ""}, ADA, NOW_MS).payload)
+    data = {"x": "y" * (MAX_EVENT_BYTES - empty + more)}
+    if more:
+        with pytest.raises(InvalidFieldError, match="larger than 3 MiB"):
+            encode_event("a/b", data, ADA, NOW_MS)
+    else:
+        assert len(encode_event("a/b", data, ADA, NOW_MS).payload) == 3 * 1024 * 1024
+
+
+def test_the_clock_is_between_1980_and_2100() -> None:
+    first, last = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1980, 2100))
+    assert (first * 1000, last * 1000) == (FIRST_TS_MS, LAST_TS_MS)
+    for good in (FIRST_TS_MS, LAST_TS_MS):
+        assert encode_event("a/b", {}, ADA, good).accepted_at_ms == good
+    for bad in (FIRST_TS_MS - 1, LAST_TS_MS + 1):
+        with pytest.raises(ValueError, match="clock"):
+            encode_event("a/b", {}, ADA, bad)

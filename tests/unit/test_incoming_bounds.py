@@ -1,0 +1,126 @@
+"""Where an event of a client stops being one: its size, its depth, its numbers, its form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from service.identity.user import User
+from service.outbox import incoming
+from service.outbox.event import MAX_EVENT_BYTES
+from service.outbox.incoming import IncomingEvent, read_events
+from service.outbox.incoming_json import BadEventError
+from service.outbox.large_value import LARGE_BYTES
+
+CRON = User("key", "cron")
+NOW_MS = 1_795_559_419_447
+
+
+def read(body: bytes) -> list[IncomingEvent | None]:
+    return list(read_events(body, CRON, NOW_MS))
+
+
+def payload(body: bytes) -> bytes:
+    [found] = [one for one in read(body) if one]
+    return found.event.payload
+
+
+def refusal(body: bytes) -> str:
+    with pytest.raises(BadEventError) as refused:
+        read(body)
+    return str(refused.value)
+
+
+def filled(body: bytes, size: int) -> bytes:
+    """`body` with as many letters for its % as give it this size."""
+    return body % (b"x" * (size - len(body) + 2))
+
+
+def test_an_event_may_have_3_mib_as_it_comes() -> None:
+    body = b'{"name":"a","more":"%b"}'
+    assert len(payload(filled(body, MAX_EVENT_BYTES))) < 100
+    too_large = f"An event is larger than {MAX_EVENT_BYTES} bytes"
+    assert refusal(filled(body, MAX_EVENT_BYTES + 1)) == too_large
+
+
+def test_an_event_may_have_3_mib_as_it_is_sent() -> None:
+    body = b'{"id":"mine","name":"a","ts":1700000000000,"data":{"x":"%b"}}'
+    assert payload(filled(body, MAX_EVENT_BYTES)) == filled(body, MAX_EVENT_BYTES)
+    body = b'{"name":"a","data":{"x":"%b"}}'
+    added = len(payload(body)) - len(body)
+    assert len(payload(filled(body, MAX_EVENT_BYTES - added))) == MAX_EVENT_BYTES
+    assert "larger than" in refusal(filled(body, MAX_EVENT_BYTES - added + 1))
+
+
+def test_a_large_event_lets_others_run_before_it_is_read_and_between_its_pieces() -> None:
+    small, large = b'{"name":"a"}', b'{"name":"a","data":{"x":"%b"}}' % (b"x" * 3 * LARGE_BYTES)
+    pauses = [one is None for one in read(b"[%b,%b]" % (small, large))]
+    assert pauses == [False, *[True] * 5, False]
+    assert [one is None for one in read(filled(b'{"name":"%b"}', LARGE_BYTES + 1))] == [True, False]
+
+
+@pytest.mark.parametrize("field", [b"data", b"user"])
+@pytest.mark.parametrize("size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1])
+@pytest.mark.parametrize("value", [b"1e400", b"1" * 310, b"[" * 501 + b"]" * 501])
+def test_a_value_of_any_size_is_looked_through(field: bytes, size: int, value: bytes) -> None:
+    text = filled(b'{"y":"%%b","x":%b}' % value, size)
+    assert refusal(b'{"name":"a","%b":%b}' % (field, text))
+
+
+def test_a_large_value_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(incoming, "_decode", lambda text: sizes.append(len(text)))
+    for size in (LARGE_BYTES, LARGE_BYTES + 1):
+        read(b'{"name":"a","data":%b}' % filled(b'{"x":"%b"}', size))
+    assert sizes == [LARGE_BYTES]
+
+
+@pytest.mark.parametrize("field", [b"data", b"more"])
+@pytest.mark.parametrize("closes", [b"1" + b"}" * 100_001, b""])
+def test_an_event_that_is_nested_beyond_all_measure_is_refused(field: bytes, closes: bytes) -> None:
+    body = b'{"name":"a","%b":' % field + b'{"a":' * 100_000 + closes
+    assert refusal(body) == "An event is nested more than 500 levels deep"
+
+
+@pytest.mark.parametrize("value", [b"1" * 309, b"-" + b"1" * 309, b'"%b"' % (b"1" * 400)])
+def test_a_number_of_many_digits_that_a_float_holds_is_taken(value: bytes) -> None:
+    data = b'{"name":"a","data":{"x":%b}}' % value
+    assert json.loads(payload(data))["data"] == {"x": json.loads(value)}
+
+
+def words(values: Iterable[bytes], sentence: str) -> list[tuple[bytes, str]]:
+    return [(value, sentence) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        *words([b"[1]", b"[null]", b'["a"]', b"[[]]"], "An event must be an object"),
+        *words(
+            [b'{"name":1}', b'{"name":"a","id":[]}', b'{"name":"a","ts":1e30}', b'{"v":1}'],
+            "A field of the event has a wrong type or is out of range",
+        ),
+        *words([b'{"name":"a",}', b'{"name"', b"{"], "An event is not valid JSON"),
+        *words([b"{}", b'{"name":""}'], "The event's name must be present"),
+        (b'{"name":"a","data":{"x":%b}}' % (b"1" * 310), "A number is out of range"),
+        (b'{"name":"a","data":1}', "The event's data must be an object or null"),
+        (b'{"name":"a","user":[]}', "The event's user must be an object or null"),
+        (b'{"name":"inngest/a"}', "The event's name is reserved: inngest/ is Inngest's own prefix"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(body: bytes, sentence: str) -> None:
+    assert refusal(body) == sentence
+
+
+@pytest.mark.parametrize("ts", [315_532_800_000, 4_102_444_800_000])
+def test_a_time_is_between_1980_and_2100(ts: int) -> None:
+    assert json.loads(payload(b'{"name":"a","ts":%d}' % ts))["ts"] == ts
+    outside = ts - 1 if ts < NOW_MS else ts + 1
+    assert "between 1980 and 2100" in refusal(b'{"name":"a","ts":%d}' % outside)
+
+
+@pytest.mark.parametrize("name", ["inngest", "\u0130nngestx", "inngest.x/", "xinngest/"])
+def test_only_inngest_s_own_prefix_is_reserved(name: str) -> None:
+    assert json.loads(payload(json.dumps({"name": name}).encode()))["name"] == name

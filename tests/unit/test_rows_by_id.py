@@ -1,0 +1,92 @@
+"""A row is found by one of its ids among rows of every number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
+from service.outbox.model import Filter, Row, State
+from service.outbox.row_lookup import RowLookup, find_by_ulid
+
+IDS = InngestIds(b"prefix")
+NOW_MS = 1_795_559_419_447
+WRAP = 1 << 32  # the ULIDs of two rows so far apart end alike
+
+
+def row(seq: int, *, wire_id: str | None = None, inngest_id: str | None = None) -> Row:
+    return Row(
+        *(f"e-{seq}", "a/b", "ada", "u-1", State.PENDING, 0, 0),
+        *(False, NOW_MS, None, None, 0.0, None, None, None, (), 10),
+        inngest_id=inngest_id or IDS.ulid(seq, NOW_MS),
+        seq=seq,
+        wire_id=wire_id,
+    )
+
+
+class Rows:
+    """Rows as a store finds them, newest first; a row with an id from elsewhere has an alias."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = sorted(rows, key=lambda one: one.seq, reverse=True)
+        self.looked = 0
+
+    async def find(self, event_id: str) -> Row | None:
+        return next((one for one in self._rows if one.id == event_id), None)
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        self.looked += 1
+        assert wanted.limit == 1
+        return [one for one in self._rows if _matches(one, wanted)][:1]
+
+
+def _matches(one: Row, wanted: Filter) -> bool:
+    if wanted.alias is not None:
+        chosen = one.wire_id if wanted.owner else _moved_id(one)
+        return chosen == wanted.alias and wanted.owner in {None, one.owner}
+    first = 0 if wanted.after_seq is None else wanted.after_seq + 1
+    return one.seq >= first and (wanted.before_seq is None or one.seq < wanted.before_seq)
+
+
+def _moved_id(one: Row) -> str | None:
+    return one.inngest_id if one.inngest_id != IDS.ulid(one.seq, NOW_MS) else None
+
+
+MOVED = encode_ulid(decode_ulid(IDS.ulid(5, NOW_MS)) + (1 << 90))
+
+
+@pytest.mark.parametrize("seq", [1, 2, 9, WRAP - 1, WRAP, WRAP + 9, 3 * WRAP + 5])
+@pytest.mark.parametrize("beyond", [0, 7, WRAP - 1])
+async def test_a_row_is_found_by_the_number_in_its_ulid(seq: int, beyond: int) -> None:
+    wanted = row(seq)
+    rows = Rows([row(1 if seq > 1 else 2), wanted, row(seq + beyond)] if beyond else [wanted])
+    assert wanted.inngest_id
+    assert await find_by_ulid(rows, wanted.inngest_id) == wanted
+
+
+async def test_a_moved_row_is_found_under_the_ulid_that_it_brought() -> None:
+    moved = row(3, inngest_id=MOVED)
+    assert await find_by_ulid(Rows([moved, row(5)]), MOVED) == moved
+
+
+async def test_a_row_of_the_same_number_with_another_ulid_is_not_the_one() -> None:
+    assert await find_by_ulid(Rows([row(5)]), MOVED) is None
+    assert await find_by_ulid(Rows([]), MOVED) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "0" * 25, "0" * 27, "8" + "0" * 25, "U" + "0" * 25])
+async def test_a_text_that_is_no_ulid_is_not_looked_for(text: str) -> None:
+    rows = Rows([row(1, inngest_id=text)])
+    assert (await find_by_ulid(rows, text), rows.looked) == (None, 0)
+
+
+async def test_every_id_of_an_owner_s_row_finds_it() -> None:
+    wanted = row(2, wire_id="mine")
+    rows = Rows([row(1), wanted])
+    lookup = RowLookup(rows, rows)
+    assert wanted.inngest_id
+    for one in (wanted.id, wanted.inngest_id, "mine"):
+        assert await lookup.find(one, "ada") == wanted
+    assert await lookup.find("mine", "bob") is None
+    assert await lookup.find("other", "ada") is None

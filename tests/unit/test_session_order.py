@@ -1,0 +1,298 @@
+"""Whose session a request has, what is remembered of it, and how it begins and ends."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from service.errors import OutboxUnavailableError, ProviderUnavailableError
+from service.identity.cookie_session import CookieSessionStorage
+from service.identity.session_revision import SessionRevisions
+from service.identity.sessions import Sessions
+from service.identity.user import FoundUser, User
+from tests.support.memory_scopes import MemoryScopes
+
+START = 1_800_000_000.0
+ADA = User("dev", "ada")
+NAME = "outbox_session"
+
+
+class Clock:
+    now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FrontEnd:
+    """Reads the cookie `name`, or a bearer token that begins with it, and counts how often."""
+
+    def __init__(self, name: str, good_until: float = START + 60) -> None:
+        self.name = name
+        self.good_until = good_until
+        self.read = 0
+
+    def from_cookies(self, cookies: Mapping[str, str]) -> FoundUser | None:
+        self.read += 1
+        return self._found(cookies.get(self.name))
+
+    def from_bearer(self, token: str) -> FoundUser | None:
+        self.read += 1
+        return self._found(token if token.startswith(self.name) else None)
+
+    def _found(self, user_id: str | None) -> FoundUser | None:
+        return FoundUser(User(self.name, user_id), self.good_until) if user_id else None
+
+    def clear(self, cookies: Mapping[str, str], response: web.StreamResponse) -> None:
+        if self.name in cookies:
+            response.del_cookie(self.name)
+
+
+class Elsewhere:
+    """Knows whom it is told."""
+
+    def __init__(self, user: User | None = None, *, is_silent: bool = False) -> None:
+        self.user = user
+        self.is_silent = is_silent
+        self.asked = 0
+
+    async def find(self, request: web.Request) -> User | None:
+        del request
+        self.asked += 1
+        if self.is_silent:
+            raise ProviderUnavailableError
+        return self.user
+
+
+class Service:
+    """Sessions and their middleware, without a server."""
+
+    def __init__(self, *readers: FrontEnd, **options: Any) -> None:
+        self.clock = Clock()
+        self.own = CookieSessionStorage(["secret"], secure=False, clock=self.clock)
+        self.scopes = MemoryScopes()
+        self.revisions = SessionRevisions(self.scopes)
+        self.sessions = Sessions(
+            self.own, readers, revisions=self.revisions, clock=self.clock, **options
+        )
+        self._middleware = self.sessions.middleware()
+
+    async def call(self, work: Any, **headers: str) -> tuple[Any, web.StreamResponse]:
+        """What `work(request)` says, and the answer."""
+        said: list[Any] = []
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            said.append(await work(request))
+            return web.Response()
+
+        answer = await self._middleware(make_mocked_request("GET", "/", headers=headers), handler)
+        return said[0], answer
+
+    async def who(self, **headers: str) -> str | None:
+        user, _ = await self.call(self.sessions.user, **headers)
+        return user and user.owner
+
+    async def sign_in(self, **headers: str) -> str:
+        """The Cookie header of a new session of Ada's."""
+        _, answer = await self.call(lambda request: self.sessions.sign_in(request, ADA), **headers)
+        return f"{NAME}={answer.cookies[NAME].value}"
+
+    async def sign_out(self, *, everywhere: bool = False, **headers: str) -> set[str]:
+        """The cookies that the answer removes."""
+        _, answer = await self.call(
+            lambda request: self.sessions.sign_out(request, everywhere=everywhere), **headers
+        )
+        assert all(str(morsel["max-age"]) == "0" for morsel in answer.cookies.values())
+        return set(answer.cookies)
+
+
+async def test_cookies_count_before_tokens_and_those_before_what_others_say() -> None:
+    elsewhere = [Elsewhere(), Elsewhere(User("else", "where")), Elsewhere(User("never", "asked"))]
+    service = Service(FrontEnd("v4"), FrontEnd("v5"), remote=elsewhere)
+    own = await service.sign_in()
+    cookies = [own, "v4=c4", "v5=c5"]
+    bearer = {"Authorization": "Bearer v5-token"}
+    seen = [await service.who(Cookie="; ".join(cookies[at:]), **bearer) for at in range(4)]
+    assert seen == ["dev ada", "v4 c4", "v5 c5", "v5 v5-token"]
+    assert [one.asked for one in elsewhere] == [0, 0, 0]
+    assert await service.who() == "else where"
+    assert [one.asked for one in elsewhere] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "user"),
+    [
+        ("Bearer v4-a", "v4 v4-a"),
+        ("bEARER v4-a", "v4 v4-a"),
+        ("Basic v4-a", None),
+        ("v4-a", None),
+        ("Bearer", None),
+        ("Bearer other", None),
+        ("Bearer  v4-a", None),
+    ],
+)
+async def test_a_token_follows_the_word_bearer(authorization: str, user: str | None) -> None:
+    assert await Service(FrontEnd("v4")).who(Authorization=authorization) == user
+
+
+async def test_a_request_of_nobody_is_looked_at_once() -> None:
+    elsewhere = Elsewhere()
+    service = Service(FrontEnd("v4"), remote=[elsewhere])
+
+    async def twice(request: web.Request) -> list[User | None]:
+        return [await service.sessions.user(request), await service.sessions.user(request)]
+
+    found, answer = await service.call(twice, Cookie=f"{NAME}=forged; v4=")
+    assert (found, answer.cookies) == ([None, None], {})
+    assert elsewhere.asked == 1
+    assert len(service.sessions._remembered) == 0
+
+
+async def test_whoever_cannot_be_asked_is_no_sign_out() -> None:
+    service = Service(remote=[Elsewhere(is_silent=True)])
+    with pytest.raises(ProviderUnavailableError):
+        await service.who()
+
+
+async def test_a_front_end_s_session_is_read_once_until_it_ends() -> None:
+    front_end = FrontEnd("v4")
+    service = Service(front_end)
+    assert [await service.who(Cookie="v4=a") for _ in range(3)] == ["v4 a"] * 3
+    assert front_end.read == 1
+    service.clock.now = START + 60
+    assert await service.who(Cookie="v4=a") == "v4 a"
+    assert front_end.read == 2
+
+
+async def test_a_token_and_what_others_say_are_not_remembered() -> None:
+    front_end, elsewhere = FrontEnd("v4"), Elsewhere(User("else", "where"))
+    service = Service(front_end, remote=[elsewhere])
+    for _ in range(2):
+        assert await service.who(Cookie="x=y", Authorization="Bearer v4-a") == "v4 v4-a"
+        assert await service.who(Cookie="x=y") == "else where"
+    assert elsewhere.asked == 2
+    assert len(service.sessions._remembered) == 0
+
+
+async def test_an_own_session_is_remembered_for_a_day() -> None:
+    service = Service()
+    own = await service.sign_in()
+    assert [await service.who(Cookie=own) for _ in range(3)] == ["dev ada"] * 3
+    assert service.scopes.loads == 1
+    assert len(service.sessions._remembered) == 1
+    service.clock.now += 86_400
+    assert await service.who(Cookie=own) == "dev ada"
+    assert service.scopes.loads == 1
+
+
+async def test_no_more_are_remembered_than_was_said() -> None:
+    service = Service(FrontEnd("v4"), max_remembered=2)
+    for user in "abc":
+        assert await service.who(Cookie=f"v4={user}") == f"v4 {user}"
+    assert len(service.sessions._remembered) == 2
+
+
+async def test_what_is_remembered_goes_when_any_session_was_ended() -> None:
+    front_end = FrontEnd("v4")
+    service = Service(front_end)
+    own = await service.sign_in()
+    for cookies in (own, "v4=a"):
+        assert await service.who(Cookie=cookies)
+    await service.revisions.end_all(ADA.owner)
+    assert await service.who(Cookie=own) is None
+    assert await service.who(Cookie="v4=a") == "v4 a"
+    assert front_end.read == 3
+    assert await service.who(Cookie="v4=a") == "v4 a"
+    assert front_end.read == 3
+
+
+async def test_a_session_that_is_ended_while_it_is_looked_at_is_not_remembered() -> None:
+    service = Service()
+    own = await service.sign_in()
+
+    class Ending(SessionRevisions):
+        async def current(self, owner: str) -> str:
+            found = await super().current(owner)
+            await self.end_all(owner)
+            return found
+
+    service.sessions._storage._revisions = Ending(service.scopes)
+    assert await service.who(Cookie=own) == "dev ada"
+    assert len(service.sessions._remembered) == 0
+
+
+async def test_an_ended_session_gives_way_to_the_front_end_s() -> None:
+    service = Service(FrontEnd("v4"))
+    own = await service.sign_in()
+    await service.revisions.end_all(ADA.owner)
+    assert await service.who(Cookie=f"{own}; v4=a") == "v4 a"
+
+
+async def test_a_session_begins_with_the_revision_of_its_user() -> None:
+    service = Service()
+    await service.revisions.end_all(ADA.owner)
+    own = await service.sign_in()
+    assert await service.who(Cookie=own) == "dev ada"
+
+
+async def test_signing_in_ends_the_session_that_was_there() -> None:
+    service = Service(FrontEnd("v4"))
+    own = await service.sign_in(Cookie="v4=a")
+    assert await service.who(Cookie=f"{own}; v4=a") == "dev ada"
+
+    async def sign_in(request: web.Request) -> None:
+        assert await service.sessions.user(request) == ADA
+        await service.sessions.sign_in(request, User("dev", "bob"))
+
+    _, answer = await service.call(sign_in, Cookie=f"{own}; x=y")
+    assert await service.who(Cookie=f"{NAME}={answer.cookies[NAME].value}") == "dev bob"
+
+
+async def test_signing_out_removes_every_cookie_of_the_request_and_ends_nothing_else() -> None:
+    service = Service(FrontEnd("v4"), FrontEnd("v5"))
+    own = await service.sign_in()
+    assert await service.sign_out(Cookie=f"{own}; v5=b") == {NAME, "v5"}
+    assert await service.sign_out() == {NAME}
+    assert await service.who(Cookie=own) == "dev ada"
+    assert service.scopes.stored == {}
+
+
+async def test_signing_out_everywhere_ends_the_user_s_own_sessions() -> None:
+    service = Service(FrontEnd("v4"))
+    here, there = await service.sign_in(), await service.sign_in()
+    assert await service.sign_out(everywhere=True, Cookie=here) == {NAME}
+    assert [await service.who(Cookie=one) for one in (here, there)] == [None, None]
+    assert list(service.scopes.stored) == [("session", "dev ada")]
+    await service.sign_out(everywhere=True)
+    assert list(service.scopes.stored) == [("session", "dev ada")]
+
+
+async def test_while_the_store_is_away_no_session_begins_or_is_believed() -> None:
+    service = Service()
+    own = await service.sign_in()
+    service.scopes.scope_revision += 1
+    service.scopes.is_away = True
+    for asking in (service.who(Cookie=own), service.sign_in()):
+        with pytest.raises(OutboxUnavailableError):
+            await asking
+
+
+async def test_a_renewed_session_is_set_and_a_fresh_one_is_not() -> None:
+    service = Service()
+    own = await service.sign_in()
+    for later, cookies in ((0, set()), (86_400, {NAME})):
+        service.clock.now = START + later
+        _, answer = await service.call(service.sessions.user, Cookie=own)
+        assert set(answer.cookies) == cookies
+
+
+async def test_aiohttp_does_not_warn_of_the_keys_of_sessions() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        service = Service()
+        assert await service.who() is None

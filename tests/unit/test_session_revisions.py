@@ -1,0 +1,115 @@
+"""A user's sessions have a revision, which is looked up once until a scope changes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.identity.session_revision import SESSION_SCOPE, SessionRevisions
+from tests.support.memory_scopes import MemoryScopes, Tree
+
+ADA, BOB = "dev ada", "dev bob"
+
+
+@pytest.fixture
+def scopes() -> MemoryScopes:
+    return MemoryScopes()
+
+
+@pytest.fixture
+def revisions(scopes: MemoryScopes) -> SessionRevisions:
+    return SessionRevisions(scopes)
+
+
+async def test_who_never_ended_sessions_has_an_empty_revision(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    assert [await revisions.current(ADA) for _ in range(3)] == ["", "", ""]
+    assert scopes.loads == 1
+
+
+async def test_ending_the_sessions_of_one_user_changes_that_user_s_revision_only(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    await revisions.current(ADA)
+    await revisions.end_all(ADA)
+    first = await revisions.current(ADA)
+    assert len(first) == 16
+    assert scopes.stored == {("session", ADA): {"revision": first}}
+    await revisions.end_all(ADA)
+    assert await revisions.current(ADA) not in {"", first}
+    assert await revisions.current(BOB) == ""
+
+
+async def test_a_change_by_another_process_is_noticed(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    assert await revisions.current(ADA) == ""
+    generation = revisions.generation
+    await SessionRevisions(scopes).end_all(ADA)
+    assert revisions.generation > generation
+    assert await revisions.current(ADA) == scopes.stored[SESSION_SCOPE, ADA]["revision"]
+
+
+async def test_a_revision_is_remembered_again_after_a_change(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    await revisions.end_all(BOB)
+    for _ in range(3):
+        await revisions.current(ADA)
+        await revisions.current(BOB)
+    assert scopes.loads == 2
+
+
+async def test_the_10000_revisions_that_were_looked_up_last_are_remembered(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    for number in range(10_001):
+        await revisions.current(f"dev {number}")
+    assert scopes.loads == 10_001
+    for number in range(1, 10_001):
+        await revisions.current(f"dev {number}")
+    assert scopes.loads == 10_001
+    await revisions.current("dev 0")
+    assert scopes.loads == 10_002
+
+
+async def test_while_the_store_is_away_only_what_is_known_is_said(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    assert await revisions.current(ADA) == ""
+    scopes.is_away = True
+    assert await revisions.current(ADA) == ""
+    with pytest.raises(OutboxUnavailableError):
+        await revisions.current(BOB)
+
+
+class SlowScopes(MemoryScopes):
+    """Loads end when they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def load_scope(self, scope: str, scope_id: str) -> Tree | None:
+        found = await super().load_scope(scope, scope_id)
+        await self.go.wait()
+        return found
+
+
+@pytest.mark.parametrize("looks_meanwhile", [False, True])
+async def test_what_was_read_before_a_change_is_not_remembered(looks_meanwhile: bool) -> None:  # noqa: FBT001
+    scopes = SlowScopes()
+    revisions = SessionRevisions(scopes)
+    reading = asyncio.create_task(revisions.current(ADA))
+    await asyncio.sleep(0)
+    await revisions.end_all(ADA)
+    others = asyncio.create_task(revisions.current(BOB)) if looks_meanwhile else None
+    await asyncio.sleep(0)
+    scopes.go.set()
+    assert await reading == ""
+    if others:
+        await others
+    assert await revisions.current(ADA) == scopes.stored[SESSION_SCOPE, ADA]["revision"]

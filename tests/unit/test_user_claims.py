@@ -1,0 +1,95 @@
+"""The user that verified claims name, and how a user is named elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.identity.user import EVENT_KEY_ISSUER, User, user_from_claims
+
+ISSUER = "https://issuer.example"
+
+
+def user(*, id_claims: tuple[str, ...] = ("sub",), **claims: Any) -> User | None:
+    return user_from_claims(claims, issuer=ISSUER, id_claims=id_claims)
+
+
+def test_every_claim_has_its_place() -> None:
+    assert user(
+        sub="u-1",
+        email="ada@example.com",
+        name="Ada",
+        organizationId="acme",
+        email_verified=True,
+    ) == User(ISSUER, "u-1", "ada@example.com", "Ada", "acme", email_verified=True)
+
+
+def test_what_is_not_claimed_is_not_known() -> None:
+    assert user(sub="u-1") == User(ISSUER, "u-1", None, None, None, email_verified=False)
+    assert User("dev", "u-1").email_verified is False
+
+
+@pytest.mark.parametrize("value", [False, None, 1, "true", "yes", [True]])
+def test_an_email_is_verified_only_where_the_issuer_says_so(value: object) -> None:
+    found = user(sub="u-1", email="ada@example.com", email_verified=value)
+    assert found
+    assert found.email_verified is False
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("u-1", "u-1"), (7, "7"), (0, "0"), (-1, "-1"), ("a b", "a b"), ("\u00e9", "\u00e9")],
+)
+def test_an_id_is_printable_text_or_an_integer(value: object, text: str) -> None:
+    for found in (user(sub=value), user(sub="u-1", organizationId=value)):
+        assert found
+        assert text in {found.id, found.organization_id}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", " ", "\t", True, False, 1.5, ["u"], {"id": 1}, "a\nb", "a\x00", "\u202e", "\ud83d"],
+)
+def test_anything_else_is_no_id(value: object) -> None:
+    assert user(sub=value) is None
+    assert user(sub="u-1", organizationId=value) == User(ISSUER, "u-1")
+
+
+def test_an_id_has_at_most_255_characters() -> None:
+    found = user(sub="x" * 255, organizationId="y" * 255)
+    assert found
+    assert (len(found.id), len(found.organization_id or "")) == (255, 255)
+    assert user(sub="x" * 256) is None
+
+
+def test_the_first_claim_that_can_be_used_is_the_id() -> None:
+    both = ("id", "email")
+    for claims, owner in (
+        ({"id": "u-1", "email": "a@b.c"}, "u-1"),
+        ({"id": "", "email": "a@b.c"}, "a@b.c"),
+        ({"email": "a@b.c"}, "a@b.c"),
+    ):
+        found = user(id_claims=both, **claims)
+        assert found
+        assert found.id == owner
+    assert user(id_claims=both, sub="u-1") is None
+
+
+@pytest.mark.parametrize("name", [None, "", "  ", 7, True, ["Ada"], "x" * 1025])
+def test_a_name_of_a_wrong_type_or_length_is_not_known(name: object) -> None:
+    assert user(sub="u-1", name=name, email=name) == User(ISSUER, "u-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("x" * 1024, "x" * 1024), ("A\nda\x1b", "A da\ufffd"), ("Ada \ud83d", "Ada ?")],
+)
+def test_a_name_is_made_safe_to_show(name: str, shown: str) -> None:
+    assert user(sub="u-1", name=name, email=name) == User(ISSUER, "u-1", shown, shown)
+
+
+def test_an_owner_is_an_issuer_s_user_and_an_actor_the_id_that_people_know() -> None:
+    ada, cron = User("dev", "u-1"), User(EVENT_KEY_ISSUER, "cron")
+    assert (ada.owner, ada.actor) == ("dev u-1", "u-1")
+    assert (cron.owner, cron.actor) == ("key cron", "key cron")
