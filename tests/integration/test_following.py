@@ -98,6 +98,12 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
     assert view["final"] is True
 
 
+async def test_a_stream_carries_the_request_id(client):
+    headers = {"X-Request-Id": "mine-1"}
+    async with client.get("/api/events/e-1/stream", headers=headers) as answer:
+        assert answer.headers["X-Request-Id"] == "mine-1"
+
+
 async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(followed, client):
     await deliver(followed)
     show_runs(followed, run("Failed"))

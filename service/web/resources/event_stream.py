@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from service.errors import OutboxUnavailableError
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
+from service.web.middleware import REQUEST_ID, request_id_key
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_ID
@@ -84,7 +85,7 @@ class EventStream:
             known = request.headers.get(_LAST_EVENT_ID)
             if followed.snapshot and followed.snapshot.final and followed.snapshot.tag == known:
                 return web.Response(status=204)
-            response = web.StreamResponse(headers=_HEADERS)
+            response = web.StreamResponse(headers={**_HEADERS, REQUEST_ID: request[request_id_key]})
             await response.prepare(request)
             response.headers.clear()  # sent; 10,000 streams would hold a copy each
             with contextlib.suppress(ConnectionError):
