@@ -19,8 +19,6 @@ from service.web.body import JSON_REFUSALS, read_json_bytes
 from service.web.json_answer import json_answer
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
 
-# Less than an organization's: every user may fill it, and each of their events carries it.
-MAX_OWN_SETTINGS_BYTES = 16 * 1024
 _MAX_ID_CHARS = 255
 
 _SETTINGS = {"type": "object", "additionalProperties": True, "description": "At most 64 KiB."}
@@ -102,7 +100,7 @@ class AppSettingsResource:
     async def replace_own(self, request: web.Request) -> web.Response:
         """Replace the user's own settings; answers the effective settings."""
         user = await self._authenticator.user(request)
-        settings = await self._body(request, MAX_OWN_SETTINGS_BYTES)
+        settings = await self._body(request)
         await self._app_settings.replace_user(user.owner, settings)
         return await self._effective(user)
 
@@ -113,7 +111,7 @@ class AppSettingsResource:
         organization_id = request.match_info["id"]
         if len(organization_id) > _MAX_ID_CHARS or not organization_id.isprintable():
             raise InvalidFieldError("An organization's id is 1 to 255 printable characters.")
-        settings = await self._body(request, MAX_SETTINGS_BYTES)
+        settings = await self._body(request)
         await self._app_settings.replace_organization(organization_id, settings)
         _log.info(
             "operator_action",
@@ -123,8 +121,8 @@ class AppSettingsResource:
         )
         return json_answer(settings)
 
-    async def _body(self, request: web.Request, max_bytes: int) -> Tree:
-        return parse_settings(await read_json_bytes(request, max_bytes=max_bytes))
+    async def _body(self, request: web.Request) -> Tree:
+        return parse_settings(await read_json_bytes(request, max_bytes=MAX_SETTINGS_BYTES))
 
     async def _effective(self, user: User) -> web.Response:
         encoded = await self._app_settings.effective(user)
