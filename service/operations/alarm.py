@@ -46,11 +46,13 @@ def alarms(
 def _delivery(view: StatsView) -> Iterator[Alarm]:
     delivery = view.delivery
     waiting = view.pending + view.delivering
-    if delivery is None or delivery.state == "healthy" or not waiting:
+    if delivery is None or delivery.state == "healthy":
+        return
+    misconfigured = delivery.state == "misconfigured"
+    if not (waiting or misconfigured):
         return
     reason = f" ({delivery.reason})" if delivery.reason else ""
     words = delivery.reason if delivery.state == PAUSED else f"{delivery.state}{reason}"
-    misconfigured = delivery.state == "misconfigured"
     severity = Severity.CRITICAL if misconfigured else Severity.WARNING
     yield Alarm(severity, f"{waiting} wait and delivery is {words}")
 

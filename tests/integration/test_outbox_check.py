@@ -53,11 +53,11 @@ async def test_a_dead_row_is_a_warning(live: SqliteOutbox, path: Path) -> None:
     assert "1 dead (see `outbox list --state dead`)" in out
 
 
-async def test_a_refused_configuration_is_critical_while_rows_wait(
+async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
     live: SqliteOutbox, path: Path
 ) -> None:
     await live.delivery.save(DeliveryRecord("misconfigured", "HTTP 401", 1, 1, 5.0, 0))
-    assert (await outbox_command(path, "check"))[0] == 0
+    assert (await outbox_command(path, "check"))[0] == 2
     await live.intake.append(event())
     code, out, _ = await outbox_command(path, "check", "--json")
     told = json.loads(out)
