@@ -22,11 +22,13 @@ from service.event_types.documents import DOCUMENT_NAME
 from service.event_types.event_name import check_event_name
 from service.event_types.senders import SESSION
 from service.event_types.template import check_template
+from service.identity.user import AUTH_JS_ISSUER, DEV_ISSUER, NEXT_AUTH_ISSUER, SHARED_ISSUER
 
 # Every path of the service under /api/ is one of these, or starts with one and a slash.
 RESERVED_PATHS = ("/api/events", "/api/settings", "/api/uploads")
 _is_path = re.compile(r"/api(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+").fullmatch
-_is_sender = re.compile(r"session|key|dev|next-auth|shared|key \S+|https?://\S+").fullmatch
+_ISSUERS = f"{NEXT_AUTH_ISSUER}|{AUTH_JS_ISSUER}|{DEV_ISSUER}|{SHARED_ISSUER}"
+_is_sender = re.compile(rf"session|key|{_ISSUERS}|key \S+|https?://\S+").fullmatch
 
 
 def _check_path(path: str) -> str:
@@ -40,9 +42,11 @@ def _check_path(path: str) -> str:
 def _check_sender(word: str) -> str:
     if not _is_sender(word):
         raise ValueError(
-            f"{word} names nobody; write session, key, key NAME, next-auth, or an issuer's URL"
+            f"{word} names nobody; write session, key, key NAME, next-auth, authjs, or an "
+            "issuer's URL"
         )
-    return word
+    # The issuer of users is without the slash that the address may end with.
+    return word.rstrip("/") if word.startswith("http") else word
 
 
 def _as_list(value: object) -> object:

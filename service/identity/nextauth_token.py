@@ -20,6 +20,7 @@ from joserfc.jwe import JWERegistry, decrypt_compact
 from joserfc.jwk import OctKey
 
 from service.identity.cookies import secure_cookie_name
+from service.identity.user import AUTH_JS_ISSUER, NEXT_AUTH_ISSUER
 
 MAX_TOKEN_CHARS = 32 * 1024
 # A `dir` token has no encrypted key: its second part is empty.
@@ -45,7 +46,7 @@ class Flavour(msgspec.Struct, frozen=True, gc=False):
 
 
 NEXT_AUTH_4 = Flavour(
-    issuer="next-auth",
+    issuer=NEXT_AUTH_ISSUER,
     cookie="next-auth.session-token",
     encryption="A256GCM",
     key_bytes=32,
@@ -53,7 +54,7 @@ NEXT_AUTH_4 = Flavour(
     salted_by_cookie=False,
 )
 AUTH_JS_5 = Flavour(
-    issuer="authjs",
+    issuer=AUTH_JS_ISSUER,
     cookie="authjs.session-token",
     encryption="A256CBC-HS512",
     key_bytes=64,

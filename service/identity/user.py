@@ -8,7 +8,10 @@ import msgspec
 
 from service.observe.printable import printable
 
-# Whose ids the development sign-in gives, and whose the ids are that all sign-ins share.
+# Whose ids a front end's sign-in and the development sign-in give, and whose the ids are that all
+# sign-ins share.
+NEXT_AUTH_ISSUER = "next-auth"
+AUTH_JS_ISSUER = "authjs"
 DEV_ISSUER = "dev"
 SHARED_ISSUER = "shared"
 # Whose ids the names of event keys are. An issuer of people is a URL or one of the words above.

@@ -15,6 +15,8 @@ from service.bootstrap.service import run_service
 from service.errors import ConfigurationError
 from service.event_types.declaration import RESERVED_PATHS
 from service.event_types.types_file import load_event_types
+from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
+from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from tests.support.api_description import COMMITTED, whole_service
 
 REPORT = {
@@ -104,6 +106,19 @@ def changed(**fields: Any) -> dict[str, Any]:
 def test_a_faulty_entry_is_told_with_what_to_do(load, entry, fault):
     [told] = faults(load, None, entry)
     assert fault in told
+
+
+@pytest.mark.parametrize(
+    ("word", "issuer"),
+    [
+        *[(one, one) for one in (NEXT_AUTH_4.issuer, AUTH_JS_5.issuer, DEV_ISSUER, SHARED_ISSUER)],
+        ("https://id.example", "https://id.example"),
+        ("https://id.example/", "https://id.example"),  # the issuer of its users has no slash
+    ],
+)
+def test_the_users_of_each_issuer_can_be_named(load, word, issuer):
+    _, report = load(None, changed(who=word))
+    assert report.who == [issuer]
 
 
 def test_every_fault_of_the_file_is_told_at_once(load):
