@@ -12,6 +12,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from service.outbox.postgres.faults import said
+
 _UNREADABLE = (
     "The address of the outbox can't be read. It has the form "
     "postgresql://user:password@host:5432/database; a password's special characters are "
@@ -44,7 +46,9 @@ def _place(address: Mapping[str, str]) -> str:
     if len(ports) == 1:
         ports *= len(hosts)
     servers = " or ".join(
-        (host if host.startswith("/") else f"{host}:{port}") if host else "the local socket"
+        (host if host.startswith("/") else f"{host}:{port or _DEFAULT_PORT}")
+        if host
+        else "the local socket"
         for host, port in zip(hosts, ports, strict=False)
     )
     database = address.get("dbname")
@@ -52,17 +56,12 @@ def _place(address: Mapping[str, str]) -> str:
 
 
 def _cause(error: BaseException, address: Mapping[str, str]) -> str:
-    words = _words(error)
+    words = (said(error) or _first_line(error)).rstrip(".") or type(error).__name__
     for name in _SECRETS:
         if secret := address.get(name):
             words = words.replace(quote(secret, safe=""), _HIDDEN).replace(secret, _HIDDEN)
     return words
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    first = str(error).strip().partition("\n")[0]
-    for before in ("FATAL:", " failed: ", "connection is bad: "):
-        first = first.rpartition(before)[2]
-    return first.strip().rstrip(".") or type(error).__name__
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].strip()

@@ -6,6 +6,7 @@ import psycopg
 import psycopg_pool
 import pytest
 
+from service.outbox.fault_postgresql import fault_at
 from service.outbox.postgres.connection import connection_string
 from service.outbox.postgres.faults import is_of_the_database, reason, sentence
 
@@ -85,6 +86,9 @@ def test_of_several_hosts_the_one_that_answered_is_told(said: str, told: str) ->
     )
     assert told in sentence(error)
     assert reason(error) == said.removeprefix("FATAL:  ")
+    told_to_people = fault_at("postgresql://ada@a,b/outbox", error)
+    assert told_to_people.startswith("PostgreSQL at a:5432 or b:5432, database outbox, can't be")
+    assert told_to_people.endswith(f" used: {reason(error)}.")
 
 
 def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
@@ -94,6 +98,24 @@ def test_hosts_that_can_not_be_reached_are_told_apart_from_a_refusal() -> None:
     )
     assert reason(error) == "Connection refused"
     assert sentence(error) == "The outbox's database does not answer."
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "logged"),
+    [
+        ("connection is bad: no error details available\n", "no error details available", None),
+        ("failed to resolve host 'h'.\nmore", "failed to resolve host 'h'", "OperationalError"),
+        ("", "OperationalError", None),
+    ],
+)
+def test_a_fault_of_another_form_is_told_by_its_first_line(
+    text: str, told: str, logged: str | None
+) -> None:
+    """The log gets no line that may quote the address."""
+    error = psycopg.OperationalError(text)
+    where = "PostgreSQL at h:5432, database outbox,"
+    assert fault_at("postgresql://h/outbox", error) == f"{where} can't be used: {told}."
+    assert reason(error) == (logged or told)
 
 
 def test_an_address_keeps_what_it_sets_itself() -> None:

@@ -61,20 +61,27 @@ def sentence(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The cause for the log: the server's words, without the driver's prefix.
+    """The cause for the log: the server's words and code, else the kind of the error."""
+    words = said(error) or type(error).__name__
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return f"{words} ({error.sqlstate})"
+    return words
 
-    Of several hosts, that of the first whose words say more than that it can't be reached.
+
+def said(error: BaseException) -> str:
+    """The server's words, without the driver's prefix; empty for an error of another form.
+
+    Of several hosts, those of the first that says more than that it can't be reached.
     """
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return f"{error.diag.message_primary} ({error.sqlstate})"
-    causes = [words for line in str(error).splitlines() if (words := _words(line))]
-    plain = causes[0] if causes else type(error).__name__
-    return next(filter(_refusal, causes), plain)
+        return error.diag.message_primary
+    causes = [words for line in str(error).splitlines() if (words := _said_in(line))]
+    return next(filter(_refusal, causes), causes[0] if causes else "")
 
 
-def _words(line: str) -> str:
+def _said_in(line: str) -> str:
     """What a line of a failed connection's message ends with; empty for other lines."""
-    for before in ("FATAL:", " failed: "):
+    for before in ("FATAL:", " failed: ", "connection is bad: "):
         _, found, said = line.rpartition(before)
         if found:
             return said.strip()
