@@ -21,6 +21,8 @@ from service.config.settings import Settings
 from service.config.values import parse_duration
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
 from service.operations.sampler import DELIVERY_STATES
+from service.web.following.follow_policy import FollowPolicy
+from service.web.resources.event_batch import MAX_BATCH_BYTES
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -170,3 +172,14 @@ def test_alerts_and_dashboard_name_only_metrics_that_are_exposed() -> None:
         assert set(named) <= exposed, expression
         breakers = re.findall(r'outbox_delivery_state\{state="(\w+)"', expression)
         assert set(breakers) <= set(DELIVERY_STATES)
+
+
+def test_the_balancer_lets_large_posts_and_long_polls_pass_and_logs_no_event_key() -> None:
+    told = (ROOT / "deploy" / "balancer" / "nginx.conf").read_text(encoding="utf-8")
+    [mebibytes] = re.findall(r"client_max_body_size (\d+)m;", told)
+    assert int(mebibytes) * 2**20 > MAX_BATCH_BYTES
+    [patience] = re.findall(r"proxy_read_timeout (\d+)s;", told)
+    assert int(patience) > FollowPolicy().max_wait_seconds
+    of_keys = told.split("location /e/ {")[1].split("}")[0]
+    assert "access_log off;" in of_keys
+    assert "error_log /dev/null;" in of_keys
