@@ -89,7 +89,8 @@ def test_metrics_that_pages_name_exist() -> None:
     tables = set(re.findall(r"CREATE (?:TABLE|VIEW|FUNCTION) (\w+)", schema)) | {"outbox_session"}
     named = set(re.findall(r"`(outbox_\w+)", everything()))
     roles = set(re.findall(r"outbox_\w+", text(ROOT / "deploy/postgresql/roles.sql")))
-    assert named - exposed - tables - roles <= {"outbox_full", "outbox_unavailable"}
+    others = {"outbox_full", "outbox_unavailable", "outbox_may_be_lost"}  # codes, a log event
+    assert named - exposed - tables - roles <= others
 
 
 def test_variables_that_pages_name_exist() -> None:
@@ -107,6 +108,14 @@ def test_log_events_that_pages_name_exist() -> None:
     code = "\n".join(text(path) for path in (ROOT / "service").rglob("*.py"))
     assert named
     assert [name for name in named if name not in fields and f'"{name}"' not in code] == []
+
+
+def test_each_log_event_that_needs_a_look_is_on_its_page() -> None:
+    page = text(DOCS / "operate" / "logs.md")
+    code = "\n".join(text(path) for path in (ROOT / "service").rglob("*.py"))
+    urgent = set(re.findall(r'\b_?log\.(?:warning|error|exception)\(\s*"(\w+)"', code))
+    assert urgent
+    assert sorted(event for event in urgent if f"`{event}`" not in page) == []
 
 
 def test_paths_that_pages_name_exist() -> None:
