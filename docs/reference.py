@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 from prometheus_client import Counter
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 from typer.main import get_command
 
 from service.cli import main as service_script
@@ -28,7 +28,7 @@ from service.observe.metrics import VOCABULARY, Metric
 DOCS = Path(__file__).parent
 OPENAPI = DOCS.parent / "clients" / "typescript" / "openapi.json"
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
-_MIB = 1024 * 1024
+_SIZES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
 
 
 def configuration() -> str:
@@ -169,13 +169,17 @@ def _default(variable: str) -> str:
         return "on" if value else "off"
     if field.endswith("_seconds"):
         return f"`{_duration(value)}`"
-    if variable.endswith("_BYTES"):
-        return f"`{value // _MIB} MiB`"
+    if isinstance(value, ByteSize):
+        return f"`{_size(value)}`"
     return f"`{value:,}`" if isinstance(value, int) and variable != "PORT" else f"`{value}`"
 
 
 def _duration(seconds: float) -> str:
     return next(f"{seconds / size:g}{unit}" for unit, size in _UNITS if seconds >= size)
+
+
+def _size(count: int) -> str:
+    return next(f"{count // size} {unit}" for unit, size in _SIZES if count % size == 0)
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -45,7 +45,8 @@ VARIABLES: dict[str, dict[str, str]] = {
     "Inngest": {
         "INNGEST_EVENT_KEY": "The event key. Required in production unless `INNGEST_DEV` is set.",
         "INNGEST_EVENT_KEY_FALLBACK": "Tried when the first key is refused, for key rotation.",
-        "INNGEST_DEV": "`1` or the address of a dev server; `0` insists on the cloud.",
+        "INNGEST_DEV": "`1` or the address of a dev server; `0`: there is none, in development "
+        "either.",
         "INNGEST_BASE_URL": "The address of a self-hosted Inngest, for events and the worker.",
         "INNGEST_EVENT_API_BASE_URL": "The address for events. Stronger than `INNGEST_BASE_URL`.",
         "INNGEST_API_BASE_URL": "The address for the worker. Stronger than `INNGEST_BASE_URL`.",
@@ -56,8 +57,8 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
     "Event types, documents and application settings": {
         "EVENT_TYPES_FILE": "Event types beside `POST /api/route`, as JSON or YAML.",
-        "AWS_S3_REGION": "The bucket's region. Required for posts.",
-        "AWS_S3_BUCKET": "The bucket. Required for posts.",
+        "AWS_S3_REGION": "The bucket's region. Required for `POST /api/route` and uploads.",
+        "AWS_S3_BUCKET": "The bucket. Required as its region is.",
         "DOCUMENT_CHECK": "`off`, `enrich` or `require`: whether a post asks S3 for its document.",
         "DOCUMENT_SCOPE": "`own`: a user may name their own uploads only. `uploads`: any document "
         "but the uploads of others. `any`: every document.",
