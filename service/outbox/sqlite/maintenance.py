@@ -41,7 +41,6 @@ class SqliteMaintenance:
         self._commits = commits
         self._writer = writer
         self._commits_seen = self._commits_checkpointed = 0
-        self._filling = asyncio.Lock()
         self._filled_bytes = 0
         self._clock = clock
         self._warned_at = float("-inf")
@@ -56,15 +55,14 @@ class SqliteMaintenance:
     async def fill(self) -> None:
         """Write the room of the log that was only allocated, a piece at a time.
 
-        On a disk that is nearly full it stays as it is. A second call waits for the first.
+        On a disk that is nearly full it stays as it is. Continues where the last call stopped.
         """
-        async with self._filling:
-            while not self._disk.is_short():
-                at = self._filled_bytes
-                self._filled_bytes = await self._writer.between_commits(self._log.fill, at)
-                if self._filled_bytes == at:
-                    return
-                await asyncio.sleep(_FILL_PAUSE_SECONDS)
+        while not self._disk.is_short():
+            at = self._filled_bytes
+            self._filled_bytes = await self._writer.between_commits(self._log.fill, at)
+            if self._filled_bytes == at:
+                return
+            await asyncio.sleep(_FILL_PAUSE_SECONDS)
 
     async def maintain(self) -> None:
         """Checkpoint the write-ahead log when nothing was written since the last call.
