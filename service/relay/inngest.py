@@ -43,7 +43,8 @@ class InngestSender:
     """The `Sender` over `POST {origin}/e/{key}`.
 
     `fallback_key` is used while the first key is refused, and kept as long as it works. `unreached`
-    gets the reason when no connection could be made.
+    gets the reason when no connection could be made. A prepared request that has not begun by then
+    is not told: the events are sent again at once, by a request that is.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class InngestSender:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
                 return self._presentable(_result(response, text))
         except aiohttp.ClientConnectorError as error:
-            if self._unreached:
+            if self._unreached and _may_leave(body):
                 self._unreached(error)
             return SendResult(None, words=_fault(error), reached=False)
         except TimeoutError:
@@ -146,6 +147,10 @@ class InngestSender:
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
         return replace(result, words=printable(words[:MAX_WORDS]))
+
+
+def _may_leave(body: bytes | WaitingBody) -> bool:
+    return not isinstance(body, WaitingBody) or body.is_released
 
 
 def _in_pieces(body: bytes | WaitingBody) -> bytes | io.BytesIO | WaitingBody:

@@ -29,11 +29,16 @@ class WaitingBody(BytesPayload):
         self._writer: AbstractStreamWriter | None = None
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_released(self) -> bool:
+        """Whether the bytes may leave."""
+        return self._released.done()
+
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
         """Write the bytes once they are released."""
-        if not self._released.done():
+        if not self.is_released:
             self._writer = writer
             await self._released
         else:

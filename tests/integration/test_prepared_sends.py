@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -30,7 +30,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield one
 
 
-def sender(http: aiohttp.ClientSession, url: str) -> InngestSender:
+def sender(
+    http: aiohttp.ClientSession, url: str, unreached: Callable[[Exception], object] | None = None
+) -> InngestSender:
     return InngestSender(
         http,
         origin=url,
@@ -38,6 +40,7 @@ def sender(http: aiohttp.ClientSession, url: str) -> InngestSender:
         fallback_key="two",
         environment=None,
         timeout_seconds=30.0,
+        unreached=unreached,
     )
 
 
@@ -154,6 +157,20 @@ async def test_a_server_that_is_away_does_not_begin(http: aiohttp.ClientSession)
     result = await prepared.result()
     assert result == await one.send(BODY[1:-1])
     assert prepared.begin() is False
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_connection_that_was_not_made_is_told_once_by_a_request_that_has_begun(
+    http: aiohttp.ClientSession, *, begins: bool
+) -> None:
+    told: list[Exception] = []
+    one = sender(http, f"http://127.0.0.1:{free_port()}", told.append)
+    prepared = one.prepare(BODY[1:-1])
+    assert not begins or prepared.begin()
+    assert not (await prepared.result()).reached
+    assert len(told) == begins
+    await one.send(BODY[1:-1])
+    assert len(told) == begins + 1
 
 
 async def test_a_prepared_request_uses_the_other_key_where_the_first_is_refused(
