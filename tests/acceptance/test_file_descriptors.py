@@ -8,21 +8,24 @@ from pathlib import Path
 
 import aiohttp
 
+from service.fake_inngest.faults import Reset
 from service.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.poster import Poster
-from tests.support.storage import PATIENCE_SECONDS, eventually
+from tests.support.storage import eventually
 
 ACCEPT = 'outbox_no_file_descriptors_total{purpose="accept"}'
 SEND = 'outbox_no_file_descriptors_total{purpose="send"}'
 
 
-def forbid_new_files(pid: int) -> tuple[int, int]:
-    """Lower the limit of open files below what is open; returns what it was."""
-    _, hard = was = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+def forbid_new_files(pid: int) -> None:
+    """Lower the limit of open files to what is open.
+
+    A file that is closed afterwards leaves room for another one, so this is repeated.
+    """
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     lowest = min({*range(1024)} - {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()})
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, hard))
-    return was
 
 
 async def counted(http: aiohttp.ClientSession, url: str, metric: str) -> bool:
@@ -31,14 +34,16 @@ async def counted(http: aiohttp.ClientSession, url: str, metric: str) -> bool:
 
 
 async def is_closed(url: str) -> bool:
-    """Whether a new connection is closed; one that is kept without a request is after 75 s."""
+    """Whether a new connection is closed soon; one that is kept without a request is after 75 s."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(5):
             return await reader.read() == b""
     except ConnectionError:
         return True
+    except TimeoutError:
+        return False
     finally:
         writer.close()
 
@@ -51,18 +56,28 @@ async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_no
         poster, fresh = Poster(process.url), Poster(process.url)
         async with poster.http, fresh.http:
             await poster.sign_in("u-1")
-            was = forbid_new_files(process.process.pid)
-            assert await is_closed(process.url)
+            pid = process.process.pid
+            was = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            # No connection to Inngest lasts, so each request needs a new file.
+            inngest_api.faults.add(Reset(), times=None)
+
+            async def closes_new_ones() -> bool:
+                forbid_new_files(pid)
+                return await is_closed(process.url)
+
+            await eventually(closes_new_ones)
             status, answer = await poster.post()
             assert status == 200
             for metric in (ACCEPT, SEND):
 
                 async def seen(metric: str = metric) -> bool:
+                    forbid_new_files(pid)
                     return await counted(poster.http, process.url, metric)
 
                 await eventually(seen)
             await process.said("no_file_descriptors")
-            resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, was)
+            inngest_api.faults.clear()
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
             await process.said("file_descriptors_are_back")
             await inngest_api.ledger.wait_for_id(answer["eventId"], timeout_seconds=30)
             await fresh.sign_in("u-2")
