@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -21,6 +22,8 @@ PREFIX = "outbox-"
 UNIT_FOLDER = Path("/run/inngest-outbox")  # the RuntimeDirectory in deploy/systemd
 _UNIT_VARIABLE = "RUNTIME_DIRECTORY"
 _SOCKET = "control"
+# Held by the process that made the folder: a socket of its that is bound may not listen yet.
+_LOCK = "lock"
 _MAX_PATH_BYTES = 100  # of a Unix socket's address, 108 on Linux and 104 on macOS
 _CONNECT_SECONDS = 0.2
 
@@ -35,7 +38,9 @@ def socket_folder() -> Iterator[Path]:
     try:
         if len(str(folder / _SOCKET).encode()) > _MAX_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, f"the path of {folder.parent} is too long")
-        yield folder
+        with (folder / _LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,9 +89,20 @@ def _found(parent: Path, pattern: str) -> list[Path]:
 
 
 def _is_dead(folder: Path) -> bool:
-    """Whether there are sockets, and no process listens at any."""
+    """Whether there are sockets, no process listens at any, and none is about to."""
     sockets = [path for path in folder.iterdir() if path.is_socket()]
-    return bool(sockets) and all(_refuses(path) for path in sockets)
+    return bool(sockets) and all(_refuses(path) for path in sockets) and not _is_locked(folder)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _refuses(path: Path) -> bool:

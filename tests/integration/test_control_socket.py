@@ -92,3 +92,28 @@ def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
             names = {one.name for one in tmp_path.iterdir()}
         assert {"outbox-living", "outbox-other"} <= names
         assert "outbox-dead" not in names
+
+
+def test_the_folder_of_a_service_that_is_about_to_listen_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with control_address() as address, contextlib.closing(socket.socket(socket.AF_UNIX)) as bound:
+        assert address
+        bound.bind(address)
+        with control_address():
+            assert Path(address).exists()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_whose_maker_was_killed_is_removed_although_it_has_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / "outbox-dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as killed:
+        killed.bind(str(dead / "control"))
+        socket_folder.sweep()
+    assert not dead.exists()
