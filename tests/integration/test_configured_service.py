@@ -1,0 +1,114 @@
+"""What a variable changes in a whole service, as a client sees it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import DummyCookieJar
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import run_service
+from service.config.settings import Settings
+
+OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
+ADA = {"email": "ada@example.com", "id": "u-1"}
+Client = TestClient[Any, Any]
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, **environ: str) -> AsyncIterator[Client]:
+    """A client of a service with these variables."""
+    given = {
+        "OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        **environ,
+    }
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as client,
+    ):
+        yield client
+
+
+async def signed_in(client: Client, **headers: str) -> str:
+    """The cookie of a new session, empty where there is no such sign-in."""
+    answer = await client.post("/auth/dev-login", json=ADA, headers=headers)
+    assert answer.status in (200, 404)
+    return answer.headers.get("Set-Cookie", "").partition(";")[0]
+
+
+async def who(client: Client, cookie: str) -> str | None:
+    answer = await client.get("/auth/session", headers={"Cookie": cookie})
+    user = (await answer.json())["user"]
+    return user and str(user["id"])
+
+
+async def test_of_several_session_secrets_the_first_signs_and_all_open(tmp_path: Path) -> None:
+    async with served(tmp_path, SESSION_SECRET=OLD) as client:
+        old = await signed_in(client)
+    async with served(tmp_path, SESSION_SECRET=f"{NEW},{OLD}") as client:
+        assert await who(client, old) == "u-1"
+        new = await signed_in(client)
+    async with served(tmp_path, SESSION_SECRET=NEW) as client:
+        assert [await who(client, one) for one in (old, new)] == [None, "u-1"]
+
+
+async def test_in_development_a_session_outlives_a_restart_without_a_secret(tmp_path: Path) -> None:
+    async with served(tmp_path) as client:
+        cookie = await signed_in(client)
+    async with served(tmp_path) as client:
+        assert await who(client, cookie) == "u-1"
+    secret = tmp_path / "development-session-secret"
+    assert secret.stat().st_mode & 0o077 == 0
+
+
+PROXIED = {"X-Forwarded-For": "203.0.113.9"}
+OTHER_NAME = {"Host": "outbox.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "headers", "is_there"),
+    [
+        ({}, {}, True),
+        ({}, PROXIED, False),
+        ({}, OTHER_NAME, False),
+        ({"DEV_LOGIN": "1"}, PROXIED, True),
+        ({"DEV_LOGIN": "1"}, OTHER_NAME, False),
+        (
+            {
+                "APP_ENV": "production",
+                "SESSION_SECRET": NEW,
+                "INNGEST_EVENT_KEY": "key",
+            },
+            {},
+            False,
+        ),
+    ],
+)
+async def test_where_the_development_sign_in_is(
+    tmp_path: Path, environ: dict[str, str], headers: dict[str, str], *, is_there: bool
+) -> None:
+    async with served(tmp_path, **environ) as client:
+        assert bool(await signed_in(client, **headers)) is is_there
+        form = await client.get("/auth/dev-login", headers=headers)
+        assert form.status == (200 if is_there else 404)
+
+
+@pytest.mark.parametrize(("proxies", "status"), [("127.0.0.1", 200), ("10.0.0.0/24", 403)])
+async def test_a_forwarded_host_counts_from_a_trusted_proxy(
+    tmp_path: Path, proxies: str, status: int
+) -> None:
+    async with served(tmp_path, TRUSTED_PROXIES=proxies) as client:
+        cookie = await signed_in(client)
+        headers = {
+            "Cookie": cookie,
+            "Origin": "https://www.example.com",
+            "X-Forwarded-Host": "www.example.com",
+            "X-Forwarded-Proto": "https",
+        }
+        answer = await client.put("/api/settings", json={}, headers=headers)
+        assert answer.status == status

@@ -1,0 +1,51 @@
+"""Variables of `.env` in the working folder count, and those of the environment come first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import ROOT
+from tests.support.outbox_script import SCRIPT
+from tests.support.service_command import BARE
+
+OURS = ("AWS_", "INNGEST_", "OUTBOX_", "PORT")
+
+
+def said(folder: Path, *command: str, **environ: str) -> str:
+    """What a process prints in a folder."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**plain, **BARE, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".env").write_text(
+        "OUTBOX_RETENTION=3d\nPORT=3999\nINNGEST_DEV=http://127.0.0.1:1\n"
+        "OUTBOX_URL=sqlite:///named-in-a-file.db\n"
+    )
+    return tmp_path
+
+
+def test_the_service_reads_the_file_and_prefers_the_environment(folder: Path) -> None:
+    lines = said(folder, sys.executable, "-m", "service", "check", PORT="4001").splitlines()
+    assert {"OUTBOX_RETENTION=3d", "PORT=4001", "INNGEST_DEV=http://127.0.0.1:1"} <= set(lines)
+
+
+def test_the_outbox_script_reads_the_file_and_prefers_the_environment(folder: Path) -> None:
+    assert "named-in-a-file.db" in said(folder, *SCRIPT, "stats")
+    other = said(folder, *SCRIPT, "stats", OUTBOX_URL="sqlite:///named-by-a-variable.db")
+    assert "named-by-a-variable.db" in other

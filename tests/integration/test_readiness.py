@@ -1,0 +1,88 @@
+"""Alive, ready and why not: what /healthz and /readyz of a whole service say."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import Service, run_service
+from service.config.settings import Settings
+from service.relay.relay import Relay
+from tests.support.storage import event, eventually
+
+AWAY = "http://127.0.0.1:9"
+BUCKET = {"AWS_S3_REGION": "eu-west-1", "AWS_S3_BUCKET": "documents"}
+Client = TestClient[Any, Any]
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, **environ: str) -> AsyncIterator[tuple[Service, Client]]:
+    given = {"OUTBOX_URL": f"sqlite:///{folder / 'outbox.db'}", "INNGEST_DEV": AWAY, **environ}
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app)) as client,
+    ):
+        yield service, client
+
+
+async def readiness(client: Client) -> tuple[int, dict[str, Any]]:
+    answer = await client.get("/readyz")
+    return answer.status, await answer.json()
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({}, "AWS_S3_REGION, AWS_S3_BUCKET"),
+        ({"AWS_S3_REGION": "eu-west-1"}, "AWS_S3_BUCKET"),
+        ({"AWS_S3_BUCKET": "documents"}, "AWS_S3_REGION"),
+    ],
+)
+async def test_without_its_storage_a_service_is_alive_and_unready_and_names_what_is_missing(
+    tmp_path: Path, environ: dict[str, str], missing: str
+) -> None:
+    async with served(tmp_path, **environ) as (_, client):
+        status, told = await readiness(client)
+        assert (status, told["status"]) == (503, "unready")
+        assert told["faults"] == [f"not configured: {missing}"]
+        answer = await client.post("/api/route", json={"documentName": "a"})
+        refused = await answer.json()
+        assert (answer.status, refused["code"]) == (503, "storage_not_configured")
+        assert refused["error"] == f"Not configured: {missing}."
+        alive = await client.get("/healthz")
+        assert (alive.status, await alive.json()) == (200, {"status": "ok"})
+
+
+async def test_an_outage_of_inngest_makes_no_service_unready(tmp_path: Path) -> None:
+    async with served(tmp_path, **BUCKET) as (service, client):
+        await service.outbox.intake.append(event())
+
+        async def backs_off() -> bool:
+            _, told = await readiness(client)
+            return bool(told["detail"]["delivery"]["state"] == "backing_off")
+
+        await eventually(backs_off)
+        status, told = await readiness(client)
+        assert (status, told["status"], told["faults"]) == (200, "ready", [])
+
+
+async def test_a_service_whose_relay_ends_again_and_again_is_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(relay: Relay) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Relay, "run", ends)
+    async with served(tmp_path, **BUCKET) as (_, client):
+
+        async def unready() -> list[str]:
+            status, told = await readiness(client)
+            return told["faults"] if status == 503 else []
+
+        [fault] = await eventually(unready)
+        assert fault.startswith("relay ")

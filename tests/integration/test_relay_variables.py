@@ -1,0 +1,84 @@
+"""The variables of the relay: what each one changes in the requests that Inngest gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.fake_inngest.faults import Hang, Slow
+from service.fake_inngest.server import FakeInngest
+from service.outbox.model import Filter, State
+from tests.support.confirmed_delivery import append_events, confirmed_delivery
+from tests.support.storage import Outbox, SqliteStorage, eventually
+
+
+async def delivered(outbox: Outbox, count: int) -> None:
+    wanted = Filter(state=State.DELIVERED, limit=count)
+    await eventually(lambda: outbox.inspector.rows(wanted), lambda rows: len(rows) == count)
+
+
+@pytest.mark.parametrize(
+    ("changes", "most_events", "most_bytes"),
+    [
+        ({"OUTBOX_BATCH_EVENTS": "7"}, 7, 1024 * 1024),
+        ({"OUTBOX_BATCH_BYTES": "1024"}, 500, 1024),
+    ],
+)
+async def test_a_request_has_at_most_so_many_events_and_bytes(
+    tmp_path: Path,
+    inngest_api: FakeInngest,
+    changes: dict[str, str],
+    most_events: int,
+    most_bytes: int,
+) -> None:
+    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        await append_events(outbox.intake, 60)
+        async with confirmed_delivery(outbox, inngest_api, OUTBOX_CONFIRM="off", **changes):
+            await delivered(outbox, 60)
+    requests = inngest_api.ledger.requests
+    assert max(request.events for request in requests) <= most_events
+    assert max(request.body_bytes for request in requests) <= most_bytes
+
+
+async def test_so_many_requests_are_under_way_at_once(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    """None is answered. By default there would be four."""
+    inngest_api.faults.add(Hang(), times=None)
+    changes = {"OUTBOX_SENDERS": "6", "OUTBOX_BATCH_EVENTS": "1", "OUTBOX_SEND_TIMEOUT": "300s"}
+    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        await append_events(outbox.intake, 20)
+        async with confirmed_delivery(
+            outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_DRAIN_SECONDS="0", **changes
+        ):
+            await inngest_api.ledger.wait_for_requests(6)
+
+
+async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    inngest_api.faults.add(Hang(), times=1)
+    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        [event] = await append_events(outbox.intake, 1)
+        async with confirmed_delivery(
+            outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_SEND_TIMEOUT="200ms"
+        ):
+            # By default it would be given up after 10 s.
+            await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=8)
+
+
+@pytest.mark.parametrize(("drain", "state"), [("20s", State.DELIVERED), ("0", State.DELIVERING)])
+async def test_a_stop_waits_for_sends_so_long(
+    tmp_path: Path, inngest_api: FakeInngest, drain: str, state: State
+) -> None:
+    inngest_api.faults.add(Slow(seconds=0.5))
+    async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        [event] = await append_events(outbox.intake, 1)
+        async with confirmed_delivery(
+            outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_DRAIN_SECONDS=drain
+        ):
+            await inngest_api.ledger.wait_for_requests(1)
+        row = await outbox.intake.find(event.id)
+        assert row
+        assert row.state is state
