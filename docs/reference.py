@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 from prometheus_client import Counter
 from pydantic import ByteSize, SecretStr
 from typer.main import get_command
@@ -70,6 +71,14 @@ def endpoints() -> str:
     return _table(("endpoint", "what it does"), rows)
 
 
+def decisions() -> str:
+    """Every decision with when to look at it again, in the order of the site's navigation."""
+    parts = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    [pages] = [part["Decisions"] for part in parts if "Decisions" in part]
+    rows = (_decision(DOCS / page) for page in pages if not page.endswith("index.md"))
+    return _table(("decision", "revisit when"), rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """What stands between the marks `name` of a page."""
@@ -84,6 +93,7 @@ TABLES = (
     Table("metrics", "operate/metrics.md", metrics),
     Table("commands", "operate/commands.md", command_reference),
     Table("endpoints", "guide/api.md", endpoints),
+    Table("decisions", "decisions/index.md", decisions),
 )
 
 
@@ -148,6 +158,13 @@ def _help(command: Any) -> str:
         return text
     examples = found.group(2).rstrip(".").replace("`", "").split(", ")
     return "\n".join([found.group(1), "", "```sh", *examples, "```"])
+
+
+def _decision(page: Path) -> tuple[str, str]:
+    text = page.read_text(encoding="utf-8")
+    [title] = re.findall(r"^# (.+)$", text, re.MULTILINE)
+    [when] = re.findall(r"\*\*Revisit when\*\* (.+)\.$", " ".join(text.split()))
+    return f"[{title}]({page.name})", when
 
 
 def _exposed(name: str, metric: Metric) -> str:
