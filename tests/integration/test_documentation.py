@@ -86,11 +86,22 @@ def test_metrics_that_pages_name_exist() -> None:
         f"outbox_{name}_total" for name in VOCABULARY
     }
     schema = "".join(text(path) for path in (ROOT / "migrations").rglob("*.sql"))
-    tables = set(re.findall(r"CREATE (?:TABLE|VIEW|FUNCTION) (\w+)", schema)) | {"outbox_session"}
+    tables = set(re.findall(r"CREATE (?:TABLE|VIEW|FUNCTION) (\w+)", schema)) | {
+        "outbox_session",
+        "outbox_migrations",
+    }
     named = set(re.findall(r"`(outbox_\w+)", everything()))
     roles = set(re.findall(r"outbox_\w+", text(ROOT / "deploy/postgresql/roles.sql")))
     others = {"outbox_full", "outbox_unavailable", "outbox_may_be_lost"}  # codes, a log event
     assert named - exposed - tables - roles <= others
+
+
+def test_each_table_of_the_stores_is_in_the_architecture() -> None:
+    page = text(DOCS / "develop" / "architecture.md").split("## The stores")[1]
+    schema = "".join(text(path) for path in (ROOT / "migrations").rglob("*.sql"))
+    tables = set(re.findall(r"^CREATE TABLE (\w+)", schema, re.MULTILINE))
+    assert tables
+    assert sorted(table for table in tables if f"`{table}`" not in page) == []
 
 
 def test_variables_that_pages_name_exist() -> None:
