@@ -48,8 +48,8 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
 
     While the service runs, this copies ahead and exits with 1. Stop the service and give the same
     command again: it copies the rest, compares count and checksum, and exits with 0. Then set
-    OUTBOX_URL to the new address and start the service; the old outbox is unchanged and must
-    not be served again. You can interrupt and repeat a move until it has finished.
+    OUTBOX_URL to the new address and start the service; the old outbox keeps its events and takes
+    no more. You can interrupt and repeat a move until it has finished.
 
     Example: `outbox move --to postgresql://outbox@db/outbox`
     """
