@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -16,9 +17,10 @@ from psycopg.types.json import Jsonb
 from service.outbox.model import Settlement
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
-from tests.support.storage import Outbox, PostgresStorage, claim, claims_nothing, eventually
+from tests.support.storage import Outbox, PostgresStorage, claim, claims_nothing, eventually, ids
 
 APPEND = "SELECT outbox.append(%s, %s, %s)"
+DAY_MS = 24 * 3600 * 1000
 
 
 @pytest.fixture
@@ -105,35 +107,21 @@ async def test_an_application_that_is_killed_right_after_its_commit_leaves_one_e
     assert await claims_nothing(outbox)
 
 
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        ("outbox.append(NULL, '{}')", "must be present"),
-        ("outbox.append('n', '[1]')", "JSON object"),
-        ("outbox.append('n', NULL)", "JSON object"),
-        ("outbox.append('n', jsonb_build_object('a', repeat('x', 3145728)))", "3 MiB"),
-        ("outbox.append('n', '{}', issuer => 'a b')", "no space"),
-        ("outbox.append('n', '{}', user_id => '')", "a user 1 to 255"),
-        ("outbox.append('n', '{}', user_fields => '[]')", "JSON object"),
-        ("outbox.append('n', '{}', idempotency_key => 'ü')", "visible ASCII"),
-        (
-            "outbox.append('n', ('{\"a\":' || repeat('[', 500) || repeat(']', 500) || '}')::jsonb)",
-            "500 levels",
-        ),
-    ],
-)
-def test_what_inngest_would_refuse_is_refused(postgres_url: str, call: str, said: str) -> None:
-    with (
-        psycopg.connect(postgres_url) as connection,
-        pytest.raises(psycopg.errors.InvalidParameterValue, match=said),
-    ):
-        connection.execute(f"SELECT {call}")
-
-
-def test_brackets_inside_of_texts_are_no_nesting(postgres_url: str) -> None:
+async def test_an_event_waits_until_it_may_be_sent(outbox: Outbox, postgres_url: str) -> None:
+    now_ms = int(time.time() * 1000)
+    call = "SELECT outbox.append('n', '{}', 'u-1', send_at => %s)"
     with psycopg.connect(postgres_url) as connection:
-        append(connection, text='["' * 1000 + "\\")
-        connection.rollback()
+        times = (now_ms + DAY_MS, now_ms + 700, now_ms - 1000)
+        late, soon, past = [connection.execute(call, [at]).fetchall()[0][0] for at in times]
+        connection.commit()
+        assert ids(await claim(outbox)) == [past]
+        assert ids(await claim(outbox)) == [soon]
+        assert await claims_nothing(outbox)
+        row = await outbox.intake.find(late)
+        assert row is not None
+        assert row.due_in_seconds is not None
+        assert row.due_in_seconds > DAY_MS / 1000 - 60
+        assert not connection.execute("SELECT FROM outbox_held").fetchall()
 
 
 async def test_the_same_key_gives_the_same_event_and_other_data_an_error(

@@ -1,4 +1,4 @@
-"""Which event an append of a known key or id gives: its own owner's, for its own key."""
+"""Which event an append gives whose key or id another transaction or the service has used."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import asyncio
 import psycopg
 import pytest
 
-from tests.support.storage import eventually
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.web.resources.event_batch import BatchRequest, EventBatches
+from tests.support.storage import PostgresStorage, eventually
 
 WAITS = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid = %s"
 BY_KEY = "SELECT outbox.append('n', '{}', 'u-1', idempotency_key => 'k-1')"
 BY_ID = "SELECT outbox.append('n', '{}', 'u-1', id => 'order-1')"
+POSTED = b'{"name":"n","id":"order-1"}'
+DAY_MS = 24 * 3600 * 1000
+AGE = "UPDATE outbox SET accepted_at_ms = accepted_at_ms - %s"
 
 
 @pytest.mark.parametrize("call", [BY_KEY, BY_ID])
@@ -36,26 +42,13 @@ async def test_the_second_waits_for_the_first_and_gets_its_event(
             assert looking.execute("SELECT event_id FROM outbox").fetchall() == [(event_id,)]
 
 
-def append(connection: psycopg.Connection, **fields: str) -> str:
-    named = ", ".join(f"{name} => %({name})s" for name in fields)
-    [(event_id,)] = connection.execute(f"SELECT outbox.append('n', '{{}}', {named})", fields)
-    return str(event_id)
-
-
-@pytest.mark.parametrize("name", ["idempotency_key", "id"])
-def test_a_repeat_gives_the_event_of_its_owner_and_key(postgres_url: str, name: str) -> None:
-    calls = [{"user_id": user, name: key} for user in ("u-1", "u-2") for key in ("a", "b")]
+async def test_an_id_means_the_same_event_here_and_at_the_door_for_a_day(postgres_url: str) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        request = BatchRequest(user=User("database", "u-1"), body=POSTED)
+        [receipt], _ = await EventBatches(outbox.intake, NullRecorder()).accept(request)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        first = [append(connection, **one) for one in calls]
-        assert len(set(first)) == len(calls)
-        assert [append(connection, **one) for one in calls] == first
-
-
-def test_an_id_that_is_free_after_a_day_frees_no_other(postgres_url: str) -> None:
-    calls = [{"user_id": user, "id": key} for user in ("u-1", "u-2") for key in ("a", "b")]
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        first = [append(connection, **one) for one in calls]
-        connection.execute("UPDATE outbox SET accepted_at_ms = accepted_at_ms - 86400001")
-        assert append(connection, **calls[0]) != first[0]
-        freed = "SELECT event_id FROM outbox WHERE idempotency_key IS NULL"
-        assert connection.execute(freed).fetchall() == [(first[0],)]
+        assert connection.execute(BY_ID).fetchall() == [(receipt.event_id,)]
+        connection.execute(AGE, [DAY_MS + 1])
+        [(later,)] = connection.execute(BY_ID).fetchall()
+        assert later != receipt.event_id
+        assert connection.execute(BY_ID).fetchall() == [(later,)]

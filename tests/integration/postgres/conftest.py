@@ -12,6 +12,7 @@ from tests.support.postgres_room import CLOCK, Room, RoomPool
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.repair_room import RepairRoom
+from tests.support.sql_appends import SqlAppends
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,9 @@ def pool(room: Room) -> RoomPool:
 def here(room: Room) -> RepairRoom:
     """Operators' commands there."""
     return RepairRoom(room)
+
+
+@pytest.fixture
+def sql(room: Room) -> SqlAppends:
+    """Appends in SQL there."""
+    return SqlAppends(room)

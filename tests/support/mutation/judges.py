@@ -67,6 +67,11 @@ _POSTGRES = Judges(
 _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
+_IN_SQL = Judges(
+    _postgres("append_bounds", "append_fields", "append_again")
+    + _integration("postgres_append_keys")
+)
+_CHANGERS = Judges(_postgres("partition_changers"))
 _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover"))
@@ -82,9 +87,8 @@ def _under(folder: str, names: str, judges: Judges) -> dict[str, Judges]:
     return {f"service/{folder}/{name}.py": judges for name in names.split()}
 
 
-def _functions(names: str, judges: Judges) -> dict[str, Judges]:
-    migration = "migrations/postgresql/0002_partitions.sql"
-    return {f"{migration}/{name}": judges for name in names.split()}
+def _functions(names: str, judges: Judges, of: str = "0002_partitions") -> dict[str, Judges]:
+    return {f"migrations/postgresql/{of}.sql/{name}": judges for name in names.split()}
 
 
 JUDGES: dict[str, Judges] = {
@@ -197,6 +201,12 @@ JUDGES: dict[str, Judges] = {
         Judges(_postgres("closing")),
     ),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
+    **_functions("outbox_append outbox_new_id outbox_refuse_if", _IN_SQL),
+    **_functions("outbox_check_object outbox_check_sessions", _IN_SQL),
+    **_functions("outbox_depth", _IN_SQL, "0001_outbox"),
+    **_functions("outbox_fold_unread", Judges(_postgres("unread_changes"))),
+    **_functions("outbox_may_change_partitions", _CHANGERS),
+    **_functions("outbox_refuse outbox_check_whole", _CHANGERS, "0001_outbox"),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("identity", "sessions", Judges(_unit("session_order"))),
     **_under("identity", "session_revision", Judges(_unit("session_revisions"))),

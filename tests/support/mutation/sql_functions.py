@@ -33,6 +33,7 @@ from tests.support.mutation.trial import (
 )
 from tests.support.shared_postgres import TEMPLATE, shared_postgres
 
+_COMMENT = re.compile(r" *--.*")
 _DEFINITION = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prosrc = %s"
 
 
@@ -64,7 +65,7 @@ def sql_mutants(path: str) -> list[SqlMutant]:
     line = source.count("\n", 0, defined.start()) + 1
     names = Counter[str]()
     found = []
-    for change, instead in sql_changes(body):
+    for change, instead in sql_changes(_COMMENT.sub("", body)):
         found.append(SqlMutant(called(names, name, change), line, body, instead))
     return found
 

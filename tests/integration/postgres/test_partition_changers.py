@@ -1,0 +1,126 @@
+"""Who may change the partitions of a PostgreSQL outbox, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.postgres_room import Room
+from tests.support.postgres_rows import new_outbox
+from tests.support.postgres_server import PostgresServer
+from tests.support.repair_room import RepairRoom
+
+MAY = "SELECT outbox_may_change_partitions()"
+SEAL = """
+CREATE TRIGGER outbox_sealed BEFORE INSERT OR UPDATE OR DELETE ON outbox
+FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()
+"""
+MOVING = "SELECT set_config('outbox.moving', %s, true)"
+SEALED = "The outbox is sealed: it was moved, or a move into it is not finished."
+# Each after the one before: what it gives to who may not, and to who may.
+CHANGES: list[tuple[str, Any, Any]] = [
+    ("SELECT outbox_make_partition()", False, True),
+    ("SELECT outbox_close_partition()", False, True),
+    ("SELECT outbox_detach_partition(0, 9, 9)", False, True),
+    ("SELECT outbox_drop_detached(9)", None, 0),
+]
+STATEMENTS = [statement for statement, _, _ in CHANGES]
+LEVELS = [level for level in psycopg.IsolationLevel if level.name != "READ_COMMITTED"]
+
+
+@pytest.fixture(scope="module")
+def changers_url(postgres: PostgresServer) -> Iterator[str]:
+    with new_outbox(postgres, "changers") as url:
+        yield url
+
+
+@pytest.mark.parametrize("change", STATEMENTS)
+def test_who_may_not_delete_rows_changes_no_partition(room: Room, change: str) -> None:
+    room.run("CREATE ROLE shop; GRANT USAGE ON SCHEMA clock TO shop")
+    room.run("SET LOCAL SESSION AUTHORIZATION shop")
+    with (
+        pytest.raises(psycopg.errors.InsufficientPrivilege) as refused,
+        room.connection.transaction(),
+    ):
+        room.run(change)
+    said = "permission denied for the partitions of the outbox"
+    assert refused.value.diag.message_primary == said
+
+
+@pytest.mark.parametrize("right", ["INSERT, UPDATE, SELECT, TRUNCATE", "DELETE"])
+def test_the_right_to_delete_rows_is_the_one_that_counts(room: Room, right: str) -> None:
+    room.run(f"CREATE ROLE shop; GRANT {right} ON outbox TO shop")
+    room.run("SET LOCAL SESSION AUTHORIZATION shop")
+    make = STATEMENTS[0]
+    if right == "DELETE":
+        assert room.run(make) == [(True,)]
+    else:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            room.run(make)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_partitions_are_changed_at_read_committed(
+    changers_url: str, level: psycopg.IsolationLevel
+) -> None:
+    """An early snapshot would not show the last rows of a partition that it closes."""
+    with psycopg.connect(changers_url) as connection:
+        assert connection.execute(MAY).fetchall() == [(True,)]
+        connection.rollback()
+        connection.isolation_level = level
+        with pytest.raises(psycopg.errors.InvalidTransactionState) as refused:
+            connection.execute(MAY)
+    said = "partitions are changed in a transaction of isolation level read committed"
+    assert refused.value.diag.message_primary == said
+
+
+def test_one_session_at_a_time_changes_partitions(changers_url: str) -> None:
+    with psycopg.connect(changers_url) as one, psycopg.connect(changers_url) as other:
+        for statement, late, first in CHANGES:
+            assert one.execute(MAY).fetchall() == [(True,)]
+            assert other.execute(statement.encode()).fetchall() == [(late,)]
+            one.rollback()
+            assert other.execute(statement.encode()).fetchall() == [(first,)]
+            other.commit()
+
+
+@pytest.mark.parametrize("change", STATEMENTS)
+def test_no_partition_of_a_sealed_outbox_is_changed(room: Room, change: str) -> None:
+    room.run(SEAL)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        room.run(change)
+    assert refused.value.diag.message_primary == SEALED
+
+
+@pytest.mark.parametrize("moving", ["", "no"])
+def test_a_sealed_outbox_takes_writes_of_its_move_alone(
+    room: Room, here: RepairRoom, moving: str
+) -> None:
+    here.event(1)
+    room.run(SEAL)
+    room.run(MOVING, ["yes"])
+    here.event(2)
+    room.run("DELETE FROM outbox WHERE seq = 1")
+    assert here.left() == [2]
+    room.run(MOVING, [moving])
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=SEALED):
+        here.event(3)
+
+
+def test_a_look_at_the_right_leaves_the_rows(room: Room, here: RepairRoom) -> None:
+    here.event(1)
+    assert room.run(MAY) == [(True,)]
+    assert here.left() == [1]
+
+
+@pytest.mark.parametrize(("wanted", "stored"), [(1, 2), (2, 1)])
+def test_what_is_stored_in_part_is_not_whole(room: Room, wanted: int, stored: int) -> None:
+    ask = "SELECT outbox_check_whole(%s, %s)"
+    assert room.run(ask, [wanted, wanted]) == [(True,)]
+    with pytest.raises(psycopg.errors.SerializationFailure) as refused:
+        room.run(ask, [wanted, stored])
+    said = "a key was used by another transaction meanwhile"
+    assert refused.value.diag.message_primary == said
