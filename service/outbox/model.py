@@ -47,11 +47,11 @@ class Isolated(enum.StrEnum):
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A claimed row without its bytes. The defaults are those of an event that was never sent.
 
-    `seq` names it inside its store. `attempts` counts the answers that judged this event alone,
-    `isolated` says that it must be sent alone. `first_sent_at_ms` is when its bytes may first have
-    left, None if never before this claim; `sends` counts claims before this one. `inngest_id` is
-    the ULID that a moved row brought from another outbox; None means that it is derived. `wire_id`
-    and `environment` are Event's.
+    `seq` names it inside its store. `attempts` counts the answers about the event, not about
+    Inngest, `isolated` says that it must be sent alone. `first_sent_at_ms` is when its bytes may
+    first have left, None if never before this claim; `sends` counts claims before this one.
+    `inngest_id` is the ULID that a moved row brought from another outbox; None means that it is
+    derived. `wire_id` and `environment` are Event's.
     """
 
     seq: int

@@ -354,7 +354,7 @@ export interface components {
             inngestId: string | null;
             name: string;
             state: components["schemas"]["State"];
-            /** @description Answers that judged this event alone. */
+            /** @description Answers about this event, not about Inngest. */
             attempts: number;
             /** @description Milliseconds since 1970. */
             acceptedAt: number;
@@ -993,7 +993,7 @@ export interface operations {
                      *           "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
                      *           "name": "documents/aws.index",
                      *           "state": "delivered",
-                     *           "attempts": 0,
+                     *           "attempts": 1,
                      *           "acceptedAt": 1795559419447,
                      *           "deliveredAt": 1795559419480,
                      *           "reason": null,
@@ -1431,7 +1431,7 @@ export interface operations {
                      *       "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
                      *       "name": "documents/aws.index",
                      *       "state": "delivered",
-                     *       "attempts": 0,
+                     *       "attempts": 1,
                      *       "acceptedAt": 1795559419447,
                      *       "deliveredAt": 1795559419480,
                      *       "reason": null,
