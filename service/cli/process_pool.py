@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from service.cli.child_process import Child
 from service.cli.keeper import LOAD_SECONDS, OPEN_SECONDS, Keeper, KeeperPolicy
-from service.cli.upgrades import Outcome
+from service.cli.upgrades import STOPPED, Outcome
 
 
 class ProcessPool:
@@ -74,7 +74,7 @@ class ProcessPool:
         outbox back to the old one; new fronts that do not come leave the old ones at work.
         """
         if self._is_stopping:
-            return Outcome("The service stops.")
+            return STOPPED
         store, fronts = self._children
         failure = await self._replace_store(Keeper(store, self._policy))
         if failure is None:

@@ -17,7 +17,7 @@ from service.cli.greeting import greet
 from service.cli.huge_pages import use_huge_pages_soon
 from service.cli.listen_on import listen_on
 from service.cli.listening import Listening
-from service.cli.signals import reload_on_hangup, stop_on_signals
+from service.cli.signals import may_continue, reload_on_hangup, stop_on_signals
 from service.cli.startup import allow_many_connections, quiet_garbage_collector
 from service.cli.successor import Successor
 from service.cli.upgrade_socket import UPGRADE_SOCKET, serve_upgrades
@@ -74,7 +74,7 @@ async def serve(
             if stop.is_set():
                 break
     logs.close()
-    return is_replaced
+    return is_replaced and await may_continue(stop)
 
 
 async def _stop_listening(

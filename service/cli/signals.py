@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT: the first one asks a process to stop, the second one ends it at once.
 
-SIGHUP asks for the new version of the program.
+SIGHUP asks for the new version of the program. The invariant: no stop is lost, also where the
+program of the process is replaced.
 """
 
 from __future__ import annotations
@@ -13,16 +14,27 @@ from collections.abc import Callable
 
 from service.observe.log_stream import LogStream
 
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _SECOND_SIGNAL_EXIT = 130
+_TURNS = 10  # the loop reads a signal in one turn and calls its handler in a later one
 
 
 def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
     """An event that the first signal sets. A second one ends the process, after `then`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPS:
         loop.add_signal_handler(number, _on_signal, stop, logs, then)
     return stop
+
+
+async def may_continue(stop: asyncio.Event) -> bool:
+    """Whether no signal has asked to stop; from here on the first one ends the process at once."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    return not stop.is_set()
 
 
 def reload_on_hangup(reload: Callable[[], object]) -> None:

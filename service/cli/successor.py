@@ -21,13 +21,11 @@ from service.cli.keeper import LOAD_SECONDS, OPEN_SECONDS, Keeper, KeeperPolicy
 from service.cli.listening import Listening
 from service.cli.passed_sockets import pass_to_next_program
 from service.cli.signals import ignore_hangup, stop_on_signals
-from service.cli.upgrades import Outcome
+from service.cli.upgrades import STOPPED, Outcome
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.observe.log_stream import LogStream
 from service.outbox.schema import pending
-
-_STOPS = "The service stops."
 
 
 class Successor:
@@ -39,7 +37,7 @@ class Successor:
         self._is_wanted = asyncio.Event()
         self._may_open = asyncio.Event()
         self._is_decided = asyncio.Event()
-        self._failure: str | None = None
+        self._outcome = Outcome()
 
     async def comes(self) -> bool:
         """Wait until the new version wants the outbox; false when the service is to stop."""
@@ -47,10 +45,13 @@ class Successor:
         return not self._stop.is_set()
 
     async def takes_over(self) -> bool:
-        """Let the new version open the outbox, which this one has closed; whether it could."""
+        """Let the new version open the outbox, which this one has closed; whether it could.
+
+        False when the service is to stop.
+        """
         self._may_open.set()
         await comes_first(self._is_decided.wait(), self._stop.wait())
-        return self._is_decided.is_set() and self._failure is None
+        return self._outcome.restarts and not self._stop.is_set()
 
     async def replace(self) -> Outcome:
         """Load and try the new version; its outcome restarts this process, or is a failure."""
@@ -59,23 +60,26 @@ class Successor:
         new = Keeper(Child("New version", _command(), ()), self._policy)
         new.start(take_over=True)
         try:
-            self._failure = await self._failure_of(new)
+            failure = await self._failure_of(new)
         finally:
             new.stop(signal.SIGKILL)
             await new.ended()
+        decided = Outcome(failure, restarts=failure is None)
+        self._outcome = STOPPED if self._stop.is_set() else decided
         self._is_decided.set()
-        return Outcome(self._failure, restarts=self._failure is None)
+        return self._outcome
 
     async def _failure_of(self, new: Keeper) -> str | None:
+        """Why the new version does not take over; None also where the service is to stop."""
         if not await new.comes(new.waits, LOAD_SECONDS):
             return f"The new version did not load: {new.fault}"
         self._is_wanted.set()
         if not await comes_first(self._may_open.wait(), self._stop.wait()):
-            return _STOPS
+            return None
         new.go()
         opening = asyncio.create_task(new.comes(new.ready, OPEN_SECONDS), name="new-version")
         if not await comes_first(opening, self._stop.wait()):
-            return _STOPS
+            return None
         opened = opening.result()
         return None if opened else f"The new version did not open the outbox: {new.fault}"
 

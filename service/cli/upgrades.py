@@ -16,11 +16,16 @@ from service.observe.service_manager import ServiceManager
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of an upgrade: `failure` is a sentence, None when there is none.
 
-    After one that `restarts` the new version is about to start, in the process of the old one.
+    After one that `restarts` the new version is about to start, in the process of the old one. One
+    that `stops` was given up with the whole service.
     """
 
     failure: str | None = None
     restarts: bool = False
+    stops: bool = False
+
+
+STOPPED = Outcome("The service stops.", stops=True)
 
 
 class Upgrades:
@@ -57,10 +62,12 @@ class Upgrades:
         self._say("Upgrade: the new version loads.")
         self._manager.reloading()
         outcome = await self._replace()
-        if outcome.failure:
+        if outcome.stops:
+            self._say("Upgrade: given up, because the service stops.")
+        elif outcome.failure:
             self._say(f"Upgrade failed: {outcome.failure}")
         elif not outcome.restarts:
             self._say("Upgrade: done.")
-        if not outcome.restarts:
+        if not (outcome.restarts or outcome.stops):
             self._manager.ready(self._status)
         return outcome

@@ -40,6 +40,8 @@ async def _upgrade(url: str) -> None:
         )
     [(path, before)] = services.items()
     outcome = await ask_for_upgrade(path)
+    if outcome and outcome.stops:
+        raise OutboxUnavailableError(f"There is no upgrade. {outcome.failure}")
     if outcome and outcome.failure:
         raise OutboxUnavailableError(f"The old version continues. {outcome.failure}")
     if outcome and not outcome.restarts:
