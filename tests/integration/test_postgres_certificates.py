@@ -14,6 +14,7 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.outbox.schema import migrate
 from tests.support.free_port import free_port
+from tests.support.neighbours import lacks
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import can_append, fails_soon
 from tests.support.storage import PostgresStorage, append_all, eventually
@@ -41,7 +42,7 @@ def make_ca(folder: Path) -> Path:
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine")
+        lacks("openssl")
     return make_ca(tmp_path / "ours")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.support.neighbours import lacks
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "monitoring" / "alerts.yml"
@@ -20,9 +21,7 @@ CASES = Path(__file__).parent / "alert_cases.yml"
 def promtool() -> str:
     program = shutil.which("promtool")
     if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs promtool (Debian's package prometheus)")
-        pytest.skip("no promtool on this machine")
+        lacks("promtool")
     return program
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from service.operations.socket_folder import UNIT_FOLDER
+from tests.support.neighbours import lacks
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "inngest-outbox.service"
 LIMIT_SECONDS = 30
@@ -37,9 +38,7 @@ def unit(tmp_path: Path) -> Path:
 def analyzed(*arguments: str) -> str:
     program = shutil.which("systemd-analyze")
     if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs systemd-analyze (Debian's package systemd)")
-        pytest.skip("no systemd-analyze on this machine")
+        lacks("systemd-analyze (Debian's package systemd)")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

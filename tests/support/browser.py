@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
+from tests.support.neighbours import lacks
 from tests.support.storage import eventually
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -150,9 +149,7 @@ async def chromium(profile: Path, *, javascript: bool = True) -> AsyncIterator[B
     """A browser with a fresh profile; skips where there is none, fails in CI."""
     driver, browser = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not browser:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs chromium and chromedriver")
-        pytest.skip("no chromium with its chromedriver on this machine")
+        lacks("chromium with its chromedriver")
     process = await asyncio.create_subprocess_exec(
         driver, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+from tests.support.neighbours import lacks
 
 SOURCE = Path(__file__).with_suffix(".c")
 _HEAD = struct.Struct("=cIQQI")
@@ -64,7 +64,7 @@ class DiskShim:
     def __init__(self, folder: Path, *, record: Path | None = None) -> None:
         library = _built()
         if library is None:
-            pytest.skip("this machine compiles no C")
+            lacks("compiler of C")
         self._faults = folder.parent / f"{folder.name}.faults"
         self.environment = {
             "LD_PRELOAD": str(library),

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import psycopg
-import pytest
 
+from tests.support.neighbours import lacks
 from tests.support.postgres_server import PostgresServer
 
 START_SECONDS = 60.0
@@ -35,7 +35,7 @@ def pgbouncer(server: PostgresServer, database: str, *, connections: int) -> Ite
     """The address of `database` behind it; skips where there is no pgbouncer."""
     binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if binary is None:
-        pytest.skip("no pgbouncer on this machine")
+        lacks("pgbouncer")
     settings = server.folder / "pgbouncer.ini"
     given = {"folder": server.folder, "port": _PORT, "connections": connections}
     settings.write_text(_SETTINGS.format(**given))
