@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -93,7 +94,8 @@ MATCHING = {place: f"{_COLUMNS} {found}" for place, found in _FOUND.items()}
 COUNT = {place: f"SELECT count(*) FROM (SELECT seq {found})" for place, found in _FOUND.items()}
 
 # One row, if it matches.
-ONE = f"{_COLUMNS} FROM outbox_rows {_MATCHING.format(in_state='seq = :seq')}"
+_IN_STATE = "seq = :seq AND (:state IS NULL OR state = :state)"
+ONE = f"{_COLUMNS} FROM outbox_rows {_MATCHING.format(in_state=_IN_STATE)}"
 _EVERY_PLACE = (
     "(" + " UNION ALL ".join(f"SELECT seq FROM {place}" for place in PLACES.values()) + ")"
 )
@@ -135,6 +137,7 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
         if wanted.ids is None
         else msgspec.json.encode(sorted(set(wanted.ids))).decode(),
         "alias": wanted.alias,
+        "state": wanted.state,
         "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,
@@ -153,19 +156,22 @@ def _values(wanted: Filter, now_ms: int) -> dict[str, Any]:
 
 def readable(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[tuple[Any, ...]]:
     """As `matching`, row by row, for a damaged file; unreadable rows are left out."""
-    if wanted.ids is not None:
-        return []
-    place = PLACES[wanted.state] if wanted.state else _EVERY_PLACE
     values = _values(wanted, now_ms)
     seqs = connection.execute(
-        f"SELECT seq FROM {place} WHERE seq < :before AND seq > :after ORDER BY seq DESC", values
+        f"SELECT seq FROM {_place(wanted)} WHERE seq < :before AND seq > :after ORDER BY seq DESC",
+        values,
     ).fetchall()
-    found: list[tuple[Any, ...]] = []
-    for row in _readable(connection, [seq for (seq,) in seqs], values):
-        found.append(row)
-        if len(found) >= wanted.limit:
-            break
-    return found
+    found = _readable(connection, [seq for (seq,) in seqs], values)
+    return list(itertools.islice(found, wanted.limit))
+
+
+def _place(wanted: Filter) -> str:
+    """Where the numbers of a filter's rows are: no row of `outbox` is read there."""
+    if wanted.ids is not None:
+        return "(SELECT seq FROM json_each(:ids) CROSS JOIN outbox ON event_id = value)"
+    if wanted.alias is not None:
+        return f"({_KNOWN_AS})"
+    return PLACES[wanted.state] if wanted.state else _EVERY_PLACE
 
 
 def _readable(
@@ -186,7 +192,6 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
     ]
     inngest_id, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
     history, size, wire_id, environment, prefix = row[17:]
-    pending = state == State.PENDING
     return Row(
         id=event_id,
         name=name,
@@ -199,8 +204,8 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         accepted_at_ms=accepted_at_ms,
         first_sent_at_ms=sent_at,
         settled_at_ms=settled_at_ms,
-        due_in_seconds=max(0, due_at_ms - now) / 1000 if pending else None,
-        lease_in_seconds=None if lease_until_ms is None else max(0, lease_until_ms - now) / 1000,
+        due_in_seconds=_seconds_to(due_at_ms, now),
+        lease_in_seconds=_seconds_to(lease_until_ms, now),
         reason=reason,
         detail=detail,
         history=_notes(history),
@@ -210,6 +215,10 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         wire_id=wire_id,
         environment=environment,
     )
+
+
+def _seconds_to(at_ms: int | None, now: int) -> float | None:
+    return None if at_ms is None else max(0, at_ms - now) / 1000
 
 
 def _notes(history: str) -> tuple[dict[str, object], ...]:
