@@ -146,7 +146,6 @@ class SqliteOutbox:
         try:
             await self.commits.open()
         except OutboxUnavailableError as error:
-            await self.commits.close()
             if not self._can_wait_for_disk(error):
                 raise
             await self.recovery.read_at_rest()
@@ -155,15 +154,15 @@ class SqliteOutbox:
 
     def _can_wait_for_disk(self, error: OutboxUnavailableError) -> bool:
         """Whether the outbox exists and only its disk keeps it from being opened."""
-        return self._path.stat().st_size > 0 and (is_disk_trouble(error) or self._disk.is_short())
+        exists = bool(self._path.stat().st_size)
+        return exists and (is_disk_trouble(error) or self._disk.is_short())
 
     async def _count_bytes(self) -> None:
         """Count the bytes stored before the start, a page at a time, while the outbox serves."""
         while not self._bytes_count.is_done:
             try:
                 page = await self.writer.between_commits(self._bytes_count.count_page)
-            except OutboxUnavailableError as error:
-                self._damage.note(error)
+            except OutboxUnavailableError:
                 if self._damage.is_found:
                     return
             else:
@@ -208,10 +207,6 @@ async def sole_writer_soon(
     path: Path, socket: str | None, timings: LockTimings | None
 ) -> AsyncIterator[WriterLock]:
     """`sole_writer`, which may wait, in a thread."""
-    stack = contextlib.ExitStack()
     opening = sole_writer(path, socket=socket, timings=timings)
-    lock = await asyncio.to_thread(stack.enter_context, opening)
-    try:
-        yield lock
-    finally:
-        stack.close()
+    with contextlib.ExitStack() as stack:
+        yield await asyncio.to_thread(stack.enter_context, opening)

@@ -170,6 +170,8 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/sqlite", "holder", Judges(_integration("writer_holder"))),
     **_under("outbox/sqlite", "missing", Judges(_integration("sqlite_missing"))),
     **_under("outbox/sqlite", "volume", _VOLUME),
+    **_under("outbox/sqlite", "store", Judges(_integration("sqlite_store", "sqlite_start"))),
+    **_under("outbox/sqlite", "rows", Judges(_integration("sqlite_rows", "sqlite_row_facts"))),
     "service/outbox/postgres/waiting.py": Judges(_unit("postgres_waiting")),
     "service/outbox/postgres/flush.py": Judges(_unit("postgres_flush")),
     "service/outbox/postgres/intake.py": Judges(

@@ -1,0 +1,209 @@
+"""The start of an SQLite outbox on a disk that fails, beside a command, and with earlier rows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutboxBusyError, OutboxFullError, OutboxUnavailableError
+from service.outbox.keys import IdempotencyKey
+from service.outbox.sqlite import store
+from service.outbox.sqlite.commit import SqliteCommits
+from service.outbox.sqlite.disk import Disk
+from service.outbox.sqlite.lock import LockTimings, sole_writer
+from service.outbox.sqlite.quota import BytesCount
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.timings import WriterTimings
+from tests.support.storage import LIMITS, append_all, event, eventually
+from tests.support.work_kinds import fault, sqlite_error
+
+QUICK = WriterTimings(probe_seconds=0.01)
+KEY = IdempotencyKey("k", bytes(32))
+
+
+class FailingDisk:
+    """Opening fails with `error` until it is None; `is_short` is what the disk says."""
+
+    def __init__(self) -> None:
+        self.error: OutboxUnavailableError | None = fault("SQLITE_FULL")
+        self.is_short = False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
+    made, opening = FailingDisk(), SqliteCommits.open
+
+    async def opened(commits: SqliteCommits) -> None:
+        if made.error:
+            raise made.error
+        await opening(commits)
+
+    monkeypatch.setattr(SqliteCommits, "open", opened)
+    monkeypatch.setattr(Disk, "is_short", lambda _: made.is_short)
+    return made
+
+
+async def stored_before(path: Path, disk: FailingDisk) -> str:
+    """An outbox at rest with one event under KEY; its id."""
+    failing, disk.error = disk.error, None
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        receipt = await outbox.intake.append(event(), key=KEY)
+    disk.error = failing
+    return receipt.event_id
+
+
+@pytest.mark.parametrize("code", ["SQLITE_FULL", "SQLITE_IOERR_FSYNC"])
+async def test_a_disk_that_is_full_or_fails_is_waited_for(
+    path: Path, disk: FailingDisk, code: str
+) -> None:
+    disk.error = fault(code)
+    known = await stored_before(path, disk)
+    async with open_sqlite_outbox(path, **LIMITS, timings=QUICK) as outbox:
+        assert code in str(outbox.failure)
+        with pytest.raises(OutboxUnavailableError):
+            await outbox.intake.append(event())
+        assert (await outbox.intake.append(event(), key=KEY)).event_id == known
+        disk.error = None
+        await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+        assert outbox.undelivered == 1
+        await append_all(outbox, 1)
+
+
+async def refuses(path: Path, code: str) -> None:
+    with pytest.raises(OutboxUnavailableError, match=code):
+        async with open_sqlite_outbox(path, **LIMITS, timings=QUICK):
+            raise AssertionError
+
+
+async def test_another_error_ends_the_start_unless_the_disk_is_short(
+    path: Path, disk: FailingDisk
+) -> None:
+    disk.error = fault("SQLITE_NOTADB")
+    await stored_before(path, disk)
+    await refuses(path, "SQLITE_NOTADB")
+    disk.is_short = True
+    async with open_sqlite_outbox(path, **LIMITS, timings=QUICK) as outbox:
+        assert "SQLITE_NOTADB" in str(outbox.failure)
+
+
+async def test_a_new_outbox_is_not_begun_on_a_full_disk(path: Path, disk: FailingDisk) -> None:
+    await refuses(path, "SQLITE_FULL")
+    disk.is_short = True
+    await refuses(path, "SQLITE_FULL")
+    disk.error = None
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        assert outbox.undelivered == 0
+
+
+@contextlib.contextmanager
+def making_way(path: Path) -> Iterator[None]:
+    """A command that holds the file until a service wants it."""
+    held, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sole_writer(path) as lock:
+            held.set()
+            while not lock.is_wanted and not ended.is_set():
+                ended.wait(0.01)
+            ended.wait(1)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_a_start_waits_for_a_command_as_long_as_it_is_told(path: Path) -> None:
+    with making_way(path), pytest.raises(OutboxBusyError):
+        async with open_sqlite_outbox(
+            path, **LIMITS, socket="/run/a.sock", lock_timings=LockTimings(command_seconds=0.0)
+        ):
+            pass
+
+
+class Pages:
+    """The pages of one row that were counted, the pauses between them, and their errors."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.errors: list[Exception] = []
+        counting = BytesCount.count_page
+
+        def count_page(self_: BytesCount, *args: object) -> dict[str, int]:
+            self.told.append("page")
+            if self.errors:
+                raise self.errors.pop()
+            return counting(self_, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(BytesCount, "count_page", count_page)
+        monkeypatch.setattr(store, "BytesCount", lambda: BytesCount(page_rows=1))
+        monkeypatch.setattr(store, "asyncio", self)
+        self.to_thread, self.create_task = asyncio.to_thread, asyncio.create_task
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds == store._BYTES_PAUSE_SECONDS
+        self.told.append("pause")
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def filled(path: Path) -> Path:
+    """An outbox at rest with 3 events of 1000 bytes."""
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        for _ in range(3):
+            await outbox.intake.append(event(size=1000))
+    return path
+
+
+async def counted() -> bool:
+    """Whether the count of earlier bytes has ended."""
+    return not any(task.get_name() == "outbox-bytes" for task in asyncio.all_tasks())
+
+
+def opened(path: Path) -> contextlib.AbstractAsyncContextManager[SqliteOutbox]:
+    return open_sqlite_outbox(path, **LIMITS, max_bytes=3500, timings=QUICK)
+
+
+async def test_earlier_bytes_are_counted_a_page_at_a_time(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(monkeypatch)
+    async with opened(filled) as outbox:
+        await eventually(counted)
+        assert pages.told == ["page", "pause"] * 3
+        with pytest.raises(OutboxFullError):
+            await outbox.intake.append(event(size=501))
+        await outbox.intake.append(event(size=500))
+
+
+async def test_a_page_that_can_not_be_read_now_is_counted_later(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(monkeypatch)
+    pages.errors = [sqlite_error("SQLITE_BUSY")]
+    async with opened(filled) as outbox:
+        await eventually(counted)
+        assert pages.told.count("page") == 4
+        await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+        with pytest.raises(OutboxFullError):
+            await outbox.intake.append(event(size=501))
+
+
+async def test_a_page_that_is_damaged_ends_the_count_and_is_told(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(monkeypatch)
+    pages.errors = [sqlite_error("SQLITE_CORRUPT")]
+    async with opened(filled) as outbox:
+        await eventually(counted)
+        assert pages.told == ["page"]
+        assert "damaged" in str(outbox.failure)
