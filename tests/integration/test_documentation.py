@@ -146,6 +146,22 @@ def test_commands_that_pages_name_exist() -> None:
         assert named - SPANS <= known, program
 
 
+def test_options_that_pages_name_exist() -> None:
+    wrong = []
+    for program, app in (("outbox", outbox_script.app), ("python -m service", service_script.app)):
+        known = {
+            name: {
+                one for option in command.params for one in (*option.opts, *option.secondary_opts)
+            }
+            for name, command in get_command(app).commands.items()
+        }
+        called = rf"(?:`|^|/bin/){program} ({'|'.join(known)})\b([^`\n#|;]*)"
+        for name, rest in re.findall(called, everything(), re.MULTILINE):
+            named = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
+            wrong += [f"{program} {name} {one}" for one in named - known[name]]
+    assert wrong == []
+
+
 def test_links_of_the_front_pages_lead_somewhere() -> None:
     for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         for link, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", text(ROOT / page)):
