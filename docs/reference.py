@@ -20,6 +20,7 @@ from prometheus_client import Counter
 from pydantic import ByteSize, SecretStr
 from typer.main import get_command
 
+from docs.sizes import size_rows, spelled_size
 from service.cli import main as service_script
 from service.cli.outbox import main as outbox_script
 from service.config.settings import Settings
@@ -29,7 +30,6 @@ from service.observe.metrics import VOCABULARY, Metric
 DOCS = Path(__file__).parent
 OPENAPI = DOCS.parent / "clients" / "typescript" / "openapi.json"
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
-_SIZES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
 
 
 def configuration() -> str:
@@ -71,6 +71,11 @@ def endpoints() -> str:
     return _table(("endpoint", "what it does"), rows)
 
 
+def sizes() -> str:
+    """Every bound of a request."""
+    return _table(("what", "limit"), size_rows())
+
+
 def decisions() -> str:
     """Every decision with when to look at it again, in the order of the site's navigation."""
     parts = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
@@ -94,6 +99,7 @@ TABLES = (
     Table("commands", "operate/commands.md", command_reference),
     Table("endpoints", "guide/api.md", endpoints),
     Table("decisions", "decisions/index.md", decisions),
+    Table("sizes", "explain/limits.md", sizes),
 )
 
 
@@ -187,16 +193,12 @@ def _default(variable: str) -> str:
     if field.endswith("_seconds"):
         return f"`{_duration(value)}`"
     if isinstance(value, ByteSize):
-        return f"`{_size(value)}`"
+        return f"`{spelled_size(value)}`"
     return f"`{value:,}`" if isinstance(value, int) and variable != "PORT" else f"`{value}`"
 
 
 def _duration(seconds: float) -> str:
     return next(f"{seconds / size:g}{unit}" for unit, size in _UNITS if seconds >= size)
-
-
-def _size(count: int) -> str:
-    return next(f"{count // size} {unit}" for unit, size in _SIZES if count % size == 0)
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

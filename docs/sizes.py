@@ -1,0 +1,48 @@
+"""The bounds of requests, as the page on limits shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from service.app_settings.app_settings import MAX_SETTINGS_BYTES
+from service.documents.document_name import MAX_NAME_BYTES
+from service.documents.upload import MAX_UPLOAD_BYTES
+from service.outbox.event import MAX_EVENT_BYTES
+from service.outbox.incoming_json import MAX_EVENTS
+from service.outbox.nesting import MAX_DEPTH
+from service.web.body import BODY_SECONDS, MAX_BODY_BYTES
+from service.web.request_parser import MAX_PIPELINED, RequestLimits
+from service.web.resources.event_batch import MAX_BATCH_BYTES
+from service.web.resources.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
+from service.web.server import ServerPolicy
+
+_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
+
+
+def spelled_size(count: int) -> str:
+    """A number of bytes in the largest unit that divides it, such as 1 MiB."""
+    return next(f"{count // size} {unit}" for unit, size in _UNITS if count % size == 0)
+
+
+def size_rows() -> Iterator[tuple[str, str]]:
+    """What is bounded, and its bound."""
+    policy, request = ServerPolicy(), RequestLimits()
+    yield "body of a post", f"{spelled_size(MAX_POST_BYTES)}, within {BODY_SECONDS:g} s"
+    events = f"{MAX_EVENTS:,} events of {spelled_size(MAX_EVENT_BYTES)} each"
+    yield (
+        "body of `POST /e/{key}` and `POST /api/events`",
+        f"{spelled_size(MAX_BATCH_BYTES)}, {events}",
+    )
+    yield "body of sign-ins and of `POST /api/uploads`", spelled_size(MAX_BODY_BYTES)
+    yield "body of settings", spelled_size(MAX_SETTINGS_BYTES)
+    yield "nesting of a body", f"{MAX_DEPTH} levels"
+    head = f"{spelled_size(request.head)} within {policy.head_seconds:g} s"
+    yield "the request's head", f"{head}, each header {spelled_size(request.header)}"
+    share = f"a byte for each {request.body_per_framing} of the body"
+    framing = f"{spelled_size(request.framing)}, and {share}"
+    yield "chunk sizes and trailers of a chunked body", framing
+    yield "an answer that the client does not read", f"{policy.unread_seconds:g} s"
+    yield "a connection without a request", f"{policy.keep_alive_seconds:g} s"
+    yield "requests that one connection may have waiting", f"{MAX_PIPELINED}"
+    yield "`documentName`", f"{MAX_NAME_BYTES:,} bytes of UTF-8"
+    yield "one upload", spelled_size(MAX_UPLOAD_BYTES)
