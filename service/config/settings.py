@@ -6,6 +6,7 @@ its name or alias in capitals. `variables.py` has the meaning of each variable.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +18,6 @@ from service.config.outbox_url import sqlite_file, url_in_schema
 from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # In place of pydantic's words, which repeat themselves.
 _UNREADABLE = {
     "int_parsing": "write a whole number",
@@ -168,7 +168,10 @@ class Settings(BaseModel):
     @property
     def loopback(self) -> bool:
         """Whether the service listens on this machine only."""
-        return self.host in _LOOPBACK
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def inngest_dev_mode(self) -> bool:

@@ -40,6 +40,8 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
         ({}, "outbox", "sqlite:///data/outbox.db, 0 events wait"),
         ({"OUTBOX_URL": "postgresql://u:secret@h/x"}, "outbox", "postgresql://u:********@h/x"),
         ({}, "sign in", f"{URL}/auth/dev-login (development)"),
+        ({"HOST": "localhost"}, "sign in", f"{URL}/auth/dev-login (development)"),
+        ({"HOST": "127.0.0.2"}, "sign in", f"{URL}/auth/dev-login (development)"),
         ({"HOST": "0.0.0.0"}, "sign in", "no way: set OIDC_ISSUER"),
         ({"AUTH_SECRET": "0123456789abcdef"}, "sign in", "cookies of next-auth"),
         (
@@ -52,6 +54,12 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
     assert words in lines(**environ)[label]
+
+
+def test_the_banner_says_that_an_inngest_is_fake() -> None:
+    settings = Settings.load({}).with_fake_inngest("http://127.0.0.1:8299")
+    told = banner(settings, URL, inngest="http://127.0.0.1:8299", standing=Standing(0))
+    assert told["events go to"].startswith("a fake Inngest, for development: http://127.0.0.1:8299")
 
 
 def test_the_banner_names_the_file_of_event_types_where_there_is_one() -> None:
