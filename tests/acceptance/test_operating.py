@@ -14,7 +14,7 @@ async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     url = f"sqlite:///{tmp_path}/outbox.db"
-    settings = environment(url, inngest_api.url)
+    settings = environment(url, inngest_api.url, HOST="127.0.0.2")
 
     async def delivery_is_paused() -> bool:
         _, ready = await poster.readiness(service.url)
@@ -23,6 +23,15 @@ async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
         return bool(detail["delivery"]["state"] == "paused")
 
     async with running("serve", environment=settings) as service, client() as poster:
+        assert service.url.startswith("http://127.0.0.2:")
+        for words in (
+            f"events go to +{inngest_api.url}",
+            f"outbox +{url}",
+            "storage +bucket documents",
+        ):
+            await service.said(words)
+        await service.said(f"sign in +{service.url}/auth/dev-login")
+        await service.said(f"pages +{service.url}/docs, {service.url}/outbox")
         await poster.sign_in(service.url)
         await outbox(url, "pause")
         await eventually(delivery_is_paused)

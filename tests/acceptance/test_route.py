@@ -28,6 +28,9 @@ async def test_a_good_post_is_answered_with_its_id_and_arrives_as_promised(
     arrival = await inngest.ledger.wait_for_id(body["eventId"])
     assert arrival is not None
     event = json.loads(arrival.event)
+    assert set(event) == {"id", "name", "ts", "v", "user", "data"}
+    assert set(event["data"]) == {"documentName", "bucket", "region", "appSettings"}
+    assert event["id"] == body["eventId"]
     assert event["name"] == "documents/aws.index"
     assert event["v"] == "1"
     assert abs(event["ts"] - arrival.received_at_ms) < 10_000

@@ -82,6 +82,13 @@ def test_check_tells_the_event_types(command, tmp_path):
     assert "event type: files/uploaded at POST /api/route, by session" in done.stderr
 
 
+def test_migrate_says_what_it_applied_and_then_that_nothing_is_left(command, tmp_path):
+    for said in ("applied 0001_", "nothing to apply\n"):
+        done = command("migrate", OUTBOX_URL=f"sqlite:///{tmp_path / 'outbox.db'}")
+        assert done.exit_code == 0
+        assert done.stdout.startswith(said)
+
+
 def test_a_worker_without_a_documents_event_exits_with_a_sentence(command, tmp_path):
     (tmp_path / "types.yaml").write_text("types: [{path: /api/route, enabled: false}]")
     done = command("worker", EVENT_TYPES_FILE="types.yaml")

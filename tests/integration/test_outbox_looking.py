@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
 from tests.support.storage import append_all, event
@@ -92,6 +93,16 @@ async def test_show_tells_why_and_keeps_the_payload_to_itself(
     assert json.loads(out)["payload"]["id"] == ids["dead"]
     _, out, _ = await outbox_command(path, "show", ids["dead"], "--payload")
     assert '"pad"' in out
+
+
+async def test_an_inngest_that_is_fake_is_called_so(live: SqliteOutbox, path: Path) -> None:
+    [one] = await append_all(live, 1)
+    for destination, is_fake in (("cloud", False), ("fake", True)):
+        record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination=destination)
+        await live.delivery.save(record)
+        for command in (["stats"], ["show", one.id]):
+            _, out, _ = await outbox_command(path, *command)
+            assert ("a fake Inngest" in out) is is_fake, command
 
 
 async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.fake_inngest.faults import Hang, Slow
 from service.fake_inngest.server import FakeInngest
 from service.outbox.model import Filter, State
 from tests.support.confirmed_delivery import append_events, confirmed_delivery
-from tests.support.storage import Outbox, SqliteStorage, eventually
+from tests.support.storage import PATIENCE_SECONDS, Outbox, SqliteStorage, eventually
 
 
 async def delivered(outbox: Outbox, count: int) -> None:
@@ -82,3 +86,22 @@ async def test_a_stop_waits_for_sends_so_long(
         row = await outbox.intake.find(event.id)
         assert row
         assert row.state is state
+
+
+async def test_requests_name_the_environment(tmp_path: Path) -> None:
+    seen: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def take(request: web.Request) -> web.Response:
+        seen.put_nowait(request.headers.get("x-inngest-env"))
+        return web.json_response({"ids": ["01"], "status": 200})
+
+    app = web.Application()
+    app.router.add_post("/e/{key}", take)
+    async with TestServer(app) as server, SqliteStorage(tmp_path / "outbox.db").open() as outbox:
+        await append_events(outbox.intake, 1)
+        inngest = SimpleNamespace(url=str(server.make_url("")).rstrip("/"))
+        async with confirmed_delivery(
+            outbox, inngest, OUTBOX_CONFIRM="off", INNGEST_ENV="branch/a"
+        ):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await seen.get() == "branch/a"

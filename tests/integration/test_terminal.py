@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import structlog
 
-from service.observe.logs import configure_logs
+from service.observe.logs import configure_logs, request_log
 from service.outbox.model import Dead, DeliveryRecord, Settlement
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import outbox_command
@@ -121,3 +121,27 @@ def test_the_log_is_console_text_on_a_terminal_and_else_json() -> None:
         piped = reader.readline()
     assert "{" not in shown
     assert json.loads(piped)["event"] == "send"
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_lines_below_the_level_are_not_written(
+    tmp_path: Path, level: str, written: list[str]
+) -> None:
+    with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
+        logs = configure_logs(level=level, format_name="json", stream=stream)
+        for name in ("debug", "info", "warning", "error"):
+            getattr(structlog.get_logger(), name)("send")
+        logs.close()
+        stream.seek(0)
+        lines = [json.loads(line) for line in stream]
+    assert [line["level"] for line in lines] == written
+    assert request_log.enabled is ("info" in written)

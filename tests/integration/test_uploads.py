@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
+import json
+
 import aiohttp
 import pytest
 from aiohttp import web
@@ -82,6 +86,17 @@ async def test_a_plain_http_client_uploads_with_the_answer(signed, bucket, s3):
     stored = s3.get_object(Bucket=bucket.name, Key=signed["documentName"])
     assert stored["Body"].read() == CONTENT
     assert stored["ContentType"] == "application/pdf"
+
+
+async def test_an_upload_expires_after_fifteen_minutes(serve, bucket):
+    client = await serve(lambda: bucket)
+    before = dt.datetime.now(dt.UTC)
+    async with client.post("/api/uploads", json=WANTED) as answer:
+        policy = (await answer.json())["upload"]["fields"]["policy"]
+    expires = dt.datetime.fromisoformat(json.loads(base64.b64decode(policy))["expiration"])
+    quarter = dt.timedelta(minutes=15)
+    second = dt.timedelta(seconds=1)
+    assert before + quarter - second <= expires <= dt.datetime.now(dt.UTC) + quarter
 
 
 async def test_the_upload_holds_before_an_s3_that_enforces_policies(signed, bucket, s3, strict):

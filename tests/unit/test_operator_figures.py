@@ -79,6 +79,16 @@ def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> N
     assert (texts["retry"], texts["drained"]) == ("in 2.5 s", "nothing moves")
 
 
+def test_an_inngest_that_is_fake_is_called_so() -> None:
+    for destination, words in (
+        ("fake", "Delivery to a fake Inngest is "),
+        ("cloud", "Delivery is "),
+    ):
+        record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, destination=destination)
+        view = stats_view(Stats(0, 0, 0, 0, None, None, record, None, None), serving=True)
+        assert delivery_words(view).startswith(words)
+
+
 def test_sent_is_shown_where_it_means_something() -> None:
     def states(confirmation: str) -> list[str]:
         record = DeliveryRecord("healthy", "", 1, 0, 0.0, 0, confirmation=confirmation)

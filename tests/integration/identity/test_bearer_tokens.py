@@ -223,14 +223,19 @@ async def test_a_service_knows_the_user_of_a_token(issuer, aiohttp_client, tmp_p
         "INNGEST_DEV": "http://127.0.0.1:9",
         "JWT_ISSUER": issuer.url,
         "JWT_AUDIENCE": AUDIENCE,
+        "JWT_ID_CLAIM": "employee",
     }
     async with run_service(Settings.load(environment)) as service:
         client = await aiohttp_client(service.app)
-        bearer = {"Authorization": f"Bearer {issuer.token(RSA, 'RS256')}"}
+        bearer, other = [
+            {"Authorization": f"Bearer {issuer.token(RSA, 'RS256', employee='e-7', aud=audience)}"}
+            for audience in (AUDIENCE, "another")
+        ]
         assert (await client.get("/api/events")).status == 401
+        assert (await client.get("/api/events", headers=other)).status == 401
         assert (await client.get("/api/events", headers=bearer)).status == 200
         issuer.away = True
         unknown = {"Authorization": f"Bearer {issuer.token(KEYS[2][0], 'ES256')}"}
         assert (await client.get("/api/events", headers=unknown)).status == 401
         who = await (await client.get("/auth/session", headers=bearer)).json()
-    assert who["user"]["id"] == "u-1"
+    assert who["user"]["id"] == "e-7"
