@@ -78,7 +78,6 @@ class CookieSessionStorage(EncryptedCookieStorage):
         super().__init__(
             self._fernets[0],
             cookie_name=host_cookie_name(_NAME, secure=secure),
-            max_age=MAX_AGE_SECONDS,
             secure=secure,
             samesite="Lax",
         )
@@ -101,7 +100,7 @@ class CookieSessionStorage(EncryptedCookieStorage):
 
     async def load_session(self, request: web.Request) -> Session:
         """The session in the request's cookie; an empty one without an authentic cookie."""
-        cookie = parse_cookies(cookie_header(request)).get(self.cookie_name)
+        cookie = parse_cookies(cookie_header(request)).get(self.cookie_name, "")
         for fernet in self._fernets:
             content = self._open(fernet, cookie)
             if content is not None:
@@ -136,8 +135,8 @@ class CookieSessionStorage(EncryptedCookieStorage):
             samesite="Lax",
         )
 
-    def _open(self, fernet: Fernet, cookie: str | None) -> _Content | None:
-        if not cookie or len(cookie) > _MAX_COOKIE_BYTES or not _is_token(cookie):
+    def _open(self, fernet: Fernet, cookie: str) -> _Content | None:
+        if not _is_token(cookie):
             return None
         now = int(self._clock())
         try:

@@ -26,7 +26,6 @@ from service.identity.user import FoundUser, User, user_from_claims
 
 _SESSION_PATH = "/api/auth/session"
 _CACHED_SECONDS = 30.0
-_MAX_CACHED = 10_000
 _MAX_ASKING = 8
 _WAIT_SECONDS = 5.0
 _SILENT_SECONDS = 5.0
@@ -57,7 +56,7 @@ class FrontEndSessions:
         self._http = http
         self._issuers = dict(issuers)
         self._clock = clock
-        self._found = RememberedUsers(_MAX_CACHED)
+        self._found = RememberedUsers()
         self._asking = asyncio.Semaphore(_MAX_ASKING)
         self._silent_until = float("-inf")
 
@@ -76,11 +75,11 @@ class FrontEndSessions:
         cached = self._found.get(cookie, self._clock())
         if cached is not None:
             return cached.user
-        claims = await self._ask(cookie)
-        user = claims and user_from_claims(claims, issuer=issuer, id_claims=("id", "email"))
+        claims = await self._ask(cookie) or {}
+        user = user_from_claims(claims, issuer=issuer, id_claims=("id", "email"))
         if user:
             self._found.put(cookie, FoundUser(user, self._clock() + _CACHED_SECONDS))
-        return user or None
+        return user
 
     async def _ask(self, cookie: str) -> dict[str, Any] | None:
         headers: dict[str, str] = {hdrs.COOKIE: cookie, hdrs.ACCEPT: "application/json"}

@@ -9,7 +9,6 @@ no longer than it is valid without a renewal, and none beyond a change of the se
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -67,7 +66,7 @@ class SessionStorage(AbstractStorage):
         remote: Iterable[RemoteReader],
         revisions: SessionRevisions,
     ) -> None:
-        super().__init__(cookie_name=own.cookie_name)
+        super().__init__()
         self._own = own
         self._readers = tuple(readers)
         self._remote = tuple(remote)
@@ -106,13 +105,13 @@ class SessionStorage(AbstractStorage):
             return None
         for reader in self._readers:
             if found := reader.from_bearer(token):
-                return _session(found.user, 0.0)
+                return _session(found.user)
         return None
 
     async def _from_elsewhere(self, request: web.Request) -> Session | None:
         for reader in self._remote:
             if user := await reader.find(request):
-                return _session(user, 0.0)
+                return _session(user)
         return None
 
 
@@ -138,8 +137,6 @@ class Sessions:
 
     def middleware(self) -> Middleware:
         """The aiohttp-session middleware for every kind of session; install it once."""
-        # aiohttp-session uses plain strings as request keys; aiohttp warns about that.
-        warnings.filterwarnings("ignore", category=web.NotAppKeyWarning, module=r"aiohttp_session$")
         return aiohttp_session.session_middleware(self._storage)
 
     async def user(self, request: web.Request) -> User | None:
@@ -158,8 +155,10 @@ class Sessions:
             return found.user
         session = await aiohttp_session.get_session(request)
         user: User | None = session.get("user")
-        good_until = session.get("good_until", 0.0)
-        if user is not None and good_until and generation == self._revisions.generation:
+        if user is None:
+            return None
+        good_until: float | None = session.get("good_until")
+        if good_until and generation == self._revisions.generation:
             self._remembered.put(cookies, FoundUser(user, good_until))
         return user
 
@@ -186,6 +185,6 @@ class Sessions:
         session.invalidate()
 
 
-def _session(user: User, good_until: float) -> Session:
+def _session(user: User, good_until: float | None = None) -> Session:
     held = {"user": user, "good_until": good_until}
     return Session("front end", data={"session": held}, new=False)

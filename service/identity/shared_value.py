@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from service.errors import ProviderUnavailableError
 
 _FAILURE_SECONDS = 5.0
+_NEVER = float("-inf")
 
 _Value = TypeVar("_Value")
 
@@ -36,23 +37,22 @@ class SharedValue(Generic[_Value]):
         self._fresh_seconds = fresh_seconds
         self._failure_seconds = failure_seconds
         self._clock = clock
-        self._value: _Value | None = None
-        self._fetched_at = float("-inf")
-        self._failure: ProviderUnavailableError | None = None
-        self._failed_at = float("-inf")
-        self._renewed_at = float("-inf")
+        self._found: tuple[_Value, float] | None = None  # and when it was fetched
+        self._failure = ("", _NEVER)  # its words, and when it came
+        self._renewed_at = _NEVER
         self._fetching: asyncio.Task[_Value] | None = None
 
     async def get(self) -> _Value:
         """The value, fetched if needed. Raises ProviderUnavailableError."""
-        if self._value is not None and self._clock() - self._fetched_at <= self._fresh_seconds:
-            return self._value
-        return await self._shared_fetch()
+        found = self._found
+        if found is None or self._clock() - found[1] > self._fresh_seconds:
+            return await self._shared_fetch()
+        return found[0]
 
     @property
     def age_seconds(self) -> float:
         """How long ago the value was fetched; infinite before the first time."""
-        return self._clock() - self._fetched_at
+        return self._clock() - (self._found[1] if self._found else _NEVER)
 
     async def renewed(self, every_seconds: float) -> _Value | None:
         """The value, fetched again. None when it was fetched in the last `every_seconds`.
@@ -67,8 +67,9 @@ class SharedValue(Generic[_Value]):
 
     async def _shared_fetch(self) -> _Value:
         if self._fetching is None:
-            if self._failure and self._clock() - self._failed_at < self._failure_seconds:
-                raise ProviderUnavailableError(str(self._failure))
+            words, failed_at = self._failure
+            if self._clock() - failed_at < self._failure_seconds:
+                raise ProviderUnavailableError(words)
             self._fetching = asyncio.create_task(self._fetch_once(), name="shared-fetch")
             self._fetching.add_done_callback(self._end)
         return await asyncio.shield(self._fetching)
@@ -77,9 +78,9 @@ class SharedValue(Generic[_Value]):
         try:
             value = await self._fetch()
         except ProviderUnavailableError as exc:
-            self._failure, self._failed_at = exc, self._clock()
+            self._failure = (str(exc), self._clock())
             raise
-        self._value, self._fetched_at, self._failure = value, self._clock(), None
+        self._found = (value, self._clock())
         return value
 
     def _end(self, task: asyncio.Task[_Value]) -> None:

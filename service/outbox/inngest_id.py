@@ -18,8 +18,9 @@ from dataclasses import dataclass
 BUCKET_MS = 5 * 60 * 1000
 PREFIX_BYTES = 6
 
-_COUNTER_BITS = 32
-_COUNTER_MASK = (1 << _COUNTER_BITS) - 1
+_COUNTER_BYTES = 4
+COUNTER_BITS = 8 * _COUNTER_BYTES
+COUNTER_MASK = (1 << COUNTER_BITS) - 1
 _ENTROPY_BITS = 80
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -44,7 +45,7 @@ class InngestIds:
         """The ULID of a row as a number. `inngest_id` is the ULID that a moved row has."""
         if inngest_id is not None:
             return decode_ulid(inngest_id)
-        return _first_of(self.prefix, accepted_at_ms // BUCKET_MS) | seq & _COUNTER_MASK
+        return _first_of(self.prefix, accepted_at_ms // BUCKET_MS) | seq & COUNTER_MASK
 
     def ulid(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> str:
         """The ULID of a row as text."""
@@ -57,15 +58,15 @@ class InngestIds:
 @functools.lru_cache(maxsize=256)
 def _upper_text(prefix: bytes, bucket: int, upper_seq: int) -> str:
     """All but the last two characters: 1,024 rows of the same minutes have them in common."""
-    counter = upper_seq << _PAIR_BITS & _COUNTER_MASK
+    counter = upper_seq << _PAIR_BITS & COUNTER_MASK
     return encode_ulid(_first_of(prefix, bucket) | counter)[:-2]
 
 
 @functools.lru_cache(maxsize=256)
 def _first_of(prefix: bytes, bucket: int) -> int:
     """The lowest ULID of a bucket: the rows of the same minutes have it in common."""
-    head = bucket * BUCKET_MS << (_ENTROPY_BITS - _COUNTER_BITS) | int.from_bytes(prefix)
-    return head << _COUNTER_BITS
+    head = bucket * BUCKET_MS << (_ENTROPY_BITS - COUNTER_BITS) | int.from_bytes(prefix)
+    return head << COUNTER_BITS
 
 
 def encode_ulid(number: int) -> str:
@@ -85,7 +86,7 @@ def encode_ulid(number: int) -> str:
 @functools.lru_cache(maxsize=256)
 def _upper_chars(number: int) -> str:
     """All but the last six characters: rows of the same minutes have them in common."""
-    shifts = range(9 * _PAIR_BITS, -1, -_PAIR_BITS)
+    shifts = range(9 * _PAIR_BITS, -_PAIR_BITS, -_PAIR_BITS)
     return "".join(_PAIRS[number >> shift & _PAIR_MASK] for shift in shifts)
 
 
@@ -106,9 +107,9 @@ def seed(number: int) -> str:
     >>> seed(InngestIds(bytes(6)).number(seq=1, accepted_at_ms=300_000))
     '300000,AAAAAAAAAAAAAA=='
     """
-    head, counter = number >> _COUNTER_BITS, (number - 1) & _COUNTER_MASK
-    milliseconds, prefix = divmod(head, 1 << (_ENTROPY_BITS - _COUNTER_BITS))
-    entropy = prefix.to_bytes(PREFIX_BYTES) + counter.to_bytes(_COUNTER_BITS // 8)
+    head, counter = number >> COUNTER_BITS, (number - 1) & COUNTER_MASK
+    milliseconds, prefix = divmod(head, 1 << (_ENTROPY_BITS - COUNTER_BITS))
+    entropy = prefix.to_bytes(PREFIX_BYTES) + counter.to_bytes(_COUNTER_BYTES)
     return f"{milliseconds},{base64.b64encode(entropy).decode()}"
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
-from service.outbox.inngest_id import decode_ulid
+from service.outbox.inngest_id import COUNTER_BITS, COUNTER_MASK, decode_ulid
 from service.outbox.model import Filter, Row
-
-_COUNTER_BITS = 32
-_COUNTER_MASK = (1 << _COUNTER_BITS) - 1
-_is_ulid = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}").fullmatch
 
 
 class RowById(Protocol):
@@ -50,17 +45,18 @@ class RowLookup:
 
 async def find_by_ulid(rows: Rows, text: str) -> Row | None:
     """The row under this ULID in Inngest, None for other text. Raises OutboxUnavailableError."""
-    if not _is_ulid(text):
+    try:
+        low = decode_ulid(text) & COUNTER_MASK
+    except ValueError:
         return None
-    return await _numbered(rows, text) or await _first(rows, Filter(alias=text, limit=1))
+    return await _numbered(rows, text, low) or await _first(rows, Filter(alias=text, limit=1))
 
 
-async def _numbered(rows: Rows, ulid: str) -> Row | None:
-    """The row whose ULID follows from its number: the ULID has the number's last 32 bits."""
-    low = decode_ulid(ulid) & _COUNTER_MASK
+async def _numbered(rows: Rows, ulid: str, low: int) -> Row | None:
+    """The row whose ULID follows from its number, of which `low` are the last 32 bits."""
     newest = await _first(rows, Filter(limit=1))
-    high = newest.seq >> _COUNTER_BITS if newest else 0
-    for seq in {low | one << _COUNTER_BITS for one in (high, max(high - 1, 0))}:
+    high = newest.seq >> COUNTER_BITS if newest else 0
+    for seq in {low | one << COUNTER_BITS for one in (high, max(high - 1, 0))}:
         row = await _first(rows, Filter(after_seq=seq - 1, before_seq=seq + 1, limit=1))
         if row and row.inngest_id == ulid:
             return row

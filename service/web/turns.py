@@ -41,13 +41,12 @@ class Turns:
         self._size = self._room = self._policy.most
         self._waiting: _Waiting = deque()
         self._pipelined: _Waiting = deque()
-        self._turn_began: float | None = None
+        self._is_turn = False
 
     async def start(self, *, is_pipelined: bool) -> None:
         """Return at once while this turn has room, else in a later turn."""
-        is_free = self._room > 0 and not self._waiting and not self._pipelined
         self._end_turn_soon()
-        if is_free:
+        if self._room > 0:  # then nobody waits
             self._room -= 1
             return
         waiter = asyncio.get_running_loop().create_future()
@@ -55,13 +54,13 @@ class Turns:
         await waiter
 
     def _end_turn_soon(self) -> None:
-        if self._turn_began is None:
-            self._turn_began = self._clock()
-            asyncio.get_running_loop().call_soon(self._end_turn)
+        if not self._is_turn:
+            self._is_turn = True
+            asyncio.get_running_loop().call_soon(self._end_turn, self._clock())
 
-    def _end_turn(self) -> None:
-        began, self._turn_began = self._turn_began, None
-        self._adapt(self._clock() - (began or 0))
+    def _end_turn(self, began: float) -> None:
+        self._is_turn = False
+        self._adapt(self._clock() - began)
         self._room = self._size
         while self._room > 0 and (self._waiting or self._pipelined):
             waiter = self._next().popleft()
@@ -82,4 +81,4 @@ class Turns:
         is_pipelined_turn = self._room % self._policy.pipelined_share == 0
         if self._pipelined and (is_pipelined_turn or not self._waiting):
             return self._pipelined
-        return self._waiting or self._pipelined
+        return self._waiting
