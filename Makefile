@@ -90,18 +90,12 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 	$(BIN)/python -m pytest -m soak -s -q
 
 # The modules of which every mutant is killed or known to be harmless.
-MUTATED = service/relay/outcome service/relay/retry_policy service/relay/send_result \
-          service/relay/isolation_ledger service/relay/lone_failure service/relay/failure_streak \
-          service/relay/batch_limit service/relay/breaker_policy service/relay/breaker_result \
-          service/relay/breaker.py service/relay/permit service/relay/breaker_sync \
-          service/relay/settler service/relay/sends_in_flight service/relay/empty_request \
-          service/relay/claim_loop service/relay/batch_delivery service/relay/relay.py \
-          service/relay/report service/relay/dedupe_horizon service/relay/seed \
-          service/relay/unconfirmed service/relay/confirmation service/relay/confirmer \
-          service/relay/inngest \
-          service/identity/cookies service/identity/nextauth.py \
-          service/identity/nextauth_token service/outbox/sqlite service/web \
-          service/outbox/fair_share service/outbox/limits service/outbox/session_layers \
+MUTATED = service/relay service/identity service/web service/outbox/sqlite \
+          service/outbox/fair_share service/outbox/foresight service/outbox/limits \
+          service/outbox/session_layers service/outbox/incoming service/outbox/large_value \
+          service/outbox/nesting service/outbox/keys service/outbox/held service/outbox/inngest_id \
+          service/outbox/row_lookup service/outbox/retention service/outbox/event.py \
+          service/outbox/sent_entry service/outbox/model service/outbox/transfer.py \
           service/outbox/postgres/intake service/outbox/postgres/flush service/outbox/postgres/waiting \
           service/outbox/postgres/appends service/outbox/postgres/claims \
           service/outbox/postgres/confirmations service/outbox/postgres/counts \

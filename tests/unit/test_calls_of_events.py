@@ -38,6 +38,10 @@ def test_a_call_has_events_of_one_owner_and_a_key_or_none_for_each() -> None:
             check_call([event(), event()], keys)
 
 
+def test_an_event_is_due_at_once_unless_it_says_otherwise() -> None:
+    assert event().due_at_ms == 0
+
+
 def test_the_size_of_a_call_is_that_of_all_payloads() -> None:
     assert payload_bytes([event(payload=b"12345"), event(payload=b"123")]) == 8
     assert payload_bytes([]) == 0

@@ -133,7 +133,8 @@ async def test_an_answer_counts_for_half_a_minute(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"null", b" null\n", b'{"user":null}', b'{"user":{"name":"Ada"}}']
+    "body",
+    [b"{}", b"null", b" null\n", b'{"user":null}', b'{"user":{}}', b'{"user":{"name":"Ada"}}'],
 )
 async def test_a_session_without_a_user_is_none_and_is_asked_about_again(
     clock: Clock, body: bytes

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outbox.held import MAX_PAGE, HeldEvent, WantedEvent, find_held, stretches
-from service.outbox.inngest_id import encode_ulid
+from service.outbox.held import HeldEvent, WantedEvent, find_held, stretches
+from service.outbox.inngest_id import decode_ulid, encode_ulid
 
 BASE = 1 << 100
 
@@ -24,16 +24,20 @@ class Pages:
         events = [HeldEvent(encode_ulid(one), f"e{one}") for one in stored]
         events += [HeldEvent(encode_ulid(one), "another") for one in others]
         self._events = sorted(events, key=lambda event: event.ulid, reverse=True)
-        self.requests = 0
+        self.asked: list[tuple[int, int]] = []
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked)
 
     async def page(
         self, before: str, limit: int, environment: str | None = None
     ) -> Sequence[HeldEvent]:
-        self.requests += 1
+        self.asked.append((decode_ulid(before) - BASE, limit))
         if environment != self._environment:
             return []
         below = [event for event in self._events if event.ulid < before]
-        return below[: min(limit, MAX_PAGE)]
+        return below[: min(limit, 50)]
 
 
 def wanted(ulids: Sequence[int]) -> dict[int, WantedEvent]:
@@ -80,7 +84,7 @@ def test_stretches_hold_every_ulid_and_no_wide_gap(ulids):
     for ulid in ulids:
         assert sum(first <= ulid <= last for first, last in found) == 1
     for (_, last), (first, _) in itertools.pairwise(found):
-        assert first - last > MAX_PAGE
+        assert first - last > 50
 
 
 async def test_an_event_is_looked_for_in_its_own_environment() -> None:
@@ -89,3 +93,40 @@ async def test_an_event_is_looked_for_in_its_own_environment() -> None:
     asked[BASE + 1] = WantedEvent(f"e{BASE + 1}", "branch")
     assert await find_held(Pages(ulids), asked) == {BASE, BASE + 2}
     assert await find_held(Pages(ulids, environment="branch"), asked) == {BASE + 1}
+
+
+def test_a_gap_that_a_page_covers_is_read_and_a_wider_one_is_skipped() -> None:
+    assert stretches([1, 51, 101, 152, 153]) == [(1, 101), (152, 153)]
+    assert stretches([]) == []
+
+
+async def test_pages_begin_just_above_the_newest_wanted_event_and_end_with_the_oldest() -> None:
+    pages = Pages(range(BASE - 60, BASE + 200))
+    asked = wanted(range(BASE, BASE + 120))
+    assert await find_held(pages, asked) == set(asked)
+    assert pages.asked == [(120, 50), (70, 50), (20, 20)]
+
+
+async def test_a_page_that_reaches_older_events_is_the_last_one() -> None:
+    stored = [*range(BASE - 60, BASE), *range(BASE + 70, BASE + 100)]
+    pages = Pages(stored)
+    assert await find_held(pages, wanted(range(BASE, BASE + 100))) == set(stored[60:])
+    assert pages.asked == [(100, 50)]
+
+
+async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
+    class Stuck(Pages):
+        async def page(
+            self, before: str, limit: int, environment: str | None = None
+        ) -> Sequence[HeldEvent]:
+            await super().page(before, limit, environment)
+            return self._events[:1]
+
+    pages = Stuck([BASE + 9])
+    assert await find_held(pages, wanted(range(BASE, BASE + 4))) == set()
+    assert pages.asked == [(4, 4), (3, 3), (2, 2), (1, 1)]
+
+
+def test_an_event_is_wanted_under_the_id_in_its_payload() -> None:
+    assert WantedEvent.sent("own", None, None) == WantedEvent("own", None)
+    assert WantedEvent.sent("own", "mine", "branch") == WantedEvent("mine", "branch")

@@ -124,3 +124,9 @@ def test_a_time_is_between_1980_and_2100(ts: int) -> None:
 @pytest.mark.parametrize("name", ["inngest", "\u0130nngestx", "inngest.x/", "xinngest/"])
 def test_only_inngest_s_own_prefix_is_reserved(name: str) -> None:
     assert json.loads(payload(json.dumps({"name": name}).encode()))["name"] == name
+
+
+@pytest.mark.parametrize("size", [100, LARGE_BYTES + 1])
+def test_what_is_not_unicode_is_replaced_in_a_value_of_any_size(size: int) -> None:
+    body = b'{"name":"a","data":%b}' % filled(b'{"y":"%b","x":"\xff\xc3\xa9"}', size)
+    assert json.loads(payload(body))["data"]["x"] == "\ufffd\u00e9"

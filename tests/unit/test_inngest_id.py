@@ -83,3 +83,29 @@ def test_rows_of_one_request_follow_each_other_but_for_the_end_of_the_counter(pr
 
 def test_no_rows_make_no_request():
     assert consecutive_runs([]) == []
+
+
+@given(PREFIXES, SEQS, TIMES)
+def test_the_text_of_a_row_s_id_is_that_of_its_number(prefix, seq, at_ms):
+    ids = InngestIds(prefix)
+    assert ids.ulid(seq, at_ms) == encode_ulid(ids.number(seq, at_ms))
+    assert ids.ulid(seq, at_ms, "") == ids.ulid(seq, at_ms)
+
+
+def test_a_moved_row_keeps_the_id_that_it_brought():
+    ids = InngestIds(bytes(6))
+    brought = encode_ulid(7 << 90)
+    assert (ids.ulid(1, 0, brought), ids.number(1, 0, brought)) == (brought, 7 << 90)
+
+
+@pytest.mark.parametrize(
+    ("seq", "at_ms", "ulid"),
+    [
+        (33, 299_999, "0000000000ZBXZSZFYZW000011"),
+        (33, 300_000, "00000094Z0ZBXZSZFYZW000011"),
+        (1024, 1_795_559_419_447, "01M87TW8J0ZBXZSZFYZW000100"),
+        ((1 << 32) + 1023, 1_795_559_419_447, "01M87TW8J0ZBXZSZFYZW0000ZZ"),
+    ],
+)
+def test_a_row_has_the_id_that_earlier_releases_gave_it(seq, at_ms, ulid):
+    assert InngestIds(bytes(range(250, 256))).ulid(seq, at_ms) == ulid

@@ -11,6 +11,7 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Division, IdempotencyKey, KeyUse, divide, replay
 from service.outbox.receipt import Receipt
+from service.outbox.storable import storable
 
 IDS = InngestIds(b"prefix")
 NOW_MS = 1_000_000_000
@@ -117,3 +118,23 @@ def test_a_key_whose_event_is_no_row_yet_does_not_expire() -> None:
     uses = {("ada", "k"): KeyUse("earlier", 7, 0, DIGEST, stored=False)}
     found = divided([event("a")], [key()], uses)
     assert (found.receipts[0].replayed, found.expired) == (True, [])
+
+
+def test_a_receipt_names_the_event_as_inngest_does() -> None:
+    new = divided([event("a")]).receipts[0]
+    assert new.inngest_id == IDS.ulid(100, NOW_MS)
+    moved = divided([event("a")], [key()], {("ada", "k"): stored(moved_id="ulid")}).receipts[0]
+    assert moved.inngest_id == "ulid"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a/b", "a/b"),
+        ("a\x00b", "a\ufffdb"),
+        ("\ud800x", "?x"),
+        ("\u00e9\U0001f600", "\u00e9\U0001f600"),
+    ],
+)
+def test_what_postgresql_cannot_store_is_replaced(text: str, kept: str) -> None:
+    assert storable(text) == kept

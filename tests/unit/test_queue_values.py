@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.outbox.event import Event
 from service.outbox.held import WantedEvent
 from service.outbox.model import MAX_NOTES, ClaimRequest, DeliveryRecord, Entry, Filter, Row, State
 from service.outbox.sent_entry import SentEntry
@@ -35,10 +34,6 @@ def test_an_entry_that_was_never_sent_has_no_past() -> None:
 
 def test_a_row_that_inngest_has_answered_was_sent_once() -> None:
     assert SENT.sends == 1
-
-
-def test_an_event_is_due_at_once_unless_it_says_otherwise() -> None:
-    assert Event("own", "a/b", "owner", "u-1", 1000, b"{}").due_at_ms == 0
 
 
 def test_a_row_is_of_no_store_until_one_numbers_it() -> None:

@@ -57,15 +57,16 @@ def test_their_cookies_have_no_more_than_16_mi_characters() -> None:
 
 
 def test_what_is_forgotten_makes_room_and_is_counted_once() -> None:
-    users, large = RememberedUsers(), "x" * (MOST_CHARS // 2)
+    users = RememberedUsers()
+    large, other = ("x" * (MOST_CHARS // 2), "y" * (MOST_CHARS // 2))
     for _ in range(5):
         users.put(large, ADA)
-    users.put(large[1:], BOB)
+    users.put(other, BOB)
     assert len(users) == 2
     users.clear()
     assert (len(users), users.get(large, 0.0)) == (0, None)
     users.put(large, ADA)
-    users.put(large[1:], BOB)
+    users.put(other, BOB)
     assert (users.get(large, 200.0), len(users)) == (None, 1)  # the session has ended
     users.put(large, ADA)
     assert len(users) == 2

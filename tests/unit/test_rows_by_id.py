@@ -10,7 +10,7 @@ from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
 from service.outbox.model import Filter, Row, State
 from service.outbox.row_lookup import RowLookup, find_by_ulid
 
-IDS = InngestIds(b"prefix")
+IDS = InngestIds(b"odd\x01\x01\x01")
 NOW_MS = 1_795_559_419_447
 WRAP = 1 << 32  # the ULIDs of two rows so far apart end alike
 
@@ -63,6 +63,7 @@ async def test_a_row_is_found_by_the_number_in_its_ulid(seq: int, beyond: int) -
     rows = Rows([row(1 if seq > 1 else 2), wanted, row(seq + beyond)] if beyond else [wanted])
     assert wanted.inngest_id
     assert await find_by_ulid(rows, wanted.inngest_id) == wanted
+    assert rows.looked <= (2 if seq + beyond < WRAP else 3)
 
 
 async def test_a_moved_row_is_found_under_the_ulid_that_it_brought() -> None:
@@ -71,7 +72,9 @@ async def test_a_moved_row_is_found_under_the_ulid_that_it_brought() -> None:
 
 
 async def test_a_row_of_the_same_number_with_another_ulid_is_not_the_one() -> None:
-    assert await find_by_ulid(Rows([row(5)]), MOVED) is None
+    rows = Rows([row(5)])
+    assert await find_by_ulid(rows, MOVED) is None
+    assert rows.looked == 3  # for the newest, for the number, for the ULID
     assert await find_by_ulid(Rows([]), MOVED) is None
 
 

@@ -87,57 +87,50 @@ def _under(folder: str, names: str, judges: Judges) -> dict[str, Judges]:
     return {f"service/{folder}/{name}.py": judges for name in names.split()}
 
 
+def _namesakes(folder: str, names: str) -> dict[str, Judges]:
+    """Modules that are judged by the unit test of the same name."""
+    return {f"service/{folder}/{name}.py": Judges(_unit(name)) for name in names.split()}
+
+
 def _functions(names: str, judges: Judges, of: str = "0002_partitions") -> dict[str, Judges]:
     return {f"migrations/postgresql/{of}.sql/{name}": judges for name in names.split()}
 
 
 JUDGES: dict[str, Judges] = {
+    **_namesakes(
+        "relay",
+        "breaker_policy batch_limit failure_streak lone_failure settler sends_in_flight "
+        "claim_loop early_sends report dedupe_horizon unconfirmed seed_check seeded "
+        "empty_request confirmation unconfirmed_rows confirmation_report",
+    ),
+    **_namesakes("outbox", "foresight session_layers held inngest_id"),
+    **_namesakes("outbox/sqlite", "watchdog"),
+    **_namesakes("identity", "remembered_users shared_value"),
+    **_namesakes("web", "body"),
     **_under("relay", "outcome retry_policy", Judges(_unit("outcome"))),
     **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
     **_under("relay", "breaker breaker_result", _BREAKER),
     "service/relay/permit.py": Judges(_unit("permit", "breaker_states")),
-    "service/relay/breaker_policy.py": Judges(_unit("breaker_policy")),
-    "service/relay/batch_limit.py": Judges(_unit("batch_limit")),
-    "service/relay/failure_streak.py": Judges(_unit("failure_streak")),
     "service/relay/isolation_ledger.py": Judges(_unit("isolation_ledger", "breaker_isolation")),
-    "service/relay/lone_failure.py": Judges(_unit("lone_failure")),
-    "service/relay/settler.py": Judges(_unit("settler")),
-    "service/relay/sends_in_flight.py": Judges(_unit("sends_in_flight")),
-    "service/relay/claim_loop.py": Judges(_unit("claim_loop")),
     "service/relay/batch_delivery.py": Judges(_unit("batch_delivery", "batch_answers")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
     "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
     "service/relay/prepared_send.py": Judges(
         (*_integration("prepared_sends"), *_unit("inngest_sends"))
     ),
-    "service/relay/early_sends.py": Judges(_unit("early_sends")),
-    **_under("outbox", "foresight", Judges(_unit("foresight"))),
+    "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
+    "service/relay/inngest_events.py": Judges(_unit("inngest_questions")),
+    "service/relay/confirmer.py": Judges(_unit("confirmer_sweeps")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
     **_under("outbox", "large_value nesting", _LARGE_VALUES),
-    **_under("outbox", "session_layers", Judges(_unit("session_layers"))),
     **_under("outbox", "keys", Judges(_unit("key_uses"))),
     **_under("outbox", "limits", Judges(_unit("outbox_limits"))),
     **_under("outbox", "fair_share", Judges(_unit("crowded_queue"))),
-    **_under("outbox", "held", Judges(_unit("held"))),
-    **_under("outbox", "inngest_id", Judges(_unit("inngest_id"))),
     **_under("outbox", "row_lookup", Judges(_unit("rows_by_id"))),
     **_under("outbox", "retention", Judges(_unit("purge_steps"))),
     **_under("outbox", "event", Judges(_unit("calls_of_events"))),
     **_under("outbox", "sent_entry model transfer", Judges(_unit("queue_values"))),
-    "service/relay/report.py": Judges(_unit("report")),
-    "service/relay/dedupe_horizon.py": Judges(_unit("dedupe_horizon")),
-    "service/relay/unconfirmed.py": Judges(_unit("unconfirmed")),
-    "service/relay/seed_check.py": Judges(_unit("seed_check")),
-    "service/relay/seeded.py": Judges(_unit("seeded")),
-    "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
-    "service/relay/empty_request.py": Judges(_unit("empty_request")),
-    "service/relay/confirmation.py": Judges(_unit("confirmation")),
-    "service/relay/unconfirmed_rows.py": Judges(_unit("unconfirmed_rows")),
-    "service/relay/confirmation_report.py": Judges(_unit("confirmation_report")),
-    "service/relay/inngest_events.py": Judges(_unit("inngest_questions")),
-    "service/relay/confirmer.py": Judges(_unit("confirmer_sweeps")),
     **_under("outbox/sqlite", "writer work work_queue commit_delay", _WRITER),
-    **_under("outbox/sqlite", "watchdog", Judges(_unit("watchdog"))),
     **_under("outbox/sqlite", "commit", _COMMIT),
     **_under("outbox/sqlite", "statements settlements claims picking fresh", _MOVES),
     **_under("outbox/sqlite", "appends new_rows", Judges(_integration("sqlite_inserts"))),
@@ -214,10 +207,7 @@ JUDGES: dict[str, Judges] = {
     **_under("identity", "session_revision", Judges(_unit("session_revisions"))),
     **_under("identity", "cookie_session", Judges(_unit("own_cookie"))),
     **_under("identity", "front_end_sessions", Judges(_unit("front_end_answers"))),
-    **_under("identity", "remembered_users", Judges(_unit("remembered_users"))),
     **_under("identity", "user", Judges(_unit("user_claims"))),
-    **_under("identity", "shared_value", Judges(_unit("shared_value"))),
-    **_under("web", "body", Judges(_unit("body"))),
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
     **_under("web", "middleware", Judges(_unit("error_middleware"))),
     **_under("web", "resources/event_route", Judges(_unit("event_route"))),
