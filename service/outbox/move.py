@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from service.errors import OutboxMoveError
-from service.outbox.transfer import TransferRow, TransferStore
+from service.outbox.transfer import Missing, TransferRow, TransferStore
 
 PAGE = 500
 
@@ -32,13 +32,15 @@ class Total(msgspec.Struct, frozen=True, gc=False):
 class Moved(msgspec.Struct, frozen=True, gc=False):
     """A pass: rows written and removed in the target, its total, and whether the move is finished.
 
-    `finished` is false when the source was written meanwhile: stop its service, move again.
+    `finished` is false when the source was written meanwhile: stop its service, move again. The
+    `missing` rows were left out, because the source lacks a part of them.
     """
 
     written: int
     removed: int
     total: Total
     finished: bool
+    missing: Missing
 
 
 def move(
@@ -60,7 +62,7 @@ def move(
         if source_is_ours and target.metadata.moves()[-1:] == [f"finished {before.checksum}"]:
             there = total(target)
             if there == before:
-                return Moved(0, 0, there, finished=True)
+                return Moved(0, 0, there, finished=True, missing=source.events.missing())
         _claim_target(target, actor)
         # A key may have been used again since the last pass, by another event.
         removed = _remove_rest(source, target)
@@ -73,7 +75,7 @@ def move(
         if finished:
             source.metadata.note_move(actor, f"left {there.checksum}")
             target.metadata.note_move(actor, f"finished {there.checksum}")
-        return Moved(written, removed, there, finished)
+        return Moved(written, removed, there, finished, source.events.missing())
 
 
 def total(store: TransferStore) -> Total:

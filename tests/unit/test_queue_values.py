@@ -8,7 +8,7 @@ import pytest
 from service.outbox.held import WantedEvent
 from service.outbox.model import MAX_NOTES, ClaimRequest, DeliveryRecord, Entry, Filter, Row, State
 from service.outbox.sent_entry import SentEntry
-from service.outbox.transfer import TransferRow
+from service.outbox.transfer import Missing, MissingRow, TransferRow
 
 ENTRY = Entry(3, "own", 1000, "u-1")
 SENT = SentEntry(3, "own", 1000, 1.5)
@@ -73,3 +73,10 @@ def test_a_moved_event_has_one_digest_wherever_it_is_numbered() -> None:
 def test_whatever_else_differs_gives_another_digest(field: str) -> None:
     changed = msgspec.structs.replace(MOVED, **{field: "other"})
     assert changed.digest() != MOVED.digest()
+
+
+@pytest.mark.parametrize(("rows", "named"), [(999, 999), (1000, 1000), (1001, 1000)])
+def test_of_many_missing_rows_a_thousand_are_named(rows: int, named: int) -> None:
+    found = Missing.of((seq, "sent") for seq in range(rows))
+    assert (found.rows, len(found.first)) == (rows, named)
+    assert found.first[-1] == MissingRow(named - 1, "sent")

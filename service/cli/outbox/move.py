@@ -19,6 +19,9 @@ from service.cli.outbox.options import Actor, Json, actor_name
 from service.cli.outbox.tables import print_json
 from service.config.outbox_url import sqlite_path
 from service.errors import OutboxNotFoundError
+from service.outbox.transfer import Missing
+
+_SHOWN = 20
 
 
 def _address(url: str) -> str:
@@ -51,6 +54,9 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
     OUTBOX_URL to the new address and start the service; the old outbox keeps its events and takes
     no more. You can interrupt and repeat a move until it has finished.
 
+    A damaged outbox may have rows whose events are gone. They can't be moved: the command names
+    them and exits with 1, also when the move is finished.
+
     Example: `outbox move --to postgresql://outbox@db/outbox`
     """
     with exit_on_fault(), _progress() as progress:
@@ -64,13 +70,27 @@ def move(*, to: To, url: Url = DEFAULT_URL, actor: Actor = None, json: Json = Fa
             f"{total.pending:,} pending, {total.delivered:,} delivered, {total.dead:,} dead "
             f"(checksum {total.checksum[:16]})."
         )
+        if moved.missing.rows:
+            typer.echo(_named(moved.missing))
         typer.echo(
             "Count and checksum agree: the move is finished."
             if moved.finished
             else "The source is being served. Stop its service and move again to finish."
         )
-    if not moved.finished:
+    if moved.missing.rows or not moved.finished:
         raise typer.Exit(ABSENT)
+
+
+def _named(missing: Missing) -> str:
+    """How many rows were not moved, why, and which."""
+    shown = [f"{row.seq} ({row.state})" for row in missing.first[:_SHOWN]]
+    if rest := missing.rows - len(shown):
+        shown.append(f"and {rest:,} more")
+    return (
+        f"{missing.rows:,} {'row was' if missing.rows == 1 else 'rows were'} not moved: the source "
+        f"is damaged and lacks a part of each. Their numbers: {', '.join(shown)}. Only a backup "
+        "may have their events."
+    )
 
 
 @contextmanager

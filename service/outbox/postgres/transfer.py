@@ -14,10 +14,11 @@ import psycopg
 from service.errors import OutboxUnavailableError
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
+from service.outbox.postgres.missing import MISSING_ROWS
 from service.outbox.postgres.recount import RECOUNT
 from service.outbox.postgres.seal import PostgresSeal
 from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
-from service.outbox.transfer import TransferRow
+from service.outbox.transfer import Missing, TransferRow
 
 # The events that `chosen` selects. A claim's rows are unnested once for all of them.
 _EVENTS = """
@@ -144,6 +145,10 @@ class PostgresTransferEvents:
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": list(ids)}).fetchall())
+
+    def missing(self) -> Missing:
+        """The rows of which the event or the state is gone."""
+        return Missing.of(self._connection.execute(MISSING_ROWS))
 
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
         """Make these events what they are here, atomically; new ones in their order."""

@@ -1,4 +1,4 @@
-"""Rows that wait for an event which the file lacks: only a damaged file has them."""
+"""Rows of an event which the file lacks: only a damaged file has them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ SELECT count(*) FROM (
     UNION SELECT seq FROM outbox_sent WHERE seq > :after AND seq <= :upto
     UNION SELECT seq FROM outbox_done WHERE seq > :after AND seq <= :upto
 ) AS named WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = named.seq)
+"""
+
+# The number and place of each such row.
+MISSING_ROWS = """
+SELECT seq, min(state) FROM (
+    SELECT seq, 'pending' AS state FROM outbox_ready
+    UNION ALL SELECT seq, 'delivering' FROM outbox_claims
+    UNION ALL SELECT seq, 'sent' FROM outbox_sent
+    UNION ALL SELECT seq, iif(dead, 'dead', 'delivered') FROM outbox_done
+) AS named WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = named.seq)
+GROUP BY seq ORDER BY seq
 """
 
 

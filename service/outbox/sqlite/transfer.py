@@ -19,10 +19,11 @@ from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
 from service.outbox.sqlite.faults import is_io_error
 from service.outbox.sqlite.lock import WriterLock, sole_writer
+from service.outbox.sqlite.missing import MISSING_ROWS
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
 from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
-from service.outbox.transfer import TransferRow
+from service.outbox.transfer import Missing, TransferRow
 
 # A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """
@@ -99,6 +100,10 @@ class SqliteTransferEvents:
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": _json(ids)}).fetchall())
+
+    def missing(self) -> Missing:
+        """The rows whose events are gone."""
+        return Missing.of(self._connection.execute(MISSING_ROWS))
 
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
         """Make these events what they are here, atomically; new ones in their order."""

@@ -186,6 +186,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "delivery inspector trail", Judges(_postgres("inspecting"))),
     **_under("outbox/postgres", "samples", Judges(_postgres("minutes"))),
     **_under("outbox/postgres", "notify", _POSTGRES),
+    **_under("outbox/postgres", "missing", Judges(_postgres("missing_rows"))),
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(
