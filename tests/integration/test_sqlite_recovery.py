@@ -139,6 +139,25 @@ async def test_the_rows_of_a_damaged_file_are_counted_without_their_owners(
     assert start.room.damage.is_found is is_counted
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_waiting_row_without_its_event_is_damage(start: Start, *, is_lost: bool) -> None:
+    if is_lost:
+        start.room.connection.execute("DELETE FROM outbox WHERE seq = 2")
+    await start.run()
+    assert start.room.damage.is_found is is_lost
+
+
+async def test_a_damaged_page_in_the_look_for_missing_events_ends_no_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(connection: sqlite3.Connection) -> Any:
+        raise sqlite_error("SQLITE_CORRUPT")
+
+    monkeypatch.setattr(recovery, "count_missing", fails)
+    await start.run()
+    assert start.recovery.claimed == 2
+
+
 async def test_migrations_are_applied_until_they_succeed_and_then_not_again(
     start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
