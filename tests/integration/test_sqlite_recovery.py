@@ -147,15 +147,17 @@ async def test_a_waiting_row_without_its_event_is_damage(start: Start, *, is_los
     assert start.room.damage.is_found is is_lost
 
 
-async def test_a_damaged_page_in_the_look_for_missing_events_ends_no_start(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "is_damage"), [("SQLITE_CORRUPT", True), ("SQLITE_BUSY", False)])
+async def test_a_look_for_missing_events_that_fails_ends_no_start(
+    start: Start, name: str, *, is_damage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(connection: sqlite3.Connection) -> Any:
-        raise sqlite_error("SQLITE_CORRUPT")
+        raise sqlite_error(name)
 
     monkeypatch.setattr(recovery, "count_missing", fails)
     await start.run()
     assert start.recovery.claimed == 2
+    assert start.room.damage.is_found is is_damage
 
 
 async def test_migrations_are_applied_until_they_succeed_and_then_not_again(

@@ -117,9 +117,13 @@ class Recovery:
             return {_UNKNOWN: count_ready(connection)}
 
     def _note_missing(self, connection: sqlite3.Connection) -> None:
-        """Remember damage when waiting rows name events that are missing."""
-        with contextlib.suppress(sqlite3.DatabaseError):  # a page that can't be read is noted above
-            if count := count_missing(connection):
+        """Remember damage when waiting rows name events that are missing, or can't be read."""
+        try:
+            count = count_missing(connection)
+        except sqlite3.DatabaseError as error:
+            self._damage.note(error)
+        else:
+            if count:
                 self._damage.note(missing_events(count))
 
 
