@@ -31,8 +31,9 @@ LISTEN = "LISTEN outbox"
 # Tells a move that a service runs. Not taken behind a pooler, which would keep it for other
 # clients.
 SERVED_LOCK_CLASS = 0x6F757462
-HOLD_SERVED_LOCK = """
-SELECT pg_advisory_lock_shared(%(class)s, ('outbox'::regclass::oid::bigint %% 2000000000)::integer)
+SERVED_LOCK_NUMBER = "('outbox'::regclass::oid::bigint %% 2000000000)"
+HOLD_SERVED_LOCK = f"""
+SELECT pg_advisory_lock_shared(%(class)s, {SERVED_LOCK_NUMBER}::integer)
 WHERE pg_backend_pid() = %(backend)s
 """
 
@@ -150,7 +151,7 @@ class PostgresWakeup:
     async def _listen(self) -> None:
         delay = _FIRST_RETRY_SECONDS
         while True:
-            try:
+            with contextlib.suppress(psycopg.Error, OSError):
                 connection = await psycopg.AsyncConnection.connect(
                     self._conninfo, autocommit=True, prepare_threshold=None
                 )
@@ -160,25 +161,26 @@ class PostgresWakeup:
                     await connection.execute(LISTEN)
                     self._wake()
                     await self._hear(connection)
-            except (psycopg.Error, OSError):
-                delay = _FIRST_RETRY_SECONDS if self.notify_ok else delay
+            delay = _FIRST_RETRY_SECONDS if self.notify_ok else delay
             self._set_notify_ok(ok=False)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
     async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Listen until the connection breaks or stops receiving this process's own nonce."""
-        while True:
-            self._nonce = uuid.uuid4().hex
-            self._heard = False
-            await self._notify(self._nonce)
-            until = time.monotonic() + _SELF_TEST_WITHIN_SECONDS
-            while not self._heard:
-                if time.monotonic() >= until:
-                    return
-                await self._take(connection, until - time.monotonic(), stop_after=1)
+        while await self._hears_itself(connection):
             self._set_notify_ok(ok=True)
             await self._take(connection, _SELF_TEST_EVERY_SECONDS)
+
+    async def _hears_itself(self, connection: psycopg.AsyncConnection[Any]) -> bool:
+        """Whether a new nonce of this process arrives in time."""
+        self._nonce = uuid.uuid4().hex
+        self._heard = False
+        await self._notify(self._nonce)
+        until = time.monotonic() + _SELF_TEST_WITHIN_SECONDS
+        while not self._heard and (left := until - time.monotonic()) > 0:
+            await self._take(connection, left, stop_after=1)
+        return self._heard
 
     async def _take(
         self,
@@ -186,7 +188,7 @@ class PostgresWakeup:
         seconds: float,
         stop_after: int | None = None,
     ) -> None:
-        async for notice in connection.notifies(timeout=max(0.0, seconds), stop_after=stop_after):
+        async for notice in connection.notifies(timeout=seconds, stop_after=stop_after):
             sender, _, what = notice.payload.partition(" ")
             if what == self._nonce:
                 self._heard = True
