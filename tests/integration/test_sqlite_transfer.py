@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,45 +18,20 @@ from service.outbox.sqlite import notes
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.sqlite.transfer import SqliteTransferEvents, open_sqlite_transfer
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
-from service.outbox.transfer import Metadata, TransferRow
+from service.outbox.transfer import Metadata
+from tests.support.moved_rows import (
+    AUDIT,
+    METADATA,
+    PAST,
+    PLAIN,
+    PREFIX,
+    ROWS,
+    payload,
+    payloads,
+    row,
+)
 from tests.support.sqlite_room import Room, empty
 from tests.support.storage import event
-
-PREFIX = b"abcdef"
-PLAIN: dict[str, Any] = {
-    "name": "n", "owner": "o", "user_id": "u", "accepted_at_ms": 1_000_000, "state": "pending",
-    "attempts": 0, "sends": 0, "isolated": False, "first_sent_at_ms": None, "settled_at_ms": None,
-    "reason": None, "detail": None, "history": (), "trace": None, "key": None, "key_digest": None,
-    "wire_id": None, "environment": None,
-}  # fmt: skip
-
-
-def row(seq: int, **changed: Any) -> TransferRow:
-    """A row as a move has it; its bytes are its id's."""
-    event_id = f"e-{seq}"
-    sha = hashlib.sha256(payload(event_id)).hexdigest()
-    inngest_id = InngestIds(PREFIX).ulid(seq, PLAIN["accepted_at_ms"])
-    named = {"seq": seq, "id": event_id, "payload_sha256": sha, "inngest_id": inngest_id}
-    return TransferRow(**{**PLAIN, **named, **changed})
-
-
-def payload(event_id: str) -> bytes:
-    return f'{{"id":"{event_id}"}}'.encode()
-
-
-def payloads(*rows: TransferRow) -> dict[str, bytes]:
-    return {one.id: payload(one.id) for one in rows}
-
-
-PAST = {"isolated": True, "attempts": 2, "sends": 3, "first_sent_at_ms": 7}
-NOTED = {**PAST, "history": ((5, "a note"), (6, "another"))}
-ROWS = [
-    row(1, **NOTED, trace="t", key="k", key_digest="00ff", wire_id="w", environment="branch"),
-    row(2, **NOTED, state="sent", settled_at_ms=9),
-    row(3, **NOTED, state="delivered", settled_at_ms=10),
-    row(4, **NOTED, state="dead", settled_at_ms=11, reason="rejected", detail="words"),
-    row(5),
-]
 
 
 @pytest.fixture
@@ -163,13 +136,6 @@ def test_the_id_in_inngest_of_a_row_from_elsewhere_stays(
     connection.execute("UPDATE outbox SET inngest_id = NULL WHERE seq = 2")
     other = InngestIds(b"uvwxyz").ulid(2, PLAIN["accepted_at_ms"])
     assert [one.inngest_id for one in events.page(0, 2)] == [ROWS[0].inngest_id, other]
-
-
-AUDIT = [
-    ("act-1", 5, "ada", "discard", "by hand", '["e-1"]'),
-    ("act-2", 6, "bob", "pause", "", "[]"),
-]
-METADATA = Metadata([("organization", "o", "{}"), ("user", "u", '{"a":1}')], AUDIT, "ada", "why")
 
 
 def test_metadata_comes_back_as_it_was_written(

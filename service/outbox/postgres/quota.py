@@ -100,14 +100,13 @@ class PostgresQuota:
         if refusal:
             raise refusal
         self._entering.add(owner, rows, size)
-        held = self._held_by(owner)[0]
-        if held - rows < self._fair_share.heavy_rows <= held:
+        if self._is_heavy(owner):
             self._grown.add(owner)
 
     def is_express(self, owner: str) -> bool:
         """Whether few rows of `owner` wait while other owners' rows fill half the queue."""
         heavy = self._counts.heavy | self._grown
-        if not heavy or owner in heavy:
+        if owner in heavy:
             return False
         heavy_total = sum(self._held_by(one)[0] for one in heavy)
         return self._fair_share.is_crowded(heavy_total, self._in_all()[0])

@@ -37,7 +37,7 @@ async def count_rows(pool: PostgresPool, wanted: Filter) -> int:
 
 async def find_row(pool: PostgresPool, event_id: str) -> Row | None:
     """The row of one event, None when there is none. Raises OutboxUnavailableError."""
-    rows = await find_rows(pool, Filter(ids=(event_id,), limit=1))
+    rows = await find_rows(pool, Filter(ids=(event_id,)))
     return rows[0] if rows else None
 
 

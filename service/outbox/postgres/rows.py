@@ -185,9 +185,10 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
     """The parameters of a filter. No stored id has a NUL."""
     older = wanted.older_than_seconds
     state = _state(wanted)
+    prefix = wanted.id_prefix and wanted.id_prefix.replace("\x00", "\ufffd")
     return {
         "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
-        "state": state and state.value,
+        "state": state,
         "alias": wanted.alias and storable(wanted.alias),
         "owner": wanted.owner,
         "user_id": wanted.user_id,
@@ -196,8 +197,8 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "older_than_ms": None if older is None else int(older * 1000),
         "since_ms": wanted.since_ms,
         "until_ms": wanted.until_ms,
-        "prefix": wanted.id_prefix and wanted.id_prefix.replace("\x00", "\ufffd"),
-        "prefix_end": f"{wanted.id_prefix or ''}\U0010ffff".replace("\x00", "\ufffd"),
+        "prefix": prefix,
+        "prefix_end": f"{prefix}\U0010ffff",
         "before_seq": wanted.before_seq,
         "after_seq": wanted.after_seq,
         "never_sent": wanted.never_sent,

@@ -10,13 +10,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from service.outbox.postgres.notify import SERVED_LOCK_CLASS
+from service.outbox.postgres.notify import SERVED_LOCK_CLASS, SERVED_LOCK_NUMBER
 
 # Every service's listening session holds the lock.
-SERVED = """
+SERVED = f"""
 SELECT EXISTS (
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %(class)s
-       AND objid = ('outbox'::regclass::oid::bigint %% 2000000000)
+       AND objid = {SERVED_LOCK_NUMBER}
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 

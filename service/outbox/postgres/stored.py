@@ -37,7 +37,7 @@ async def find_stored(
     rows = await pool.run(FIND_STORED, given, replicated=True)
     by_id = {row[0]: _use(row) for row in rows}
     uses = {(row[1], row[2]): _use(row) for row in rows if row[2] is not None}
-    return Stored(by_id, uses, rows[0][-1] if rows else 0)
+    return Stored(by_id, uses, rows[0][-1]) if rows else Stored()
 
 
 def receipts_of(
@@ -70,10 +70,10 @@ def _receipt(
     own = stored.by_id.get(event.id)
     if own:
         return Receipt(event.id, own.seq, own.accepted_at_ms, ids)
-    use = stored.uses.get((event.owner, key.key)) if key else None
-    if key and use:
-        return replay(key, use, ids)
-    return None
+    if not key:
+        return None
+    use = stored.uses.get((event.owner, key.key))
+    return replay(key, use, ids) if use else None
 
 
 def _use(row: Sequence[Any]) -> KeyUse:

@@ -43,29 +43,16 @@ _BREAKER = Judges(
     _unit("breaker", "breaker_isolation", "breaker_answers", "breaker_trips", "breaker_passes")
     + _unit("breaker_states")
 )
-_OF_A_STORE = _contract(
-    *("append_all", "append_all_limits", "byte_quotas", "confirmations", "fair_share", "figures"),
-    *("incoming_batches", "intake", "isolated_rows", "key_lifetimes", "leases", "one_place"),
-    *("operations", "own_rows", "owner_shares", "queue", "rows", "settlement", "stored_delivery"),
-    *("waiting_claims", "wire_ids"),
-)
 _WRITER = Judges(_unit("writer", "writer_delay", "writer_faults", "work_queue", "commit_delay"))
 _MOVES = Judges(_integration("sqlite_moves", "sqlite_claiming", "sqlite_picking"))
 _INTAKE = Judges(_integration("sqlite_intake", "sqlite_inserts"))
 _RECOVERY = Judges(_integration("sqlite_recovery", "sqlite_claiming"))
 _COMMIT = Judges(_integration("sqlite_commits", "sqlite_commit_faults"))
-_POSTGRES = Judges(
-    (
-        *_unit("postgres_quota", "postgres_errors"),
-        *_OF_A_STORE,
-        *_integration("postgres_append", "postgres_counts", "postgres_marks", "postgres_sharing"),
-        *_integration("postgres_bounded_reads", "postgres_faults"),
-    ),
-    with_only="(postgres or unit)",
-    without=("sqlite", "remote", "memory"),
-)
 _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks"))
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
+_QUOTA = Judges((*_unit("quota_reads", "postgres_quota"), *_postgres("limits_stored")))
+_SETTINGS = Judges((*_unit("settings_revision"), *_postgres("settings_stored")))
+_NOTIFY = Judges((*_unit("postgres_wakeup"), *_postgres("sealing")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
 _IN_SQL = Judges(
     _postgres("append_bounds", "append_fields", "append_again")
@@ -182,11 +169,19 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "marks", Judges((*_postgres("marking"), *_unit("mark_looks")))),
     **_under("outbox/postgres", "confirmations", Judges(_postgres("confirming"))),
     **_under("outbox/postgres", "pool", Judges(_unit("pool_repeats"))),
-    **_under("outbox/postgres", "quota", _POSTGRES),
+    **_under("outbox/postgres", "quota tally", _QUOTA),
     **_under("outbox/postgres", "delivery inspector trail", Judges(_postgres("inspecting"))),
     **_under("outbox/postgres", "samples", Judges(_postgres("minutes"))),
-    **_under("outbox/postgres", "notify", _POSTGRES),
     **_under("outbox/postgres", "missing", Judges(_postgres("missing_rows"))),
+    **_under("outbox/postgres", "notify", _NOTIFY),
+    **_under("outbox/postgres", "rows row_reader", Judges(_postgres("rows_found", "rows_read"))),
+    **_under("outbox/postgres", "transfer", Judges(_postgres("moved_events", "sealing"))),
+    **_under("outbox/postgres", "transfer_metadata", Judges(_postgres("moved_metadata"))),
+    **_under("outbox/postgres", "seal", Judges(_postgres("sealing"))),
+    **_under("outbox/postgres", "stored", Judges(_unit("stored_receipts"))),
+    **_under("outbox/postgres", "maintenance", Judges(_unit("postgres_maintenance"))),
+    **_under("outbox/postgres", "settings", _SETTINGS),
+    **_under("outbox/postgres", "faults", Judges(_unit("postgres_errors"))),
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(

@@ -1,0 +1,189 @@
+"""What a move reads of the events of a PostgreSQL outbox, and writes into one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from service.outbox.inngest_id import InngestIds
+from service.outbox.postgres import transfer
+from service.outbox.postgres.transfer import PostgresTransferEvents
+from service.outbox.transfer import TransferRow
+from tests.support.explained import explained, nodes
+from tests.support.moved_rows import NOTED, PAST, PLAIN, PREFIX, ROWS, payload, payloads, row
+from tests.support.postgres_room import Room, after
+
+
+@pytest.fixture
+def empty(room: Room) -> PostgresTransferEvents:
+    room.run("UPDATE outbox_meta SET inngest_id_prefix = %s", [PREFIX])
+    return PostgresTransferEvents(room.connection)
+
+
+@pytest.fixture
+def events(empty: PostgresTransferEvents) -> PostgresTransferEvents:
+    empty.write(ROWS, payloads(*ROWS))
+    return empty
+
+
+def seqs_of(rows: list[TransferRow]) -> list[int]:
+    return [one.seq for one in rows]
+
+
+def test_rows_come_back_as_they_were_written(room: Room, events: PostgresTransferEvents) -> None:
+    assert events.page(0, 9) == ROWS
+    assert [one.digest() for one in events.page(0, 9)] == [one.digest() for one in ROWS]
+    assert room.places() == {1: "ready", 2: "sent", 3: "done", 4: "done", 5: "ready"}
+    ready = room.rows("ready")
+    assert [one["payload_bytes"] for one in ready.values()] == [len(payload("e-1"))] * 2
+    assert [one["due_at"] for one in ready.values()] == [0, 0]
+    assert {seq: one["dead"] for seq, one in room.rows("done").items()} == {3: False, 4: True}
+
+
+def test_pages_follow_each_other_and_events_are_found_by_their_ids(
+    events: PostgresTransferEvents,
+) -> None:
+    assert seqs_of(events.page(1, 2)) == [2, 3]
+    assert seqs_of(events.page(5, 2)) == []
+    assert [one.id for one in events.by_ids(["e-4", "e-2", "e-9"])] == ["e-2", "e-4"]
+    assert events.payloads(["e-1", "e-5", "e-9"]) == payloads(ROWS[0], ROWS[4])
+
+
+def test_events_and_notes_come_in_their_order(room: Room, events: PostgresTransferEvents) -> None:
+    room.wait(9, 7, 8)
+    for at_ms, note in ((3, "b"), (3, "a"), (1, "c")):
+        room.put("notes", seq=9, at_ms=at_ms, note=note)
+    assert seqs_of(events.page(5, 2)) == [7, 8]
+    assert seqs_of(events.page(0, 9)) == [1, 2, 3, 4, 5, 7, 8, 9]
+    assert seqs_of(events.by_ids(["e-7", "e-8", "e-9"])) == [7, 8, 9]
+    assert events.by_ids(["e-9"])[0].history == ((1, "c"), (3, "a"), (3, "b"))
+
+
+def put_claim(room: Room, lease: float, *seqs: int) -> None:
+    arrays = {"seqs": list(seqs), "attempts": [1] * len(seqs), "sends": [4] * len(seqs)}
+    arrays |= {"isolated": [True] * len(seqs), "first_sent_at_ms": [None] * len(seqs)}
+    room.put("claims", claim=f"{seqs}", lease_until=after(lease), claimed_at_ms=3, **arrays)
+
+
+def test_a_claimed_row_is_given_as_the_row_that_it_becomes(
+    room: Room, empty: PostgresTransferEvents
+) -> None:
+    for seq in (1, 2, 3):
+        room.wait(seq)
+    room.run("TRUNCATE outbox_ready")
+    put_claim(room, 10, 1, 3)
+    put_claim(room, 9.999, 2)
+    room.mark(lease_from=after(10))
+    given = [(1, "pending", 1, 5, True, 3), (3, "pending", 1, 5, True, 3)]
+    assert [
+        (one.seq, one.state, one.attempts, one.sends, one.isolated, one.first_sent_at_ms)
+        for one in empty.page(0, 9)
+    ] == given
+    assert seqs_of(empty.by_ids(["e-3"])) == [3]
+
+
+def test_an_event_that_is_there_is_changed_and_keeps_its_number(
+    room: Room, events: PostgresTransferEvents
+) -> None:
+    again = [row(1, state="delivered", settled_at_ms=20), row(9)]
+    events.write(again, payloads(*again))
+    changed = {one.id: one for one in events.page(0, 9)}
+    first = changed["e-1"]
+    assert (first.seq, first.state, first.attempts, first.history) == (1, "delivered", 0, ())
+    assert [one for one in changed.values() if one.id not in ("e-1", "e-9")] == ROWS[1:]
+    assert room.places() == {1: "done", 2: "sent", 3: "done", 4: "done", 5: "ready", 6: "ready"}
+
+
+def test_events_are_removed_from_every_place(room: Room, events: PostgresTransferEvents) -> None:
+    events.remove(["e-1", "e-2", "e-4"])
+    assert room.places() == {3: "done", 5: "ready"}
+    assert {note["seq"] for note in room.table("notes")} == {3}
+    assert events.page(0, 9) == [ROWS[2], ROWS[4]]
+
+
+def test_a_write_is_whole_or_not_at_all(room: Room, events: PostgresTransferEvents) -> None:
+    with pytest.raises(KeyError):
+        events.write([row(1, **PAST, state="sent", settled_at_ms=9), row(9)], payloads(row(1)))
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        events.write([row(1, state="sent", settled_at_ms=None)], payloads(row(1)))
+    assert events.page(0, 9) == ROWS
+
+
+def test_a_removal_is_whole_or_not_at_all(room: Room, events: PostgresTransferEvents) -> None:
+    room.run(
+        "CREATE TRIGGER refuse BEFORE DELETE ON outbox"
+        " FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()"
+    )
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        events.remove(["e-1"])
+    assert events.page(0, 9) == ROWS
+
+
+def test_new_events_keep_their_order_however_they_are_joined(
+    room: Room, empty: PostgresTransferEvents
+) -> None:
+    room.wait(20, 10)
+    room.run(
+        "SET LOCAL enable_hashjoin = off; SET LOCAL enable_nestloop = off; SET LOCAL jit = off"
+    )
+    given = [row(5), row(20), row(3), row(10), row(4), row(1)]
+    empty.write(given, payloads(*given))
+    found = sorted(empty.page(0, 9), key=lambda one: one.seq)
+    assert [one.id for one in found if one.seq < 10] == ["e-5", "e-3", "e-4", "e-1"]
+    assert list(room.rows("ready")) == [1, 2, 3, 4, 10, 20]
+
+
+def test_the_id_in_inngest_of_an_event_from_elsewhere_stays(
+    room: Room, events: PostgresTransferEvents
+) -> None:
+    room.run("UPDATE outbox_meta SET inngest_id_prefix = %s", [b"uvwxyz"])
+    room.run("UPDATE outbox SET inngest_id = NULL WHERE seq = 2")
+    other = InngestIds(b"uvwxyz").ulid(2, PLAIN["accepted_at_ms"])
+    assert {one.inngest_id for one in events.by_ids(["e-1", "e-2"])} == {ROWS[0].inngest_id, other}
+
+
+def rows_of(room: Room, part: str, statement: str, given: dict[str, Any]) -> int:
+    """How many rows this part of a statement finds."""
+    plan = explained(room.connection, statement, given)
+    [found] = [one for one in nodes(plan) if one.get("Subplan Name") == f"CTE {part}"]
+    return round(found["Actual Rows"])
+
+
+def test_a_page_reads_and_writes_its_own_rows_only(
+    room: Room, events: PostgresTransferEvents
+) -> None:
+    room.wait(7, 8, 9)
+    room.run("TRUNCATE outbox_ready")
+    put_claim(room, 9, 7, 8, 9)
+    assert rows_of(room, "placed", transfer.NAMED, {"ids": ["e-2", "e-7"]}) == 2
+    events.remove(["e-2"])
+    columns = transfer._columns([row(9, **NOTED), row(2)], payloads(row(9), row(2)))
+    assert rows_of(room, "known", transfer.WRITE, columns) == 1
+
+
+PART = 2**24
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [
+        ([], [0]),
+        ([1], [1]),
+        ([PART], [1]),
+        ([PART + 1], [1]),
+        ([PART - 1, 1, 1], [2, 1]),
+        ([PART, 1, PART - 1, 1], [1, 2, 1]),
+        ([PART + 1, PART + 1], [1, 1]),
+        ([PART // 2] * 5, [2, 2, 1]),
+    ],
+)
+def test_events_are_written_in_parts_of_sixteen_mebibytes(
+    sizes: list[int], parts: list[int]
+) -> None:
+    given = [row(seq) for seq in range(len(sizes))]
+    lengths: Any = {one.id: range(size) for one, size in zip(given, sizes, strict=True)}
+    made = list(transfer._parts(given, lengths))
+    assert [one for part in made for one in part] == given
+    assert [len(part) for part in made] == parts
