@@ -142,6 +142,7 @@ async def test_an_open_live_stream_does_not_hold_up_the_stop(
         session.get(f"{service.url}/outbox/live") as stream,
     ):
         assert stream.content_type == "text/event-stream"
+        assert stream.headers["X-Request-Id"]
         assert (await stream.content.readline()) == b"event: figures\n"
         # The stop gives requests 15 s; a stream must use none of it.
         async with asyncio.timeout(14):

@@ -21,6 +21,7 @@ from service.operations.views import PAUSED
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
+from service.web.middleware import REQUEST_ID, request_id_key
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.chart_source import ChartSource
 from service.web.operator_page.charts import HOUR, SPANS, Span
@@ -111,7 +112,12 @@ class Overview:
     async def live(self, request: web.Request) -> web.StreamResponse:
         """The figures as they change, as server-sent events."""
         await self._access.actor(request)
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
+        response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: "text/event-stream",
+                REQUEST_ID: request[request_id_key],
+            }
+        )
         await response.prepare(request)
         work = self._stream(response, _span(request))
         stream = asyncio.create_task(work, name="operator-page-live")
