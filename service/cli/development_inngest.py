@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
@@ -35,8 +36,8 @@ async def open_inngest(
         return
     if settings.production:
         raise ConfigurationError([_ONLY_IN_DEVELOPMENT])
-    if settings.inngest_variables:
-        say(f"No fake Inngest: {', '.join(settings.inngest_variables)} is set.")
+    if named := _inngest_variables():
+        say(f"No fake Inngest: {', '.join(named)} is set.")
         yield settings
         return
     origin = inngest_address(settings).event_api_origin
@@ -47,6 +48,12 @@ async def open_inngest(
     async with _fake_inngest() as url:
         say(f"Events go to a fake Inngest: see them at {url}/fake-inngest/events")
         yield settings.with_fake_inngest(url)
+
+
+def _inngest_variables() -> list[str]:
+    """The variables of Inngest's that are set, those too that only its SDK reads."""
+    given = os.environ.items()
+    return sorted(name for name, value in given if name.startswith("INNGEST_") and value.strip())
 
 
 @contextlib.asynccontextmanager

@@ -198,13 +198,6 @@ class Settings(BaseModel):
         return self.model_copy(update={"known_inngest": address})
 
     @property
-    def inngest_variables(self) -> list[str]:
-        """The variables of Inngest's that are set."""
-        variables = self.variables().items()
-        inngest = [(name, field) for name, field in variables if name.startswith("INNGEST_")]
-        return [name for name, field in inngest if getattr(self, field) is not None]
-
-    @property
     def names_inngest(self) -> bool:
         """Whether a variable says where events go or by which key."""
         named = (

@@ -1,0 +1,63 @@
+"""Where `serve --fake-inngest` starts no fake, whatever else listens on this machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from service.cli.development_inngest import open_inngest
+from service.config.settings import Settings
+from service.errors import ConfigurationError
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This process's variables, without those of Inngest's."""
+    for name in [name for name in os.environ if name.startswith("INNGEST_")]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("INNGEST_DEV", "INNGEST_BASE_URL", "INNGEST_ENV", "INNGEST_SIGNING_KEY"),
+        "INNGEST_SIGNING_KEY_FALLBACK",  # the SDK's alone
+    ],
+)
+async def test_any_variable_of_inngests_keeps_the_fake_away(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    environment.setenv(name, "http://127.0.0.1:9")
+    said: list[str] = []
+    settings = Settings.load({})
+    async with open_inngest(settings, fake=True, say=said.append) as known:
+        assert known.fake_inngest_url is None
+    assert said == [f"No fake Inngest: {name} is set."]
+
+
+async def test_a_blank_variable_counts_as_none(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("INNGEST_DEV", " ")
+    said: list[str] = []
+    async with open_inngest(Settings.load({}), fake=True, say=said.append):
+        assert not any("is set" in one for one in said)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_without_the_flag_nothing_is_started_or_said() -> None:
+    said: list[str] = []
+    settings = Settings.load({})
+    async with open_inngest(settings, fake=False, say=said.append) as known:
+        assert known is settings
+    assert said == []
+
+
+async def test_production_refuses_the_flag_whatever_is_set(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("INNGEST_EVENT_KEY", "key")
+    given = {"APP_ENV": "production", "SESSION_SECRET": "s" * 16, "INNGEST_EVENT_KEY": "key"}
+    with pytest.raises(ConfigurationError, match="can't be used in production"):
+        async with open_inngest(Settings.load(given), fake=True, say=str):
+            pass
