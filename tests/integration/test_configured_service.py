@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
+from tests.support.session_tokens import FLAVOURS, make
 
 OLD, NEW = "the-older-secret-of-two", "the-newer-secret-of-two"
 ADA = {"email": "ada@example.com", "id": "u-1"}
+PRODUCTION = {"APP_ENV": "production", "SESSION_SECRET": NEW, "INNGEST_EVENT_KEY": "key"}
 Client = TestClient[Any, Any]
 
 
@@ -78,15 +82,7 @@ OTHER_NAME = {"Host": "outbox.example.com"}
         ({}, OTHER_NAME, False),
         ({"DEV_LOGIN": "1"}, PROXIED, True),
         ({"DEV_LOGIN": "1"}, OTHER_NAME, False),
-        (
-            {
-                "APP_ENV": "production",
-                "SESSION_SECRET": NEW,
-                "INNGEST_EVENT_KEY": "key",
-            },
-            {},
-            False,
-        ),
+        (PRODUCTION, {}, False),
     ],
 )
 async def test_where_the_development_sign_in_is(
@@ -96,6 +92,39 @@ async def test_where_the_development_sign_in_is(
         assert bool(await signed_in(client, **headers)) is is_there
         form = await client.get("/auth/dev-login", headers=headers)
         assert form.status == (200 if is_there else 404)
+
+
+@pytest.mark.parametrize("version", ["v4", "v5"])
+async def test_in_production_a_front_ends_cookie_counts_under_its_https_name_alone(
+    tmp_path: Path, version: str
+) -> None:
+    claims = json.dumps({"sub": "u-9", "exp": time.time() + 600}).encode()
+    plain = FLAVOURS[version].cookie
+    cookies = [
+        f"{name}={make(version, claims, cookie=name, secret=OLD)}"
+        for name in (plain, f"__Secure-{plain}")
+    ]
+    async with served(tmp_path, AUTH_SECRET=OLD, **PRODUCTION) as client:
+        assert [await who(client, one) for one in cookies] == [None, "u-9"]
+    async with served(tmp_path, AUTH_SECRET=OLD) as client:
+        assert [await who(client, one) for one in cookies] == ["u-9", "u-9"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "environ", "status"),
+    [
+        ("http", {}, 200),
+        ("https", {}, 200),
+        ("http", PRODUCTION, 403),
+        ("https", PRODUCTION, 200),
+    ],
+)
+async def test_in_production_an_http_origin_is_another_site(
+    tmp_path: Path, scheme: str, environ: dict[str, str], status: int
+) -> None:
+    async with served(tmp_path, **environ) as client:
+        headers = {"Origin": f"{scheme}://app.example.com", "Host": "app.example.com"}
+        assert (await client.post("/auth/logout", headers=headers)).status == status
 
 
 @pytest.mark.parametrize(("proxies", "status"), [("127.0.0.1", 200), ("10.0.0.0/24", 403)])
