@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from service.errors import ServiceError
+from service.operations.bulk import PAGE
 from service.operations.sign_outs import SignOuts
 from service.operations.socket_server import serve_at
 from service.outbox.audit import Act
@@ -103,10 +104,17 @@ class _Control:
             return await self._repairs.purge(
                 older_than_seconds=command.older_than_seconds, actor=actor
             )
-        if command.wanted is None:
-            raise msgspec.ValidationError("the command names no rows")
         change = self._repairs.replay if action == "replay" else self._repairs.discard
-        return await change(command.wanted, actor=actor, act=command.act)
+        return await change(_named(command), actor=actor, act=command.act)
+
+
+def _named(command: Command) -> Filter:
+    """The rows of a change: a page of ids, so that no transaction is long."""
+    if command.wanted is None or not command.wanted.ids:
+        raise msgspec.ValidationError("the command names no rows")
+    if len(command.wanted.ids) > PAGE:
+        raise msgspec.ValidationError(f"the command names more than {PAGE} rows")
+    return command.wanted
 
 
 def _json(status: int, body: object) -> web.Response:

@@ -190,6 +190,8 @@ class Inspector(Protocol):
 class Repairs(Protocol):
     """What operators may change. `actor` goes into the audit.
 
+    Each replay and discard is one transaction, so whoever wants many rows names a page of ids.
+
     `act` is the command whose page a change is; None: the change is the whole command.
     """
 

@@ -11,10 +11,13 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.operations import socket_folder
+from service.operations.bulk import PAGE
 from service.operations.control_client import control_client
 from service.operations.control_server import serve_control_socket
 from service.operations.socket_folder import control_address, sockets_of_services
+from service.outbox.model import Filter, State
 from service.outbox.sqlite.store import open_sqlite_outbox
+from tests.support.storage import append_all
 
 
 async def test_a_command_waits_for_a_service_that_is_just_starting(tmp_path: Path) -> None:
@@ -49,6 +52,31 @@ async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: 
         async with control_client(path, answer_seconds=0.05) as client:
             with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
                 await client.set_paused(paused=True, actor="ada")
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+async def test_a_change_names_a_page_of_ids(tmp_path: Path, action: str) -> None:
+    """A filter alone may match a million rows, which one transaction would hold up posts with."""
+    path = tmp_path / "outbox.db"
+    async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
+        [kept] = await append_all(outbox, 1)
+        with control_address() as address:
+            assert address
+            async with (
+                serve_control_socket(address, outbox.repairs, list),
+                control_client(address) as client,
+            ):
+                change = getattr(client, action)
+                page = tuple(f"e-{number}" for number in range(PAGE))
+                for wanted, words in (
+                    (Filter(state=State.PENDING, limit=10**6), "names no rows"),
+                    (Filter(ids=()), "names no rows"),
+                    (Filter(ids=(*page, "e"), limit=10**6), "names more than 500 rows"),
+                ):
+                    with pytest.raises(OutboxUnavailableError, match=words):
+                        await change(wanted, actor="ada")
+                assert await change(Filter(ids=page, limit=PAGE), actor="ada") == []
+        assert await outbox.intake.find(kept.id)
 
 
 def test_a_service_s_unit_has_its_sockets_in_its_runtime_directory(
