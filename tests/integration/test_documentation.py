@@ -144,6 +144,16 @@ def test_paths_that_pages_name_exist() -> None:
     assert sorted(path for path in missing if not (ROOT / f"{path}.py").exists()) == []
 
 
+def test_tests_that_pages_name_exist() -> None:
+    files = [*(ROOT / "tests").rglob("test_*.py")]
+    known = {path.stem for path in files}
+    known |= {name for path in files for name in re.findall(r"def (test_\w+)", text(path))}
+    unknown = set(re.findall(r"\btest_\w+", everything())) - known
+    beginnings = {one for one in unknown if one.endswith("_")}  # of names that are cut
+    assert sorted(unknown - beginnings) == []
+    assert all(any(name.startswith(one) for name in known) for one in beginnings)
+
+
 def test_commands_that_pages_name_exist() -> None:
     programs = {
         "outbox": set(get_command(outbox_script.app).commands),
@@ -172,10 +182,11 @@ def test_options_that_pages_name_exist() -> None:
     assert wrong == []
 
 
-def test_links_of_the_front_pages_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
-        for link, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", text(ROOT / page)):
-            target = ROOT / link
+def test_links_of_pages_outside_of_the_site_lead_somewhere() -> None:
+    """mkdocs checks the others."""
+    for page in (page for page in PAGES if DOCS not in page.parents):
+        for link, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", text(page)):
+            target = page.parent / link
             assert target.exists(), f"{page}: {link}"
             assert not anchor or anchor in anchors(target), f"{page}: {link}#{anchor}"
 
