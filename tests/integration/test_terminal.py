@@ -70,8 +70,10 @@ async def test_no_command_prints_what_can_not_be_shown(
 
 
 @pytest.fixture
-def root_logger() -> Iterator[None]:
+def root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logs are configured for the whole process: put back what was there."""
+    for name in ("enabled", "_write"):
+        monkeypatch.setattr(request_log, name, getattr(request_log, name))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

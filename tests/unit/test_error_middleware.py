@@ -49,8 +49,9 @@ class Lines:
         self.lines.append(line)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """The log of each test, whatever another one has left configured."""
     found = Lines()
     monkeypatch.setattr(middleware, "request_log", found)
     return found
