@@ -1,0 +1,139 @@
+"""The JSON of a row and of the figures, as `outbox … --json` prints it: every field by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.operations.views import row_view, stats_view
+from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.stats import Stats
+
+ACCEPTED, SENT, SETTLED = 1_795_559_419_447, 1_795_559_419_500, 1_795_559_420_000
+
+
+def as_json(view: msgspec.Struct) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(view), type=dict[str, Any])
+
+
+def row(state: State) -> Row:
+    return Row(
+        id="e-1",
+        name="documents/aws.index",
+        owner="dev u-1",
+        user_id="u-1",
+        state=state,
+        attempts=3,
+        sends=4,
+        isolated=True,
+        accepted_at_ms=ACCEPTED,
+        first_sent_at_ms=SENT,
+        settled_at_ms=SETTLED,
+        due_in_seconds=1.5,
+        lease_in_seconds=2.5,
+        reason="rejected",
+        detail="no name",
+        history=({"at": SENT, "note": "refused: no name"},),
+        payload_bytes=200,
+        inngest_id="01KB08Z4Q0XW5M7T3Y8S000017",
+        wire_id="order-1",
+        environment="branch/a",
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "delivered_at", "dead_at"),
+    [
+        (State.PENDING, None, None),
+        (State.DELIVERED, SETTLED, None),
+        (State.DEAD, None, SETTLED),
+    ],
+)
+def test_a_row_has_every_field_and_the_time_of_its_end_under_the_name_of_its_state(
+    state: State, delivered_at: int | None, dead_at: int | None
+) -> None:
+    assert as_json(row_view(row(state))) == {
+        "id": "e-1",
+        "inngestId": "01KB08Z4Q0XW5M7T3Y8S000017",
+        "wireId": "order-1",
+        "environment": "branch/a",
+        "name": "documents/aws.index",
+        "userId": "u-1",
+        "state": str(state),
+        "attempts": 3,
+        "sends": 4,
+        "isolated": True,
+        "acceptedAt": ACCEPTED,
+        "firstSentAt": SENT,
+        "deliveredAt": delivered_at,
+        "deadAt": dead_at,
+        "dueInSeconds": 1.5,
+        "leaseInSeconds": 2.5,
+        "reason": "rejected",
+        "detail": "no name",
+        "history": [{"at": SENT, "note": "refused: no name"}],
+        "payloadBytes": 200,
+    }
+
+
+def record(**changes: Any) -> DeliveryRecord:
+    given = {"destination": "cloud", "confirmation": "off (Inngest's cloud)", "rate": 4.0}
+    return DeliveryRecord("backing_off", "503 busy", 1, 2, 2.5, 0, **{**given, **changes})
+
+
+def figures(delivery: DeliveryRecord | None, waiting: int = 10) -> dict[str, Any]:
+    stats = Stats(waiting, 0, 5, 1, 60.0, 30.0, delivery, 4096, 512, sent=0)
+    return as_json(stats_view(stats, serving=True))
+
+
+def test_the_figures_have_every_field() -> None:
+    assert figures(record()) == {
+        "pending": 10,
+        "delivering": 0,
+        "sent": 0,
+        "delivered": 5,
+        "dead": 1,
+        "oldestPendingSeconds": 60.0,
+        "oldestDueSeconds": 30.0,
+        "delivery": {"state": "backing_off", "reason": "503 busy", "reopensInSeconds": 2.5},
+        "rate": 4.0,
+        "etaSeconds": 2.5,
+        "destination": "cloud",
+        "confirmation": "off (Inngest's cloud)",
+        "databaseBytes": 4096,
+        "walBytes": 512,
+        "serving": True,
+    }
+
+
+def test_before_the_first_service_nothing_is_known_of_delivery() -> None:
+    told = figures(None)
+    names = ("delivery", "destination", "confirmation", "etaSeconds")
+    assert [told[name] for name in names] == [None] * 4
+    assert told["rate"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "waiting", "eta"),
+    [
+        ({}, 0, 0.0),
+        ({}, 1, 0.2),
+        ({"rate": 0.0}, 10, None),
+        ({"rate": 0.0}, 0, 0.0),
+        ({"paused_by": "ada"}, 10, None),
+    ],
+)
+def test_the_estimate_is_nothing_while_nothing_moves(
+    changes: dict[str, Any], waiting: int, eta: float | None
+) -> None:
+    assert figures(record(**changes), waiting)["etaSeconds"] == eta
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"), [("", "paused by ada"), ("an upgrade", "paused by ada: an upgrade")]
+)
+def test_a_pause_hides_the_breaker_and_says_who_and_why(why: str, reason: str) -> None:
+    delivery = figures(record(paused_by="ada", pause_reason=why))["delivery"]
+    assert (delivery["state"], delivery["reason"]) == ("paused", reason)
