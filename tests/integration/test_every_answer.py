@@ -1,0 +1,78 @@
+"""Every route under every method: each answer has a request id, each failure the one form."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import DummyCookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.bootstrap.service import run_service
+from service.config.settings import Settings
+from service.identity.user import User
+from service.outbox.event import Event
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+ADA, OPERATOR = "ada@example.com", "kim@example.com"
+FORM = {"status", "code", "error"}
+OWN_FORM = "/e/"  # Inngest's protocol has its own
+UNKNOWN = ("/", "/nowhere", "/api/route/", "/api/events/x/y", "/outbox/nothing/here")
+Client = TestClient[Any, Any]
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    given = {
+        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
+        "INNGEST_DEV": "http://127.0.0.1:9",
+        "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef",
+        "OPERATOR_EMAILS": OPERATOR,
+    }
+    async with (
+        run_service(Settings.load(given)) as service,
+        TestClient(TestServer(service.app), cookie_jar=DummyCookieJar()) as one,
+    ):
+        owner = User("dev", ADA).owner
+        await service.outbox.intake.append(Event("x", "a/b", owner, ADA, 1_795_559_419_447, b"{}"))
+        yield one
+
+
+def paths_of(app: web.Application) -> set[str]:
+    known = {resource.canonical for resource in app.router.resources()}
+    return {path.replace("{id}", "x").replace("{key}", "x") for path in known}
+
+
+async def cookie_of(client: Client, email: str) -> str:
+    answer = await client.post("/auth/dev-login", json={"email": email})
+    return answer.headers["Set-Cookie"].partition(";")[0]
+
+
+async def check(client: Client, method: str, path: str, headers: dict[str, str]) -> None:
+    asked = f"{method} {path}"
+    async with client.request(method, path, headers=headers, allow_redirects=False) as answer:
+        assert answer.headers["X-Request-Id"] == "mine-1", asked
+        assert answer.status != 500, asked
+        if answer.status == 405:
+            assert answer.headers["Allow"], asked
+        if answer.status < 400 or method == "HEAD" or path.startswith(OWN_FORM):
+            return
+        assert answer.content_type == "application/json", asked
+        told = await answer.json()
+        assert (told.keys(), told["status"]) == (FORM, "error"), asked
+
+
+@pytest.mark.parametrize("email", [None, ADA, OPERATOR])
+async def test_every_answer_has_the_request_id_and_each_failure_the_one_form(
+    client: Client, email: str | None
+) -> None:
+    headers = {"X-Request-Id": "mine-1"}
+    if email:
+        headers["Cookie"] = await cookie_of(client, email)
+    paths = paths_of(client.app)
+    assert len(paths) > 20
+    for path in sorted(paths.union(UNKNOWN), reverse=True):  # an event's stream before its end
+        for method in METHODS:
+            await check(client, method, path, headers)
