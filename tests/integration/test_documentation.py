@@ -166,6 +166,14 @@ def test_commands_that_pages_name_exist() -> None:
         assert named - SPANS <= known, program
 
 
+def test_pages_and_the_makefile_agree_how_long_a_target_takes() -> None:
+    told = re.findall(r"^([a-z]+):.*## .*?(\d+) minutes", text(ROOT / "Makefile"), re.MULTILINE)
+    assert told
+    for target, minutes in told:
+        named = re.findall(rf"make {target}\b[^.|\n]*?(\d+) minutes", everything())
+        assert set(named) <= {minutes}, target
+
+
 def test_options_that_pages_name_exist() -> None:
     wrong = []
     for program, app in (("outbox", outbox_script.app), ("python -m service", service_script.app)):
