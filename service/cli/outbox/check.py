@@ -16,17 +16,27 @@ from service.observe.printable import printable
 from service.operations.alarm import Alarm, Severity, alarms
 from service.operations.views import PAUSED, StatsView, stats_view
 
+
+def _age(text: str) -> float:
+    """Seconds of a duration. For any other text it exits with 3: it can't tell."""
+    try:
+        return duration(text)
+    except typer.BadParameter as error:
+        _say(Severity.UNKNOWN, f"{text}: {error.message}", None, json=False)
+        raise typer.Exit(Severity.UNKNOWN) from error
+
+
 MaxAge = Annotated[
     float,
     typer.Option(
-        "--max-age", parser=duration, metavar="DURATION", help="Warn when a pending row is older."
+        "--max-age", parser=_age, metavar="DURATION", help="Warn when a pending row is older."
     ),
 ]
 CriticalAge = Annotated[
     float,
     typer.Option(
         "--critical-age",
-        parser=duration,
+        parser=_age,
         metavar="DURATION",
         help="Critical when a pending row is older.",
     ),
