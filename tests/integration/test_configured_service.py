@@ -70,6 +70,16 @@ async def test_in_development_a_session_outlives_a_restart_without_a_secret(tmp_
     assert secret.stat().st_mode & 0o077 == 0
 
 
+async def test_the_system_defaults_are_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "defaults.json"
+    file.write_text('{"ours": {"a": 1, "b": [1]}}')
+    async with served(tmp_path, APP_SETTINGS_FILE=str(file)) as client:
+        headers = {"Cookie": await signed_in(client)}
+        own = {"ours": {"b": [2]}, "mine": None}
+        answer = await client.put("/api/settings", json=own, headers=headers)
+        assert await answer.json() == {"ours": {"a": 1, "b": [2]}, "mine": None}
+
+
 PROXIED = {"X-Forwarded-For": "203.0.113.9"}
 OTHER_NAME = {"Host": "outbox.example.com"}
 
