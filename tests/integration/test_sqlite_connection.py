@@ -170,6 +170,27 @@ async def test_a_file_that_can_not_be_used_is_not_left_open(
     assert open_files(broken) == []
 
 
+async def test_a_close_waits_until_the_thread_has_ended(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, held = aiosqlite.Connection.stop, threading.Event()
+
+    def held_back(thread: aiosqlite.Connection) -> asyncio.Future[None] | None:
+        thread._tx.put_nowait((None, held.wait))
+        return stop(thread)
+
+    monkeypatch.setattr(aiosqlite.Connection, "stop", held_back)
+    async with ended_threads(), contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(open_writer(path))
+        closing = asyncio.create_task(stack.aclose())
+        try:
+            done, _ = await asyncio.wait({closing}, timeout=0.1)
+        finally:
+            held.set()
+        await closing
+    assert not done
+
+
 async def test_a_close_does_not_wait_for_a_disk_that_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
