@@ -57,6 +57,10 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
         assert [row["id"] for row in json.loads(out)] == [event_id]
     _, out, _ = await outbox_command(path, "list", "--user", "u-2", "--limit", "5", "--json")
     assert [row["id"] for row in json.loads(out)] == [ids["delivering"]]
+    _, out, _ = await outbox_command(path, "list", "--name", "documents/aws.index", "--json")
+    assert len(json.loads(out)) == len(ids)
+    _, out, _ = await outbox_command(path, "list", "--name", "another", "--json")
+    assert json.loads(out) == []
     _, out, _ = await outbox_command(path, "list", "--older-than", "1h", "--json")
     assert json.loads(out) == []
     _, out, _ = await outbox_command(path, "list", "--reason", "rejected")
