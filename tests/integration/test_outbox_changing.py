@@ -147,6 +147,7 @@ async def test_purge_removes_delivered_rows_only(served: Outbox, path: Path) -> 
     await one_of_each(served)
     _, out, _ = await outbox_command(path, "purge", "--older-than", "1h")
     assert "remove 0 rows" in out
+    assert (await outbox_json(path, "purge", "--yes"))["rows"] == 0  # of 7 days ago
     assert (await outbox_json(path, "purge", "--older-than", "0s", "--yes"))["rows"] == 1
     assert sorted((await states(path)).values()) == ["dead", "delivering", "pending"]
 
