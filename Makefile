@@ -111,6 +111,7 @@ MUTATED = service/relay service/identity service/web service/outbox/sqlite \
           service/outbox/postgres/stored service/outbox/postgres/tally \
           service/outbox/postgres/trail service/outbox/postgres/transfer \
           service/outbox/postgres/waiting \
+          service/outbox/schema \
           migrations/postgresql
 MUTANTS ?= 40
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table

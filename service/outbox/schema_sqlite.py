@@ -68,7 +68,7 @@ class SqliteSchema:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         # Only its owner may read it: it holds payloads. SQLite gives its log the same mode.
-        self._path.touch(mode=0o600, exist_ok=True)
+        self._path.touch(mode=0o600)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS)
         with contextlib.closing(connection):
             # The file keeps both settings; the first has no effect once a table exists.
@@ -105,18 +105,13 @@ def _applied(connection: sqlite3.Connection) -> set[str]:
 
 
 def _apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
-    """Apply one migration.
+    """Apply one migration. When it fails, the end of the connection rolls it back.
 
     `executescript` commits an open transaction, so the script itself begins one.
     """
-    try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{text}")
-        connection.execute(_RECORD, (migration_id, wall_now_ms()))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    connection.executescript(f"BEGIN IMMEDIATE;\n{text}")
+    connection.execute(_RECORD, (migration_id, wall_now_ms()))
+    connection.execute("COMMIT")
 
 
 @contextlib.contextmanager

@@ -157,6 +157,13 @@ JUDGES: dict[str, Judges] = {
     "service/outbox/postgres/intake.py": Judges(
         _unit("postgres_intake", "postgres_intake_closing")
     ),
+    "service/outbox/schema.py": Judges(
+        _integration("schema_versions", "migrations"), without=("processes", "synced", "cut_off")
+    ),
+    "service/outbox/schema_postgresql.py": Judges(_postgres("schema_steps")),
+    "service/outbox/schema_sqlite.py": Judges(
+        _integration("sqlite_schema", "migrations"), without=("processes", "synced")
+    ),
     **_under("outbox/postgres", "settlements", Judges(_postgres("settling", "row_locks"))),
     **_under("outbox/postgres", "claims", _CLAIMING),
     **_under("outbox/postgres", "leases", _LEASES),
