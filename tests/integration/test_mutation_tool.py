@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mutation.function_changes import function_changes
 from tests.support.mutation.harmless import harmless
 from tests.support.mutation.judges import JUDGES, modules_of
 from tests.support.mutation.mutants import mutants
@@ -122,6 +123,41 @@ def test_a_functions_mutants_change_its_last_definition() -> None:
     assert {one.body for one in found} == {found[0].body}
     assert "outbox_fold_unread" in found[0].body
     assert found[0].body not in {one.instead for one in found}
+
+
+def test_a_function_loses_each_statement_each_condition_and_each_sqlstate() -> None:
+    body = """
+DECLARE
+    found text := coalesce(a, nullif(b, ''));
+BEGIN
+    IF a = 1 OR b IS NULL THEN
+        RAISE EXCEPTION 'no' USING ERRCODE = 'unique_violation';
+    END IF;
+    PERFORM set_config('a', 'b', true);
+    RETURN found;
+END
+"""
+    changed = dict(function_changes(body))
+    for part in ("PERFORM set_config('a', 'b', true)", "RETURN found"):
+        assert changed[f"without {part}"] == body.replace(part, "NULL")
+    assert changed["TRUE instead of a = 1 OR b IS NULL"] == body.replace(
+        "a = 1 OR b IS NULL", "TRUE"
+    )
+    parts = {
+        " USING ERRCODE = 'unique_violation'": "",
+        "a = 1": "a <> 1",
+        "IS NULL": "IS NOT NULL",
+        "true": "false",
+        "coalesce(a, nullif(b, ''))": "a",
+        "nullif(b, '')": "b",
+    }
+    assert {body.replace(part, instead) for part, instead in parts.items()} < set(changed.values())
+
+
+def test_the_comments_of_a_function_are_left_alone() -> None:
+    found = sql_mutants("migrations/postgresql/0002_partitions.sql/outbox_append")
+    assert "--" in found[0].body
+    assert not any("--" in one.instead for one in found)
 
 
 @pytest.mark.parametrize("path", JUDGES)

@@ -81,6 +81,14 @@ def test_a_key_is_unique_in_a_later_partition(room: Room) -> None:
     ]
 
 
+def test_an_event_is_stored_once_in_a_later_partition(room: Room) -> None:
+    room.close_partition()
+    one = {"event_id": "e", "name": "n", "owner": "o", "user_id": "u", "payload": b"x"}
+    room.put("", accepted_at_ms=0, **one)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        room.put("", accepted_at_ms=0, **one)
+
+
 def append(room: Room, user: str, key: str) -> str:
     """The id of an event that an application appends with a key."""
     given = (user, key)

@@ -17,6 +17,12 @@ from tests.support.storage import eventually
 FIRST = 1 << 36  # of partition 1
 PAST = {"attempts": 1, "sends": 1, "isolated": False}
 OLD_MS = 10_000
+# Since the statement began so many milliseconds have passed.
+LATE_CLOCK = """
+CREATE OR REPLACE FUNCTION clock.clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
+    RETURN current_setting('clock.now')::timestamptz + interval '{ms} ms';
+ALTER FUNCTION outbox_detach_partition SET search_path = clock, public, pg_catalog, pg_temp;
+"""
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
 
 
@@ -152,6 +158,17 @@ def test_a_partition_of_which_too_much_stays_is_not_detached(
     room.close_partition()
     assert detach(room, most, most_bytes) is detached
     assert here.left() == ([10, 20] if detached else [10, 20, 40])
+
+
+@pytest.mark.parametrize(("ms", "detached"), [(200, True), (201, False)])
+def test_a_detaching_that_took_long_is_not_done_again_under_its_lock(
+    room: Room, here: RepairRoom, ms: int, *, detached: bool
+) -> None:
+    here.done(1)
+    room.close_partition()
+    room.run(LATE_CLOCK.format(ms=ms))
+    assert detach(room) is detached
+    assert here.left() == ([] if detached else [1])
 
 
 def test_a_new_event_that_waits_is_not_detached(room: Room, here: RepairRoom) -> None:

@@ -8,6 +8,8 @@ import psycopg
 import pytest
 
 from tests.support.postgres_room import Room, after
+from tests.support.postgres_rows import new_outbox
+from tests.support.postgres_server import PostgresServer
 
 OWNER = "database u-1"
 HEAVY = 20
@@ -28,6 +30,16 @@ def enter(room: Room, *send_at: int) -> list[dict[str, Any]]:
     room.run("SET CONSTRAINTS ALL IMMEDIATE")
     rows = room.run("SELECT extract(epoch FROM due_at)::float8, held FROM outbox_ready ORDER BY 1")
     return [{"due": due, "held": held} for due, held in rows]
+
+
+def test_a_commit_tells_those_who_listen(postgres: PostgresServer) -> None:
+    with new_outbox(postgres, "told") as url, psycopg.connect(url) as connection:
+        connection.execute("LISTEN outbox")
+        connection.commit()
+        connection.execute("SELECT outbox.append('n', '{}'), outbox.append('n', '{}')")
+        connection.commit()
+        [told] = connection.notifies(timeout=30, stop_after=1)
+        assert (told.channel, told.payload) == ("outbox", "application rows")
 
 
 def mark(room: Room, due_from: int) -> None:

@@ -20,14 +20,19 @@ FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()
 """
 MOVING = "SELECT set_config('outbox.moving', %s, true)"
 SEALED = "The outbox is sealed: it was moved, or a move into it is not finished."
-# Each after the one before: what it gives to who may not, and to who may.
-CHANGES: list[tuple[str, Any, Any]] = [
-    ("SELECT outbox_make_partition()", False, True),
-    ("SELECT outbox_close_partition()", False, True),
-    ("SELECT outbox_detach_partition(0, 9, 9)", False, True),
-    ("SELECT outbox_drop_detached(9)", None, 0),
+# Each after the one before, with a lock that it waits for: what it gives in vain, and when it may.
+CHANGES: list[tuple[str, str, Any, Any]] = [
+    ("SELECT outbox_make_partition()", "outbox IN SHARE UPDATE EXCLUSIVE", False, True),
+    ("SELECT outbox_close_partition()", "outbox IN ROW EXCLUSIVE", False, True),
+    ("SELECT outbox_detach_partition(0, 9, 9)", "outbox IN ACCESS SHARE", False, True),
+    ("SELECT outbox_drop_detached(9)", "{dropped} IN ACCESS SHARE", None, 0),
 ]
-STATEMENTS = [statement for statement, _, _ in CHANGES]
+STATEMENTS = [statement for statement, *_ in CHANGES]
+TURN = """
+SELECT classid::bigint << 32 | objid::bigint FROM pg_locks
+WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+"""
+OLDEST = "SELECT 'outbox_p' || min(number) FROM outbox_partitions"
 LEVELS = [level for level in psycopg.IsolationLevel if level.name != "READ_COMMITTED"]
 
 
@@ -79,9 +84,26 @@ def test_partitions_are_changed_at_read_committed(
 
 def test_one_session_at_a_time_changes_partitions(changers_url: str) -> None:
     with psycopg.connect(changers_url) as one, psycopg.connect(changers_url) as other:
-        for statement, late, first in CHANGES:
-            assert one.execute(MAY).fetchall() == [(True,)]
+        assert one.execute(MAY).fetchall() == [(True,)]
+        [turn] = one.execute(TURN).fetchall()
+        one.rollback()
+        for statement, _, late, first in CHANGES:
+            one.execute("SELECT pg_advisory_xact_lock(%s)", turn)
             assert other.execute(statement.encode()).fetchall() == [(late,)]
+            one.rollback()
+            assert other.execute(statement.encode()).fetchall() == [(first,)]
+            other.commit()
+
+
+def test_who_waits_too_long_for_a_table_changes_no_partition(changers_url: str) -> None:
+    """All posts would wait behind it."""
+    with psycopg.connect(changers_url) as one, psycopg.connect(changers_url) as other:
+        [(dropped,)] = other.execute(OLDEST).fetchall()
+        other.commit()
+        for statement, lock, late, first in CHANGES:
+            one.execute(f"LOCK TABLE {lock.format(dropped=dropped)} MODE".encode())
+            assert other.execute(statement.encode()).fetchall() == [(late,)]
+            other.commit()
             one.rollback()
             assert other.execute(statement.encode()).fetchall() == [(first,)]
             other.commit()

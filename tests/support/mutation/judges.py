@@ -192,11 +192,12 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(
-        "outbox_staying outbox_detach_partition outbox_drop_detached", Judges(_postgres("dropping"))
+        "outbox_staying outbox_detach_partition outbox_drop_detached",
+        Judges(_postgres("dropping", "partition_changers")),
     ),
     **_functions(
         "outbox_make_partition outbox_close_partition outbox_skip_known_key",
-        Judges(_postgres("closing")),
+        Judges(_postgres("closing", "partition_changers")),
     ),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_functions("outbox_append outbox_new_id outbox_refuse_if", _IN_SQL),

@@ -53,11 +53,11 @@ def sql_changes(text: str) -> Iterator[tuple[str, str]]:
         return
     for pattern, instead in _SWAPS:
         for found in re.finditer(pattern, text):
-            yield _changed(text, found.start(), found.end(), instead)
+            yield changed(text, found.start(), found.end(), instead)
     for found in _NUMBER.finditer(text):
-        yield _changed(text, found.start(), found.end(), str(int(found.group()) + 1))
+        yield changed(text, found.start(), found.end(), str(int(found.group()) + 1))
     for found in _CLAUSE.finditer(text):
-        yield _changed(text, found.start(), _end_of(text, found.end(), _CLAUSE_ENDS), "")
+        yield changed(text, found.start(), _end_of(text, found.end(), _CLAUSE_ENDS), "")
     yield from _without_branches(text)
     for found in _PREDICATE.finditer(text):
         end = _end_of(text, found.end(), _ENDS)
@@ -65,7 +65,7 @@ def sql_changes(text: str) -> Iterator[tuple[str, str]]:
         yield f"without {predicate}", f"{text[: found.end()]}TRUE{text[end:]}"
 
 
-def _changed(text: str, start: int, end: int, instead: str) -> tuple[str, str]:
+def changed(text: str, start: int, end: int, instead: str) -> tuple[str, str]:
     """The change in its surroundings, as the same words may occur more than once."""
     old = " ".join(text[start:end].split())
     after = " ".join(text[end : end + 40].split())[:24]

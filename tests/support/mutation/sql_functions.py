@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support.mutation.function_changes import function_changes
 from tests.support.mutation.in_place import Codes, Collected, tried_in_place
 from tests.support.mutation.judged_run import fork
 from tests.support.mutation.mutants import called
@@ -33,7 +34,7 @@ from tests.support.mutation.trial import (
 )
 from tests.support.shared_postgres import TEMPLATE, shared_postgres
 
-_COMMENT = re.compile(r" *--.*")
+_COMMENT = re.compile(r"^ *--.*\n| *--.*", re.MULTILINE)
 _DEFINITION = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prosrc = %s"
 
 
@@ -65,7 +66,8 @@ def sql_mutants(path: str) -> list[SqlMutant]:
     line = source.count("\n", 0, defined.start()) + 1
     names = Counter[str]()
     found = []
-    for change, instead in sql_changes(_COMMENT.sub("", body)):
+    bare = _COMMENT.sub("", body)
+    for change, instead in (*sql_changes(bare), *function_changes(bare)):
         found.append(SqlMutant(called(names, name, change), line, body, instead))
     return found
 
