@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -68,6 +69,7 @@ def test_an_event_is_encoded_as_inngest_reads_it() -> None:
     }
     assert (made.name, made.owner, made.user_id) == ("a/b", ADA.owner, "u-1")
     assert made.accepted_at_ms == NOW_MS
+    assert uuid.UUID(made.id).version == 7
     assert encode_event("a/b", {}, ADA, NOW_MS).id != made.id
 
 
