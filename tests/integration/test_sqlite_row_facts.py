@@ -11,7 +11,7 @@ import pytest
 from service.outbox.model import Filter, Row, State
 from service.outbox.sqlite import rows
 from service.outbox.sqlite.rows import ONE, found_row, matching, readable, row_of
-from tests.support.sqlite_room import IDS, START_MS, Room
+from tests.support.sqlite_room import IDS, PLACES, START_MS, Room
 from tests.support.storage import event
 from tests.support.work_kinds import sqlite_error
 
@@ -82,6 +82,34 @@ def test_a_dead_row_says_when_and_why(room: Room) -> None:
     row = seen(room, state=State.DEAD)
     assert (row.settled_at_ms, row.reason, row.detail) == (9, "r", "d")
     assert (row.due_in_seconds, row.isolated) == (None, False)
+
+
+PAST = "isolated, attempts, sends, first_sent_at_ms, history"
+ELSEWHERE = {
+    "claims": "claim, claimed_at_ms, lease_until_ms, payload_bytes, express",
+    "sent": "sent_at_ms",
+    "done": "dead, settled_at_ms",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_row_says_what_it_has_been_through_wherever_it_is(room: Room, place: str) -> None:
+    past = "isolated = 1, attempts = 3, sends = 4, first_sent_at_ms = 6000, history = '[{}]'"
+    change(room, f"UPDATE outbox_ready SET {past} WHERE seq = 2")
+    if columns := ELSEWHERE.get(place):
+        values = "1" + ", 1" * columns.count(",")
+        moved = f"SELECT seq, {PAST}, {values} FROM outbox_ready WHERE seq = 2"
+        change(room, f"INSERT INTO outbox_{place} (seq, {PAST}, {columns}) {moved}")
+        change(room, "DELETE FROM outbox_ready WHERE seq = 2")
+    row = seen(room, owner="u-2")
+    assert (row.isolated, row.attempts, row.sends) == (True, 3, 4)
+    assert (row.first_sent_at_ms, row.history) == (6000, ({},))
+
+
+def test_the_first_claim_of_a_row_may_be_when_its_bytes_left_first(room: Room) -> None:
+    room.at(700).claim(1)
+    assert seen(room, owner="u-1").first_sent_at_ms == START_MS + 700
+    assert seen(room, owner="u-2").first_sent_at_ms is None
 
 
 def test_a_moved_row_keeps_its_id_in_inngest(room: Room) -> None:
