@@ -62,16 +62,23 @@ def sockets_of_services(name: str) -> list[Path]:
     """The sockets of this name in the folders of this user's services, some of them killed."""
     parents = dict.fromkeys((_own_parent(), UNIT_FOLDER, Path(tempfile.gettempdir())))
     found = [path for parent in parents for path in _found(parent, f"{PREFIX}*/{name}")]
-    return [path for path in found if path.parent.lstat().st_uid == os.geteuid()]
+    return [path for path in found if _is_own(path.parent)]
 
 
 def sweep() -> None:
     """Remove the folders of this user's killed services: no process answers their sockets."""
     for folder in _found(_own_parent(), f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            found = folder.lstat()
-            if found.st_uid == os.geteuid() and folder.is_dir() and _is_dead(folder):
+            if _is_own(folder) and folder.is_dir() and _is_dead(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether the folder is this user's. It may go at any moment, as its service does."""
+    try:
+        return folder.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _own_parent() -> Path:

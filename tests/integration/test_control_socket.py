@@ -145,3 +145,15 @@ def test_a_folder_whose_maker_was_killed_is_removed_although_it_has_a_lock(
         killed.bind(str(dead / "control"))
         socket_folder.sweep()
     assert not dead.exists()
+
+
+def test_the_folder_of_a_service_that_ends_during_the_search_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ending, staying = tmp_path / "outbox-ending", tmp_path / "outbox-staying"
+    found = [folder / "upgrade" for folder in (ending, staying)]
+    staying.mkdir()
+    found[1].touch()
+    monkeypatch.setattr(socket_folder, "_found", lambda parent, _: found * (parent == tmp_path))
+    assert sockets_of_services("upgrade") == found[1:]
