@@ -10,7 +10,7 @@ import structlog
 
 from service.observe.recorder import Recorder
 from service.outbox.audit import Act
-from service.outbox.model import DeliveryRecord, Filter
+from service.outbox.model import DeliveryRecord, Named
 from service.outbox.ports import Repairs
 
 log = structlog.get_logger(__name__)
@@ -23,14 +23,14 @@ class OperatorActions:
         self._repairs = repairs
         self._recorder = recorder
 
-    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Replay dead rows that match; returns their ids."""
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Replay the named rows that are dead; returns their ids."""
         ids = await self._repairs.replay(wanted, actor=actor, act=act)
         self._report("replay", actor, len(ids))
         return ids
 
-    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids."""
         ids = await self._repairs.discard(wanted, actor=actor, act=act)
         self._report("discard", actor, len(ids))
         return ids

@@ -15,7 +15,7 @@ import msgspec
 from service.operations.explain import past_horizon
 from service.operations.search import Search
 from service.outbox.audit import Act
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import Filter, Named, Row, State
 
 PAGE = 500
 
@@ -23,8 +23,8 @@ PAGE = 500
 class Change(Protocol):
     """`replay` or `discard` of the Repairs."""
 
-    async def __call__(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Change the rows that match; returns their ids."""
+    async def __call__(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Change the rows that are named; returns their ids."""
         ...
 
 
@@ -76,8 +76,7 @@ async def change_ids(
     """Change the rows with these ids that are in `state`; returns the ids of those changed."""
     done: list[str] = []
     for page in pages(ids):
-        wanted = Filter(ids=page, state=state, limit=PAGE)
-        done += await change(wanted, actor=actor, act=act)
+        done += await change(Named(page, state), actor=actor, act=act)
     return done
 
 

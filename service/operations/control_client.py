@@ -18,7 +18,7 @@ import msgspec
 from service.errors import OutboxUnavailableError
 from service.operations.control_server import Command, Refusal
 from service.outbox.audit import Act
-from service.outbox.model import DeliveryRecord, Filter
+from service.outbox.model import DeliveryRecord, Named
 
 _OK = 200
 _CONNECT_SECONDS = 5.0
@@ -44,12 +44,12 @@ class ControlClient:
         self._http = http
         self._answer_seconds = answer_seconds
 
-    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Replay dead rows that match; returns their ids."""
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Replay the named rows that are dead; returns their ids."""
         return await self._do("replay", Command(actor=actor, wanted=wanted, act=act), list[str])
 
-    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids."""
         return await self._do("discard", Command(actor=actor, wanted=wanted, act=act), list[str])
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:

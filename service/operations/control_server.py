@@ -19,7 +19,7 @@ from service.operations.bulk import PAGE
 from service.operations.sign_outs import SignOuts
 from service.operations.socket_server import serve_at
 from service.outbox.audit import Act
-from service.outbox.model import Filter
+from service.outbox.model import Named
 from service.outbox.ports import Repairs
 
 ACTIONS = ("replay", "discard", "purge", "pause", "sign-out", "faults")
@@ -32,7 +32,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The body of a command; each action reads its own fields."""
 
     actor: str = ""
-    wanted: Filter | None = None
+    wanted: Named | None = None
     act: Act | None = None
     older_than_seconds: float | None = None
     paused: bool | None = None
@@ -108,7 +108,7 @@ class _Control:
         return await change(_named(command), actor=actor, act=command.act)
 
 
-def _named(command: Command) -> Filter:
+def _named(command: Command) -> Named:
     """The rows of a change: a page of ids, so that no transaction is long."""
     if command.wanted is None or not command.wanted.ids:
         raise msgspec.ValidationError("the command names no rows")

@@ -226,3 +226,21 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     after_seq: int | None = None
     never_sent: bool = False
     limit: int = 100
+
+
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """The rows of a change, which is one transaction: a page of ids, never what a filter finds.
+
+    Only rows in `state` and of `owner` change, where these are given. With `never_sent`, only
+    pending rows whose bytes have never left.
+    """
+
+    ids: tuple[str, ...]
+    state: State | None = None
+    owner: str | None = None
+    never_sent: bool = False
+
+    @property
+    def filter(self) -> Filter:
+        """What finds them."""
+        return Filter(**msgspec.structs.asdict(self), limit=len(self.ids))

@@ -18,7 +18,7 @@ from service.outbox.audit import Act, AuditRecord
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Filter, Row, Settlement
+from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Filter, Named, Row, Settlement
 from service.outbox.owner_share import OwnerShare
 from service.outbox.receipt import Receipt
 from service.outbox.sent_entry import SentEntry
@@ -190,20 +190,18 @@ class Inspector(Protocol):
 class Repairs(Protocol):
     """What operators may change. `actor` goes into the audit.
 
-    Each replay and discard is one transaction, so whoever wants many rows names a page of ids.
-
     `act` is the command whose page a change is; None: the change is the whole command.
     """
 
-    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Dead rows that match become pending with no attempts counted; returns their ids.
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """The named rows that are dead become pending with no attempts counted; returns their ids.
 
         With the state DELIVERED it takes delivered rows, which Inngest is known to have lost.
         """
         ...
 
-    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids."""
         ...
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:

@@ -8,7 +8,7 @@ from service.identity.session_revision import SessionRevisions
 from service.operations.bulk import change_rows
 from service.operations.sign_outs import SessionSignOuts
 from service.outbox.audit import act_of
-from service.outbox.model import Dead, Filter, Settlement, State
+from service.outbox.model import Dead, Filter, Named, Settlement, State
 from tests.support.rows import bury
 from tests.support.storage import Outbox, ask, claim, event
 
@@ -44,8 +44,8 @@ async def test_all_of_5000_discarded_events_are_found_by_their_ids(outbox: Outbo
 async def test_the_audit_of_one_event_has_nothing_of_another(outbox: Outbox) -> None:
     first, second = await bury(outbox, 2)
     for one in (first, second):
-        await outbox.repairs.replay(Filter(ids=(one,)), actor="ada")
-    await outbox.repairs.discard(Filter(ids=(first,)), actor="ada")
+        await outbox.repairs.replay(Named((one,)), actor="ada")
+    await outbox.repairs.discard(Named((first,)), actor="ada")
     found = await outbox.inspector.audit(10, event=first)
     assert [(one.action, one.ids) for one in found] == [
         ("discard", (first,)),
@@ -61,7 +61,7 @@ async def test_a_row_that_changed_after_it_was_shown_is_left_alone(outbox: Outbo
     first, second = await bury(outbox, 2)
     wanted = Filter(state=State.DEAD)
     rows = await outbox.inspector.rows(wanted)
-    await outbox.repairs.replay(Filter(ids=(first,)), actor="grace")
+    await outbox.repairs.replay(Named((first,)), actor="grace")
     gone = await change_rows(outbox.repairs.discard, rows, actor="ada", act=act_of(wanted))
     assert gone == [second]
     assert (await outbox.inspector.audit(1))[0].ids == (second,)

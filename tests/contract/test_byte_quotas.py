@@ -8,7 +8,8 @@ import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter
+from service.outbox.model import Filter, Named
+from tests.support.named_rows import named
 from tests.support.storage import (
     Outbox,
     PostgresStorage,
@@ -27,7 +28,7 @@ async def has_room(outbox: Outbox, user_id: str = "u-1", size: int = 600) -> boo
         receipt = await outbox.intake.append(event(user_id, size=size))
     except (TooManyPendingError, OutboxFullError):
         return False
-    await outbox.repairs.discard(Filter(ids=(receipt.event_id,)), actor="ada")
+    await outbox.repairs.discard(Named((receipt.event_id,)), actor="ada")
     return True
 
 
@@ -52,7 +53,9 @@ async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded
         await outbox.intake.append(event("u-2", size=900))
         with pytest.raises(OutboxFullError, match="limit in bytes"):
             await outbox.intake.append(event("u-3", size=600))
-        await outbox.repairs.discard(Filter(owner="u-2"), actor="ada")
+        await outbox.repairs.discard(
+            await named(outbox.inspector, Filter(owner="u-2")), actor="ada"
+        )
         await eventually(lambda: has_room(outbox, "u-3"))
 
 
@@ -84,7 +87,7 @@ async def test_bytes_of_an_earlier_process_count(storage: Storage) -> None:
             return not await has_room(outbox)
 
         await eventually(refused)
-        await outbox.repairs.discard(Filter(), actor="ada")
+        await outbox.repairs.discard(await named(outbox.inspector), actor="ada")
         await eventually(lambda: has_room(outbox))
 
 

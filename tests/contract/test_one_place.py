@@ -16,6 +16,7 @@ from service.errors import IdempotencyKeyReusedError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Batch, Dead, Filter, Isolated, Retry, Settlement, State
 from tests.support.memory_outbox import MemoryStorage
+from tests.support.named_rows import named
 from tests.support.postgres_rows import empty_outbox
 from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, Storage, ask, claim, event
 
@@ -137,7 +138,7 @@ class Model:
 
     async def replay(self, most: int) -> None:
         replayed = await self.outbox.repairs.replay(
-            Filter(state=State.DEAD, limit=most), actor="test"
+            await named(self.outbox.inspector, Filter(state=State.DEAD, limit=most)), actor="test"
         )
         assert all(self.places[event_id] is State.DEAD for event_id in replayed)
         assert len(replayed) == min(most, Counter(self.places.values())[State.DEAD])
@@ -145,7 +146,9 @@ class Model:
         self.isolated.difference_update(replayed)
 
     async def discard(self, state: State) -> None:
-        gone = await self.outbox.repairs.discard(Filter(state=state, limit=2), actor="test")
+        gone = await self.outbox.repairs.discard(
+            await named(self.outbox.inspector, Filter(state=state, limit=2)), actor="test"
+        )
         assert all(self.places.pop(event_id) is state for event_id in gone)
 
     async def purge(self) -> None:

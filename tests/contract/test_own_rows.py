@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.outbox.model import Filter, Retry, Settlement, State
+from service.outbox.model import Filter, Named, Retry, Settlement, State
+from tests.support.named_rows import named
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, claim, event
 
@@ -31,12 +32,13 @@ async def test_only_a_row_that_was_never_sent_is_discarded_as_such(outbox: Outbo
     retry = Retry(batch.entries[0].seq, delay_seconds=60, attempts=1, isolated=False)
     await outbox.queue.settle(Settlement(batch.claim, retry=[retry]))
     places = await one_of_each(outbox)
-    gone = await outbox.repairs.discard(Filter(never_sent=True), actor="ada")
+    every = await named(outbox.inspector)
+    gone = await outbox.repairs.discard(Named(every.ids, never_sent=True), actor="ada")
     assert gone == [places[State.PENDING]]
 
 
 async def test_one_users_row_is_not_discarded_for_another(outbox: Outbox) -> None:
     receipt = await outbox.intake.append(event("u-1"))
-    others = Filter(ids=(receipt.event_id,), user_id="u-2", never_sent=True)
+    others = Named((receipt.event_id,), owner="u-2", never_sent=True)
     assert await outbox.repairs.discard(others, actor="u-2") == []
     assert await outbox.intake.find(receipt.event_id) is not None

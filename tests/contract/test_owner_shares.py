@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.outbox.model import Filter
+from service.outbox.model import Named
 from service.outbox.owner_share import OwnerShare
 from tests.support.storage import Outbox, append_all, claim, deliver
 
@@ -29,5 +29,5 @@ async def test_rows_that_are_removed_are_nobodys(outbox: Outbox) -> None:
     [left] = await append_all(outbox, 1)
     [other] = await append_all(outbox, 1, "u-2")
     assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 2
-    await outbox.repairs.discard(Filter(ids=(other.id,)), actor="ada")
+    await outbox.repairs.discard(Named((other.id,)), actor="ada")
     assert await outbox.inspector.owners(10) == [OwnerShare("u-1", 1, len(left.payload))]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from service.operations.tail import Tail, TailPolicy
-from service.outbox.model import Filter, Retry, Row, Settlement, State
+from service.outbox.model import Filter, Named, Retry, Row, Settlement, State
+from tests.support.named_rows import named
 from tests.support.rows import bury
 from tests.support.storage import Outbox, append_all, claim, deliver, event
 
@@ -46,7 +47,7 @@ async def test_new_events_and_what_becomes_of_them_are_told_once(outbox: Outbox)
         ("pending", second.id),
     ]
     assert changes[1].row.history[-1]["note"] == "HTTP 400: no"
-    await outbox.repairs.discard(Filter(ids=(second.id,)), actor="ada")
+    await outbox.repairs.discard(Named((second.id,)), actor="ada")
     assert await seen(followed, outbox) == [("gone", second.id)]
     assert await seen(followed, outbox) == []
 
@@ -64,7 +65,7 @@ async def test_rows_that_were_there_before_are_followed(outbox: Outbox) -> None:
     [waiting] = await append_all(outbox, 1)
     followed = tail()
     await followed.begin(outbox, 0)
-    await outbox.repairs.replay(Filter(), actor="ada")
+    await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
     assert await seen(followed, outbox) == [("pending", dead)]
     await deliver(outbox, await claim(outbox))
     assert sorted(await seen(followed, outbox)) == sorted(

@@ -8,7 +8,7 @@ import time
 import msgspec
 import pytest
 
-from service.outbox.model import Filter, Retry, Settlement, State
+from service.outbox.model import Named, Retry, Settlement, State
 from tests.support.storage import (
     Outbox,
     append_all,
@@ -71,7 +71,7 @@ async def test_an_event_that_is_held_is_pending_and_can_be_taken_back(outbox: Ou
     assert row.state is State.PENDING
     assert row.due_in_seconds is not None
     assert 0 < row.due_in_seconds <= 60
-    assert await outbox.repairs.discard(Filter(ids=(held.id,), never_sent=True), actor="ada") == [
+    assert await outbox.repairs.discard(Named((held.id,), never_sent=True), actor="ada") == [
         held.id
     ]
 

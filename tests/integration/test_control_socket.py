@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from service.operations.bulk import PAGE
 from service.operations.control_client import control_client
 from service.operations.control_server import serve_control_socket
 from service.operations.socket_folder import control_address, sockets_of_services
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Named, State
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import append_all
 
@@ -68,14 +69,15 @@ async def test_a_change_names_a_page_of_ids(tmp_path: Path, action: str) -> None
             ):
                 change = getattr(client, action)
                 page = tuple(f"e-{number}" for number in range(PAGE))
+                filtered: Any = Filter(state=State.PENDING, limit=10**6)
                 for wanted, words in (
-                    (Filter(state=State.PENDING, limit=10**6), "names no rows"),
-                    (Filter(ids=()), "names no rows"),
-                    (Filter(ids=(*page, "e"), limit=10**6), "names more than 500 rows"),
+                    (filtered, "got `null`"),
+                    (Named(()), "names no rows"),
+                    (Named((*page, "e")), "names more than 500 rows"),
                 ):
                     with pytest.raises(OutboxUnavailableError, match=words):
                         await change(wanted, actor="ada")
-                assert await change(Filter(ids=page, limit=PAGE), actor="ada") == []
+                assert await change(Named(page), actor="ada") == []
         assert await outbox.intake.find(kept.id)
 
 

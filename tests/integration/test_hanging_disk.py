@@ -14,6 +14,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
+from tests.support.named_rows import named
 from tests.support.posting import can_append
 from tests.support.rows import bury
 from tests.support.storage import PATIENCE_SECONDS, append_all, claim, deliver, event, eventually
@@ -68,11 +69,13 @@ async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
 ) -> None:
     await bury(outbox, 3)
     await append_all(outbox, 2)
+    pending = await named(outbox.inspector, Filter(state=State.PENDING))
+    dead = await named(outbox.inspector, Filter(state=State.DEAD))
     with hanging_disk(outbox) as hang:
         answers = await asyncio.gather(
             hang(),
-            outbox.repairs.discard(Filter(state=State.PENDING), actor="ops"),
-            outbox.repairs.replay(Filter(), actor="ops"),
+            outbox.repairs.discard(pending, actor="ops"),
+            outbox.repairs.replay(dead, actor="ops"),
             outbox.repairs.set_paused(paused=True, actor="ops"),
             outbox.settings.save_scope("user", "u-1", {}),
             return_exceptions=True,

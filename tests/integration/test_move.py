@@ -13,7 +13,7 @@ from service.bootstrap.transfer import move_outbox
 from service.cli.outbox.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Dead, Filter, Retry, Row, Settlement
+from service.outbox.model import Dead, Filter, Named, Retry, Row, Settlement
 from service.outbox.schema import migrate
 from tests.support.moving import move
 from tests.support.storage import (
@@ -119,7 +119,7 @@ async def test_a_served_outbox_is_copied_ahead_and_finished_when_it_is_stopped(
         batch = await claim(outbox, ask(1))
         await deliver(outbox, batch)
         await append_all(outbox, 2)
-        await outbox.repairs.discard(Filter(ids=(first[2].id,)), actor="ada")
+        await outbox.repairs.discard(Named((first[2].id,)), actor="ada")
     last = await move(source, target)
     assert last.finished
     assert (last.written, last.removed) == (3, 1)
@@ -134,7 +134,7 @@ async def test_a_key_that_was_freed_and_used_again_between_two_passes_is_moved(
         first, second = event(), event()
         await outbox.intake.append(first, key=KEY)
         await move(source, target)
-        await outbox.repairs.discard(Filter(ids=(first.id,)), actor="ada")
+        await outbox.repairs.discard(Named((first.id,)), actor="ada")
         await outbox.intake.append(second, key=KEY)
     last = await move(source, target)
     assert (last.finished, last.written, last.removed) == (True, 1, 1)

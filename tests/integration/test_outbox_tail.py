@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.model import Filter
+from service.outbox.model import Named
 from tests.support.outbox_script import SCRIPT
 from tests.support.rows import bury
 from tests.support.storage import (
@@ -99,7 +99,7 @@ async def test_a_user_s_events_are_followed_alone(store_url: str, outbox: Outbox
         await outbox.intake.append(first := event("u-2"))
         assert json.loads(await line(process))["id"] == first.id
         await append_all(outbox, 1, "u-1")
-        await outbox.repairs.discard(Filter(ids=(first.id,)), actor="ada")
+        await outbox.repairs.discard(Named((first.id,)), actor="ada")
         gone = json.loads(await line(process))
         assert (gone["what"], gone["id"]) == ("gone", first.id)
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import ClaimRequest, Filter, Isolated, Retry, Settlement, State
+from service.outbox.model import ClaimRequest, Filter, Isolated, Named, Retry, Settlement, State
 from service.outbox.postgres.appends import APPEND, FIND_STORED, Append, columns
 from service.outbox.postgres.availability import PROBE
 from service.outbox.postgres.claims import CLAIM, CLAIM_EXPRESS, NEXT_DUE, claim_values
@@ -96,7 +96,7 @@ for _state in (State.DELIVERING, State.SENT, State.DELIVERED, State.DEAD):
     PLANNED_EACH_TIME[f"count {_state}"] = (COUNT_IN_STATE[_state], _few)
     PLANNED_EACH_TIME[f"reach {_state}"] = (REACH[_state], _LOOK)
 for _state in (State.SENT, State.DEAD):
-    _few = filter_values(Filter(state=_state, limit=20))
+    _few = filter_values(Named(("e-1",), _state).filter)
     _act = {"actor": "a", "act": "1", "chosen": "c"}
     PLANNED_EACH_TIME[f"discard {_state}"] = (DISCARD, {**_few, **_act})
     PLANNED_EACH_TIME[f"replay {_state}"] = (REPLAY, {**_few, **_act})

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import TooManyPendingError
 from service.outbox.fair_share import FairShare
-from service.outbox.model import Filter
+from service.outbox.model import Named
 from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.counts import READ_CHANGES
 from service.outbox.postgres.fold import FOLD
@@ -66,7 +66,7 @@ async def test_folded_counts_say_what_is_stored(postgres_url: str) -> None:
             waiting = await append_all(outbox, 3, "u-2")
             gone = await append_all(outbox, 1, "u-3")
             await fold_all(connection)
-            await outbox.repairs.discard(Filter(ids=(gone[0].id,)), actor="ada")
+            await outbox.repairs.discard(Named((gone[0].id,)), actor="ada")
             await fold_all(connection)
             assert await outbox.inspector.owners(10) == [
                 OwnerShare("u-1", 5, sum(len(one.payload) for one in kept)),

@@ -16,6 +16,7 @@ from service.outbox.postgres.partitions import PartitionPolicy, PostgresPartitio
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.recount import RECOUNT
 from tests.support.calls import key, replayed
+from tests.support.named_rows import named
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (
@@ -116,7 +117,7 @@ async def test_rows_that_are_not_old_and_delivered_move_with_all_that_is_known_o
     assert states == [State.DEAD, State.PENDING, State.SENT, State.DELIVERING]
     assert await outbox.confirmations.confirm([sent]) == 1
     assert await outbox.queue.settle(Settlement(batch.claim, delivered=[held])) == 0
-    assert len(await outbox.repairs.replay(Filter(), actor="ada")) == 1
+    assert len(await outbox.repairs.replay(await named(outbox.inspector), actor="ada")) == 1
     assert {entry.seq for entry in (await claim(outbox)).entries} == {dead, later}
     assert ask_database(url, RECOUNT) == [(0,)]
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from service.outbox.model import Dead, Filter, Retry, Settlement
+from service.outbox.model import Dead, Retry, Settlement
 from service.outbox.schema import migrate
+from tests.support.named_rows import named
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (
@@ -55,7 +56,7 @@ async def test_an_outbox_does_all_behind_a_pooler_and_leaves_nothing_in_a_sessio
                 dead=[Dead(three, 1, "rejected", "")],
             )
         )
-        await outbox.repairs.replay(Filter(), actor="ada")
+        await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
         await outbox.settings.save_scope("user", "u-1", {"a": 1})
         assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
         stats = await outbox.inspector.stats()

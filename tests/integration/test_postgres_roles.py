@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from service.cli.outbox.main import app
 from service.config.outbox_url import url_in_schema
 from service.errors import OutboxUnavailableError
-from service.outbox.model import Dead, Filter, Settlement
+from service.outbox.model import Dead, Settlement
 from service.outbox.schema import migrate, pending
+from tests.support.named_rows import named
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, append_all, claim
 
@@ -48,8 +49,8 @@ async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database
         dead = [Dead(two, 1, "rejected", "")]
         await outbox.queue.settle(Settlement(batch.claim, delivered=[one], sent=[three], dead=dead))
         await outbox.confirmations.confirm([three])
-        await outbox.repairs.replay(Filter(), actor="ada")
-        await outbox.repairs.discard(Filter(), actor="ada")
+        await outbox.repairs.replay(await named(outbox.inspector), actor="ada")
+        await outbox.repairs.discard(await named(outbox.inspector), actor="ada")
         await outbox.repairs.purge(older_than_seconds=-1, actor="ada")
         await outbox.repairs.set_paused(paused=True, actor="ada")
         await outbox.settings.save_scope("user", "u-1", {})

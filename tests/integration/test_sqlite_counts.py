@@ -9,6 +9,7 @@ import pytest
 from service.errors import TooManyPendingError
 from service.outbox.model import Dead, Filter, Retry, Settlement, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.named_rows import named
 from tests.support.posting import can_append
 from tests.support.storage import append_all, ask, claim, deliver, event, eventually
 
@@ -39,9 +40,13 @@ async def test_the_count_of_undelivered_rows_stays_true(tmp_path: Path) -> None:
         agains = [Retry(entry.seq, 0, 0, isolated=False) for entry in retry.entries[:2]]
         await outbox.queue.settle(Settlement(retry.claim, retry=agains))
         await agrees(outbox)
-        await outbox.repairs.replay(Filter(state=State.DEAD, limit=7), actor="test")
+        await outbox.repairs.replay(
+            await named(outbox.inspector, Filter(state=State.DEAD, limit=7)), actor="test"
+        )
         await agrees(outbox)
-        await outbox.repairs.discard(Filter(user_id="u-2", limit=4), actor="test")
+        await outbox.repairs.discard(
+            await named(outbox.inspector, Filter(user_id="u-2", limit=4)), actor="test"
+        )
         await agrees(outbox)
         left = outbox.undelivered
     async with open_sqlite_outbox(path, max_pending=left, max_pending_per_user=1000) as outbox:

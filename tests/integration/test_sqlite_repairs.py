@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from service.outbox.audit import Act
-from service.outbox.model import Dead, Filter, State
+from service.outbox.model import Dead, Named, State
 from service.outbox.retention import PurgedPage
 from service.outbox.sqlite import notes, repairs
 from service.outbox.sqlite.quota import BytesCount
@@ -82,7 +82,7 @@ async def test_dead_rows_wait_again_with_their_past_and_no_attempts(desk: Desk) 
     ids = desk.rows("a", "b", "a", "c")
     desk.settle(3, "dead")
     assert desk.pending() == {"c": 1}
-    assert await desk.repairs.replay(Filter(), actor="ada") == ids[2::-1]
+    assert await desk.repairs.replay(Named(tuple(ids)), actor="ada") == ids[2::-1]
     assert desk.room.places() == dict.fromkeys((1, 2, 3, 4), "ready")
     assert desk.pending() == {"a": 2, "b": 1, "c": 1}
     row = desk.room.row(1)
@@ -91,22 +91,23 @@ async def test_dead_rows_wait_again_with_their_past_and_no_attempts(desk: Desk) 
     assert (row["attempts"], row["sends"], row["first_sent_at_ms"]) == (0, 1, START_MS)
     assert row["history"] == '[{"at":1005000,"note":"replayed by ada"}]'
     [(_, at_ms, actor, action, detail, named)] = desk.audit()
-    assert (at_ms, actor, action, detail) == (NOW_MS, "ada", "replay", "limit=100")
+    assert (at_ms, actor, action, detail) == (NOW_MS, "ada", "replay", "4 given ids")
     assert json.loads(named) == ids[2::-1]
 
 
 async def test_only_dead_rows_or_delivered_ones_are_replayed(desk: Desk) -> None:
     ids = desk.rows(*"abcde")
+    named = tuple(ids)
     desk.settle(1, "dead")
     desk.settle(1, "delivered")
     desk.settle(1, "sent")
     desk.room.claim(1)
     for state in (State.PENDING, State.SENT, State.DELIVERING):
-        assert await desk.repairs.replay(Filter(state=state), actor="ada") == []
-    assert await desk.repairs.replay(Filter(state=State.DELIVERED), actor="ada") == [ids[1]]
+        assert await desk.repairs.replay(Named(named, state), actor="ada") == []
+    assert await desk.repairs.replay(Named(named, State.DELIVERED), actor="ada") == [ids[1]]
     assert desk.room.places() == {1: "done", 2: "ready", 3: "sent", 4: "claims", 5: "ready"}
     act = Act("act-7", "by hand")
-    assert await desk.repairs.replay(Filter(state=State.DEAD), actor="ada", act=act) == [ids[0]]
+    assert await desk.repairs.replay(Named(named, State.DEAD), actor="ada", act=act) == [ids[0]]
     assert [desk.audit()[-1][at] for at in (0, 4)] == ["act-7", "by hand"]
 
 
@@ -118,7 +119,7 @@ async def test_discarded_rows_are_gone_with_what_they_held(desk: Desk) -> None:
     sizes = "SELECT sum(length(payload)) FROM outbox WHERE seq IN (1, 3, 4, 5)"
     [(freed,)] = desk.room.connection.execute(sizes).fetchall()
     act = Act("act-7", "by hand")
-    found = await desk.repairs.discard(Filter(), actor="ada", act=act)
+    found = await desk.repairs.discard(Named(tuple(ids)), actor="ada", act=act)
     assert found == [ids[4], ids[3], ids[2], ids[0]]
     assert desk.room.places() == {2: "claims"}
     assert desk.pending() == {"a": 1}
@@ -126,15 +127,21 @@ async def test_discarded_rows_are_gone_with_what_they_held(desk: Desk) -> None:
     [(*said, named)] = desk.audit()
     assert said == ["act-7", NOW_MS, "ada", "discard", "by hand"]
     assert json.loads(named) == found
-    await desk.repairs.discard(Filter(owner="b"), actor="ada")
-    assert desk.audit()[-1][4] == "owner=b, limit=100"
 
 
-async def test_rows_are_chosen_at_this_moment(desk: Desk) -> None:
-    ids = desk.rows("a")
-    desk.room.connection.execute("UPDATE outbox SET accepted_at_ms = ?", (NOW_MS - 1000,))
-    assert await desk.repairs.discard(Filter(older_than_seconds=2), actor="ada") == []
-    assert await desk.repairs.discard(Filter(older_than_seconds=1), actor="ada") == ids
+async def test_only_what_is_named_is_discarded(desk: Desk) -> None:
+    ids = desk.rows(*"aba")
+    desk.settle(1, "dead")
+    for wanted, found in (
+        (Named(()), []),
+        (Named(tuple(ids), owner="b"), [ids[1]]),
+        (Named((ids[0],), State.PENDING), []),
+        (Named((ids[0],), never_sent=True), []),
+        (Named((ids[2],), never_sent=True), [ids[2]]),
+        (Named((ids[0],), State.DEAD), [ids[0]]),
+    ):
+        assert await desk.repairs.discard(wanted, actor="ada") == found
+    assert desk.audit()[1][4] == "3 given ids, owner=b"
 
 
 async def test_a_purge_and_a_pause_are_passed_on_whole(desk: Desk) -> None:

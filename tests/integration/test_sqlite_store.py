@@ -11,7 +11,7 @@ import pytest
 from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.fair_share import FairShare
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import Filter, Settlement, State
+from service.outbox.model import Filter, Named, Settlement, State
 from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
@@ -41,7 +41,7 @@ async def test_an_outbox_takes_delivers_and_shows_events(outbox: SqliteOutbox) -
         third.id
     ]
     assert await outbox.positions.reach(None, 1) is not None
-    assert await outbox.repairs.discard(Filter(ids=(third.id,)), actor="ada") == [third.id]
+    assert await outbox.repairs.discard(Named((third.id,)), actor="ada") == [third.id]
     assert outbox.undelivered == 0
     await outbox.repairs.set_paused(actor="ada", paused=True)
     assert (await outbox.delivery.load()).paused_by == "ada"

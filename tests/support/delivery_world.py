@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from service.observe.recorder import NullRecorder
-from service.outbox.model import ClaimRequest, Filter
+from service.outbox.model import ClaimRequest, Named
 from service.relay.early_sends import EarlySends
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
@@ -120,7 +120,7 @@ class World:
     async def discard(self, rows: list[MemoryRow]) -> None:
         """Remove rows, each as soon as it is under no claim."""
         for row in rows:
-            wanted = Filter(ids=(row.event.id,))
+            wanted = Named((row.event.id,))
             while not await self.outbox.repairs.discard(wanted, actor="ada"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

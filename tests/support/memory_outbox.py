@@ -10,7 +10,7 @@ import msgspec
 
 from service.outbox.event import Event, check_call
 from service.outbox.keys import IdempotencyKey, KeyUse, divide
-from service.outbox.model import DeliveryRecord, Filter, Row, State
+from service.outbox.model import DeliveryRecord, Filter, Named, Row, State
 from service.outbox.receipt import Receipt
 from service.outbox.stats import Stats
 from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
@@ -126,8 +126,8 @@ class MemoryRepairs:
         self._rows = rows
         self._delivery = delivery
 
-    async def replay(self, wanted: Filter, *, actor: str) -> list[str]:
-        dead = msgspec.structs.replace(wanted, state=State.DEAD)
+    async def replay(self, wanted: Named, *, actor: str) -> list[str]:
+        dead = msgspec.structs.replace(wanted.filter, state=State.DEAD)
         rows, now = _matching(self._rows, dead), self._rows.now()
         for row in rows:
             self._rows.put(row, State.PENDING)
@@ -137,9 +137,9 @@ class MemoryRepairs:
         self._rows.wake()
         return [row.event.id for row in rows]
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
+    async def discard(self, wanted: Named, *, actor: str) -> list[str]:
         del actor
-        rows = _matching(self._rows, wanted)
+        rows = _matching(self._rows, wanted.filter)
         return self._rows.remove(row for row in rows if row.claim is None)
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
-from service.outbox.model import Dead, Filter, Retry, Settlement
+from service.outbox.model import Dead, Named, Retry, Settlement
 from service.outbox.sample import MINUTE_MS, Sample
 from tests.support.storage import Outbox, ask, claim
 
@@ -44,7 +44,7 @@ async def fill(outbox: Outbox) -> Scene:
     settlement = Settlement(batch.claim, delivered=seqs[12:140], dead=[*dead, *large], retry=again)
     await outbox.queue.settle(settlement)
     ids = [entry.event_id for entry in batch.entries]
-    await outbox.repairs.discard(Filter(ids=tuple(ids[:2])), actor="grace@example.com")
+    await outbox.repairs.discard(Named(tuple(ids[:2])), actor="grace@example.com")
     await outbox.trail.record(
         "payload", actor="ada@example.com", event_id=ids[5], detail="looked at the payload"
     )

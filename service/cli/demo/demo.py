@@ -26,7 +26,7 @@ from service.fake_inngest.faults import Poison
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.operations.rates import Movement, moved
 from service.operations.views import stats_view
-from service.outbox.model import Filter, State
+from service.outbox.model import Named, State
 
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 30.0
@@ -128,7 +128,7 @@ async def _poison(stage: _Stage) -> None:
         return
     stage.inngest.faults.clear()
     async with open_repairs(stage.service.outbox_url) as outbox:
-        await outbox.replay(Filter(ids=(event_id,), state=State.DEAD), actor=ACTOR)
+        await outbox.replay(Named((event_id,), State.DEAD), actor=ACTOR)
     stage.picture.tell(f"It is dead, with the reason. Repaired, `outbox replay {event_id}`.")
 
 

@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 
 from service.outbox.audit import Act, act_of
-from service.outbox.model import DeliveryRecord, Filter
+from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.partitions import PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import NOW_MS, WANTED, filter_values
+from service.outbox.postgres.rows import NOW_MS, filter_values
 
-# Dead rows become due with no attempts counted; delivered rows only when the filter names them.
+# Of the rows with these ids, whose owner it is.
+_NAMED = """
+o.event_id = ANY(%(ids)s::text[]) AND (%(owner)s::text IS NULL OR o.owner = %(owner)s)
+"""
+
+# Dead rows become due with no attempts counted; delivered rows only when their state is named.
 REPLAY = f"""
 WITH picked AS (
     SELECT d.seq, d.dead, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE (d.dead OR %(state)s::text IS NOT DISTINCT FROM 'delivered')
-      AND (NOT d.dead OR coalesce(%(state)s::text, 'dead') = 'dead') AND {WANTED}
-      AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
-    ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
+      AND (NOT d.dead OR coalesce(%(state)s::text, 'dead') = 'dead') AND {_NAMED}
+    ORDER BY d.seq DESC FOR UPDATE OF d SKIP LOCKED
 ), taken AS (
     DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, sends, first_sent_at_ms
@@ -55,30 +59,27 @@ DISCARD = f"""
 WITH waiting AS (
     SELECT r.seq, o.event_id, o.owner, r.payload_bytes, 'pending' AS state
     FROM outbox_ready r JOIN outbox o ON o.seq = r.seq
-    WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {WANTED}
-      AND %(reason)s::text IS NULL
+    WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {_NAMED}
       AND (NOT %(never_sent)s::boolean OR (r.sends = 0 AND r.first_sent_at_ms IS NULL))
-    ORDER BY r.seq DESC LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
+    ORDER BY r.seq DESC FOR UPDATE OF r SKIP LOCKED
 ), answered AS (
     SELECT s.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes, 'sent' AS state
     FROM outbox_sent s JOIN outbox o ON o.seq = s.seq
     WHERE s.seq = ANY(ARRAY(
         SELECT seq FROM outbox_sent WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark)))
-      AND coalesce(%(state)s::text, 'sent') = 'sent' AND {WANTED}
-      AND %(reason)s::text IS NULL AND NOT %(never_sent)s::boolean
-    ORDER BY s.seq DESC LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
+      AND coalesce(%(state)s::text, 'sent') = 'sent' AND {_NAMED}
+      AND NOT %(never_sent)s::boolean
+    ORDER BY s.seq DESC FOR UPDATE OF s SKIP LOCKED
 ), settled AS (
     SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes,
            CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE (%(state)s::text IS NULL OR %(state)s::text IN ('delivered', 'dead'))
-      AND (%(state)s::text IS NULL OR d.dead = (%(state)s::text = 'dead')) AND {WANTED}
-      AND (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+      AND (%(state)s::text IS NULL OR d.dead = (%(state)s::text = 'dead')) AND {_NAMED}
       AND NOT %(never_sent)s::boolean
-    ORDER BY d.seq DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
+    ORDER BY d.seq DESC FOR UPDATE OF d SKIP LOCKED
 ), picked AS MATERIALIZED (
-    SELECT * FROM (TABLE waiting UNION ALL TABLE answered UNION ALL TABLE settled) AS found
-    ORDER BY seq DESC LIMIT %(limit)s
+    TABLE waiting UNION ALL TABLE answered UNION ALL TABLE settled
 ), not_waiting AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), not_sent AS (DELETE FROM outbox_sent WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
 ), not_done AS (DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
@@ -155,16 +156,16 @@ class PostgresRepairs:
         self._purged_to_ms = 0
         self._spared = (0, 0)
 
-    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Dead rows that match become pending with no attempts counted; returns their ids."""
-        given = {**filter_values(wanted), **_audited(wanted, actor, act)}
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """The named dead rows become pending with no attempts counted; returns their ids."""
+        given = {**filter_values(wanted.filter), **_audited(wanted, actor, act)}
         rows = await self._pool.ask(REPLAY, given, repeat_with=None)
         self._wakeup.rows_are_due()
         return [row[0] for row in rows]
 
-    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
-        given = {**filter_values(wanted), **_audited(wanted, actor, act)}
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids."""
+        given = {**filter_values(wanted.filter), **_audited(wanted, actor, act)}
         rows = await self._pool.ask(DISCARD, given, repeat_with=None)
         return [row[0] for row in rows]
 
@@ -218,6 +219,6 @@ class PostgresRepairs:
         )
 
 
-def _audited(wanted: Filter, actor: str, act: Act | None) -> dict[str, str]:
-    act = act or act_of(wanted)
+def _audited(wanted: Named, actor: str, act: Act | None) -> dict[str, str]:
+    act = act or act_of(wanted.filter)
     return {"actor": actor, "act": act.id, "chosen": act.chosen}

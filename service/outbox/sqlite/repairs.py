@@ -14,7 +14,7 @@ import msgspec
 
 from service.outbox.audit import Act, act_of
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Filter, State
+from service.outbox.model import DeliveryRecord, Named, State
 from service.outbox.retention import purge
 from service.outbox.sqlite.delivery import SqliteDelivery
 from service.outbox.sqlite.jobs import JobRunner
@@ -62,10 +62,14 @@ class SqliteRepairs:
         self._removal = removal
         self._purger = purger
 
-    async def replay(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Dead rows that match become pending; with the state DELIVERED, delivered ones do."""
-        settled = msgspec.structs.replace(wanted, state=wanted.state or State.DEAD)
-        is_done = settled.state in (State.DEAD, State.DELIVERED)
+    async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """The named dead rows become pending, with the state DELIVERED the delivered ones.
+
+        Returns their ids.
+        """
+        state = wanted.state or State.DEAD
+        settled = msgspec.structs.replace(wanted, state=state).filter
+        is_done = state in (State.DEAD, State.DELIVERED)
 
         def run(connection: sqlite3.Connection) -> _Changed:
             now = wall_now_ms()
@@ -74,21 +78,21 @@ class SqliteRepairs:
             connection.execute(REPLAY, values)
             connection.execute(REPLAY_REMOVE, values)
             ids = [row[_EVENT_ID] for row in rows]
-            audit_rows(connection, actor, "replay", act or act_of(wanted), ids)
+            audit_rows(connection, actor, "replay", act or act_of(wanted.filter), ids)
             return _Changed(ids, _by_owner(rows))
 
         return (await self._jobs.run(run, lambda done: self._counts.returned(done.pending))).ids
 
-    async def discard(self, wanted: Filter, *, actor: str, act: Act | None = None) -> list[str]:
-        """Remove rows that match and are not under a claim; returns their ids."""
+    async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids."""
 
         def run(connection: sqlite3.Connection) -> _Removed:
-            found = matching(connection, wanted, wall_now_ms())
+            found = matching(connection, wanted.filter, wall_now_ms())
             rows = [row for row in found if row[_STATE] != State.DELIVERING]
             pending = _by_owner([row for row in rows if row[_STATE] == State.PENDING])
             stored_bytes, _ = self._removal.remove(connection, _seqs(rows))
             ids = [row[_EVENT_ID] for row in rows]
-            audit_rows(connection, actor, "discard", act or act_of(wanted), ids)
+            audit_rows(connection, actor, "discard", act or act_of(wanted.filter), ids)
             return _Removed(ids, Freed(pending, stored_bytes))
 
         return (await self._jobs.run(run, lambda done: self._counts.free(done.freed))).ids

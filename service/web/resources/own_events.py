@@ -17,7 +17,7 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.operations.search import Found
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Named, State
 from service.web.auth import READ_REFUSALS
 from service.web.following.event_view import EventView, event_view
 from service.web.json_answer import json_answer
@@ -66,8 +66,8 @@ class OwnRows(Protocol):
 class Withdrawals(Protocol):
     """Where rows are taken back."""
 
-    async def discard(self, wanted: Filter, *, actor: str) -> list[str]:
-        """Remove the matching rows that are not under a claim; returns their ids. Atomic.
+    async def discard(self, wanted: Named, *, actor: str) -> list[str]:
+        """Remove the named rows that are not under a claim; returns their ids. Atomic.
 
         Raises OutboxUnavailableError.
         """
@@ -137,7 +137,7 @@ class OwnEvents:
         """Remove an event that was never sent. Raises EventLeftError for any other."""
         row = await self._access.own(request)
         user = await self._access.user_of(request)
-        wanted = Filter(ids=(row.id,), owner=user.owner, never_sent=True, limit=1)
+        wanted = Named((row.id,), owner=user.owner, never_sent=True)
         if not await self._withdrawals.discard(wanted, actor=user.actor):
             raise EventLeftError
         return web.Response(status=204)

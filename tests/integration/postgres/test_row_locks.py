@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.outbox.model import Dead, Filter, Isolated, Settlement, State
+from service.outbox.model import Dead, Isolated, Named, Settlement, State
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.settlements import SETTLE, settle_values
@@ -91,11 +91,13 @@ def test_the_end_of_leases_leaves_out_what_another_session_ends(sessions: Sessio
     assert room.expire() == 1
 
 
+ALL = Named(tuple(f"e-{seq}" for seq in range(1, 7)))
+DELIVERED = Named(ALL.ids, State.DELIVERED)
 COMMANDS: list[tuple[str, int, Callable[[PostgresRepairs], Awaitable[Any]]]] = [
-    ("ready", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
-    ("sent", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
-    ("done", 5, lambda repairs: repairs.discard(Filter(), actor="ada")),
-    ("done", 1, lambda repairs: repairs.replay(Filter(state=State.DELIVERED), actor="ada")),
+    ("ready", 5, lambda repairs: repairs.discard(ALL, actor="ada")),
+    ("sent", 5, lambda repairs: repairs.discard(ALL, actor="ada")),
+    ("done", 5, lambda repairs: repairs.discard(ALL, actor="ada")),
+    ("done", 1, lambda repairs: repairs.replay(DELIVERED, actor="ada")),
     ("done", 1, lambda repairs: repairs.purge(older_than_seconds=10, actor="ada")),
 ]
 

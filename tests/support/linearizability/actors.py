@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import Filter, Named, Row, State
 from service.outbox.ports import Inspector, Repairs
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.stats import Stats
@@ -142,8 +142,8 @@ class Operator(Looker):
         )
 
 
-def _those(ids: list[str]) -> Filter:
-    return Filter(ids=tuple(ids), limit=len(ids))
+def _those(ids: list[str]) -> Named:
+    return Named(tuple(ids))
 
 
 def _counts(stats: Stats) -> dict[str, Any]:

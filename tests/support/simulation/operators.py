@@ -8,8 +8,9 @@ import random
 from collections.abc import Callable
 
 from service.errors import OutboxError
-from service.outbox.model import Filter, State
+from service.outbox.model import Filter, Named, State
 from service.outbox.sqlite.store import SqliteOutbox
+from tests.support.named_rows import named
 from tests.support.simulation.clients import Told
 
 _DRAIN_SECONDS = 30.0
@@ -45,12 +46,12 @@ class Operators:
         repairs = outbox.repairs
         match self._chance.randrange(5):
             case 0:
-                wanted = Filter(state=State.DEAD, limit=self._chance.randrange(1, 20))
-                await repairs.replay(wanted, actor="kim")
+                some = Filter(state=State.DEAD, limit=self._chance.randrange(1, 20))
+                await repairs.replay(await named(outbox.inspector, some), actor="kim")
             case 1:
                 rows = await outbox.inspector.rows(Filter(state=State.DEAD, limit=3))
-                wanted = Filter(ids=tuple(row.id for row in rows))
-                self._told.discarded |= set(wanted.ids or ())
+                wanted = Named(tuple(row.id for row in rows))
+                self._told.discarded |= set(wanted.ids)
                 self._told.gone |= set(await repairs.discard(wanted, actor="kim"))
             case 2:
                 await repairs.set_paused(paused=True, actor="kim")

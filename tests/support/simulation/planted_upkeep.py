@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.outbox.model import Filter
+from service.outbox.model import Named
 from service.outbox.sqlite import purge
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.quota import StoredCounts
@@ -76,9 +76,9 @@ def _send_in_a_pause() -> None:
 
 
 def _discard_nothing() -> None:
-    async def discard(self: SqliteRepairs, wanted: Filter, **named: Any) -> list[str]:
+    async def discard(self: SqliteRepairs, wanted: Named, **named: Any) -> list[str]:
         del self, named
-        return list(wanted.ids or ())
+        return list(wanted.ids)
 
     SqliteRepairs.discard = discard  # type: ignore[method-assign]
 
