@@ -52,7 +52,6 @@ class Availability:
         self._back_at = 0.0
         self._delay = _FIRST_RETRY_SECONDS
         self._back = asyncio.Event()
-        self._back.set()
         self._recovery: asyncio.Task[None] | None = None
         self._probe: OutboxConnection | None = None
         self._closed = False
@@ -77,7 +76,7 @@ class Availability:
             return
         patience = min(deadline, self._lost_at + _GRACE_SECONDS) - time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, patience)):
+            async with asyncio.timeout(patience):
                 await self._back.wait()
         except TimeoutError as exc:
             raise OutboxUnavailableError from exc

@@ -41,7 +41,7 @@ FROM (VALUES
     ('default_transaction_isolation', 'read committed'),
     ('search_path', (SELECT relnamespace::regnamespace::text || ', pg_temp' FROM pg_class
                      WHERE oid = to_regclass('outbox_meta')))
-) AS wanted (name, setting) WHERE pg_backend_pid() = %(backend)s AND setting IS NOT NULL
+) AS wanted (name, setting) WHERE pg_backend_pid() = %(backend)s
 """
 
 _PREPARE_AFTER = 3

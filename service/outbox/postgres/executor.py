@@ -87,7 +87,7 @@ class PostgresExecutor:
         )
         self._running.add(work)
         work.add_done_callback(self._ended)
-        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        async with asyncio.timeout(deadline - time.monotonic()):
             return await asyncio.shield(work)
 
     async def renew(self) -> None:

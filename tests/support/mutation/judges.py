@@ -11,16 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Test files; `without` are words of tests that are left out, as another module's."""
+    """Test files."""
 
     files: tuple[str, ...]
-    without: tuple[str, ...] = ()
-    with_only: str = ""
 
     def arguments(self) -> list[str]:
         """What pytest is asked for."""
-        chosen = " and ".join([self.with_only or "test", *(f"not {word}" for word in self.without)])
-        return [*self.files, "-k", chosen]
+        return list(self.files)
 
 
 def _unit(*names: str) -> tuple[str, ...]:
@@ -33,10 +30,6 @@ def _integration(*names: str) -> tuple[str, ...]:
 
 def _postgres(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/integration/postgres/test_{name}.py" for name in names)
-
-
-def _contract(*names: str) -> tuple[str, ...]:
-    return tuple(f"tests/contract/test_{name}.py" for name in names)
 
 
 _BREAKER = Judges(
@@ -52,6 +45,8 @@ _CLAIMING = Judges(_postgres("claiming", "claim_sizes", "next_due", "row_locks")
 _APPENDS = Judges((*_postgres("appending"), *_unit("append_columns")))
 _QUOTA = Judges((*_unit("quota_reads", "postgres_quota"), *_postgres("limits_stored")))
 _SETTINGS = Judges((*_unit("settings_revision"), *_postgres("settings_stored")))
+_AVAILABILITY = Judges((*_unit("postgres_availability"), *_postgres("probing")))
+_STORE = Judges((*_unit("postgres_store"), *_postgres("store_opening")))
 _NOTIFY = Judges((*_unit("postgres_wakeup"), *_postgres("sealing")))
 _PARTITIONS = Judges((*_postgres("partition_figures"), *_unit("partition_purge")))
 _IN_SQL = Judges(
@@ -188,7 +183,11 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "stored", Judges(_unit("stored_receipts"))),
     **_under("outbox/postgres", "maintenance", Judges(_unit("postgres_maintenance"))),
     **_under("outbox/postgres", "settings", _SETTINGS),
-    **_under("outbox/postgres", "faults", Judges(_unit("postgres_errors"))),
+    **_under("outbox/postgres", "executor", Judges(_unit("postgres_executor"))),
+    **_under("outbox/postgres", "connection", Judges(_postgres("sessions"))),
+    **_under("outbox/postgres", "store", _STORE),
+    **_under("outbox/postgres", "availability", _AVAILABILITY),
+    **_under("outbox/postgres", "faults", Judges(_unit("postgres_errors", "fault_words"))),
     **_under("outbox/postgres", "positions", Judges(_postgres("positions_of_rows"))),
     **_functions("outbox_fold", Judges(_postgres("folding", "row_locks"))),
     **_functions(
