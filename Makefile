@@ -96,23 +96,7 @@ MUTATED = service/relay service/identity service/web service/outbox/sqlite \
           service/outbox/nesting service/outbox/keys service/outbox/held service/outbox/inngest_id \
           service/outbox/row_lookup service/outbox/retention service/outbox/event.py \
           service/outbox/sent_entry service/outbox/model service/outbox/transfer.py \
-          service/outbox/postgres/appends service/outbox/postgres/claims \
-          service/outbox/postgres/confirmations service/outbox/postgres/counts \
-          service/outbox/postgres/delivery service/outbox/postgres/express \
-          service/outbox/postgres/flush service/outbox/postgres/inspector \
-          service/outbox/postgres/intake service/outbox/postgres/leases \
-          service/outbox/postgres/maintenance service/outbox/postgres/marks \
-          service/outbox/postgres/notify service/outbox/postgres/partitions \
-          service/outbox/postgres/pool service/outbox/postgres/positions \
-          service/outbox/postgres/queue service/outbox/postgres/quota \
-          service/outbox/postgres/recount service/outbox/postgres/repairs \
-          service/outbox/postgres/row service/outbox/postgres/samples service/outbox/postgres/seal \
-          service/outbox/postgres/settings service/outbox/postgres/settlements \
-          service/outbox/postgres/stored service/outbox/postgres/tally \
-          service/outbox/postgres/trail service/outbox/postgres/transfer \
-          service/outbox/postgres/waiting \
-          service/outbox/schema \
-          migrations/postgresql
+          service/outbox/postgres service/outbox/schema migrations/postgresql
 MUTANTS ?= 40
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table
 

@@ -45,9 +45,11 @@ def run(
     heed: bool = False,
 ) -> asyncio.Future[list[tuple[Any, ...]]]:
     """A statement until so many seconds of virtual time."""
-    return asyncio.ensure_future(
+    work = asyncio.ensure_future(
         executor.execute(1000 + deadline, "SELECT", GIVEN, planned=planned, heed=heed)
     )
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return work
 
 
 @in_virtual_time
