@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +28,6 @@ from service.identity.shared_value import SharedValue
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
 _TIMEOUT_SECONDS = 8.0
-# Statuses that mean that the code or the token is at fault, not the provider.
-_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
 
 

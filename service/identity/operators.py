@@ -20,7 +20,8 @@ class Operators:
 
     def includes(self, user: User) -> bool:
         """Whether `user` is an operator."""
-        return bool(user.email) and user.email_verified and _plain(user.email or "") in self._emails
+        email = user.email
+        return bool(email and user.email_verified and _plain(email) in self._emails)
 
     def require(self, user: User) -> None:
         """Raise OperatorRequiredError unless `user` is an operator."""

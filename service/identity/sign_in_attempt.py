@@ -6,6 +6,7 @@ finish it. A new start replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,6 @@ from service.identity.cookies import cookie_header, host_cookie_name, parse_cook
 from service.identity.return_path import own_path
 
 _MAX_AGE_SECONDS = 600
-_MAX_COOKIE_CHARS = 4096
 
 
 class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -74,14 +74,10 @@ class AttemptCookie:
     def load(self, request: web.Request) -> SignInAttempt | None:
         """The browser's attempt, None without an authentic one of the last ten minutes."""
         cookie = parse_cookies(cookie_header(request)).get(self._name, "")
-        if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
-            return None
         for fernet in self._fernets:
-            try:
+            with contextlib.suppress(InvalidToken, msgspec.MsgspecError, ValueError):
                 opened = fernet.decrypt_at_time(cookie, _MAX_AGE_SECONDS, int(self._clock()))
                 return _decoder.decode(opened)
-            except (InvalidToken, msgspec.MsgspecError, ValueError):
-                continue
         return None
 
     def clear(self, response: web.StreamResponse) -> None:

@@ -11,6 +11,7 @@ import itertools
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -90,10 +91,10 @@ def _record(rows: list[AuditRow]) -> AuditRecord:
     return AuditRecord(act, at_ms, actor, action, detail, tuple(ids))
 
 
-def _words(name: str, value: object) -> str:
-    if name == "ids" and isinstance(value, tuple):
+def _words(name: str, value: Any) -> str:
+    if name == "ids":
         return f"{len(value):,} given id{'s' if len(value) != 1 else ''}"
-    if name.endswith("_ms") and isinstance(value, int):
+    if name.endswith("_ms"):
         moment = datetime.fromtimestamp(value / 1000, UTC)
         return f"{name.removesuffix('_ms')}={moment:%Y-%m-%dT%H:%M:%SZ}"
     return f"{name}={value}"

@@ -55,7 +55,9 @@ async def find_by_ulid(rows: Rows, text: str) -> Row | None:
 async def _numbered(rows: Rows, ulid: str, low: int) -> Row | None:
     """The row whose ULID follows from its number, of which `low` are the last 32 bits."""
     newest = await _first(rows, Filter(limit=1))
-    high = newest.seq >> COUNTER_BITS if newest else 0
+    if newest is None:
+        return None
+    high = newest.seq >> COUNTER_BITS
     for seq in {low | one << COUNTER_BITS for one in (high, max(high - 1, 0))}:
         row = await _first(rows, Filter(after_seq=seq - 1, before_seq=seq + 1, limit=1))
         if row and row.inngest_id == ulid:

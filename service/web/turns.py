@@ -74,7 +74,7 @@ class Turns:
         policy = self._policy
         if took_seconds > policy.seconds:
             self._size = max(policy.least, self._size // 2)
-        elif self._waiting or self._pipelined or not self._room:
+        elif not self._room:
             self._size = min(policy.most, self._size + policy.least)
 
     def _next(self) -> _Waiting:
