@@ -91,6 +91,7 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 
 # The modules of which every mutant is killed or known to be harmless.
 MUTATED = service/relay service/identity service/web service/outbox/sqlite \
+          service/outbox/audit service/outbox/clock service/outbox/receipt service/outbox/storable \
           service/outbox/fair_share service/outbox/foresight service/outbox/limits \
           service/outbox/session_layers service/outbox/incoming service/outbox/large_value \
           service/outbox/nesting service/outbox/keys service/outbox/held service/outbox/inngest_id \

@@ -15,10 +15,16 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
-from service.web.resources.event_batch import BatchPolicy, BatchRequest, EventBatches
+from service.web.resources.event_batch import (
+    MAX_BATCH_BYTES,
+    BatchPolicy,
+    BatchRequest,
+    EventBatches,
+)
 
 CRON = User("key", "cron")
 NOW_MS = 1_795_559_419_447
+WIRE = b'{"id":"mine","name":"a","ts":1700000000000}'  # as it is sent, too
 
 
 class Intake:
@@ -27,6 +33,7 @@ class Intake:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.known: dict[str, int] = {}
+        self.digests: list[bytes] = []
         self.calls = 0
 
     async def append_all(
@@ -42,6 +49,7 @@ class Intake:
             seq = len(self.events)
             if key:
                 self.known[key.key] = seq
+                self.digests.append(key.digest)
             return Receipt(one.id, seq, 0, InngestIds(bytes(6)))
         first = self.events[seq - 1]
         return Receipt(first.id, seq, 0, InngestIds(bytes(6)), replayed=True)
@@ -114,6 +122,35 @@ async def test_a_bad_request_says_so_and_stores_nothing() -> None:
     assert intake.calls == 0
 
 
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each pause for others was."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return pauses
+
+
+@pytest.mark.parametrize(("more", "turns"), [(0, 1), (1, 0)])
+async def test_a_turn_ends_with_its_last_byte(slept: list[float], more: int, turns: int) -> None:
+    policy = BatchPolicy(turn_bytes=len(WIRE) + more)
+    await batches(Intake(), policy=policy).accept(BatchRequest(user=CRON, body=WIRE))
+    assert slept == [0] * turns
+
+
+async def test_an_id_stands_for_any_content() -> None:
+    intake = Intake()
+    await batches(intake).accept(BatchRequest(user=CRON, body=WIRE))
+    assert intake.digests == [bytes(32)]
+
+
+def test_a_request_has_at_most_20_mib() -> None:
+    assert MAX_BATCH_BYTES == 20_971_520
+
+
 @pytest.mark.parametrize(
     ("sizes", "policy", "turns"),
     [
@@ -127,14 +164,8 @@ async def test_a_bad_request_says_so_and_stores_nothing() -> None:
     ],
 )
 async def test_others_run_after_so_many_events_or_bytes(
-    monkeypatch: pytest.MonkeyPatch, sizes: Sequence[int], policy: BatchPolicy, turns: int
+    slept: list[float], sizes: Sequence[int], policy: BatchPolicy, turns: int
 ) -> None:
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
     body = b"[%b]" % b",".join(b'{"name":"a","data":{"x":"%b"}}' % (b"x" * one) for one in sizes)
     await batches(Intake(), policy=policy).accept(BatchRequest(user=CRON, body=body))
     assert slept == [0] * turns

@@ -25,7 +25,9 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
+from service.web.openapi.endpoint import Access
 from service.web.resources.event_batch import MAX_BATCH_BYTES, EventBatches
+from service.web.resources.event_examples import EVENTS_BODY
 from service.web.resources.inngest_intake import ENVIRONMENT, SEED, InngestIntake
 from tests.support.made_request import made_request
 
@@ -215,3 +217,12 @@ def test_its_description_has_an_example_of_each_answer() -> None:
     with_retry = {status for status, answer in endpoint.answers.items() if answer.headers}
     assert with_retry == {429, 503}
     assert all(answer.is_json_in_text for answer in endpoint.answers.values())
+    assert {answer.content_type for answer in endpoint.answers.values()} == {"text/plain"}
+
+
+def test_its_description_says_what_a_request_has_and_who_may_make_it() -> None:
+    [endpoint] = Door()._intake.endpoints()
+    places = {parameter.name: parameter.place for parameter in endpoint.parameters}
+    assert places == {"key": "path", ENVIRONMENT: "header", SEED: "header"}
+    assert (endpoint.access, endpoint.body) == (Access.ANYBODY, EVENTS_BODY)
+    assert tuple(endpoint.errors) == (NotFoundError,)

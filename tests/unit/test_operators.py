@@ -16,6 +16,12 @@ def test_a_verified_email_of_the_list_is_an_operators(email):
     OPERATORS.require(User("dev", "u-1", email, email_verified=True))
 
 
+@pytest.mark.parametrize("listed", [[""], [], [" "]])
+@pytest.mark.parametrize("email", ["", None])
+def test_who_has_no_email_is_none_whatever_the_list_says(listed, email):
+    assert Operators(listed).includes(User("dev", "u-1", email, email_verified=True)) is False
+
+
 @pytest.mark.parametrize(
     "user",
     [

@@ -64,3 +64,43 @@ def test_who_is_refused_does_not_wait_longer_for_asking(clock):
     assert accepted(limit, "a", 50) == 1
     clock.now += 1
     assert accepted(limit, "a", 50) == 1
+
+
+def test_who_is_refused_is_told_when_to_come_again(clock):
+    limit = RateLimit(4, clock=clock)
+    assert accepted(limit, "a", 4) == 4
+    for later, told in ((0.0, 1), (0.2, 1)):
+        clock.now = 1000.0 + later
+        with pytest.raises(RateLimitedError) as refused:
+            limit.check("a")
+        assert refused.value.retry_after_seconds == told
+    clock.now = 1000.25
+    limit.check("a")
+
+
+def test_a_slow_rate_says_how_many_whole_seconds_are_left(clock):
+    limit = RateLimit(0.1, clock=clock)
+    limit.check("a")
+    for later, told in ((0.5, 10), (9.0, 1), (9.5, 1)):
+        clock.now = 1000.0 + later
+        with pytest.raises(RateLimitedError) as refused:
+            limit.check("a")
+        assert refused.value.retry_after_seconds == told
+
+
+def test_the_owners_of_the_last_10000_requests_are_remembered(clock):
+    limit = RateLimit(1, clock=clock)
+    for number in range(10_000):
+        limit.check(str(number))
+    with pytest.raises(RateLimitedError):
+        limit.check("0")
+    limit.check("new")
+    limit.check("0")  # the oldest was forgotten
+    with pytest.raises(RateLimitedError):
+        limit.check("2")
+    clock.now += 1
+    limit.check("3")  # now the newest
+    for number in range(3):
+        limit.check(f"newer {number}")
+    with pytest.raises(RateLimitedError):
+        limit.check("3")

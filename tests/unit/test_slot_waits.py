@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from service.web.slots import Slots
 from tests.support.virtual_time import in_virtual_time, now
@@ -113,3 +114,18 @@ async def test_who_is_cancelled_as_the_wait_ends_has_no_slot_to_hand_on() -> Non
     await asyncio.wait([gone])
     assert gone.cancelled()
     assert await wait(slots) == (False, 10.0)
+
+
+@in_virtual_time
+async def test_when_the_last_has_left_nothing_is_watched() -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    slots = Slots(1, 5.0)
+    assert await slots.take()
+    assert await wait(slots) == (False, 5.0)
+    [served] = waiting(slots, 0.0)
+    await asyncio.sleep(1.0)
+    slots.give_back()
+    assert await served == (True, 6.0)
+    await asyncio.sleep(20.0)
+    assert said == []

@@ -65,6 +65,7 @@ _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases
 _MOVED = Judges(_integration("sqlite_transfer", "sqlite_recover", "sqlite_missing"))
 _VOLUME = Judges((*_unit("volume"), *_integration("database_volume")))
 _LARGE_VALUES = Judges(_unit("large_value", "large_value_pieces", "incoming_bounds"))
+_BATCHES = Judges(_unit("event_batch", "event_batch_repeats"))
 _INCOMING = Judges(_unit("incoming", "incoming_bounds", "incoming_arrays"))
 _SIGN_IN = Judges(
     _unit("cookies", "nextauth", "nextauth_bounds", "nextauth_claims", "nextauth_forgeries")
@@ -93,8 +94,8 @@ JUDGES: dict[str, Judges] = {
     ),
     **_namesakes("outbox", "foresight session_layers held inngest_id"),
     **_namesakes("outbox/sqlite", "watchdog"),
-    **_namesakes("identity", "remembered_users shared_value"),
-    **_namesakes("web", "body"),
+    **_namesakes("identity", "remembered_users shared_value operators"),
+    **_namesakes("web", "body rate_limit"),
     **_under("relay", "outcome retry_policy", Judges(_unit("outcome"))),
     **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
     **_under("relay", "breaker breaker_result", _BREAKER),
@@ -111,7 +112,9 @@ JUDGES: dict[str, Judges] = {
     "service/relay/confirmer.py": Judges(_unit("confirmer_sweeps")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
     **_under("outbox", "large_value nesting", _LARGE_VALUES),
-    **_under("outbox", "keys", Judges(_unit("key_uses"))),
+    **_under("outbox", "keys receipt storable", Judges(_unit("key_uses"))),
+    **_under("outbox", "clock", Judges(_unit("time_limits"))),
+    **_under("outbox", "audit", Judges(_unit("acts"))),
     **_under("outbox", "limits", Judges(_unit("outbox_limits"))),
     **_under("outbox", "fair_share", Judges(_unit("crowded_queue"))),
     **_under("outbox", "row_lookup", Judges(_unit("rows_by_id"))),
@@ -212,6 +215,13 @@ JUDGES: dict[str, Judges] = {
     **_functions("outbox_may_change_partitions", _CHANGERS),
     **_functions("outbox_refuse outbox_check_whole", _CHANGERS, "0001_outbox"),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
+    **_under("identity", "event_keys", Judges(_unit("event_keys", "request_senders"))),
+    **_under("identity", "sign_in_attempt return_path", Judges(_unit("sign_in_attempts"))),
+    **_under("identity", "bearer_tokens", Judges(_unit("bearer_claims"))),
+    **_under("identity", "oidc", Judges(_unit("oidc_sign_ins", "oidc_id_tokens"))),
+    **_under("identity", "oidc_provider provider_requests", Judges(_unit("provider_answers"))),
+    **_under("identity", "jwks key_set", Judges(_unit("issuer_keys"))),
+    **_under("identity", "remote_answer", Judges(_unit("remote_answers"))),
     **_under("identity", "sessions", Judges(_unit("session_order"))),
     **_under("identity", "session_revision", Judges(_unit("session_revisions"))),
     **_under("identity", "cookie_session", Judges(_unit("own_cookie"))),
@@ -220,6 +230,13 @@ JUDGES: dict[str, Judges] = {
     **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
     **_under("web", "middleware", Judges(_unit("error_middleware"))),
     **_under("web", "resources/event_route", Judges(_unit("event_route"))),
+    **_under("web", "resources/event_batch", _BATCHES),
+    **_under("web", "resources/inngest_intake", Judges(_unit("inngest_posts"))),
+    **_under("web", "auth event_key_auth", Judges(_unit("request_senders"))),
+    **_under("web", "query", Judges(_unit("whole_numbers"))),
+    **_under("web", "deadline", Judges(_unit("time_limits"))),
+    **_under("web", "slots", Judges(_unit("slots", "slot_waits"))),
+    **_under("web", "turns", Judges(_unit("turns", "turn_sizes"))),
 }
 
 

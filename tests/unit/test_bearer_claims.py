@@ -1,0 +1,262 @@
+"""Which bearer tokens of an issuer count, for whom, and for how long."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from typing import Any, cast
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from joserfc import jws, jwt
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey
+
+from service.errors import ProviderUnavailableError
+from service.identity.bearer_tokens import BearerTokens
+from service.identity.jwks import Jwks
+from service.identity.user import User
+
+ISSUER = "https://issuer.example"
+NOW = 1_800_000_000
+KEY = ECKey.generate_key("P-256", {"kid": "ec"})
+OTHER = ECKey.generate_key("P-256", {"kid": "ec"})
+EDWARDS = OKPKey.generate_key("Ed25519", {"kid": "okp"})
+CLAIMS = {"iss": ISSUER, "aud": "outbox", "sub": "u-1", "exp": NOW + 600}
+
+
+class Clock:
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Keys:
+    """The issuer's keys, and which ids were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str | None] = []
+        self.known = [KEY, EDWARDS]
+        self.is_away = False
+
+    async def keys(self, kid: str | None) -> KeySet:
+        self.asked.append(kid)
+        if self.is_away:
+            raise ProviderUnavailableError
+        return KeySet(self.known)
+
+
+class Service:
+    def __init__(self, audience: str | None = "outbox", **options: str) -> None:
+        self.keys, self.clock = Keys(), Clock()
+        self.tokens = BearerTokens(
+            cast("Jwks", self.keys),
+            issuer=ISSUER,
+            audience=audience,
+            user_issuer="elsewhere",
+            clock=self.clock,
+            **options,
+        )
+
+    async def find(self, token: str, scheme: str = "Bearer ") -> User | None:
+        headers = {"Authorization": f"{scheme}{token}"}
+        return await self.tokens.find(make_mocked_request("GET", "/", headers=headers))
+
+    async def of(self, **changes: Any) -> User | None:
+        return await self.find(made(**changes))
+
+
+def made(key: Any = KEY, algorithm: str = "ES256", **changes: Any) -> str:
+    claims = {name: one for name, one in {**CLAIMS, **changes}.items() if one is not ...}
+    header = {"alg": algorithm, "kid": key.kid or "none"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return jwt.encode(header, claims, key, algorithms=[algorithm])
+
+
+async def test_a_token_names_its_user_in_every_claim() -> None:
+    service = Service()
+    token = made(email="ada@example.com", name="Ada", email_verified=True)
+    expected = User("elsewhere", "u-1", "ada@example.com", "Ada", None, email_verified=True)
+    for scheme in ("Bearer ", "bearer ", "BEARER "):
+        assert await service.find(token, scheme) == expected
+    assert service.keys.asked == ["ec"]
+
+
+@pytest.mark.parametrize("scheme", ["", "Basic ", "Bearer", "Bearer  "])
+async def test_a_token_follows_the_word_bearer(scheme: str) -> None:
+    service = Service()
+    assert await service.find(made(), scheme) is None
+    assert await service.tokens.find(make_mocked_request("GET", "/")) is None
+    assert service.keys.asked == []
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+async def test_better_auth_signs_with_edwards_curves_and_nothing_warns_of_that(
+    algorithm: str,
+) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        service = Service()
+        assert await service.find(made(EDWARDS, algorithm)) == User("elsewhere", "u-1")
+        assert shown == []
+        warnings.warn("This key is short", SecurityWarning, stacklevel=1)
+    assert [str(one.message) for one in shown] == ["This key is short"]
+
+
+async def test_a_token_may_leave_out_the_id_of_an_issuer_s_only_key() -> None:
+    service = Service()
+    token = jws.serialize_compact({"alg": "ES256"}, json.dumps(CLAIMS), KEY, algorithms=["ES256"])
+    assert await service.find(token) is None
+    service.keys.known = [KEY]
+    assert await service.find(token) == User("elsewhere", "u-1")
+    assert service.keys.asked == [None, None]
+
+
+def forged() -> list[str]:
+    good = made()
+    head, claims, signature = good.split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
+    secret = OctKey.import_key(b"x" * 32, {"kid": "ec"})
+    odd = [
+        base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in (b"[]", b"{", b'{"alg":1}')
+    ]
+    return [
+        f"{head}.{claims}.{signature[:-4]}AAAA",
+        f"{head}.{claims}.x",
+        f"{none}.{claims}.{signature}",
+        made(secret, "HS256"),
+        made(OTHER),
+        *(f"{one}.{claims}.{signature}" for one in odd),
+    ]
+
+
+@pytest.mark.parametrize("at", range(8))
+async def test_a_token_that_the_issuer_did_not_sign_is_no_session(at: int) -> None:
+    assert await Service().find(forged()[at]) is None
+
+
+async def test_a_token_of_another_algorithm_asks_for_no_keys() -> None:
+    service = Service()
+    assert await service.find(forged()[3]) is None
+    assert service.keys.asked == []
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"x", b"\xff", b"[" * 3000])
+async def test_signed_content_that_is_no_claims_is_no_session(payload: bytes) -> None:
+    token = jws.serialize_compact({"alg": "ES256", "kid": "ec"}, payload, KEY, algorithms=["ES256"])
+    assert await Service().find(token) is None
+
+
+@pytest.mark.parametrize(
+    "token", ["", "a", "a.b", "a..b", "a.b.c.d", "\u00e9.b.c", "a.b.c ", "a+.b.c"]
+)
+async def test_a_text_that_is_no_token_asks_for_no_keys(token: str) -> None:
+    service = Service()
+    assert await service.find(token) is None
+    assert service.keys.asked == []
+
+
+@pytest.mark.parametrize(("size", "is_looked_at"), [(16 * 1024, True), (16 * 1024 + 1, False)])
+async def test_a_token_has_at_most_16_ki_characters(size: int, is_looked_at: bool) -> None:  # noqa: FBT001
+    service, head = Service(), made().partition(".")[0]
+    left = size - len(head) - 2
+    short = 4 + left % 4  # so that the other part is whole in base64
+    token = f"{head}.{'A' * (left - short)}.{'A' * short}"
+    assert (len(token), await service.find(token)) == (size, None)
+    assert service.keys.asked == (["ec"] if is_looked_at else [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://another.example"},
+        {"iss": ...},
+        {"aud": "another"},
+        {"aud": []},
+        {"aud": ["another"]},
+        {"aud": ...},
+        {"exp": ...},
+        {"exp": "tomorrow"},
+        {"exp": None},
+        {"nbf": "yesterday"},
+        {"nbf": None},
+        {"sub": ...},
+        {"sub": ""},
+    ],
+)
+async def test_a_token_with_other_claims_is_no_session(changes: dict[str, Any]) -> None:
+    service = Service()
+    assert await service.of(**changes) is None
+    assert len(service.tokens._valid) == 0
+
+
+async def test_one_of_several_audiences_is_enough_and_none_may_be_wanted() -> None:
+    assert await Service().of(aud=["another", "outbox"])
+    for audience in ("another", ..., None, []):
+        assert await Service(audience=None).of(aud=audience)
+
+
+async def test_the_id_is_the_claim_that_is_configured() -> None:
+    service = Service(id_claim="employee")
+    assert await service.of(employee="e-7") == User("elsewhere", "e-7")
+    assert await service.of() is None
+
+
+@pytest.mark.parametrize(
+    ("claims", "is_valid"),
+    [
+        ({"exp": NOW - 14}, True),
+        ({"exp": NOW - 14.5}, True),
+        ({"exp": NOW - 15}, False),
+        ({"exp": NOW - 14, "nbf": NOW}, True),
+        ({"nbf": NOW + 15}, True),
+        ({"nbf": NOW + 15.5}, False),
+        ({"nbf": 0}, True),
+    ],
+)
+async def test_clocks_may_differ_by_15_seconds(claims: dict[str, Any], is_valid: bool) -> None:  # noqa: FBT001
+    assert (await Service().of(**claims) is not None) is is_valid
+
+
+async def test_a_token_before_1970_needs_no_beginning() -> None:
+    service = Service()
+    service.clock.now = -15
+    assert await service.of(exp=10)
+    service.clock.now = -15.5
+    assert await service.of(exp=10) is None
+
+
+@pytest.mark.parametrize(("lasts", "checks"), [(600, [1, 1, 2]), (30, [1, 1, 1])])
+async def test_a_valid_token_is_checked_once_a_minute_and_never_outlives_its_end(
+    lasts: int, checks: list[int]
+) -> None:
+    service, token = Service(), made(exp=NOW + lasts)
+    for later, count in zip((0, 44.9, 60), checks, strict=True):
+        service.clock.now = NOW + later
+        if later < lasts + 15:
+            assert await service.find(token)
+        else:
+            assert await service.find(token) is None
+            count += 1  # noqa: PLW2901  (it is looked at again)
+        assert len(service.keys.asked) == count
+
+
+async def test_a_cached_minute_is_not_longer() -> None:
+    service, token = Service(), made()
+    assert await service.find(token)
+    service.clock.now = NOW + 59.9
+    assert await service.find(token)
+    assert len(service.keys.asked) == 1
+    service.clock.now = NOW + 60
+    assert await service.find(token)
+    assert len(service.keys.asked) == 2
+
+
+async def test_while_the_keys_are_away_nobody_is_judged() -> None:
+    service = Service()
+    service.keys.is_away = True
+    with pytest.raises(ProviderUnavailableError):
+        await service.of()

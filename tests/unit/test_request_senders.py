@@ -1,0 +1,147 @@
+"""Who sends a request: a machine with its key, or the signed-in user; and how often."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from service.errors import (
+    CrossSiteRequestError,
+    EventKeyRequiredError,
+    NotFoundError,
+    RateLimitedError,
+    SessionRequiredError,
+)
+from service.event_types.senders import Senders
+from service.identity.event_keys import EventKeys
+from service.identity.user import User
+from service.web.auth import Authenticator
+from service.web.event_key_auth import EventKeyAuth
+from service.web.rate_limit import RateLimit
+
+KEY = "0123456789abcdef"
+ADA = User("dev", "ada")
+CRON = User("key", "cron")
+
+
+class Checks:
+    """A session, an origin and a rate that a test sets; `asked` says in which order."""
+
+    def __init__(self, user: User | None = ADA) -> None:
+        self.found = user
+        self.cross_site = False
+        self.asked: list[str] = []
+        self.limited: set[str] = set()
+
+    async def user(self, request: web.Request) -> User | None:
+        del request
+        self.asked.append("session")
+        return self.found
+
+    def check(self, what: Any) -> None:
+        if isinstance(what, str):
+            self.asked.append(f"rate {what}")
+            if what in self.limited:
+                raise RateLimitedError
+        else:
+            self.asked.append("origin")
+            if self.cross_site:
+                raise CrossSiteRequestError
+
+
+def authenticator(checks: Any) -> Authenticator:
+    return Authenticator(checks, checks, checks)
+
+
+def auth(checks: Checks, **names: str) -> EventKeyAuth:
+    keys = EventKeys(names or {KEY: "cron"})
+    return EventKeyAuth(keys, authenticator(checks), cast("RateLimit", checks))
+
+
+def request(authorization: str = "") -> web.Request:
+    headers = {"Authorization": authorization} if authorization else {}
+    return make_mocked_request("POST", "/", headers=headers)
+
+
+async def test_a_user_has_a_session_then_the_right_origin_then_a_rate() -> None:
+    checks = Checks()
+    assert await authenticator(checks).user(request()) == ADA
+    assert checks.asked == ["session", "origin", "rate dev ada"]
+    checks.limited = {"dev ada"}
+    with pytest.raises(RateLimitedError):
+        await authenticator(checks).user(request())
+    checks.cross_site = True
+    with pytest.raises(CrossSiteRequestError):
+        await authenticator(checks).user(request())
+    checks.found = None
+    with pytest.raises(SessionRequiredError):
+        await authenticator(checks).user(request())
+
+
+def test_a_key_names_a_machine_within_its_rate() -> None:
+    checks = Checks()
+    assert auth(checks).by_key(KEY) == CRON
+    assert checks.asked == ["rate key cron"]
+    assert auth(checks).by_key("guess") is None
+    assert checks.asked == ["rate key cron"]
+    checks.limited = {"key cron"}
+    with pytest.raises(RateLimitedError):
+        auth(checks).by_key(KEY)
+
+
+def without_keys(checks: Checks) -> EventKeyAuth:
+    return EventKeyAuth(EventKeys({}), authenticator(checks), cast("RateLimit", checks))
+
+
+def test_without_keys_there_is_nothing_to_find() -> None:
+    with pytest.raises(NotFoundError):
+        without_keys(Checks()).by_key(KEY)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_a_machine_s_key_is_its_bearer_token(scheme: str) -> None:
+    assert auth(Checks()).machine(request(f"{scheme} {KEY} ")) == CRON
+
+
+@pytest.mark.parametrize(
+    "header", ["", KEY, f"Basic {KEY}", "Bearer", "Bearer guess", f"Bearer{KEY}"]
+)
+def test_any_other_token_is_no_machine_s(header: str) -> None:
+    with pytest.raises(EventKeyRequiredError):
+        auth(Checks()).machine(request(header))
+
+
+async def test_an_owner_is_the_machine_or_else_the_user() -> None:
+    checks = Checks()
+    assert await auth(checks).owner(request(f"Bearer {KEY}")) == CRON
+    assert checks.asked == ["rate key cron"]
+    for header in ("", "Bearer guess", f"Basic {KEY}"):
+        assert await auth(checks).owner(request(header)) == ADA
+    assert await without_keys(checks).owner(request(f"Bearer {KEY}")) == ADA
+
+
+async def test_without_a_token_nobody_s_empty_key_counts() -> None:
+    assert await auth(Checks(), **{"": "empty"}).owner(request()) == ADA
+
+
+@pytest.mark.parametrize(
+    ("senders", "with_key", "with_session"),
+    [
+        (Senders(["session"]), ADA, ADA),
+        (Senders(["session", "key"]), CRON, ADA),
+        (Senders(["key"]), CRON, None),
+    ],
+)
+async def test_an_event_type_says_who_may_send(
+    senders: Senders, with_key: User, with_session: User | None
+) -> None:
+    sender = auth(Checks()).sender(senders)
+    assert await sender(request(f"Bearer {KEY}")) == with_key
+    if with_session:
+        assert await sender(request()) == with_session
+    else:
+        with pytest.raises(EventKeyRequiredError):
+            await sender(request())
