@@ -6,7 +6,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import MetricsTokenRequiredError
-from service.web.peer import check_metrics_access, is_local
+from service.web.peer import check_metrics_access, is_for_loopback, is_local
 
 FORWARDED = [
     {"Via": "1.1 proxy"},
@@ -69,3 +69,13 @@ def test_a_page_that_points_a_name_of_its_own_here_is_not(host):
 @pytest.mark.parametrize("remote", ["10.0.0.7", "::2", "", "localhost"])
 def test_another_machine_is_not(remote):
     assert not is_local(request(remote))
+
+
+def test_a_peer_without_an_address_is_not_local():
+    made = make_mocked_request("GET", "/", headers={"Host": "localhost"})
+    assert made.remote is None
+    assert not is_local(made)
+
+
+def test_a_name_that_is_no_host_is_not_for_loopback():
+    assert is_for_loopback(request(Host="x@localhost")) is False

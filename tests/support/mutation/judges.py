@@ -76,9 +76,10 @@ def _under(folder: str, names: str, judges: Judges) -> dict[str, Judges]:
     return {f"service/{folder}/{name}.py": judges for name in names.split()}
 
 
-def _namesakes(folder: str, names: str) -> dict[str, Judges]:
-    """Modules that are judged by the unit test of the same name."""
-    return {f"service/{folder}/{name}.py": Judges(_unit(name)) for name in names.split()}
+def _by_one(folder: str, names: str) -> dict[str, Judges]:
+    """Modules that one unit test judges: the one behind `=`, or else the one of the same name."""
+    pairs = [name.partition("=") for name in names.split()]
+    return {f"service/{folder}/{name}.py": Judges(_unit(test or name)) for name, _, test in pairs}
 
 
 def _functions(names: str, judges: Judges, of: str = "0002_partitions") -> dict[str, Judges]:
@@ -86,17 +87,37 @@ def _functions(names: str, judges: Judges, of: str = "0002_partitions") -> dict[
 
 
 JUDGES: dict[str, Judges] = {
-    **_namesakes(
+    **_by_one(
         "relay",
         "breaker_policy batch_limit failure_streak lone_failure settler sends_in_flight "
         "claim_loop early_sends report dedupe_horizon unconfirmed seed_check seeded "
-        "empty_request confirmation unconfirmed_rows confirmation_report",
+        "empty_request confirmation unconfirmed_rows confirmation_report outcome=outcome "
+        "retry_policy=outcome inngest_events=inngest_questions confirmer=confirmer_sweeps",
     ),
-    **_namesakes("outbox", "foresight session_layers held inngest_id"),
-    **_namesakes("outbox/sqlite", "watchdog"),
-    **_namesakes("identity", "remembered_users shared_value operators"),
-    **_namesakes("web", "body rate_limit"),
-    **_under("relay", "outcome retry_policy", Judges(_unit("outcome"))),
+    **_by_one(
+        "outbox",
+        "foresight session_layers held inngest_id keys=key_uses receipt=key_uses "
+        "storable=key_uses clock=time_limits audit=acts limits=outbox_limits "
+        "fair_share=crowded_queue row_lookup=rows_by_id retention=purge_steps "
+        "event=calls_of_events sent_entry=queue_values model=queue_values transfer=queue_values",
+    ),
+    **_by_one("outbox/sqlite", "watchdog"),
+    **_by_one(
+        "identity",
+        "remembered_users shared_value operators sign_in_attempt=sign_in_attempts "
+        "return_path=sign_in_attempts bearer_tokens=bearer_claims "
+        "oidc_provider=provider_answers provider_requests=provider_answers jwks=issuer_keys "
+        "key_set=issuer_keys remote_answer=remote_answers sessions=session_order "
+        "session_revision=session_revisions cookie_session=own_cookie "
+        "front_end_sessions=front_end_answers user=user_claims",
+    ),
+    **_by_one(
+        "web",
+        "body rate_limit idempotency=idempotency_header middleware=error_middleware "
+        "resources/event_route=event_route resources/inngest_intake=inngest_posts "
+        "auth=request_senders event_key_auth=request_senders query=whole_numbers "
+        "deadline=time_limits",
+    ),
     **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
     **_under("relay", "breaker breaker_result", _BREAKER),
     "service/relay/permit.py": Judges(_unit("permit", "breaker_states")),
@@ -108,19 +129,8 @@ JUDGES: dict[str, Judges] = {
         (*_integration("prepared_sends"), *_unit("inngest_sends"))
     ),
     "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
-    "service/relay/inngest_events.py": Judges(_unit("inngest_questions")),
-    "service/relay/confirmer.py": Judges(_unit("confirmer_sweeps")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
     **_under("outbox", "large_value nesting", _LARGE_VALUES),
-    **_under("outbox", "keys receipt storable", Judges(_unit("key_uses"))),
-    **_under("outbox", "clock", Judges(_unit("time_limits"))),
-    **_under("outbox", "audit", Judges(_unit("acts"))),
-    **_under("outbox", "limits", Judges(_unit("outbox_limits"))),
-    **_under("outbox", "fair_share", Judges(_unit("crowded_queue"))),
-    **_under("outbox", "row_lookup", Judges(_unit("rows_by_id"))),
-    **_under("outbox", "retention", Judges(_unit("purge_steps"))),
-    **_under("outbox", "event", Judges(_unit("calls_of_events"))),
-    **_under("outbox", "sent_entry model transfer", Judges(_unit("queue_values"))),
     **_under("outbox/sqlite", "writer work work_queue commit_delay", _WRITER),
     **_under("outbox/sqlite", "commit", _COMMIT),
     **_under("outbox/sqlite", "statements settlements claims picking fresh", _MOVES),
@@ -216,25 +226,10 @@ JUDGES: dict[str, Judges] = {
     **_functions("outbox_refuse outbox_check_whole", _CHANGERS, "0001_outbox"),
     **_under("identity", "cookies nextauth nextauth_token", _SIGN_IN),
     **_under("identity", "event_keys", Judges(_unit("event_keys", "request_senders"))),
-    **_under("identity", "sign_in_attempt return_path", Judges(_unit("sign_in_attempts"))),
-    **_under("identity", "bearer_tokens", Judges(_unit("bearer_claims"))),
     **_under("identity", "oidc", Judges(_unit("oidc_sign_ins", "oidc_id_tokens"))),
-    **_under("identity", "oidc_provider provider_requests", Judges(_unit("provider_answers"))),
-    **_under("identity", "jwks key_set", Judges(_unit("issuer_keys"))),
-    **_under("identity", "remote_answer", Judges(_unit("remote_answers"))),
-    **_under("identity", "sessions", Judges(_unit("session_order"))),
-    **_under("identity", "session_revision", Judges(_unit("session_revisions"))),
-    **_under("identity", "cookie_session", Judges(_unit("own_cookie"))),
-    **_under("identity", "front_end_sessions", Judges(_unit("front_end_answers"))),
-    **_under("identity", "user", Judges(_unit("user_claims"))),
-    **_under("web", "idempotency", Judges(_unit("idempotency_header"))),
-    **_under("web", "middleware", Judges(_unit("error_middleware"))),
-    **_under("web", "resources/event_route", Judges(_unit("event_route"))),
     **_under("web", "resources/event_batch", _BATCHES),
-    **_under("web", "resources/inngest_intake", Judges(_unit("inngest_posts"))),
-    **_under("web", "auth event_key_auth", Judges(_unit("request_senders"))),
-    **_under("web", "query", Judges(_unit("whole_numbers"))),
-    **_under("web", "deadline", Judges(_unit("time_limits"))),
+    **_under("web", "cross_site", Judges(_unit("cross_site", "shared_origins"))),
+    **_under("web", "peer", Judges(_unit("peer", "metrics_access"))),
     **_under("web", "slots", Judges(_unit("slots", "slot_waits"))),
     **_under("web", "turns", Judges(_unit("turns", "turn_sizes"))),
 }
