@@ -3,7 +3,8 @@
 A pass copies the rows that are missing or different in the target. So an interrupted move continues
 where it stopped, and most rows can be copied while the source still serves. The move is finished
 when nobody wrote the source during a pass, and source and target then agree in count and checksum.
-Delays and claims are not kept: delayed rows are due, claimed rows may have been sent.
+Held events stay held until their time. The delays of retries and claims are not kept: delayed rows
+are due, claimed rows may have been sent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from service.errors import OutboxMoveError
+from service.outbox.clock import wall_now_ms
 from service.outbox.transfer import Missing, TransferRow, TransferStore
 
 PAGE = 500
@@ -105,10 +107,10 @@ def _claim_target(target: TransferStore, actor: str) -> None:
 def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int], None]) -> int:
     written = gone_through = 0
     for page in _pages(source):
-        there = {
-            event.id: event.digest() for event in target.events.by_ids([one.id for one in page])
-        }
-        wanted = [event for event in page if there.get(event.id) != event.digest()]
+        now = wall_now_ms()
+        known = target.events.by_ids([one.id for one in page])
+        there = {event.id: _kept(event, now) for event in known}
+        wanted = [event for event in page if there.get(event.id) != _kept(event, now)]
         if wanted:
             payloads = source.events.payloads([event.id for event in wanted])
             # The next pass handles events that a live source has removed meanwhile.
@@ -117,6 +119,11 @@ def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int]
         gone_through += len(page)
         progress(gone_through)
     return written
+
+
+def _kept(event: TransferRow, now: int) -> tuple[bytes, int]:
+    """What two stores must agree in; an event whose time has come is no longer held."""
+    return event.digest(), max(event.due_at_ms, now)
 
 
 def _remove_rest(source: TransferStore, target: TransferStore) -> int:

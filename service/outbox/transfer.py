@@ -23,7 +23,8 @@ Scope = tuple[str, str, str]
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
     """What a move keeps of an event; `payload_sha256` stands for its bytes.
 
-    `state` is pending, sent, delivered or dead; `seq` orders events in their own store only.
+    `state` is pending, sent, delivered or dead; `seq` orders events in their own store only. The
+    sender of a pending event holds it until `due_at_ms`, wall time; 0 is at once.
     """
 
     seq: int
@@ -48,10 +49,11 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
     inngest_id: str
     wire_id: str | None
     environment: str | None
+    due_at_ms: int
 
     def digest(self) -> bytes:
-        """The hash of everything but `seq`."""
-        return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:])).digest()
+        """The hash of everything but `seq` and `due_at_ms`, which means nothing once it is past."""
+        return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:-1])).digest()
 
 
 class MissingRow(msgspec.Struct, frozen=True, gc=False):

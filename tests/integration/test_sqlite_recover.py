@@ -16,7 +16,14 @@ from service.outbox.schema import migrate
 from service.outbox.sqlite import recover as module
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.sqlite.missing import MISSING_BETWEEN
-from service.outbox.sqlite.recover import EVENTS_BETWEEN, RecoveredFile, _Copy, _last_seq, recover
+from service.outbox.sqlite.recover import (
+    EVENTS_BETWEEN,
+    HELD_ALONE,
+    RecoveredFile,
+    _Copy,
+    _last_seq,
+    recover,
+)
 from service.outbox.sqlite.transfer import SqliteTransferEvents, open_sqlite_transfer
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata
 from tests.support.open_files import open_files
@@ -25,11 +32,12 @@ from tests.support.storage import event
 
 
 class Spoiled:
-    """The rows of a connection; `states` and `events` are those that can't be read."""
+    """The rows of a connection; `states`, `delays` and `events` are those that can't be read."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.states: set[int] = set()
+        self.delays: set[int] = set()
         self.events: set[int] = set()
         self.fault: Exception = sqlite3.DatabaseError("database disk image is malformed")
         self.pages: list[tuple[int, int]] = []
@@ -41,6 +49,8 @@ class Spoiled:
         if statement == EVENTS_BETWEEN:
             self.pages.append((values["after"], values["upto"]))
             bad, wanted = bad | self.states, range(values["after"] + 1, values["upto"] + 1)
+        elif statement == HELD_ALONE:
+            bad = bad | self.delays
         if bad.intersection(wanted):
             raise self.fault
         return self._connection.execute(statement, values)
@@ -98,6 +108,31 @@ def test_a_page_is_divided_until_the_unreadable_rows_are_found(
     assert alone.history == ()
     whole = [0, 4], [4, 8], [2, 4], [2, 3], [3, 4], [0, 2], [4, 6], [4, 5], [5, 6], [6, 8]
     assert sorted(desk.source.pages) == sorted([(0, 8), *((one[0], one[1]) for one in whole)])
+
+
+def hold(desk: Desk, *seqs: int) -> None:
+    for seq in seqs:
+        statement = "UPDATE outbox_ready SET due_at_ms = ?, held = 1 WHERE seq = ?"
+        desk.room.connection.execute(statement, (10 * seq, seq))
+
+
+def test_a_held_row_of_a_page_stays_held(desk: Desk) -> None:
+    hold(desk, 2, 4)
+    desk.copy.copy(0, 4)
+    assert [one.due_at_ms for one in desk.target.page(0, 9)] == [0, 20, 0, 40]
+
+
+@pytest.mark.parametrize("fault", [sqlite3.DatabaseError("a page"), ValueError("a number")])
+def test_a_held_row_without_its_state_stays_held_where_its_time_can_be_read(
+    desk: Desk, fault: Exception
+) -> None:
+    hold(desk, 2, 3)
+    retried = "UPDATE outbox_ready SET due_at_ms = 7 WHERE seq = 4"
+    desk.room.connection.execute(retried)
+    desk.source.states, desk.source.delays, desk.source.fault = {1, 2, 3, 4}, {3}, fault
+    desk.copy.copy(0, 4)
+    assert desk.counted() == (4, 4, 0)
+    assert [one.due_at_ms for one in desk.target.page(0, 9)] == [0, 20, 0, 0]
 
 
 def test_a_row_that_is_not_there_is_none_that_was_lost(desk: Desk) -> None:
@@ -182,6 +217,15 @@ def test_text_that_is_none_is_read_as_far_as_it_is(source: Path) -> None:
     assert recovered(source, target)[0] == RecoveredFile(5, 0, 0)
     with open_sqlite_transfer(target) as opened:
         assert opened.events.page(1, 1)[0].user_id == "a\ufffd"
+
+
+def test_a_held_event_of_a_file_is_held_in_the_new_one(source: Path) -> None:
+    with contextlib.closing(sqlite3.connect(source)) as file, file:
+        file.execute("UPDATE outbox_ready SET due_at_ms = 9, held = 1 WHERE seq = 2")
+    target = source.with_name("new.db")
+    assert recovered(source, target)[0] == RecoveredFile(5, 0, 0)
+    with open_sqlite_transfer(target) as opened:
+        assert [one.due_at_ms for one in opened.events.page(0, 9)] == [0, 9, 0, 0, 0]
 
 
 @pytest.mark.parametrize("fault", [sqlite3.DatabaseError("a page"), ValueError("a number")])

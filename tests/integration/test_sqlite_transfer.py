@@ -30,7 +30,7 @@ from tests.support.moved_rows import (
     payloads,
     row,
 )
-from tests.support.sqlite_room import Room, empty
+from tests.support.sqlite_room import START_MS, Room, empty
 from tests.support.storage import event
 
 
@@ -83,6 +83,31 @@ def test_a_claimed_row_is_given_as_the_row_that_it_becomes() -> None:
     room.claim(1)
     found = SqliteTransferEvents(room.connection).page(0, 9)
     assert [(one.state, one.sends) for one in found] == [("pending", 1), ("pending", 0)]
+
+
+def test_a_held_row_is_given_and_written_with_its_time() -> None:
+    room = Room()
+    held = [msgspec.structs.replace(event(), due_at_ms=due) for due in (1, START_MS + 5000)]
+    room.append(*held, event())
+    found = SqliteTransferEvents(room.connection).page(0, 9)
+    assert [one.due_at_ms for one in found] == [1, START_MS + 5000, 0]
+    other = Room()
+    SqliteTransferEvents(other.connection).write(found, {one.id: b"{}" for one in found})
+    lanes = [(other.row(seq)["due_at_ms"], other.row(seq)["held"]) for seq in (1, 2, 3)]
+    assert lanes == [(1, 1), (START_MS + 5000, 1), (0, 0)]
+    other.start()
+    assert other.take() == [1, 3]
+    assert other.at(4999).take() == []
+    assert other.at(5000).take() == [2]
+
+
+def test_the_delay_of_a_retry_is_not_given() -> None:
+    room = Room()
+    room.append(event())
+    batch = room.claim()
+    assert batch
+    room.put_back(batch, 1, delay=60)
+    assert [one.due_at_ms for one in SqliteTransferEvents(room.connection).page(0, 9)] == [0]
 
 
 def test_a_row_that_is_there_is_changed_and_keeps_its_number(

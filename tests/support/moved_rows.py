@@ -13,7 +13,7 @@ PLAIN: dict[str, Any] = {
     "name": "n", "owner": "o", "user_id": "u", "accepted_at_ms": 1_000_000, "state": "pending",
     "attempts": 0, "sends": 0, "isolated": False, "first_sent_at_ms": None, "settled_at_ms": None,
     "reason": None, "detail": None, "history": (), "trace": None, "key": None, "key_digest": None,
-    "wire_id": None, "environment": None,
+    "wire_id": None, "environment": None, "due_at_ms": 0,
 }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_a_row_keeps_20_notes() -> None:
 MOVED = TransferRow(
     *(3, "own", "a/b", "owner", "u-1", 1000, "dead", 1, 2, True, 1100, 1200),
     *("rejected", "words", ((1150, "note"),), "trace", "key", "digest", "sha", "ulid"),
-    *("mine", "branch"),
+    *("mine", "branch", 0),
 )
 
 
@@ -69,7 +69,17 @@ def test_a_moved_event_has_one_digest_wherever_it_is_numbered() -> None:
     assert len(MOVED.digest()) == 32
 
 
-@pytest.mark.parametrize("field", sorted(set(MOVED.__struct_fields__) - {"seq"}))
+def test_a_digest_stays_when_the_time_of_a_held_event_comes() -> None:
+    assert msgspec.structs.replace(MOVED, due_at_ms=9).digest() == MOVED.digest()
+
+
+def test_a_digest_is_what_earlier_moves_have_noted() -> None:
+    assert MOVED.digest().hex() == (
+        "3230b8846ff05528a63af61b4786a1e00a498591e0a1e2be7465c55bf4996f8d"
+    )
+
+
+@pytest.mark.parametrize("field", sorted(set(MOVED.__struct_fields__) - {"seq", "due_at_ms"}))
 def test_whatever_else_differs_gives_another_digest(field: str) -> None:
     changed = msgspec.structs.replace(MOVED, **{field: "other"})
     assert changed.digest() != MOVED.digest()

@@ -32,18 +32,20 @@ WITH chosen AS MATERIALIZED (
     WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark)
 ), placed AS MATERIALIZED (
     SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
-           NULL::bigint AS at_ms, NULL AS reason, NULL AS detail
+           NULL::bigint AS at_ms, NULL AS reason, NULL AS detail, 0::bigint AS due_at_ms
     FROM claimed WHERE seq IN (SELECT seq FROM chosen)
     UNION ALL
     SELECT p.* FROM chosen AS o CROSS JOIN LATERAL (
-        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL::bigint, NULL, NULL
+        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL::bigint, NULL,
+               NULL, CASE WHEN held THEN extract(epoch FROM due_at) * 1000 ELSE 0 END::bigint
         FROM outbox_ready r WHERE r.seq = o.seq
         UNION ALL
-        SELECT seq, 'sent', attempts, sends, isolated, first_sent_at_ms, sent_at_ms, NULL, NULL
+        SELECT seq, 'sent', attempts, sends, isolated, first_sent_at_ms, sent_at_ms, NULL,
+               NULL, 0
         FROM outbox_sent s WHERE s.seq = o.seq
         UNION ALL
         SELECT seq, CASE WHEN dead THEN 'dead' ELSE 'delivered' END, attempts, sends, isolated,
-               first_sent_at_ms, settled_at_ms, reason, detail
+               first_sent_at_ms, settled_at_ms, reason, detail, 0
         FROM outbox_done d WHERE d.seq = o.seq
     ) AS p
 )
@@ -52,8 +54,8 @@ SELECT o.seq, o.event_id, o.name, o.owner, o.user_id, o.accepted_at_ms,
        ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
        o.trace, o.idempotency_key, encode(o.idempotency_digest, 'hex'),
-       encode(sha256(o.payload), 'hex'), o.wire_id, o.environment, o.inngest_id,
-       (SELECT inngest_id_prefix FROM outbox_meta)
+       encode(sha256(o.payload), 'hex'), o.wire_id, o.environment, p.due_at_ms,
+       o.inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM chosen AS o JOIN placed AS p USING (seq) ORDER BY o.seq
 """
 EVENTS = _EVENTS.format(
@@ -73,10 +75,11 @@ WITH given AS MATERIALIZED (
         %(wire_id)s::text[], %(environment)s::text[], %(inngest_id)s::text[],
         %(payload)b::bytea[], %(state)s::text[], %(settled_at_ms)s::bigint[],
         %(first_sent_at_ms)s::bigint[], %(attempts)s::integer[], %(sends)s::integer[],
-        %(isolated)s::boolean[], %(reason)s::text[], %(detail)s::text[]
+        %(isolated)s::boolean[], %(reason)s::text[], %(detail)s::text[], %(due_at_ms)s::bigint[]
     ) WITH ORDINALITY AS u (id, name, owner, user_id, accepted_at_ms, trace, key, key_digest,
                             wire_id, environment, inngest_id, payload, state, settled_at_ms,
-                            first_sent_at_ms, attempts, sends, isolated, reason, detail, place)
+                            first_sent_at_ms, attempts, sends, isolated, reason, detail,
+                            due_at_ms, place)
 ), known AS MATERIALIZED (
     SELECT seq, event_id FROM outbox WHERE event_id = ANY(%(id)s::text[])
 ), put AS (
@@ -88,13 +91,15 @@ WITH given AS MATERIALIZED (
     RETURNING seq, event_id
 ), placed AS MATERIALIZED (
     SELECT seq, id, octet_length(payload) AS payload_bytes, state, settled_at_ms, first_sent_at_ms,
-           attempts, sends, isolated, reason, detail
+           attempts, sends, isolated, reason, detail, to_timestamp(due_at_ms / 1000.0) AS due_at
     FROM given JOIN (TABLE known UNION ALL TABLE put) AS there ON event_id = id
 ), ready AS (
     INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
-                              due_at)
-    SELECT seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated, clock_timestamp()
-    FROM placed WHERE state = 'pending' ORDER BY seq
+                              due_at, held)
+    SELECT seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
+           greatest(clock_timestamp(), due_from, due_at),
+           due_at > greatest(clock_timestamp(), due_from)
+    FROM placed, outbox_mark WHERE state = 'pending' ORDER BY seq
 ), sent AS (
     INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
     SELECT seq, settled_at_ms, first_sent_at_ms, attempts, sends, isolated
@@ -123,7 +128,7 @@ REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'off', false)"
 
 _ACCEPTED_AT_MS = 5
-_LATER_COLUMNS = 8
+_LATER_COLUMNS = 9
 _PART_BYTES = 2**24
 
 
@@ -205,11 +210,11 @@ def open_postgres_transfer(url: str) -> Iterator[PostgresTransfer]:
 
 def _transfer_row(row: tuple[Any, ...]) -> TransferRow:
     *fields, noted_at, notes = row[:-_LATER_COLUMNS]
-    *origin, wire_id, environment, inngest_id, prefix = row[-_LATER_COLUMNS:]
+    *origin, wire_id, environment, due_at_ms, inngest_id, prefix = row[-_LATER_COLUMNS:]
     seq, accepted_at_ms = fields[0], fields[_ACCEPTED_AT_MS]
     ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id)
     history = tuple(zip(noted_at, notes, strict=True))
-    return TransferRow(*[*fields, history, *origin, ulid, wire_id, environment])
+    return TransferRow(*[*fields, history, *origin, ulid, wire_id, environment, due_at_ms])
 
 
 def _parts(

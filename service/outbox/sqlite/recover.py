@@ -2,7 +2,7 @@
 
 A page that can't be read is divided until the unreadable rows are found. Where only the event of a
 row can be read, and not its state, it becomes pending: it may be delivered a second time, under
-the same id.
+the same id. It stays held until its time where at least that can be read.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ _BOUNDS = tuple(
     f"SELECT max(seq) FROM {table}"
     for table in ("outbox", "outbox_ready", "outbox_claims", "outbox_sent", "outbox_done")
 )
-_EVENT_ALONE = """
+_EVENT = """
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms, 'pending', 0, 1, 0, accepted_at_ms,
        NULL, NULL, NULL, '[]', trace, idempotency_key, idempotency_digest, wire_id, environment,
-       payload, inngest_id,
-       (SELECT inngest_id_prefix FROM outbox_meta)
+       {due}, payload, inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM outbox WHERE seq = :seq
 """
+_DUE = "coalesce((SELECT due_at_ms FROM outbox_ready WHERE seq = :seq AND held), 0)"
+HELD_ALONE = _EVENT.format(due=_DUE)
+EVENT_ALONE = _EVENT.format(due=0)
 
 
 class RecoveredFile(NamedTuple):
@@ -74,12 +76,13 @@ class _Copy:
             self._copy_alone(upto)
 
     def _copy_alone(self, seq: int) -> None:
-        try:
-            rows = self._source.execute(_EVENT_ALONE, {"seq": seq}).fetchall()
-            self._write(rows)
-            self.without_state += len(rows)
-        except (sqlite3.Error, ValueError):
-            self.lost += 1
+        for statement in (HELD_ALONE, EVENT_ALONE):
+            with contextlib.suppress(sqlite3.Error, ValueError):
+                rows = self._source.execute(statement, {"seq": seq}).fetchall()
+                self._write(rows)
+                self.without_state += len(rows)
+                return
+        self.lost += 1
 
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
         events = [transfer_row(row) for row in rows]

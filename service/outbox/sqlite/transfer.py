@@ -31,8 +31,8 @@ SELECT seq, event_id, name, owner, user_id, accepted_at_ms,
        iif(state = 'delivering', 'pending', state), attempts, sends + (state = 'delivering'),
        isolated, first_sent_at_ms, coalesce(settled_at_ms, sent_at_ms), reason, detail,
        coalesce(history, '[]'), trace,
-       idempotency_key, idempotency_digest, wire_id, environment, payload, inngest_id,
-       (SELECT inngest_id_prefix FROM outbox_meta)
+       idempotency_key, idempotency_digest, wire_id, environment, iif(held, due_at_ms, 0), payload,
+       inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM {source} CROSS JOIN outbox_rows USING (seq)
 """
 _SOURCE = "(SELECT seq, payload FROM outbox)"
@@ -55,8 +55,10 @@ VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :trace, :key, :key_digest
 ON CONFLICT (event_id) DO NOTHING
 """
 WRITE_READY = """
-INSERT INTO outbox_ready (seq, payload_bytes, isolated, attempts, sends, first_sent_at_ms, history)
-SELECT seq, length(payload), :isolated, :attempts, :sends, :first_sent_at_ms, :history
+INSERT INTO outbox_ready (seq, payload_bytes, due_at_ms, held, isolated, attempts, sends,
+                          first_sent_at_ms, history)
+SELECT seq, length(payload), :due_at_ms, :due_at_ms > 0, :isolated, :attempts, :sends,
+       :first_sent_at_ms, :history
 FROM outbox WHERE event_id = :id
 """
 WRITE_SENT = """
@@ -79,7 +81,7 @@ REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
-_LATER_COLUMNS = 8
+_LATER_COLUMNS = 9
 
 
 class SqliteTransferEvents:
@@ -178,13 +180,13 @@ def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
 def transfer_row(row: tuple[Any, ...]) -> TransferRow:
     """The row that `_EVENTS` gives."""
     *fields, reason, detail, history = row[:-_LATER_COLUMNS]
-    *origin, wire_id, environment, payload, inngest_id, prefix = row[-_LATER_COLUMNS:]
+    *origin, wire_id, environment, due_at_ms, payload, inngest_id, prefix = row[-_LATER_COLUMNS:]
     ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], inngest_id)
     fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    origin += [payload_sha256, ulid, wire_id, environment]
+    origin += [payload_sha256, ulid, wire_id, environment, due_at_ms]
     return TransferRow(*[*fields, *words, notes, *origin])
 
 

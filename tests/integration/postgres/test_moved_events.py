@@ -13,7 +13,7 @@ from service.outbox.postgres.transfer import PostgresTransferEvents
 from service.outbox.transfer import TransferRow
 from tests.support.explained import explained, nodes
 from tests.support.moved_rows import NOTED, PAST, PLAIN, PREFIX, ROWS, payload, payloads, row
-from tests.support.postgres_room import Room, after
+from tests.support.postgres_room import START_MS, Room, after
 
 
 @pytest.fixture
@@ -77,11 +77,53 @@ def test_a_claimed_row_is_given_as_the_row_that_it_becomes(
     put_claim(room, 9.999, 2)
     room.mark(lease_from=after(10))
     given = [(1, "pending", 1, 5, True, 3), (3, "pending", 1, 5, True, 3)]
+    found = empty.page(0, 9)
     assert [
         (one.seq, one.state, one.attempts, one.sends, one.isolated, one.first_sent_at_ms)
-        for one in empty.page(0, 9)
+        for one in found
     ] == given
+    assert [one.due_at_ms for one in found] == [0, 0]
     assert seqs_of(empty.by_ids(["e-3"])) == [3]
+
+
+def test_a_held_event_is_given_with_its_time(room: Room, empty: PostgresTransferEvents) -> None:
+    room.wait(1, 2, due=0.123)
+    room.wait(3)
+    room.run("UPDATE outbox_ready SET held = true WHERE seq = 2")
+    assert [one.due_at_ms for one in empty.page(0, 9)] == [0, START_MS + 123, 0]
+
+
+@pytest.mark.parametrize(
+    ("due", "due_from", "lane", "held"),
+    [
+        (None, 0, 100, False),
+        (99, 0, 100, False),
+        (100, 0, 100, False),
+        (100.125, 0, 100.125, True),
+        (100.125, 150, 150, False),
+        (150, 150, 150, False),
+        (150.125, 150, 150.125, True),
+    ],
+)
+def test_an_event_is_written_as_held_until_a_later_time_than_now_and_the_mark(
+    room: Room,
+    empty: PostgresTransferEvents,
+    due: float | None,
+    due_from: float,
+    lane: float,
+    *,
+    held: bool,
+) -> None:
+    room.at(100).mark(due_from=after(due_from))
+    one = row(1, due_at_ms=0 if due is None else START_MS + round(due * 1000))
+    empty.write([one], payloads(one))
+    [found] = room.table("ready")
+    assert (found["due_at"], found["held"]) == (lane, held)
+    assert [there.due_at_ms for there in empty.page(0, 9)] == [one.due_at_ms if held else 0]
+    room.at(lane - 0.001)
+    assert room.take() == ([1] if lane == due_from else [])
+    if lane != due_from:
+        assert room.at(lane).take() == [1]
 
 
 def test_an_event_that_is_there_is_changed_and_keeps_its_number(

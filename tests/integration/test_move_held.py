@@ -1,0 +1,164 @@
+"""A move keeps until when an event is held, from each store to each."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.bootstrap.transfer import _transfer
+from service.config.outbox_url import sqlite_url
+from service.outbox.event import Event
+from service.outbox.model import Filter, Retry, Settlement
+from service.outbox.schema import migrate
+from tests.support.moving import move
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import (
+    Outbox,
+    SqliteStorage,
+    append_all,
+    claim,
+    claims_nothing,
+    event,
+    eventually,
+    ids,
+    storage_at,
+)
+
+HOUR_MS = 3_600_000
+
+
+def empty_place(store: str, name: str, folder: Path, server: PostgresServer) -> Iterator[str]:
+    if store == "sqlite":
+        yield sqlite_url(folder / f"{name}.db")
+    else:
+        with server.database(name) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def source_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresServer
+) -> Iterator[str]:
+    """The address of an empty outbox in each store."""
+    for url in empty_place(request.param, "source", tmp_path, postgres):
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def target_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresServer
+) -> Iterator[str]:
+    """The address of a place for an outbox in each store."""
+    yield from empty_place(request.param, "moved", tmp_path, postgres)
+
+
+def held(until_ms: int) -> Event:
+    return msgspec.structs.replace(event(), due_at_ms=until_ms)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def times(url: str) -> dict[str, int]:
+    """Until when the outbox holds each event."""
+    with _transfer(url) as there:
+        return {one.id: one.due_at_ms for one in there.events.page(0, 99)}
+
+
+async def due_in(outbox: Outbox, event_id: str) -> float | None:
+    [row] = await outbox.inspector.rows(Filter(ids=(event_id,)))
+    return row.due_in_seconds
+
+
+async def test_a_held_event_is_held_on_and_the_others_are_due(
+    source_url: str, target_url: str
+) -> None:
+    async with storage_at(source_url).open() as outbox:
+        [retried] = await append_all(outbox, 1)
+        batch = await claim(outbox)
+        again = Retry(batch.entries[0].seq, 60, attempts=0, isolated=False)
+        await outbox.queue.settle(Settlement(batch.claim, retry=[again]))
+        later, soon = held(now_ms() + HOUR_MS), held(now_ms() + 100)
+        await outbox.intake.append(later)
+        await outbox.intake.append(soon)
+        [plain] = await append_all(outbox, 1)
+        await eventually(lambda: is_past(soon.due_at_ms))
+    assert (await move(source_url, target_url)).finished
+    assert times(target_url)[later.id] == later.due_at_ms
+    for _ in range(2):
+        async with storage_at(target_url).open() as outbox:
+            seconds = await due_in(outbox, later.id)
+            assert seconds is not None
+            assert seconds > 0
+    async with storage_at(target_url).open() as outbox:
+        found: list[str] = []
+        while len(found) < 3:
+            found += ids(await claim(outbox))
+        assert sorted(found) == sorted([retried.id, soon.id, plain.id])
+        assert await claims_nothing(outbox)
+
+
+async def is_past(ms: int) -> bool:
+    return now_ms() > ms
+
+
+async def test_a_held_event_that_was_moved_is_claimed_when_its_time_comes(
+    source_url: str, target_url: str
+) -> None:
+    async with storage_at(source_url).open() as outbox:
+        one = held(now_ms() + 2000)
+        await outbox.intake.append(one)
+    assert (await move(source_url, target_url)).finished
+    async with storage_at(target_url).open() as outbox:
+        assert ids(await claim(outbox)) == [one.id]
+    assert now_ms() >= one.due_at_ms
+
+
+async def test_a_held_event_goes_back_with_its_time(
+    source_url: str, target_url: str, tmp_path: Path
+) -> None:
+    one, back = held(now_ms() + HOUR_MS), sqlite_url(tmp_path / "back.db")
+    async with storage_at(source_url).open() as outbox:
+        await outbox.intake.append(one)
+    await move(source_url, target_url)
+    assert (await move(target_url, back)).finished
+    assert times(back) == {one.id: one.due_at_ms}
+
+
+async def test_the_next_pass_writes_a_held_event_that_an_earlier_version_made_due(
+    path: Path, target_url: str
+) -> None:
+    later, past = held(now_ms() + HOUR_MS), held(1)
+    async with SqliteStorage(path).open() as outbox:
+        await outbox.intake.append(later)
+        await outbox.intake.append(past)
+        assert (await move(sqlite_url(path), target_url)).written == 2
+        assert (await move(sqlite_url(path), target_url)).written == 0
+        with _transfer(target_url) as there:
+            rows = there.events.by_ids([later.id, past.id])
+            due = [msgspec.structs.replace(row, due_at_ms=0) for row in rows]
+            there.events.write(due, there.events.payloads([later.id, past.id]))
+        assert times(target_url)[later.id] == 0
+        assert (await move(sqlite_url(path), target_url)).written == 1
+    assert (await move(sqlite_url(path), target_url)).finished
+    assert times(target_url)[later.id] == later.due_at_ms
+
+
+async def test_a_finished_move_is_finished_also_when_a_time_has_come_since(
+    path: Path, target: str
+) -> None:
+    async with SqliteStorage(path).open() as outbox:
+        await outbox.intake.append(held(now_ms() + HOUR_MS))
+    first = await move(sqlite_url(path), target)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE outbox_ready SET due_at_ms = 1")
+    again = await move(sqlite_url(path), target)
+    assert (again.written, again.total, again.finished) == (0, first.total, True)
