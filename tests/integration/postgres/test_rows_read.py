@@ -75,6 +75,18 @@ async def test_a_pending_row_is_due_in_seconds(
     assert (found.due_in_seconds, found.lease_in_seconds) == (seconds, None)
 
 
+async def test_each_row_of_a_claim_has_its_own_past(room: Room, pool: Any) -> None:
+    for seq in (1, 2, 3):
+        put_event(room, seq)
+    past = {"attempts": [5, 6], "sends": [7, 8], "first_sent_at_ms": [9, 10]}
+    claim = {"claim": "c", "lease_until": after(9), "claimed_at_ms": 0, "isolated": [False, True]}
+    room.put("claims", seqs=[1, 2], **claim, **past)
+    room.mark(lease_from=after(9))
+    rows = await find_rows(pool, Filter())
+    found = [(row.id, row.attempts, row.sends, row.first_sent_at_ms, row.isolated) for row in rows]
+    assert sorted(found) == [("e-1", 5, 7, 9, False), ("e-2", 6, 8, 10, True)]
+
+
 @pytest.mark.parametrize(("lease", "seconds"), [(9.0, 0.0), (10.5, 0.5), (15.0, 5.0)])
 async def test_a_claimed_row_has_a_lease_of_seconds(
     room: Room, pool: Any, lease: float, seconds: float

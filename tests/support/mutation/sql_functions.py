@@ -1,6 +1,6 @@
-"""The mutants of the functions that migrations make in PostgreSQL.
+"""The mutants of the functions and views that migrations make in PostgreSQL.
 
-A function is named like a file of its migration:
+One is named like a file of its migration:
 `migrations/postgresql/0002_partitions.sql/outbox_fold`. Its mutants are planted in the database
 that the tests' own are copies of.
 """
@@ -35,12 +35,16 @@ from tests.support.mutation.trial import (
 from tests.support.shared_postgres import TEMPLATE, shared_postgres
 
 _COMMENT = re.compile(r"^ *--.*\n| *--.*", re.MULTILINE)
+_FUNCTION = r"CREATE (?:OR REPLACE )?FUNCTION {name}\(.*?\$\$(.*?)\$\$;"
+_VIEW = r"(CREATE VIEW {name} AS\s.*?);\n"
+_MAKES_A_VIEW = "CREATE VIEW "
+_MAKES_IT_AGAIN = "CREATE OR REPLACE VIEW public."
 _DEFINITION = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prosrc = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class SqlMutant:
-    """A change of a function's body."""
+    """A change of a function's body, or of the statement that makes a view."""
 
     name: str
     line: int
@@ -49,18 +53,19 @@ class SqlMutant:
 
 
 def is_function(path: str) -> bool:
-    """Whether a path names a function of a migration."""
+    """Whether a path names a function or a view of a migration."""
     return Path(path).parent.suffix == ".sql"
 
 
 def sql_mutants(path: str) -> list[SqlMutant]:
-    """Every mutant of a function of a migration."""
+    """Every mutant of a function or a view of a migration."""
     source = (ROOT / path).parent.read_text()
     name = Path(path).name
-    defined = re.search(
-        rf"CREATE (?:OR REPLACE )?FUNCTION {name}\(.*?\$\$(.*?)\$\$;", source, re.DOTALL
-    )
-    if not defined:
+    for pattern in (_FUNCTION, _VIEW):
+        defined = re.search(pattern.format(name=name), source, re.DOTALL)
+        if defined:
+            break
+    else:
         raise KeyError(path)
     body = defined.group(1)
     line = source.count("\n", 0, defined.start()) + 1
@@ -73,7 +78,11 @@ def sql_mutants(path: str) -> list[SqlMutant]:
 
 
 def plant(connection: psycopg.Connection[Any], body: str, instead: str) -> None:
-    """Give the function with this body another one; its settings and rights stay."""
+    """Give the function or view with this body another one; its settings and rights stay."""
+    if body.startswith(_MAKES_A_VIEW):
+        # The schema `outbox` comes before, for the role of that name.
+        connection.execute(instead.replace(_MAKES_A_VIEW, _MAKES_IT_AGAIN, 1))
+        return
     [(definition,)] = connection.execute(_DEFINITION, [body]).fetchall()
     connection.execute(definition.replace(body, instead))
 
