@@ -43,9 +43,15 @@ def survivors(judge: str) -> list[str]:
 def test_a_weak_test_lets_mutants_live_and_a_sharp_one_kills_them() -> None:
     assert survivors("sharp") == []
     alive = survivors("weak")
-    assert "fare: kilometres > 10 → kilometres >= 10" in alive
+    assert "fare: kilometres > LONG_KILOMETRES → kilometres >= LONG_KILOMETRES" in alive
     assert "fare: price * kilometres → price // kilometres" in alive
     assert "fare: 200 → 201" not in alive
+
+
+def test_a_test_that_is_collected_with_a_constant_has_the_mutants_value() -> None:
+    alive = survivors("relative")
+    assert {"LONG_KILOMETRES: 10 → 11", "LONG_KILOMETRES: 10 → 9"} <= set(alive)
+    assert "fare: kilometres > LONG_KILOMETRES → kilometres >= LONG_KILOMETRES" not in alive
 
 
 def names(source: str) -> set[str]:

@@ -145,7 +145,7 @@ async def test_a_process_hears_itself_every_five_seconds(server: Server) -> None
     how = {"autocommit": True, "prepare_threshold": None}
     assert server.connected == [(0, connection_string("postgresql://there/outbox"), how)]
     [session] = server.sessions
-    lock = {"class": module.SERVED_LOCK_CLASS, "backend": 77}
+    lock = {"class": int.from_bytes(b"outb"), "backend": 77}
     assert session.given == [(HOLD_SERVED_LOCK, lock), (LISTEN, None)]
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.outbox.postgres.notify import HOLD_SERVED_LOCK, SERVED_LOCK_CLASS, SERVED_LOCK_NUMBER
+from service.outbox.postgres.notify import HOLD_SERVED_LOCK, SERVED_LOCK_NUMBER
 from service.outbox.postgres.seal import SEALED, PostgresSeal
 from service.outbox.postgres.transfer import PostgresTransfer, open_postgres_transfer
 from tests.support.moved_rows import METADATA, ROWS, payloads
@@ -17,7 +17,9 @@ from tests.support.postgres_room import Room
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 
-SERVES = {"class": SERVED_LOCK_CLASS}
+# Services of every version hold the same lock.
+OUTB = int.from_bytes(b"outb")
+SERVES = {"class": OUTB}
 LOCK = f"SELECT pg_advisory_xact_lock_shared(%(class)s, ({SERVED_LOCK_NUMBER} + %(more)s)::integer)"
 
 
@@ -79,7 +81,7 @@ def test_a_service_is_told_by_its_lock(
 ) -> None:
     other_class, more = given
     assert not seal.is_served()
-    room.run(LOCK, {"class": SERVED_LOCK_CLASS + other_class, "more": more})
+    room.run(LOCK, {"class": OUTB + other_class, "more": more})
     assert seal.is_served() is is_served
 
 
@@ -90,7 +92,7 @@ def test_a_service_of_another_database_is_none(
     [(number,)] = room.run("SELECT 'outbox'::regclass::oid::bigint")
     with new_outbox(postgres, "served") as url, psycopg.connect(url) as other:
         lock = "SELECT pg_advisory_xact_lock_shared(%s, %s::integer)"
-        other.execute(lock, [SERVED_LOCK_CLASS, number])
+        other.execute(lock, [OUTB, number])
         assert not seal.is_served()
 
 

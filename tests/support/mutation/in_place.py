@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ class Collected:
         self._items = {item.nodeid: item for item in session.items}
         self._module = sys.modules[module]
         self._functions = _functions_of(self._module)
+        self._parameters = _parameters_of(session.items)
 
     def plant(self, code: CodeType, *, imported: bool) -> bool:
         """Put the mutant in place; whether that is possible.
@@ -67,6 +69,8 @@ class Collected:
             for name, value in new.items()
             if isinstance(value, _VALUES) and name in old and value != old[name]
         ]
+        if any(id(old[name]) in self._parameters for name in changed):
+            return False  # a test was collected with the value
         for name in changed:
             was = old[name]
             for module in list(sys.modules.values()):
@@ -106,6 +110,21 @@ class _Instead:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._work(Collected(session, self._module))
         return True
+
+
+def _parameters_of(items: Sequence[pytest.Item]) -> set[int]:
+    """The ids of what the tests' parameters hold."""
+    found: set[int] = set()
+    left: list[Any] = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    while left:
+        value = left.pop()
+        if id(value) not in found:
+            found.add(id(value))
+            if isinstance(value, dict):
+                left.extend(value.values())
+            elif isinstance(value, list | tuple | set | frozenset):
+                left.extend(value)
+    return found
 
 
 _Place = tuple[str, int]

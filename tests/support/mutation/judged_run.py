@@ -143,10 +143,13 @@ def _is_ours(module: ModuleType) -> bool:
 
 
 def judged(planted: Planted, tests: Sequence[str]) -> int:
-    """Whether a test fails with the change: pytest's exit code; to be called in a fork."""
+    """Whether a test fails with the change: pytest's exit code; to be called in a fork.
+
+    Tests run with all of their parameters, whose values may be the mutant's.
+    """
     settle_examples()
     sys.meta_path.insert(0, planted)
-    return int(pytest.main([*QUIET, *tests]))
+    return int(pytest.main([*QUIET, *dict.fromkeys(test.partition("[")[0] for test in tests)]))
 
 
 def settle_examples() -> None:
