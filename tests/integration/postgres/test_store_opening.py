@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder
 from service.outbox.fair_share import FairShare
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Filter
+from service.outbox.model import Filter, Named
 from service.outbox.postgres import store
 from service.outbox.postgres.timings import PoolTimings
 from service.outbox.schema import migrate
@@ -66,7 +66,7 @@ async def test_every_part_of_an_open_store_works(empty_url: str) -> None:
         assert [one.action for one in await outbox.inspector.audit(9)] == ["payload"]
         assert await outbox.samples.between(0, 1) == []
         assert (await outbox.delivery.load()).state == "healthy"
-        assert await outbox.repairs.discard(Filter(), actor="ada") == []
+        assert await outbox.repairs.discard(Named((row.id,)), actor="ada") == []
     async with store.open_postgres_outbox(empty_url, **GIVEN) as outbox:
         assert limits(empty_url) == [(1, 2, 30_000, 40_000, 1000)]
         assert await outbox.settings.load_scope("user", "ada") == {"a": 1}
