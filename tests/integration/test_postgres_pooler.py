@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
@@ -80,14 +81,28 @@ def preparing(postgres: PostgresServer) -> Iterator[str]:
 async def test_statements_are_prepared_behind_a_pooler_by_choice(preparing: str) -> None:
     migrate(preparing)
     async with PostgresStorage(preparing).open() as outbox:
-        for _ in range(10):
+
+        async def prepared() -> int:
+            """How many statements the pooler's connections have after one more round."""
             posts = await asyncio.gather(*(append_all(outbox, 1) for _ in range(4)))
             batch = await claim(outbox)
             assert set(ids(batch)) == {post.id for [post] in posts}
             assert await deliver(outbox, batch) == 0
-        with psycopg.connect(preparing, autocommit=True, prepare_threshold=None) as client:
-            [(prepared,)] = client.execute(PREPARED).fetchall()
-            assert prepared > 0
+            return await asyncio.to_thread(prepared_by, preparing)
+
+        await eventually(prepared)
+
+
+def prepared_by(url: str) -> int:
+    """The appends that are prepared in both connections of a pooler."""
+    with contextlib.ExitStack() as stack:
+        found = 0
+        for _ in range(2):
+            # Each open transaction keeps one of the two.
+            client = stack.enter_context(psycopg.connect(url, prepare_threshold=None))
+            [(count,)] = client.execute(PREPARED).fetchall()
+            found += count
+        return found
 
 
 async def test_an_event_of_another_process_is_found_without_notifications(pooled: str) -> None:
