@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from service.outbox.held import WantedEvent
-from service.outbox.model import MAX_NOTES, ClaimRequest, DeliveryRecord, Entry, Filter, Row, State
+from service.outbox.model import (
+    MAX_NOTES,
+    ClaimRequest,
+    DeliveryRecord,
+    Entry,
+    Filter,
+    Named,
+    Row,
+    State,
+)
 from service.outbox.sent_entry import SentEntry
 from service.outbox.transfer import Missing, MissingRow, TransferRow
 
@@ -51,6 +60,14 @@ def test_a_delivery_that_nobody_saved_has_delivered_nothing() -> None:
 
 def test_a_search_shows_100_rows_whether_they_were_sent_or_not() -> None:
     assert (Filter().limit, Filter().never_sent) == (100, False)
+
+
+def test_named_rows_are_found_by_all_their_ids_and_what_else_is_given() -> None:
+    ids = tuple(f"e-{number}" for number in range(150))
+    assert Named(ids).filter == Filter(ids=ids, limit=150)
+    given = Named(ids[:2], State.DEAD, "ada", never_sent=True)
+    wanted = Filter(ids=ids[:2], state=State.DEAD, owner="ada", never_sent=True, limit=2)
+    assert given.filter == wanted
 
 
 def test_a_row_keeps_20_notes() -> None:
