@@ -50,17 +50,24 @@ class Operators:
                 await repairs.replay(await named(outbox.inspector, some), actor="kim")
             case 1:
                 rows = await outbox.inspector.rows(Filter(state=State.DEAD, limit=3))
-                wanted = Named(tuple(row.id for row in rows))
-                self._told.discarded |= set(wanted.ids)
-                self._told.gone |= set(await repairs.discard(wanted, actor="kim"))
+                await self._discard(outbox, *(row.id for row in rows))
             case 2:
                 await repairs.set_paused(paused=True, actor="kim")
+                await self._discard(outbox)
                 await self._is_paused(self._chance.uniform(1, 600))
                 await repairs.set_paused(paused=False, actor="kim")
             case 3:
                 await self._purge(outbox)
             case _:
                 await outbox.inspector.stats()
+
+    async def _discard(self, outbox: SqliteOutbox, *ids: str) -> None:
+        """Events with these ids may go, and no others: none where a search has found none."""
+        self._told.discarded |= set(ids)
+        gone = set(await outbox.repairs.discard(Named(ids), actor="kim"))
+        self._told.gone |= gone
+        if not gone <= set(ids):
+            self._broken("a discard took an event that it did not name")
 
     async def _is_paused(self, seconds: float) -> None:
         """Nothing arrives at Inngest in a pause, once the requests under way have ended."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from typing import Any
 
 from service.outbox.clock import Clock, wall_now_ms
-from service.outbox.inngest_id import InngestIds
+from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
 from service.outbox.model import Batch
 from service.outbox.sqlite import claims, statements
 from service.outbox.sqlite.memory import Memory
@@ -66,9 +65,14 @@ def _ask_nobody_about_old_rows() -> None:
 
 
 def _make_other_ids_after_a_restart() -> None:
-    def other(self: Any) -> InngestIds:
-        ids: InngestIds = self.__dict__.setdefault("other_ids", InngestIds(os.urandom(6)))
-        return ids
+    known = Memory.known_ids
+    made: set[InngestIds] = set()
+
+    def other(self: Memory) -> InngestIds:
+        if known(self) not in made:
+            self.ids = InngestIds(os.urandom(PREFIX_BYTES))
+            made.add(self.ids)
+        return known(self)
 
     Memory.known_ids = other  # type: ignore[method-assign]
 
