@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,10 +55,11 @@ def test_the_service_reads_its_variables() -> None:
 
 
 def made(*targets: str, folder: Path = ROOT) -> str:
-    """What make would do; nothing is done."""
-    command = ["make", "--dry-run", "--always-make", *targets]
+    """What make would do, whoever called the tests; nothing is done."""
+    command = ["make", "--no-print-directory", "--dry-run", "--always-make", *targets]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=folder, env=plain, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout
 

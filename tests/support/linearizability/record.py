@@ -113,9 +113,10 @@ def complete(calls: list[Call]) -> None:
 
     A post over HTTP whose id nobody was told gets the event that was found. A claim gets the claims
     that were found; it has made one of them or none. What is released was claimed by a call that
-    was cancelled shortly before.
+    was cancelled shortly before, in the same life of the service.
     """
-    calls += [_claim_of(call) for call in calls if call.kind == "release"]
+    ends = [call.ended_ns or 0 for call in calls if call.kind == "truth"]
+    calls += [_claim_of(call, ends) for call in calls if call.kind == "release"]
     calls.sort(key=lambda one: one.began_ns)
     known = {one for call in calls if call.kind == "append" for one in call.asked}
     known |= {one for call in calls if call.kind == "append" for one, _ in call.told or ()}
@@ -133,8 +134,9 @@ def complete(calls: list[Call]) -> None:
             lost = [one for one in lost if one not in before]
 
 
-def _claim_of(release: Call) -> Call:
-    began_ns = release.began_ns - _CANCELLED_WITHIN_NS
+def _claim_of(release: Call, ends: list[int]) -> Call:
+    earliest_ns = release.began_ns - _CANCELLED_WITHIN_NS
+    began_ns = max(earliest_ns, *(end + 1 for end in ends if end < release.began_ns), 0)
     return Call(f"{release.name}-claim", "claim", None, began_ns, release.began_ns, release.asked)
 
 
