@@ -93,14 +93,21 @@ class Recorder:
 
     def _write(self, name: str, kind: str | None, value: Any) -> None:
         line = _Line(name, time.monotonic_ns(), kind, value)
-        os.write(self._file, msgspec.json.encode(line) + b"\n")
+        # A kill may tear a long line; the next one begins anew.
+        os.write(self._file, b"\n" + msgspec.json.encode(line) + b"\n")
 
 
 def read_calls(path: Path) -> list[Call]:
-    """The calls in the order in which they began."""
+    """The calls in the order in which they began.
+
+    A line that a kill has torn is that of a call which had not begun or has no answer.
+    """
     calls: dict[str, Call] = {}
-    for text in path.read_bytes().splitlines():
-        line = msgspec.json.decode(text, type=_Line)
+    for text in path.read_bytes().split(b"\n"):
+        try:
+            line = msgspec.json.decode(text, type=_Line)
+        except msgspec.DecodeError:
+            continue
         if line.kind is not None:
             calls[line.name] = Call(line.name, line.kind, line.value, line.at_ns)
         else:
