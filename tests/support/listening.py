@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import psycopg
 
 from service.outbox.postgres.notify import NOTIFY, PostgresWakeup
 from tests.support.virtual_time import now
+from tests.support.watched_tasks import WatchedTasks
 
 _MOST = 200
 
@@ -53,7 +54,7 @@ class Listening:
             yield SimpleNamespace(payload=payload)
 
 
-class Server:
+class Server(WatchedTasks):
     """What a wake-up uses: its connections, pool, recorder and supervisor are all this object.
 
     `is_deaf` says that no notification arrives, `refuses` what a connection fails with, `error`
@@ -61,6 +62,7 @@ class Server:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         given: Any = self
         self.is_deaf = False
         self.refuses: Exception | None = None
@@ -69,7 +71,6 @@ class Server:
         self.connected: list[tuple[float, str, dict[str, Any]]] = []
         self.said: list[tuple[float, str]] = []
         self.gauges: list[tuple[float, float]] = []
-        self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.wakeup = PostgresWakeup("postgresql://there/outbox", given, given, given)
 
     @property
@@ -120,12 +121,6 @@ class Server:
         at = _moment() if self.connected else 0.0
         if not self.gauges or self.gauges[-1][1] != value:
             self.gauges.append((at, value))
-
-    def watch(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        self.tasks[name] = asyncio.ensure_future(work())
-
-    async def stop(self, name: str) -> None:
-        self.tasks.pop(name).cancel()
 
 
 def _moment() -> float:

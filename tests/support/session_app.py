@@ -10,17 +10,11 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.user import User
+from tests.support.clock import Clock
 from tests.support.memory_scopes import MemoryScopes
 
+START = 1_800_000_000.0
 ADA = User("dev", "u-1", "ada@example.com", "Ada", "org-1", email_verified=True)
-
-
-class Clock:
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class SessionApp:

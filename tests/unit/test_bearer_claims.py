@@ -17,6 +17,7 @@ from service.errors import ProviderUnavailableError
 from service.identity.bearer_tokens import BearerTokens
 from service.identity.jwks import Jwks
 from service.identity.user import User
+from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"
 NOW = 1_800_000_000
@@ -24,13 +25,6 @@ KEY = ECKey.generate_key("P-256", {"kid": "ec"})
 OTHER = ECKey.generate_key("P-256", {"kid": "ec"})
 EDWARDS = OKPKey.generate_key("Ed25519", {"kid": "okp"})
 CLAIMS = {"iss": ISSUER, "aud": "outbox", "sub": "u-1", "exp": NOW + 600}
-
-
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Keys:
@@ -50,7 +44,7 @@ class Keys:
 
 class Service:
     def __init__(self, audience: str | None = "outbox", **options: str) -> None:
-        self.keys, self.clock = Keys(), Clock()
+        self.keys, self.clock = Keys(), Clock(NOW)
         self.tokens = BearerTokens(
             cast("Jwks", self.keys),
             issuer=ISSUER,

@@ -8,16 +8,9 @@ import pytest
 from service.fake_inngest.events import WireEvent
 from service.fake_inngest.ledger import Ledger, Request
 from service.fake_inngest.ulids import request_ulids, ulids
+from tests.support.clock import Clock
 
 REQUEST = Request("key", 1, 1, 1, None)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def event(event_id: str, raw: bytes = b"{}") -> WireEvent:

@@ -14,6 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from service.errors import ProviderUnavailableError
 from service.identity.front_end_sessions import FrontEndSessions
+from tests.support.clock import Clock
 from tests.support.virtual_time import in_virtual_time
 
 URL = "https://app.example/api/auth/session"
@@ -54,13 +55,6 @@ class FrontEnd:
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         yield self.body
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

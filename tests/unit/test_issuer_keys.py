@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey
 from service.errors import ProviderUnavailableError
 from service.identity.jwks import Jwks
 from service.identity.key_set import import_keys
+from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"
 OPENID = f"{ISSUER}/.well-known/openid-configuration"
@@ -46,13 +47,6 @@ class _Answer:
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         yield json.dumps(self._said).encode()
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

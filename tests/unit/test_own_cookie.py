@@ -16,6 +16,7 @@ from cryptography.fernet import InvalidToken
 from service.errors import InvalidFieldError
 from service.identity.cookie_session import CookieSessionStorage, SignedIn, derive_fernets
 from service.identity.user import User
+from tests.support.clock import Clock
 
 ADA = User("dev", "u-1", "ada@example.com", "Ada", "org-1", email_verified=True)
 NAME = "outbox_session"
@@ -31,16 +32,9 @@ SEALED = (
 )
 
 
-class Clock:
-    now = START + 0.9
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START + 0.9)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,14 +14,16 @@ from service.outbox.postgres.availability import PROBE
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.maintenance import PostgresMaintenance
 from tests.support.virtual_time import in_virtual_time, now
+from tests.support.watched_tasks import WatchedTasks
 
 AWAKE_AT = 1000.0  # of a machine that did not start just now
 
 
-class World:
+class World(WatchedTasks):
     """What maintenance uses; `busy` statements of others run between two rounds."""
 
     def __init__(self) -> None:
+        super().__init__()
         given: Any = self
         self.statements = 5
         self.busy = 9
@@ -33,7 +34,6 @@ class World:
         self.wakes = 0
         self.ran: list[tuple[float, str]] = []
         self.error: Exception | None = None
-        self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.maintenance = PostgresMaintenance(given, given, given, given, given)
 
     async def look(self, interval_seconds: float) -> bool:
@@ -52,12 +52,6 @@ class World:
 
     async def run(self, statement: str) -> None:
         self.ran.append((round(now(), 6), statement))
-
-    def watch(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        self.tasks[name] = asyncio.ensure_future(work())
-
-    async def stop(self, name: str) -> None:
-        self.tasks.pop(name).cancel()
 
     def times(self) -> list[float]:
         """When the marks were looked at."""

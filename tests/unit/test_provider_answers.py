@@ -18,6 +18,7 @@ from yarl import URL
 from service.errors import ProviderUnavailableError, SignInFailedError
 from service.identity.oidc_provider import OidcProvider, Tokens
 from service.identity.provider_requests import ProviderRequests
+from tests.support.clock import Clock
 
 ISSUER = "https://issuer.example"
 DISCOVERY = f"{ISSUER}/.well-known/openid-configuration"
@@ -67,13 +68,6 @@ class _Answer:
     async def iter_any(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._body), MIB):
             yield self._body[start : start + MIB]
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from service.outbox.postgres import quota as module
 from service.outbox.postgres.counts import Snapshot
 from service.outbox.postgres.quota import SET_LIMITS, PostgresQuota
 from tests.support.virtual_time import in_virtual_time, now
+from tests.support.watched_tasks import WatchedTasks
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +24,11 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1000 + now()))
 
 
-class World:
+class World(WatchedTasks):
     """What a quota uses: the database's counts, read in `takes` seconds, and its tasks."""
 
     def __init__(self, limits: Limits | None = None, heavy_rows: int = 3) -> None:
+        super().__init__()
         given: Any = self
         fair_share = FairShare(heavy_rows=heavy_rows)
         self.quota = PostgresQuota(given, given, given, limits or Limits(10, 10), fair_share)
@@ -38,7 +40,6 @@ class World:
         self.meanwhile: Callable[[], None] = lambda: None
         self.error: Exception | None = None
         self.ran: list[tuple[str, Any]] = []
-        self.tasks: dict[str, asyncio.Task[Any]] = {}
 
     @property
     def total(self) -> Held:
@@ -59,12 +60,6 @@ class World:
 
     async def run(self, statement: str, given: Any) -> None:
         self.ran.append((statement, given))
-
-    def watch(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        self.tasks[name] = asyncio.ensure_future(work())
-
-    async def stop(self, name: str) -> None:
-        self.tasks.pop(name).cancel()
 
 
 @in_virtual_time

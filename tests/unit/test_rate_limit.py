@@ -6,13 +6,7 @@ import pytest
 
 from service.errors import RateLimitedError
 from service.web.rate_limit import RateLimit
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -14,18 +14,12 @@ from service.identity.cookie_session import CookieSessionStorage
 from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.user import FoundUser, User
+from tests.support.clock import Clock
 from tests.support.memory_scopes import MemoryScopes
 
 START = 1_800_000_000.0
 ADA = User("dev", "ada")
 NAME = "outbox_session"
-
-
-class Clock:
-    now = START
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class FrontEnd:
@@ -72,7 +66,7 @@ class Service:
     """Sessions and their middleware, without a server."""
 
     def __init__(self, *readers: FrontEnd, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock = Clock(START)
         self.own = CookieSessionStorage(["secret"], secure=False, clock=self.clock)
         self.scopes = MemoryScopes()
         self.revisions = SessionRevisions(self.scopes)

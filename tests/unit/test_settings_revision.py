@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.settings import READ_REVISION, SAVE_SCOPE, PostgresSettings
 from tests.support.virtual_time import in_virtual_time, now
+from tests.support.watched_tasks import WatchedTasks
 
 
-class World:
+class World(WatchedTasks):
     """What settings use: the database's revision, the wake-up and the tasks."""
 
     def __init__(self) -> None:
+        super().__init__()
         given: Any = self
         self.revision = 3
         self.error: Exception | None = None
         self.reads: list[float] = []
         self.told: list[float] = []
         self.changed: Callable[[], None] = lambda: None
-        self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.settings = PostgresSettings(given, given, given)
 
     async def run(self, statement: str, given: Any = None) -> list[tuple[int]]:
@@ -40,12 +41,6 @@ class World:
 
     def on_settings(self, changed: Callable[[], None]) -> None:
         self.changed = changed
-
-    def watch(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        self.tasks[name] = asyncio.ensure_future(work())
-
-    async def stop(self, name: str) -> None:
-        self.tasks.pop(name).cancel()
 
 
 @in_virtual_time

@@ -10,13 +10,7 @@ import pytest
 
 from service.errors import ProviderUnavailableError
 from service.identity.shared_value import SharedValue
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 class Neighbour:

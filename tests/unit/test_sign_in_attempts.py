@@ -10,22 +10,16 @@ from aiohttp.test_utils import make_mocked_request
 from service.identity.cookie_session import derive_fernets
 from service.identity.return_path import own_path
 from service.identity.sign_in_attempt import AttemptCookie, SignInAttempt, begin_attempt
+from tests.support.clock import Clock
 
 START = 1_800_000_000
 NAME = "outbox_sign_in"
 CALLBACK = "https://own.example/auth/callback"
 
 
-class Clock:
-    now = START + 0.9
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START + 0.9)
 
 
 @pytest.fixture

@@ -5,18 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from service.web.turns import TurnPolicy, Turns
+from tests.support.clock import Clock
 
 MOST_TURNS = 500
-
-
-class Clock:
-    """CPU time that passes only where a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def started(turns: Turns, order: list[str], name: str, *, is_pipelined: bool = False) -> None:
@@ -25,7 +16,7 @@ async def started(turns: Turns, order: list[str], name: str, *, is_pipelined: bo
 
 
 def turns(most: int, share: int = 4) -> Turns:
-    return Turns(TurnPolicy(least=1, most=most, pipelined_share=share), Clock())
+    return Turns(TurnPolicy(least=1, most=most, pipelined_share=share), Clock(0.0))
 
 
 async def started_in_each_turn(tasks: list[asyncio.Task[None]], order: list[str]) -> list[int]:
@@ -85,7 +76,7 @@ async def test_a_request_whose_client_has_gone_takes_no_place() -> None:
 
 async def test_turns_that_take_long_start_fewer_requests() -> None:
     order: list[str] = []
-    clock = Clock()
+    clock = Clock(0.0)
     one = Turns(TurnPolicy(seconds=0.01, least=2, most=64), clock)
 
     async def slow() -> None:
@@ -101,7 +92,7 @@ async def test_turns_that_take_long_start_fewer_requests() -> None:
 
 async def test_turns_that_take_no_time_start_more_again() -> None:
     order: list[str] = []
-    clock = Clock()
+    clock = Clock(0.0)
     one = Turns(TurnPolicy(seconds=0.01, least=2, most=64), clock)
 
     async def request(seconds: float) -> None:

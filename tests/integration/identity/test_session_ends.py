@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.session_app import Clock, SessionApp, as_cookie, cookie_of
+from tests.support.clock import Clock
+from tests.support.session_app import START, SessionApp, as_cookie, cookie_of
 
 DAY = 86400.0
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from service.identity.cookie_session import (
     derive_fernets,
 )
 from service.identity.user import User
-from tests.support.session_app import ADA, Clock, SessionApp, as_cookie, cookie_of
+from tests.support.clock import Clock
+from tests.support.session_app import ADA, START, SessionApp, as_cookie, cookie_of
 
 DAY = 86400.0
 NAME = "outbox_session"
@@ -29,7 +30,7 @@ GOOD = (
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture
@@ -179,10 +180,10 @@ async def test_unknown_cookies_are_not_remembered(start):
 
 @pytest.fixture(scope="module")
 def own() -> CookieSessionStorage:
-    return CookieSessionStorage(["secret-one", "secret-two"], secure=False, clock=Clock())
+    return CookieSessionStorage(["secret-one", "secret-two"], secure=False, clock=Clock(START))
 
 
-VALID = CookieSessionStorage(["secret-one"], secure=False, clock=Clock()).seal(
+VALID = CookieSessionStorage(["secret-one"], secure=False, clock=Clock(START)).seal(
     SignedIn(ADA, 1_800_000_000)
 )
 STRANGER = Fernet(base64.urlsafe_b64encode(b"k" * 32)).encrypt_at_time(b"{}", 1_800_000_000)
