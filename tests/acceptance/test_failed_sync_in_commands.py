@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -45,7 +46,7 @@ async def command(shim: DiskShim, *arguments: str) -> tuple[int, str]:
 
 
 def stored(path: Path) -> list[str]:
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return [one for (one,) in connection.execute("SELECT event_id FROM outbox ORDER BY seq")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -154,7 +155,7 @@ async def test_a_lost_answer_is_not_sent_again_after_inngest_forgot_the_id(
     arrivals = inngest.ledger.arrivals
     inngest.faults.clear()
     inngest.clock.move(25 * 3600)
-    with sqlite3.connect(tmp_path / "outbox.db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as connection, connection:
         connection.execute("UPDATE outbox_ready SET first_sent_at_ms = first_sent_at_ms - 90000000")
         connection.execute(
             "UPDATE outbox_claims SET first_sent_at_ms = first_sent_at_ms - 90000000,"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -152,7 +153,7 @@ async def test_each_wrong_address_gets_its_own_sentence(tmp_path: Path) -> None:
     text.write_text("this is not a database, not at all, whatever its name says" * 20)
     assert "not an SQLite database" in (await outbox_command(text, "stats"))[2]
     other = tmp_path / "other.db"
-    with sqlite3.connect(other) as connection:
+    with contextlib.closing(sqlite3.connect(other)) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()
     code, out, err = await outbox_command(other, "stats")
@@ -170,7 +171,7 @@ async def test_a_file_without_permission_is_said(tmp_path: Path) -> None:
 async def test_an_outbox_of_a_newer_version_is_said(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9):
         pass
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO outbox_migrations VALUES ('9999_later', 0)")
     connection.close()
     code, _, err = await outbox_command(path, "stats")

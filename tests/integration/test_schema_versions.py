@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def test_an_unknown_migration_of_an_earlier_number_is_left_alone(path: Path, url
 
 def test_a_database_that_refuses_a_migration_is_told(path: Path, url: str) -> None:
     apply(path)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE b (x)")
     connection.close()
     with pytest.raises(OutboxUnavailableError) as told:
