@@ -5,9 +5,9 @@ No thread, no file and no writer: a transaction is a call, and a row is looked a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,8 +54,6 @@ class Room:
     def __init__(self, *, heavy_rows: int = 1000) -> None:
         self.clock, self.recorder, self.damage = Clock(), Remembering(), Damage(Path("outbox.db"))
         self.connection = empty()
-        # Python 3.13 tells of a connection that nobody closed, in whichever test runs then.
-        weakref.finalize(self, self.connection.close)
         fair_share = FairShare(heavy_rows)
         self.counts = StoredCounts(Limits(10_000, 10_000), fair_share)
         self.start()
@@ -169,9 +167,20 @@ def _schema() -> str:
     return "".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
 
 
+class MemoryConnection(sqlite3.Connection):
+    """Closed when nobody has it any more.
+
+    Python 3.13 tells of a connection that nobody closed, in whichever test runs then.
+    """
+
+    def __del__(self) -> None:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # on another thread
+            self.close()
+
+
 def empty() -> sqlite3.Connection:
     """An empty outbox in memory."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=MemoryConnection)
     connection.executescript(_schema())
     return connection
 
