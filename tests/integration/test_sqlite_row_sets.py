@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,11 +16,12 @@ DROP = OfRows.deleting("DELETE FROM rows WHERE {which} AND seq <> ?2")
 
 
 @pytest.fixture
-def connection() -> sqlite3.Connection:
-    made = sqlite3.connect(":memory:", isolation_level=None)
-    made.executescript("CREATE TABLE rows (seq INTEGER PRIMARY KEY); CREATE TABLE taken (seq, n)")
-    made.executemany("INSERT INTO rows VALUES (?)", [(seq,) for seq in range(1, 13)])
-    return made
+def connection() -> Iterator[sqlite3.Connection]:
+    tables = "CREATE TABLE rows (seq INTEGER PRIMARY KEY); CREATE TABLE taken (seq, n)"
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        made.executescript(tables)
+        made.executemany("INSERT INTO rows VALUES (?)", [(seq,) for seq in range(1, 13)])
+        yield made
 
 
 def sets_of_rows() -> list[list[int]]:

@@ -378,7 +378,7 @@ export interface components {
          * Run
          * @description One run of a function. Times are milliseconds since 1970.
          *
-         *         `output` is the function's result, or its error.
+         *     `output` is the function's result, or its error.
          */
         Run: {
             id: string;
@@ -398,7 +398,7 @@ export interface components {
          * EventPage
          * @description A page of events, newest first. The list does not ask Inngest: `run` is null.
          *
-         *         A request searches for a bounded time: a page that is not the last one may be short or empty.
+         *     A request searches for a bounded time: a page that is not the last one may be short or empty.
          */
         EventPage: {
             events: components["schemas"]["EventView"][];

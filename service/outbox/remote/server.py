@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -48,6 +49,10 @@ _Stored = asyncio.Future[Sequence[Receipt]]
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ToStore).decode
+
+# Later Pythons remove the path of a socket that they stop listening at; the next store process
+# listens at the same one.
+_KEEP_PATH: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class OutboxServer:
@@ -189,7 +194,7 @@ async def serve_outbox(
     """
     server = OutboxServer(outbox, status)
     listener = await asyncio.get_running_loop().create_unix_server(
-        lambda: Channel(server.connected, waits_for_reader=True), sock=listening
+        lambda: Channel(server.connected, waits_for_reader=True), sock=listening, **_KEEP_PATH
     )
     telling = asyncio.create_task(server.tell_status(), name="tell-fronts")
     try:

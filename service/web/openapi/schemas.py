@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,7 +74,14 @@ def _all_codes() -> list[str]:
 
 
 def _components(kinds: Iterable[type]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-    return msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template=_REF)
+    """The schemas of the kinds, and of all with a name. Older Pythons indent their docstrings."""
+    schemas, named = msgspec.json.schema_components(
+        kinds, schema_hook=_any_value, ref_template=_REF
+    )
+    for schema in named.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    return schemas, named
 
 
 def _any_value(kind: type) -> dict[str, Any]:
