@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from service.errors import OutboxUnavailableError
 from service.operations.rates import Movement
@@ -21,12 +21,12 @@ from service.operations.views import PAUSED
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
-from service.web.middleware import REQUEST_ID, request_id_key
 from service.web.operator_page.access import OperatorAccess
 from service.web.operator_page.chart_source import ChartSource
 from service.web.operator_page.charts import HOUR, SPANS, Span
 from service.web.operator_page.figures import delivery_words, figures
 from service.web.operator_page.renderer import Renderer
+from service.web.server_sent_events import event_source
 
 PATH = "/outbox"
 _DEAD_SHOWN = 10
@@ -112,12 +112,7 @@ class Overview:
     async def live(self, request: web.Request) -> web.StreamResponse:
         """The figures as they change, as server-sent events."""
         await self._access.actor(request)
-        response = web.StreamResponse(
-            headers={
-                hdrs.CONTENT_TYPE: "text/event-stream",
-                REQUEST_ID: request[request_id_key],
-            }
-        )
+        response = event_source(request)
         await response.prepare(request)
         work = self._stream(response, _span(request))
         stream = asyncio.create_task(work, name="operator-page-live")

@@ -10,16 +10,14 @@ from aiohttp import hdrs, web
 from service.errors import OutboxUnavailableError
 from service.web.following.followed_event import FollowedEvent, Snapshot
 from service.web.following.follower import EventFollower
-from service.web.middleware import REQUEST_ID, request_id_key
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.resources.event_access import EventAccess
 from service.web.resources.event_examples import EVENT_ID
 from service.web.resources.events import EVENT_ERRORS
+from service.web.server_sent_events import EVENT_STREAM, event_source
 
-_EVENT_STREAM = "text/event-stream"
 _LAST_EVENT_ID = "Last-Event-ID"
 _HEADERS = {
-    hdrs.CONTENT_TYPE: _EVENT_STREAM,
     hdrs.CACHE_CONTROL: "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
@@ -67,7 +65,7 @@ class EventStream:
                     200: Answer(
                         "Each `data` is an EventView; the stream ends with the final one",
                         _SCHEMA,
-                        content_type=_EVENT_STREAM,
+                        content_type=EVENT_STREAM,
                     ),
                     204: Answer("Nothing more happens to the event after `Last-Event-ID`"),
                 },
@@ -85,7 +83,7 @@ class EventStream:
             known = request.headers.get(_LAST_EVENT_ID)
             if followed.snapshot and followed.snapshot.final and followed.snapshot.tag == known:
                 return web.Response(status=204)
-            response = web.StreamResponse(headers={**_HEADERS, REQUEST_ID: request[request_id_key]})
+            response = event_source(request, _HEADERS)
             await response.prepare(request)
             response.headers.clear()  # sent; 10,000 streams would hold a copy each
             with contextlib.suppress(ConnectionError):
