@@ -109,7 +109,11 @@ class FakeInngest:
         await self.storing.stop()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            self.store.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

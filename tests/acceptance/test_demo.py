@@ -35,8 +35,8 @@ async def test_the_demo_loses_nothing_and_says_so_without_a_terminal() -> None:
 
 
 async def test_an_accepted_event_that_inngest_does_not_hold_is_counted(tmp_path: Path) -> None:
-    api = FakeInngest()
     posts = DemoPosts([], lambda: "")
     posts.accepted = {"never-arrived"}
-    stage = _Stage(api, DemoService(tmp_path, ""), posts, DemoPicture(None))
-    assert _missing(stage) == {"never-arrived"}
+    async with FakeInngest() as api:
+        stage = _Stage(api, DemoService(tmp_path, ""), posts, DemoPicture(None))
+        assert _missing(stage) == {"never-arrived"}

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -236,6 +237,15 @@ async def test_a_sink_answers_an_id_for_each_event_and_keeps_none(http):
         assert (await post(http, api, b"[{"))[0] == 400
         assert (await post(http, api, b""))[1]["ids"] == [""]
         assert (api.ledger.arrivals, api.ledger.kept()) == (3, [])
+
+
+async def test_one_that_finds_its_port_taken_lets_go_of_its_store(inngest_api):
+    other = FakeInngest(port=int(inngest_api.url.rpartition(":")[2]))
+    with pytest.raises(OSError, match="in use"):
+        async with other:
+            pass
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        _ = other.store.event_count
 
 
 async def test_a_restart_serves_the_same_address_with_the_same_ledger(http):
