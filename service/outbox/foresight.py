@@ -1,6 +1,6 @@
-"""Foresight: the batch that a claim is about to give, while its commit runs.
+"""Foresight: the batch that a claim is about to give, while its commit runs and when it has passed.
 
-The invariant: a batch that was foreseen may never come. Until its claim returns it, nothing of it
+The invariant: a batch that was foreseen may never come. Until its commit has passed, nothing of it
 may leave this process.
 """
 
@@ -9,32 +9,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from service.outbox.model import Batch
+
+
+class _Told(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    foreseen: Callable[[Batch], None]
+    committed: Callable[[Batch], None]
 
 
 class Foresight:
     """Tells one listener, on its event loop."""
 
     def __init__(self) -> None:
-        self._tell: Callable[[Batch], None] | None = None
+        self._listener: _Told | None = None
 
     @contextlib.contextmanager
-    def told(self, listener: Callable[[Batch], None]) -> Iterator[None]:
-        """Until the block ends, `listener` is called on the running loop with each batch."""
-        loop = asyncio.get_running_loop()
+    def told(
+        self, foreseen: Callable[[Batch], None], committed: Callable[[Batch], None]
+    ) -> Iterator[None]:
+        """Until the block ends, the listener is called on the running loop with each batch.
 
-        def tell(batch: Batch) -> None:
-            loop.call_soon_threadsafe(listener, batch)
-
-        self._tell = tell
+        `foreseen` is called while the commit runs; `committed` when it has passed and somebody
+        waits for the batch, before anybody gets the result of that commit.
+        """
+        self._listener = _Told(asyncio.get_running_loop(), foreseen, committed)
         try:
             yield
         finally:
-            self._tell = None
+            self._listener = None
 
     def foresee(self, batch: Batch) -> None:
         """Tell the listener, if there is one. May be called on any thread."""
-        tell = self._tell
-        if tell is not None:
-            tell(batch)
+        listener = self._listener
+        if listener is not None:
+            listener.loop.call_soon_threadsafe(listener.foreseen, batch)
+
+    def commit(self, batch: Batch) -> None:
+        """Tell the listener that the commit has passed. Called on its event loop."""
+        listener = self._listener
+        if listener is not None:
+            listener.loop.call_soon(listener.committed, batch)

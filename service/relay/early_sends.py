@@ -1,8 +1,7 @@
-"""Requests that are prepared while the commit of their claim runs, and leave after it.
+"""Requests that are prepared while the commit of their claim runs, and leave when it has passed.
 
 Preparing takes about as long as the sync that an idle service waits for anyway. The invariant: a
-request begins when it is sent, which a claim that has returned allows; so no event leaves before it
-is on disk.
+request begins after the commit of its claim, so no event leaves before it is on disk.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ class PreparingSender(Sender, Protocol):
 
 
 class _Early(NamedTuple):
+    claim: str
     arguments: tuple[bytes, str | None, str | None]
     prepared: PreparedSend
 
@@ -48,14 +48,22 @@ class EarlySends:
 
     @contextlib.contextmanager
     def preparing(self, wanted: Callable[[], bool]) -> Iterator[None]:
-        """Until the block ends, prepare what is foreseen while `wanted` says so."""
+        """Until the block ends, prepare what is foreseen while `wanted` says so.
+
+        A prepared request leaves as soon as its commit has passed, if it is still wanted.
+        """
 
         def foreseen(batch: Batch) -> None:
             self._drop()
             if wanted():
                 self._prepare(batch)
 
-        with self._foresight.told(foreseen):
+        def committed(batch: Batch) -> None:
+            early = self._prepared
+            if early is not None and early.claim == batch.claim and wanted():
+                early.prepared.begin()
+
+        with self._foresight.told(foreseen, committed):
             try:
                 yield
             finally:
@@ -82,7 +90,7 @@ class EarlySends:
         if not others and not entry.sends and len(batch.payloads) <= MAX_BYTES:
             [request] = seeded_requests(batch, self._ids)
             arguments = batch.payloads, request.seed, request.environment
-            self._prepared = _Early(arguments, self._sender.prepare(*arguments))
+            self._prepared = _Early(batch.claim, arguments, self._sender.prepare(*arguments))
 
     def _drop(self) -> None:
         early, self._prepared = self._prepared, None

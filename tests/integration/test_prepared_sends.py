@@ -69,6 +69,19 @@ async def test_not_a_byte_leaves_before_it_begins_and_then_the_whole_request(
     assert len(server.connections) == 1
 
 
+async def test_a_request_that_begins_twice_leaves_once_and_has_begun_also_after_its_answer(
+    server: ListeningServer, http: aiohttp.ClientSession
+) -> None:
+    server.answers.append(TAKEN)
+    prepared = sender(http, server.url).prepare(BODY[1:-1])
+    await ready(server)
+    assert prepared.begin()
+    assert prepared.begin()
+    assert (await prepared.result()).status == 200
+    assert prepared.begin()
+    assert server.received.count(BODY) == 1
+
+
 async def test_a_request_that_begins_before_it_is_connected_leaves_as_soon_as_it_is(
     server: ListeningServer, http: aiohttp.ClientSession
 ) -> None:

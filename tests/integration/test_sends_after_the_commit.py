@@ -1,4 +1,4 @@
-"""A request is ready while the commit of its event runs, and not a byte of it leaves before."""
+"""A request is ready while the commit of its event runs, and leaves as soon as it has passed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.observe.recorder import NullRecorder
 from service.outbox.sqlite.store import SqliteOutbox
 from service.relay.early_sends import EarlySends
 from service.relay.inngest import InngestSender
+from service.relay.prepared_send import PreparedSend
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.supervisor import end
@@ -72,6 +73,28 @@ async def test_while_the_commit_runs_there_is_a_connection_and_not_a_byte(
         await appending
         await server.until(lambda: sent.payload in server.received)
         assert len(server.connections) == 1
+
+
+async def test_the_request_begins_before_the_event_is_answered(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    begin = PreparedSend.begin
+
+    def noted(prepared: PreparedSend) -> bool:
+        order.append("begin")
+        return begin(prepared)
+
+    monkeypatch.setattr(PreparedSend, "begin", noted)
+    async with delivering(outbox) as server:
+        server.answers.append(TAKEN)
+        sent = event()
+        appending = asyncio.ensure_future(outbox.intake.append(sent))
+        appending.add_done_callback(lambda _: order.append("answer"))
+        await appending
+        assert order[:2] == ["begin", "answer"]
+        await server.until(lambda: sent.payload in server.received)
+        assert server.received.count(sent.payload) == 1
 
 
 async def test_of_an_event_whose_commit_fails_not_a_byte_leaves(outbox: SqliteOutbox) -> None:

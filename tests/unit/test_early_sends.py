@@ -1,4 +1,4 @@
-"""Which batches are prepared before their commit, which of them leave, and who gets the result."""
+"""Which batches are prepared before their commit, when they leave, and who gets the result."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ class Desk:
         self.foresight.foresee(rows)
         await asyncio.sleep(0)
 
+    async def commit(self, rows: Batch) -> None:
+        self.foresight.commit(rows)
+        await asyncio.sleep(0)
+
     @property
     def told(self) -> list[list[str]]:
         """What each prepared request was told."""
@@ -91,6 +95,34 @@ async def test_a_foreseen_batch_leaves_once_it_is_claimed_and_gives_its_result(d
     assert await desk.early.send(b"{}", seed, "branch") is PREPARED
     assert (desk.told, desk.sent) == ([["begin"]], [])
     assert await desk.early.send(b"{}", seed, "branch") is NEW
+
+
+async def test_a_foreseen_batch_leaves_when_its_commit_has_passed(desk: Desk) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    await desk.commit(rows)
+    [(arguments, _)] = desk.prepared
+    assert desk.told == [["begin"]]
+    assert await desk.early.send(*arguments) is PREPARED
+    assert "cancel" not in desk.told[0]
+    assert desk.sent == []
+    await desk.commit(rows)
+    assert desk.told == [["begin", "begin"]]
+
+
+async def test_the_commit_of_another_batch_lets_nothing_leave(desk: Desk) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    await desk.commit(Batch("other", rows.entries, rows.payloads))
+    assert desk.told == [[]]
+
+
+async def test_what_is_no_longer_wanted_does_not_leave_at_its_commit(desk: Desk) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    desk.wanted = False
+    await desk.commit(rows)
+    assert desk.told == [[]]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])

@@ -114,6 +114,29 @@ async def test_a_cancelled_blocking_item_is_forgotten_and_other_work_is_done_all
 
 
 @in_virtual_time
+async def test_every_kind_knows_of_a_commit_before_anybody_has_a_result() -> None:
+    room = Room()
+    kinds = room.first, room.second, room.blocking
+    futures = [room.queue.submit(kind, 1) for kind in kinds]
+    done: list[list[bool]] = []
+    for kind in kinds:
+        kind.after_commit = lambda: done.append([future.done() for future in futures])
+    room.queue.answer(room.queue.take(with_due=True), [["a"], ["b"], ["c"]])
+    assert done == [[False] * 3] * 3
+    assert await asyncio.gather(*futures) == ["a", "b", "c"]
+
+
+@in_virtual_time
+async def test_a_kind_that_fails_after_a_commit_keeps_no_result_back() -> None:
+    room = Room()
+    futures = [room.queue.submit(kind, 1) for kind in (room.first, room.second)]
+    room.first.after_commit = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        room.queue.answer(room.queue.take(with_due=True), [["a"], ["b"]])
+    assert await asyncio.gather(*futures) == ["a", "b"]
+
+
+@in_virtual_time
 async def test_each_submitter_gets_its_result_or_its_error_and_who_got_none_waits_on() -> None:
     room = Room()
     queue = room.queue

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 class SqliteClaims:
     """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`).
 
-    `foresight` is told of each batch before its commit.
+    `foresight` is told of each batch before its commit, and after it.
     """
 
     synced: ClassVar[bool] = False
@@ -128,7 +128,9 @@ class SqliteClaims:
         for claim in set(self._expired):
             self.held.pop(claim, None)
         for batch, is_wanted in zip(results, still_wanted, strict=True):
-            if batch and not is_wanted:
+            if batch and is_wanted:
+                self._foresight.commit(batch)
+            elif batch:
                 self.abandon(batch)
         if self._set_aside:
             self._recorder.count("dead", len(self._set_aside), reason=UNREADABLE)

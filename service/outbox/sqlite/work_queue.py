@@ -116,19 +116,30 @@ class WorkQueue:
         return group
 
     def answer(self, group: Group, results: Sequence[Sequence[Any]]) -> None:
-        """Hand out the results of a commit. An item without one waits for a later transaction."""
-        for (kind, waiting), outcomes in zip(group.items(), results, strict=True):
-            still_wanted = [not future.done() for future in waiting.futures]
-            for item, future, outcome in zip(waiting.items, waiting.futures, outcomes, strict=True):
-                if future.done():
-                    continue
-                if outcome is None:
-                    self._add(kind, item, future)
-                elif isinstance(outcome, Exception):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
-            kind.committed(waiting.items, outcomes, still_wanted)
+        """Hand out the results of a commit. An item without one waits for a later transaction.
+
+        Every kind knows of the commit before anybody has a result.
+        """
+        try:
+            for (kind, waiting), outcomes in zip(group.items(), results, strict=True):
+                still_wanted = [not future.done() for future in waiting.futures]
+                kind.committed(waiting.items, outcomes, still_wanted)
+        finally:
+            for (kind, waiting), outcomes in zip(group.items(), results, strict=True):
+                self._hand_out(kind, waiting, outcomes)
+
+    def _hand_out(
+        self, kind: WorkKind[Any, Any], waiting: Waiting[Any], outcomes: Sequence[Any]
+    ) -> None:
+        for item, future, outcome in zip(waiting.items, waiting.futures, outcomes, strict=True):
+            if future.done():
+                continue
+            if outcome is None:
+                self._add(kind, item, future)
+            elif isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
     def fail(self, error: Exception) -> None:
         """Raise `error` to all submitters."""
