@@ -117,6 +117,14 @@ async def test_the_commit_of_another_batch_lets_nothing_leave(desk: Desk) -> Non
     assert desk.told == [[]]
 
 
+async def test_the_commit_of_a_batch_that_was_not_prepared_is_no_fault(desk: Desk) -> None:
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    await desk.foresee(batch(1, 2))
+    await desk.commit(batch(1, 2))
+    assert (faults, desk.told) == ([], [])
+
+
 async def test_what_is_no_longer_wanted_does_not_leave_at_its_commit(desk: Desk) -> None:
     rows = batch(1)
     await desk.foresee(rows)
