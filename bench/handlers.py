@@ -82,7 +82,8 @@ def _app(handlers: Handlers) -> web.Application:
     return app
 
 
-async def _serve(sink: str, listening: socket.socket) -> None:
+async def _serve(sink: str, listening: socket.socket, *, is_first: bool) -> None:
+    """Handle until a signal. Of several processes the first says where they listen."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -91,13 +92,14 @@ async def _serve(sink: str, listening: socket.socket) -> None:
         runner = web.AppRunner(_app(handlers), access_log=None)
         await runner.setup()
         await web.SockSite(runner, listening, backlog=1024).start()
-        print(f"Listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        if is_first:
+            print(f"Listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         await stop.wait()
         await runner.cleanup()
 
 
-def _run(sink: str, listening: socket.socket) -> None:
-    uvloop.run(_serve(sink, listening))
+def _run(sink: str, listening: socket.socket, *, is_first: bool = False) -> None:
+    uvloop.run(_serve(sink, listening, is_first=is_first))
 
 
 if __name__ == "__main__":
@@ -109,4 +111,4 @@ if __name__ == "__main__":
         for _ in range(given.processes - 1):
             forked = multiprocessing.get_context("fork")
             forked.Process(target=_run, args=(given.sink, shared), daemon=True).start()
-        _run(given.sink, shared)
+        _run(given.sink, shared, is_first=True)
