@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import structlog
 ROOT = Path(__file__).parents[2]
 # Python's own files, the package's, what hypothesis and coverage keep, and what Linux makes up.
 READABLE = (*sysconfig.get_paths().values(), sys.base_prefix, f"{ROOT}/service", "/proc", "/usr")
-KEPT = (f"{ROOT}/.hypothesis", f"{ROOT}/.coverage")
+# Hypothesis writes an example that fails to a temporary file first.
+KEPT = (f"{ROOT}/.hypothesis", f"{tempfile.gettempdir()}/tmp", f"{ROOT}/.coverage")
 # A module that is first imported within a test is compiled there, by Python and by pytest.
 COMPILED = "/__pycache__/"
 FORBIDDEN = {
