@@ -32,7 +32,10 @@ gc.disable()
 # CI, and a trial of mutants, say themselves how many there are.
 AT_HOME = hypothesis.settings.get_current_profile_name() == "default"
 hypothesis.settings.register_profile(
-    "outbox", deadline=None, max_examples=25 if AT_HOME else hypothesis.settings().max_examples
+    "outbox",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    max_examples=25 if AT_HOME else hypothesis.settings().max_examples,
 )
 hypothesis.settings.load_profile("outbox")
 
