@@ -55,8 +55,7 @@ class Successor:
 
     async def replace(self) -> Outcome:
         """Load and try the new version; its outcome restarts this process, or is a failure."""
-        for event in (self._is_wanted, self._may_open, self._is_decided):
-            event.clear()
+        self._is_decided.clear()
         new = Keeper(Child("New version", _command(), ()), self._policy)
         new.start(take_over=True)
         try:
@@ -66,6 +65,9 @@ class Successor:
             await new.ended()
         decided = Outcome(failure, restarts=failure is None)
         self._outcome = STOPPED if self._stop.is_set() else decided
+        # A version that could not take over wants the outbox no more.
+        self._is_wanted.clear()
+        self._may_open.clear()
         self._is_decided.set()
         return self._outcome
 

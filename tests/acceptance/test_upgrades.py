@@ -92,6 +92,8 @@ async def test_a_new_version_that_can_not_migrate_leaves_the_one_process_at_work
             await more_accepted(poster, FEW)
         await delivered(inngest_api, poster.accepted)
         assert await alone.stop() == 0
+        # It let go of the outbox for the version that failed, for the one that serves, and now.
+        assert sum("Stopping: " in line for line in alone.lines) == 3
 
 
 async def test_a_stop_while_the_new_version_has_the_outbox_opens_it_no_more(

@@ -138,6 +138,32 @@ def test_a_new_version_takes_over_when_it_has_opened_the_outbox(
     main()
 
 
+def test_a_version_that_could_not_open_the_outbox_wants_it_no_more(
+    version: type[NewVersion],
+) -> None:
+    version.opens = False
+
+    @in_virtual_time
+    async def main() -> None:
+        successor = Successor(asyncio.Event(), print)
+        replacing = asyncio.create_task(successor.replace())
+        assert await successor.comes()
+        assert not await successor.takes_over()
+        await replacing
+        coming = asyncio.create_task(successor.comes())
+        await asyncio.sleep(1)
+        assert not coming.done()
+        version.opens = True
+        replacing = asyncio.create_task(successor.replace())
+        assert await coming
+        await asyncio.sleep(1)
+        assert not replacing.done()
+        assert await successor.takes_over()
+        assert await replacing == Outcome(restarts=True)
+
+    main()
+
+
 def test_a_stop_after_the_new_version_has_opened_the_outbox_is_obeyed(
     version: type[NewVersion],
 ) -> None:
