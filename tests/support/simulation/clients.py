@@ -74,7 +74,7 @@ class Clients:
             while True:
                 await asyncio.sleep(self._chance.expovariate(1 / 20))
                 for _ in range(self._chance.choice([1, 1, 3, 40])):
-                    kind = self._post_array if self._chance.random() < 0.02 else self._post_one
+                    kind = self.post_array if self._chance.random() < 0.02 else self._post_one
                     post = asyncio.create_task(kind(outbox))
                     posts.add(post)
                     post.add_done_callback(posts.discard)
@@ -97,7 +97,8 @@ class Clients:
             if self._is_alive(outbox):
                 self._was_told([event], [key], [receipt])
 
-    async def _post_array(self, outbox: SqliteOutbox) -> None:
+    async def post_array(self, outbox: SqliteOutbox) -> None:
+        """Post an array, and remember what was answered."""
         owner = f"u-{self._chance.randrange(20)}"
         events = [self.event(self._kind(), owner) for _ in range(self._chance.randrange(2, 12))]
         keys = [self._key() for _ in events]

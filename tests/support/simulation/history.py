@@ -26,6 +26,7 @@ from tests.support.simulation.step_checks import StepChecks
 from tests.support.simulation.troubles import Troubles
 
 HEALING_SECONDS = 2 * 3600.0
+_KILL_SECONDS = 0.01  # an array is under way
 _LONG_DOWN_SECONDS = 30 * 3600.0
 _LIMITS = {"max_pending": 5_000, "max_pending_per_user": 2_000}
 
@@ -74,8 +75,11 @@ class History:
                     await self._live(outbox, 30.0, self._troubles.other_works(parts.relay))
                 if self._chance.random() < 0.5:
                     await self._troubles.until_a_send()
+                last = asyncio.create_task(self.clients.post_array(outbox))
+                await asyncio.sleep(self._chance.uniform(0.0, _KILL_SECONDS))
                 self._generation += 1
                 self._copy_as_killed()
+            await asyncio.gather(last, return_exceptions=True)
             self.told.kills += 1
             await asyncio.sleep(down)
             self.down_seconds += down
