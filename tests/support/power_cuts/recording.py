@@ -29,8 +29,15 @@ class Recording(NamedTuple):
     operations: list[Operation]
 
 
+class LoadError(Exception):
+    """A load has not come to its end."""
+
+
 def record(folder: Path, name: str) -> Recording:
-    """The record of a load, or of a planted bug under its load; made in the new folder `folder`."""
+    """The record of a load, or of a planted bug under its load; made in the new folder `folder`.
+
+    Raises LoadError.
+    """
     load, plant = PLANTED.get(name, (name, None))
     root = folder / "disk"
     root.mkdir(parents=True)
@@ -38,7 +45,7 @@ def record(folder: Path, name: str) -> Recording:
     recorded.start()
     recorded.join()
     if recorded.exitcode:
-        raise RuntimeError(f"the load failed: {name}")
+        raise LoadError(name)
     return Recording(load, str(root), read_record(folder / "record"))
 
 
