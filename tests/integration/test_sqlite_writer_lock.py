@@ -20,7 +20,7 @@ from service.outbox.sqlite.lock import LockTimings, lock_path, sole_writer, writ
 from tests.support.open_files import open_files
 
 LOCK, WANTED = 2**62, 2**62 + 1
-TIMINGS = LockTimings(dead_holder_seconds=1.0, command_seconds=3.0)
+TIMINGS = LockTimings(dead_holder_seconds=1.0, command_seconds=3.0, unknown_holder_seconds=0.5)
 
 
 class Time:
@@ -58,10 +58,10 @@ def locked(path: Path, *, start: int = 0, length: int = 0) -> list[int]:
 
 def refused(path: Path, time: Time, **named: Any) -> tuple[str, float]:
     """What a start beside another writer is told, and after how many seconds."""
-    began = time.now
+    time.now = 0.0
     with pytest.raises(OutboxBusyError) as caught, sole_writer(path, timings=TIMINGS, **named):
         pass
-    return str(caught.value), round(time.now - began, 6)
+    return str(caught.value), time.now
 
 
 def mode(path: Path) -> int:
@@ -91,7 +91,9 @@ def test_another_writer_is_refused_at_once_unless_it_may_have_to_wait(
         assert (seconds, time.sleeps) == (0.1, [0.05, 0.05])
         assert refused(path, time)[1] == 0.1
         lock_path(path).unlink()
-        assert "(pid unknown)" in refused(path, time, socket="/run/t")[0]
+        said, seconds = refused(path, time, socket="/run/t")
+        assert "(pid unknown)" in said
+        assert seconds == 0.5
         assert writer_of(path) is None
     with sole_writer(path):
         assert refused(path, time)[1] == 0.1
@@ -121,6 +123,17 @@ def test_a_service_waits_for_a_command_and_says_that_it_does(path: Path, time: T
     with sole_writer(path, socket="/run/s", timings=TIMINGS) as lock:
         assert locked(path, start=WANTED, length=1) == []
         assert not lock.is_wanted
+
+
+def test_a_command_that_has_closed_its_note_is_about_to_let_go(path: Path, time: Time) -> None:
+    stack = contextlib.ExitStack()
+    command = stack.enter_context(sole_writer(path))
+    time.then[12] = command._note.close
+    time.then[16] = stack.close
+    with sole_writer(path, socket="/run/s", timings=TIMINGS) as lock:
+        assert locked(path) == [LOCK, 1]
+        assert not lock.is_wanted
+    assert len(time.sleeps) == 16
 
 
 def test_a_start_waits_30_seconds_for_a_command_if_nothing_else_is_said(

@@ -41,10 +41,14 @@ _REPLACED = (
 
 @dataclass(frozen=True, slots=True)
 class LockTimings:
-    """How long a start waits: for a killed process to be gone, for a command to make way."""
+    """How long a start waits: for a killed process to be gone, for a command to make way.
+
+    A process that has the lock and no note is about to write it, or to let go.
+    """
 
     dead_holder_seconds: float = 5.0
     command_seconds: float = 30.0
+    unknown_holder_seconds: float = 2.0
 
 
 class WriterLock:
@@ -191,18 +195,22 @@ def writer_of(database: Path) -> dict[str, object] | None:
 def _wait_for_lock(
     database: Path, descriptor: int, timings: LockTimings, *, is_service: bool
 ) -> None:
-    began = time.monotonic()
+    pid, since = None, time.monotonic()
     while not _try_lock(descriptor, _LOCK_BYTE):
         holder = writer_of(database) or {}
+        if holder.get("pid") != pid:
+            pid, since = holder.get("pid"), time.monotonic()
         patience = _LEAST_SECONDS
-        if is_ending(holder.get("pid")):
+        if pid is None:
+            patience = timings.unknown_holder_seconds
+        elif is_ending(pid):
             patience = timings.dead_holder_seconds
-        elif is_service and holder and holder.get("socket") is None:
+        elif is_service and holder.get("socket") is None:
             _try_lock(descriptor, _WANTED_BYTE)
             patience = timings.command_seconds
-        if time.monotonic() - began >= patience:
+        if time.monotonic() - since >= patience:
             raise OutboxBusyError(
-                f"Another process (pid {holder.get('pid', 'unknown')}) serves {database}; an "
+                f"Another process (pid {'unknown' if pid is None else pid}) serves {database}; an "
                 "SQLite outbox has exactly one writing process."
             )
         time.sleep(_RETRY_SECONDS)
