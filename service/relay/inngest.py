@@ -104,7 +104,7 @@ class InngestSender:
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
         result = await self._post(first, first_body, headers, timeout)
-        if result.status not in _KEY_REFUSED or not other:
+        if result.status not in _KEY_REFUSED or not other or not _may_leave(first_body):
             return result
         result = await self._post(other[0], body, headers, timeout)
         if result.status in _KEY_TAKEN:

@@ -32,7 +32,12 @@ class WaitingBody(BytesPayload):
     @property
     def is_released(self) -> bool:
         """Whether the bytes may leave."""
-        return self._released.done()
+        return self._released.done() and not self._released.cancelled()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether an answer came, or a fault, before the bytes might leave: they never do."""
+        return self._released.cancelled()
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
@@ -71,7 +76,7 @@ class PreparedSend:
         if self._has_begun:
             return True
         self._end.cancel()
-        if self._sending.done() or self._sending.cancelling():
+        if self._sending.done() or self._sending.cancelling() or self._body.is_over:
             return False
         self._has_begun = True
         self._body.release()

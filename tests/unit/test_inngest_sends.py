@@ -90,7 +90,9 @@ async def test_a_prepared_batch_is_the_same_post_with_a_body_that_waits_and_a_se
 
 async def test_the_other_key_gets_a_prepared_body_that_does_not_wait() -> None:
     session = ScriptedSession(Answer(401), Answer(200, (TAKEN,)))
-    await sender(session, fallback_key="two").prepare(b"{}").result()
+    prepared = sender(session, fallback_key="two").prepare(b"{}")
+    assert prepared.begin()
+    await prepared.result()
     assert [type(asked.named["data"]) for asked in session.asked] == [WaitingBody, bytes]
     assert [asked.named["timeout"].total for asked in session.asked] == [8.0, 8.0]
     assert session.asked[1].named["data"] == b"[{}]"
