@@ -25,6 +25,7 @@ class Foresight:
 
     def __init__(self) -> None:
         self._listener: _Told | None = None
+        self._leaving: str | None = None
 
     @contextlib.contextmanager
     def told(
@@ -52,3 +53,11 @@ class Foresight:
         listener = self._listener
         if listener is not None:
             listener.loop.call_soon(listener.committed, batch)
+
+    def leaves(self, claim: str) -> None:
+        """Note that the bytes of this claim leave. Called by the listener when it is committed."""
+        self._leaving = claim
+
+    def may_have_left(self, claim: str) -> bool:
+        """Whether bytes of the claim that was committed last may have left."""
+        return self._leaving == claim

@@ -60,8 +60,9 @@ class EarlySends:
 
         def committed(batch: Batch) -> None:
             early = self._prepared
-            if early is not None and early.claim == batch.claim and wanted():
-                early.prepared.begin()
+            mine = early is not None and early.claim == batch.claim
+            if early is not None and mine and wanted() and early.prepared.begin():
+                self._foresight.leaves(batch.claim)
 
         with self._foresight.told(foreseen, committed):
             try:

@@ -170,8 +170,10 @@ class Relay:
         task.add_done_callback(self._ended)
 
     def _is_idle(self) -> bool:
-        """Whether nothing is in flight and events pass."""
-        return self.breaker.state is BreakerState.HEALTHY and not self._sends.events
+        """Whether nothing is in flight, events pass and more may be sent."""
+        breaker = self.breaker
+        may_send = breaker.state is BreakerState.HEALTHY and not breaker.paused
+        return may_send and not self._stopping and not self._sends.events
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._deliveries.discard(task)

@@ -60,8 +60,8 @@ class SqliteClaims:
         self._fresh = FreshRows()
         self._expire_at_ms = 0
         self._next_due_ms: int | None = None
-        self._abandoned: list[str] = []
-        self._released: list[str] = []
+        self._abandoned: dict[str, bool] = {}  # whether its bytes may have left
+        self._released: dict[str, bool] = {}
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self._set_aside: dict[int, str | None] = {}
@@ -90,9 +90,9 @@ class SqliteClaims:
         return max(0, self._next_due_ms - self._clock.now_ms()) / 1000
 
     def abandon(self, batch: Batch) -> None:
-        """Free the rows of a batch that nobody received. Its bytes never left."""
+        """Free the rows of a batch that nobody received; they count as sent if they may be."""
         self.held.pop(batch.claim, None)
-        self._abandoned.append(batch.claim)
+        self._abandoned[batch.claim] = self._foresight.may_have_left(batch.claim)
 
     def apply(
         self, connection: sqlite3.Connection, items: Sequence[ClaimRequest]
@@ -100,9 +100,9 @@ class SqliteClaims:
         """A Batch for each request that finds rows, None for the others."""
         now = self._clock.now_ms()
         self._made, self._expired, self._set_aside = {}, [], {}
-        self._released = list(self._abandoned)
-        for claim in self._released:
-            _release(connection, claim)
+        self._released = dict(self._abandoned)
+        for claim, may_be_sent in self._released.items():
+            _release(connection, claim, may_be_sent=may_be_sent)
         if now >= self._expire_at_ms:
             self._expire_at_ms = now + _EXPIRY_MS
             self._expired = _expire(connection, now)
@@ -122,7 +122,8 @@ class SqliteClaims:
     ) -> None:
         """Remember the claimed rows; abandon the batches that nobody waits for."""
         del items
-        self._abandoned = [one for one in self._abandoned if one not in self._released]
+        for claim in self._released:
+            self._abandoned.pop(claim, None)
         self.picker.may_have_express |= bool(self._released or self._expired)
         self.held |= self._made
         for claim in set(self._expired):
@@ -178,9 +179,9 @@ class SqliteClaims:
         return Batch(claim, entries, payloads)
 
 
-def _release(connection: sqlite3.Connection, claim: str) -> None:
-    """Free the rows of a claim that nobody received; they count as not sent."""
-    connection.execute(statements.RELEASE_READY, (claim,))
+def _release(connection: sqlite3.Connection, claim: str, *, may_be_sent: bool) -> None:
+    """Free the rows of a claim that nobody received."""
+    connection.execute(statements.RELEASE_READY, (claim, may_be_sent))
     connection.execute(statements.RELEASE_CLAIM, (claim,))
 
 
