@@ -180,3 +180,19 @@ async def test_a_fault_of_the_service_is_logged_and_the_writer_goes_on_after_a_p
         await asyncio.sleep(1)
         assert at.watchdog.failure is None
         assert at.writer.alive
+
+
+@in_virtual_time
+async def test_a_kind_that_fails_after_the_commit_of_a_part_keeps_no_other_part_back() -> None:
+    async with desk() as at:
+
+        def fail_together(group: Any) -> None:
+            if len(group) > 1:
+                raise FULL
+
+        at.commits.before = fail_together
+        at.first.after_commit = lambda: 1 / 0
+        submitted = at.writer.submit(at.first, 1), at.writer.submit(at.second, 2)
+        await asyncio.sleep(1)
+        assert all(one.done() for one in submitted)
+        assert await at.told(*submitted) == ["done 1", "done 2"]

@@ -133,16 +133,13 @@ class SqliteWriter:
     def _patience(self) -> float | None:
         if self.watchdog.failure:
             return self._timings.probe_seconds
-        due = self._queue.due_in_seconds()
-        sync_at = self._commits.sync_due_at
-        waits = [] if due is None else [due]
-        if sync_at is not None:
-            waits.append(sync_at - self._loop.time())
-        return min(waits, default=None)
+        due, sync_at = self._queue.due_in_seconds(), self._commits.sync_due_at
+        sync = None if sync_at is None else sync_at - self._loop.time()
+        return min((one for one in (due, sync) if one is not None), default=None)
 
     async def _commit(self, group: Group) -> None:
         """Commit the group, or the parts of it that can be committed."""
-        groups = [group]
+        groups, faults = [group], list[Exception]()
         while groups:
             part = groups.pop(0)
             self._delay.begins()
@@ -156,8 +153,13 @@ class SqliteWriter:
                 groups = [*smaller, *groups]
             else:
                 self.watchdog.passed(part)
-                self._queue.answer(part, results)
+                try:
+                    self._queue.answer(part, results)
+                except Exception as fault:  # noqa: BLE001  (raised after the other parts)
+                    faults.append(fault)
                 self._delay.committed(count_synced(part), waiting=self._queue.synced)
+        if faults:
+            raise faults[0]
 
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
         """Raise `error` to the submitters of `part`, and to all if nothing can be written."""
