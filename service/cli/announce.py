@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 import msgspec
 
@@ -28,10 +31,24 @@ class Announcer:
         else:
             rows = [f"  {label:<{_LABEL_WIDTH}}{words}" for label, words in (details or {}).items()]
             line = "\n".join([sentence, *rows])
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        # Where nobody reads any more the sentence is lost, as log lines are; the service goes on.
+        with contextlib.suppress(OSError):
+            if _has_room(sys.stdout):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
 
 
 def announcer_for(settings: Settings) -> Announcer:
     """The announcer that speaks as the logs do."""
     return Announcer(as_json=settings.log_format == "json")
+
+
+def _has_room(stream: TextIO) -> bool:
+    """Whether a write of some lines would not wait for a reader that is stuck."""
+    try:
+        descriptor = stream.fileno()
+    except ValueError:  # it has none
+        return True
+    watched = select.poll()
+    watched.register(descriptor, select.POLLOUT)
+    return bool(watched.poll(0))
