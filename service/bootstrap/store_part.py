@@ -18,7 +18,7 @@ from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.watched_process import watch_process
 from service.config.settings import Settings
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
 from service.operations.history import History
@@ -46,12 +46,13 @@ class OpenStore:
 
 @contextlib.asynccontextmanager
 async def run_store_process(
-    settings: Settings, fronts: socket.socket, *, with_relay: bool = True
+    settings: Settings, fronts: socket.socket, *, with_relay: bool = True, take_over: bool = False
 ) -> AsyncIterator[Outbox]:
     """The outbox and its delivery, for the front processes that connect to `fronts`.
 
     At its end the sends settle first, while fronts are still served. Raises what `run_service`
-    raises.
+    raises; with `take_over` OutboxUnavailableError where no event can be stored: then no front was
+    served, so that posts wait for another store.
     """
     recorder = PrometheusRecorder()
     relay: Relay | None = None
@@ -62,6 +63,8 @@ async def run_store_process(
         store = await stack.enter_async_context(
             open_store(settings, recorder, relay=with_relay, timings=timings)
         )
+        if take_over and store.outbox.failure:
+            raise OutboxUnavailableError(store.outbox.failure)
 
         def status() -> Status:
             return store_status(store.outbox, relay, store.supervisor.faults, inngest)

@@ -11,7 +11,6 @@ from service.cli.huge_pages import use_huge_pages_soon
 from service.cli.signals import stop_on_signals
 from service.cli.startup import allow_many_connections, quiet_garbage_collector
 from service.config.settings import Settings
-from service.errors import OutboxUnavailableError
 from service.observe.log_stream import LogStream
 
 
@@ -30,9 +29,9 @@ async def serve_as_store(
         [fronts] = handles.sockets()
         may_open = not take_over or await line.may_go(stop)
         while may_open:
-            async with run_store_process(settings, fronts.dup(), with_relay=relay) as outbox:
-                if take_over and outbox.failure:
-                    raise OutboxUnavailableError(outbox.failure)
+            async with run_store_process(
+                settings, fronts.dup(), with_relay=relay, take_over=take_over
+            ):
                 take_over = False
                 quiet_garbage_collector()
                 use_huge_pages_soon()
