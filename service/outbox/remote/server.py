@@ -127,12 +127,12 @@ class OutboxServer:
             log.warning("unknown_call", method=call.method)
             return to_fault(call.number, OutboxUnavailableError(retry_after_seconds=1))
         try:
-            result = await method.invoke(function, arguments)
-        except Exception as error:  # noqa: BLE001  (every call has an answer)
+            value = msgspec.Raw(_encode(await method.invoke(function, arguments)))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (each has an answer)
             return to_fault(call.number, error)
         if method is self._saving:
             self._tell()  # the front that changed a scope sees the change
-        return Result(call.number, msgspec.Raw(_encode(result)))
+        return Result(call.number, value)
 
     def _appended(self, front: _Front, number: int, stored: _Stored) -> None:
         self._calls.discard(stored)

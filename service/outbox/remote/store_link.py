@@ -124,6 +124,8 @@ class StoreLink:
                     log.error("store_process_hangs")
                     channel.abort()
                     return
+            # A store that closes answers its calls soon, or hangs.
+            loop.call_later(self._policy.closing_patience_seconds, channel.abort)
         except asyncio.CancelledError:
             channel.abort()
             raise
