@@ -82,7 +82,8 @@ class ChildProcess:
         `said` is told WAITS and READY when the child says so.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as unless_started:
+            unless_started.enter_context(ours)
             handle = theirs.fileno()
             process = await asyncio.create_subprocess_exec(
                 *child.command,
@@ -91,6 +92,7 @@ class ChildProcess:
                 env=environment,
                 start_new_session=True,
             )
+            unless_started.pop_all()
         ours.settimeout(0)
         return cls(process, ours, said)
 
@@ -150,13 +152,13 @@ class Lifeline:
     async def may_go(self, stop: asyncio.Event) -> bool:
         """Say that this process waits, then wait for the parent; false when `stop` comes first."""
         self._may_go.clear()
+        self._handing_over.clear()
         self._say(WAITS)
         await comes_first(self._may_go.wait(), stop.wait())
         return not stop.is_set()
 
     async def hand_over(self, stop: asyncio.Event) -> None:
         """Wait until the parent asks for what this process holds, or until `stop`."""
-        self._handing_over.clear()
         await comes_first(self._handing_over.wait(), stop.wait())
 
     def ready(self) -> None:

@@ -19,6 +19,7 @@ OPEN_SECONDS = 600.0  # a migration of many rows takes its time
 _TAKE_OVER = "--take-over"
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
+_NOT_STARTED = 126
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Keeper:
         self._any_end = asyncio.Event()
         self._said = {WAITS: asyncio.Event(), READY: asyncio.Event()}
         self._was_ready = False
+        self._takes_back = False
         self._process: ChildProcess | None = None
         self.fault = ""
         self._keeping: asyncio.Task[int] | None = None
@@ -71,11 +73,18 @@ class Keeper:
 
     def hand_over(self) -> None:
         """Ask the process to let go of what it holds; then it says that it waits."""
+        self._takes_back = False
         self._any_end.clear()
         for event in self._said.values():
             event.clear()
         if self._process:
             self._process.hand_over()
+
+    def take_back(self) -> None:
+        """After `hand_over`: nobody takes it, so the process goes on as soon as it waits."""
+        self._takes_back = True
+        if self._said[WAITS].is_set():
+            self.go()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send the process a signal, and start no other one. May come twice."""
@@ -113,7 +122,12 @@ class Keeper:
 
     async def _run(self, child: Child) -> int:
         self._was_ready = False
-        process = await ChildProcess.start(child, self._policy.environment, self._note)
+        try:
+            process = await ChildProcess.start(child, self._policy.environment, self._note)
+        except OSError as error:  # no memory or descriptor for a moment, or no such program
+            self.fault = f"It could not be started: {error}."
+            self._any_end.set()
+            return _NOT_STARTED
         self._process = process
         if self._stopping.is_set():
             process.signal(signal.SIGTERM)
@@ -128,3 +142,5 @@ class Keeper:
         self._was_ready |= word == READY
         if event := self._said.get(word):
             event.set()
+        if word == WAITS and self._takes_back:
+            self.go()

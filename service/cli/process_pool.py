@@ -57,6 +57,7 @@ class ProcessPool:
     def stop(self) -> None:
         """Stop the fronts, then the store; `run` returns when all have ended. May come twice."""
         self._is_stopping = True
+        self._store.take_back()
         for front in (*self._fronts, *self._coming):
             front.stop()
 
@@ -90,6 +91,7 @@ class ProcessPool:
             return await self._give_up(f"The new store process did not load: {new.fault}")
         old.hand_over()
         if not await old.comes(old.waits, LOAD_SECONDS):
+            old.take_back()
             return await self._give_up("The old store process did not let go of the outbox.")
         self._store, self._coming = new, [old]
         new.go()
@@ -122,6 +124,15 @@ class ProcessPool:
     async def _end_coming(self, number: signal.Signals) -> None:
         for keeper in self._coming:
             keeper.stop(number)
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._coming_ended()
+        except TimeoutError:
+            for keeper in self._coming:
+                keeper.stop(signal.SIGKILL)
+            await self._coming_ended()
+        self._coming = []
+
+    async def _coming_ended(self) -> None:
         for keeper in self._coming:
             await keeper.ended()
-        self._coming = []

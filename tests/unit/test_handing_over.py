@@ -1,0 +1,193 @@
+"""How the parent of several processes replaces its store process when a step fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from service.cli.child_process import READY, WAITS, Child
+from service.cli.process_pool import ProcessPool
+from tests.support.virtual_time import in_virtual_time
+
+STORE, FRONT = Child("store", ["store"], ()), Child("front", ["front"], ())
+SLOW_SECONDS = 90.0  # OUTBOX_DRAIN_SECONDS can be 600
+
+
+class Process:
+    """In place of a ChildProcess; remembers what it was told."""
+
+    started: ClassVar[list[Process]]
+    letting_go_seconds = 0.0
+    start_errors: ClassVar[list[OSError]]
+
+    def __init__(self, child: Child, said: Callable[[bytes], None]) -> None:
+        self.child, self._said = child, said
+        self.pid = len(self.started)
+        self.fault: str | None = None
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.serves = False
+        self.started.append(self)
+        asyncio.get_running_loop().call_later(1, self._come)
+
+    @classmethod
+    async def start(cls, child: Child, _: object, said: Callable[[bytes], None]) -> Process:
+        if cls.start_errors:
+            raise cls.start_errors.pop()
+        return cls(child, said)
+
+    def _come(self) -> None:
+        if not self._end.done():
+            self.is_waiting = "--take-over" in self.child.command
+            self.serves = not self.is_waiting
+            self._said(READY if self.serves else WAITS)
+
+    @property
+    def is_running(self) -> bool:
+        return not self._end.done()
+
+    def go(self) -> None:
+        if self.is_waiting:
+            self.is_waiting, self.serves = False, True
+            self._said(READY)
+
+    is_waiting = False
+
+    def hand_over(self) -> None:
+        asyncio.get_running_loop().call_later(self.letting_go_seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        if self.is_running:
+            self.serves, self.is_waiting = False, True
+            self._said(WAITS)
+
+    stopping_seconds = 0.0
+    hangs = False
+
+    def signal(self, number: signal.Signals) -> None:
+        if number == signal.SIGKILL:
+            self._stop(number)
+        elif not self.hangs:
+            seconds = self.stopping_seconds if self.child is FRONT else 0.0
+            asyncio.get_running_loop().call_later(seconds, self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        if self.is_running:
+            self.serves = False
+            self._end.set_result(-number)
+
+    async def ended(self) -> int:
+        return await asyncio.shield(self._end)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
+    class Own(Process):
+        started: ClassVar[list[Process]] = []
+        start_errors: ClassVar[list[OSError]] = []
+
+    monkeypatch.setattr("service.cli.keeper.ChildProcess", Own)
+    return Own
+
+
+def pool() -> ProcessPool:
+    return ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+
+
+def serving(processes: type[Process], name: str) -> int:
+    return sum(one.child.name == name and one.serves for one in processes.started)
+
+
+def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Process]) -> None:
+    processes.letting_go_seconds = SLOW_SECONDS
+
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        assert (await own.upgrade()).failure
+        await asyncio.sleep(10 * SLOW_SECONDS)
+        assert serving(processes, "store") == 1
+        own.stop()
+        assert await running == 0
+
+    main()
+
+
+def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
+    processes: type[Process],
+) -> None:
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+        processes.started[0].signal(signal.SIGKILL)
+        await asyncio.sleep(60)
+        assert serving(processes, "store") == 1
+        own.stop()
+        assert await running == 0
+
+    main()
+
+
+def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
+    processes: type[Process],
+) -> None:
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
+        outcome = await own.upgrade()
+        assert "No such file" in (outcome.failure or "")
+        assert serving(processes, "store") == serving(processes, "front") == 1
+        own.stop()
+        assert await running == 0
+
+    main()
+
+
+def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
+    processes: type[Process],
+) -> None:
+    processes.letting_go_seconds, processes.stopping_seconds = 5.0, 20.0
+
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        upgrading = asyncio.create_task(own.upgrade())
+        await asyncio.sleep(3)
+        upgrading.cancel()
+        own.stop()
+        await asyncio.sleep(10)
+        assert not running.done()
+        assert serving(processes, "store") == 1
+        assert await running == 0
+        assert not any(one.is_running for one in processes.started)
+
+    main()
+
+
+def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        processes.started[1].hangs = True
+        assert (await own.upgrade()).failure is None
+        own.stop()
+        assert await running == 0
+        assert not any(one.is_running for one in processes.started)
+
+    main()
