@@ -129,7 +129,8 @@ class ChildProcess:
         with contextlib.suppress(OSError):
             while word := await loop.sock_recv(self._line, 1):
                 if word == FAULT:
-                    self.fault = (await loop.sock_recv(self._line, _MAX_FAULT_BYTES)).decode()
+                    fault = await loop.sock_recv(self._line, _MAX_FAULT_BYTES)
+                    self.fault = fault.decode(errors="ignore")  # may be cut within a character
                 else:
                     said(word)
 

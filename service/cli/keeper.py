@@ -19,7 +19,6 @@ OPEN_SECONDS = 600.0  # a migration of many rows takes its time
 _TAKE_OVER = "--take-over"
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
-_NOT_STARTED = 126
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +112,25 @@ class Keeper:
             child, faulty, take_over = self._child, None, False
             if self._was_ready:
                 delay = _FIRST_RESTART_SECONDS
-            self._policy.say(f"{child.name} ended with {code}: starting it again.")
+            how = (
+                f"ended with {code}" if isinstance(code, int) else f"could not be started ({code})"
+            )
+            self._policy.say(f"{child.name} {how}: starting it again.")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
             delay = min(delay * 2, _LAST_RESTART_SECONDS)
         return 0
 
-    async def _run(self, child: Child) -> int:
+    async def _run(self, child: Child) -> int | OSError:
+        """The exit status, or why the process could not be started."""
         self._was_ready = False
         try:
             process = await ChildProcess.start(child, self._policy.environment, self._note)
         except OSError as error:  # no memory or descriptor for a moment, or no such program
             self.fault = f"It could not be started: {error}."
             self._any_end.set()
-            return _NOT_STARTED
+            return error
         self._process = process
         if self._stopping.is_set():
             process.signal(signal.SIGTERM)
