@@ -61,6 +61,14 @@ class Keeper:
         """Wait until a process says that it does its work."""
         await self._said[READY].wait()
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether the process has said that it does its work; it may have been asked to hand over.
+
+        False for one that opens the outbox for the first time.
+        """
+        return self._was_ready
+
     async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Whether `saying` (`waits` or `ready`) comes in time, before any process has ended."""
         return await comes_first(saying(), self._any_end.wait(), within_seconds=seconds)

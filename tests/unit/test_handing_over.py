@@ -50,8 +50,12 @@ class Process:
     def is_running(self) -> bool:
         return not self._end.done()
 
+    migrates = False
+
     def go(self) -> None:
-        if self.is_waiting:
+        if self.migrates and "--take-over" in self.child.command:
+            self.hangs = True
+        elif self.is_waiting:
             self.is_waiting, self.serves = False, True
             self._said(READY)
 
@@ -174,6 +178,48 @@ def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
         assert serving(processes, "store") == 1
         assert await running == 0
         assert not any(one.is_running for one in processes.started)
+        assert await processes.started[0].ended() == -signal.SIGTERM
+
+    main()
+
+
+def test_a_stop_while_the_new_store_migrates_does_not_wait_for_it(
+    processes: type[Process],
+) -> None:
+    processes.migrates = True
+
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        upgrading = asyncio.create_task(own.upgrade())
+        await asyncio.sleep(3)
+        upgrading.cancel()
+        own.stop()
+        async with asyncio.timeout(10):
+            assert await running == 0
+        assert not any(one.is_running for one in processes.started)
+
+    main()
+
+
+def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
+    processes: type[Process],
+) -> None:
+    processes.letting_go_seconds = 5.0
+
+    @in_virtual_time
+    async def main() -> None:
+        own = pool()
+        running = asyncio.create_task(own.run())
+        await own.ready()
+        upgrading = asyncio.create_task(own.upgrade())
+        await asyncio.sleep(3)
+        upgrading.cancel()
+        own.stop()
+        assert await running == 0
+        assert await processes.started[0].ended() == -signal.SIGTERM
 
     main()
 
