@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator
 
 from service.bootstrap.service import run_relay_alone, run_service
-from service.cli.announce import announcer_for
+from service.cli.announce import Announcer, announcer_for
 from service.cli.development_inngest import open_inngest
 from service.cli.greeting import greet
 from service.cli.huge_pages import use_huge_pages_soon
@@ -23,6 +23,7 @@ from service.cli.successor import Successor
 from service.cli.upgrade_socket import UPGRADE_SOCKET, serve_upgrades
 from service.cli.upgrades import Upgrades
 from service.config.settings import Settings
+from service.errors import SchemaTooNewError
 from service.observe.log_stream import LogStream
 from service.observe.service_manager import ServiceManager
 from service.operations.socket_folder import control_address
@@ -40,7 +41,8 @@ async def serve(
     """Serve until SIGTERM or SIGINT; `relay` says whether this process delivers too.
 
     With `fake_inngest` events go to a fake Inngest where nothing else is meant. Returns whether
-    this process shall become the new version of its program. Raises ConfigurationError,
+    this process shall become the new version of its program: that has the outbox, or failed after
+    it had migrated it so far that this version can't open it. Raises ConfigurationError,
     OutboxError, and OSError when the sockets can't be listened on.
     """
     stop = stop_on_signals(logs)
@@ -57,29 +59,49 @@ async def serve(
     ):
         begins, is_replaced = True, False
         while not is_replaced:
-            async with (
-                run_service(known, with_relay=relay) as service,
-                listen_on(service.app, service.recorder, listening.copies()) as server,
-            ):
-                quiet_garbage_collector()
-                use_huge_pages_soon()
+            try:
+                async with _accepting(known, listening, relay=relay) as server:
+                    if begins:
+                        await greet(announcer, known, listening.url, f"{status} in {known.app_env}")
+                        manager.ready(status)
+                        await upgrade_socket.enter_async_context(_upgrade_socket(known, upgrades))
+                    comes = await successor.comes()
+                    await _let_go(server, listening, manager, announcer, is_upgrade=comes)
+                begins, is_replaced = False, comes and await successor.takes_over()
+            except SchemaTooNewError:
                 if begins:
-                    await greet(announcer, known, listening.url, f"{status} in {known.app_env}")
-                    manager.ready(status)
-                    await upgrade_socket.enter_async_context(_upgrade_socket(known, upgrades))
-                comes = await successor.comes()
-                announcer.say("Stopping: finishing requests and sends under way.")
-                await _stop_listening(server, listening, manager, is_upgrade=comes)
-            begins, is_replaced = False, comes and await successor.takes_over()
+                    raise
+                announcer.say("The outbox is migrated: this process becomes the new version.")
+                is_replaced = True
             if stop.is_set():
                 break
     logs.close()
     return is_replaced and await may_continue(stop)
 
 
-async def _stop_listening(
-    server: HttpServer, listening: Listening, manager: ServiceManager, *, is_upgrade: bool
+@contextlib.asynccontextmanager
+async def _accepting(
+    settings: Settings, listening: Listening, *, relay: bool
+) -> AsyncIterator[HttpServer]:
+    """The server that takes requests, with the outbox open behind it."""
+    async with (
+        run_service(settings, with_relay=relay) as service,
+        listen_on(service.app, service.recorder, listening.copies()) as server,
+    ):
+        quiet_garbage_collector()
+        use_huge_pages_soon()
+        yield server
+
+
+async def _let_go(
+    server: HttpServer,
+    listening: Listening,
+    manager: ServiceManager,
+    announcer: Announcer,
+    *,
+    is_upgrade: bool,
 ) -> None:
+    announcer.say("Stopping: finishing requests and sends under way.")
     if not is_upgrade:
         manager.stopping()
     if is_upgrade or listening.passed.are_kept:
