@@ -70,9 +70,10 @@ async def probe_confirmation(settings: Settings) -> Probe:
 
 
 async def probe_storage(settings: Settings) -> Probe:
-    """Whether the bucket is there and may be used. Takes some seconds at most."""
+    """Whether the bucket is there and may be used. Takes 5 s, after the client has loaded."""
     if not settings.s3_bucket or not settings.s3_region:
         return Probe(ok=None, words=f"not configured: {', '.join(settings.missing_storage)}")
-    async with Bucket(settings.s3_bucket, settings.s3_region) as bucket:
+    wanted = settings.s3_bucket, settings.s3_region
+    async with Bucket(*wanted, ask_seconds=_PROBE_SECONDS) as bucket:
         fault = await bucket.probe()
     return Probe(ok=fault is None, words=fault or "ok")

@@ -48,7 +48,7 @@ class OpenStore:
 async def run_store_process(
     settings: Settings, fronts: socket.socket, *, with_relay: bool = True, take_over: bool = False
 ) -> AsyncIterator[Outbox]:
-    """The outbox and its delivery, for the front processes that connect to `fronts`.
+    """The outbox and its delivery, for the front processes that connect to `fronts`; closes it.
 
     At its end the sends settle first, while fronts are still served. Raises what `run_service`
     raises; with `take_over` OutboxUnavailableError where no event can be stored: then no front was
@@ -59,6 +59,7 @@ async def run_store_process(
     timings = timings_beside_fronts(settings.web_concurrency)
     inngest = inngest_address(settings)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(fronts)
         tracing = stack.enter_context(start_tracing(settings))
         store = await stack.enter_async_context(
             open_store(settings, recorder, relay=with_relay, timings=timings)

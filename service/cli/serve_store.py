@@ -25,17 +25,18 @@ async def serve_as_store(
     """
     stop = stop_on_signals(logs)
     allow_many_connections()
-    async with lifeline(handles.lifeline, stop.set) as line:
-        [fronts] = handles.sockets()
-        may_open = not take_over or await line.may_go(stop)
-        while may_open:
-            async with run_store_process(
-                settings, fronts.dup(), with_relay=relay, take_over=take_over
-            ):
-                take_over = False
-                quiet_garbage_collector()
-                use_huge_pages_soon()
-                line.ready()
-                await line.hand_over(stop)
-            may_open = not stop.is_set() and await line.may_go(stop)
+    [listening] = handles.sockets()
+    with listening:
+        async with lifeline(handles.lifeline, stop.set) as line:
+            may_open = not take_over or await line.may_go(stop)
+            while may_open:
+                async with run_store_process(
+                    settings, listening.dup(), with_relay=relay, take_over=take_over
+                ):
+                    take_over = False
+                    quiet_garbage_collector()
+                    use_huge_pages_soon()
+                    line.ready()
+                    await line.hand_over(stop)
+                may_open = not stop.is_set() and await line.may_go(stop)
     logs.close()
