@@ -60,8 +60,9 @@ class EarlySends:
 
         def committed(batch: Batch) -> None:
             early = self._prepared
-            mine = early is not None and early.claim == batch.claim
-            if early is not None and mine and wanted() and early.prepared.begin():
+            if early is None or early.claim != batch.claim or not wanted():
+                return
+            if early.prepared.begin():
                 self._foresight.leaves(batch.claim)
 
         with self._foresight.told(foreseen, committed):

@@ -103,6 +103,7 @@ async def test_a_foreseen_batch_leaves_when_its_commit_has_passed(desk: Desk) ->
     await desk.commit(rows)
     [(arguments, _)] = desk.prepared
     assert desk.told == [["begin"]]
+    assert desk.foresight.may_have_left(rows.claim)
     assert await desk.early.send(*arguments) is PREPARED
     assert "cancel" not in desk.told[0]
     assert desk.sent == []
@@ -123,6 +124,14 @@ async def test_the_commit_of_a_batch_that_was_not_prepared_is_no_fault(desk: Des
     await desk.foresee(batch(1, 2))
     await desk.commit(batch(1, 2))
     assert (faults, desk.told) == ([], [])
+
+
+async def test_a_request_that_has_failed_before_its_commit_has_not_left(desk: Desk) -> None:
+    rows = batch(1)
+    await desk.foresee(rows)
+    desk.prepared[0][1].has_failed = True
+    await desk.commit(rows)
+    assert not desk.foresight.may_have_left(rows.claim)
 
 
 async def test_what_is_no_longer_wanted_does_not_leave_at_its_commit(desk: Desk) -> None:

@@ -48,3 +48,13 @@ async def test_the_listener_knows_of_a_commit_before_those_who_wait_for_it() -> 
         assert order == []
         await asyncio.sleep(0)
     assert order == [BATCH, "result"]
+
+
+def test_of_the_claim_that_was_committed_last_it_is_known_whether_bytes_may_have_left() -> None:
+    foresight = Foresight()
+    assert not foresight.may_have_left("c-1")
+    foresight.leaves("c-1")
+    assert foresight.may_have_left("c-1")
+    assert not foresight.may_have_left("c-2")
+    foresight.leaves("c-2")
+    assert not foresight.may_have_left("c-1")

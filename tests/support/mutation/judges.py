@@ -126,7 +126,7 @@ JUDGES: dict[str, Judges] = {
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
     "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
     "service/relay/prepared_send.py": Judges(
-        (*_integration("prepared_sends"), *_unit("inngest_sends"))
+        (*_integration("prepared_sends", "early_answers"), *_unit("inngest_sends"))
     ),
     "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
