@@ -66,19 +66,17 @@ class PreparedSend:
         self._body = body
         self._sending = asyncio.create_task(sending, name="prepared-send")
         self._end = asyncio.get_running_loop().call_later(KEEP_SECONDS, self.cancel)
-        self._has_begun = False
 
     def begin(self) -> bool:
         """Let the request leave; False where it has failed or was cancelled: nothing has left.
 
         Repeatable: a request that has begun leaves once.
         """
-        if self._has_begun:
+        if self._body.is_released:
             return True
         self._end.cancel()
         if self._sending.done() or self._sending.cancelling() or self._body.is_over:
             return False
-        self._has_begun = True
         self._body.release()
         return True
 
