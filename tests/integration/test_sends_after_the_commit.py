@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.observe.recorder import NullRecorder
 from service.outbox.sqlite.store import SqliteOutbox
-from service.relay.early_sends import EarlySends
-from service.relay.inngest import InngestSender
 from service.relay.prepared_send import PreparedSend
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
-from service.supervisor import end
-from tests.support.listening_server import TAKEN, ListeningServer, listening_server
-from tests.support.storage import PATIENCE_SECONDS, event, eventually
-
-
-@contextlib.asynccontextmanager
-async def delivering(outbox: SqliteOutbox) -> AsyncIterator[ListeningServer]:
-    """A relay at work on the outbox, once its first claim waits for events."""
-    async with listening_server() as server, aiohttp.ClientSession() as http:
-        sender = InngestSender(
-            http,
-            origin=server.url,
-            key="one",
-            fallback_key=None,
-            environment=None,
-            timeout_seconds=PATIENCE_SECONDS,
-        )
-        limits = RelayLimits(500, 1 << 20, 4, PATIENCE_SECONDS, PATIENCE_SECONDS)
-        early = EarlySends(sender, outbox.foresight, None)
-        relay = Relay(outbox.queue, outbox.delivery, sender, NullRecorder(), limits, early=early)
-        running = asyncio.create_task(relay.run())
-
-        async def has_committed() -> bool:
-            return outbox.commits.count > 0
-
-        try:
-            await eventually(has_committed)
-            yield server
-        finally:
-            await end(running)
-            await relay.stop()
+from tests.support.early_relay import early_relay
+from tests.support.listening_server import TAKEN
+from tests.support.storage import PATIENCE_SECONDS, event
 
 
 async def test_while_the_commit_runs_there_is_a_connection_and_not_a_byte(
@@ -61,7 +25,8 @@ async def test_while_the_commit_runs_there_is_a_connection_and_not_a_byte(
         if statement == "COMMIT":
             passed.wait(PATIENCE_SECONDS)
 
-    async with delivering(outbox) as server:
+    async with early_relay(outbox) as work:
+        server = work.server
         server.answers.append(TAKEN)
         await outbox.writer.between_commits(lambda raw: raw.set_trace_callback(hold))
         sent = event()
@@ -86,7 +51,8 @@ async def test_the_request_begins_before_the_event_is_answered(
         return begin(prepared)
 
     monkeypatch.setattr(PreparedSend, "begin", noted)
-    async with delivering(outbox) as server:
+    async with early_relay(outbox) as work:
+        server = work.server
         server.answers.append(TAKEN)
         sent = event()
         appending = asyncio.ensure_future(outbox.intake.append(sent))
@@ -102,7 +68,8 @@ async def test_of_an_event_whose_commit_fails_not_a_byte_leaves(outbox: SqliteOu
         is_commit = action == sqlite3.SQLITE_TRANSACTION and name == "COMMIT"
         return sqlite3.SQLITE_DENY if is_commit else sqlite3.SQLITE_OK
 
-    async with delivering(outbox) as server:
+    async with early_relay(outbox) as work:
+        server = work.server
         await outbox.writer.between_commits(lambda raw: raw.set_authorizer(refuse))
         with pytest.raises((OutboxUnavailableError, sqlite3.DatabaseError)):
             await outbox.intake.append(event())

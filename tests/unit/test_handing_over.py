@@ -98,8 +98,20 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
     return Own
 
 
-def pool() -> ProcessPool:
-    return ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+async def ready_pool() -> tuple[ProcessPool, asyncio.Task[int]]:
+    """A store and a front at work, and the task that keeps them."""
+    own = ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+    running = asyncio.create_task(own.run())
+    await own.ready()
+    return own, running
+
+
+async def stop_in_an_upgrade(own: ProcessPool) -> None:
+    """Stop three seconds after the upgrade has begun, as SIGTERM does."""
+    upgrading = asyncio.create_task(own.upgrade())
+    await asyncio.sleep(3)
+    upgrading.cancel()
+    own.stop()
 
 
 def serving(processes: type[Process], name: str) -> int:
@@ -111,9 +123,7 @@ def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Proc
 
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
+        own, running = await ready_pool()
         assert (await own.upgrade()).failure
         await asyncio.sleep(10 * SLOW_SECONDS)
         assert serving(processes, "store") == 1
@@ -128,9 +138,7 @@ def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
 ) -> None:
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
+        own, running = await ready_pool()
         processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
         processes.started[0].signal(signal.SIGKILL)
         await asyncio.sleep(60)
@@ -146,9 +154,7 @@ def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succ
 ) -> None:
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
+        own, running = await ready_pool()
         processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
         outcome = await own.upgrade()
         assert "No such file" in (outcome.failure or "")
@@ -166,13 +172,8 @@ def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
 
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
-        upgrading = asyncio.create_task(own.upgrade())
-        await asyncio.sleep(3)
-        upgrading.cancel()
-        own.stop()
+        own, running = await ready_pool()
+        await stop_in_an_upgrade(own)
         await asyncio.sleep(10)
         assert not running.done()
         assert serving(processes, "store") == 1
@@ -190,13 +191,8 @@ def test_a_stop_while_the_new_store_migrates_does_not_wait_for_it(
 
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
-        upgrading = asyncio.create_task(own.upgrade())
-        await asyncio.sleep(3)
-        upgrading.cancel()
-        own.stop()
+        own, running = await ready_pool()
+        await stop_in_an_upgrade(own)
         async with asyncio.timeout(10):
             assert await running == 0
         assert not any(one.is_running for one in processes.started)
@@ -211,13 +207,8 @@ def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
 
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
-        upgrading = asyncio.create_task(own.upgrade())
-        await asyncio.sleep(3)
-        upgrading.cancel()
-        own.stop()
+        own, running = await ready_pool()
+        await stop_in_an_upgrade(own)
         assert await running == 0
         assert await processes.started[0].ended() == -signal.SIGTERM
 
@@ -227,9 +218,7 @@ def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
 def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
     @in_virtual_time
     async def main() -> None:
-        own = pool()
-        running = asyncio.create_task(own.run())
-        await own.ready()
+        own, running = await ready_pool()
         processes.started[1].hangs = True
         assert (await own.upgrade()).failure is None
         own.stop()
