@@ -21,7 +21,11 @@ class Pages:
         style = resources.files(__package__).joinpath(_STYLE).read_text("utf-8")
         self._templates = Templates()
         self._style = Markup(style)  # noqa: S704
-        self._headers = {"Content-Security-Policy": page_policy(style, forms=True)}
+        # A page without a referrer would post its forms with `Origin: null`, as another site does.
+        self._headers = {
+            "Content-Security-Policy": page_policy(style, forms=True),
+            "Referrer-Policy": "same-origin",
+        }
 
     def page(self, title: str, content: Markup, *, status: int = 200) -> web.Response:
         """A page with this content."""
