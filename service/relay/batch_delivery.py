@@ -104,8 +104,11 @@ class BatchDelivery:
         return self._deliver(claimed, batch, ticket)
 
     async def _deliver(self, claimed: _Claimed, batch: Batch, ticket: Ticket) -> None:
-        wanted = await self._without_held(batch)
-        self._sends.leave(ticket)
+        wanted: Batch | None = None
+        try:
+            wanted = await self._without_held(batch)
+        finally:
+            self._sends.leave(ticket, replaced=wanted is not None)
         if wanted is None:
             return
         if self._keeper.breaker.is_current(claimed.permit):

@@ -27,7 +27,7 @@ class Ticket:
 
 
 class SendsInFlight:
-    """Hands out senders. `freed` is called with the pool's name when a request ended."""
+    """Hands out senders. `freed` is called with the pool's name when a request ended or left."""
 
     def __init__(self, senders: int, freed: Callable[[bool], None]) -> None:
         self._senders = senders
@@ -58,9 +58,11 @@ class SendsInFlight:
         self._sends.add(ticket)
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
-        """Stop counting it: other requests replace it, or it is not sent."""
+    def leave(self, ticket: Ticket, *, replaced: bool) -> None:
+        """Stop counting it: other requests have `replaced` it, or it is not sent."""
         self._sends.discard(ticket)
+        if not replaced:
+            self._freed(ticket.isolated)
 
     @contextlib.asynccontextmanager
     async def sender(self, ticket: Ticket) -> AsyncIterator[None]:

@@ -66,12 +66,15 @@ def test_a_request_is_counted_from_its_entry_until_it_leaves_or_ends() -> None:
         other = sends.enter(6, isolated=True, events=2)
         assert sends.count(7) == InFlight(isolated=1, others=1, isolated_now=0, others_now=1)
         assert (sends.events, sends.longest_seconds(9.0)) == (7, 0)
-        sends.leave(planned)
+        sends.leave(planned, replaced=True)
         assert sends.count(6) == InFlight(isolated=1, isolated_now=1)
         assert (sends.events, freed) == (2, [])
         async with sends.sender(other):
             assert sends.count(6).isolated == 1
         assert (sends.count(6), sends.events, freed) == (InFlight(), 0, [True])
+        for isolated in (True, False):
+            sends.leave(sends.enter(7, isolated=isolated, events=1), replaced=False)
+        assert (sends.count(7), sends.events, freed) == (InFlight(), 0, [True, True, False])
 
     run_in_virtual_time(main())
 

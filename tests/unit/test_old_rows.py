@@ -1,0 +1,107 @@
+"""Rows that Inngest is asked about before they are sent: they keep no sender and no claim."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from service.outbox.model import Batch, Retry, Settlement
+from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
+from service.relay.relay import Relay
+from service.relay.relay_limits import RelayLimits
+from tests.support.delivery_model import HEALTHY
+from tests.support.delivery_world import World
+from tests.support.memory_rows import MemoryRow
+from tests.support.virtual_time import run_in_virtual_time
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+class Questions:
+    """All isolated rows are old, and Inngest holds them. The first `away` batches can't be asked.
+
+    While there is a `fault`, a question ends with it.
+    """
+
+    def __init__(self, *, away: int = 0) -> None:
+        self.away = away
+        self.fault: Exception | None = None
+
+    async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
+        del now_ms
+        await asyncio.sleep(0.05)
+        if self.fault is not None:
+            raise self.fault
+        if not batch.entries[0].isolated:
+            return HorizonCheck(batch, None)
+        self.away -= 1
+        if self.away >= 0:
+            later = [
+                Retry(entry.seq, 30.0, entry.attempts, isolated=True) for entry in batch.entries
+            ]
+            return HorizonCheck(None, Settlement(batch.claim, retry=later))
+        held = [entry.seq for entry in batch.entries]
+        return HorizonCheck(None, Settlement(batch.claim, delivered=held))
+
+
+def asking(questions: Questions, senders: int) -> World:
+    world = World()
+    world.relay = Relay(
+        world.queue,
+        world.outbox.delivery,
+        world.inngest,
+        world.recorder,
+        RelayLimits(50, 1 << 20, senders, 10.0, 30.0),
+        horizon=cast("DedupeHorizon", questions),
+    )
+    return world
+
+
+def isolated(world: World, count: int) -> list[MemoryRow]:
+    rows = world.add(*[HEALTHY] * count)
+    for row in rows:
+        row.isolated = True
+    return rows
+
+
+@pytest.mark.parametrize("senders", [1, 4])
+def test_isolated_rows_that_inngest_holds_follow_each_other_by_themselves(senders: int) -> None:
+    async def main() -> None:
+        world = asking(Questions(), senders)
+        rows = isolated(world, 10)
+        async with world.running():
+            await world.until(rows, 1)
+        assert not world.inngest.sent_at
+
+    run_in_virtual_time(main())
+
+
+def test_an_isolated_row_that_inngest_could_not_be_asked_about_is_asked_for_again() -> None:
+    async def main() -> None:
+        world = asking(Questions(away=1), senders=1)
+        rows = isolated(world, 1)
+        async with world.running():
+            await world.until(rows, 31)
+
+    run_in_virtual_time(main())
+
+
+def test_questions_that_end_with_a_fault_keep_no_sender() -> None:
+    async def main() -> None:
+        questions = Questions()
+        world = asking(questions, senders=2)
+        questions.fault = RuntimeError("ours")
+        async with world.running():
+            rows = []
+            for _ in range(5):
+                rows += world.add(HEALTHY)
+                await asyncio.sleep(1)
+            assert world.recorder.counted["task_restarts"] == 5
+            questions.fault = None
+            rows += world.add(HEALTHY)
+            await world.until(rows[-1:], 1)
+            await world.until(rows, 45)
+
+    run_in_virtual_time(main())
