@@ -20,16 +20,25 @@ _TURNS = 10  # the loop reads a signal in one turn and calls its handler in a la
 
 
 def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
-    """An event that the first signal sets. A second one ends the process, after `then`."""
+    """An event that the first signal sets, also one that the program before has left to this one.
+
+    A second one ends the process, after `then`.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _STOPS:
         loop.add_signal_handler(number, _on_signal, stop, logs, then)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     return stop
 
 
 async def may_continue(stop: asyncio.Event) -> bool:
-    """Whether no signal has asked to stop; from here on the first one ends the process at once."""
+    """Whether no signal has asked to stop; from here on one waits for this process' next program.
+
+    It waits where no other thread takes it. Another thread lets it end the process at once.
+    """
+    await asyncio.get_running_loop().shutdown_default_executor()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
     for _ in range(_TURNS):
