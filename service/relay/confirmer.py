@@ -99,16 +99,16 @@ class Confirmer:
         return found
 
     async def _look(self) -> bool:
-        """Sweep when it is this process's turn, else count; whether rows were found to be held."""
+        """Count, and sweep when it is this process's turn; whether rows were found to be held."""
         try:
             count = await self._confirmations.count_sent()
+            fewer = count < self._unconfirmed.count
+            self._unconfirmed.recount(count)
             if count and await self._may_ask():
                 return await self._sweep_reported()
         except OutboxUnavailableError as error:
             log.warning("confirm_failed", reason=str(error))
             return False
-        fewer = count < self._unconfirmed.count
-        self._unconfirmed.recount(count)
         if count:
             self._report.others_ask()
         return fewer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import structlog
@@ -159,6 +159,23 @@ async def test_an_inngest_that_can_not_be_asked_is_told_and_another_may_try() ->
     assert desk.told == [("failed", "away")] * 2
     assert desk.stopped == 2
     assert desk.again == []
+
+
+@in_virtual_time
+async def test_what_was_settled_before_a_question_failed_makes_room() -> None:
+    class Failing(Desk):
+        async def confirm(self, seqs: Sequence[int]) -> int:
+            self.fault = REFUSING
+            return await super().confirm(seqs)
+
+    desk = Failing()
+    desk.answered(1, 2, 3, 4)
+    desk.unconfirmed.sent(4)
+    desk.held = {1, 2}
+    async with running(desk):
+        await asyncio.sleep(1)
+    assert desk.confirmed_seqs == [[1, 2]]
+    assert desk.unconfirmed.count == 2
 
 
 @pytest.mark.parametrize(("fault", "seconds"), [(AWAY, 9), (REFUSING, 62)])
