@@ -53,10 +53,11 @@ class IsolationLedger:
         """A request passed; `healed` is the isolated event that passed alone, None for others.
 
         An isolated event that passes shows that a failure alone may be chance, so it confirms
-        nothing.
+        nothing. If Inngest loses it, it has all its tries again.
         """
         if healed is not None:
-            return replace(self, failed_alone=frozenset(), confirmed_bad=frozenset(), found_at=None)
+            left = self.without(healed)
+            return replace(left, failed_alone=frozenset(), confirmed_bad=frozenset(), found_at=None)
         if not self.failed_alone:
             return self
         bad = self.confirmed_bad | self.failed_alone

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from service.relay.send_result import SendResult
 from tests.support.confirmed_world import ConfirmedWorld
 from tests.support.delivery_model import HEALTHY, REFUSED
 from tests.support.memory_rows import MemoryRow
@@ -92,5 +93,32 @@ def test_an_inngest_that_ignores_seeds_is_believed_at_its_answer():
             await asyncio.sleep(600)
         assert set(world.inngest.times.values()) == {1}
         assert world.store.questions == 0
+
+    run_in_virtual_time(main())
+
+
+def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=0)
+        refusals, answer = 2, world.inngest._answer
+
+        async def refuse(*given):
+            nonlocal refusals
+            refusals -= 1
+            if refusals < 0:
+                return await answer(*given)
+            return SendResult(400, ("",), "publish failed")
+
+        world.inngest._answer = refuse
+        rows = world.add(HEALTHY)
+        async with world.running():
+            await asyncio.sleep(10)
+            assert (rows[0].state, refusals) == ("sent", -1)
+            world.stop_inngest()
+            await asyncio.sleep(10)
+            refusals, world.store.rate = 1, 1_000
+            world.start_inngest()
+            await world.until(rows, 60)
+        check(world, rows)
 
     run_in_virtual_time(main())

@@ -24,8 +24,10 @@ def test_refusals_are_counted_for_each_event() -> None:
 
 
 def test_an_event_that_passes_alone_after_all_clears_everyone() -> None:
-    healed = CONFIRMED.with_failed_alone(8).with_pass(6.0, 9)
+    ledger = CONFIRMED.with_failed_alone(8).with_refusal(8).with_refusal(9)
+    healed = ledger.with_pass(6.0, 9)
     assert (healed.failed_alone, healed.confirmed_bad, healed.found_at) == (set(), set(), None)
+    assert healed.refusals == {8: 1}
 
 
 def test_a_settled_event_is_forgotten_and_no_other() -> None:
