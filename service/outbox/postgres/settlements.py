@@ -13,7 +13,7 @@ from service.outbox.storable import storable
 
 # Settles rows of one claim; other rows stay under it. Returns how many named rows were not under
 # the claim, whether any row is due at once, and whether the claim is over. A statement that is
-# repeated because its answer was lost finds no claim if it had run.
+# repeated because its answer was lost finds its rows no longer under the claim if it had run.
 SETTLE = """
 WITH held AS MATERIALIZED (
     SELECT * FROM outbox_claims WHERE claim = %(claim)s FOR UPDATE
@@ -97,7 +97,7 @@ WITH held AS MATERIALIZED (
     DELETE FROM outbox_claims
     WHERE claim = %(claim)s AND EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM rest)
 )
-SELECT CASE WHEN %(repeated)s AND NOT EXISTS (SELECT FROM held) THEN 0 ELSE
+SELECT CASE WHEN %(repeated)s THEN 0 ELSE
            (SELECT count(*) FROM named WHERE seq NOT IN (SELECT seq FROM member)) END,
        EXISTS (SELECT FROM retry JOIN member USING (seq) WHERE delay_seconds <= 0),
        NOT EXISTS (SELECT FROM rest)

@@ -192,10 +192,10 @@ def test_an_empty_settlement_moves_nothing(room: Room) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_repetition_without_its_claim_counts_as_done(room: Room, way: str) -> None:
+def test_a_repetition_whose_rows_are_settled_counts_as_done(room: Room, way: str) -> None:
     filled(room, 2)
     assert room.settle("c", repeated=True, **named(way, [1])) == (0, False, False)
-    assert room.settle("c", repeated=True, **named(way, [1])) == (1, False, False)
+    assert room.settle("c", repeated=True, **named(way, [1])) == (0, False, False)
     room.settle("c", **named(way, [2]))
     assert room.settle("c", repeated=True, **named(way, [1, 2])) == (0, False, True)
 
