@@ -16,6 +16,13 @@ from service.outbox.fault_postgresql import fault_at
 CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
 
+# A wait for another process's migration, or a migration of a large outbox, may take longer than a
+# role or a database allows a session.
+_NO_TIMEOUTS = """
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout',
+               'idle_in_transaction_session_timeout')
+"""
 # A migration that waits for a table's lock blocks every later statement: it gives up instead.
 _LIMITS = "SET LOCAL lock_timeout = '10s'"
 # A role's own schema comes first in the search path; it may have the name of the schema that
@@ -73,6 +80,8 @@ class PostgresSchema:
         connection = psycopg.connect(
             make_conninfo("", **options), autocommit=True, prepare_threshold=None
         )
+        # Who has waited for the lock sees what its holder has applied.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             connection.close()
@@ -92,6 +101,7 @@ def _applied(connection: psycopg.Connection[Any]) -> set[str]:
 def _apply_one(connection: psycopg.Connection[Any], migration_id: str, text: str) -> bool:
     """Whether this process applied it."""
     with connection.transaction():
+        connection.execute(_NO_TIMEOUTS)
         connection.execute(_LOCK, (ADVISORY_LOCK,))
         connection.execute(_LIMITS)
         connection.execute(_PIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.support.storage import eventually
 
 FIRST = ("0001_first", "CREATE TABLE first (x integer)")
 SECOND = ("0002_second", "CREATE TABLE second AS SELECT current_setting('lock_timeout') AS timeout")
+SLOW = ("0001_slow", "SELECT pg_sleep(1.2)")
 BAD = ("0002_bad", "CREATE TABLE half (x integer); INSERT INTO nowhere VALUES (1)")
 LOCK = int.from_bytes(b"outbox")
 HOLD = "SELECT pg_advisory_xact_lock(%s)"
@@ -127,14 +129,74 @@ async def test_one_process_applies_at_a_time(
     with psycopg.connect(plain_url) as holder:
         holder.execute(HOLD, [LOCK])
         applying.start()
-
-        async def waits() -> bool:
-            return not applying.is_alive() or looking.execute(WAITING).fetchall() == [(1,)]
-
-        await eventually(waits)
+        await waits(looking, applying)
         assert tables(looking, home) == []
     applying.join(timeout=60)
     assert schema.applied() == {"0001_first"}
+
+
+async def waits(looking: Connection, applying: threading.Thread) -> None:
+    """Return when it waits for the lock, or has ended."""
+
+    async def is_so() -> bool:
+        return not applying.is_alive() or looking.execute(WAITING).fetchall() == [(1,)]
+
+    await eventually(is_so)
+
+
+async def test_who_waited_does_not_apply_what_was_applied_meanwhile(
+    plain_url: str, looking: Connection, home: str
+) -> None:
+    """Also where transactions keep the view of their first statement."""
+    schema = schema_in(plain_url, home)
+    schema.apply([FIRST])
+    applied: list[list[str]] = []
+    with set_for_all(looking, "default_transaction_isolation", "repeatable read"):
+        applying = threading.Thread(target=lambda: applied.append(schema.apply([SECOND])))
+        with psycopg.connect(plain_url) as holder:
+            holder.execute(HOLD, [LOCK])
+            applying.start()
+            await waits(looking, applying)
+            holder.execute(f"INSERT INTO {home}.outbox_migrations (id) VALUES ('0002_second')")
+        applying.join(timeout=60)
+    assert applied == [[]]
+
+
+@contextlib.contextmanager
+def set_for_all(looking: Connection, name: str, value: str) -> Iterator[None]:
+    """A setting for all later sessions of the database."""
+    looking.execute(f"ALTER DATABASE schema_steps SET {name} = '{value}'")
+    try:
+        yield
+    finally:
+        looking.execute(f"ALTER DATABASE schema_steps RESET {name}")
+
+
+@pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
+async def test_a_timeout_of_the_database_ends_no_migration_and_no_wait_for_one(
+    plain_url: str, looking: Connection, home: str, name: str
+) -> None:
+    """A role may have one: the service's waits at its start while the owner's migrates."""
+    schema = schema_in(plain_url, home)
+    with set_for_all(looking, name, "1s"):
+        applying = threading.Thread(target=schema.apply, args=([SLOW],))
+        with psycopg.connect(plain_url) as holder:
+            holder.execute(HOLD, [LOCK])
+            applying.start()
+            await waits(looking, applying)
+            looking.execute("SELECT pg_sleep(1.2)")
+        applying.join(timeout=60)
+    assert schema.applied() == {"0001_slow"}
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "idle_in_transaction_session_timeout"])
+def test_a_migration_has_no_timeout_of_the_database(
+    plain_url: str, looking: Connection, home: str, name: str
+) -> None:
+    told = ("0001_told", f"CREATE TABLE told AS SELECT current_setting('{name}') AS timeout")
+    with set_for_all(looking, name, "60s"):
+        schema_in(plain_url, home).apply([told])
+    assert looking.execute(f"SELECT timeout FROM {home}.told").fetchall() == [("0",)]
 
 
 @pytest.mark.parametrize(("option", "seconds"), [("", "5"), ("connect_timeout=9", "9")])
