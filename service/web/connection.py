@@ -41,17 +41,18 @@ _log = structlog.get_logger(__name__)
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
-    `is_pipelining` is whether the client has ever sent a request before it had all answers.
+    `is_pipelining` is whether the client has ever sent a request before it had all answers. What is
+    in `on_lost` is called when the client has gone.
     """
 
     __slots__ = (
         "_head_deadline",
         "_is_full",
-        "_on_lost",
         "_read_deadline",
         "_recorder",
         "_requests",
         "is_pipelining",
+        "on_lost",
     )
 
     def __init__(
@@ -74,7 +75,7 @@ class Connection(web.RequestHandler):
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
-        self._on_lost: list[Callable[[], object]] = []
+        self.on_lost: list[Callable[[], object]] = []
         self._is_full = is_full
         self._head_deadline = Deadline(loop, head_seconds)
         self._read_deadline = Deadline(loop, unread_seconds)
@@ -111,9 +112,8 @@ class Connection(web.RequestHandler):
         """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
         self._head_deadline.stop()
         self._read_deadline.stop()
-        for callback in self._on_lost:
+        for callback in self.on_lost:
             callback()
-        self._on_lost.clear()
         self._requests = None
         super().connection_lost(exc)
 
@@ -131,10 +131,6 @@ class Connection(web.RequestHandler):
         """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
-
-    def when_lost(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the client has gone."""
-        self._on_lost.append(callback)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for each request that was read, but not for the rest of a refused body."""
@@ -210,8 +206,8 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Resul
     """What `work` returns; it is cancelled when the client goes, which raises ConnectionError."""
     task = asyncio.ensure_future(work)
     connection = request.protocol
-    if isinstance(connection, Connection):
-        connection.when_lost(task.cancel)
+    on_lost = connection.on_lost if isinstance(connection, Connection) else []
+    on_lost.append(task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
@@ -219,3 +215,5 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Resul
         if request.transport is None:
             raise ConnectionError("The client has gone.") from None
         raise
+    finally:
+        on_lost.remove(task.cancel)

@@ -1,0 +1,86 @@
+"""Work that ends with its client, on the server that `serve` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service.observe.recorder import NullRecorder
+from service.web.connection import while_connected
+from service.web.middleware import error_middleware
+from service.web.server import HttpServer
+from tests.support.storage import PATIENCE_SECONDS
+
+
+class Found:
+    """What some work returns."""
+
+
+class Worker:
+    """Answers /found at once and /never never; `found` are the results that are still held."""
+
+    def __init__(self) -> None:
+        self.found: weakref.WeakSet[Found] = weakref.WeakSet()
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def finds(self, request: web.Request) -> web.Response:
+        await while_connected(request, self._find())
+        return web.Response()
+
+    async def waits(self, request: web.Request) -> web.Response:
+        await while_connected(request, self._wait())
+        return web.Response()
+
+    async def _find(self) -> Found:
+        found = Found()
+        self.found.add(found)
+        return found
+
+    async def _wait(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+async def url(worker: Worker) -> AsyncIterator[str]:
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app.add_routes([web.get("/found", worker.finds), web.get("/never", worker.waits)])
+    server = HttpServer(app, NullRecorder())
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{server.addresses[0][1]}"
+    await server.cleanup()
+
+
+async def test_work_ends_when_its_client_goes(url: str, worker: Worker) -> None:
+    async with aiohttp.ClientSession() as http:
+        asking = asyncio.create_task(http.get(f"{url}/never"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await worker.began.wait()
+            asking.cancel()
+            await worker.ended.wait()
+
+
+async def test_a_connection_keeps_nothing_of_the_work_of_its_earlier_requests(
+    url: str, worker: Worker
+) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        for _ in range(5):
+            async with http.get(f"{url}/found") as answer:
+                await answer.read()
+        gc.collect()
+        assert len(worker.found) <= 1
