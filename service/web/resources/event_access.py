@@ -53,13 +53,13 @@ class EventAccess:
             _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
         return row
 
-    async def own(self, request: web.Request) -> Row:
-        """The user's own event in the path. Raises NotFoundError for any other."""
+    async def own(self, request: web.Request) -> tuple[Row, User]:
+        """The user's own event in the path, and the user. Raises NotFoundError for any other."""
         user = await self.user_of(request)
         row = await self._lookup.find(request.match_info["id"], user.owner)
         if row is None or not self._owns(user, row):
             raise NotFoundError("There is no such event.")
-        return row
+        return row, user
 
     def _owns(self, user: User, row: Row) -> bool:
         return row.owner == user.owner

@@ -135,8 +135,7 @@ class OwnEvents:
 
     async def take_back(self, request: web.Request) -> web.Response:
         """Remove an event that was never sent. Raises EventLeftError for any other."""
-        row = await self._access.own(request)
-        user = await self._access.user_of(request)
+        row, user = await self._access.own(request)
         wanted = Named((row.id,), owner=user.owner, never_sent=True)
         if not await self._withdrawals.discard(wanted, actor=user.actor):
             raise EventLeftError
