@@ -69,6 +69,12 @@ async def test_a_long_poll_that_sees_no_change_says_so(client):
     assert (answer.status, await answer.read()) == (304, b"")
 
 
+async def test_a_tag_that_a_compressing_proxy_made_weak_is_known(client):
+    known = (await client.get("/api/events/e-1")).headers["ETag"]
+    headers = {"If-None-Match": f"W/{known}"}
+    assert (await client.get("/api/events/e-1", headers=headers)).status == 304
+
+
 @pytest.mark.parametrize("wait", ["61", "-1", "soon", "1.5", "٣"])
 async def test_a_wait_that_makes_no_sense_is_refused(client, wait):
     answer = await client.get(f"/api/events/e-1?wait={wait}")

@@ -61,7 +61,7 @@ class Events:
     async def show(self, request: web.Request) -> web.Response:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
         seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
-        known = request.headers.get(hdrs.IF_NONE_MATCH, "").strip('"')
+        known = _tag(request.headers.get(hdrs.IF_NONE_MATCH, ""))
         followed = self._follower.begin(await self._access.visible(request))
         try:
             await self._follower.ask_soon(followed)
@@ -85,6 +85,15 @@ def _is_unchanged(followed: FollowedEvent, known: str) -> bool:
     if snapshot is None or snapshot.final:
         return False
     return snapshot.tag == known or not followed.is_known
+
+
+def _tag(entity_tag: str) -> str:
+    """The tag in a header. A proxy that compresses answers makes their tags weak.
+
+    >>> _tag('"a1"'), _tag('W/"a1"')
+    ('a1', 'a1')
+    """
+    return entity_tag.removeprefix("W/").strip('"')
 
 
 def _answer(snapshot: Snapshot | None, known: str) -> web.Response:
