@@ -8,11 +8,13 @@ from urllib.parse import parse_qsl
 from aiohttp import hdrs, web
 from multidict import MultiDict
 
+from service.errors import InvalidFieldError
 from service.identity.operators import Operators
 from service.identity.user import User
 from service.web.body import read_body
 
 MAX_FORM_BYTES = 256 * 1024
+_MAX_FIELDS = 2_000
 
 
 class OperatorAccess:
@@ -35,9 +37,12 @@ class OperatorAccess:
 
 
 async def read_form(request: web.Request) -> MultiDict[str]:
-    """The fields of a posted form. Raises what `read_body` raises."""
+    """The fields of a posted form. Raises InvalidFieldError, and what `read_body` raises."""
     body = await read_body(request, max_bytes=MAX_FORM_BYTES)
-    return MultiDict(parse_qsl(body.decode(errors="replace"), max_num_fields=2_000))
+    try:
+        return MultiDict(parse_qsl(body.decode(errors="replace"), max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise InvalidFieldError(f"A form has at most {_MAX_FIELDS:,} fields.") from None
 
 
 def see_other(path: str) -> web.Response:

@@ -71,6 +71,7 @@ class Overview:
         self._access = access
         self._renderer = renderer
         self._streams: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -80,7 +81,8 @@ class Overview:
         ]
 
     async def close(self) -> None:
-        """End the live streams."""
+        """End the live streams, and each that begins from now on."""
+        self._is_closed = True
         for stream in self._streams:
             stream.cancel()
 
@@ -117,6 +119,8 @@ class Overview:
         work = self._stream(response, _span(request))
         stream = asyncio.create_task(work, name="operator-page-live")
         self._streams.add(stream)
+        if self._is_closed:
+            stream.cancel()
         try:
             await asyncio.wait([stream])
         finally:

@@ -1,0 +1,76 @@
+"""What the operators' pages do with a form that no page of theirs makes, and at a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from service.identity.operators import Operators
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.operations.rates import Movement
+from service.web.middleware import error_middleware
+from service.web.operator_page.access import OperatorAccess
+from service.web.operator_page.overview import Overview
+from service.web.operator_page.pausing import Pausing
+from service.web.operator_page.renderer import Renderer
+from tests.support.storage import PATIENCE_SECONDS
+
+KIM = User("dev", "kim", "kim@example.com", email_verified=True)
+
+
+class Silence:
+    """Samples of an outbox of which there is none yet."""
+
+    latest = None
+
+    async def sample(self) -> None:
+        pass
+
+    async def watch(self) -> AsyncGenerator[Movement, None]:
+        await asyncio.Event().wait()
+        yield cast("Movement", None)
+
+
+@pytest.fixture
+def overview() -> Overview:
+    nothing = cast("Any", None)
+    return Overview(nothing, Silence(), nothing, access(), Renderer())
+
+
+def access() -> OperatorAccess:
+    async def kim(request: web.Request) -> User:
+        del request
+        return KIM
+
+    return OperatorAccess(kim, Operators(["kim@example.com"]))
+
+
+@pytest.fixture
+async def client(overview, aiohttp_client):
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    pausing = Pausing(cast("Any", None), access(), Renderer())
+    app.add_routes([*overview.routes(), *pausing.routes()])
+    return await aiohttp_client(app)
+
+
+async def test_a_stop_ends_the_live_figures(client, overview):
+    async with asyncio.timeout(PATIENCE_SECONDS), client.get("/outbox/live") as answer:
+        await overview.close()
+        assert await answer.read() == b""
+
+
+async def test_live_figures_that_begin_during_a_stop_end_at_once(client, overview):
+    """Their request has arrived before the stop and is still being checked."""
+    await overview.close()
+    async with asyncio.timeout(PATIENCE_SECONDS), client.get("/outbox/live") as answer:
+        assert await answer.read() == b""
+
+
+async def test_a_form_of_too_many_fields_is_refused(client):
+    answer = await client.post("/outbox/pause", data=b"a=1&" * 2_001)
+    assert (answer.status, (await answer.json())["code"]) == (400, "invalid_field")
