@@ -29,7 +29,7 @@ from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed
-from service.relay.unconfirmed_rows import deliver_unconfirmed
+from service.relay.unconfirmed_rows import deliver_left_rows, deliver_unconfirmed
 from service.supervisor import Supervisor
 
 _HUNG_SECONDS = 30.0
@@ -57,11 +57,10 @@ async def run_relay(
             http=http,
             unconfirmed=unconfirmed,
         )
-        if unconfirmed:
-            report = ConfirmationReport(recorder, relay.confirmed)
-            await stack.enter_async_context(
-                _run_confirmer(settings, outbox.confirmations, unconfirmed, report, supervisor)
-            )
+        report = ConfirmationReport(recorder, relay.confirmed)
+        await stack.enter_async_context(
+            _run_confirmer(settings, outbox.confirmations, unconfirmed, report, supervisor)
+        )
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch(
@@ -122,11 +121,21 @@ async def _count_unconfirmed(confirmations: Confirmations, unconfirmed: Unconfir
 async def _run_confirmer(
     settings: Settings,
     confirmations: Confirmations,
-    unconfirmed: Unconfirmed,
+    unconfirmed: Unconfirmed | None,
     report: ConfirmationReport,
     supervisor: Supervisor,
 ) -> AsyncIterator[None]:
-    """A confirmer at work. Its one connection lives as long as Inngest does."""
+    """A confirmer at work. Its one connection lives as long as Inngest does.
+
+    Without confirmation, rows that other processes sent and left are delivered.
+    """
+    if unconfirmed is None:
+        supervisor.watch("unconfirmed", lambda: deliver_left_rows(confirmations))
+        try:
+            yield
+        finally:
+            await supervisor.stop("unconfirmed")
+        return
 
     def reconnected() -> None:
         confirmer.reconnected()

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from service.bootstrap import delivery
+from service.errors import OutboxUnavailableError
 from service.fake_inngest.faults import Reset
 from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import Filter, Row, State
+from service.relay import unconfirmed_rows
 from tests.support.confirmed_delivery import (
     SIGNING_KEY,
     append_events,
@@ -180,3 +183,20 @@ async def test_without_confirmation_an_answer_is_enough_also_for_rows_that_waite
     async with confirmed_delivery(outbox, inngest, OUTBOX_CONFIRM="off"):
         await in_state(outbox, State.DELIVERED, 35)
     assert not await rows(outbox, State.SENT)
+
+
+async def test_without_confirmation_rows_are_delivered_later_where_the_store_failed_at_the_start(
+    outbox: Outbox, inngest: FakeInngest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> int:
+        raise OutboxUnavailableError
+
+    monkeypatch.setattr(delivery, "deliver_unconfirmed", away)
+    monkeypatch.setattr(unconfirmed_rows, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(unconfirmed_rows, "_LEFT_SECONDS", 0.1)
+    inngest.storing.rate = 0
+    await append_events(outbox.intake, 10)
+    async with confirmed_delivery(outbox, inngest):
+        await in_state(outbox, State.SENT, 10)
+    async with confirmed_delivery(outbox, inngest, OUTBOX_CONFIRM="off"):
+        await in_state(outbox, State.DELIVERED, 10)

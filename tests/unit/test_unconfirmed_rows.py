@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,7 +11,9 @@ import structlog
 
 from service.outbox.ports import Confirmations
 from service.outbox.sent_entry import SentEntry
-from service.relay.unconfirmed_rows import deliver_unconfirmed
+from service.relay.unconfirmed_rows import deliver_left_rows, deliver_unconfirmed
+from tests.support.confirmer_desk import Desk
+from tests.support.virtual_time import in_virtual_time
 
 
 class Sent:
@@ -44,3 +47,51 @@ async def test_all_rows_become_delivered_page_by_page(
     assert (store.asked, store.limits) == ([*store.rows], [500] * pages)
     said = {"event": "delivered_unconfirmed", "log_level": "warning", "events": delivered}
     assert lines == ([said] if delivered else [])
+
+
+async def left_by_others(desk: Desk, seconds: float) -> None:
+    """Look after the rows that others have left, for so long."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(deliver_left_rows(cast("Confirmations", desk)), seconds)
+
+
+@in_virtual_time
+async def test_rows_that_others_left_are_delivered_ten_minutes_after_their_answer() -> None:
+    desk = Desk()
+    desk.answered(1, at=-600.0)
+    desk.answered(2, 3, at=-599.0)
+    desk.answered(4)
+    await left_by_others(desk, 59)
+    assert desk.confirmed_seqs == [[1]]
+    await left_by_others(desk, 3600)
+    assert desk.confirmed_seqs == [[1], [2, 3], [4]]
+    assert (len(desk.counts), desk.questions) == (61, [])
+
+
+@in_virtual_time
+async def test_rows_that_another_process_asks_about_are_left_to_it() -> None:
+    desk = Desk()
+    desk.turns = [False]
+    desk.answered(1)
+    await left_by_others(desk, 3600)
+    assert (desk.confirmed_seqs, desk.stopped) == ([], 0)
+
+
+@in_virtual_time
+async def test_the_turn_to_ask_is_given_back_and_taken_only_for_sent_rows() -> None:
+    desk = Desk()
+    await left_by_others(desk, 3600)
+    assert desk.stopped == 0
+    desk.answered(1, at=0.0)
+    await left_by_others(desk, 3600)
+    assert (desk.confirmed_seqs, desk.stopped) == ([[1]], 1)
+
+
+@in_virtual_time
+async def test_a_store_that_can_not_be_asked_is_asked_again_in_a_minute() -> None:
+    desk = Desk()
+    desk.store_fails = True
+    with structlog.testing.capture_logs() as lines:
+        await left_by_others(desk, 119)
+    failed = {"event": "confirm_failed", "log_level": "warning", "reason": "no disk"}
+    assert (lines, desk.counts) == ([failed] * 2, [0, 60])
