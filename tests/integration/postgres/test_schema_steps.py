@@ -165,11 +165,12 @@ async def test_who_waited_does_not_apply_what_was_applied_meanwhile(
 @contextlib.contextmanager
 def set_for_all(looking: Connection, name: str, value: str) -> Iterator[None]:
     """A setting for all later sessions of the database."""
-    looking.execute(f"ALTER DATABASE schema_steps SET {name} = '{value}'")
+    database = looking.info.dbname
+    looking.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
     try:
         yield
     finally:
-        looking.execute(f"ALTER DATABASE schema_steps RESET {name}")
+        looking.execute(f"ALTER DATABASE {database} RESET {name}")
 
 
 @pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
