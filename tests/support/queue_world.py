@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from service.outbox.postgres.claims import CLAIM, CLAIM_EXPRESS, NEXT_DUE
 from service.outbox.postgres.express import ExpressRows
 from service.outbox.postgres.leases import RELEASE, PostgresLeases
@@ -125,3 +127,14 @@ class World:
         """The claims that the queue would release at its end, as if sent."""
         await self.leases.release_held()
         return set(self.pool.of(RELEASE)[-1]["claims"])
+
+
+async def cancelled_claim(world: World) -> None:
+    """A claim that is cancelled before its answer of two rows."""
+    world.pool.claims = [ROWS]
+    world.pool.may_answer.clear()
+    claim = asyncio.create_task(world.queue.claim(ask()))
+    await world.pool.began.wait()
+    claim.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claim

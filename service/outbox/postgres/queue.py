@@ -114,9 +114,14 @@ class PostgresQueue:
         found = None if attempt.cancelled() or attempt.exception() else attempt.result()
         if isinstance(found, Batch):
             self._leases.lose(found.claim)
-            release = asyncio.create_task(self._release_lost(), name="outbox-release")
+            release = asyncio.create_task(self._release_abandoned(), name="outbox-release")
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
+
+    async def _release_abandoned(self) -> None:
+        """Release lost claims; what can't be released now is before the next claim."""
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._release_lost()
 
     async def _release_lost(self) -> None:
         if await self._leases.release_lost():

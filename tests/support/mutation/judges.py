@@ -184,7 +184,7 @@ JUDGES: dict[str, Judges] = {
     **_under("outbox/postgres", "counts recount", Judges(_postgres("counting"))),
     **_under("outbox/postgres", "partitions", _PARTITIONS),
     **_under("outbox/postgres", "repairs", _REPAIRS),
-    **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue"))),
+    **_under("outbox/postgres", "queue", Judges(_unit("postgres_queue", "postgres_queue_ends"))),
     **_under("outbox/postgres", "express", Judges(_unit("express_rows"))),
     **_under("outbox/postgres", "appends", _APPENDS),
     **_under("outbox/postgres", "marks", Judges((*_postgres("marking"), *_unit("mark_looks")))),
