@@ -189,6 +189,7 @@ class RoomPool:
 
     def __init__(self, room: Room) -> None:
         self._room = room
+        self.returns = 0
         self.asked: list[tuple[str, Any, dict[str, Any]]] = []
         self.error: Exception | None = None
 

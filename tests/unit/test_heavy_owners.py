@@ -15,6 +15,7 @@ class Pool:
 
     def __init__(self, folded: list[tuple[Any, ...]], *changes: list[tuple[Any, ...]]) -> None:
         self.folded = folded
+        self.returns = 0
         self.changes = list(changes)
 
     async def run(self, statement: str, given: Any = None, **_: Any) -> list[tuple[Any, ...]]:

@@ -28,6 +28,7 @@ class World:
 
     statements = 7
     failure = "why"
+    returns = 3
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -197,4 +198,4 @@ async def test_a_pool_closes_its_gate_before_its_connections(
         assert opened is pool
         assert world.steps == ["open"]
     assert world.steps == ["open", "no gate", "closed"]
-    assert (pool.statements, pool.failure) == (7, "why")
+    assert (pool.statements, pool.failure, pool.returns) == (7, "why", 3)

@@ -136,13 +136,13 @@ async def test_a_caller_waits_until_its_deadline_only(world: World) -> None:
 @in_virtual_time
 async def test_callers_go_on_once_a_probe_has_passed_and_connections_are_new(world: World) -> None:
     world.takes_seconds = 0.3
-    for at in (1.0, 9.0):
+    for returns, at in enumerate((1.0, 9.0)):
         await until(at)
         world.availability.lose(FULL)
-        assert world.availability.failure == FULL_TOLD
+        assert (world.availability.failure, world.availability.returns) == (FULL_TOLD, returns)
         assert await world.passes()
         assert round(now(), 6) == at + 0.3
-        assert world.availability.failure is None
+        assert (world.availability.failure, world.availability.returns) == (None, returns + 1)
     assert world.renewed == [1.3, 9.3]
     how = {"autocommit": True}
     conninfo = connection_string("postgresql://there/outbox")

@@ -19,6 +19,7 @@ class World(WatchedTasks):
         super().__init__()
         given: Any = self
         self.revision = 3
+        self.returns = 0
         self.error: Exception | None = None
         self.reads: list[float] = []
         self.told: list[float] = []
@@ -90,3 +91,18 @@ async def test_a_read_that_fails_is_made_again_later() -> None:
         world.error = None
         await asyncio.sleep(5.5)
         assert settings.scope_revision == 3
+
+
+@in_virtual_time
+async def test_a_revision_that_another_server_gives_again_tells_of_a_change() -> None:
+    """It lacks the last saves: each that it is asked for may be one that was seen before."""
+    world = World()
+    async with world.settings as settings:
+        for returns, revision, told in ((1, 2, 4), (1, 2, 4), (1, 3, 5), (2, 3, 6), (2, 1, 6)):
+            world.returns, world.revision = returns, revision
+            world.changed()
+            await asyncio.sleep(1)
+            assert settings.scope_revision == told
+        world.returns = 3
+        await settings.save_scope("user", "ada", {})
+        assert settings.scope_revision == 7

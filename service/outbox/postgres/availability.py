@@ -43,7 +43,10 @@ log = structlog.get_logger(__name__)
 
 
 class Availability:
-    """Remembers a loss until a probe passes. `renew` is awaited before callers may go on."""
+    """Remembers a loss until a probe passes. `renew` is awaited before callers may go on.
+
+    `returns` counts the losses that have ended.
+    """
 
     def __init__(self, url: str, renew: Callable[[], Awaitable[None]]) -> None:
         self._conninfo = connection_string(url)
@@ -56,6 +59,7 @@ class Availability:
         self._probe: OutboxConnection | None = None
         self._closed = False
         self.failure: str | None = None
+        self.returns = 0
 
     async def close(self) -> None:
         """End the probe. From then on `pass_gate` raises."""
@@ -102,6 +106,7 @@ class Availability:
         self._back_at = time.monotonic()
         log.warning("database_back", after_seconds=round(self._back_at - lost_at, 3))
         self._lost_at = self.failure = None
+        self.returns += 1
         self._back.set()
 
     async def _passes(self) -> bool:

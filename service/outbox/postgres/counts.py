@@ -78,6 +78,7 @@ class PostgresCounts:
         self._pool = pool
         self._heavy_rows = fair_share.heavy_rows
         self._after: int | None = None
+        self._returns = pool.returns
         self._base = Tally()
         self._rest = Tally()
         # Owners with so many waiting rows that they may fill the queue.
@@ -96,6 +97,8 @@ class PostgresCounts:
 
     async def read(self, within_seconds: float) -> Snapshot:
         """Bring the counts up to date, and return what they show. Raises OutboxUnavailableError."""
+        if self._returns != self._pool.returns:
+            self._returns, self._after = self._pool.returns, None
         base, after = self._base, self._after
         if after is None:
             base, after = await self._read_folded(within_seconds)

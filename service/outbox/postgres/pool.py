@@ -52,6 +52,15 @@ class PostgresPool:
         """Why the database takes no writes, None while it does."""
         return self._availability.failure
 
+    @property
+    def returns(self) -> int:
+        """How often the database came back after a loss.
+
+        It may be another server then, which lacks the last commits: numbers that only grow may be
+        given again.
+        """
+        return self._availability.returns
+
     async def run(
         self,
         statement: LiteralString,

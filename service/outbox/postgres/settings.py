@@ -55,6 +55,8 @@ class PostgresSettings:
 
     def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup, supervisor: Supervisor) -> None:
         self.scope_revision = 0
+        self._stored_revision = 0
+        self._returns = pool.returns
         self._wakeup = wakeup
         self._pool = pool
         self._supervisor = supervisor
@@ -98,13 +100,20 @@ class PostgresSettings:
 
     async def _save(self, statement: LiteralString, given: Mapping[str, object]) -> None:
         rows = await self._pool.run(statement, given)
-        self.scope_revision = max(self.scope_revision, int(rows[0][0]))
+        self._note(int(rows[0][0]))
         self._wakeup.settings_were_saved()
 
     async def _read(self) -> None:
         with contextlib.suppress(OutboxUnavailableError):
             rows = await self._pool.run(READ_REVISION)
-            self.scope_revision = max(self.scope_revision, int(rows[0][0]))
+            self._note(int(rows[0][0]))
+
+    def _note(self, revision: int) -> None:
+        """Raise `scope_revision` when the stored revision has changed, or may have begun again."""
+        if self._returns != self._pool.returns:
+            self._returns, self._stored_revision = self._pool.returns, revision - 1
+        self.scope_revision += max(0, revision - self._stored_revision)
+        self._stored_revision = max(self._stored_revision, revision)
 
     async def _keep_reading(self) -> None:
         while True:

@@ -109,6 +109,24 @@ async def test_a_reader_that_missed_changes_begins_anew(
     assert counts.heavy == ({"a"} if is_whole else {"a", "b"})
 
 
+async def test_a_reader_begins_anew_once_when_the_database_has_come_back(
+    room: Room, counts: PostgresCounts, pool: RoomPool
+) -> None:
+    """Another server may lack the last changes, and give their numbers again."""
+    change(room, "a", 1, 10)
+    change(room, "b", 3, 30)
+    room.mark(safe_change=2)
+    await counts.read(5.0)
+    room.run("DELETE FROM outbox_changes WHERE no = 2")
+    room.mark(safe_change=1)
+    pool.returns = 1
+    pool.asked.clear()
+    for _ in range(2):
+        await counts.read(5.0)
+        assert (counts.of("a"), counts.total, counts.heavy) == ((1, 10), (1, 10), set())
+    assert asked(pool) == [(READ_FOLDED, None), (READ_CHANGES, 0), (READ_CHANGES, 1)]
+
+
 async def test_a_mark_that_is_behind_what_is_folded_is_not_read_from(
     room: Room, counts: PostgresCounts, pool: RoomPool
 ) -> None:
