@@ -23,6 +23,7 @@ def start_follower(
     reader = make_inngest_events(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
     follower = EventFollower(outbox.inspector, RunAsker(reader, policy) if reader else None, policy)
     supervisor.watch("following", follower.look)
+    supervisor.watch("ending-waits", follower.end_waits)
     if follower.runs_follow:
         supervisor.watch("asking-for-runs", follower.ask)
     return follower

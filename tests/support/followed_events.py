@@ -61,18 +61,24 @@ def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Eve
 
 
 class WithInngestIds:
-    """An outbox whose rows say under which id Inngest has them: `inngest-<id>`."""
+    """An outbox whose rows say under which id Inngest has them: `inngest-<id>`.
+
+    While it is `hanging`, searches do not end.
+    """
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.append = outbox.intake.append
         self.discard = outbox.repairs.discard
+        self.hanging = False
 
     async def find(self, event_id: str) -> Row | None:
         row = await self.outbox.intake.find(event_id)
         return row and _identified(row)
 
     async def rows(self, wanted: Filter) -> list[Row]:
+        if self.hanging:
+            await asyncio.Event().wait()
         return [_identified(row) for row in await self.outbox.inspector.rows(wanted)]
 
     async def count(self, wanted: Filter) -> int:
@@ -85,6 +91,7 @@ class Followed:
     outbox: Outbox
     follower: EventFollower
     runs: MadeUpRuns
+    rows: WithInngestIds
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +114,7 @@ async def followed_events(
         asker = RunAsker(runs, policy) if with_runs else None
         follower = EventFollower(rows, asker, policy)
         supervisor.watch("following", follower.look)
+        supervisor.watch("ending-waits", follower.end_waits)
         if asker:
             supervisor.watch("asking", follower.ask)
         search = Search(rows, outbox.positions, searching)
@@ -118,7 +126,7 @@ async def followed_events(
             OwnEvents(access, search, rows, runs_follow=with_runs),
         ):
             app.add_routes(resource.routes())
-        yield Followed(app, outbox, follower, runs)
+        yield Followed(app, outbox, follower, runs, rows)
 
 
 async def _user(request: web.Request) -> User:

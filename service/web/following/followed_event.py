@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -18,6 +19,15 @@ from service.web.following.runs import Run
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventView).decode
+
+
+class Client(Protocol):
+    """Who waits."""
+
+    @property
+    def transport(self) -> object | None:
+        """The client's connection, None when it has gone."""
+        ...
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +69,7 @@ class FollowedEvent:
         self.left_at = 0.0
         self._runs_follow = runs_follow
         self._asked = False
-        self._waiting: list[tuple[asyncio.Future[None], float]] = []
+        self._waiting: list[tuple[asyncio.Future[None], float, Client]] = []
         self.snapshot: Snapshot | None = _snapshot(event_view(row, runs_follow=runs_follow))
 
     @property
@@ -97,14 +107,15 @@ class FollowedEvent:
         self.wake()
 
     def wake(self, now: float | None = None) -> None:
-        """Wake all followers; with `now`, only those whose time is over."""
-        for waiting, until in self._waiting:
-            if (now is None or until <= now) and not waiting.done():
+        """Wake all followers; with `now`, only those who waited long enough or have gone."""
+        for waiting, until, client in self._waiting:
+            is_over = now is None or until <= now or client.transport is None
+            if is_over and not waiting.done():
                 waiting.set_result(None)
 
-    async def change(self, until: float) -> None:
-        """Wait for the next `wake`, or for the first read after the loop time `until`."""
-        entry = (asyncio.get_running_loop().create_future(), until)
+    async def change(self, until: float, client: Client) -> None:
+        """Wait for the next `wake`, also by one after the loop time `until` or without `client`."""
+        entry = (asyncio.get_running_loop().create_future(), until, client)
         self._waiting.append(entry)
         try:
             await entry[0]

@@ -85,6 +85,12 @@ class EventFollower:
             moving = await self._moving()
             with contextlib.suppress(OutboxUnavailableError):
                 await self._look(moving)
+            await asyncio.sleep(self.policy.look_seconds)
+
+    async def end_waits(self) -> None:
+        """Wake who has waited long enough or has gone, again and again; waits for no store."""
+        while True:
+            moving = await self._moving()
             now = asyncio.get_running_loop().time()
             for one in moving:
                 one.wake(now)

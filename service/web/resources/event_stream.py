@@ -87,12 +87,14 @@ class EventStream:
             await response.prepare(request)
             response.headers.clear()  # sent; 10,000 streams would hold a copy each
             with contextlib.suppress(ConnectionError):
-                await self._send_changes(response, followed)
+                await self._send_changes(request, response, followed)
             return response
         finally:
             self._follower.end(followed)
 
-    async def _send_changes(self, response: web.StreamResponse, followed: FollowedEvent) -> None:
+    async def _send_changes(
+        self, request: web.Request, response: web.StreamResponse, followed: FollowedEvent
+    ) -> None:
         clock = asyncio.get_running_loop().time
         until = clock() + self._policy.stream_seconds
         sent = ""
@@ -104,7 +106,9 @@ class EventStream:
             if snapshot.final or clock() > until:
                 return
             beat_at = clock() + self._policy.beat_seconds
-            await followed.change(beat_at)
+            await followed.change(beat_at, request)
+            if request.transport is None:
+                return
             if clock() >= beat_at:
                 await response.write(_BEAT)
 

@@ -66,17 +66,21 @@ class Events:
         try:
             await self._follower.ask_soon(followed)
             if seconds and self._follower.has_room:
-                await self._wait(followed, known, seconds)
+                await self._wait(request, followed, known, seconds)
             return _answer(followed.snapshot, known)
         finally:
             self._follower.end(followed)
 
-    async def _wait(self, followed: FollowedEvent, known: str, seconds: int) -> None:
+    async def _wait(
+        self, request: web.Request, followed: FollowedEvent, known: str, seconds: int
+    ) -> None:
         first = followed.snapshot.tag if followed.snapshot and not known else known
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         while _is_unchanged(followed, first) and not self._follower.closed and clock() < until:
-            await followed.change(until)
+            await followed.change(until, request)
+            if request.transport is None:
+                return
 
 
 def _is_unchanged(followed: FollowedEvent, known: str) -> bool:

@@ -1,0 +1,71 @@
+"""Waits for an event end with their time and with their client, whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service.observe.recorder import NullRecorder
+from service.web.following.follow_policy import FollowPolicy
+from service.web.server import HttpServer
+from tests.support.followed_events import event, followed_events
+from tests.support.storage import PATIENCE_SECONDS, eventually
+
+POLICY = FollowPolicy(look_seconds=0.02, beat_seconds=3600, max_wait_seconds=3600)
+
+
+@pytest.fixture
+async def followed(tmp_path):
+    async with followed_events(tmp_path, with_runs=False, policy=POLICY) as made:
+        await made.outbox.intake.append(event())
+        yield made
+
+
+@pytest.fixture
+async def client(followed):
+    """A client of the server that `serve` runs: pytest's own cancels the handlers of who leaves."""
+    server = HttpServer(followed.app, NullRecorder())
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.addresses[0][1]}") as http:
+        yield http
+    followed.follower.close()
+    await server.cleanup()
+
+
+async def are_followers(followed, count):
+    await eventually(lambda: asyncio.sleep(0, followed.follower.followers == count))
+
+
+async def test_a_long_poll_ends_with_its_client(followed, client):
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
+    await are_followers(followed, 1)
+    waiting.cancel()
+    await are_followers(followed, 0)
+
+
+async def test_a_stream_ends_with_its_client(followed, client):
+    async with client.get("/api/events/e-1/stream") as answer:
+        await answer.content.readuntil(b"\n\n")
+        await are_followers(followed, 1)
+    await are_followers(followed, 0)
+
+
+async def test_who_stays_waits_on_when_another_client_leaves(followed, client):
+    leaving = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
+    staying = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
+    await are_followers(followed, 2)
+    leaving.cancel()
+    await are_followers(followed, 1)
+    assert not staying.done()
+    staying.cancel()
+
+
+async def test_a_long_poll_ends_in_time_while_the_store_hangs(followed, client):
+    followed.rows.hanging = True
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await client.get("/api/events/e-1?wait=1")
+    assert (await answer.json())["state"] == "pending"
