@@ -43,6 +43,13 @@ class SessionRevisions:
         known = self._remembered.get(owner)
         return known if known is not None else await self._load(owner, generation)
 
+    async def latest(self, owner: str) -> str:
+        """The revision for a new session of `owner`: as stored, not as this process knows it.
+
+        Raises OutboxUnavailableError.
+        """
+        return await self._load(owner, self.generation)
+
     async def end_all(self, owner: str) -> None:
         """End every session of `owner` that exists now; raises OutboxUnavailableError.
 

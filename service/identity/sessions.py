@@ -167,7 +167,7 @@ class Sessions:
 
         Raises InvalidFieldError when the user does not fit into a cookie, OutboxUnavailableError.
         """
-        signed_in = self._own.begin(user, await self._revisions.current(user.owner))
+        signed_in = self._own.begin(user, await self._revisions.latest(user.owner))
         session = await aiohttp_session.new_session(request)
         session["session"] = signed_in
         session["user"] = user

@@ -113,3 +113,21 @@ async def test_what_was_read_before_a_change_is_not_remembered(looks_meanwhile: 
     if others:
         await others
     assert await revisions.current(ADA) == scopes.stored[SESSION_SCOPE, ADA]["revision"]
+
+
+class LateScopes(MemoryScopes):
+    """A process that has not yet heard of what others save."""
+
+    def __init__(self, others: MemoryScopes) -> None:
+        super().__init__()
+        self.stored = others.stored
+
+
+async def test_a_new_session_has_the_revision_that_another_process_has_just_stored(
+    scopes: MemoryScopes, revisions: SessionRevisions
+) -> None:
+    late = SessionRevisions(LateScopes(scopes))
+    assert await late.current(ADA) == ""
+    await revisions.end_all(ADA)
+    assert await late.latest(ADA) == await revisions.current(ADA) != ""
+    assert await late.current(ADA) == await revisions.current(ADA)

@@ -61,6 +61,17 @@ async def test_after_signing_out_everywhere_one_can_sign_in_again(service):
     assert (await service.who(cookie))[0] == "u-1"
 
 
+async def test_who_signs_in_at_a_process_that_has_not_heard_of_the_end_stays_signed_in(
+    service, aiohttp_client, clock
+):
+    late = await SessionApp(clock).start(aiohttp_client)
+    late.scopes.stored = service.scopes.stored
+    await late.who(await late.signed_in())
+    await service.get("/out?everywhere=1", await service.signed_in())
+    cookie = await late.signed_in()
+    assert [(await one.who(cookie))[0] for one in (late, service)] == ["u-1", "u-1"]
+
+
 async def test_an_ended_session_stays_ended_when_its_user_signs_out_once_more(service):
     first = await service.signed_in()
     await service.get("/out?everywhere=1", first)
