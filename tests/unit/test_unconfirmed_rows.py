@@ -28,7 +28,7 @@ class Sent:
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         self.limits.append(limit)
         found = [seq for seq in self.rows if seq > after_seq][:limit]
-        return [SentEntry(seq, f"e-{seq}", 0, 1.0) for seq in found]
+        return [SentEntry(seq, f"e-{seq}", 0, 0.0) for seq in found]
 
     async def confirm(self, seqs: Sequence[int]) -> int:
         self.asked += seqs
@@ -47,6 +47,12 @@ async def test_all_rows_become_delivered_page_by_page(
     assert (store.asked, store.limits) == ([*store.rows], [500] * pages)
     said = {"event": "delivered_unconfirmed", "log_level": "warning", "events": delivered}
     assert lines == ([said] if delivered else [])
+
+
+async def test_rows_that_were_answered_later_stay_sent() -> None:
+    store = Sent(3, [])
+    assert await deliver_unconfirmed(cast("Confirmations", store), answered_seconds=1.0) == 0
+    assert store.asked == []
 
 
 async def left_by_others(desk: Desk, seconds: float) -> None:
