@@ -35,15 +35,20 @@ class Sender(Protocol):
 
 
 class EmptyRequest:
-    """Sends empty requests through `sender`, one at a time, and updates the breaker of `keeper`."""
+    """Sends empty requests through `sender`, one at a time, and updates the breaker of `keeper`.
+
+    `on_nothing_due` is called when a claim has found nothing for a while.
+    """
 
     def __init__(self, sender: Sender, keeper: BreakerSync) -> None:
         self._sender = sender
         self._keeper = keeper
         self._asking: asyncio.Task[None] | None = None
+        self.on_nothing_due: Callable[[], None] = lambda: None
 
     def nothing_due(self) -> None:
         """A claim has found nothing for a while: end recovery, or probe whether trouble is over."""
+        self.on_nothing_due()
         breaker = self._keeper.breaker
         if breaker.state is BreakerState.RECOVERING:
             self._keeper.move(breaker.with_idle())

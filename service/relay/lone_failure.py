@@ -24,6 +24,7 @@ class LoneFailure:
         self._seq: int | None = None
         self._failures = 0
         self._told = False
+        empty_request.on_nothing_due = self._forget
 
     def answered(self, batch: Batch, signal: Signal) -> None:
         """One request was answered."""

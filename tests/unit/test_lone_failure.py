@@ -15,6 +15,8 @@ from service.relay.send_result import Signal
 class Asked:
     """An empty request that Inngest answers well when the test says so."""
 
+    on_nothing_due: Callable[[], None]
+
     def __init__(self) -> None:
         self.waiting: list[Callable[[], Any]] = []
 
@@ -106,3 +108,13 @@ def test_what_passes_alone_is_no_failure() -> None:
         world.watch.answered(sent(1), Signal.PASSED)
     world.fail(1, times=4)
     assert not world.asked.waiting
+
+
+def test_where_nothing_is_due_no_event_fails() -> None:
+    world = World()
+    world.asked.on_nothing_due()
+    assert world.told.ids == []
+    world.fail(1, times=5)
+    world.asked.answer()
+    world.asked.on_nothing_due()
+    assert world.told.ids == ["e-1", None]

@@ -82,6 +82,22 @@ def test_an_event_that_always_fails_with_no_other_traffic_is_told_and_not_held_a
     run_in_virtual_time(main())
 
 
+def test_an_event_that_failed_alone_and_was_discarded_is_told_no_longer() -> None:
+    async def main() -> None:
+        world = World()
+        rows = world.add(FAILING)
+        async with world.running():
+            await asyncio.sleep(120)
+            assert world.recorder.shown["lone_event_fails"] == 1
+            await world.discard(rows)
+            await asyncio.sleep(10)
+            assert world.recorder.shown["lone_event_fails"] == 0
+            assert world.relay.breaker.state is BreakerState.HEALTHY
+
+    random.seed(1)
+    run_in_virtual_time(main())
+
+
 def test_an_outage_that_one_event_waits_for_is_not_told_as_the_events_fault() -> None:
     async def main() -> None:
         world = World()
