@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Batch
 from tests.support.linearizability.record import Call, Recorder, complete, read_calls
+from tests.support.linearizability.release_record import event_ids, record_releases
+from tests.support.postgres_server import PostgresServer
+from tests.support.storage import PostgresStorage, append_all, ask, claim, eventually
+from tests.support.tcp_proxy import TcpProxy
 
 
 def test_what_is_released_was_claimed_in_the_same_life_of_the_service() -> None:
@@ -30,3 +37,37 @@ def test_a_line_that_a_kill_has_torn_spoils_no_other(tmp_path: Path) -> None:
         ("truth", True),
         ("count", False),
     ]
+
+
+async def test_the_release_of_a_claim_whose_answer_was_lost_is_recorded(
+    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    """Others have seen its rows being delivered."""
+    path = tmp_path / "calls"
+    there = PostgresStorage(postgres_url)
+    async with TcpProxy(postgres.socket) as proxy, there.open() as other:
+        through = PostgresStorage(f"postgresql://outbox@127.0.0.1:{proxy.port}/outbox")
+        async with through.open() as outbox:
+            record_releases(outbox, Recorder(path, "service0"))
+            await append_all(outbox, 1)
+            await claim(outbox)
+            events = await append_all(other, 2)
+            await outbox._supervisor.close()  # nothing else uses a connection
+            proxy.swallow_answers()
+            lost = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
+            await eventually(other.inspector.stats, lambda stats: stats.delivering == 3)
+            proxy.cut()
+            await asyncio.gather(lost, return_exceptions=True)
+
+            async def comes_back() -> Batch | None:
+                try:
+                    return await outbox.queue.claim(ask())
+                except OutboxUnavailableError:
+                    return None
+
+            batch = await eventually(comes_back)
+
+    assert batch is not None
+    [released] = read_calls(path)
+    wanted = [each.id for each in events]
+    assert (released.kind, sorted(released.asked), event_ids(batch)) == ("release", wanted, wanted)

@@ -17,8 +17,8 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from service.outbox.ports import Delivery
 from service.outbox.sent_entry import SentEntry
-from service.outbox.sqlite.store import SqliteOutbox
 from tests.support.linearizability.record import Recorder
+from tests.support.linearizability.release_record import event_ids
 from tests.support.simulation.delivering import delivering
 from tests.support.simulation.inline_world import Clocks
 from tests.support.simulation.simulated_inngest import SimulatedInngest
@@ -37,7 +37,6 @@ async def recorded_relay(
 ) -> AsyncIterator[None]:
     """Deliver to an Inngest that loses answers and events now and then, until the block ends."""
     inngest = SimulatedInngest(chance, Clocks(asyncio.get_running_loop()), _RATE)
-    _record_releases(outbox, recorder)
     recorded = _RecordedOutbox(outbox, recorder)
     async with delivering(recorded, inngest, MAX_UNCONFIRMED, SEND_TIMEOUT_SECONDS):
         works = [asyncio.create_task(work) for work in (inngest.run(), _trouble(inngest, chance))]
@@ -55,29 +54,6 @@ async def _trouble(inngest: SimulatedInngest, chance: random.Random) -> None:
             inngest.stop()
         inngest.mode = mode
         await asyncio.sleep(chance.uniform(0, _MODE_SECONDS))
-
-
-def _record_releases(outbox: Outbox, recorder: Recorder) -> None:
-    """Record batches whose claim was cancelled: their rows are due again at some later moment."""
-    if isinstance(outbox, SqliteOutbox):
-        abandon = outbox.claims.abandon
-
-        def abandoning(batch: Batch) -> None:
-            recorder.begin("release", _ids(batch))
-            abandon(batch)
-
-        outbox.claims.abandon = abandoning  # type: ignore[method-assign]
-        return
-    lose = outbox.queue._abandon
-
-    def losing(attempt: asyncio.Task[Batch | float]) -> None:
-        if not attempt.cancelled() and not attempt.exception():
-            found = attempt.result()
-            if isinstance(found, Batch):
-                recorder.begin("release", _ids(found))
-        lose(attempt)
-
-    outbox.queue._abandon = losing  # type: ignore[method-assign]
 
 
 class _RecordedOutbox:
@@ -100,7 +76,7 @@ class _RecordedQueue:
     async def claim(self, ask: ClaimRequest) -> Batch:
         """Recorded. A cancelled claim takes nothing, or what it took is released."""
         batch = await self._record(
-            "claim", None, lambda: self._queue.claim(ask), _ids, when_cancelled=[]
+            "claim", None, lambda: self._queue.claim(ask), event_ids, when_cancelled=[]
         )
         self._ids |= {entry.seq: entry.event_id for entry in batch.entries}
         return batch
@@ -148,7 +124,3 @@ class _RecordedConfirmations:
         self, kind: str, seqs: Sequence[int], act: Callable[[], Awaitable[int]]
     ) -> int:
         return await self._record(kind, [self._ids[seq] for seq in seqs], act, int)
-
-
-def _ids(batch: Batch) -> list[str]:
-    return [entry.event_id for entry in batch.entries]

@@ -34,6 +34,7 @@ from tests.support.linearizability.actors import Looker, Operator
 from tests.support.linearizability.clients import Browser, Sender
 from tests.support.linearizability.record import Recorder
 from tests.support.linearizability.relay_record import recorded_relay
+from tests.support.linearizability.release_record import record_releases
 from tests.support.storage import eventually
 
 # The service's own relay does not run: a history has senders, and a relay whose calls are recorded.
@@ -58,6 +59,7 @@ async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Pat
     async with contextlib.AsyncExitStack() as stack:
         outbox = await _opened(settings, stack, recorder)
         _note_numbers(outbox, recorder)
+        record_releases(outbox, recorder)
         if isinstance(outbox, SqliteOutbox):
             _record_pages(outbox, recorder)
         api = await stack.enter_async_context(_web(settings, outbox))
