@@ -39,7 +39,8 @@ async def test_a_service_has_at_most_its_connections_under_one_name(
     postgres_url: str, address: str, name: str
 ) -> None:
     async with PostgresStorage(f"{postgres_url}{address}").open() as outbox:
-        slow = [outbox.pool.ask("SELECT pg_sleep(0.3)") for _ in range(2 * MAX_CONNECTIONS)]
+        ask = outbox.pool.ask
+        slow = [ask("SELECT pg_sleep(0.3)", often=True) for _ in range(2 * MAX_CONNECTIONS)]
         work = asyncio.gather(
             *slow, *(outbox.intake.append(event()) for _ in range(100)), return_exceptions=True
         )

@@ -121,6 +121,37 @@ async def test_a_statement_goes_on_without_a_caller_that_is_late(world: World) -
 
 
 @in_virtual_time
+async def test_statements_that_search_leave_half_of_the_connections_to_others(world: World) -> None:
+    executor = PostgresExecutor(URL, 6, 0.5)
+    world.takes_seconds = 5.0
+    searches = [run(executor, planned=True) for _ in range(7)]
+    others = [run(executor) for _ in range(3)]
+    await until(1)
+    assert [one.kinds for one in world.connections] == [["planned"]] * 3 + [["binary"]] * 3
+    await until(6)
+    assert [one.kinds for one in world.connections][6:] == [["planned"]] * 3
+    assert await asyncio.gather(*searches, *others) == [[(1,)]] * 10
+    assert now() == 15
+
+
+@in_virtual_time
+async def test_a_search_keeps_its_place_when_its_caller_gives_up(world: World) -> None:
+    executor = world.made()
+    world.takes_seconds = 5.0
+    other = run(executor)
+    await until(2)
+    searches = [run(executor, deadline, planned=True) for deadline in (3, 4, 20)]
+    for late in searches[:2]:
+        with pytest.raises(TimeoutError):
+            await late
+    assert await other == [(1,)]
+    await until(6.5)
+    assert [one.kinds for one in world.connections] == [["binary"], ["planned"]]
+    assert await searches[2] == [(1,)]
+    assert now() == 12
+
+
+@in_virtual_time
 async def test_a_statement_whose_task_is_cancelled_is_not_logged(world: World) -> None:
     executor = world.made()
     unheard: list[Any] = []

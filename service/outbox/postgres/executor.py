@@ -1,7 +1,8 @@
 """Running one statement on one of the process's connections, until its deadline.
 
 A statement whose caller has given up keeps its connection until the server has ended it. So the
-server never runs more statements of this process than it has connections.
+server never runs more statements of this process than it has connections. Those that are planned
+anew, which may search long, have half of the connections at most: the others wait for none of them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class PostgresExecutor:
         self.statements = 0
         self._connection_seconds = connection_seconds
         self._abandoned = 0
+        self._planned = asyncio.Semaphore(max_connections // 2)
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
         self._in_use: dict[OutboxConnection, float] = {}  # with the deadline of its statement
         self._abandoned_at = 0.0
@@ -81,13 +83,17 @@ class PostgresExecutor:
         warning of the server counts as lost. Raises TimeoutError at `deadline`, LostError,
         OutboxUnavailableError, InvalidFieldError, and errors that a repetition may avoid.
         """
-        work = asyncio.create_task(
-            self._execute(deadline, statement, given, planned=planned, heed=heed),
-            name="outbox-statement",
-        )
-        self._running.add(work)
-        work.add_done_callback(self._ended)
         async with asyncio.timeout(deadline - time.monotonic()):
+            if planned:
+                await self._planned.acquire()
+            work = asyncio.create_task(
+                self._execute(deadline, statement, given, planned=planned, heed=heed),
+                name="outbox-statement",
+            )
+            self._running.add(work)
+            work.add_done_callback(self._ended)
+            if planned:
+                work.add_done_callback(lambda _: self._planned.release())
             return await asyncio.shield(work)
 
     async def renew(self) -> None:
