@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
+from service.outbox.postgres.executor import MAX_CONNECTIONS
 from service.outbox.postgres.timings import PoolTimings
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
@@ -23,6 +24,9 @@ from tests.support.storage import (
     ids,
 )
 from tests.support.tcp_proxy import TcpProxy
+
+SLOW = "SELECT pg_sleep(600)"
+UNDER_WAY = "SELECT pid FROM pg_stat_activity WHERE query = %s AND state = 'active'"
 
 
 @pytest.fixture
@@ -181,3 +185,55 @@ async def test_a_settlement_whose_answer_was_lost_is_no_lost_lease(
         await eventually(other.inspector.stats, lambda stats: stats.delivered == part)
         proxy.cut()
         assert await settling == 0
+
+
+async def test_a_pause_whose_answer_was_lost_is_made_once(
+    postgres_url: str, proxy: TcpProxy
+) -> None:
+    """Somebody resumes before it is repeated."""
+    async with through(proxy).open() as outbox, PostgresStorage(postgres_url).open() as other:
+        await outbox.delivery.load()
+        proxy.swallow_answers()
+        pausing = asyncio.create_task(outbox.repairs.set_paused(paused=True, actor="ada"))
+        await eventually(other.delivery.load, lambda record: record.paused_by == "ada")
+        await other.repairs.set_paused(paused=False, actor="bob")
+        proxy.cut()
+        await pausing
+        assert (await other.delivery.load()).paused_by is None
+        acts = await other.inspector.audit(10)
+    assert [(one.actor, one.action) for one in acts] == [("bob", "resume"), ("ada", "pause")]
+
+
+async def test_a_bulk_change_of_settings_whose_answer_was_lost_is_in_the_audit_once(
+    postgres_url: str, proxy: TcpProxy
+) -> None:
+    async with through(proxy).open() as outbox, PostgresStorage(postgres_url).open() as other:
+        await outbox.delivery.load()
+        proxy.swallow_answers()
+        given = {"actor": "ada", "action": "sign_out", "detail": "one"}
+        save = outbox.settings.save_audited("session", {"u-1": {}}, **given)
+        saving = asyncio.create_task(save)
+        await eventually(
+            lambda: other.settings.load_scope("session", "u-1"), lambda found: found is not None
+        )
+        proxy.cut()
+        await saving
+        assert [one.action for one in await other.inspector.audit(10)] == ["sign_out"]
+
+
+async def test_searches_that_take_long_refuse_no_post(postgres_url: str) -> None:
+    timings = PoolTimings(connection_seconds=5.0, statement_seconds=8.0, ask_seconds=20.0)
+    async with PostgresStorage(postgres_url).open(timings=timings) as outbox:
+        await append_all(outbox, 1)
+        searches = [asyncio.create_task(outbox.pool.ask(SLOW)) for _ in range(2 * MAX_CONNECTIONS)]
+        with psycopg.connect(postgres_url, autocommit=True) as looking:
+
+            async def under_way() -> int:
+                return len(looking.execute(UNDER_WAY, [SLOW]).fetchall())
+
+            await eventually(under_way, lambda count: count == MAX_CONNECTIONS // 2)
+            assert all([await can_append(outbox) for _ in range(20)])
+            assert await under_way() == MAX_CONNECTIONS // 2
+            for one in searches:
+                one.cancel()
+            looking.execute(f"SELECT pg_cancel_backend(pid) FROM ({UNDER_WAY}) AS found", [SLOW])

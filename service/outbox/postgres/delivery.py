@@ -7,6 +7,7 @@ from now.
 
 from __future__ import annotations
 
+from service.outbox.audit import new_act
 from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.pool import PostgresPool
 
@@ -28,16 +29,20 @@ UPDATE outbox_delivery SET
 RETURNING {DELIVERY_FIELDS}
 """
 
-# Keeps the delivery's own fields.
+# Keeps the delivery's own fields. An act that is in the audit changes nothing: the statement is
+# repeated when its answer was lost, and others may have acted since.
 SET_PAUSED = f"""
 WITH noted AS (
-    INSERT INTO outbox_audit (at_ms, actor, action, detail)
-    VALUES (floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s, %(reason)s)
+    INSERT INTO outbox_audit (act, at_ms, actor, action, detail)
+    SELECT %(act)s, floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s,
+           %(reason)s
+    WHERE NOT EXISTS (SELECT FROM outbox_audit WHERE act = %(act)s)
+    RETURNING act
 )
 UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1,
     pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(reason)s END,
     reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
-RETURNING {DELIVERY_FIELDS}
+FROM noted RETURNING {DELIVERY_FIELDS}
 """
 
 
@@ -77,6 +82,7 @@ class PostgresDelivery:
         rows = await self._pool.run(
             SET_PAUSED,
             {
+                "act": new_act(reason).id,
                 "actor": actor,
                 "action": "pause" if paused else "resume",
                 "paused_by": actor if paused else None,
@@ -84,4 +90,4 @@ class PostgresDelivery:
                 "reason": reason,
             },
         )
-        return DeliveryRecord(*rows[0])
+        return DeliveryRecord(*rows[0]) if rows else await self.load()

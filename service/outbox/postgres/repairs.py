@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-from service.outbox.audit import Act, act_of
+from service.outbox.audit import Act, act_of, new_act
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.partitions import PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS, filter_values
+from service.outbox.postgres.trail import AUDITED_ACT
 
 # Of the rows with these ids, whose owner it is.
 _NAMED = """
@@ -130,11 +131,6 @@ WITH picked AS (
 SELECT count(*), max(settled_at_ms) FROM picked
 """
 
-AUDITED = f"""
-INSERT INTO outbox_audit (at_ms, actor, action, detail)
-VALUES ({NOW_MS}, %(actor)s, %(action)s, %(detail)s)
-"""
-
 _PURGE_PAGE = 500
 _PURGE_PAUSE_SECONDS = 0.02
 
@@ -187,7 +183,8 @@ class PostgresRepairs:
         gone, _ = await self._remove(older_than_seconds, 0, (0, 0))
         if gone:
             detail = f"{gone} delivered rows"
-            await self._pool.run(AUDITED, {"actor": actor, "action": "purge", "detail": detail})
+            act = {"act": new_act(detail).id, "actor": actor, "action": "purge", "detail": detail}
+            await self._pool.run(AUDITED_ACT, {**act, "ids": "[]"})
         return gone
 
     async def _remove(

@@ -14,6 +14,7 @@ from typing import LiteralString, Self
 import msgspec
 
 from service.errors import OutboxUnavailableError
+from service.outbox.audit import new_act
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS
@@ -39,8 +40,9 @@ WITH saved AS (
     FROM unnest(%(ids)s::text[], %(settings)s::text[]) AS given (scope_id, settings)
     ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 ), audited AS (
-    INSERT INTO outbox_audit (at_ms, actor, action, detail)
-    VALUES ({NOW_MS}, %(actor)s, %(action)s, %(detail)s)
+    INSERT INTO outbox_audit (act, at_ms, actor, action, detail)
+    SELECT %(act)s, {NOW_MS}, %(actor)s, %(action)s, %(detail)s
+    WHERE NOT EXISTS (SELECT FROM outbox_audit WHERE act = %(act)s)
 )
 UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
 """
@@ -94,9 +96,8 @@ class PostgresSettings:
         """Replace the settings of these ids and write one audit row, in one commit."""
         texts = [msgspec.json.encode(one).decode() for one in settings.values()]
         stored = {"scope": scope, "ids": list(settings), "settings": texts}
-        await self._save(
-            SAVE_AUDITED, {**stored, "actor": actor, "action": action, "detail": detail}
-        )
+        audited = {"actor": actor, "action": action, "detail": detail}
+        await self._save(SAVE_AUDITED, {**stored, **audited, "act": new_act(detail).id})
 
     async def _save(self, statement: LiteralString, given: Mapping[str, object]) -> None:
         rows = await self._pool.run(statement, given)

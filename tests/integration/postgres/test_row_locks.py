@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from service.outbox.model import Dead, Isolated, Named, Settlement, State
+from service.outbox.postgres.delivery import SET_PAUSED
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.settlements import SETTLE, settle_values
@@ -161,3 +162,27 @@ async def test_of_two_settlements_of_one_claim_the_second_sees_what_the_first_di
     assert await after_mine(sessions, SETTLE, late) == [(1, False, True)]
     assert Room(sessions.other).places() == {1: "done", 2: "done"}
     assert [row["dead"] for row in Room(sessions.other).rows("done").values()] == [False] * 2
+
+
+async def test_settlements_of_parts_of_one_claim_at_once_settle_all_of_it(
+    sessions: Sessions,
+) -> None:
+    room = Room(sessions.other)
+    room.wait(1, 2, 3)
+    room.take(claim="c")
+    first = settle_values(Settlement("c", delivered=[1]))
+    assert sessions.mine.execute(SETTLE, first).fetchall() == [(0, False, False)]
+    second = settle_values(Settlement("c", delivered=[2]))
+    assert await after_mine(sessions, SETTLE, second) == [(0, False, False)]
+    assert room.places() == {1: "done", 2: "done", 3: "claims"}
+    assert room.table("claims")[0]["seqs"] == [3]
+
+
+async def test_a_pause_beside_a_save_of_a_process_keeps_what_was_saved(sessions: Sessions) -> None:
+    saved = "UPDATE outbox_delivery SET failures = 7"
+    sessions.mine.execute(saved)
+    pause = {"act": "a", "actor": "ada", "action": "pause", "paused_by": "ada", "reason": "why"}
+    [record] = await after_mine(sessions, SET_PAUSED, {**pause, "ask_now": False})
+    assert (record[3], record[7]) == (7, "ada")
+    assert sessions.other.execute(SET_PAUSED, {**pause, "ask_now": False}).fetchall() == []
+    assert len(Room(sessions.other).table("audit")) == 1
