@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -18,7 +17,7 @@ from joserfc.jwk import KeySet
 
 from service.errors import ProviderUnavailableError
 from service.identity.key_set import import_keys
-from service.identity.remote_answer import decode, fetch
+from service.identity.remote_answer import decode, fetch, is_as_secure
 from service.identity.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
@@ -60,7 +59,7 @@ class Jwks:
 
     async def _read_keys(self) -> KeySet:
         url = self._jwks_url or await self._discover()
-        if urlsplit(url).scheme not in ("https", urlsplit(self._issuer).scheme):
+        if not is_as_secure(url, self._issuer):
             raise ProviderUnavailableError("The issuer publishes its keys insecurely.")
         published = decode(await self._get(url) or b"", _Published)
         return import_keys(published.keys)

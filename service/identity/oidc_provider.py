@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -22,7 +21,7 @@ from joserfc.jwk import KeySet
 from service.errors import ProviderUnavailableError
 from service.identity.key_set import import_keys
 from service.identity.provider_requests import ProviderRequests
-from service.identity.remote_answer import decode
+from service.identity.remote_answer import decode, is_as_secure
 from service.identity.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
@@ -141,8 +140,7 @@ class OidcProvider:
             metadata.jwks_uri,
             metadata.userinfo_endpoint or metadata.jwks_uri,
         ):
-            allowed = {"https", urlsplit(self._issuer).scheme}
-            if urlsplit(endpoint).scheme not in allowed:
+            if not is_as_secure(endpoint, self._issuer):
                 raise ProviderUnavailableError("The identity provider has an insecure endpoint.")
 
     async def _fetch_keys(self) -> KeySet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -34,6 +35,18 @@ async def fetch(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str
             return bytes(body) if answer.status == HTTPStatus.OK else None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise ProviderUnavailableError from error
+
+
+def is_as_secure(url: str, issuer: str) -> bool:
+    """Whether `url`, which an issuer names, is asked over https, or as the issuer itself.
+
+    >>> is_as_secure("http://a.example", "https://a.example"), is_as_secure("https://[", "https://a")
+    (False, False)
+    """
+    try:
+        return urlsplit(url).scheme in ("https", urlsplit(issuer).scheme)
+    except ValueError:
+        return False
 
 
 def decode(body: bytes, kind: type[_Kind]) -> _Kind:

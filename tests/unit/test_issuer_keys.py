@@ -98,6 +98,7 @@ async def test_an_address_that_is_configured_is_asked_at_once(web: Web, clock: C
     [
         (ISSUER, "http://issuer.example/keys", False),
         (ISSUER, "ftp://issuer.example/keys", False),
+        (ISSUER, "https://[issuer.example/keys", False),
         ("http://127.0.0.1:9", "http://127.0.0.1:9/keys", True),
         ("http://127.0.0.1:9", KEYS, True),
     ],

@@ -183,6 +183,7 @@ async def test_its_metadata_are_read_once_an_hour(web: Web, clock: Clock, issuer
         ),
         ({"token_endpoint": 1}, "not what it should be"),
         ({"jwks_uri": "ftp://issuer.example/x"}, "insecure endpoint"),
+        ({"token_endpoint": "https://[issuer.example/x"}, "insecure endpoint"),
     ],
 )
 async def test_metadata_that_are_odd_begin_nothing(
