@@ -65,6 +65,7 @@ class Bucket:
         self._reopen_at = 0.0
         self._is_entered = False
         self._boto: Boto | None = None
+        self._loading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._is_entered = True
@@ -155,8 +156,9 @@ class Bucket:
                 yield await self._client()
 
     async def _loaded(self) -> Boto:
-        if self._boto is None:
-            self._boto = await asyncio.to_thread(load_boto)
+        async with self._loading:  # each load takes CPU and a thread from everything else
+            if self._boto is None:
+                self._boto = await asyncio.to_thread(load_boto)
         return self._boto
 
     async def _client(self) -> Any:

@@ -1,9 +1,13 @@
-"""Where a signed form is posted to. Signing makes no call, so this needs no S3."""
+"""Signed forms: where they are posted to. Signing makes no call, so this needs no S3."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from service.documents import bucket as bucket_module
+from service.documents.boto import load_boto
 from service.documents.bucket import Bucket
 
 
@@ -33,3 +37,12 @@ async def test_a_form_goes_to_the_region_or_to_the_configured_endpoint(
     async with Bucket(bucket, "eu-west-1") as opened:
         form = await opened.presign_upload("users/u/a", "application/pdf", 5)
     assert form.url == url
+
+
+async def test_boto_is_loaded_once_for_all_who_come_first(monkeypatch):
+    loads = []
+    monkeypatch.setattr(bucket_module, "load_boto", lambda: loads.append(1) or load_boto())
+    async with Bucket("documents", "eu-west-1") as opened:
+        signing = [opened.presign_upload(f"users/u/{n}", "a/b", 5) for n in range(3)]
+        assert len({form.fields["key"] for form in await asyncio.gather(*signing)}) == 3
+    assert loads == [1]
