@@ -6,10 +6,13 @@ when Inngest shows that it never had the event. Without an answer it is not sent
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import msgspec
 
 from service.errors import InngestApiError
-from service.outbox.held import EventPages, find_held
+from service.outbox.held import MAX_PAGE, EventPages, find_held
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 from service.relay.seeded import parts_of
@@ -17,6 +20,7 @@ from service.relay.seeded import parts_of
 HORIZON_SECONDS = 24 * 3600.0
 _MARGIN_SECONDS = 300.0
 _ASK_AGAIN_SECONDS = 30.0
+_ASK_SECONDS = 5.0
 
 
 class HorizonCheck(msgspec.Struct, frozen=True, gc=False):
@@ -34,27 +38,37 @@ class DedupeHorizon:
         self._ids = ids
 
     async def check(self, batch: Batch, now_ms: int) -> HorizonCheck:
-        """Remove from `batch` the rows that Inngest holds or can't be asked about now."""
+        """Remove from `batch` the rows that Inngest holds or can't be asked about now.
+
+        Where it answers slowly, the last of many old rows wait too: the others have to be sent
+        before the lease ends.
+        """
         old = [entry for entry in batch.entries if is_old(entry, now_ms)]
         if not old:
             return HorizonCheck(batch, None)
+        known: list[Entry] = []
+        later: list[Retry] = []
+        until = _now() + _ASK_SECONDS
+        for asked in range(0, len(old), MAX_PAGE):
+            try:
+                known += await self._held(old[asked : asked + MAX_PAGE])
+            except InngestApiError as error:
+                later = _later(old[asked:], str(error))
+                break
+            if _now() > until:
+                later = _later(old[asked + MAX_PAGE :], "Inngest answers slowly")
+                break
+        settled = {entry.seq for entry in known}.union(retry.seq for retry in later)
+        delivered = [entry.seq for entry in known]
+        return _without(batch, settled, Settlement(batch.claim, delivered=delivered, retry=later))
+
+    async def _held(self, entries: Sequence[Entry]) -> list[Entry]:
         ulids = {
             self._ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id): entry
-            for entry in old
+            for entry in entries
         }
-        try:
-            wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
-            held = await find_held(self._pages, wanted)
-        except InngestApiError as error:
-            note = f"not sent: it may have left 24 h ago, and {error}"
-            later = [
-                Retry(entry.seq, _ASK_AGAIN_SECONDS, entry.attempts, entry.isolated, note)
-                for entry in old
-            ]
-            return _without(batch, old, Settlement(batch.claim, retry=later))
-        known = [ulids[ulid] for ulid in held]
-        delivered = [entry.seq for entry in known]
-        return _without(batch, known, Settlement(batch.claim, delivered=delivered))
+        wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}
+        return [ulids[ulid] for ulid in await find_held(self._pages, wanted)]
 
 
 def is_old(entry: Entry, now_ms: int) -> bool:
@@ -63,10 +77,21 @@ def is_old(entry: Entry, now_ms: int) -> bool:
     return entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > known_ms
 
 
-def _without(batch: Batch, settled: list[Entry], settlement: Settlement) -> HorizonCheck:
-    gone = {entry.seq for entry in settled}
-    if not gone:
+def _later(entries: Sequence[Entry], why: str) -> list[Retry]:
+    note = f"not sent: it may have left 24 h ago, and {why}"
+    return [
+        Retry(entry.seq, _ASK_AGAIN_SECONDS, entry.attempts, entry.isolated, note)
+        for entry in entries
+    ]
+
+
+def _without(batch: Batch, settled: set[int], settlement: Settlement) -> HorizonCheck:
+    if not settled:
         return HorizonCheck(batch, None)
-    left = [at for at, entry in enumerate(batch.entries) if entry.seq not in gone]
+    left = [at for at, entry in enumerate(batch.entries) if entry.seq not in settled]
     send = parts_of(batch, [left])[0] if left else None
     return HorizonCheck(send, settlement)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from service.outbox.held import HeldEvent
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
 from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
+from tests.support.virtual_time import in_virtual_time, now
 
 IDS = InngestIds(b"prefix")
 HOUR_MS = 3_600_000
@@ -22,13 +24,16 @@ class Pages:
         self.held = [HeldEvent(IDS.ulid(seq, 0), f"e{seq}") for seq in held]
         self.away = away
         self.requests = 0
+        self.seconds = 0.0
+        self.away_after: int | None = None
 
     async def page(
         self, before: str, limit: int, environment: str | None = None
     ) -> Sequence[HeldEvent]:
-        self.requests += 1
-        if self.away:
+        await asyncio.sleep(self.seconds)
+        if self.away or self.requests == self.away_after:
             raise InngestApiError("Inngest can't be asked.", reached=False)
+        self.requests += 1
         below = [one for one in self.held if one.ulid < before]
         return sorted(below, key=lambda one: one.ulid, reverse=True)[:limit]
 
@@ -64,7 +69,7 @@ async def test_what_inngest_holds_is_delivered_and_the_rest_is_sent():
     assert done.send is not None
     assert done.send.payloads == b'{"id":"e2"},{"id":"e3"}'
     assert done.settlement is not None
-    assert (done.settlement.delivered, done.settlement.retry) == ([1], ())
+    assert (done.settlement.delivered, done.settlement.retry) == ([1], [])
 
 
 async def test_what_inngest_never_got_is_sent():
@@ -84,6 +89,37 @@ async def test_while_inngest_can_not_be_asked_old_rows_wait_and_say_why():
     assert (retry.seq, retry.attempts, retry.isolated) == (1, 1, False)
     assert retry.delay_seconds == 30
     assert "can't be asked" in (retry.note or "")
+
+
+MANY = [f"e{seq}" for seq in range(1, 251)]
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(1.25, 5), (1.5, 4), (2.0, 3), (9.0, 1)])
+@in_virtual_time
+async def test_of_many_old_rows_the_last_wait_while_inngest_answers_slowly(
+    seconds: float, asked: int
+) -> None:
+    pages = Pages(range(1, 251, 2))
+    pages.seconds = seconds
+    done = await check(pages, batch(**dict.fromkeys(MANY, 25)))
+    assert left(done) == MANY[1 : 50 * asked : 2]
+    assert (pages.requests, now()) == (asked, asked * seconds)
+    assert done.settlement is not None
+    assert sorted(done.settlement.delivered) == [*range(1, 50 * asked + 1, 2)]
+    assert [retry.seq for retry in done.settlement.retry] == [*range(50 * asked + 1, 251)]
+    notes = {retry.note for retry in done.settlement.retry}
+    assert notes <= {"not sent: it may have left 24 h ago, and Inngest answers slowly"}
+    assert {retry.delay_seconds for retry in done.settlement.retry} <= {30}
+
+
+async def test_what_inngest_said_before_it_could_not_be_asked_counts() -> None:
+    pages = Pages([1, 60])
+    pages.away_after = 1
+    done = await check(pages, batch(**dict.fromkeys(MANY[:160], 25)))
+    assert left(done) == MANY[1:50]
+    assert done.settlement is not None
+    assert done.settlement.delivered == [1]
+    assert [retry.seq for retry in done.settlement.retry] == [*range(51, 161)]
 
 
 @pytest.mark.parametrize(("milliseconds", "asked"), [(0, 0), (1, 1), (HOUR_MS, 1)])

@@ -76,6 +76,16 @@ def test_a_healthy_delivery_with_nothing_due_asks_nothing() -> None:
     in_a_world(test, fresh())
 
 
+def test_that_nothing_is_due_is_told_at_once() -> None:
+    async def test(world: World) -> None:
+        told: list[Breaker] = []
+        world.empty_request.on_nothing_due = lambda: told.append(world.breaker)
+        world.empty_request.nothing_due()
+        assert told == [RECOVERING]
+
+    in_a_world(test, RECOVERING)
+
+
 @pytest.mark.parametrize(
     ("answer", "over"),
     [

@@ -7,13 +7,15 @@ from typing import cast
 
 import pytest
 
+from service.outbox.held import HeldEvent
+from service.outbox.inngest_id import decode_ulid, encode_ulid
 from service.outbox.model import Batch, Retry, Settlement
 from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World
-from tests.support.memory_rows import MemoryRow
+from tests.support.memory_rows import IDS, MemoryRow
 from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -46,14 +48,14 @@ class Questions:
         return HorizonCheck(None, Settlement(batch.claim, delivered=held))
 
 
-def asking(questions: Questions, senders: int) -> World:
+def asking(questions: Questions | DedupeHorizon, senders: int) -> World:
     world = World()
     world.relay = Relay(
         world.queue,
         world.outbox.delivery,
         world.inngest,
         world.recorder,
-        RelayLimits(50, 1 << 20, senders, 10.0, 30.0),
+        RelayLimits(500, 1 << 20, senders, 10.0, 30.0),
         horizon=cast("DedupeHorizon", questions),
     )
     return world
@@ -103,5 +105,36 @@ def test_questions_that_end_with_a_fault_keep_no_sender() -> None:
             rows += world.add(HEALTHY)
             await world.until(rows[-1:], 1)
             await world.until(rows, 45)
+
+    run_in_virtual_time(main())
+
+
+class SlowPages:
+    """Inngest holds other events under all ULIDs, and takes so many seconds for a page."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def page(
+        self, before: str, limit: int, environment: str | None = None
+    ) -> list[HeldEvent]:
+        del environment
+        await asyncio.sleep(self.seconds)
+        newest = decode_ulid(before) - 1
+        return [HeldEvent(encode_ulid(newest - at), "another") for at in range(limit)]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.5, 9.0])
+def test_slow_answers_hold_back_no_event_and_every_old_row_has_its_turn(seconds: float) -> None:
+    async def main() -> None:
+        world = asking(DedupeHorizon(SlowPages(seconds), IDS), senders=1)
+        rows = world.add(*[HEALTHY] * 400)
+        for row in rows:
+            row.first_sent_at = row.born_at
+        new = world.add(*[HEALTHY] * 10)
+        async with world.running():
+            await world.until(new, 60)
+            await world.until(rows, 1200)
+        assert world.recorder.counted["lease_lost"] == 0
 
     run_in_virtual_time(main())
