@@ -9,7 +9,7 @@ import pytest
 
 from service.outbox.model import DeliveryRecord, Filter
 from service.outbox.owner_share import OwnerShare
-from service.outbox.postgres.delivery import PostgresDelivery
+from service.outbox.postgres.delivery import SET_PAUSED, PostgresDelivery
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.trail import AUDITED_ACT, PostgresTrail
 from tests.support.postgres_room import START_MS, Room, RoomPool, after
@@ -257,3 +257,16 @@ async def test_a_pause_is_kept_by_a_save_and_in_the_audit(
         ("ada", "pause", "why", START_MS + 100_000),
         ("bob", "resume", "well", START_MS + 100_000),
     ]
+
+
+async def test_a_pause_that_is_repeated_changes_nothing(
+    room: Room, inspector: PostgresInspector, pool: RoomPool
+) -> None:
+    """Its answer was lost; somebody has resumed meanwhile."""
+    delivery = inspector._delivery
+    await delivery.set_paused(paused=True, actor="ada", reason="why")
+    _, pause, _ = pool.asked[-1]
+    resumed = await delivery.set_paused(paused=False, actor="bob")
+    assert room.run(SET_PAUSED, pause) == []
+    assert await delivery.load() == resumed
+    assert [row["actor"] for row in room.table("audit")] == ["ada", "bob"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.outbox.postgres.settings import PostgresSettings
-from tests.support.postgres_room import START_MS, Room
+from service.outbox.postgres.settings import SAVE_AUDITED, PostgresSettings
+from tests.support.postgres_room import START_MS, Room, RoomPool
 
 
 class Wakeup:
@@ -43,14 +43,21 @@ async def test_every_save_raises_the_revision_by_one(
     assert room.run("SELECT settings_revision FROM outbox_meta") == [(3,)]
 
 
-async def test_a_bulk_change_is_in_the_audit_once(room: Room, settings: PostgresSettings) -> None:
+async def test_a_bulk_change_is_in_the_audit_once(
+    room: Room, settings: PostgresSettings, pool: RoomPool
+) -> None:
     room.at(5)
     await settings.save_scope("user", "ada", {"old": 1})
+    await settings.save_audited("user", {"ada": {}}, actor="di", action="import", detail="one")
     given = {"ada": {"a": 1}, "bob": {"b": 2}}
     await settings.save_audited("user", given, actor="cy", action="import", detail="two")
     assert await settings.load_scope("user", "ada") == {"a": 1}
     assert await settings.load_scope("user", "bob") == {"b": 2}
-    [audited] = room.table("audit")
+    _, saved, _ = pool.asked[-3]
+    assert saved["actor"] == "cy"
+    room.run(SAVE_AUDITED, saved)  # its answer was lost
+    earlier, audited = room.table("audit")
+    assert earlier["actor"] == "di"
     names = ("at_ms", "actor", "action", "detail", "ids")
     said = [START_MS + 5000, "cy", "import", "two", "[]"]
     assert [audited[name] for name in names] == said
