@@ -18,6 +18,7 @@ from service.fake_inngest.events import WireEvent
 _MAX_BODIES = 10_000
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_REQUESTS = 10_000
+_PATIENCE_SECONDS = 60.0
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -136,7 +137,9 @@ class Ledger:
         self.request_count += 1
         self._wake()
 
-    async def wait_until(self, reached: Callable[[], bool], *, timeout_seconds: float = 10) -> None:
+    async def wait_until(
+        self, reached: Callable[[], bool], *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         """Wait until `reached` is true; it is looked at after each request.
 
         Raises TimeoutError, saying what had arrived.
@@ -152,20 +155,26 @@ class Ledger:
         finally:
             self._waiting.remove(waiting)
 
-    async def wait_for_id(self, event_id: str, *, timeout_seconds: float = 10) -> Arrival | None:
+    async def wait_for_id(
+        self, event_id: str, *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> Arrival | None:
         """Wait until this id arrived; its latest arrival, None when its body is not kept."""
         await self.wait_until(lambda: event_id in self._times, timeout_seconds=timeout_seconds)
         return next(iter(self.kept(event_id=event_id, limit=1)), None)
 
-    async def wait_for_arrivals(self, count: int, *, timeout_seconds: float = 10) -> None:
+    async def wait_for_arrivals(
+        self, count: int, *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         """Wait until `count` events arrived, repeats included."""
         await self.wait_until(lambda: self.arrivals >= count, timeout_seconds=timeout_seconds)
 
-    async def wait_for_ids(self, count: int, *, timeout_seconds: float = 10) -> None:
+    async def wait_for_ids(self, count: int, *, timeout_seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait until `count` different ids arrived."""
         await self.wait_until(lambda: len(self._times) >= count, timeout_seconds=timeout_seconds)
 
-    async def wait_for_requests(self, count: int, *, timeout_seconds: float = 10) -> None:
+    async def wait_for_requests(
+        self, count: int, *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         """Wait until `count` requests came, whatever they were answered."""
         await self.wait_until(lambda: self.request_count >= count, timeout_seconds=timeout_seconds)
 

@@ -6,6 +6,7 @@ that a function for every event would have had.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,8 @@ class FakeOptions:
 class FakeInngest:
     """A server on `host` and `port` (0: any free one).
 
-    `await close()` then `await start()` is a restart at the same address: what was stored is still
-    there, what was only answered is lost.
+    `await close()` then `await start()` is a restart at the same address, which nobody else gets
+    meanwhile: what was stored is still there, what was only answered is lost.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FakeInngest:
         self._host = host
         self._port = port
         self._runner: web.AppRunner | None = None
+        self._kept: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -83,6 +85,8 @@ class FakeInngest:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
+        if self._port == 0:
+            self._keep_a_port()
         # The Event API doesn't understand gzip, and its access log would hold the key.
         runner = web.AppRunner(
             self.build_app(),
@@ -98,7 +102,6 @@ class FakeInngest:
         except OSError:
             await self.close()
             raise
-        self._port = runner.addresses[0][1]
 
     async def close(self) -> None:
         """Let go of hanging requests, cut all connections, lose what is not stored. Repeatable."""
@@ -112,13 +115,26 @@ class FakeInngest:
         try:
             await self.start()
         except BaseException:
-            self.store.close()
+            self._let_go()
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+        self._let_go()
+
+    def _keep_a_port(self) -> None:
+        """Take a free port; a socket that does not listen keeps it from others over a restart."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._kept = socket.socket(family)
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind((self._host, 0))
+        self._port = self._kept.getsockname()[1]
+
+    def _let_go(self) -> None:
         self.store.close()
+        if self._kept is not None:
+            self._kept.close()
 
     def build_app(self) -> web.Application:
         """The application with all its endpoints."""

@@ -91,8 +91,7 @@ async def test_a_link_counts_the_room_of_the_disk_that_has_the_file(
     async with open_sqlite_outbox(link, max_pending=9, max_pending_per_user=9) as outbox:
         assert outbox.failure is None
         (small / "ballast").write_bytes(bytes(14 << 20))
-        await asyncio.sleep(0.3)
-        assert "nearly full" in str(outbox.failure)
+        await until(lambda: "nearly full" in str(outbox.failure), 20)
 
 
 async def test_a_full_disk_at_the_start_is_waited_for(small: Path) -> None:

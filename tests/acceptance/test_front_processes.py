@@ -76,7 +76,7 @@ async def test_front_processes_share_one_address_and_one_that_is_killed_comes_ag
         return len(fronts) == 2 and first not in fronts and second in fronts
 
     await eventually(two_again)
-    assert any("starting it again" in line for line in parent.lines)
+    await parent.said("starting it again")
     while await poster.post(parent.url) != 200:
         pass
     await delivered(inngest, poster.accepted)

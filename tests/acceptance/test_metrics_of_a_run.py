@@ -56,7 +56,8 @@ async def test_each_figure_counts_what_its_name_says(
         found.update(await samples(poster))
         return found.get("outbox_dead_total{reason=rejected}", 0) == 1
 
-    async with service_here(environment(url, inngest_api.url)) as service:
+    settings = environment(url, inngest_api.url, OUTBOX_SEND_TIMEOUT="60s")
+    async with service_here(settings) as service:
         poster = Poster(service.url)
         await poster.sign_in("u-1")
         _, good = await poster.post()

@@ -21,7 +21,8 @@ async def test_delivered_rows_go_after_their_retention_and_dead_ones_stay(
 
     async def only_the_dead_one_is_left() -> bool:
         stats = await outbox_json(url, "stats")
-        return [stats[state] for state in ("pending", "delivered", "dead")] == [0, 0, 1]
+        waiting = ("pending", "delivering", "sent")
+        return [stats[state] for state in (*waiting, "delivered", "dead")] == [0, 0, 0, 0, 1]
 
     settings = environment(url, inngest_api.url, OUTBOX_RETENTION="1s")
     async with service_here(settings) as service:

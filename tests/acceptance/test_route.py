@@ -6,6 +6,7 @@ import asyncio
 import io
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_a_good_post_is_answered_with_its_id_and_arrives_as_promised(
     poster: Poster, inngest: FakeInngest
 ) -> None:
+    before_ms = time.time() * 1000
     status, body = await poster.post({"documentName": "Jahres\u00adbericht ü.pdf"})
+    after_ms = time.time() * 1000
     assert (status, body["status"], set(body)) == (200, "ok", {"status", "eventId"})
     assert poster.headers["Location"] == f"/api/events/{body['eventId']}"
     arrival = await inngest.ledger.wait_for_id(body["eventId"])
@@ -33,7 +36,7 @@ async def test_a_good_post_is_answered_with_its_id_and_arrives_as_promised(
     assert event["id"] == body["eventId"]
     assert event["name"] == "documents/aws.index"
     assert event["v"] == "1"
-    assert abs(event["ts"] - arrival.received_at_ms) < 10_000
+    assert before_ms - 1 <= event["ts"] <= after_ms
     assert event["data"]["documentName"] == "Jahres\u00adbericht ü.pdf"
     assert (event["data"]["bucket"], event["data"]["region"]) == ("documents", "eu-west-1")
     assert isinstance(event["data"]["appSettings"], dict)
@@ -129,9 +132,7 @@ async def test_two_hundred_at_once_are_all_accepted_and_delivered_once(
 
     ids = [one for many in await asyncio.gather(*map(user, range(200))) for one in many]
     assert len(set(ids)) == 600
-    await inngest.ledger.wait_until(
-        lambda: all(inngest.ledger.times(one) for one in ids), timeout_seconds=20
-    )
+    await inngest.ledger.wait_until(lambda: all(inngest.ledger.times(one) for one in ids))
     assert {inngest.ledger.times(one) for one in ids} == {1}
 
 

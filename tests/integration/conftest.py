@@ -23,7 +23,7 @@ from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages
 from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import running_s3
-from tests.support.storage import PATIENCE_SECONDS
+from tests.support.storage import PATIENCE_SECONDS, PATIENT_WRITER
 
 REGION = "eu-west-1"
 NODE_PACKAGES = (
@@ -133,14 +133,15 @@ def target(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture
 async def live(path: Path) -> AsyncIterator[SqliteOutbox]:
     """An outbox in that file, open while commands run."""
-    async with open_sqlite_outbox(path, max_pending=9999, max_pending_per_user=9999) as opened:
+    given = {"max_pending": 9999, "max_pending_per_user": 9999, "timings": PATIENT_WRITER}
+    async with open_sqlite_outbox(path, **given) as opened:
         yield opened
 
 
 @pytest.fixture
 async def outbox(tmp_path: Path) -> AsyncIterator[SqliteOutbox]:
-    path = tmp_path / "outbox.db"
-    async with open_sqlite_outbox(path, max_pending=1000, max_pending_per_user=100) as opened:
+    given = {"max_pending": 1000, "max_pending_per_user": 100, "timings": PATIENT_WRITER}
+    async with open_sqlite_outbox(tmp_path / "outbox.db", **given) as opened:
         yield opened
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from service.documents.bucket import Bucket, DocumentObject
 from service.errors import DocumentNotFoundError, StorageUnavailableError
+from tests.support.free_port import free_port
 from tests.support.large_object import LargeObject
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -139,8 +140,8 @@ async def test_an_s3_that_does_not_answer_is_waited_for_briefly(s3_environment, 
                 await bucket.head("a")
 
 
-async def test_an_s3_that_is_away_is_said_to_be_away(s3_environment, unused_tcp_port):
-    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{unused_tcp_port}")
+async def test_an_s3_that_is_away_is_said_to_be_away(s3_environment):
+    s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
     async with opened() as bucket:
         assert await bucket.probe() == "S3 can't be reached."
 

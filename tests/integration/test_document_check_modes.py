@@ -9,6 +9,7 @@ import pytest
 from service.documents.bucket import Bucket
 from service.documents.document_check import DocumentCheck
 from service.errors import DocumentNotFoundError
+from tests.support.free_port import free_port
 
 REGION = "eu-west-1"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
@@ -16,9 +17,9 @@ WITHOUT_S3 = {"off": {}, "enrich": {}, "require": {"unchecked": True}}
 
 
 @pytest.fixture(params=["slow", "refusing", "away"])
-async def trouble(request, s3_environment, misbehaving, unused_tcp_port):
+async def trouble(request, s3_environment, misbehaving):
     """The environment points at an S3 that is in this trouble."""
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+    url = f"http://127.0.0.1:{free_port()}"
     if request.param == "slow":
         url = await misbehaving(b"", close=False)
     elif request.param == "refusing":

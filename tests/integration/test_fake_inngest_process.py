@@ -26,7 +26,7 @@ async def fake_process(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.
     )
     assert process.stdout
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS)).decode()
         yield process, line.split()[-1]
     finally:
         if process.returncode is None:
@@ -59,7 +59,7 @@ async def test_it_runs_as_a_process_until_it_is_told_to_stop(http, number):
 async def test_what_was_stored_outlives_a_stop_and_what_was_only_answered_does_not(
     http, tmp_path: Path, number
 ):
-    options = ("--store", str(tmp_path / "events.db"), "--store-rate", "500")
+    options = ("--store", str(tmp_path / "events.db"), "--store-rate", "50")
     async with fake_process(*options) as (process, url):
         events = [{"name": "a", "id": f"e{n}"} for n in range(2_000)]
         async with http.post(f"{url}/e/key", data=json.dumps(events)) as response:

@@ -19,7 +19,7 @@ from tests.support.posting import can_append
 from tests.support.rows import bury
 from tests.support.storage import PATIENCE_SECONDS, append_all, claim, deliver, event, eventually
 
-SOON, PATIENT = WriterTimings(stall_seconds=0.1), WriterTimings()
+SOON = WriterTimings(stall_seconds=0.1)
 Hang = Callable[[], Awaitable[bool]]
 
 
@@ -27,14 +27,15 @@ Hang = Callable[[], Awaitable[bool]]
 def hanging_disk(outbox: SqliteOutbox) -> Iterator[Hang]:
     """A call that hangs until the end, and callers who are told soon.
 
-    Before and after it the outbox is as patient as it is in service: a busy disk is slow, too.
+    Before and after it the outbox is patient: a busy disk is slow, too.
     """
     released = threading.Event()
+    patient = outbox.writer._timings
     outbox.writer._timings = outbox.writer.watchdog._timings = SOON
     try:
         yield lambda: outbox.jobs.run(lambda _: released.wait(PATIENCE_SECONDS))
     finally:
-        outbox.writer._timings = outbox.writer.watchdog._timings = PATIENT
+        outbox.writer._timings = outbox.writer.watchdog._timings = patient
         released.set()
 
 

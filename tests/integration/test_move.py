@@ -25,6 +25,7 @@ from tests.support.storage import (
     claim,
     deliver,
     event,
+    eventually,
     ids,
 )
 
@@ -210,7 +211,8 @@ async def test_a_target_that_is_served_is_refused(path: Path, target: str) -> No
     migrate(target)
     async with SqliteStorage(path).open() as outbox:
         await append_all(outbox, 1)
-    async with PostgresStorage(target).open():
+    async with PostgresStorage(target).open() as served:
+        await eventually(lambda: asyncio.sleep(0, served.notify_ok))
         with pytest.raises(OutboxMoveError, match="served"):
             await move(f"sqlite:///{path}", target)
 

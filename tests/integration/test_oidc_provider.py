@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from aiohttp import ClientSession, CookieJar, web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from service.errors import RefusedError
@@ -21,6 +21,7 @@ from service.identity.sign_in_attempt import AttemptCookie
 from service.web.cross_site import CrossSite
 from service.web.resources.oidc import OidcResource
 from service.web.resources.sign_in import SignIn
+from tests.support.free_port import free_port
 from tests.support.memory_scopes import revisions
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,7 @@ async def refusals(request, handler):
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return unused_port()
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -131,13 +131,13 @@ async def test_with_the_scope_any_every_document_can_be_posted(ask, people):
     assert (await ask("POST", "/api/route", people["dev"], json={"documentName": OTHERS}))[0] == 200
 
 
-@pytest.mark.parametrize("url", [{"RATE_LIMIT_PER_USER": "2"}], indirect=True)
+@pytest.mark.parametrize("url", [{"RATE_LIMIT_PER_USER": "0.001"}], indirect=True)
 async def test_a_user_who_asks_too_fast_is_told_when_to_come_back(ask, people):
-    statuses = [(await ask("GET", "/api/settings", people["dev"]))[0] for _ in range(10)]
-    assert statuses[:2] == [200, 200]
-    assert 429 in statuses
+    statuses = [(await ask("GET", "/api/settings", people["dev"]))[0] for _ in range(3)]
+    assert statuses == [200, 429, 429]
     status, body = await ask("POST", "/api/route", people["dev"], json=BODY)
-    assert (status, body["code"], ask.headers["Retry-After"]) == (429, "rate_limited", "1")
+    assert (status, body["code"]) == (429, "rate_limited")
+    assert 0 < int(ask.headers["Retry-After"]) <= 1000
     assert (await ask("GET", "/api/settings", people["authjs"]))[0] == 200
 
 

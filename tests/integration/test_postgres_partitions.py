@@ -79,7 +79,12 @@ async def test_what_was_delivered_goes_with_its_partition_and_leaves_the_counts(
 ) -> None:
     await append_all(outbox, 3)
     assert await deliver(outbox, await claim(outbox)) == 0
-    assert await partitions.drop_expired(0) == 0  # closes it
+
+    async def closed() -> bool:
+        assert await partitions.drop_expired(0) == 0
+        return ask_database(url, OPEN) == [(1,)]
+
+    await eventually(closed)
     await append_all(outbox, 2)
     await drop(partitions, 3)
     stats = await outbox.inspector.stats()
@@ -198,8 +203,13 @@ async def test_a_closing_that_is_rolled_back_after_it_moved_the_numbers_is_repea
     with psycopg.connect(url) as connection:
         connection.execute("SELECT outbox_make_partition()")
         connection.commit()
-        connection.execute("SELECT outbox_close_partition()")
-        connection.rollback()
+
+        async def moved_the_numbers() -> bool:
+            closed = connection.execute("SELECT outbox_close_partition()").fetchall()
+            connection.rollback()
+            return closed == [(True,)]
+
+        await eventually(moved_the_numbers)
     await append_all(outbox, 1)
     await close(url)
     await append_all(outbox, 1)

@@ -19,7 +19,7 @@ async def test_an_event_is_taken_back_by_one_request(tmp_path: Path) -> None:
     given = {
         "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
         "INNGEST_DEV": "http://127.0.0.1:9",
-        "RATE_LIMIT_PER_USER": "1",
+        "RATE_LIMIT_PER_USER": "0.001",
     }
     async with (
         run_service(Settings.load(given)) as service,

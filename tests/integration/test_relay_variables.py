@@ -72,11 +72,14 @@ async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
             await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=8)
 
 
-@pytest.mark.parametrize(("drain", "state"), [("20s", State.DELIVERED), ("0", State.DELIVERING)])
+@pytest.mark.parametrize(
+    ("drain", "answered_after", "state"),
+    [("20s", 0.5, State.DELIVERED), ("0", 300, State.DELIVERING)],
+)
 async def test_a_stop_waits_for_sends_so_long(
-    tmp_path: Path, inngest_api: FakeInngest, drain: str, state: State
+    tmp_path: Path, inngest_api: FakeInngest, drain: str, answered_after: float, state: State
 ) -> None:
-    inngest_api.faults.add(Slow(seconds=0.5))
+    inngest_api.faults.add(Slow(seconds=answered_after))
     async with SqliteStorage(tmp_path / "outbox.db").open() as outbox:
         [event] = await append_events(outbox.intake, 1)
         async with confirmed_delivery(

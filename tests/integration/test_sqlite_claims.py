@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.outbox.sqlite.store import SqliteOutbox
-from tests.support.storage import append_all, ask, claim, eventually
+from tests.support.storage import PATIENCE_SECONDS, append_all, ask, claim, eventually
 
 
 async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteOutbox) -> None:
@@ -15,10 +15,9 @@ async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteO
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
     await asyncio.sleep(0)
     [future] = outbox.writer._queue._waiting[outbox.claims].futures
-    for _ in range(1_000_000):
-        if future.done():
-            break
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not future.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -35,10 +34,9 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
 ) -> None:
     await append_all(outbox, 5)
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
-    for _ in range(1000):
-        await asyncio.sleep(0)
-        if outbox.claims in outbox.writer.watchdog.group:
-            break
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while outbox.claims not in outbox.writer.watchdog.group:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     groups = outbox.commits.count
     waiting.cancel()
     await eventually(lambda: asyncio.sleep(0, outbox.commits.count > groups))

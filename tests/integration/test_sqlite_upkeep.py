@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox.sqlite import maintenance
 from service.outbox.sqlite.disk import Disk
 from service.outbox.sqlite.store import SqliteOutbox
 from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 from tests.support.storage import PATIENCE_SECONDS, append_all, ask, claim, deliver, event
+
+
+@pytest.fixture(autouse=True)
+def _maintained_by_the_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outbox's own task would come in between, on a machine that takes seconds for a test."""
+    monkeypatch.setattr(maintenance, "_EVERY_SECONDS", 3600.0)
 
 
 async def test_old_delivered_rows_go_and_their_space_comes_back(

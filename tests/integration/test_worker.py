@@ -62,10 +62,16 @@ def logged():
 
 
 @pytest.fixture
-async def working(settings, status):
+def slow_seconds():
+    """After how long the worker reports that it is not connected."""
+    return 2 * PATIENCE_SECONDS
+
+
+@pytest.fixture
+async def working(settings, status, slow_seconds):
     """A worker at work, which is stopped by a signal at the end."""
     client = make_client(settings)
-    timings = WorkerTimings(retry_seconds=0.01, slow_seconds=2)
+    timings = WorkerTimings(retry_seconds=0.01, slow_seconds=slow_seconds)
     task = asyncio.create_task(run_worker(settings, client, status, EVENT, timings))
     yield task
     if not task.done():
@@ -206,6 +212,7 @@ async def test_a_refused_connection_says_why(logged, gateway, working, status):
     assert not working.done()
 
 
+@pytest.mark.parametrize("slow_seconds", [2])
 @pytest.mark.parametrize("gateway", [10**6], indirect=True)
 @pytest.mark.usefixtures("working")
 async def test_a_connection_that_takes_its_time_is_reported(logged, gateway, status):

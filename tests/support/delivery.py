@@ -24,7 +24,7 @@ from service.relay.permit import BreakerState
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.retry_policy import RetryPolicy
-from tests.support.storage import eventually
+from tests.support.storage import LIMITS, PATIENT_WRITER, eventually
 
 
 class Document(msgspec.Struct, rename="camel"):
@@ -106,7 +106,7 @@ async def delivering(
     send_timeout_seconds: float = 10.0,
 ) -> AsyncIterator[Delivery]:
     async with (
-        open_sqlite_outbox(path, max_pending=10_000, max_pending_per_user=10_000) as outbox,
+        open_sqlite_outbox(path, **LIMITS, timings=PATIENT_WRITER) as outbox,
         aiohttp.ClientSession() as http,
     ):
         sender = InngestSender(

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import socket
 
+_kept: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that the system gives to nobody else until this process ends.
+
+    A server may listen there, again after each stop; meanwhile connections are refused.
+    """
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+    _kept.append(one)
+    port: int = one.getsockname()[1]
+    return port

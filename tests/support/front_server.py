@@ -8,6 +8,8 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from tests.support.free_port import free_port
+
 PAGE = """<!doctype html><meta charset="utf-8"><title>front end</title>
 <button id="post">post</button> <output id="seen"></output>
 <script type="module">
@@ -41,7 +43,7 @@ class FrontServer:
         app.router.add_static("/client", modules)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        self._port = 0
+        self._port = free_port()
         self._site: web.TCPSite | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,7 +73,6 @@ class FrontServer:
     async def mend(self) -> None:
         self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await self._site.start()
-        self._port = self._runner.addresses[0][1]
 
     async def _page(self, request: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")

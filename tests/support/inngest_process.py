@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import aiohttp
 
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.fleet import ROOT
+from tests.support.free_port import free_port
 from tests.support.storage import PATIENCE_SECONDS
 
 REAL = os.environ.get("INNGEST_BIN", "")
@@ -29,8 +29,7 @@ class InngestProcess:
     """Runs `command` with `--port`; what it has stored outlives it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._command = [*command, "--host", "127.0.0.1", "--port", str(port)]
         self._process: asyncio.subprocess.Process | None = None

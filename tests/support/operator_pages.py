@@ -44,8 +44,8 @@ async def bury(outbox: Outbox, *events: Event, reason: str = "rejected") -> list
 
 
 def settings(storage: Storage, api: FakeInngest) -> dict[str, str]:
-    """Of a service on this storage, which delivers to `api`."""
-    return environment(storage.url, api.url, OPERATOR_EMAILS=OPERATOR)
+    """Of a service on this storage, which delivers to `api` and gives up no send."""
+    return environment(storage.url, api.url, OPERATOR_EMAILS=OPERATOR, OUTBOX_SEND_TIMEOUT="60s")
 
 
 @contextlib.asynccontextmanager

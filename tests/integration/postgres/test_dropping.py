@@ -212,7 +212,7 @@ def test_a_detached_partition_is_counted_page_by_page_and_dropped(
     assert drop(room, 3) is None
 
 
-def test_a_drop_is_put_off_while_another_session_reads_the_partition(
+async def test_a_drop_is_put_off_while_another_session_reads_the_partition(
     postgres: PostgresServer,
 ) -> None:
     """Its rows are counted once, and who drops is told to come again later."""
@@ -224,7 +224,7 @@ def test_a_drop_is_put_off_while_another_session_reads_the_partition(
         room = Room(mine)
         RepairRoom(room).done(1)
         room.close_partition()
-        assert detach(room)
+        await eventually(lambda: asyncio.sleep(0, detach(room)))
         reading.execute("LOCK TABLE outbox_p0 IN ACCESS SHARE MODE")
         assert [drop(room), drop(room)] == [1, None]
         reading.rollback()

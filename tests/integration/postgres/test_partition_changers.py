@@ -12,6 +12,7 @@ from tests.support.postgres_room import Room
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.repair_room import RepairRoom
+from tests.support.storage import eventually
 
 MAY = "SELECT outbox_may_change_partitions()"
 SEAL = """
@@ -82,7 +83,18 @@ def test_partitions_are_changed_at_read_committed(
     assert refused.value.diag.message_primary == said
 
 
-def test_one_session_at_a_time_changes_partitions(changers_url: str) -> None:
+async def changes(connection: psycopg.Connection[Any], statement: str, wanted: Any) -> None:
+    """Repeat a change until it gives this: one that took more than 0.2 s is not done."""
+
+    async def given() -> Any:
+        [(found,)] = connection.execute(statement.encode()).fetchall()
+        connection.commit()
+        return found
+
+    await eventually(given, lambda found: found == wanted)
+
+
+async def test_one_session_at_a_time_changes_partitions(changers_url: str) -> None:
     with psycopg.connect(changers_url) as one, psycopg.connect(changers_url) as other:
         assert one.execute(MAY).fetchall() == [(True,)]
         [turn] = one.execute(TURN).fetchall()
@@ -91,11 +103,10 @@ def test_one_session_at_a_time_changes_partitions(changers_url: str) -> None:
             one.execute("SELECT pg_advisory_xact_lock(%s)", turn)
             assert other.execute(statement.encode()).fetchall() == [(late,)]
             one.rollback()
-            assert other.execute(statement.encode()).fetchall() == [(first,)]
-            other.commit()
+            await changes(other, statement, first)
 
 
-def test_who_waits_too_long_for_a_table_changes_no_partition(changers_url: str) -> None:
+async def test_who_waits_too_long_for_a_table_changes_no_partition(changers_url: str) -> None:
     """All posts would wait behind it."""
     with psycopg.connect(changers_url) as one, psycopg.connect(changers_url) as other:
         [(dropped,)] = other.execute(OLDEST).fetchall()
@@ -105,8 +116,7 @@ def test_who_waits_too_long_for_a_table_changes_no_partition(changers_url: str) 
             assert other.execute(statement.encode()).fetchall() == [(late,)]
             other.commit()
             one.rollback()
-            assert other.execute(statement.encode()).fetchall() == [(first,)]
-            other.commit()
+            await changes(other, statement, first)
 
 
 @pytest.mark.parametrize("change", STATEMENTS)
