@@ -14,6 +14,7 @@ import msgspec
 
 from service.errors import InngestApiError
 from service.outbox.held import HeldEvent
+from service.outbox.incoming_json import repaired
 from service.relay.inngest import ENVIRONMENT_HEADER
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -143,9 +144,17 @@ class InngestEvents:
 
 def _decoded(body: bytes, form: type[_Answer]) -> _Answer:
     try:
-        answer = msgspec.json.decode(body, type=form)
+        answer = _read(body, form)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InngestApiError("An answer that is not the API's.") from error
     if answer.status not in (_OK, _NOT_FOUND):
         raise InngestApiError(f"Inngest answers {answer.status} to questions.")
     return answer
+
+
+def _read(body: bytes, form: type[_Answer]) -> _Answer:
+    """The answer. A function's output, which is in it, may have what is not Unicode."""
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(repaired(body), type=form)

@@ -97,6 +97,14 @@ async def test_an_event_without_runs_has_none(body: bytes) -> None:
     assert list(await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)) == []
 
 
+@pytest.mark.parametrize("output", [b'"a\\ud83d"', b'"a\xff"'])
+async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> None:
+    """JavaScript cuts texts within a character; Inngest passes outputs on as they are."""
+    body = b'{"data": [{"run_id": "r", "status": "Completed", "output": %s}]}' % output
+    [run] = await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)
+    assert (run.status, run.output) == ("Completed", "a\ufffd")
+
+
 @pytest.mark.parametrize("question", ["find", "runs"])
 async def test_an_answer_about_one_event_that_is_too_large_is_an_error(question: str) -> None:
     ask = getattr(asker(ScriptedSession(Answer(200, TOO_LARGE))), question)
