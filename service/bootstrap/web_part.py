@@ -72,7 +72,11 @@ async def run_web(
     """The application over an outbox, and what works for its requests."""
     defaults = load_defaults(settings.app_settings_file)
     event_types = load_event_types(settings.event_types_file)
-    async with make_http(limit=20) as http, _bucket(settings) as bucket:
+    async with (
+        make_http(limit=20) as http,
+        make_http(limit=20) as asking,  # an Inngest that hangs takes no connection from sign-ins
+        _bucket(settings) as bucket,
+    ):
         running = Running(
             outbox=outbox,
             readiness=readiness,
@@ -83,7 +87,7 @@ async def run_web(
             app_settings=AppSettings(outbox.settings, defaults),
             sampler=sampler,
             tracing=tracing,
-            follower=start_follower(settings, outbox, http, supervisor),
+            follower=start_follower(settings, outbox, asking, supervisor),
             event_types=event_types,
         )
         yield make_app(settings, running)
