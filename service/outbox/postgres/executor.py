@@ -40,7 +40,7 @@ class PostgresExecutor:
         self.statements = 0
         self._connection_seconds = connection_seconds
         self._abandoned = 0
-        self._planned = asyncio.Semaphore(max_connections // 2)
+        self._planned = asyncio.Semaphore(max(1, max_connections // 2))
         self._running: set[asyncio.Task[list[tuple[Any, ...]]]] = set()
         self._in_use: dict[OutboxConnection, float] = {}  # with the deadline of its statement
         self._abandoned_at = 0.0
