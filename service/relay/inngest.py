@@ -163,7 +163,7 @@ def _in_pieces(body: bytes | WaitingBody) -> bytes | io.BytesIO | WaitingBody:
 def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:
     try:
         body = msgspec.json.decode(text, type=_Body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
     if body is None:
         words, ids = _words_of_another(response, text), None

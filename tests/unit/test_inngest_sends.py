@@ -139,6 +139,12 @@ async def test_an_answer_that_is_not_the_apis_has_no_ids_and_is_not_quoted() -> 
     assert result == SendResult(502, None, "an answer that is not the API's (text/html, 20 bytes)")
 
 
+async def test_an_answer_that_is_not_utf8_keeps_its_status() -> None:
+    """A gateway that refuses the key in Latin-1 refuses the key."""
+    result = await sent(Answer(401, (b'{"error": "cl\xe9 refus\xe9e"}',)))
+    assert (result.status, result.ids) == (401, None)
+
+
 @pytest.mark.parametrize(
     ("status", "text", "is_quoted"),
     [(503, b"Event Keys are required", True), (503, b"no", False), (500, b"event key", False)],
