@@ -69,6 +69,22 @@ async def test_every_failure_names_its_codes(document):
                 assert codes == sorted(answer["content"]["application/json"]["examples"])
 
 
+async def test_who_needs_or_begins_a_session_may_find_the_store_away(document):
+    """It says which sessions were ended."""
+    begins = {"devSignIn", "finishSignIn"}
+    told = {
+        operation["operationId"]
+        for operation in operations_of(document)
+        if "outbox_unavailable" in str(operation["responses"].get("503"))
+    }
+    needs = {
+        operation["operationId"]
+        for operation in operations_of(document)
+        if "session_required" in str(operation["responses"].get("401"))
+    }
+    assert needs | begins <= told
+
+
 async def test_every_example_is_of_its_schema(document):
     components = {"components": document["components"]}
     for operation in operations_of(document):

@@ -2699,7 +2699,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly.; `provider_unavailable`: The identity provider can't be reached right now. Try again shortly. */
+            /** @description `storage_not_configured`: The document storage is not configured.; `storage_unavailable`: The document storage can't be asked right now. Try again shortly.; `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -2713,7 +2713,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "provider_unavailable" | "storage_not_configured" | "storage_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable" | "storage_not_configured" | "storage_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -3205,6 +3205,26 @@ export interface operations {
                     };
                 };
             };
+            /** @description `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
+            503: {
+                headers: {
+                    /** @description The request's id in the service's log. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds to wait before a retry. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        status: "error";
+                        /** @enum {string} */
+                        code: "outbox_unavailable";
+                        /** @description A sentence for a person. */
+                        error: string;
+                    };
+                };
+            };
             /** @description `bad_request`: The request is not valid HTTP.; `expectation_failed`: This Expect header is not supported.; `headers_timeout`: The request's headers did not arrive in time.; `headers_too_large`: The request's headers are too large. */
             default: {
                 headers: {
@@ -3335,7 +3355,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `sign_in_failed`: The sign-in did not succeed. Start again. */
+            /** @description `sign_in_failed`: The sign-in did not succeed. Start again.; `invalid_field`: A field of the body is missing or invalid. */
             400: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -3347,7 +3367,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "sign_in_failed";
+                        code: "invalid_field" | "sign_in_failed";
                         /** @description A sentence for a person. */
                         error: string;
                     };
@@ -3371,7 +3391,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly. */
+            /** @description `provider_unavailable`: The identity provider can't be reached right now. Try again shortly.; `outbox_unavailable`: The outbox can't take events right now. Try again shortly. */
             503: {
                 headers: {
                     /** @description The request's id in the service's log. */
@@ -3385,7 +3405,7 @@ export interface operations {
                         /** @constant */
                         status: "error";
                         /** @enum {string} */
-                        code: "provider_unavailable";
+                        code: "outbox_unavailable" | "provider_unavailable";
                         /** @description A sentence for a person. */
                         error: string;
                     };

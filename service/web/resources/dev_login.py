@@ -13,7 +13,12 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
-from service.errors import CrossSiteRequestError, InvalidFieldError, NotFoundError
+from service.errors import (
+    CrossSiteRequestError,
+    InvalidFieldError,
+    NotFoundError,
+    OutboxUnavailableError,
+)
 from service.identity.return_path import own_path
 from service.identity.sessions import Sessions
 from service.identity.user import User
@@ -99,7 +104,12 @@ class DevSignIn:
                     200: Answer("Signed in", SessionAnswer, SESSION_EXAMPLE),
                     303: Answer("Signed in with the form"),
                 },
-                errors=(NotFoundError, CrossSiteRequestError, *JSON_REFUSALS),
+                errors=(
+                    NotFoundError,
+                    CrossSiteRequestError,
+                    *JSON_REFUSALS,
+                    OutboxUnavailableError,
+                ),
             ),
         ]
 

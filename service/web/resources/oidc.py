@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
-from service.errors import ProviderUnavailableError, SignInFailedError
+from service.errors import (
+    InvalidFieldError,
+    OutboxUnavailableError,
+    ProviderUnavailableError,
+    SignInFailedError,
+)
 from service.identity.oidc import OidcSignIn
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie, begin_attempt
@@ -75,7 +80,12 @@ class OidcResource:
                 access=Access.ANYBODY,
                 parameters=_CALLBACK_PARAMETERS,
                 answers={302: Answer("Signed in; redirect to `returnTo`", headers=[_LOCATION])},
-                errors=(SignInFailedError, ProviderUnavailableError),
+                errors=(
+                    SignInFailedError,
+                    InvalidFieldError,
+                    ProviderUnavailableError,
+                    OutboxUnavailableError,
+                ),
             ),
         ]
 

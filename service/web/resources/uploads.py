@@ -25,6 +25,7 @@ from service.documents.upload import (
 from service.errors import (
     DocumentNameInvalidError,
     DocumentNameRequiredError,
+    OutboxUnavailableError,
     StorageNotConfiguredError,
     StorageUnavailableError,
 )
@@ -92,6 +93,7 @@ _ERRORS = (
     *JSON_REFUSALS,
     DocumentNameRequiredError,
     DocumentNameInvalidError,
+    OutboxUnavailableError,
 )
 
 
