@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import client, environment, running
+from tests.support.locked_bytes import WANTED, locked
+from tests.support.storage import PATIENCE_SECONDS
 from tests.support.trial import trial, until
 
 CALLS = {
@@ -41,6 +44,15 @@ def fill_delivered(path: Path, count: int) -> None:
         file.execute(DELIVER_ALL)
         file.execute("DELETE FROM outbox_ready")
         file.commit()
+
+
+async def stands_until_it_is_asked(command: asyncio.subprocess.Process, path: Path) -> None:
+    """Stop a command until a service waits for its file; else it may have come to its end."""
+    command.send_signal(signal.SIGSTOP)
+    try:
+        await until(lambda: bool(locked(path, start=WANTED, length=1)), PATIENCE_SECONDS)
+    finally:
+        command.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
@@ -121,8 +133,10 @@ async def test_a_service_that_starts_does_not_wait_for_a_purge_without_one(tmp_p
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            await until(lambda: writer_of(one.path) is not None, 20)
+            await until(lambda: writer_of(one.path) is not None, PATIENCE_SECONDS)
+            asked = asyncio.create_task(stands_until_it_is_asked(purging, one.path))
             async with one.serving():
+                await asked
                 assert purging.stderr is not None
                 assert "A service is starting" in (await purging.stderr.read()).decode()
                 assert await purging.wait() == 2

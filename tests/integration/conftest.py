@@ -18,6 +18,7 @@ import pytest
 
 from service.documents.bucket import Bucket
 from service.fake_inngest.server import FakeInngest
+from service.outbox.sqlite import store as sqlite_store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.node_packages import with_packages
@@ -34,6 +35,12 @@ NODE_PACKAGES = (
     "pg@8.23.1",
     "drizzle-orm@0.45.4",
 )
+
+
+@pytest.fixture(autouse=True)
+def patient_writer(monkeypatch):
+    """A busy disk is no hanging one, also where a test or a command opens an outbox itself."""
+    monkeypatch.setattr(sqlite_store, "WriterTimings", lambda: PATIENT_WRITER)
 
 
 @pytest.fixture(scope="session")

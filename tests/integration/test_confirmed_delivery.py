@@ -55,12 +55,8 @@ async def rows(outbox: Outbox, state: State) -> list[Row]:
     return await outbox.inspector.rows(Filter(state=state, limit=10_000))
 
 
-async def in_state(outbox: Outbox, state: State, count: int, within_seconds: float = 20) -> None:
-    await eventually(
-        lambda: rows(outbox, state),
-        lambda found: len(found) == count,
-        within_seconds=within_seconds,
-    )
+async def in_state(outbox: Outbox, state: State, count: int) -> None:
+    await eventually(lambda: rows(outbox, state), lambda found: len(found) == count)
 
 
 async def test_an_answered_event_is_sent_until_inngest_stores_it(
@@ -115,16 +111,21 @@ async def test_ids_that_clients_chose_are_confirmed_also_where_two_owners_chose_
 async def test_what_a_stop_lost_arrives_again_and_runs_once(
     outbox: Outbox, inngest: FakeInngest
 ) -> None:
-    inngest.storing.rate = 200
+    async def stored() -> int:
+        return inngest.store.event_count
+
+    inngest.storing.rate = 0
     events = await append_events(outbox.intake, 200)
     async with confirmed_delivery(outbox, inngest):
         await inngest.ledger.wait_for_ids(200)
+        inngest.storing.rate = 20
+        await eventually(stored)
         await inngest.close()
         lost = inngest.storing.lost
         assert lost > 0
         inngest.storing.rate = None
         await inngest.start()
-        await in_state(outbox, State.DELIVERED, 200, within_seconds=40)
+        await in_state(outbox, State.DELIVERED, 200)
     assert inngest.store.id_count == 200
     assert inngest.store.most_runs_of_an_id == 1
     histories = [row.history for row in await rows(outbox, State.DELIVERED) if row.history]

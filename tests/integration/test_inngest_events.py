@@ -23,7 +23,7 @@ NOW_MS = 1_795_559_419_447
 
 
 def asker(http: aiohttp.ClientSession, url: str, key: str | None = KEY) -> InngestEvents:
-    return InngestEvents(http, origin=url, signing_key=key, environment=None, timeout_seconds=2)
+    return InngestEvents(http, origin=url, signing_key=key, environment=None, timeout_seconds=30)
 
 
 async def post(http: aiohttp.ClientSession, api: FakeInngest, first: int, count: int) -> None:

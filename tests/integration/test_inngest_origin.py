@@ -25,7 +25,7 @@ async def test_each_way_to_name_a_server_of_ones_own_is_asked(http, variables):
     async with FakeInngest(options=FakeOptions(signing_key=KEY)) as api:
         given = dict.fromkeys(variables, api.url)
         settings = Settings.load({**given, "INNGEST_EVENT_KEY": "k", "INNGEST_SIGNING_KEY": KEY})
-        events = make_inngest_events(settings, http, timeout_seconds=2)
+        events = make_inngest_events(settings, http, timeout_seconds=30)
         assert events is not None
         assert await events.page(encode_ulid((1 << 128) - 1), 1) == []
     assert api.rest_api.requests == 1

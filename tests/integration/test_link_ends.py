@@ -17,7 +17,7 @@ from service.outbox.remote.outbox import open_remote_outbox
 from service.outbox.remote.store_link import LinkPolicy
 from service.supervisor import run_supervisor
 from tests.support.remote_storage import remote_outbox, unix_socket
-from tests.support.storage import SqliteStorage, event
+from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event
 
 _QUICK = LinkPolicy(
     patience_seconds=0.2, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1
@@ -46,7 +46,7 @@ async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes
             run_supervisor(NullRecorder()) as supervisor,
             open_remote_outbox(str(tmp_path / "store"), supervisor, _QUICK) as remote,
         ):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 with pytest.raises(OutboxUnavailableError):
                     await remote.intake.append(event())
         server.close()
@@ -65,6 +65,6 @@ async def test_every_call_has_an_answer(
     async with SqliteStorage(tmp_path / "outbox.db").open() as store:
         kind: Any = type(store.inspector)
         monkeypatch.setattr(kind, "payload", payload)
-        async with remote_outbox(store) as remote, asyncio.timeout(5):
+        async with remote_outbox(store) as remote, asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(OutboxUnavailableError):
                 await remote.inspector.payload("x")

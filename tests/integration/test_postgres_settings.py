@@ -10,7 +10,7 @@ import pytest
 from service.outbox.postgres.executor import MAX_CONNECTIONS
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
-from tests.support.storage import PostgresStorage, append_all, claim, event
+from tests.support.storage import PATIENCE_SECONDS, PostgresStorage, append_all, claim, event
 
 OURS = """
 SELECT count(*) FROM pg_stat_activity
@@ -40,18 +40,20 @@ async def test_a_service_has_at_most_its_connections_under_one_name(
 ) -> None:
     async with PostgresStorage(f"{postgres_url}{address}").open() as outbox:
         ask = outbox.pool.ask
-        slow = [ask("SELECT pg_sleep(0.3)", often=True) for _ in range(2 * MAX_CONNECTIONS)]
-        work = asyncio.gather(
-            *slow, *(outbox.intake.append(event()) for _ in range(100)), return_exceptions=True
-        )
-        async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as looking:
-            seen = set()
-            while not work.done():
-                cursor = await looking.execute(OURS, [name])
-                seen |= {count for (count,) in await cursor.fetchall()}
-                await asyncio.sleep(0.01)
-        await work
-    assert MAX_CONNECTIONS <= max(seen) <= MAX_CONNECTIONS + 1  # and the one that listens
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as looking,
+        ):
+            seen = {0}
+            while max(seen) < MAX_CONNECTIONS:
+                slow = [ask("SELECT pg_sleep(0.3)", often=True) for _ in range(2 * MAX_CONNECTIONS)]
+                appends = (outbox.intake.append(event()) for _ in range(100))
+                work = asyncio.gather(*slow, *appends, return_exceptions=True)
+                while not work.done():
+                    cursor = await looking.execute(OURS, [name])
+                    seen |= {count for (count,) in await cursor.fetchall()}
+                    await asyncio.sleep(0.01)
+    assert max(seen) <= MAX_CONNECTIONS + 1  # and the one that listens
 
 
 async def test_a_session_has_its_timeouts_and_no_jit(postgres_url: str) -> None:

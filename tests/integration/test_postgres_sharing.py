@@ -256,6 +256,11 @@ async def test_claims_and_settles_use_their_indexes(
     storage = PostgresStorage(postgres_url)
     async with storage.open(max_pending=10**9, max_pending_per_user=10**9) as outbox:
         await outbox.intake.append(event())
+
+        async def counts_are_written() -> bool:  # a session writes them as it ends, or later
+            return scans()["outbox_p0"] >= 20_000
+
+        await eventually(counts_are_written)
         before = scans()
         for _ in range(5):
             await deliver(outbox, await claim(outbox, ask(500, fresh_share=0.2)))

@@ -59,9 +59,11 @@ async def test_a_transaction_keeps_other_writers_out_from_its_beginning(made: Ma
 
 async def test_only_what_must_be_synced_is_and_what_was_not_is_due_once(made: Made) -> None:
     commits, loop = made.commits, asyncio.get_running_loop()
+    before = loop.time()
     await made.write(made.lazy)
     first_due = commits.sync_due_at
-    assert first_due == pytest.approx(loop.time() + 7.0, abs=2.0)
+    assert first_due is not None
+    assert before + 7.0 <= first_due <= loop.time() + 7.0
     await asyncio.sleep(0.01)
     await made.write(made.lazy)
     assert commits.sync_due_at == first_due

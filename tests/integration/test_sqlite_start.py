@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,10 @@ from service.outbox.sqlite.disk import Disk
 from service.outbox.sqlite.lock import LockTimings, sole_writer
 from service.outbox.sqlite.quota import BytesCount
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
-from tests.support.storage import LIMITS, append_all, event, eventually
+from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event, eventually
 from tests.support.work_kinds import fault, sqlite_error
 
-QUICK = WriterTimings(probe_seconds=0.01)
+QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
 KEY = IdempotencyKey("k", bytes(32))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter, Named, Settlement, State
 from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.timings import WriterTimings
 from tests.support.delivery_world import Remembering
 from tests.support.ended_threads import ended_threads
 from tests.support.open_files import open_files
-from tests.support.storage import LIMITS, append_all, ask, claim, event, ids
+from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, ask, claim, event, ids
 
-QUICK = WriterTimings(probe_seconds=0.01)
+QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
 KEY = IdempotencyKey("k", b"digest")
 
 
@@ -103,7 +103,7 @@ async def test_an_outbox_uses_what_it_is_given(path: Path) -> None:
         max_bytes_per_user=3000,
         socket="/run/a.sock",
         recorder=recorder,
-        timings=WriterTimings(clock=clock),
+        timings=replace(PATIENT_WRITER, clock=clock),
         fair_share=FairShare(heavy_rows=2),
     ) as outbox:
         assert (writer_of(path) or {})["socket"] == "/run/a.sock"

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import stat
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import pytest
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.sqlite import lock as module
 from service.outbox.sqlite.lock import LockTimings, lock_path, sole_writer, writer_of
+from tests.support.locked_bytes import LOCK, WANTED, locked
 from tests.support.open_files import open_files
 
-LOCK, WANTED = 2**62, 2**62 + 1
 TIMINGS = LockTimings(dead_holder_seconds=1.0, command_seconds=3.0, unknown_holder_seconds=0.5)
 
 
@@ -45,15 +44,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
     monkeypatch.setattr(module, "time", made)
     return made
-
-
-def locked(path: Path, *, start: int = 0, length: int = 0) -> list[int]:
-    """The first byte that another open file has locked there, and how many."""
-    with path.open("r+b") as file:
-        asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0) + bytes(4)
-        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
-    kind, _, first, count, _ = struct.unpack("hhqqi", found[:28])
-    return [] if kind == fcntl.F_UNLCK else [first, count]
 
 
 def refused(path: Path, time: Time, **named: Any) -> tuple[str, float]:

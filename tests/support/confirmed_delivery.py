@@ -73,6 +73,7 @@ async def confirmed_delivery(
     outbox: Outbox, inngest: FakeInngest, recorder: Recorder | None = None, **changes: str
 ) -> AsyncIterator[Relay]:
     """A relay and a confirmer at work until the block ends."""
+    changes = {"OUTBOX_SEND_TIMEOUT": "30s", **changes}  # sends are counted
     settings = Settings.load(self_hosted(inngest.url, **changes))
     recorder = recorder or NullRecorder()
     async with (

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 
 from service.observe.recorder import NullRecorder
 from service.outbox.sqlite.store import SqliteOutbox
+from service.relay import prepared_send
 from service.relay.early_sends import EarlySends
 from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
@@ -34,7 +36,15 @@ class EarlyRelay:
 async def early_relay(
     outbox: SqliteOutbox, *, drain_seconds: float = PATIENCE_SECONDS
 ) -> AsyncIterator[EarlyRelay]:
-    """The relay, once its first claim waits for events."""
+    """The relay, once its first claim waits for events. Its requests wait patiently to begin."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(prepared_send, "KEEP_SECONDS", PATIENCE_SECONDS)
+        async with _early_relay(outbox, drain_seconds) as relay:
+            yield relay
+
+
+@contextlib.asynccontextmanager
+async def _early_relay(outbox: SqliteOutbox, drain_seconds: float) -> AsyncIterator[EarlyRelay]:
     async with listening_server() as server, aiohttp.ClientSession() as http:
         sender = InngestSender(
             http,
