@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from service.errors import InngestApiError
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 
 MAX_PAGE = 50
@@ -78,7 +79,11 @@ async def _held_between(
         limit = min(MAX_PAGE, before - first)
         page = await pages.page(encode_ulid(before), limit, environment)
         # The texts of ULIDs have the order of their numbers. Older events are not decoded.
-        shown = [(decode_ulid(one.ulid), one.event_id) for one in page if one.ulid >= least]
+        newer = [one for one in page if one.ulid >= least]
+        try:
+            shown = [(decode_ulid(one.ulid), one.event_id) for one in newer]
+        except ValueError:
+            raise InngestApiError("Inngest shows an event without a ULID.") from None
         held.update(ulid for ulid, event_id in shown if _is_the(wanted.get(ulid), event_id))
         if not shown or len(shown) < len(page):
             break

@@ -1,8 +1,9 @@
 """One claimed batch from its claim to its settlement.
 
 When a request fails while others pass, it is sent again at once in smaller and smaller parts, until
-the event that causes the failure is alone. The invariant: every row of the batch is settled once,
-or left to its lease when the process ends. No request begins that could outlive the lease.
+the event that causes the failure is alone. Rows whose payloads can't be divided are claimed again
+one by one. The invariant: every row of the batch is settled once, or left to its lease when the
+process ends. No request begins that could outlive the lease.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from service.relay.breaker import Breaker
 from service.relay.breaker_result import view, with_result
 from service.relay.breaker_sync import BreakerSync
 from service.relay.dedupe_horizon import DedupeHorizon
+from service.relay.delivery_request import DeliveryRequest, requests_again, requests_of, rows_of
 from service.relay.empty_request import EmptyRequest, Sender
 from service.relay.lone_failure import LoneFailure
 from service.relay.outcome import Outcome, outcome
@@ -27,7 +29,7 @@ from service.relay.permit import Answered, Permit
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
 from service.relay.seed_check import SeedCheck
-from service.relay.seeded import SeededRequest, parts_of, seeded_requests
+from service.relay.seeded import UndividableError
 from service.relay.send_result import SendResult, Signal, classify
 from service.relay.sends_in_flight import SendsInFlight, Ticket
 from service.relay.settler import Settler
@@ -41,20 +43,6 @@ class _Claimed:
     isolated: bool
     drained: bool
     send_until: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """`again` says that these events failed, `repeated` that exactly this request did."""
-
-    sent: SeededRequest
-    again: bool
-    repeated: bool = False
-
-    @property
-    def batch(self) -> Batch:
-        """The rows of the request."""
-        return self.sent.batch
 
 
 class BatchDelivery:
@@ -104,16 +92,18 @@ class BatchDelivery:
         return self._deliver(claimed, batch, ticket)
 
     async def _deliver(self, claimed: _Claimed, batch: Batch, ticket: Ticket) -> None:
-        wanted: Batch | None = None
+        wanted: Batch | None = batch
+        requests: list[DeliveryRequest] = []
         try:
             wanted = await self._without_held(batch)
+            requests = requests_of(wanted, self._ids) if wanted else []
+        except UndividableError:
+            await self._settler.put_back(wanted or batch, isolated=True)
         finally:
-            self._sends.leave(ticket, replaced=wanted is not None)
-        if wanted is None:
-            return
-        if self._keeper.breaker.is_current(claimed.permit):
+            self._sends.leave(ticket, replaced=bool(requests))
+        if wanted and requests and self._keeper.breaker.is_current(claimed.permit):
             self._report.begins(wanted)
-        await self._send_all(claimed, self._requests(wanted, again=False))
+        await self._send_all(claimed, requests)
 
     async def _without_held(self, batch: Batch) -> Batch | None:
         """The rows to send, None for none; settles the rows that Inngest got long ago."""
@@ -124,11 +114,8 @@ class BatchDelivery:
             await self._settler.settle(checked.settlement)
         return checked.send
 
-    def _requests(self, batch: Batch, *, again: bool) -> list[_Request]:
-        return [_Request(one, again) for one in seeded_requests(batch, self._ids)]
-
     def _send_all(
-        self, claimed: _Claimed, requests: Sequence[_Request]
+        self, claimed: _Claimed, requests: Sequence[DeliveryRequest]
     ) -> Coroutine[None, None, None]:
         epoch = claimed.permit.epoch
         sends = []
@@ -139,7 +126,7 @@ class BatchDelivery:
             sends.append(self._send(claimed, request, ticket))
         return sends[0] if len(sends) == 1 else _all(sends)
 
-    async def _send(self, claimed: _Claimed, request: _Request, ticket: Ticket) -> None:
+    async def _send(self, claimed: _Claimed, request: DeliveryRequest, ticket: Ticket) -> None:
         async with self._sends.sender(ticket):
             if not self._keeper.breaker.is_current(claimed.permit):
                 await self._settler.put_back(request.batch)
@@ -159,9 +146,18 @@ class BatchDelivery:
         written = replace(done, settlement=settled)
         self._report.ended(request.batch, result, written, seconds)
         if done.again:
-            await self._send_all(claimed, self._parts(request, done))
+            await self._send_again(claimed, request, done)
 
-    async def _answer(self, request: _Request) -> SendResult:
+    async def _send_again(self, claimed: _Claimed, request: DeliveryRequest, done: Outcome) -> None:
+        again = request.again or done.failed
+        try:
+            requests = requests_again(request, done.again, self._ids, again=again)
+        except UndividableError:
+            await self._settler.put_back(rows_of(request.batch, done.again), isolated=True)
+        else:
+            await self._send_all(claimed, requests)
+
+    async def _answer(self, request: DeliveryRequest) -> SendResult:
         try:
             with self._around_send(request.batch):
                 sent = request.sent
@@ -172,7 +168,7 @@ class BatchDelivery:
             return SendResult(None, words=words, reached=False)
 
     def _judge(
-        self, claimed: _Claimed, request: _Request, result: SendResult, began_at: float
+        self, claimed: _Claimed, request: DeliveryRequest, result: SendResult, began_at: float
     ) -> Outcome:
         """The outcome of the events; updates the breaker first."""
         before, now = self._keeper.breaker, _now()
@@ -198,21 +194,13 @@ class BatchDelivery:
         if size > self._keeper.breaker.limit.passed_size:
             self._empty_request.too_large(seq)
 
-    def _parts(self, request: _Request, done: Outcome) -> list[_Request]:
-        batch, again = request.batch, request.again or done.failed
-        if done.again == (range(len(batch.entries)),):
-            return [_Request(request.sent, again, repeated=True)]
-        return [
-            one for part in parts_of(batch, done.again) for one in self._requests(part, again=again)
-        ]
-
 
 async def _all(sends: Sequence[Coroutine[None, None, None]]) -> None:
     await asyncio.gather(*sends)
 
 
 def _answered(
-    claimed: _Claimed, request: _Request, result: SendResult, began_at: float
+    claimed: _Claimed, request: DeliveryRequest, result: SendResult, began_at: float
 ) -> Answered:
     entries = request.batch.entries
     signal = classify(result, len(entries))

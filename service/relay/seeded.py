@@ -17,6 +17,10 @@ from service.outbox.model import Batch, Entry
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+class UndividableError(Exception):
+    """A payload is not JSON any more, so its end in the batch is not known."""
+
+
 class SeededRequest(msgspec.Struct, frozen=True, gc=False):
     """A part of a batch, under its claim, and the seed of its request, None for none.
 
@@ -33,7 +37,10 @@ class SeededRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def seeded_requests(batch: Batch, ids: InngestIds | None) -> list[SeededRequest]:
-    """The requests that deliver `batch`, oldest rows first; without `ids` they have no seed."""
+    """The requests that deliver `batch`, oldest rows first; without `ids` they have no seed.
+
+    Raises UndividableError.
+    """
     if ids is None:
         parts = _parts(batch, _one_environment_each(batch.entries, [range(len(batch.entries))]))
         return [SeededRequest(part, None) for part in parts]
@@ -62,8 +69,16 @@ def _parts(batch: Batch, runs: Sequence[range]) -> list[Batch]:
 
 
 def parts_of(batch: Batch, positions: Sequence[Sequence[int]]) -> list[Batch]:
-    """For each sequence of `positions` a batch of those rows, under the same claim."""
-    payloads = _split_array(b"[%b]" % batch.payloads)
+    """For each sequence of `positions` a batch of those rows, under the same claim.
+
+    Raises UndividableError.
+    """
+    try:
+        payloads = _split_array(b"[%b]" % batch.payloads)
+    except msgspec.DecodeError as error:
+        raise UndividableError from error
+    if len(payloads) != len(batch.entries):
+        raise UndividableError
     return [
         Batch(
             batch.claim,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -122,7 +121,7 @@ class Room:
         self, payloads: bytes, seed: str | None = None, environment: str | None = None
     ) -> SendResult:
         assert self._inside
-        seqs = [int(one) for one in json.loads(b"[%b]" % payloads)]
+        seqs = [int(one.strip(b' "')) for one in payloads.split(b",")]
         flight = self.sends.count(self.breaker.epoch)
         apart = bool(flight.isolated)
         one = Sent(seqs, now(), apart, flight.isolated + flight.others, seed, environment)

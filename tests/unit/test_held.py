@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import InngestApiError
 from service.outbox.held import HeldEvent, WantedEvent, find_held, stretches
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 
@@ -130,3 +132,14 @@ async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
 def test_an_event_is_wanted_under_the_id_in_its_payload() -> None:
     assert WantedEvent.sent("own", None, None) == WantedEvent("own", None)
     assert WantedEvent.sent("own", "mine", "branch") == WantedEvent("mine", "branch")
+
+
+async def test_an_event_that_is_shown_without_a_ulid_is_a_fault_of_the_answer():
+    class Odd(Pages):
+        async def page(
+            self, before: str, limit: int, environment: str | None = None
+        ) -> Sequence[HeldEvent]:
+            return [HeldEvent("not a ULID", "e1")]
+
+    with pytest.raises(InngestApiError, match="without a ULID"):
+        await find_held(Odd([]), wanted([BASE]))

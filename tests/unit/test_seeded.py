@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.fake_inngest.ulids import request_ulids
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
-from service.relay.seeded import seeded_requests
+from service.relay.seeded import UndividableError, parts_of, seeded_requests
 
 IDS = InngestIds(b"prefix")
 MOVED = IDS.ulid(7_000_000, 0)
@@ -74,3 +75,10 @@ def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
 def test_a_gap_costs_one_more_request():
     batch = batch_of([entry(seq) for seq in (1, 2, 4, 5)])
     assert [len(one.batch.entries) for one in seeded_requests(batch, IDS)] == [2, 2]
+
+
+@pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}"])
+def test_payloads_that_are_not_one_for_each_row_are_not_divided(payloads: bytes) -> None:
+    rows = Batch("claim", (entry(1), entry(2)), payloads)
+    with pytest.raises(UndividableError):
+        parts_of(rows, [[0], [1]])

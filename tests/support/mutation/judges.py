@@ -122,7 +122,10 @@ JUDGES: dict[str, Judges] = {
     **_under("relay", "breaker breaker_result", _BREAKER),
     "service/relay/permit.py": Judges(_unit("permit", "breaker_states")),
     "service/relay/isolation_ledger.py": Judges(_unit("isolation_ledger", "breaker_isolation")),
-    "service/relay/batch_delivery.py": Judges(_unit("batch_delivery", "batch_answers", "old_rows")),
+    "service/relay/batch_delivery.py": Judges(
+        _unit("batch_delivery", "batch_answers", "old_rows", "damaged_payloads")
+    ),
+    "service/relay/delivery_request.py": Judges(_unit("batch_delivery", "damaged_payloads")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
     "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
     "service/relay/prepared_send.py": Judges(

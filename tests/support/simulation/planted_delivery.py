@@ -11,7 +11,7 @@ import msgspec
 
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.outbox.sqlite import claims, settlements
-from service.relay import batch_delivery, breaker_result, outcome, settler
+from service.relay import batch_delivery, breaker_result, delivery_request, outcome, settler
 from service.relay.retry_policy import RetryPolicy
 from service.relay.send_result import Signal
 
@@ -69,13 +69,13 @@ def _bury_the_neighbour_of_a_bad_event() -> None:
 
 
 def _send_without_a_seed() -> None:
-    requests = batch_delivery.seeded_requests
+    requests = delivery_request.seeded_requests
 
     def seedless(batch: Batch, ids: Any) -> Sequence[Any]:
         del ids
         return requests(batch, None)
 
-    batch_delivery.seeded_requests = seedless
+    delivery_request.seeded_requests = seedless
 
 
 def _hear_no_good_news() -> None:
