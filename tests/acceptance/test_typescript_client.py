@@ -226,6 +226,28 @@ async def test_an_event_that_the_service_can_not_take_holds_back_no_other(
     assert told == {"accepted": ["one", "two"], "queued": ["bad"]}
 
 
+async def test_a_refusal_that_can_not_be_stored_ends_no_sending(client_package: Path) -> None:
+    script = """
+    import { OutboxClient } from "inngest-outbox-client";
+    const left = { key: "k", path: "/api/route", body: '{"documentName": "bad"}', createdAt: 1 };
+    const queue = {
+      put: async ({ refusal }) => { if (refusal) throw new Error("no storage"); },
+      get: async () => left,
+      all: async () => [left],
+      remove: async () => undefined,
+    };
+    const fetch = async (url, { body }) =>
+      body.includes("bad")
+        ? Response.json({ status: "error", code: "invalid_field", error: "" }, { status: 400 })
+        : Response.json({ status: "ok", eventId: JSON.parse(body).documentName });
+    const outbox = new OutboxClient({ fetch, queue });
+    await outbox.flush();
+    const { eventId } = await outbox.submit({ documentName: "one" });
+    console.log(JSON.stringify(eventId));
+    """
+    assert await run_in_node(client_package, script) == "one"
+
+
 def test_the_types_are_those_of_the_description(client_package: Path) -> None:
     npm(client_package, "run", "types")
     made = (client_package / "src" / "schema.ts").read_text()

@@ -157,7 +157,9 @@ export class Submissions {
     const { entry, waiter } = held;
     const kept = staysQueued(error);
     if (!kept && waiter) await this.store.remove(entry.key).catch(() => undefined);
-    if (!kept && !waiter) await this.store.put({ ...entry, refusal: refusalOf(error) });
+    const refused = { ...entry, refusal: refusalOf(error) };
+    // Where the browser refuses storage, the event stays as it is and is tried again.
+    if (!kept && !waiter) await this.store.put(refused).catch(() => undefined);
     this.drop(held);
     waiter?.refuse(kept ? error.keptAs(entry.key) : error);
   }
