@@ -92,16 +92,16 @@ class BatchDelivery:
         return self._deliver(claimed, batch, ticket)
 
     async def _deliver(self, claimed: _Claimed, batch: Batch, ticket: Ticket) -> None:
-        wanted: Batch | None = batch
-        requests: list[DeliveryRequest] = []
+        wanted, requests = batch, list[DeliveryRequest]()
         try:
-            wanted = await self._without_held(batch)
-            requests = requests_of(wanted, self._ids) if wanted else []
+            if left := await self._without_held(batch):
+                wanted = left
+                requests = requests_of(wanted, self._ids)
         except UndividableError:
-            await self._settler.put_back(wanted or batch, isolated=True)
+            await self._settler.put_back(wanted, isolated=True)
         finally:
             self._sends.leave(ticket, replaced=bool(requests))
-        if wanted and requests and self._keeper.breaker.is_current(claimed.permit):
+        if requests and self._keeper.breaker.is_current(claimed.permit):
             self._report.begins(wanted)
         await self._send_all(claimed, requests)
 

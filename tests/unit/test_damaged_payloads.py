@@ -71,6 +71,13 @@ def test_rows_beside_old_ones_are_claimed_one_by_one() -> None:
     assert (room.order, room.settled) == ([], [alone(1, 2)])
 
 
+def test_what_inngest_has_long_had_is_settled_once_beside_damaged_rows() -> None:
+    held = Settlement("c", delivered=[1])
+    checked = HorizonCheck(damaged(2, 3, 9), held)
+    room = delivered(Room(ids=IDS, checked=checked), damaged(1, 2, 3, 9))
+    assert room.settled == [held, alone(2, 3, 9)]
+
+
 def test_a_damaged_row_alone_is_sent_and_judged_like_any_other() -> None:
     rows = Batch("c", (Entry(2, "e-2", 0, "u", isolated=True),), b'"2')
     room = Room(ids=IDS)
