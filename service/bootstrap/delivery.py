@@ -57,10 +57,14 @@ async def run_relay(
             http=http,
             unconfirmed=unconfirmed,
         )
-        report = ConfirmationReport(recorder, relay.confirmed)
-        await stack.enter_async_context(
-            _run_confirmer(settings, outbox.confirmations, unconfirmed, report, supervisor)
-        )
+        if unconfirmed:
+            report = ConfirmationReport(recorder, relay.confirmed)
+            settling = _run_confirmer(
+                settings, outbox.confirmations, unconfirmed, report, supervisor
+            )
+        else:
+            settling = _deliver_left_rows(outbox.confirmations, supervisor)
+        await stack.enter_async_context(settling)
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch(
@@ -121,21 +125,11 @@ async def _count_unconfirmed(confirmations: Confirmations, unconfirmed: Unconfir
 async def _run_confirmer(
     settings: Settings,
     confirmations: Confirmations,
-    unconfirmed: Unconfirmed | None,
+    unconfirmed: Unconfirmed,
     report: ConfirmationReport,
     supervisor: Supervisor,
 ) -> AsyncIterator[None]:
-    """A confirmer at work. Its one connection lives as long as Inngest does.
-
-    Without confirmation, rows that other processes sent and left are delivered.
-    """
-    if unconfirmed is None:
-        supervisor.watch("unconfirmed", lambda: deliver_left_rows(confirmations))
-        try:
-            yield
-        finally:
-            await supervisor.stop("unconfirmed")
-        return
+    """A confirmer at work. Its one connection lives as long as Inngest does."""
 
     def reconnected() -> None:
         confirmer.reconnected()
@@ -151,6 +145,18 @@ async def _run_confirmer(
             yield
         finally:
             await supervisor.stop("confirmer")
+
+
+@contextlib.asynccontextmanager
+async def _deliver_left_rows(
+    confirmations: Confirmations, supervisor: Supervisor
+) -> AsyncIterator[None]:
+    """Without confirmation: a task that delivers the rows that other processes sent and left."""
+    supervisor.watch("unconfirmed", lambda: deliver_left_rows(confirmations))
+    try:
+        yield
+    finally:
+        await supervisor.stop("unconfirmed")
 
 
 def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder) -> InngestSender:
