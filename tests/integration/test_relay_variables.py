@@ -68,8 +68,8 @@ async def test_a_request_that_is_not_answered_is_given_up_after_the_timeout(
         async with confirmed_delivery(
             outbox, inngest_api, OUTBOX_CONFIRM="off", OUTBOX_SEND_TIMEOUT="200ms"
         ):
-            # By default it would be given up after 10 s.
-            await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=8)
+            # Without the variable it would be given up after 30 s.
+            await inngest_api.ledger.wait_for_id(event.id, timeout_seconds=20)
 
 
 @pytest.mark.parametrize(
