@@ -43,7 +43,7 @@ _ROOT = Path(__file__).parents[1]
 _LIMITS = {"max_pending": 10**9, "max_pending_per_user": 10**9}
 _ASK = ClaimRequest(500, 2**20, 60.0, 0.2)
 _KINDS = {
-    "append": "INSERT INTO outbox (",
+    "append": "INSERT INTO outbox (seq, event_id",
     "claim": "), held AS (\n    INSERT INTO outbox_claims",
     "settle": "put_done AS",
 }
