@@ -68,7 +68,7 @@ async def test_of_an_event_whose_commit_fails_not_a_byte_leaves(outbox: SqliteOu
         is_commit = action == sqlite3.SQLITE_TRANSACTION and name == "COMMIT"
         return sqlite3.SQLITE_DENY if is_commit else sqlite3.SQLITE_OK
 
-    async with early_relay(outbox) as work:
+    async with early_relay(outbox, keep_seconds=1) as work:
         server = work.server
         await outbox.writer.between_commits(lambda raw: raw.set_authorizer(refuse))
         with pytest.raises((OutboxUnavailableError, sqlite3.DatabaseError)):

@@ -34,11 +34,14 @@ class EarlyRelay:
 
 @contextlib.asynccontextmanager
 async def early_relay(
-    outbox: SqliteOutbox, *, drain_seconds: float = PATIENCE_SECONDS
+    outbox: SqliteOutbox,
+    *,
+    drain_seconds: float = PATIENCE_SECONDS,
+    keep_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[EarlyRelay]:
-    """The relay, once its first claim waits for events. Its requests wait patiently to begin."""
+    """The relay, once its first claim waits for events. Its requests wait so long to begin."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(prepared_send, "KEEP_SECONDS", PATIENCE_SECONDS)
+        patched.setattr(prepared_send, "KEEP_SECONDS", keep_seconds)
         async with _early_relay(outbox, drain_seconds) as relay:
             yield relay
 
