@@ -7,8 +7,8 @@ from pathlib import Path
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch
+from tests.support.linearizability.claim_record import event_ids, record_claims
 from tests.support.linearizability.record import Call, Recorder, complete, read_calls
-from tests.support.linearizability.release_record import event_ids, record_releases
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, append_all, ask, claim, eventually
 from tests.support.tcp_proxy import TcpProxy
@@ -48,7 +48,7 @@ async def test_the_release_of_a_claim_whose_answer_was_lost_is_recorded(
     async with TcpProxy(postgres.socket) as proxy, there.open() as other:
         through = PostgresStorage(f"postgresql://outbox@127.0.0.1:{proxy.port}/outbox")
         async with through.open() as outbox:
-            record_releases(outbox, Recorder(path, "service0"))
+            record_claims(outbox, Recorder(path, "service0"))
             await append_all(outbox, 1)
             await claim(outbox)
             events = await append_all(other, 2)
@@ -68,6 +68,30 @@ async def test_the_release_of_a_claim_whose_answer_was_lost_is_recorded(
             batch = await eventually(comes_back)
 
     assert batch is not None
-    [released] = read_calls(path)
+    [released] = [call for call in read_calls(path) if call.kind == "release"]
     wanted = [each.id for each in events]
     assert (released.kind, sorted(released.asked), event_ids(batch)) == ("release", wanted, wanted)
+
+
+async def test_a_claim_that_is_answered_after_its_cancellation_is_recorded_as_it_came(
+    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    """Its process may be killed before it can give the rows back."""
+    path = tmp_path / "calls"
+    async with PostgresStorage(postgres_url).open() as outbox:
+        record_claims(outbox, Recorder(path, "service0"))
+        [event] = await append_all(outbox, 1)
+        async with outbox.queue._claiming:
+            cancelled = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
+            await eventually(lambda: asyncio.sleep(0, read_calls(path)))
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            [call] = read_calls(path)
+            assert (call.kind, call.ended_ns) == ("claim", None)
+
+        async def returned() -> list[Call]:
+            return [call for call in read_calls(path) if call.kind == "return"]
+
+        [back] = await eventually(returned)
+    [taken, *_] = read_calls(path)
+    assert (taken.told, back.asked) == ([event.id], [event.id])

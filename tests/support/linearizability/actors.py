@@ -10,7 +10,6 @@ from typing import Any
 
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.ports import Inspector, Repairs
-from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.stats import Stats
 from tests.support.linearizability.record import Recorder
 
@@ -130,10 +129,9 @@ class Operator(Looker):
         await self.record("discard", ids, lambda: change(_those(ids), actor="kim"), list)
 
     async def purge(self) -> None:
-        """On PostgreSQL one page; the pages of SQLite are recorded where they are removed."""
-        kind = "page" if isinstance(self._repairs, PostgresRepairs) else "purge"
+        """Its pages are recorded where they are removed."""
         change = self._repairs.purge
-        await self.record(kind, 0, lambda: change(older_than_seconds=-1, actor="kim"), int)
+        await self.record("purge", 0, lambda: change(older_than_seconds=-1, actor="kim"), int)
 
     async def pause(self) -> None:
         paused, change = self.chance.random() < 0.5, self._repairs.set_paused

@@ -63,6 +63,7 @@ class Model:
             "append": self._append,
             "claim": self._claim,
             "release": lambda state, call: self._move(state, call.asked, DELIVERING, PENDING),
+            "return": lambda state, call: self._move(state, call.asked, DELIVERING, PENDING),
             "settle": self._settle,
             "confirm": lambda state, call: self._counted(state, call, DELIVERED),
             "resend": lambda state, call: self._counted(state, call, PENDING),

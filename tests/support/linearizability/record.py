@@ -120,7 +120,8 @@ def complete(calls: list[Call]) -> None:
 
     A post over HTTP whose id nobody was told gets the event that was found. A claim gets the claims
     that were found; it has made one of them or none. What is released was claimed by a call that
-    was cancelled shortly before, in the same life of the service.
+    was cancelled shortly before, in the same life of the service. The claim of what is returned is
+    in the record.
     """
     ends = [call.ended_ns or 0 for call in calls if call.kind == "truth"]
     calls += [_claim_of(call, ends) for call in calls if call.kind == "release"]

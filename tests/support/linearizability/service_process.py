@@ -7,7 +7,7 @@ import contextlib
 import functools
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,21 @@ from service.bootstrap.readiness import store_readiness
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.web_part import run_web
 from service.config.settings import Settings
-from service.errors import OutboxError, OutboxUnavailableError
+from service.errors import OutboxError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder
 from service.operations.sampler import Sampler
 from service.outbox.event import Event
 from service.outbox.model import Filter, State
 from service.outbox.receipt import Receipt
-from service.outbox.retention import PurgedPage
-from service.outbox.sqlite.store import SqliteOutbox
 from service.supervisor import run_supervisor
 from tests.support.fleet import environment
 from tests.support.linearizability.actors import Looker, Operator
+from tests.support.linearizability.claim_record import record_claims
 from tests.support.linearizability.clients import Browser, Sender
+from tests.support.linearizability.page_record import record_pages
 from tests.support.linearizability.record import Recorder
 from tests.support.linearizability.relay_record import recorded_relay
-from tests.support.linearizability.release_record import record_releases
 from tests.support.storage import eventually
 
 # The service's own relay does not run: a history has senders, and a relay whose calls are recorded.
@@ -59,9 +58,7 @@ async def _serve(url: str, recorder: Recorder, chance: random.Random, ready: Pat
     async with contextlib.AsyncExitStack() as stack:
         outbox = await _opened(settings, stack, recorder)
         _note_numbers(outbox, recorder)
-        record_releases(outbox, recorder)
-        if isinstance(outbox, SqliteOutbox):
-            _record_pages(outbox, recorder)
+        record_pages(outbox.repairs, recorder)
         api = await stack.enter_async_context(_web(settings, outbox))
         http = await stack.enter_async_context(_signed_in(api))
         has_relay = chance.random() < RELAYED_SHARE
@@ -84,6 +81,7 @@ async def _opened(
         opening = open_served_outbox(settings, NullRecorder())
         enter = functools.partial(stack.enter_async_context, opening)
         outbox = await recorder.call("start", None, enter, lambda _: None)
+    record_claims(outbox, recorder)
     return outbox
 
 
@@ -99,28 +97,12 @@ def _note_numbers(outbox: Outbox, recorder: Recorder) -> None:
     outbox.intake.append = noting  # type: ignore[method-assign]
 
 
-def _record_pages(outbox: SqliteOutbox, recorder: Recorder) -> None:
-    """Record each page of a purge: on SQLite a purge is not done at one moment."""
-    purger = outbox.repairs._purger
-    remove = purger.purge_page
-
-    async def recorded(after_seq: int, older_than_seconds: float) -> PurgedPage:
-        def act() -> Awaitable[PurgedPage]:
-            return remove(after_seq, older_than_seconds)
-
-        page = await recorder.call("page", after_seq, act, lambda page: page.removed)
-        if page is None:
-            raise OutboxUnavailableError
-        return page
-
-    purger.purge_page = recorded  # type: ignore[method-assign]
-
-
 async def _look(url: str, recorder: Recorder, chance: random.Random) -> None:
     known = deque[str](maxlen=KNOWN)
     while True:
         with contextlib.suppress(OutboxError):
             async with open_inspector(url) as inspector, open_repairs(url) as repairs:
+                record_pages(repairs, recorder)
                 await Operator(chance, recorder, known, inspector, repairs).run()
         await asyncio.sleep(0.05)
 

@@ -1,0 +1,81 @@
+"""The record of claims: what was taken, and what of it nobody was told of and is due again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.bootstrap.stores import Outbox
+from service.outbox.model import Batch, ClaimRequest
+from service.outbox.postgres.store import PostgresOutbox
+from service.outbox.sqlite.store import SqliteOutbox
+from tests.support.linearizability.record import Recorder
+
+CLAIMED = """
+SELECT array_agg(event_id) FROM outbox_claims AS c JOIN outbox AS o ON o.seq = ANY(c.seqs)
+WHERE claim = ANY(%(claims)s::text[]) GROUP BY claim
+"""
+
+
+def record_claims(outbox: Outbox, recorder: Recorder) -> None:
+    """Record the claims of this outbox from now on, and the releases of those that were lost."""
+    if isinstance(outbox, SqliteOutbox):
+        _record_on_sqlite(outbox, recorder)
+    else:
+        _record_on_postgres(outbox, recorder)
+
+
+def event_ids(batch: Batch) -> list[str]:
+    """The ids of the events of a batch."""
+    return [entry.event_id for entry in batch.entries]
+
+
+def _record_on_sqlite(outbox: SqliteOutbox, recorder: Recorder) -> None:
+    """A cancelled claim takes nothing, or what it took is released."""
+    claim, abandon = outbox.queue.claim, outbox.claims.abandon
+
+    async def claiming(wanted: ClaimRequest) -> Batch:
+        return await recorder.watched(
+            "claim", None, lambda: claim(wanted), event_ids, when_cancelled=[]
+        )
+
+    def abandoning(batch: Batch) -> None:
+        recorder.begin("release", event_ids(batch))
+        abandon(batch)
+
+    outbox.queue.claim = claiming  # type: ignore[method-assign]
+    outbox.claims.abandon = abandoning  # type: ignore[method-assign]
+
+
+def _record_on_postgres(outbox: PostgresOutbox, recorder: Recorder) -> None:
+    """Attempts are recorded: one goes on after its claim was cancelled, and may be answered then.
+
+    What an attempt without an answer took is looked for before it is released.
+    """
+    queue, leases, known = outbox.queue, outbox.queue._leases, set[str]()
+    attempt_once, abandon, release = queue._attempt, queue._abandon, leases.release_lost
+
+    async def attempting(wanted: ClaimRequest) -> Batch | float:
+        return await recorder.watched("claim", None, lambda: attempt_once(wanted), _taken)
+
+    def abandoning(attempt: asyncio.Task[Batch | float]) -> None:
+        if not attempt.cancelled() and not attempt.exception():
+            found = attempt.result()
+            if isinstance(found, Batch):
+                known.add(found.claim)
+                recorder.begin("return", event_ids(found))
+        abandon(attempt)
+
+    async def releasing() -> int:
+        while lost := leases._lost - known:
+            for (ids,) in await outbox.pool.run(CLAIMED, {"claims": list(lost)}):
+                recorder.begin("release", ids)
+            known.update(lost)
+        return await release()
+
+    queue._attempt = attempting  # type: ignore[method-assign]
+    queue._abandon = abandoning  # type: ignore[method-assign]
+    leases.release_lost = releasing  # type: ignore[method-assign]
+
+
+def _taken(found: Batch | float) -> list[str]:
+    return event_ids(found) if isinstance(found, Batch) else []
