@@ -29,7 +29,7 @@ WITH picked AS (
     FROM outbox_done d JOIN outbox o ON o.seq = d.seq
     WHERE (d.dead OR %(state)s::text IS NOT DISTINCT FROM 'delivered')
       AND (NOT d.dead OR coalesce(%(state)s::text, 'dead') = 'dead') AND {_NAMED}
-    ORDER BY d.seq DESC FOR UPDATE OF d SKIP LOCKED
+    FOR UPDATE OF d SKIP LOCKED
 ), taken AS (
     DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
     RETURNING seq, sends, first_sent_at_ms
@@ -62,7 +62,7 @@ WITH waiting AS (
     FROM outbox_ready r JOIN outbox o ON o.seq = r.seq
     WHERE coalesce(%(state)s::text, 'pending') = 'pending' AND {_NAMED}
       AND (NOT %(never_sent)s::boolean OR (r.sends = 0 AND r.first_sent_at_ms IS NULL))
-    ORDER BY r.seq DESC FOR UPDATE OF r SKIP LOCKED
+    FOR UPDATE OF r SKIP LOCKED
 ), answered AS (
     SELECT s.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes, 'sent' AS state
     FROM outbox_sent s JOIN outbox o ON o.seq = s.seq
@@ -70,7 +70,7 @@ WITH waiting AS (
         SELECT seq FROM outbox_sent WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark)))
       AND coalesce(%(state)s::text, 'sent') = 'sent' AND {_NAMED}
       AND NOT %(never_sent)s::boolean
-    ORDER BY s.seq DESC FOR UPDATE OF s SKIP LOCKED
+    FOR UPDATE OF s SKIP LOCKED
 ), settled AS (
     SELECT d.seq, o.event_id, o.owner, octet_length(o.payload) AS payload_bytes,
            CASE WHEN d.dead THEN 'dead' ELSE 'delivered' END AS state
@@ -78,7 +78,7 @@ WITH waiting AS (
     WHERE (%(state)s::text IS NULL OR %(state)s::text IN ('delivered', 'dead'))
       AND (%(state)s::text IS NULL OR d.dead = (%(state)s::text = 'dead')) AND {_NAMED}
       AND NOT %(never_sent)s::boolean
-    ORDER BY d.seq DESC FOR UPDATE OF d SKIP LOCKED
+    FOR UPDATE OF d SKIP LOCKED
 ), picked AS MATERIALIZED (
     TABLE waiting UNION ALL TABLE answered UNION ALL TABLE settled
 ), not_waiting AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
