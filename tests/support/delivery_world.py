@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Named
@@ -65,9 +66,10 @@ class World:
         self.beats = 0
         self._limits = (max_events, senders)
         self.early: EarlySends | None = None
-        self.relay = self.made_relay(drain_seconds=30)
+        self.relay = self.made_relay()
 
-    def made_relay(self, *, drain_seconds: float) -> Relay:
+    def made_relay(self, *, drain_seconds: float = 30, **options: Any) -> Relay:
+        """A relay with these limits, and with `options` of Relay's own."""
         max_events, senders = self._limits
         return Relay(
             self.queue,
@@ -83,6 +85,7 @@ class World:
             ),
             beat=self._beat,
             early=self.early,
+            **options,
         )
 
     @contextlib.asynccontextmanager

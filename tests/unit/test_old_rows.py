@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 
@@ -11,8 +10,6 @@ from service.outbox.held import HeldEvent
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 from service.outbox.model import Batch, Retry, Settlement
 from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World
 from tests.support.memory_rows import IDS, MemoryRow
@@ -49,15 +46,8 @@ class Questions:
 
 
 def asking(questions: Questions | DedupeHorizon, senders: int) -> World:
-    world = World()
-    world.relay = Relay(
-        world.queue,
-        world.outbox.delivery,
-        world.inngest,
-        world.recorder,
-        RelayLimits(500, 1 << 20, senders, 10.0, 30.0),
-        horizon=cast("DedupeHorizon", questions),
-    )
+    world = World(senders=senders, max_events=500)
+    world.relay = world.made_relay(horizon=questions)
     return world
 
 

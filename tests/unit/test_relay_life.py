@@ -12,8 +12,6 @@ import pytest
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Settlement
 from service.relay.permit import BreakerState
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
 from service.relay.retry_policy import RetryPolicy
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, REFUSED, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
@@ -81,14 +79,7 @@ def test_it_beats_until_a_request_is_older_than_its_lease() -> None:
 def test_events_that_are_refused_are_dead_as_the_policy_says() -> None:
     async def main() -> None:
         world = World()
-        world.relay = Relay(
-            world.queue,
-            world.outbox.delivery,
-            world.inngest,
-            world.recorder,
-            RelayLimits(50, 1 << 20, 4, 10.0, 30.0),
-            retry_policy=RetryPolicy(refusal_delays_seconds=()),
-        )
+        world.relay = world.made_relay(retry_policy=RetryPolicy(refusal_delays_seconds=()))
         [row] = world.add(REFUSED)
         async with claiming(world):
             await asyncio.sleep(0.1)

@@ -115,7 +115,7 @@ def early_world() -> tuple[World, Early]:
     world = World()
     early = Early(world)
     world.early = early  # type: ignore[assignment]
-    world.relay = world.made_relay(drain_seconds=30)
+    world.relay = world.made_relay()
     return world, early
 
 
