@@ -7,9 +7,9 @@ from now.
 
 from __future__ import annotations
 
-from service.outbox.audit import new_act
 from service.outbox.model import DeliveryRecord
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.trail import AUDITED_ACT, audited
 
 DELIVERY_FIELDS = """
 state, reason, batch_window, failures,
@@ -32,15 +32,9 @@ RETURNING {DELIVERY_FIELDS}
 # Keeps the delivery's own fields. An act that is in the audit changes nothing: the statement is
 # repeated when its answer was lost, and others may have acted since.
 SET_PAUSED = f"""
-WITH noted AS (
-    INSERT INTO outbox_audit (act, at_ms, actor, action, detail)
-    SELECT %(act)s, floor(extract(epoch FROM clock_timestamp()) * 1000), %(actor)s, %(action)s,
-           %(reason)s
-    WHERE NOT EXISTS (SELECT FROM outbox_audit WHERE act = %(act)s)
-    RETURNING act
-)
+WITH noted AS ({AUDITED_ACT} RETURNING act)
 UPDATE outbox_delivery SET paused_by = %(paused_by)s, revision = revision + 1,
-    pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(reason)s END,
+    pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(detail)s END,
     reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
 FROM noted RETURNING {DELIVERY_FIELDS}
 """
@@ -82,12 +76,9 @@ class PostgresDelivery:
         rows = await self._pool.run(
             SET_PAUSED,
             {
-                "act": new_act(reason).id,
-                "actor": actor,
-                "action": "pause" if paused else "resume",
+                **audited("pause" if paused else "resume", actor=actor, detail=reason),
                 "paused_by": actor if paused else None,
                 "ask_now": ask_now,
-                "reason": reason,
             },
         )
         return DeliveryRecord(*rows[0]) if rows else await self.load()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-from service.outbox.audit import Act, act_of, new_act
+from service.outbox.audit import Act, act_of
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.delivery import PostgresDelivery
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.partitions import PostgresPartitions
 from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.rows import NOW_MS, filter_values
-from service.outbox.postgres.trail import AUDITED_ACT
+from service.outbox.postgres.trail import AUDITED_ACT, audited
 
 # Of the rows with these ids, whose owner it is.
 _NAMED = """
@@ -183,8 +183,7 @@ class PostgresRepairs:
         gone, _ = await self._remove(older_than_seconds, 0, (0, 0))
         if gone:
             detail = f"{gone} delivered rows"
-            act = {"act": new_act(detail).id, "actor": actor, "action": "purge", "detail": detail}
-            await self._pool.run(AUDITED_ACT, {**act, "ids": "[]"})
+            await self._pool.run(AUDITED_ACT, audited("purge", actor=actor, detail=detail))
         return gone
 
     async def _remove(

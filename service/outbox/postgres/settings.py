@@ -14,10 +14,9 @@ from typing import LiteralString, Self
 import msgspec
 
 from service.errors import OutboxUnavailableError
-from service.outbox.audit import new_act
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import NOW_MS
+from service.outbox.postgres.trail import AUDITED_ACT, audited
 from service.supervisor import Supervisor
 
 LOAD_SCOPE = (
@@ -37,13 +36,9 @@ SAVE_AUDITED = f"""
 WITH saved AS (
     INSERT INTO outbox_settings (scope, scope_id, settings)
     SELECT %(scope)s, scope_id, settings
-    FROM unnest(%(ids)s::text[], %(settings)s::text[]) AS given (scope_id, settings)
+    FROM unnest(%(scope_ids)s::text[], %(settings)s::text[]) AS given (scope_id, settings)
     ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
-), audited AS (
-    INSERT INTO outbox_audit (act, at_ms, actor, action, detail)
-    SELECT %(act)s, {NOW_MS}, %(actor)s, %(action)s, %(detail)s
-    WHERE NOT EXISTS (SELECT FROM outbox_audit WHERE act = %(act)s)
-)
+), audited AS ({AUDITED_ACT})
 UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
 """
 
@@ -95,9 +90,9 @@ class PostgresSettings:
     ) -> None:
         """Replace the settings of these ids and write one audit row, in one commit."""
         texts = [msgspec.json.encode(one).decode() for one in settings.values()]
-        stored = {"scope": scope, "ids": list(settings), "settings": texts}
-        audited = {"actor": actor, "action": action, "detail": detail}
-        await self._save(SAVE_AUDITED, {**stored, **audited, "act": new_act(detail).id})
+        stored = {"scope": scope, "scope_ids": list(settings), "settings": texts}
+        act = audited(action, actor=actor, detail=detail)
+        await self._save(SAVE_AUDITED, {**stored, **act})
 
     async def _save(self, statement: LiteralString, given: Mapping[str, object]) -> None:
         rows = await self._pool.run(statement, given)

@@ -14,6 +14,7 @@ from service.outbox.postgres.delivery import SET_PAUSED
 from service.outbox.postgres.fold import FOLD
 from service.outbox.postgres.repairs import PostgresRepairs
 from service.outbox.postgres.settlements import SETTLE, settle_values
+from service.outbox.postgres.trail import audited
 from tests.support.postgres_room import Room
 from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer
@@ -181,7 +182,7 @@ async def test_settlements_of_parts_of_one_claim_at_once_settle_all_of_it(
 async def test_a_pause_beside_a_save_of_a_process_keeps_what_was_saved(sessions: Sessions) -> None:
     saved = "UPDATE outbox_delivery SET failures = 7"
     sessions.mine.execute(saved)
-    pause = {"act": "a", "actor": "ada", "action": "pause", "paused_by": "ada", "reason": "why"}
+    pause = {**audited("pause", actor="ada", detail="why"), "paused_by": "ada"}
     [record] = await after_mine(sessions, SET_PAUSED, {**pause, "ask_now": False})
     assert (record[3], record[7]) == (7, "ada")
     assert sessions.other.execute(SET_PAUSED, {**pause, "ask_now": False}).fetchall() == []
