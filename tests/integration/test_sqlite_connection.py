@@ -24,7 +24,7 @@ from service.outbox.sqlite.connection import (
     open_reader,
     open_writer,
 )
-from tests.support.ended_threads import ended_threads
+from tests.support.ended_threads import PATIENCE_SECONDS, ended_threads
 from tests.support.open_files import open_files
 
 
@@ -168,6 +168,34 @@ async def test_a_file_that_can_not_be_used_is_not_left_open(
     assert caught.value.__traceback__
     assert [end.done() for end in ends] == [True]
     assert open_files(broken) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_opening_that_is_cancelled_leaves_no_connection(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    await asyncio.to_thread(path.touch)
+    begun, may_open, opened, connect = threading.Event(), threading.Event(), [], sqlite3.connect
+
+    def slowly(*given: Any, **how: Any) -> sqlite3.Connection:
+        begun.set()
+        assert may_open.wait(PATIENCE_SECONDS)
+        opened.append(connect(*given, **how))
+        if fails:
+            opened.pop().close()
+            raise sqlite3.OperationalError("disk I/O error")
+        return opened[0]
+
+    monkeypatch.setattr(sqlite3, "connect", slowly)
+    monkeypatch.delattr(aiosqlite.Connection, "__del__", raising=False)  # it may come late
+    async with ended_threads():
+        opening = asyncio.create_task(open_reader(path).__aenter__())
+        assert await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        may_open.set()
+    assert str(path) not in open_files()
 
 
 async def test_a_close_waits_until_the_thread_has_ended(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
-
-_kept: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -15,6 +14,6 @@ def free_port() -> int:
     one = socket.socket()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("127.0.0.1", 0))
-    _kept.append(one)
+    atexit.register(one.close)
     port: int = one.getsockname()[1]
     return port

@@ -156,13 +156,24 @@ class _Thread(aiosqlite.Connection):
     _ended: asyncio.Future[None] | None = None
 
     async def opened(self) -> None:
-        """Start, and open the connection. Raises sqlite3.Error."""
+        """Start, and open the connection. Raises sqlite3.Error.
+
+        Where it is cancelled, the connection is closed as soon as it is open.
+        """
+        opening = asyncio.ensure_future(self)
         try:
-            await self
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unwanted)
+            raise
         except sqlite3.Error:
             if self._ended:
                 await self._ended
             raise
+
+    def _close_unwanted(self, opening: asyncio.Future[aiosqlite.Connection]) -> None:
+        if not opening.exception():  # else the thread has ended by itself
+            self.stop()
 
     def stop(self) -> asyncio.Future[None] | None:
         """Let the thread end; the future says when it has."""
