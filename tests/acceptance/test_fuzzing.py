@@ -57,6 +57,7 @@ async def test_every_answer_is_described_and_none_is_a_fault_of_ours(
             f"--exclude-checks={LEFT_OUT}",
             "--generation-database=none",
             f"--request-timeout={ANSWER_SECONDS}",
+            f"--max-response-time={ANSWER_SECONDS}",
             "--no-color",
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
