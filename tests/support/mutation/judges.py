@@ -59,6 +59,7 @@ _IN_SQL = Judges(
     _postgres("append_bounds", "append_fields", "append_again")
     + _integration("postgres_append_keys")
 )
+_CLOSING = Judges(_postgres("closing", "partition_changers"))
 _CHANGERS = Judges(_postgres("partition_changers"))
 _REPAIRS = Judges(_postgres("repairing", "removing", "row_locks"))
 _LEASES = Judges((*_postgres("claims_end", "row_locks"), *_unit("postgres_leases")))
@@ -216,10 +217,8 @@ JUDGES: dict[str, Judges] = {
         "outbox_staying outbox_detach_partition outbox_drop_detached",
         Judges(_postgres("dropping", "partition_changers")),
     ),
-    **_functions(
-        "outbox_make_partition outbox_close_partition outbox_skip_known_key",
-        Judges(_postgres("closing", "partition_changers")),
-    ),
+    **_functions("outbox_close_partition outbox_skip_known_key", _CLOSING),
+    **_functions("outbox_make_partition", _CLOSING, "0003_attached_alone"),
     **_functions("outbox_enter outbox_check_room outbox_counts_of", Judges(_postgres("entering"))),
     **_functions("outbox_append outbox_new_id outbox_refuse_if", _IN_SQL),
     **_functions("outbox_check_object outbox_check_sessions", _IN_SQL),
