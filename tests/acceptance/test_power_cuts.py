@@ -17,7 +17,7 @@ from tests.support.disk_shim import DiskShim
 from tests.support.power_cuts.planted import FEW, PLANTED
 from tests.support.power_cuts.recording import LOADS
 
-FEW_STATES = 700
+FEW_STATES = 2600
 STATES = int(os.environ.get("POWER_CUT_STATES", FEW_STATES))
 BUGS = FEW if STATES == FEW_STATES else tuple(PLANTED)
 
