@@ -17,6 +17,7 @@ from service.outbox.postgres.pool import PostgresPool
 from service.outbox.postgres.recount import RECOUNT
 from tests.support.calls import key, replayed
 from tests.support.named_rows import named
+from tests.support.partitions import close_partition
 from tests.support.postgres_rows import new_outbox
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import (
@@ -61,12 +62,7 @@ def ask_database(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 async def close(url: str) -> None:
     """Close the open partition, beside whatever runs."""
-
-    async def closed() -> bool:
-        ask_database(url, "SELECT outbox_make_partition()")
-        return bool(ask_database(url, "SELECT outbox_close_partition()")[0][0])
-
-    await eventually(closed)
+    await asyncio.to_thread(close_partition, url)
 
 
 async def drop(partitions: PostgresPartitions, rows: int) -> None:

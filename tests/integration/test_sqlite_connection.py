@@ -180,10 +180,9 @@ async def test_an_opening_that_is_cancelled_leaves_no_connection(
     def slowly(*given: Any, **how: Any) -> sqlite3.Connection:
         begun.set()
         assert may_open.wait(PATIENCE_SECONDS)
-        opened.append(connect(*given, **how))
         if fails:
-            opened.pop().close()
             raise sqlite3.OperationalError("disk I/O error")
+        opened.append(connect(*given, **how))
         return opened[0]
 
     monkeypatch.setattr(sqlite3, "connect", slowly)

@@ -164,16 +164,12 @@ class _Thread(aiosqlite.Connection):
         try:
             await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(self._close_unwanted)
+            opening.add_done_callback(lambda _: self.stop())
             raise
         except sqlite3.Error:
             if self._ended:
                 await self._ended
             raise
-
-    def _close_unwanted(self, opening: asyncio.Future[aiosqlite.Connection]) -> None:
-        if not opening.exception():  # else the thread has ended by itself
-            self.stop()
 
     def stop(self) -> asyncio.Future[None] | None:
         """Let the thread end; the future says when it has."""
