@@ -93,10 +93,10 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 MUTATED = service/relay service/identity service/web service/outbox/sqlite \
           service/outbox/audit service/outbox/clock service/outbox/receipt service/outbox/storable \
           service/outbox/fair_share service/outbox/foresight service/outbox/limits \
-          service/outbox/session_layers service/outbox/incoming service/outbox/large_value \
-          service/outbox/nesting service/outbox/keys service/outbox/held service/outbox/inngest_id \
+          service/outbox/session_layers service/web/intake/incoming service/web/intake/large_value \
+          service/outbox/nesting service/outbox/keys service/inngest/held service/outbox/inngest_id \
           service/outbox/row_lookup service/outbox/retention service/outbox/event.py \
-          service/outbox/sent_entry service/outbox/model service/outbox/transfer.py \
+          service/outbox/sent_entry service/outbox/model service/outbox/move/transfer.py \
           service/outbox/postgres service/outbox/schema migrations/postgresql
 MUTANTS ?= 40
 proof: export PROOF_TABLE := $(CURDIR)/.proof-table

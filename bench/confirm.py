@@ -99,7 +99,7 @@ def _service(
 ) -> Iterator[Server]:
     """A service beside a fake Inngest of its own, with `count` rows waiting."""
     rate = ["--store-rate", str(store_rate)] if store_rate else []
-    command = [sys.executable, "-m", "service.fake_inngest", "--port", "0", *rate]
+    command = [sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *rate]
     with tempfile.TemporaryDirectory(dir=run.folder) as name, processes.started(command) as fake:
         folder = Path(name)
         if count:

@@ -24,17 +24,17 @@ from aiohttp import web
 from bench.meter import Costs, metered
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
-from service.fake_inngest.faults import Hang
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import Hang
+from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
+from service.inngest.inngest import InngestSender
+from service.inngest.send_result import SendResult
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
 from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
-from service.relay.send_result import SendResult
 
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64

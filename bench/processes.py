@@ -137,7 +137,9 @@ def started(
 
 def sink(port: int = 0) -> contextlib.AbstractContextManager[Server]:
     """The fake Inngest that only counts and answers."""
-    return started([sys.executable, "-m", "service.fake_inngest", "--port", str(port), "--sink"])
+    return started(
+        [sys.executable, "-m", "service.dev.fake_inngest", "--port", str(port), "--sink"]
+    )
 
 
 def receiver() -> contextlib.AbstractContextManager[Server]:

@@ -21,7 +21,7 @@ from service.identity.nextauth_token import AUTH_JS_5, NEXT_AUTH_4, Flavour, _de
 from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import Sessions
 from service.identity.user import User
-from service.web.cross_site import CrossSite
+from service.web.server.cross_site import CrossSite
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ADA = User("dev", "u-1", "ada@example.com", "Ada", "org-1")

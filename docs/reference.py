@@ -21,11 +21,11 @@ from pydantic import ByteSize, SecretStr
 from typer.main import get_command
 
 from docs.sizes import size_rows, spelled_size
-from service.cli import main as service_script
-from service.cli.outbox import main as outbox_script
 from service.config.settings import Settings
 from service.config.variables import VARIABLES
+from service.console.commands import main as outbox_script
 from service.observe.metrics import VOCABULARY, Metric
+from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
 OPENAPI = DOCS.parent / "clients" / "typescript" / "openapi.json"

@@ -10,11 +10,11 @@ from service.documents.upload import MAX_UPLOAD_BYTES
 from service.outbox.event import MAX_EVENT_BYTES
 from service.outbox.incoming_json import MAX_EVENTS
 from service.outbox.nesting import MAX_DEPTH
-from service.web.body import BODY_SECONDS, MAX_BODY_BYTES
-from service.web.request_parser import MAX_PIPELINED, RequestLimits
-from service.web.resources.event_batch import MAX_BATCH_BYTES
-from service.web.resources.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
-from service.web.server import ServerPolicy
+from service.web.intake.event_batch import MAX_BATCH_BYTES
+from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
+from service.web.server.body import BODY_SECONDS, MAX_BODY_BYTES
+from service.web.server.request_parser import MAX_PIPELINED, RequestLimits
+from service.web.server.server import ServerPolicy
 
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("bytes", 1))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from service.cli.loaded import loaded
+from service.processes.loaded import loaded
 
 _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
@@ -16,13 +16,13 @@ _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 def main() -> None:
     """Run the command that the arguments name."""
     is_worker = sys.argv[1:2] == ["worker"] and "--help" not in sys.argv
-    loaded("service.cli.inngest_worker" if is_worker else "service.cli.main").main()
+    loaded("service.processes.inngest_worker" if is_worker else "service.processes.main").main()
 
 
 def outbox() -> None:
     """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
     try:
-        loaded("service.cli.outbox.main").main()
+        loaded("service.console.commands.main").main()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 

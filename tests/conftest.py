@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from service.config.outbox_url import sqlite_url
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.postgres_rows import empty_outbox, new_outbox
 from tests.support.postgres_server import PostgresServer, needed_postgres

@@ -16,6 +16,7 @@ from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
 from service.errors import OutboxUnavailableError
+from service.inngest.inngest import InngestSender
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
@@ -25,7 +26,6 @@ from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
 from service.relay.early_sends import EarlySends
-from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed

@@ -8,9 +8,9 @@ from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.web_outbox import WebOutbox
 from service.config.settings import Settings
 from service.supervisor import Supervisor
-from service.web.following.follow_policy import FollowPolicy
-from service.web.following.follower import EventFollower
-from service.web.following.run_asker import RunAsker
+from service.web.events.follow_policy import FollowPolicy
+from service.web.events.follower import EventFollower
+from service.web.events.run_asker import RunAsker
 
 _ASK_TIMEOUT_SECONDS = 5.0
 

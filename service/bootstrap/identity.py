@@ -28,8 +28,8 @@ from service.identity.session_revision import SessionRevisions
 from service.identity.sessions import RemoteReader, Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.identity.user import SHARED_ISSUER
-from service.web.proxies import Proxies
-from service.web.resources.oidc import OidcResource
+from service.web.server.proxies import Proxies
+from service.web.signin.oidc import OidcResource
 
 _SECRET_FILE = "development-session-secret"  # noqa: S105  (a file's name)
 

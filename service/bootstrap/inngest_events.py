@@ -9,7 +9,7 @@ from service.config.destination import confirmation_mode
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
 from service.config.values import plain
-from service.relay.inngest_events import InngestEvents
+from service.inngest.inngest_events import InngestEvents
 
 
 def make_inngest_events(

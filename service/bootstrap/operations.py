@@ -17,14 +17,14 @@ from pathlib import Path
 
 from service.bootstrap.postgres import open_postgres_operations
 from service.config.outbox_url import sqlite_path
+from service.console.operations.control_client import ControlClient, control_client
+from service.console.operations.sign_outs import SessionSignOuts, SignOuts
 from service.errors import (
     OutboxBusyError,
     OutboxNotFoundError,
     OutboxUnavailableError,
     SchemaTooNewError,
 )
-from service.operations.control_client import ControlClient, control_client
-from service.operations.sign_outs import SessionSignOuts, SignOuts
 from service.outbox import schema
 from service.outbox.operator_ports import Positions
 from service.outbox.parts import ReadParts

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from service.bootstrap.web_outbox import WebOutbox
+from service.console.operations.actions import OperatorActions
+from service.console.operations.payloads import Payloads
+from service.console.operations.proposals import Proposals
+from service.console.operations.sampler import Sampler
+from service.console.operations.search import Search, SearchPolicy
+from service.console.pages.access import OperatorAccess
+from service.console.pages.audit_page import AuditPage
+from service.console.pages.changes import Changes
+from service.console.pages.chart_source import ChartSource
+from service.console.pages.event_list import EventList
+from service.console.pages.event_page import EventPage
+from service.console.pages.overview import Overview
+from service.console.pages.page import OperatorPage
+from service.console.pages.pausing import Pausing
+from service.console.pages.renderer import Renderer
 from service.observe.recorder import Recorder
-from service.operations.actions import OperatorActions
-from service.operations.payloads import Payloads
-from service.operations.proposals import Proposals
-from service.operations.sampler import Sampler
-from service.operations.search import Search, SearchPolicy
-from service.web.operator_page.access import OperatorAccess
-from service.web.operator_page.audit_page import AuditPage
-from service.web.operator_page.changes import Changes
-from service.web.operator_page.chart_source import ChartSource
-from service.web.operator_page.event_list import EventList
-from service.web.operator_page.event_page import EventPage
-from service.web.operator_page.overview import Overview
-from service.web.operator_page.page import OperatorPage
-from service.web.operator_page.pausing import Pausing
-from service.web.operator_page.renderer import Renderer
 
 _CHANGE_SEARCH = SearchPolicy(budget_seconds=8.0)
 

@@ -17,7 +17,7 @@ from service.config.settings import Settings
 from service.config.values import plain
 from service.documents.bucket import Bucket
 from service.errors import InngestApiError
-from service.relay.inngest import InngestSender
+from service.inngest.inngest import InngestSender
 
 _OK = 200
 _KEY_REFUSED = (401, 403, 404)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.bootstrap.stores import Outbox
 from service.bootstrap.web_outbox import StoreReadiness, store_faults
 from service.config.inngest_address import InngestAddress
-from service.outbox.remote.messages import REASON_KEY, Status
+from service.outbox.link.messages import REASON_KEY, Status
 from service.relay.relay import Relay
 
 

@@ -18,13 +18,13 @@ from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.watched_process import watch_process
 from service.config.settings import Settings
+from service.console.operations.history import History
+from service.console.operations.sampler import Sampler
 from service.errors import ConfigurationError, OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
-from service.operations.history import History
-from service.operations.sampler import Sampler
-from service.outbox.remote.messages import Status
-from service.outbox.remote.server import serve_outbox
+from service.outbox.link.messages import Status
+from service.outbox.link.server import serve_outbox
 from service.outbox.sqlite.timings import WriterTimings
 from service.relay.relay import Relay
 from service.supervisor import Supervisor, run_supervisor

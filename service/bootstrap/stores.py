@@ -12,13 +12,13 @@ import structlog
 from service.bootstrap.postgres import open_postgres_outbox
 from service.bootstrap.web_outbox import WebOutbox, store_faults
 from service.config.settings import Settings
+from service.console.operations.actions import OperatorActions
+from service.console.operations.control_server import serve_control_socket
+from service.console.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
-from service.operations.actions import OperatorActions
-from service.operations.control_server import serve_control_socket
-from service.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
-from service.operations.socket_folder import control_address
 from service.outbox.foresight import Foresight
+from service.outbox.link.socket_folder import control_address
 from service.outbox.parts import StoreParts
 from service.outbox.ports import Confirmations, Delivery, Queue
 from service.outbox.sqlite.store import open_sqlite_outbox

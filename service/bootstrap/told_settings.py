@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
-from service.outbox.remote.outbox import open_remote_outbox
+from service.outbox.link.outbox import open_remote_outbox
 from service.supervisor import run_supervisor
 
 

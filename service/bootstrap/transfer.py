@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from service.bootstrap.postgres import open_postgres_transfer
 from service.config.outbox_url import sqlite_path
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.move import Moved, move
+from service.outbox.move.move import Moved, move
+from service.outbox.move.transfer import TransferStore
 from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.transfer import open_sqlite_transfer
-from service.outbox.transfer import TransferStore
 
 
 def move_outbox(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from service.console.operations.loop_lag import keep_lag
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
-from service.operations.loop_lag import keep_lag
 from service.supervisor import Supervisor
 
 

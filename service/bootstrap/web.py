@@ -23,6 +23,10 @@ from service.bootstrap.web_outbox import StoreReadiness, WebOutbox
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
+from service.console.operations.sampler import Sampler
+from service.console.operations.search import Search, SearchPolicy
+from service.console.pages.access import OperatorAccess
+from service.console.pages.page import OperatorPage
 from service.documents.bucket import Bucket
 from service.documents.bucket_health import BucketHealth
 from service.documents.document_check import DocumentCheck
@@ -34,34 +38,30 @@ from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.observe.metrics import PrometheusRecorder
-from service.operations.sampler import Sampler
-from service.operations.search import Search, SearchPolicy
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
-from service.web.auth import Authenticator
-from service.web.cross_site import CrossSite
-from service.web.event_key_auth import EventKeyAuth
-from service.web.following.follower import EventFollower
-from service.web.operator_page.access import OperatorAccess
-from service.web.operator_page.page import OperatorPage
+from service.web.events.event_access import EventAccess
+from service.web.events.event_stream import EventStream
+from service.web.events.events import Events
+from service.web.events.follower import EventFollower
+from service.web.events.own_events import OwnEvents
+from service.web.intake.event_batch import EventBatches
+from service.web.intake.event_key_auth import EventKeyAuth
+from service.web.intake.event_route import EventRoute
+from service.web.intake.inngest_intake import InngestIntake
+from service.web.intake.machine_events import MachineEvents
 from service.web.pages.error_pages import LOGIN, ErrorPages
 from service.web.pages.page import Pages
-from service.web.proxies import Proxies
-from service.web.rate_limit import RateLimit
 from service.web.resources.app_settings import AppSettingsResource
-from service.web.resources.dev_login import DevSignIn
-from service.web.resources.event_access import EventAccess
-from service.web.resources.event_batch import EventBatches
-from service.web.resources.event_route import EventRoute
-from service.web.resources.event_stream import EventStream
-from service.web.resources.events import Events
 from service.web.resources.health import Health
-from service.web.resources.inngest_intake import InngestIntake
-from service.web.resources.machine_events import MachineEvents
-from service.web.resources.own_events import OwnEvents
-from service.web.resources.sign_in import SignIn
 from service.web.resources.uploads import Uploads
+from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
+from service.web.server.rate_limit import RateLimit
+from service.web.signin.auth import Authenticator
+from service.web.signin.dev_login import DevSignIn
+from service.web.signin.sign_in import SignIn
 
 _OWN_SEARCH = SearchPolicy(window=5_000, budget_seconds=0.5)
 

@@ -18,12 +18,12 @@ from service.bootstrap.watched_process import watch_process
 from service.bootstrap.web import Running, make_app
 from service.bootstrap.web_outbox import StoreReadiness, WebOutbox, store_faults
 from service.config.settings import Settings
+from service.console.operations.sampler import Sampler
 from service.documents.bucket import Bucket
 from service.event_types.types_file import load_event_types
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder, Recorder
-from service.operations.sampler import Sampler
-from service.outbox.remote.outbox import open_remote_outbox
+from service.outbox.link.outbox import open_remote_outbox
 from service.supervisor import Supervisor, run_supervisor
 
 

@@ -14,6 +14,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 BUCKET_MS = 5 * 60 * 1000
 PREFIX_BYTES = 6
@@ -29,6 +30,18 @@ _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _PAIR_BITS = 10
 _PAIR_MASK = (1 << _PAIR_BITS) - 1
 _LOWER_BITS = 3 * _PAIR_BITS
+
+
+class WantedEvent(NamedTuple):
+    """An event as it was sent: the id in its payload, and its environment, None for our own."""
+
+    event_id: str
+    environment: str | None = None
+
+    @classmethod
+    def sent(cls, own_id: str, wire_id: str | None, environment: str | None) -> WantedEvent:
+        """The event of a row: its client's id where the client chose one, else the row's."""
+        return cls(wire_id or own_id, environment)
 
 
 @dataclass(frozen=True, slots=True)

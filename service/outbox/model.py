@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.held import WantedEvent
+from service.outbox.inngest_id import WantedEvent
 
 MAX_NOTES = 20  # of a row's history; the oldest go
 

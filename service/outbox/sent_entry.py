@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.outbox.held import WantedEvent
+from service.outbox.inngest_id import WantedEvent
 
 
 class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -14,6 +14,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from service.inngest.delivery_request import DeliveryRequest, requests_again, requests_of, rows_of
+from service.inngest.seed_check import SeedCheck
+from service.inngest.seeded import UndividableError
+from service.inngest.send_result import SendResult, Signal, classify
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch
@@ -21,16 +25,12 @@ from service.relay.breaker import Breaker
 from service.relay.breaker_result import view, with_result
 from service.relay.breaker_sync import BreakerSync
 from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.delivery_request import DeliveryRequest, requests_again, requests_of, rows_of
 from service.relay.empty_request import EmptyRequest, Sender
 from service.relay.lone_failure import LoneFailure
 from service.relay.outcome import Outcome, outcome
 from service.relay.permit import Answered, Permit
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
-from service.relay.seed_check import SeedCheck
-from service.relay.seeded import UndividableError
-from service.relay.send_result import SendResult, Signal, classify
 from service.relay.sends_in_flight import SendsInFlight, Ticket
 from service.relay.settler import Settler
 

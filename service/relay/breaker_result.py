@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import Cause
 from service.relay.permit import Answered, BreakerState, BreakerView, Permit
-from service.relay.send_result import Signal
 
 _ASKS_FOR_PATIENCE = (Signal.BUSY, Signal.MISCONFIGURED, Signal.UNREACHED)
 _REASONS = {

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from service.errors import InngestApiError, OutboxUnavailableError
-from service.outbox.held import EventPages, find_held
+from service.inngest.held import EventPages, find_held
 from service.outbox.inngest_id import InngestIds
 from service.outbox.ports import Confirmations
 from service.outbox.sent_entry import SentEntry

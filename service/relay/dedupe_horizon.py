@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from service.errors import InngestApiError
-from service.outbox.held import MAX_PAGE, EventPages, find_held
+from service.inngest.held import MAX_PAGE, EventPages, find_held
+from service.inngest.seeded import parts_of
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
-from service.relay.seeded import parts_of
 
 HORIZON_SECONDS = 24 * 3600.0
 _MARGIN_SECONDS = 300.0

@@ -10,13 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from service.inngest.prepared_send import MAX_BYTES, PreparedSend
+from service.inngest.seeded import seeded_requests
+from service.inngest.send_result import SendResult
 from service.outbox.foresight import Foresight
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch
 from service.relay.empty_request import Sender
-from service.relay.prepared_send import MAX_BYTES, PreparedSend
-from service.relay.seeded import seeded_requests
-from service.relay.send_result import SendResult
 
 
 class PreparingSender(Sender, Protocol):

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from service.inngest.send_result import SendResult
 from service.relay.breaker_sync import BreakerSync
 from service.relay.permit import BreakerState
-from service.relay.send_result import SendResult
 from service.supervisor import end
 
 _ANSWERS = frozenset({200, 400})

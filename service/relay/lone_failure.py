@@ -7,10 +7,10 @@ an empty request stores nothing.
 
 from __future__ import annotations
 
+from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Entry
 from service.relay.empty_request import EmptyRequest
 from service.relay.report import Report
-from service.relay.send_result import Signal
 
 _ASK_EVERY = 5
 

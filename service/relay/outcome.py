@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
-from service.relay.permit import BreakerView
-from service.relay.retry_policy import RetryPolicy
-from service.relay.send_result import (
+from service.inngest.send_result import (
     MAX_WORDS,
     SendResult,
     Signal,
@@ -22,6 +19,9 @@ from service.relay.send_result import (
     judged_an_event,
     may_be_the_events_own,
 )
+from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
+from service.relay.permit import BreakerView
+from service.relay.retry_policy import RetryPolicy
 
 _NO_WORDS = "Inngest takes no event of this size."
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from service.inngest.send_result import Signal
 from service.outbox.model import Isolated
-from service.relay.send_result import Signal
 
 
 class BreakerState(enum.StrEnum):

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import structlog
 
+from service.inngest.send_result import SendResult
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Batch
 from service.relay.outcome import Outcome
-from service.relay.send_result import SendResult
 
 HORIZON_MS = 24 * 3600 * 1000
 _FUTURE_TS_MS = 1000

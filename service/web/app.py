@@ -13,13 +13,13 @@ from aiohttp import web
 
 from service.identity.sessions import Sessions
 from service.observe.recorder import Recorder
-from service.web.cross_site import CrossSite
-from service.web.middleware import error_middleware
+from service.web.intake.event_route import MAX_BODY_BYTES
 from service.web.openapi.endpoint import Endpoint
 from service.web.openapi.resource import OpenApi
 from service.web.pages.error_pages import ErrorPages
-from service.web.resources.event_route import MAX_BODY_BYTES
-from service.web.security_headers import install_security_headers
+from service.web.server.cross_site import CrossSite
+from service.web.server.middleware import error_middleware
+from service.web.server.security_headers import install_security_headers
 
 
 class Resource(Protocol):

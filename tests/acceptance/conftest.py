@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.forged_provider import ForgedProvider
 from tests.support.front_end import FRONT, SECRET

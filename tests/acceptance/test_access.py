@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.plain_browser import Browser, arrived
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment
 from tests.support.service_here import service_here
 from tests.support.session_tokens import make

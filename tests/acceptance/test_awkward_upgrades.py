@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import client, environment, running
 from tests.support.front_processes import delivered, two_fronts
 from tests.support.installed import add_migration, install
@@ -28,7 +28,7 @@ async def test_a_process_becomes_the_version_that_was_killed_after_two_migration
         assert await poster.post(alone.url) == 200
         add_migration(program, "SELECT 1;", 1)
         add_migration(program, "SELECT 1;", 2)
-        code = program / "service/cli/successor.py"
+        code = program / "service/processes/successor.py"
         text = code.read_text()
         killed = text.replace("line.ready()", "os.kill(os.getpid(), signal.SIGKILL)")
         assert killed != text

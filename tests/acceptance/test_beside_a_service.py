@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.fake_inngest.faults import ScriptedAnswer
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import client, environment, running
 from tests.support.outbox_command import outbox_json
 from tests.support.service_here import service_here

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.faults import Hang, Reset
+from service.dev.fake_inngest.faults import Hang, Reset
 from tests.support import scenarios
 
 

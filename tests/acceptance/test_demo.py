@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.demo.demo import _missing, _Stage
-from service.cli.demo.picture import DemoPicture
-from service.cli.demo.posts import DemoPosts
-from service.cli.demo.service import DemoService
-from service.fake_inngest.server import FakeInngest
+from service.dev.demo.demo import _missing, _Stage
+from service.dev.demo.picture import DemoPicture
+from service.dev.demo.posts import DemoPosts
+from service.dev.demo.service import DemoService
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import ROOT
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import boto3
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment
 from tests.support.s3_server import running_s3
 from tests.support.service_here import service_here

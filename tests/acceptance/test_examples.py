@@ -11,7 +11,7 @@ import aiohttp
 import boto3
 import pytest
 
-from service.fake_inngest.event_api import EventApi
+from service.dev.fake_inngest.event_api import EventApi
 from tests.support.examples import (
     ROOT,
     Example,

@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.stats import Stats
 from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import client, environment, running
 from tests.support.front_processes import (
     all_gone,

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from service.dev.fake_inngest.server import FakeInngest
 from service.errors import OutboxBusyError
-from service.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.acceptance.conftest import module_fixture
 from tests.support.fleet import Client, Process, client

@@ -15,7 +15,7 @@ import pytest
 
 from bench.fill import fill
 from service.config.outbox_url import sqlite_file
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.front_processes import delivered

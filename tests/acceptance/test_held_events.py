@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.plain_browser import Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

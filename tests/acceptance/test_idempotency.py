@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from multidict import CIMultiDict
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process
 from tests.support.poster import GOOD, Poster
 

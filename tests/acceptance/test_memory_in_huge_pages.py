@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
 from tests.support.front_processes import children_of
 from tests.support.huge_pages import can_collapse, huge_kib

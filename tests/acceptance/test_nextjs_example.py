@@ -13,7 +13,7 @@ import aiohttp
 import boto3
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import chromium
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.faults import ScriptedAnswer
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.operator_pages import OPERATOR, Visitor, bury, deliverable, served, visitor
 from tests.support.operator_scenes import remember_a_day
 from tests.support.service_here import ServiceHere

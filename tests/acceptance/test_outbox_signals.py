@@ -13,13 +13,13 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.cli.outbox.main import app
+from service.console.commands.main import app
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.fleet import ROOT
 from tests.support.outbox_script import SCRIPT, outbox
 from tests.support.storage import append_all
 
-MODULE = (sys.executable, "-m", "service.cli.outbox.main")
+MODULE = (sys.executable, "-m", "service.console.commands.main")
 
 
 async def start(

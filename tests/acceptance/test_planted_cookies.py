@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.identity.cookie_session import CookieSessionStorage, SignedIn
 from service.identity.user import User
 from tests.support.browser import Browser, chromium

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.api_description import COMMITTED
 from tests.support.fleet import environment, running
 from tests.support.python_packages import installed, run_with

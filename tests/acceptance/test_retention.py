@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.fake_inngest.faults import Match, Poison
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import Match, Poison
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment
 from tests.support.outbox_command import outbox_json
 from tests.support.poster import Poster

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, environment, running
 from tests.support.poster import Poster
 from tests.support.storage import eventually

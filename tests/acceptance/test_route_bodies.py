@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.poster import Poster
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

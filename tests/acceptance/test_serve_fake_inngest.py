@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import Process, client, environment, running
 from tests.support.outbox_command import outbox_json
 from tests.support.storage import eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import delivered, more_accepted

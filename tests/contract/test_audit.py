@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from service.console.operations.bulk import change_rows
+from service.console.operations.sign_outs import SessionSignOuts
 from service.identity.session_revision import SessionRevisions
-from service.operations.bulk import change_rows
-from service.operations.sign_outs import SessionSignOuts
 from service.outbox.audit import act_of
 from service.outbox.model import Dead, Filter, Named, Settlement, State
 from tests.support.rows import bury

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Filter
-from service.web.resources.event_batch import BatchRequest, EventBatches
+from service.web.intake.event_batch import BatchRequest, EventBatches
 from tests.support.fuzzed_events import fuzzed_bodies
 from tests.support.storage import Outbox
 

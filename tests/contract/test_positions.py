@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.operations.search import Search, SearchPolicy
+from service.console.operations.search import Search, SearchPolicy
 from service.outbox.model import Filter, State
 from tests.support.rows import bury, one_of_each
 from tests.support.storage import Outbox, append_all, event

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from service.operations.history import History
-from service.operations.rates import Movement
-from service.operations.views import stats_view
+from service.console.operations.history import History
+from service.console.operations.rates import Movement
+from service.console.operations.views import stats_view
 from service.outbox.sample import KEPT_MS, MINUTE_MS, Sample
 from tests.support.storage import Outbox, Storage
 

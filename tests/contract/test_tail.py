@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.operations.tail import Tail, TailPolicy
+from service.console.operations.tail import Tail, TailPolicy
 from service.outbox.model import Filter, Named, Retry, Row, Settlement, State
 from tests.support.named_rows import named
 from tests.support.rows import bury

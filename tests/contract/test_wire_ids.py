@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from service.outbox.event import Event
-from service.outbox.held import WantedEvent
+from service.outbox.inngest_id import WantedEvent
 from service.outbox.model import Batch, Filter, Settlement
 from tests.support.storage import Outbox, claim, deliver, event
 

@@ -16,8 +16,8 @@ import aiohttp
 import boto3
 import pytest
 
+from service.dev.fake_inngest.server import FakeInngest
 from service.documents.bucket import Bucket
-from service.fake_inngest.server import FakeInngest
 from service.outbox.sqlite import store as sqlite_store
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery import QUICK, Delivery, delivering

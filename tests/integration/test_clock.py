@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
+from service.inngest.send_result import SendResult, Signal
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Retry, Settlement, State
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.relay.outcome import Outcome
 from service.relay.report import HORIZON_MS, Report
-from service.relay.send_result import SendResult, Signal
 from tests.support.delivery import delivering
 from tests.support.storage import append_all, ask, claim, deliver, event, ids
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from service.cli import main as service_script
-from service.cli.outbox import main as outbox_script
 from service.config.settings import Settings
+from service.console.commands import main as outbox_script
+from service.processes import main as service_script
 from tests.support.fleet import ROOT
 
 OUTBOX = {

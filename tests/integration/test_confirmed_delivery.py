@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from service.bootstrap import delivery
+from service.dev.fake_inngest.faults import Reset
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import OutboxUnavailableError
-from service.fake_inngest.faults import Reset
-from service.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import Filter, Row, State
 from service.relay import unconfirmed_rows
 from tests.support.confirmed_delivery import (

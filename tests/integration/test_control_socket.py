@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from service.console.operations.bulk import PAGE
+from service.console.operations.control_client import control_client
+from service.console.operations.control_server import serve_control_socket
 from service.errors import OutboxUnavailableError
-from service.operations import socket_folder
-from service.operations.bulk import PAGE
-from service.operations.control_client import control_client
-from service.operations.control_server import serve_control_socket
-from service.operations.socket_folder import control_address, sockets_of_services
+from service.outbox.link import socket_folder
+from service.outbox.link.socket_folder import control_address, sockets_of_services
 from service.outbox.model import Filter, Named, State
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import append_all

@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from service.errors import RefusedError
-from service.web.cross_site import CrossSite
-from service.web.security_headers import install_security_headers, page_policy
+from service.web.server.cross_site import CrossSite
+from service.web.server.security_headers import install_security_headers, page_policy
 
 FRONT = "https://front.example.com"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import Match, Poison, ScriptedAnswer, TooLarge
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Row, State
 from tests.support.delivery import QUICK, Delivery, delivering
 from tests.support.storage import eventually

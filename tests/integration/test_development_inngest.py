@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from service.cli.development_inngest import open_inngest
 from service.config.settings import Settings
 from service.errors import ConfigurationError
+from service.processes.development_inngest import open_inngest
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import sys
 
 import pytest
 
-from service.fake_inngest.faults import ScriptedAnswer
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.fleet import ROOT
 from tests.support.service_command import BARE, service_command
 
 LEAN = """
 import sys
 
-import service.cli.inngest_worker
+import service.processes.inngest_worker
 print(*(name for name in sys.modules if name.startswith((
       "service.bootstrap.service", "service.web.app", "service.outbox", "typer", "psycopg",
       "authlib", "prometheus_client"))))

@@ -10,13 +10,13 @@ import yaml
 from typer.main import get_command
 
 from docs import reference
-from service.cli import main as service_script
-from service.cli.outbox import main as outbox_script
 from service.config.settings import Settings
 from service.config.variables import VARIABLES
+from service.console.commands import main as outbox_script
 from service.errors import RefusedError
 from service.observe.metrics import VOCABULARY
-from service.web import errors
+from service.processes import main as service_script
+from service.web.server import errors
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

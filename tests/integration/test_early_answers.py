@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 
-from service.relay.inngest import InngestSender
-from service.relay.prepared_send import PreparedSend, WaitingBody
-from service.relay.send_result import SendResult
+from service.inngest.inngest import InngestSender
+from service.inngest.prepared_send import PreparedSend, WaitingBody
+from service.inngest.send_result import SendResult
 from service.supervisor import end
 from tests.support.listening_server import ListeningServer
 

@@ -16,7 +16,7 @@ from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.web.resources.event_route import EventRoute
+from service.web.intake.event_route import EventRoute
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "event-types.md"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.operations.search import SearchPolicy
+from service.console.operations.search import SearchPolicy
 from service.outbox.model import ClaimRequest, Dead, Settlement
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.followed_events import event, followed_events

@@ -15,8 +15,8 @@ import inngest
 import pytest
 from inngest._internal.errors import SendEventsError
 
-from service.fake_inngest.event_api import SEED_HEADER
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 
 TS_MS = 1_795_559_419_447
 OK = {"name": "documents/aws.index", "data": {"documentName": "example"}}

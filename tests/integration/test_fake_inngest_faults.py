@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.fake_inngest.faults import (
+from service.dev.fake_inngest.faults import (
     Cut,
     Drip,
     Hang,
@@ -22,7 +22,7 @@ from service.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.batches import EVENTS, POISONED, post
 
 BAD_EVENTS = (

@@ -21,7 +21,7 @@ from tests.support.storage import PATIENCE_SECONDS
 async def fake_process(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The process and its address."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.fake_inngest", "--port", "0", *options),
+        *(sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *options),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout
@@ -77,7 +77,13 @@ async def test_what_was_stored_outlives_a_stop_and_what_was_only_answered_does_n
 
 async def test_a_port_that_is_taken_ends_the_process_with_a_sentence(inngest_api):
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.fake_inngest", "--port", inngest_api.url.split(":")[-1]),
+        *(
+            sys.executable,
+            "-m",
+            "service.dev.fake_inngest",
+            "--port",
+            inngest_api.url.split(":")[-1],
+        ),
         stderr=asyncio.subprocess.PIPE,
     )
     _, words = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.fake_inngest.event_api import SEED_HEADER
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from tests.support.storage import PATIENCE_SECONDS
 
 KEY = "00112233445566778899aabbccddeeff"

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.following.follow_policy import FollowPolicy
-from service.web.server import HttpServer
+from service.web.events.follow_policy import FollowPolicy
+from service.web.server.server import HttpServer
 from tests.support.followed_events import event, followed_events
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.fake_inngest.faults import Action, Hang, Match, Reset, ScriptedAnswer, TooLarge
+from service.dev.fake_inngest.faults import Action, Hang, Match, Reset, ScriptedAnswer, TooLarge
 from service.outbox.model import State
 from service.relay.permit import BreakerState
 from tests.support.delivery import Delivery

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.huge_pages import collapse, heap_ranges
+from service.processes.huge_pages import collapse, heap_ranges
 from tests.support.huge_pages import can_collapse
 
 MAPS = """\
@@ -24,7 +24,7 @@ MIB = 1 << 20
 PROGRAM = """
 import sys
 from pathlib import Path
-from service.cli.huge_pages import use_huge_pages
+from service.processes.huge_pages import use_huge_pages
 kept = [bytes(500) for _ in range(80_000)]
 use_huge_pages(Path(sys.argv[1]))
 lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

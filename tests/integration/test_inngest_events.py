@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import InngestApiError
-from service.fake_inngest.event_api import SEED_HEADER
-from service.fake_inngest.server import FakeInngest, FakeOptions
-from service.outbox.held import HeldEvent, WantedEvent, find_held
-from service.outbox.inngest_id import InngestIds, seed
-from service.relay.inngest_events import InngestEvents
+from service.inngest.held import HeldEvent, find_held
+from service.inngest.inngest_events import InngestEvents
+from service.outbox.inngest_id import InngestIds, WantedEvent, seed
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"
 IDS = InngestIds(b"\x00prefi")

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
 from service.outbox.model import Filter
-from service.web.resources.event_batch import MAX_BATCH_BYTES
-from service.web.resources.inngest_intake import ENVIRONMENT, SEED
+from service.web.intake.event_batch import MAX_BATCH_BYTES
+from service.web.intake.inngest_intake import ENVIRONMENT, SEED
 
 KEY = "0123456789abcdef"
 WEB_KEY = "fedcba9876543210"

@@ -6,7 +6,7 @@ import pytest
 
 from service.bootstrap.inngest_events import make_inngest_events
 from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.inngest_id import encode_ulid
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"

@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service.fake_inngest.faults import ScriptedAnswer
-from service.fake_inngest.server import FakeInngest
-from service.relay.inngest import InngestSender
-from service.relay.send_result import Signal, classify
+from service.dev.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.server import FakeInngest
+from service.inngest.inngest import InngestSender
+from service.inngest.send_result import Signal, classify
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import State
 from service.relay.permit import BreakerState
 from tests.support.delivery import QUICK, Delivery, delivering

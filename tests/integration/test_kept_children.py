@@ -7,12 +7,12 @@ import os
 import sys
 from pathlib import Path
 
-from service.cli.child_process import Child, ChildProcess
-from service.cli.keeper import Keeper, KeeperPolicy
+from service.processes.child_process import Child, ChildProcess
+from service.processes.keeper import Keeper, KeeperPolicy
 
 TELLS = """
 import sys
-from service.cli.child_process import tell_fault
+from service.processes.child_process import tell_fault
 tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096)
 """
 

@@ -12,9 +12,9 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder
-from service.outbox.remote.messages import Closing, Status
-from service.outbox.remote.outbox import open_remote_outbox
-from service.outbox.remote.store_link import LinkPolicy
+from service.outbox.link.messages import Closing, Status
+from service.outbox.link.outbox import open_remote_outbox
+from service.outbox.link.store_link import LinkPolicy
 from service.supervisor import run_supervisor
 from tests.support.remote_storage import remote_outbox, unix_socket
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event

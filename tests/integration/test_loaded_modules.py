@@ -21,19 +21,19 @@ def loaded_by(statements: str) -> set[str]:
 
 @pytest.mark.parametrize("command", ["serve", "serve_processes", "outbox.main"])
 def test_a_command_loads_no_library_that_only_some_configurations_need(command: str) -> None:
-    loaded = loaded_by(f"import service.cli.{command}")
+    loaded = loaded_by(f"import service.processes.{command}")
     assert "aiohttp" in loaded
     assert loaded.isdisjoint(LATER)
 
 
 def test_a_store_process_loads_no_pages_and_no_sessions() -> None:
-    loaded = loaded_by("import service.cli.main, service.cli.serve_store")
+    loaded = loaded_by("import service.processes.main, service.processes.serve_store")
     assert "service.outbox.sqlite.store" in loaded
     assert loaded.isdisjoint({*LATER, "service.web.app", "jinja2", "joserfc", "cryptography"})
 
 
 def test_a_front_process_loads_no_store_and_no_relay() -> None:
-    loaded = loaded_by("import service.cli.main, service.cli.serve_front")
+    loaded = loaded_by("import service.processes.main, service.processes.serve_front")
     assert "service.web.app" in loaded
     stores = {"service.outbox.sqlite.store", "service.relay.relay"}
     assert loaded.isdisjoint({*LATER, *stores})
@@ -47,7 +47,7 @@ from service.bootstrap.told_settings import settings_of_store
 from service.bootstrap.web_part import run_front_process
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
-from service.outbox.remote.server import serve_outbox
+from service.outbox.link.server import serve_outbox
 from tests.support.remote_storage import unix_socket
 from tests.support.storage import SqliteStorage
 
@@ -71,7 +71,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 def test_a_front_process_and_the_parent_learn_from_the_store_process_where_inngest_is() -> None:
     loaded = loaded_by(_TOLD)
-    assert "service.relay.inngest_events" in loaded  # it may be asked for runs
+    assert "service.inngest.inngest_events" in loaded  # it may be asked for runs
     assert loaded.isdisjoint({"inngest", "httpx"})
 
 

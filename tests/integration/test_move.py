@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.bootstrap.transfer import move_outbox
-from service.cli.outbox.main import app
+from service.console.commands.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Named, Retry, Row, Settlement

@@ -10,9 +10,9 @@ import msgspec
 import psycopg
 
 from service.outbox.model import Filter
-from service.outbox.move import PAGE
+from service.outbox.move.move import PAGE
+from service.outbox.move.transfer import TransferRow
 from service.outbox.postgres.transfer import EVENTS, PostgresTransferEvents, open_postgres_transfer
-from service.outbox.transfer import TransferRow
 from tests.support.explained import explained, nodes
 from tests.support.moving import move
 from tests.support.storage import (

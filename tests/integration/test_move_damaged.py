@@ -10,9 +10,9 @@ import msgspec
 import psycopg
 import pytest
 
-from service.outbox.move import Moved
+from service.outbox.move.move import Moved
+from service.outbox.move.transfer import Missing, MissingRow
 from service.outbox.schema import migrate
-from service.outbox.transfer import Missing, MissingRow
 from tests.support.moving import move
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import PostgresStorage, SqliteStorage, append_all, ask, claim, deliver

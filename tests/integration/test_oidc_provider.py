@@ -18,9 +18,9 @@ from service.identity.oidc import OidcSignIn
 from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
-from service.web.cross_site import CrossSite
-from service.web.resources.oidc import OidcResource
-from service.web.resources.sign_in import SignIn
+from service.web.server.cross_site import CrossSite
+from service.web.signin.oidc import OidcResource
+from service.web.signin.sign_in import SignIn
 from tests.support.free_port import free_port
 from tests.support.memory_scopes import revisions
 

@@ -9,15 +9,15 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from service.console.operations.rates import Movement
+from service.console.pages.access import OperatorAccess
+from service.console.pages.overview import Overview
+from service.console.pages.pausing import Pausing
+from service.console.pages.renderer import Renderer
 from service.identity.operators import Operators
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
-from service.operations.rates import Movement
-from service.web.middleware import error_middleware
-from service.web.operator_page.access import OperatorAccess
-from service.web.operator_page.overview import Overview
-from service.web.operator_page.pausing import Pausing
-from service.web.operator_page.renderer import Renderer
+from service.web.server.middleware import error_middleware
 from tests.support.storage import PATIENCE_SECONDS
 
 KIM = User("dev", "kim", "kim@example.com", email_verified=True)

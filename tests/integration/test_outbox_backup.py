@@ -145,7 +145,13 @@ def test_a_backup_whose_sync_fails_leaves_nothing_and_says_so(tmp_path: Path) ->
     fill(path, 10)
     shim = DiskShim(folder)
     shim.fail_next_sync("(deleted)")
-    command = [sys.executable, "-m", "service.cli.outbox.main", "backup", str(folder / "copy.db")]
+    command = [
+        sys.executable,
+        "-m",
+        "service.console.commands.main",
+        "backup",
+        str(folder / "copy.db"),
+    ]
     environment = {**os.environ, **shim.environment, "OUTBOX_URL": f"sqlite:///{path}"}
     ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert shim.has_failed

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.operations.control_server import serve_control_socket
-from service.operations.socket_folder import control_address
+from service.console.operations.control_server import serve_control_socket
+from service.outbox.link.socket_folder import control_address
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.outbox.main import app
+from service.console.commands.main import app
 from service.outbox.model import State
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.outbox_script import SCRIPT

@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from service.bootstrap.stores import Outbox, open_served_outbox
-from service.cli.standing import Standing, standing_of
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
+from service.processes.standing import Standing, standing_of
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import append_all
 

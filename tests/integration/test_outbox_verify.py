@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.outbox.main import app
-from service.fake_inngest.event_api import SEED_HEADER
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.console.commands.main import app
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.inngest_id import decode_ulid, seed
 from service.outbox.model import Filter, State
 from tests.support.storage import (

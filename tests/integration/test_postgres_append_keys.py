@@ -9,7 +9,7 @@ import pytest
 
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
-from service.web.resources.event_batch import BatchRequest, EventBatches
+from service.web.intake.event_batch import BatchRequest, EventBatches
 from tests.support.storage import PostgresStorage, eventually
 
 WAITS = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid = %s"

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.schema import migrate
 from tests.support.disks import fill_disk, small_disk
 from tests.support.fleet import Client, client, environment, running

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.operations.search import Search, SearchPolicy
+from service.console.operations.search import Search, SearchPolicy
 from service.outbox.model import Filter, Retry, Settlement, State
 from service.outbox.postgres.positions import REACH_OF_OWNER, REACH_PENDING
 from service.outbox.postgres.rows import count_statement, filter_values, rows_statement

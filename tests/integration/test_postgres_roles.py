@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.outbox.main import app
 from service.config.outbox_url import url_in_schema
+from service.console.commands.main import app
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Dead, Settlement
 from service.outbox.schema import migrate, pending

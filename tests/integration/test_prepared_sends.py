@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import pytest
 
-from service.relay import prepared_send
-from service.relay.inngest import InngestSender
-from service.relay.prepared_send import MAX_BYTES
-from service.relay.send_result import SendResult
+from service.inngest import prepared_send
+from service.inngest.inngest import InngestSender
+from service.inngest.prepared_send import MAX_BYTES
+from service.inngest.send_result import SendResult
 from tests.support.free_port import free_port
 from tests.support.listening_server import TAKEN, ListeningServer, listening_server
 from tests.support.storage import PATIENCE_SECONDS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import State
 from service.relay.permit import BreakerState
 from tests.support.delivery import Delivery, Policies, delivering

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service.fake_inngest.faults import Hang, Slow
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import Hang, Slow
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import Filter, State
 from tests.support.confirmed_delivery import append_events, confirmed_delivery
 from tests.support.storage import PATIENCE_SECONDS, Outbox, SqliteStorage, eventually

@@ -15,12 +15,12 @@ from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import NullRecorder
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
+from service.outbox.link.channel import Channel
+from service.outbox.link.messages import Appends, NewEvent, Receipts, Status
+from service.outbox.link.outbox import open_remote_outbox
+from service.outbox.link.server import OutboxServer
+from service.outbox.link.store_session import StoreSession
 from service.outbox.receipt import Receipt
-from service.outbox.remote.channel import Channel
-from service.outbox.remote.messages import Appends, NewEvent, Receipts, Status
-from service.outbox.remote.outbox import open_remote_outbox
-from service.outbox.remote.server import OutboxServer
-from service.outbox.remote.store_session import StoreSession
 from service.supervisor import run_supervisor
 from tests.support.remote_storage import remote_outbox, unix_socket
 from tests.support.storage import SqliteStorage, event

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.observe.logs import request_log
 from service.observe.metrics import PrometheusRecorder
-from service.web.middleware import error_middleware
+from service.web.server.middleware import error_middleware
 
 PROBES = ("/healthz", "/readyz", "/metrics")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.console.operations.loop_lag import keep_lag
+from service.console.operations.sampler import DELIVERY_STATES, Sampler
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
-from service.operations.loop_lag import keep_lag
-from service.operations.sampler import DELIVERY_STATES, Sampler
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox

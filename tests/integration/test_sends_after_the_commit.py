@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.inngest.prepared_send import PreparedSend
 from service.outbox.sqlite.store import SqliteOutbox
-from service.relay.prepared_send import PreparedSend
 from tests.support.early_relay import early_relay
 from tests.support.listening_server import TAKEN
 from tests.support.storage import PATIENCE_SECONDS, event

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from service.outbox.move.transfer import Missing, MissingRow
 from service.outbox.sqlite.damage import SENTENCE
 from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.missing import (
@@ -16,7 +17,6 @@ from service.outbox.sqlite.missing import (
     missing_fault,
 )
 from service.outbox.sqlite.transfer import SqliteTransferEvents
-from service.outbox.transfer import Missing, MissingRow
 from tests.support.sqlite_room import PLACES, Room
 from tests.support.storage import event
 

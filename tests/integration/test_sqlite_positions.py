@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.console.operations.search import Search, SearchPolicy
 from service.errors import OutboxUnavailableError
-from service.operations.search import Search, SearchPolicy
 from service.outbox.model import Dead, Filter, State
 from service.outbox.reach import Reach
 from service.outbox.sqlite import notes

@@ -13,12 +13,12 @@ import pytest
 from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
+from service.outbox.move.transfer import Metadata
 from service.outbox.schema import migrate
 from service.outbox.sqlite import notes
 from service.outbox.sqlite.lock import sole_writer
 from service.outbox.sqlite.transfer import SqliteTransferEvents, open_sqlite_transfer
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
-from service.outbox.transfer import Metadata
 from tests.support.moved_rows import (
     AUDIT,
     METADATA,

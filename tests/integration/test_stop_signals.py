@@ -15,7 +15,7 @@ from tests.support.fleet import environment
 # A program that becomes the next one. `early` comes before its last look, `late` after it.
 TWO_PROGRAMS = """
 import asyncio, os, signal, sys, uvloop
-from service.cli.signals import may_continue, stop_on_signals
+from service.processes.signals import may_continue, stop_on_signals
 from service.observe.log_stream import LogStream
 
 async def first(early, late):
@@ -49,8 +49,8 @@ else:
 # A service whose new version has the outbox open when the stop comes.
 SERVE = """
 import os, signal, uvloop
-from service.cli import serve
-from service.cli.listening import open_listening
+from service.processes import serve
+from service.processes.listening import open_listening
 from service.config.settings import Settings
 from service.observe.logs import configure_logs
 

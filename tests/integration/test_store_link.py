@@ -24,13 +24,13 @@ from service.errors import (
     TooManyPendingError,
 )
 from service.observe.recorder import NullRecorder
+from service.outbox.link.channel import Channel
+from service.outbox.link.faults import from_fault, to_fault
+from service.outbox.link.messages import Call
+from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
+from service.outbox.link.server import serve_outbox
+from service.outbox.link.store_link import LinkPolicy
 from service.outbox.model import Filter, State
-from service.outbox.remote.channel import Channel
-from service.outbox.remote.faults import from_fault, to_fault
-from service.outbox.remote.messages import Call
-from service.outbox.remote.outbox import RemoteOutbox, open_remote_outbox
-from service.outbox.remote.server import serve_outbox
-from service.outbox.remote.store_link import LinkPolicy
 from service.supervisor import run_supervisor
 from tests.support.remote_storage import unix_socket
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually

@@ -14,15 +14,15 @@ import pytest
 
 from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox
-from service.cli.child_process import WAITS, Handles
-from service.cli.serve_store import serve_as_store
 from service.config.settings import Settings
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder
-from service.outbox.remote.outbox import open_remote_outbox
-from service.outbox.remote.server import serve_outbox
-from service.outbox.remote.store_link import LinkPolicy
+from service.outbox.link.outbox import open_remote_outbox
+from service.outbox.link.server import serve_outbox
+from service.outbox.link.store_link import LinkPolicy
 from service.outbox.sqlite.commit import SqliteCommits
+from service.processes.child_process import WAITS, Handles
+from service.processes.serve_store import serve_as_store
 from service.supervisor import run_supervisor
 from tests.support.fleet import environment
 from tests.support.remote_storage import unix_socket

@@ -19,7 +19,7 @@ from service.bootstrap import service as composition
 from service.bootstrap.otel import Tracing
 from service.bootstrap.tracing import start_tracing
 from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ async def test_a_link_holds_over_a_restart(
 
 def test_without_an_endpoint_nothing_is_traced_or_loaded() -> None:
     code = (
-        "import sys, service.cli.main\n"
+        "import sys, service.processes.main\n"
         "from service.bootstrap.tracing import start_tracing\n"
         "from service.config.settings import Settings\n"
         "with start_tracing(Settings.load({})) as tracing: assert tracing is None\n"

@@ -22,7 +22,7 @@ WATCHDOG = (
 BY_HAND = (
     f"cd /var/lib/{UNIT} && for command in pause resume upgrade; do runuser -u {UNIT} -- "
     f"env OUTBOX_URL=sqlite:////var/lib/{UNIT}/outbox.db "
-    f"/opt/{UNIT}/bin/python -m service.cli.outbox.main $command || exit 1; done"
+    f"/opt/{UNIT}/bin/python -m service.console.commands.main $command || exit 1; done"
 )
 FAULTY = f"sed -i /SESSION_SECRET/d /etc/inngest-outbox/environment; systemctl restart {UNIT}"
 

@@ -15,13 +15,13 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from service.cli import main as commands
 from service.config.settings import Settings
 from service.config.values import parse_duration
+from service.console.operations.sampler import DELIVERY_STATES
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
-from service.operations.sampler import DELIVERY_STATES
-from service.web.following.follow_policy import FollowPolicy
-from service.web.resources.event_batch import MAX_BATCH_BYTES
+from service.processes import main as commands
+from service.web.events.follow_policy import FollowPolicy
+from service.web.intake.event_batch import MAX_BATCH_BYTES
 from tests.support.neighbours import lacks
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.operations.socket_folder import UNIT_FOLDER
+from service.outbox.link.socket_folder import UNIT_FOLDER
 from tests.support.neighbours import lacks
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "inngest-outbox.service"

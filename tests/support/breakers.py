@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_result import with_result
 from service.relay.permit import Answered, InFlight
-from service.relay.send_result import Signal
 
 IDLE = InFlight()
 

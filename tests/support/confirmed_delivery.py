@@ -12,7 +12,7 @@ import uuid_utils
 from service.bootstrap.delivery import run_relay
 from service.bootstrap.stores import Outbox
 from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.event import Event
 from service.outbox.ports import Intake

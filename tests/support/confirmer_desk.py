@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from service.errors import InngestApiError, OutboxUnavailableError
-from service.outbox.held import HeldEvent
+from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import encode_ulid
 from service.outbox.sent_entry import SentEntry
 from service.relay.confirmation import ConfirmationPolicy, ResendReason

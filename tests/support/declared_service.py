@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 
 
 class DeclaredService:

@@ -12,14 +12,14 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
+from service.inngest.inngest import InngestSender
 from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
 from service.outbox.model import Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.inngest import InngestSender
 from service.relay.permit import BreakerState
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits

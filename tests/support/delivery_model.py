@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from service.errors import OutboxUnavailableError
+from service.inngest.send_result import SendResult
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
-from service.relay.send_result import SendResult
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.memory_queue import MemoryQueue
 from tests.support.memory_rows import MemoryRow, MemoryRows

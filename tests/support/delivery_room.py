@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
+from service.inngest.send_result import SendResult, Signal
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Settlement
 from service.outbox.ports import Queue
@@ -20,7 +21,6 @@ from service.relay.lone_failure import LoneFailure
 from service.relay.outcome import Outcome
 from service.relay.report import Report
 from service.relay.retry_policy import RetryPolicy
-from service.relay.send_result import SendResult, Signal
 from service.relay.sends_in_flight import SendsInFlight
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed

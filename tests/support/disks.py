@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.faults import ScriptedAnswer
 from tests.support.trial import Trial, Verdict, trial, until
 
 HOLD = """

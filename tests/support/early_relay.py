@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
+from service.inngest import prepared_send
+from service.inngest.inngest import InngestSender
 from service.observe.recorder import NullRecorder
 from service.outbox.sqlite.store import SqliteOutbox
-from service.relay import prepared_send
 from service.relay.early_sends import EarlySends
-from service.relay.inngest import InngestSender
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.supervisor import end

@@ -11,24 +11,24 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from service.console.operations.search import Search, SearchPolicy
 from service.errors import InngestApiError
 from service.identity.user import User
+from service.inngest.inngest_events import EventRun
 from service.observe.recorder import NullRecorder
-from service.operations.search import Search, SearchPolicy
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row
 from service.outbox.row_lookup import RowLookup
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.relay.inngest_events import EventRun
 from service.supervisor import run_supervisor
-from service.web.following.follow_policy import FollowPolicy
-from service.web.following.follower import EventFollower
-from service.web.following.run_asker import RunAsker
-from service.web.middleware import error_middleware
-from service.web.resources.event_access import EventAccess
-from service.web.resources.event_stream import EventStream
-from service.web.resources.events import Events
-from service.web.resources.own_events import OwnEvents
+from service.web.events.event_access import EventAccess
+from service.web.events.event_stream import EventStream
+from service.web.events.events import Events
+from service.web.events.follow_policy import FollowPolicy
+from service.web.events.follower import EventFollower
+from service.web.events.own_events import OwnEvents
+from service.web.events.run_asker import RunAsker
+from service.web.server.middleware import error_middleware
 from tests.support.storage import Outbox
 
 QUICK = FollowPolicy(look_seconds=0.02, ask_seconds=0.02, trouble_seconds=0.02, beat_seconds=0.05)

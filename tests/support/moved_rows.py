@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from service.outbox.inngest_id import InngestIds
-from service.outbox.transfer import Metadata, TransferRow
+from service.outbox.move.transfer import Metadata, TransferRow
 
 PREFIX = b"abcdef"
 PLAIN: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from service.bootstrap.transfer import move_outbox
-from service.outbox.move import Moved
+from service.outbox.move.move import Moved
 
 
 async def move(source: str, target: str) -> Moved:

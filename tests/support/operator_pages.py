@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
 from service.outbox.model import Dead, Settlement

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from service.fake_inngest.faults import ScriptedAnswer
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.faults import ScriptedAnswer
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.node_packages import ROOT
 from tests.support.operator_pages import served, sign_in_browser

@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from service.cli.outbox.main import app
+from service.console.commands.main import app
 from service.outbox.model import Dead, Retry, Settlement
 from tests.support.storage import Outbox, append_all, claim
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 
 
 class Browser:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
-    "service.cli.main",
-    "service.cli.serve",
+    "service.processes.main",
+    "service.processes.serve",
     "service.bootstrap.inngest",
     "service.outbox.postgres.store",
 )

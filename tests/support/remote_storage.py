@@ -11,10 +11,10 @@ from pathlib import Path
 from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
+from service.outbox.link.outbox import RemoteOutbox, RemoteScopes, open_remote_outbox
+from service.outbox.link.server import serve_outbox
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
-from service.outbox.remote.outbox import RemoteOutbox, RemoteScopes, open_remote_outbox
-from service.outbox.remote.server import serve_outbox
 from service.supervisor import run_supervisor
 from tests.support.storage import SqliteStorage
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from service.fake_inngest.faults import (
+from service.dev.fake_inngest.faults import (
     Action,
     Cut,
     Drip,
@@ -24,7 +24,7 @@ from service.fake_inngest.faults import (
     Slow,
     TooLarge,
 )
-from service.fake_inngest.server import FakeInngest
+from service.dev.fake_inngest.server import FakeInngest
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.trial import Trial, Verdict, trial
 

@@ -7,7 +7,7 @@ import os
 from click.testing import Result
 from typer.testing import CliRunner
 
-from service.cli.main import app
+from service.processes.main import app
 
 _OURS = ("AWS_", "INNGEST_", "OTEL_", "OUTBOX_")
 BARE = {

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import structlog
 
 from service.bootstrap.service import run_service
-from service.cli.listen_on import listen_on
-from service.cli.listening import open_listening
 from service.config.settings import Settings
+from service.processes.listen_on import listen_on
+from service.processes.listening import open_listening
 
 
 @dataclass(frozen=True, slots=True)

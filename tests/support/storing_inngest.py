@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from service.errors import InngestApiError
-from service.outbox.held import HeldEvent
+from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import encode_ulid
 from tests.support.memory_rows import IDS
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.operations.alarm import Alarm, Severity, alarms
-from service.operations.views import stats_view
+from service.console.operations.alarm import Alarm, Severity, alarms
+from service.console.operations.views import stats_view
 from service.outbox.model import DeliveryRecord
 from service.outbox.stats import Stats
 

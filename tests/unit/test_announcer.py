@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from service.cli.announce import Announcer
+from service.processes.announce import Announcer
 
 
 class Gone(io.StringIO):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from service.cli.announce import Announcer
-from service.cli.banner import banner
-from service.cli.standing import Standing
 from service.config.settings import Settings
+from service.processes.announce import Announcer
+from service.processes.banner import banner
+from service.processes.standing import Standing
 
 URL = "http://127.0.0.1:3000"
 

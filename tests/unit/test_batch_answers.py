@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from service.inngest.send_result import SendResult
 from service.outbox.model import Batch
 from service.relay.breaker import Breaker
 from service.relay.permit import BreakerState
-from service.relay.send_result import SendResult
 from tests.support.breakers import changes, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken
 from tests.support.virtual_time import run_in_virtual_time

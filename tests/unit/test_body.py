@@ -17,7 +17,13 @@ from service.errors import (
     JsonRequiredError,
     RefusedError,
 )
-from service.web.body import check_depth, read_body, read_json, read_json_bytes, read_raw_body
+from service.web.server.body import (
+    check_depth,
+    read_body,
+    read_json,
+    read_json_bytes,
+    read_raw_body,
+)
 from tests.support.made_request import JSON, made_request
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.failure_streak import FailureStreak
 from service.relay.permit import BreakerState
-from service.relay.send_result import Signal
 from tests.support.breakers import after, changes, fresh, knowing, passed
 
 NOW = 0.5

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from service.inngest.send_result import Signal
 from service.outbox.model import Isolated
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view
 from service.relay.permit import BreakerState, InFlight
-from service.relay.send_result import Signal
 from tests.support.breakers import IDLE, after, fresh, passed
 
 POLICY = BreakerPolicy()

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from service.relay.send_result import SendResult
+from service.inngest.send_result import SendResult
 from tests.support.confirmed_world import ConfirmedWorld
 from tests.support.delivery_model import HEALTHY, REFUSED
 from tests.support.memory_rows import MemoryRow

@@ -6,8 +6,8 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import CrossSiteRequestError
-from service.web.cross_site import CrossSite
-from service.web.proxies import Proxies
+from service.web.server.cross_site import CrossSite
+from service.web.server.proxies import Proxies
 
 FRONT = "https://front.example.com"
 HOST = "app.example.com"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import InngestApiError
-from service.outbox.held import HeldEvent
+from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
 from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.dev.fake_inngest.events import read_events
 from service.documents.document_name import check_document_name
 from service.errors import RefusedError
 from service.event_types.declared_type import make_event_type
@@ -18,11 +19,10 @@ from service.event_types.documents import Documents
 from service.event_types.event_name import check_event_name
 from service.event_types.event_type import EventType
 from service.event_types.types_file import load_event_types
-from service.fake_inngest.events import read_events
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
-from service.web.resources.event_route import EventRoute
+from service.web.intake.event_route import EventRoute
 
 [DOCUMENTS_EVENT] = load_event_types(None)
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")

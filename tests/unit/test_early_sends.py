@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from service.inngest.prepared_send import MAX_BYTES
+from service.inngest.seeded import seeded_requests
+from service.inngest.send_result import SendResult
 from service.outbox.foresight import Foresight
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
 from service.relay.early_sends import EarlySends
-from service.relay.prepared_send import MAX_BYTES
-from service.relay.seeded import seeded_requests
-from service.relay.send_result import SendResult
 
 IDS = InngestIds(b"abcdef")
 PREPARED, NEW = SendResult(200, ("01J",), "prepared"), SendResult(200, ("01J",), "new")

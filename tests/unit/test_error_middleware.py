@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from service.errors import NotFoundError, OutboxUnavailableError
 from service.observe.logs import RequestLine
 from service.observe.recorder import NullRecorder
-from service.web import middleware
-from service.web.middleware import (
+from service.web.server import middleware
+from service.web.server.middleware import (
     arrived_at_key,
     error_middleware,
     event_id_key,

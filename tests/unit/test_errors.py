@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from service import errors
-from service.web.errors import STATUS
+from service.web.server.errors import STATUS
 
 
 def _leaves(kind: type[errors.ServiceError]) -> list[type[errors.ServiceError]]:

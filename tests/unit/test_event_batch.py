@@ -15,7 +15,7 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
-from service.web.resources.event_batch import BatchPolicy, BatchRequest, EventBatches
+from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
 
 CRON = User("key", "cron")
 

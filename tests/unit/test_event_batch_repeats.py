@@ -15,7 +15,7 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
-from service.web.resources.event_batch import (
+from service.web.intake.event_batch import (
     MAX_BATCH_BYTES,
     BatchPolicy,
     BatchRequest,

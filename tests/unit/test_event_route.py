@@ -30,8 +30,8 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
-from service.web.middleware import event_id_key
-from service.web.resources.event_route import EventRoute
+from service.web.intake.event_route import EventRoute
+from service.web.server.middleware import event_id_key
 from tests.support.made_request import JSON, made_request
 
 ADA = User(issuer="dev", id="u-1", email="ada@example.com", name="Ada")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.operations.explain import explain
+from service.console.operations.explain import explain
 from service.outbox.model import DeliveryRecord, Row, State
 
 NOW = 1_795_559_419_447

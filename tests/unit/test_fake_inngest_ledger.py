@@ -5,9 +5,9 @@ import base64
 
 import pytest
 
-from service.fake_inngest.events import WireEvent
-from service.fake_inngest.ledger import Ledger, Request
-from service.fake_inngest.ulids import request_ulids, ulids
+from service.dev.fake_inngest.events import WireEvent
+from service.dev.fake_inngest.ledger import Ledger, Request
+from service.dev.fake_inngest.ulids import request_ulids, ulids
 from tests.support.clock import Clock
 
 REQUEST = Request("key", 1, 1, 1, None)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.web.body import faulty_field
+from service.web.server.body import faulty_field
 
 
 class Body(msgspec.Struct, rename="camel"):

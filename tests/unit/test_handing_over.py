@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from service.cli.child_process import READY, WAITS, Child
-from service.cli.process_pool import ProcessPool
+from service.processes.child_process import READY, WAITS, Child
+from service.processes.process_pool import ProcessPool
 from tests.support.virtual_time import in_virtual_time
 
 STORE, FRONT = Child("store", ["store"], ()), Child("front", ["front"], ())
@@ -94,7 +94,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
         started: ClassVar[list[Process]] = []
         start_errors: ClassVar[list[OSError]] = []
 
-    monkeypatch.setattr("service.cli.keeper.ChildProcess", Own)
+    monkeypatch.setattr("service.processes.keeper.ChildProcess", Own)
     return Own
 
 

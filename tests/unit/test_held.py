@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InngestApiError
-from service.outbox.held import HeldEvent, WantedEvent, find_held, stretches
-from service.outbox.inngest_id import decode_ulid, encode_ulid
+from service.inngest.held import HeldEvent, find_held, stretches
+from service.outbox.inngest_id import WantedEvent, decode_ulid, encode_ulid
 
 BASE = 1 << 100
 

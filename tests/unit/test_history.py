@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.operations.minute import Minute
-from service.operations.rates import Movement
-from service.operations.timeline import Kind, timeline
-from service.operations.troubles import Trouble, troubles
-from service.operations.views import stats_view
+from service.console.operations.minute import Minute
+from service.console.operations.rates import Movement
+from service.console.operations.timeline import Kind, timeline
+from service.console.operations.troubles import Trouble, troubles
+from service.console.operations.views import stats_view
 from service.outbox.model import DeliveryRecord, Row, State
 from service.outbox.sample import MINUTE_MS, Sample
 from service.outbox.stats import Stats

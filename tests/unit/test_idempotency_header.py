@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import IdempotencyKeyInvalidError
-from service.web.idempotency import IDEMPOTENCY_PARAMETER, given_key, idempotency_key
+from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key, idempotency_key
 from tests.support.made_request import made_request
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from service.identity.user import User
-from service.outbox import incoming
 from service.outbox.event import MAX_EVENT_BYTES
-from service.outbox.incoming import IncomingEvent, read_events
 from service.outbox.incoming_json import BadEventError
-from service.outbox.large_value import LARGE_BYTES
+from service.web.intake import incoming
+from service.web.intake.incoming import IncomingEvent, read_events
+from service.web.intake.large_value import LARGE_BYTES
 
 CRON = User("key", "cron")
 NOW_MS = 1_795_559_419_447

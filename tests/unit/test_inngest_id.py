@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.fake_inngest.ulids import request_ulids, ulids
+from service.dev.fake_inngest.ulids import request_ulids, ulids
 from service.outbox.inngest_id import (
     BUCKET_MS,
     InngestIds,

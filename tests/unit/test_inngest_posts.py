@@ -25,10 +25,10 @@ from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
+from service.web.intake.event_batch import MAX_BATCH_BYTES, EventBatches
+from service.web.intake.event_examples import EVENTS_BODY
+from service.web.intake.inngest_intake import ENVIRONMENT, SEED, InngestIntake
 from service.web.openapi.endpoint import Access
-from service.web.resources.event_batch import MAX_BATCH_BYTES, EventBatches
-from service.web.resources.event_examples import EVENTS_BODY
-from service.web.resources.inngest_intake import ENVIRONMENT, SEED, InngestIntake
 from tests.support.made_request import made_request
 
 CRON = User("key", "cron")

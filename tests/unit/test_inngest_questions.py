@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from service.errors import InngestApiError
-from service.outbox.held import HeldEvent
-from service.relay.inngest_events import EventRun, InngestEvents
+from service.inngest.held import HeldEvent
+from service.inngest.inngest_events import EventRun, InngestEvents
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 ULID = "01KAVJ7KPR0000000000000001"

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from service.relay.inngest import InngestSender
-from service.relay.prepared_send import WaitingBody
-from service.relay.send_result import SendResult
+from service.inngest.inngest import InngestSender
+from service.inngest.prepared_send import WaitingBody
+from service.inngest.send_result import SendResult
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 TAKEN = b'{"ids": ["01J"], "status": 200}'

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox import large_value
-from service.outbox.large_value import LARGE_BYTES, OUT_OF_RANGE, TOO_DEEP, faults, has_many_digits
 from service.outbox.nesting import MAX_DEPTH, is_too_deep
+from service.web.intake import large_value
+from service.web.intake.large_value import (
+    LARGE_BYTES,
+    OUT_OF_RANGE,
+    TOO_DEEP,
+    faults,
+    has_many_digits,
+)
 
 
 def test_there_is_a_moment_for_others_after_each_piece_without_a_fault() -> None:

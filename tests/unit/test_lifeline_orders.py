@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from service.cli.child_process import Lifeline
+from service.processes.child_process import Lifeline
 
 _HAND_OVER = b"h"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Entry
 from service.relay.empty_request import EmptyRequest
 from service.relay.lone_failure import LoneFailure
 from service.relay.report import Report
-from service.relay.send_result import Signal
 
 
 class Asked:

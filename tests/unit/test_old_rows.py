@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.outbox.held import HeldEvent
+from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 from service.outbox.model import Batch, Retry, Settlement
 from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck

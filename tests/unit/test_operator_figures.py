@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from service.operations.rates import moved
-from service.operations.views import stats_view
+from service.console.operations.rates import moved
+from service.console.operations.views import stats_view
+from service.console.pages.charts import DAY, HOUR, charts
+from service.console.pages.figures import delivery_words, figures
 from service.outbox.model import DeliveryRecord
 from service.outbox.sample import Sample
 from service.outbox.stats import Stats
-from service.web.operator_page.charts import DAY, HOUR, charts
-from service.web.operator_page.figures import delivery_words, figures
 
 NOW = 1_795_559_419_447
 MINUTE_MS = 60_000

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.inngest.send_result import SendResult, Signal, classify
 from service.outbox.model import Batch, Entry, Retry
 from service.relay.outcome import Outcome, due_again, outcome
 from service.relay.permit import BreakerView
 from service.relay.retry_policy import RetryPolicy
-from service.relay.send_result import SendResult, Signal, classify
 
 POLICY = RetryPolicy()
 PASSING = BreakerView(passed_size=1000)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from service.inngest.send_result import Signal
 from service.relay.permit import Answered, BreakerView, InFlight
-from service.relay.send_result import Signal
 
 
 def test_nothing_is_in_flight() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from rich.console import Console
 
-from service.cli.outbox.picture import picture
-from service.operations.rates import moved
-from service.operations.views import stats_view
+from service.console.commands.picture import picture
+from service.console.operations.rates import moved
+from service.console.operations.views import stats_view
 from service.outbox.model import DeliveryRecord
 from service.outbox.stats import Stats
 from tests.support.words import EVIL

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.operations.proposals import Action, Proposal, Proposals
-from service.operations.search import Found
+from service.console.operations.proposals import Action, Proposal, Proposals
+from service.console.operations.search import Found
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row, State
 from tests.support.memory_outbox import MemoryOutbox

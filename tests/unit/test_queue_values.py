@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.outbox.held import WantedEvent
+from service.outbox.inngest_id import WantedEvent
 from service.outbox.model import (
     MAX_NOTES,
     ClaimRequest,
@@ -16,8 +16,8 @@ from service.outbox.model import (
     Row,
     State,
 )
+from service.outbox.move.transfer import Missing, MissingRow, TransferRow
 from service.outbox.sent_entry import SentEntry
-from service.outbox.transfer import Missing, MissingRow, TransferRow
 
 ENTRY = Entry(3, "own", 1000, "u-1")
 SENT = SentEntry(3, "own", 1000, 1.5)

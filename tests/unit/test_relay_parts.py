@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.inngest.send_result import SendResult
 from service.outbox.model import Settlement
 from service.relay.permit import BreakerState
-from service.relay.send_result import SendResult
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
 from tests.support.virtual_time import run_in_virtual_time

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import structlog
 
+from service.inngest.send_result import SendResult, Signal
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.relay.outcome import Outcome
 from service.relay.report import Report
-from service.relay.send_result import SendResult, Signal
 from tests.support.figures import Figures
 
 DAY_MS = 24 * 3600 * 1000

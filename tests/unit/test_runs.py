@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.relay.inngest_events import EventRun
-from service.web.following.runs import RunStatus, runs_of
+from service.inngest.inngest_events import EventRun
+from service.inngest.runs import RunStatus, runs_of
 
 
 @pytest.mark.parametrize(

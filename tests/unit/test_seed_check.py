@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import structlog
 
+from service.inngest.seed_check import SeedCheck
+from service.inngest.send_result import SendResult
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
-from service.relay.seed_check import SeedCheck
-from service.relay.send_result import SendResult
 
 IDS = InngestIds(b"prefix")
 BATCH = Batch("claim", (Entry(7, "e7", 0, "u-1"), Entry(8, "e8", 0, "u-1")), b"{},{}")

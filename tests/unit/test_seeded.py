@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.fake_inngest.ulids import request_ulids
+from service.dev.fake_inngest.ulids import request_ulids
+from service.inngest.seeded import UndividableError, parts_of, seeded_requests
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
-from service.relay.seeded import UndividableError, parts_of, seeded_requests
 
 IDS = InngestIds(b"prefix")
 MOVED = IDS.ulid(7_000_000, 0)

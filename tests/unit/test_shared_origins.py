@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import CrossSiteRequestError
-from service.web.cross_site import CrossSite
+from service.web.server.cross_site import CrossSite
 
 FRONT = "https://front.example.com"
 HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"

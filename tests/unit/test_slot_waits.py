@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from service.web.slots import Slots
+from service.web.server.slots import Slots
 from tests.support.virtual_time import in_virtual_time, now
 
 

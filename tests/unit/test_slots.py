@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.web.slots import Slots
+from service.web.server.slots import Slots
 
 LONG_SECONDS = 60
 

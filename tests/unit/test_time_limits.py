@@ -8,7 +8,7 @@ import time
 import pytest
 
 from service.outbox.clock import Clock, wall_now_ms
-from service.web.deadline import Deadline
+from service.web.server.deadline import Deadline
 from tests.support.virtual_time import in_virtual_time, now
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from service.web.turns import TurnPolicy, Turns
+from service.web.server.turns import TurnPolicy, Turns
 
 MOST_TURNS = 50
 SOME = TurnPolicy(seconds=8, least=2, most=16, pipelined_share=4)

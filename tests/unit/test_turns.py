@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.web.turns import TurnPolicy, Turns
+from service.web.server.turns import TurnPolicy, Turns
 from tests.support.clock import Clock
 
 MOST_TURNS = 500

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.cli.outbox import upgrade
-from service.cli.successor import Successor
-from service.cli.upgrades import STOPPED, Outcome, Upgrades
+from service.console.commands import upgrade
 from service.errors import OutboxUnavailableError
+from service.processes.successor import Successor
+from service.processes.upgrades import STOPPED, Outcome, Upgrades
 from tests.support.virtual_time import in_virtual_time
 
 BEGINS = ["Upgrade: the new version loads."]
@@ -111,7 +111,7 @@ def version(monkeypatch: pytest.MonkeyPatch) -> type[NewVersion]:
     class Version(NewVersion):
         pass
 
-    monkeypatch.setattr("service.cli.successor.Keeper", Version)
+    monkeypatch.setattr("service.processes.successor.Keeper", Version)
     return Version
 
 

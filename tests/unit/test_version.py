@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli.main import app as service
-from service.cli.outbox.main import app as outbox
+from service.console.commands.main import app as outbox
+from service.processes.main import app as service
 
 
 @pytest.mark.parametrize(("app", "name"), [(service, "service"), (outbox, "outbox")])

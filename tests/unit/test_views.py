@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.operations.views import row_view, stats_view
+from service.console.operations.views import row_view, stats_view
 from service.outbox.model import DeliveryRecord, Row, State
 from service.outbox.stats import Stats
 

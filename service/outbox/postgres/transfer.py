@@ -14,11 +14,11 @@ import psycopg
 from service.errors import OutboxUnavailableError
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
+from service.outbox.move.transfer import Missing, TransferRow
 from service.outbox.postgres.missing import MISSING_ROWS
 from service.outbox.postgres.recount import RECOUNT
 from service.outbox.postgres.seal import PostgresSeal
 from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
-from service.outbox.transfer import Missing, TransferRow
 
 # The events that `chosen` selects. A claim's rows are unnested once for all of them.
 _EVENTS = """

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-from service.outbox.transfer import Metadata
-from service.outbox.transfer_metadata import read_metadata, read_moves
+from service.outbox.move.transfer import Metadata
+from service.outbox.move.transfer_metadata import read_metadata, read_moves
 
 PAUSE = """
 UPDATE outbox_delivery SET paused_by = %s, pause_reason = %s, revision = revision + 1

@@ -17,13 +17,13 @@ import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.inngest_id import InngestIds
+from service.outbox.move.transfer import Missing, TransferRow
 from service.outbox.sqlite.faults import is_io_error
 from service.outbox.sqlite.lock import WriterLock, sole_writer
 from service.outbox.sqlite.missing import MISSING_ROWS
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
 from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
-from service.outbox.transfer import Missing, TransferRow
 
 # A claimed row is given as the pending row that it becomes when its process is gone.
 _EVENTS = """

@@ -6,9 +6,9 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
+from service.outbox.move.transfer import Metadata
+from service.outbox.move.transfer_metadata import read_metadata, read_moves
 from service.outbox.sqlite.notes import write_audit
-from service.outbox.transfer import Metadata
-from service.outbox.transfer_metadata import read_metadata, read_moves
 
 PAUSE = """
 UPDATE outbox_delivery SET paused_by = ?, pause_reason = ?, revision = revision + 1

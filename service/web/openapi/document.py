@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from service.web.errors import INTERNAL_ERROR, SERVER_CODES, STATUS
 from service.web.openapi.endpoint import JSON, Access, Answer, Body, Endpoint, Parameter
 from service.web.openapi.schemas import Schemas, error_schema
 from service.web.openapi.security import SECURITY_SCHEMES, requirements
+from service.web.server.errors import INTERNAL_ERROR, SERVER_CODES, STATUS
 
 API_VERSION = "1.0.0"
 _TITLE = "Outbox for Inngest"

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from service.web.errors import SERVER_CODES
 from service.web.openapi.endpoint import JSON
 from service.web.openapi.fields import FieldRow, field_rows, limits, type_name
 from service.web.pages.templates import Templates
+from service.web.server.errors import SERVER_CODES
 
 _LAYOUT = "page.html"
 _FIELD_HEADS = ("Field", "Type", "Limits", "Meaning")

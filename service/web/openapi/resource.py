@@ -11,7 +11,7 @@ from aiohttp import web
 from service.web.openapi.document import describe
 from service.web.openapi.endpoint import JSON, Endpoint
 from service.web.openapi.page import render_page
-from service.web.security_headers import page_policy
+from service.web.server.security_headers import page_policy
 
 _STYLE_FILE = "docs.css"
 

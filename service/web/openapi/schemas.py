@@ -10,8 +10,8 @@ import msgspec
 
 from service.errors import OutboxUnavailableError, RefusedError
 from service.event_types.schema_tree import rewritten
-from service.web.errors import SERVER_CODES, STATUS, ErrorAnswer
 from service.web.openapi.endpoint import Endpoint, Kind, NamedSchema
+from service.web.server.errors import SERVER_CODES, STATUS, ErrorAnswer
 
 _REF = "#/components/schemas/{name}"
 

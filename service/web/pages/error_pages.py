@@ -16,8 +16,8 @@ from service.errors import (
     SessionRequiredError,
     SignInFailedError,
 )
-from service.web.errors import ErrorAnswer
 from service.web.pages.page import Pages
+from service.web.server.errors import ErrorAnswer
 
 LOGIN = "/auth/login"
 _SIGN_IN_CODES = frozenset(

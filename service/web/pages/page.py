@@ -8,7 +8,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from service.web.pages.templates import Templates
-from service.web.security_headers import page_policy
+from service.web.server.security_headers import page_policy
 
 _LAYOUT = "page.html"
 _STYLE = "page.css"

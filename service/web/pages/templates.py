@@ -12,8 +12,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from service.console.operations.explain import spoken_duration, spoken_time
 from service.observe.printable import printable
-from service.operations.explain import spoken_duration, spoken_time
 
 _SHARED = Path(__file__).parent
 

@@ -14,10 +14,10 @@ from service.errors import (
 from service.identity.operators import Operators
 from service.identity.scopes import Tree
 from service.identity.user import User
-from service.web.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
-from service.web.body import JSON_REFUSALS, read_json_bytes
-from service.web.json_answer import json_answer
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
+from service.web.server.body import JSON_REFUSALS, read_json_bytes
+from service.web.server.json_answer import json_answer
+from service.web.signin.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
 
 _MAX_ID_CHARS = 255
 

@@ -10,10 +10,10 @@ from aiohttp import web
 from service.errors import RefusedError
 from service.identity.cookie_session import CookieSessionStorage
 from service.identity.sessions import Sessions
-from service.web.cross_site import CrossSite
 from service.web.pages.page import Pages
-from service.web.resources.dev_login import DevSignIn
-from service.web.resources.sign_in import SignIn
+from service.web.server.cross_site import CrossSite
+from service.web.signin.dev_login import DevSignIn
+from service.web.signin.sign_in import SignIn
 from tests.support.memory_scopes import revisions
 
 ADA = {"email": "Ada@example.com", "name": "Ada", "id": "u-1", "organizationId": "org-1"}

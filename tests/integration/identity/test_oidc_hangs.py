@@ -14,9 +14,9 @@ from service.identity.oidc_provider import OidcProvider
 from service.identity.sessions import Sessions
 from service.identity.sign_in_attempt import AttemptCookie
 from service.observe.recorder import NullRecorder
-from service.web.middleware import error_middleware
-from service.web.resources.oidc import OidcResource
-from service.web.server import HttpServer
+from service.web.server.middleware import error_middleware
+from service.web.server.server import HttpServer
+from service.web.signin.oidc import OidcResource
 from tests.support.forged_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.memory_scopes import revisions
 from tests.support.storage import PATIENCE_SECONDS, eventually

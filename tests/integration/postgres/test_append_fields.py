@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from service.identity.user import User
-from service.outbox.incoming import BadEventError, read_events
+from service.web.intake.incoming import BadEventError, read_events
 from tests.support.postgres_room import START_MS
 from tests.support.sql_appends import SqlAppends
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from service.outbox.move.transfer import Missing, MissingRow
 from service.outbox.postgres.transfer import PostgresTransferEvents
-from service.outbox.transfer import Missing, MissingRow
 from tests.support.repair_room import RepairRoom
 
 

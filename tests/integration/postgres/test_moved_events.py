@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from service.outbox.inngest_id import InngestIds
+from service.outbox.move.transfer import TransferRow
 from service.outbox.postgres import transfer
 from service.outbox.postgres.transfer import PostgresTransferEvents
-from service.outbox.transfer import TransferRow
 from tests.support.explained import explained, nodes
 from tests.support.moved_rows import NOTED, PAST, PLAIN, PREFIX, ROWS, payload, payloads, row
 from tests.support.postgres_room import START_MS, Room, after

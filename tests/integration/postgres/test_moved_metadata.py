@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from service.outbox.move.transfer import Metadata
 from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
-from service.outbox.transfer import Metadata
 from tests.support.moved_rows import AUDIT, METADATA
 from tests.support.postgres_room import START_MS, Room
 

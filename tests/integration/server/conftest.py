@@ -9,9 +9,9 @@ from aiohttp import web
 
 from service.errors import NotFoundError
 from service.observe.metrics import PrometheusRecorder
-from service.web.body import read_body, read_raw_body
-from service.web.middleware import error_middleware
-from service.web.server import HttpServer, ServerPolicy
+from service.web.server.body import read_body, read_raw_body
+from service.web.server.middleware import error_middleware
+from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
 

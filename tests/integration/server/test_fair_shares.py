@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from service.observe.metrics import PrometheusRecorder
-from service.web.connection import Connection
-from service.web.server import HttpServer, ServerPolicy
-from service.web.turns import TurnPolicy
+from service.web.server.connection import Connection
+from service.web.server.server import HttpServer, ServerPolicy
+from service.web.server.turns import TurnPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
 ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"

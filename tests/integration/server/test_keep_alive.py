@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.server import HttpServer, ServerPolicy
+from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
 SECONDS = 60.0

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.connection import while_connected
-from service.web.middleware import error_middleware
-from service.web.server import HttpServer
+from service.web.server.connection import while_connected
+from service.web.server.middleware import error_middleware
+from service.web.server.server import HttpServer
 from tests.support.storage import PATIENCE_SECONDS
 
 

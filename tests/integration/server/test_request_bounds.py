@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.web.request_parser import RequestLimits
-from service.web.server import HttpServer, ServerPolicy
+from service.web.server.request_parser import RequestLimits
+from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import send
 from tests.support.storage import PATIENCE_SECONDS
 

@@ -19,10 +19,10 @@ from service.bootstrap.readiness import store_readiness
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.web_part import run_web
 from service.config.settings import Settings
+from service.console.operations.sampler import Sampler
 from service.errors import OutboxError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder
-from service.operations.sampler import Sampler
 from service.outbox.event import Event
 from service.outbox.model import Filter, State
 from service.outbox.receipt import Receipt

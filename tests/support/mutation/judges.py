@@ -126,10 +126,10 @@ JUDGES: dict[str, Judges] = {
     "service/relay/batch_delivery.py": Judges(
         _unit("batch_delivery", "batch_answers", "old_rows", "damaged_payloads")
     ),
-    "service/relay/delivery_request.py": Judges(_unit("batch_delivery", "damaged_payloads")),
+    "service/inngest/delivery_request.py": Judges(_unit("batch_delivery", "damaged_payloads")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
-    "service/relay/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
-    "service/relay/prepared_send.py": Judges(
+    "service/inngest/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
+    "service/inngest/prepared_send.py": Judges(
         (*_integration("prepared_sends", "early_answers"), *_unit("inngest_sends"))
     ),
     "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from service.inngest import delivery_request
+from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.outbox.sqlite import claims, settlements
-from service.relay import batch_delivery, breaker_result, delivery_request, outcome, settler
+from service.relay import batch_delivery, breaker_result, outcome, settler
 from service.relay.retry_policy import RetryPolicy
-from service.relay.send_result import Signal
 
 
 def _take_one_row_more_than_is_held() -> None:

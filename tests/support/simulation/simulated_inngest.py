@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from service.dev.fake_inngest.ulids import request_ulids
 from service.errors import InngestApiError
-from service.fake_inngest.ulids import request_ulids
-from service.outbox.held import HeldEvent
-from service.relay.prepared_send import PreparedSend, WaitingBody
-from service.relay.send_result import SendResult
+from service.inngest.held import HeldEvent
+from service.inngest.prepared_send import PreparedSend, WaitingBody
+from service.inngest.send_result import SendResult
 from tests.support.simulation.inline_world import Clocks
 
 REFUSED, FAILING = "refused", "failing"

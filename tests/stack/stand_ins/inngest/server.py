@@ -15,8 +15,8 @@ from pathlib import Path
 from aiohttp import web
 from worker_gateway import Run, WorkerGateway
 
-from service.fake_inngest.ledger import Arrival
-from service.fake_inngest.server import FakeInngest, FakeOptions
+from service.dev.fake_inngest.ledger import Arrival
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 
 PORT = 8288
 TRIGGER = "documents/aws.index"

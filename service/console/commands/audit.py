@@ -1,0 +1,66 @@
+"""`outbox audit`: what operators did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.bootstrap.operations import open_inspector
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import run
+from service.console.commands.options import Json, Limit
+from service.console.commands.tables import plain, print_json, show_lines
+from service.console.operations.explain import spoken_time
+from service.outbox.audit import AuditRecord
+
+OfEvent = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="Only what was done to this event; its id or the start."),
+]
+AllIds = Annotated[bool, typer.Option("--ids", help="Name every event, one a line.")]
+_SHOWN = 3
+
+
+def audit(
+    event: OfEvent = None,
+    *,
+    limit: Limit = 20,
+    ids: AllIds = False,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Show what operators did, newest first: who, what, how the events were chosen, which.
+
+    Examples: `outbox audit`, `outbox audit 019e…`, `outbox audit --limit 1 --ids`
+    """
+    records = run(_audit(url, limit, event))
+    if json:
+        print_json(records)
+        return
+    for record in records:
+        show_lines(plain(_headline(record)))
+        for line in _events(record, every=ids):
+            show_lines(plain(f"  {line}"))
+    if not records:
+        typer.echo("No operator action is recorded.", err=True)
+
+
+def _headline(record: AuditRecord) -> str:
+    number = len(record.ids)
+    noun = "event" if number == 1 else "events"
+    count = f"{number:,} {noun}" if record.action in ("replay", "discard") else ""
+    detail = f"({record.detail})" if count and record.detail else record.detail
+    words = (spoken_time(record.at), record.actor, record.action, count, detail)
+    return "  ".join(word for word in words if word)
+
+
+def _events(record: AuditRecord, *, every: bool) -> list[str]:
+    shown = list(record.ids if every else record.ids[:_SHOWN])
+    more = len(record.ids) - len(shown)
+    return [*shown, f"and {more:,} more; --ids names all"] if more else shown
+
+
+async def _audit(url: str, limit: int, event: str | None) -> list[AuditRecord]:
+    async with open_inspector(url) as outbox:
+        return await outbox.audit(limit, event=event)

@@ -1,0 +1,105 @@
+"""`outbox check`: one line and an exit code for monitoring, as a Nagios plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from service.bootstrap.operations import file_faults, is_served, open_inspector, service_faults
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.options import Json, duration
+from service.console.commands.tables import print_json
+from service.console.operations.alarm import Alarm, Severity, alarms
+from service.console.operations.views import PAUSED, StatsView, stats_view
+from service.errors import ServiceError
+from service.observe.printable import printable
+
+
+def _age(text: str) -> float:
+    """Seconds of a duration. For any other text it exits with 3: it can't tell."""
+    try:
+        return duration(text)
+    except typer.BadParameter as error:
+        _say(Severity.UNKNOWN, f"{text}: {error.message}", None, json=False)
+        raise typer.Exit(Severity.UNKNOWN) from error
+
+
+MaxAge = Annotated[
+    float,
+    typer.Option(
+        "--max-age", parser=_age, metavar="DURATION", help="Warn when a pending row is older."
+    ),
+]
+CriticalAge = Annotated[
+    float,
+    typer.Option(
+        "--critical-age",
+        parser=_age,
+        metavar="DURATION",
+        help="Critical when a pending row is older.",
+    ),
+]
+
+
+def check(
+    *,
+    max_age: MaxAge = "5m",  # type: ignore[assignment]
+    critical_age: CriticalAge = "1h",  # type: ignore[assignment]
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Check for monitoring: one line and a Nagios exit code.
+
+    0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, or
+    delivery is not healthy though rows wait. 2, critical: a pending row is older than
+    --critical-age, the configuration is refused, or no event can be stored. 3: it can't tell.
+
+    Example: `outbox check --max-age 10m --critical-age 2h`
+    """
+    try:
+        view, faults = asyncio.run(_ask(url))
+    except ServiceError as error:
+        _say(Severity.UNKNOWN, " ".join(str(error).split()), None, json=json)
+        raise typer.Exit(Severity.UNKNOWN) from error
+    found = alarms(view, faults, max_age_seconds=max_age, critical_age_seconds=critical_age)
+    severity = max((alarm.severity for alarm in found), default=Severity.OK)
+    _say(severity, _words(found) or _calm(view), view, json=json)
+    raise typer.Exit(severity)
+
+
+def _words(found: list[Alarm]) -> str:
+    worst_first = sorted(found, key=lambda alarm: -alarm.severity)
+    return "; ".join(alarm.words for alarm in worst_first)
+
+
+def _calm(view: StatsView) -> str:
+    """The lines without an alarm. A pause is named even while no event waits."""
+    delivery = view.delivery
+    paused = delivery.reason if delivery and delivery.state == PAUSED else None
+    return "nothing is late, nothing is dead" + (f"; delivery is {paused}" if paused else "")
+
+
+def _say(severity: Severity, words: str, view: StatsView | None, *, json: bool) -> None:
+    if json:
+        status = {"code": severity.value, "status": severity.name, "message": words}
+        print_json({**status, "stats": view})
+        return
+    figures = "" if view is None else f" | {_performance_data(view)}"
+    typer.echo(f"OUTBOX {severity.name} - {printable(words)}{figures}")
+
+
+def _performance_data(view: StatsView) -> str:
+    oldest = view.oldest_pending_seconds or 0.0
+    return (
+        f"pending={view.pending} delivering={view.delivering} sent={view.sent} "
+        f"delivered={view.delivered} dead={view.dead} "
+        f"oldest_pending={oldest:.1f}s rate={view.rate:.1f}"
+    )
+
+
+async def _ask(url: str) -> tuple[StatsView, list[str]]:
+    async with open_inspector(url) as outbox:
+        view = stats_view(await outbox.stats(), serving=is_served(url))
+    return view, await service_faults(url) or await file_faults(url)

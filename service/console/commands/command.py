@@ -1,0 +1,77 @@
+"""How an `outbox` command runs and ends.
+
+Exit codes: 0 done; 1 not found; 2 it can't be done. `check` has its own codes. A failure is one
+sentence on standard error, never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import typer
+
+from service.console.operations.event_ids import MAX_CANDIDATES, FoundIds
+from service.errors import ServiceError
+from service.observe.printable import printable
+from service.outbox.file_fault import file_fault
+from service.outbox.model import Row
+
+ABSENT, UNKNOWN = 1, 2
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`. An error becomes a sentence and exit code 2."""
+    with exit_on_fault():
+        return asyncio.run(work)
+
+
+@contextlib.contextmanager
+def exit_on_fault() -> Iterator[None]:
+    """Turn an error into a sentence on standard error and exit code 2.
+
+    A pipe whose reader is gone is no error of the command's.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except ServiceError as error:
+        typer.echo(f"outbox: {printable(str(error))}", err=True)
+        raise typer.Exit(UNKNOWN) from error
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else "A file"
+        typer.echo(f"outbox: {printable(file_fault(place, error))}", err=True)
+        raise typer.Exit(UNKNOWN) from error
+
+
+def one_event(found: FoundIds) -> Row:
+    """The only event that was found. Exits with 1 without one, with 2 when there are several."""
+    unambiguous(found)
+    all_known(found)
+    return found.rows[0]
+
+
+def all_known(found: FoundIds) -> None:
+    """Exit with 1 when a given id is of no event."""
+    for one in found.unknown:
+        typer.echo(f"outbox: there is no event {printable(one)} in this outbox.", err=True)
+    if found.unknown:
+        raise typer.Exit(ABSENT)
+
+
+def unambiguous(found: FoundIds) -> None:
+    """Exit with 2, and name the candidates, when a beginning is of several ids."""
+    for beginning, rows in found.ambiguous:
+        many = len(rows) > MAX_CANDIDATES
+        count = f"more than {MAX_CANDIDATES}" if many else str(len(rows))
+        typer.echo(f"outbox: {printable(beginning)} is the beginning of {count} ids:", err=True)
+        for row in rows[:MAX_CANDIDATES]:
+            words = f"  {row.id}  {row.state}  {row.name}"
+            typer.echo(printable(words).rstrip(), err=True)
+    if found.ambiguous:
+        raise typer.Exit(UNKNOWN)

@@ -1,0 +1,70 @@
+"""`outbox discard`: removes events for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from service.bootstrap.operations import open_repairs
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import run
+from service.console.commands.option_groups import with_groups
+from service.console.commands.options import (
+    ChangeOptions,
+    Ids,
+    Json,
+    OfState,
+    RowOptions,
+    actor_name,
+)
+from service.console.commands.progress import progress_bar
+from service.console.commands.selection import (
+    chosen_rows,
+    refuse_unless_chosen,
+    report,
+    warn_of_limit,
+)
+from service.console.operations.bulk import change_rows
+from service.outbox.audit import act_of
+from service.outbox.model import Filter, Row, State
+
+
+@with_groups
+def discard(
+    ids: Ids = None,
+    *,
+    state: OfState = None,
+    rows: RowOptions,
+    how: ChangeOptions,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Remove events for good, delivered or not; without --yes only say which.
+
+    Takes dead rows unless you give ids or --state. A row that is being sent stays.
+
+    Examples: `outbox discard 019e… --yes`, `outbox discard --reason too_large --until 7d`
+    """
+    refuse_unless_chosen(ids, rows, every=how.every or state is not None)
+    wanted = rows.filter(
+        ids=tuple(ids) if ids else None,
+        state=state or (None if ids else State.DEAD),
+        limit=how.limit,
+    )
+    found = chosen_rows(url, wanted)
+    warn_of_limit(found, how.limit)
+    removable = [row for row in found if row.state is not State.DELIVERING]
+    lost = sum(row.state is not State.DELIVERED for row in removable)
+    if lost and not json:
+        typer.echo(f"{lost:,} of them never reached Inngest, and never will.", err=True)
+    done = run(_discard(url, removable, wanted, actor_name(how.actor))) if how.yes else None
+    report("discard", removable, done, json=json)
+
+
+async def _discard(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
+    with progress_bar("discarding") as progress:
+        async with open_repairs(url) as outbox:
+            return await change_rows(
+                outbox.discard, rows, actor=actor, act=act_of(wanted), told=progress
+            )

@@ -1,0 +1,62 @@
+"""`outbox pause`: stops delivery until `outbox resume`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.bootstrap.operations import open_repairs
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import run
+from service.console.commands.options import Actor, Json, actor_name
+from service.console.commands.tables import print_json
+from service.observe.printable import printable
+from service.outbox.model import DeliveryRecord
+
+# Scripts may say --yes to every command that changes something.
+HiddenYes = Annotated[bool, typer.Option("--yes", hidden=True)]
+
+
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why. Shown wherever the pause is shown, until it ends.")
+]
+
+
+def pause(
+    *,
+    reason: Reason = "",
+    yes: HiddenYes = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Pause delivery: events are accepted and kept, nothing is sent until `outbox resume`.
+
+    Example: `outbox pause --reason "Inngest is being upgraded"`
+    """
+    del yes
+    paused = set_paused(url, actor_name(actor), paused=True, reason=reason.strip())
+    say_delivery(run(paused), json=json)
+
+
+def say_delivery(delivery: DeliveryRecord, *, json: bool) -> None:
+    """Say whether delivery is paused, and by whom."""
+    if json:
+        is_paused = delivery.paused_by is not None
+        by = {"pausedBy": delivery.paused_by, "reason": delivery.pause_reason or None}
+        print_json({"paused": is_paused, **by})
+    elif delivery.paused_by:
+        said = f": {delivery.pause_reason}" if delivery.pause_reason else ""
+        words = printable(f"{delivery.paused_by}{said}")
+        typer.echo(f"Delivery is paused by {words.rstrip('.')}. Posts are still accepted.")
+    else:
+        typer.echo("Delivery is resumed.")
+
+
+async def set_paused(
+    url: str, actor: str, *, paused: bool, ask_now: bool = False, reason: str = ""
+) -> DeliveryRecord:
+    """Pause or resume delivery. Raises OutboxError."""
+    async with open_repairs(url) as outbox:
+        return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now, reason=reason)

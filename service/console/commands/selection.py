@@ -1,0 +1,123 @@
+"""The rows of a change: found first, shown, then changed by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import typer
+
+from service.bootstrap.operations import open_reading
+from service.console.commands.command import ABSENT, UNKNOWN, run, unambiguous
+from service.console.commands.options import RowOptions
+from service.console.commands.row_list import row_list
+from service.console.commands.searched import searched_to
+from service.console.commands.tables import console, print_json, show_lines
+from service.console.operations.bulk import find_all, late_rows
+from service.console.operations.event_ids import FoundIds, find_ids
+from service.console.operations.search import Search, SearchPolicy
+from service.console.operations.views import row_view
+from service.observe.printable import printable
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import Filter, Row
+
+_SHOWN = 20
+_TOLD_OFTEN = SearchPolicy(budget_seconds=2.0)
+
+
+def refuse_unless_chosen(ids: Sequence[str] | None, rows: RowOptions, *, every: bool) -> None:
+    """Exit with 2 unless rows were chosen by ids, by a filter or by `every`."""
+    if not (every or ids or rows.are_given):
+        typer.echo("outbox: choose rows: give ids, a filter such as --reason, or --all.", err=True)
+        raise typer.Exit(UNKNOWN)
+
+
+def chosen_rows(url: str, wanted: Filter) -> list[Row]:
+    """The rows that match; `wanted.ids` may be beginnings of ids.
+
+    Exits with 1 when a given id is not among them, with 2 when a beginning is of several ids.
+    """
+    rows, given = run(_chosen(url, wanted))
+    unambiguous(given)
+    found = {row.id for row in rows}
+    others = [row for row in given.rows if row.id not in found]
+    for event_id in given.unknown:
+        _refuse(event_id, "there is no such event")
+    for row in others:
+        is_other = wanted.state is not None and row.state is not wanted.state
+        _refuse(row.id, f"it is {row.state}" if is_other else "it does not match the filter")
+    if given.unknown or others:
+        raise typer.Exit(ABSENT)
+    return rows
+
+
+def warn_of_limit(rows: Sequence[Row], limit: int) -> None:
+    """Warn on standard error that more rows may match."""
+    if len(rows) >= limit:
+        typer.echo(
+            f"The limit of {limit:,} rows is reached: more may match. "
+            "Run the command again, or give a larger --limit.",
+            err=True,
+        )
+
+
+def warn_of_horizon(rows: Sequence[Row]) -> None:
+    """Warn on standard error how many rows may run a second time."""
+    late = late_rows(rows, wall_now_ms())
+    if late:
+        typer.echo(
+            f"{late} of them may first have been sent more than 24 h ago. Inngest has forgotten "
+            "their ids: events that it took then run a second time.",
+            err=True,
+        )
+
+
+def say_found(count: int, back_to_ms: int) -> None:
+    """Say on standard error how far a search has gone."""
+    typer.echo(searched_to(back_to_ms, f"{count:,} {_noun(count)} found"), err=True)
+
+
+def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bool) -> None:
+    """Say what was done to `rows`. With `done` None, say what would be done."""
+    if json:
+        ids = [row.id for row in rows] if done is None else done
+        print_json({"action": action, "done": done is not None, "ids": ids})
+    elif done is not None:
+        _say_done(action, len(done), len(rows) - len(done))
+    elif rows:
+        _say_would(action, rows)
+    else:
+        typer.echo("No rows match; there is nothing to do.")
+
+
+def _refuse(event_id: str, why: str) -> None:
+    typer.echo(f"outbox: {printable(event_id)}: {why}. Nothing was changed.", err=True)
+
+
+def _say_done(action: str, done: int, skipped: int) -> None:
+    rest = f" {skipped:,} had changed meanwhile and were not touched." if skipped else ""
+    past = {"replay": "Replayed", "discard": "Discarded"}[action]
+    typer.echo(f"{past} {done:,} {_noun(done)}.{rest}")
+
+
+def _say_would(action: str, rows: Sequence[Row]) -> None:
+    shown = [row_view(row) for row in rows[:_SHOWN]]
+    show_lines(row_list(shown, wall_now_ms(), console().width))
+    part = f" ({len(shown)} of {len(rows):,} are shown)" if len(rows) > len(shown) else ""
+    typer.echo(
+        f"Would {action} {len(rows):,} {_noun(len(rows))}{part}. "
+        "Nothing was changed: give --yes to do it."
+    )
+
+
+def _noun(count: int) -> str:
+    return "row" if count == 1 else "rows"
+
+
+async def _chosen(url: str, wanted: Filter) -> tuple[list[Row], FoundIds]:
+    async with open_reading(url) as outbox:
+        given = await find_ids(outbox.inspector, wanted.ids or ())
+        if wanted.ids is not None:
+            wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
+        search = Search(outbox.inspector, outbox.positions, _TOLD_OFTEN)
+        return await find_all(search, wanted, say_found), given

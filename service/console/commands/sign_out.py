@@ -1,0 +1,59 @@
+"""`outbox sign-out`: ends the sessions of a user that the service made."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from service.bootstrap.operations import open_sign_outs
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import run
+from service.console.commands.options import Actor, Json, actor_name
+from service.console.commands.tables import print_json
+from service.identity.user import DEV_ISSUER, SHARED_ISSUER
+from service.observe.printable import printable
+
+UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)]
+Issuer = Annotated[
+    str | None,
+    typer.Option(
+        "--issuer",
+        help="Only the user of this issuer.",
+        show_default="OIDC_ISSUER, the development sign-in and shared ids",
+    ),
+]
+
+
+def sign_out(
+    user: UserId,
+    *,
+    issuer: Issuer = None,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """End all sessions of a user that the service made. The user can sign in again.
+
+    Sessions of a Next.js front end are not ended: the front end made them.
+
+    Example: `outbox sign-out u-1`
+    """
+    issuers = [issuer] if issuer else _own_issuers()
+    owners = [f"{one.rstrip('/')} {user}" for one in issuers]
+    run(_sign_out(url, owners, actor_name(actor)))
+    if json:
+        print_json({"user": user, "issuers": issuers})
+        return
+    typer.echo(f"Ended the sessions of {printable(user)} ({printable(', '.join(issuers))}).")
+
+
+def _own_issuers() -> list[str]:
+    configured = os.environ.get("OIDC_ISSUER", "").strip()
+    return [*([configured] if configured else []), DEV_ISSUER, SHARED_ISSUER]
+
+
+async def _sign_out(url: str, owners: list[str], actor: str) -> None:
+    async with open_sign_outs(url) as sign_outs:
+        await sign_outs.sign_out(owners, actor=actor)

@@ -1,0 +1,48 @@
+"""`outbox stats`: the outbox in figures."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.bootstrap.operations import is_served, open_inspector
+from service.config.outbox_url import redacted_url
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import run
+from service.console.commands.options import Json
+from service.console.commands.tables import owners_table, print_json, show_lines, stats_table
+from service.console.operations.views import stats_view
+from service.outbox.owner_share import OwnerShare
+from service.outbox.stats import Stats
+
+Owners = Annotated[
+    bool,
+    typer.Option("--owners", help="Also show who holds the most bytes. Reads every row."),
+]
+_MAX_OWNERS = 10
+
+
+def stats(*, owners: Owners = False, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Show the outbox in figures: rows by state, ages, delivery, the rate, sizes.
+
+    Example: `outbox stats --json`
+    """
+    found, shares = run(_stats(url, with_owners=owners))
+    view = stats_view(found, serving=is_served(url))
+    address = redacted_url(url)
+    if json:
+        held = {"owners": shares} if owners else {}
+        print_json({"outbox": address, **msgspec.to_builtins(view), **held})
+        return
+    typer.echo(address)
+    show_lines(stats_table(view))
+    if owners:
+        show_lines(owners_table(shares))
+
+
+async def _stats(url: str, *, with_owners: bool) -> tuple[Stats, list[OwnerShare]]:
+    async with open_inspector(url) as outbox:
+        shares = await outbox.owners(_MAX_OWNERS) if with_owners else []
+        return await outbox.stats(), shares

@@ -1,0 +1,170 @@
+"""What the `outbox` commands print: JSON for programs, tables for people.
+
+Colours appear on a terminal only. In a pipe a table is plain and as wide as it needs, for `grep`
+and `awk`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from service.config.destination import Destination
+from service.console.operations.explain import spoken_duration, spoken_time
+from service.console.operations.views import PAUSED, RowView, StatsView
+from service.observe.printable import escaped_json, printable
+from service.outbox.model import State
+from service.outbox.owner_share import OwnerShare
+
+_PIPE_WIDTH = 500
+_STATE_STYLES = {
+    State.PENDING: "yellow",
+    State.DELIVERING: "cyan",
+    State.SENT: "blue",
+    State.DELIVERED: "green",
+    State.DEAD: "bold red",
+}
+_DELIVERY_STYLES = {"healthy": "green", "recovering": "yellow"}
+
+
+def console() -> Console:
+    """A console on the current standard output."""
+    wide = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=wide, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show_lines(renderable: RenderableType) -> None:
+    """Print on standard output; in a pipe without the spaces that fill up a line."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as capture:
+        screen.print(renderable)
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def print_json(value: object) -> None:
+    """Print `value` as indented JSON."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(f"{escaped_json(text)}\n")
+    sys.stdout.flush()
+
+
+def stats_table(view: StatsView) -> Table:
+    """The figures, one a line."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for state in State:
+        count = getattr(view, state.value)
+        table.add_row(state.value, Text(f"{count:,}", style=_STATE_STYLES[state] if count else ""))
+    table.add_row("oldest pending", age(view.oldest_pending_seconds))
+    table.add_row("oldest due", age(view.oldest_due_seconds))
+    table.add_row("delivery", delivery_text(view))
+    if view.destination:
+        table.add_row("events go to", destination_text(view.destination))
+        table.add_row("confirmation", plain(view.confirmation or "unknown"))
+    table.add_row("rate", f"{view.rate:,.1f} events/s")
+    table.add_row("drained in", "unknown" if view.eta_seconds is None else age(view.eta_seconds))
+    table.add_row("database", _size(view.database_bytes))
+    if view.wal_bytes is not None:
+        table.add_row("write-ahead log", _size(view.wal_bytes))
+    if view.serving is not None:
+        table.add_row("service", "running" if view.serving else "not running")
+    return table
+
+
+def destination_text(name: str) -> Text:
+    """Where events go; a fake Inngest is not overlooked."""
+    if name == Destination.FAKE:
+        return Text("a fake Inngest", style="bold yellow")
+    return plain(f"Inngest ({name})")
+
+
+def owners_table(shares: Sequence[OwnerShare]) -> Table:
+    """Who holds how much, one owner a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("OWNER", "ROWS", "BYTES"):
+        table.add_column(heading, justify="left" if heading == "OWNER" else "right")
+    for share in shares:
+        table.add_row(plain(share.owner), f"{share.rows:,}", f"{share.bytes:,}")
+    return table
+
+
+def delivery_text(view: StatsView) -> Text:
+    """The state of delivery and its reason."""
+    delivery = view.delivery
+    if delivery is None:
+        return Text("unknown")
+    style = _DELIVERY_STYLES.get(delivery.state, "bold red")
+    if delivery.state == PAUSED:
+        return Text(printable(delivery.reason or PAUSED), style=style)
+    text = Text(delivery.state, style=style)
+    if delivery.reason:
+        text.append(f" ({printable(delivery.reason)})", style="default")
+    return text
+
+
+def row_table(view: RowView, explanation: str) -> Table:
+    """One row with everything but its payload."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("id", plain(view.id))
+    if view.inngest_id:
+        table.add_row("id in Inngest", plain(view.inngest_id))
+    if view.wire_id:
+        table.add_row("sender's id", plain(view.wire_id))
+    if view.environment:
+        table.add_row("environment", plain(view.environment))
+    table.add_row("state", state_text(view.state))
+    table.add_row("why", plain(explanation))
+    table.add_row("name", plain(view.name))
+    table.add_row("user", plain(view.user_id))
+    table.add_row("attempts", f"{view.attempts}, answers about it, not about Inngest")
+    table.add_row("sends", str(view.sends))
+    table.add_row("accepted", spoken_time(view.accepted_at))
+    for label, moment in (
+        ("first sent", view.first_sent_at),
+        ("delivered", view.delivered_at),
+        ("dead", view.dead_at),
+    ):
+        if moment is not None:
+            table.add_row(label, spoken_time(moment))
+    if view.reason:
+        table.add_row("reason", plain(f"{view.reason}: {view.detail}"))
+    table.add_row("payload", f"{view.payload_bytes:,} bytes")
+    for note in view.history:
+        at = note.get("at")
+        when = spoken_time(at) if isinstance(at, int) else ""
+        table.add_row("history", plain(f"{when}  {note.get('note')}"))
+    return table
+
+
+def state_text(state: State, *, width: int = 0) -> Text:
+    """A state in its colour, filled up with spaces to `width`."""
+    return Text(f"{state.value:{width}}" if width else state.value, style=_STATE_STYLES[state])
+
+
+def plain(text: str) -> Text:
+    """Text from elsewhere, without markup and without control characters for a terminal."""
+    return Text(printable(text))
+
+
+def age(seconds: float | None) -> str:
+    """A duration as text, a dash where there is none."""
+    return "-" if seconds is None else spoken_duration(seconds)
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "-"
+    return f"{size_bytes / 1_048_576:,.1f} MiB"

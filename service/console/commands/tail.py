@@ -1,0 +1,128 @@
+"""`outbox tail`: follows what is accepted and what becomes of it, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.bootstrap.operations import open_reading
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import exit_on_fault
+from service.console.commands.options import Json, OfName, OfState, OfUser
+from service.console.commands.sampling import Interval, least
+from service.console.operations.explain import spoken_duration
+from service.console.operations.tail import Change, Tail
+from service.console.operations.views import row_view
+from service.errors import OutboxUnavailableError
+from service.observe.printable import escaped_json, printable
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import Filter, Row, State
+
+Lines = Annotated[
+    int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the newest rows.")
+]
+
+
+def tail(
+    *,
+    state: OfState = None,
+    user: OfUser = None,
+    name: OfName = None,
+    lines: Lines = 10,
+    interval: Interval = "1s",  # type: ignore[assignment]
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Follow new events and changes of state, a line each, until Ctrl-C. Times are in UTC.
+
+    With --json each line is an object: `at`, `what` and the row. Beside a backlog of more than
+    2,000 rows, the newest are followed; of a backlog in which few rows match, those that are found
+    within a second.
+
+    Examples: `outbox tail --user u-1`, `outbox tail --state dead --json`
+    """
+    wanted = Filter(state=state, user_id=user, name=name)
+    with exit_on_fault():
+        try:
+            asyncio.run(_tail(url, wanted, lines, least(interval), json=json))
+        except KeyboardInterrupt:
+            return
+
+
+async def _tail(
+    url: str, wanted: Filter, lines: int, interval_seconds: float, *, json: bool
+) -> None:
+    async for change in _changes(url, wanted, lines, interval_seconds):
+        sys.stdout.write(f"{_json_line(change) if json else _line(change)}\n")
+        sys.stdout.flush()
+
+
+async def _changes(
+    url: str, wanted: Filter, lines: int, interval_seconds: float
+) -> AsyncIterator[Change]:
+    followed = Tail(wanted)
+    async with open_reading(url) as outbox:
+        seen = await followed.begin(outbox, lines)
+    lost = False
+    while True:
+        for change in seen:
+            yield change
+        await asyncio.sleep(interval_seconds)
+        try:
+            async with open_reading(url) as outbox:
+                seen = await followed.look(outbox)
+        except OutboxUnavailableError as error:
+            seen = []
+            if not lost:
+                typer.echo(f"outbox: {printable(str(error))} Looking again.", err=True)
+            lost = True
+        else:
+            lost = False
+
+
+def _line(change: Change) -> str:
+    row = change.row
+    at = datetime.fromtimestamp(_at_ms(change) / 1000, UTC)
+    words = f"{at:%H:%M:%S} {change.what:10} {row.id} {_about(change)}"
+    return printable(words).rstrip()
+
+
+def _about(change: Change) -> str:
+    row = change.row
+    if change.what == State.DELIVERED and row.settled_at_ms is not None:
+        return f"after {spoken_duration(max(0, row.settled_at_ms - row.accepted_at_ms) / 1000)}"
+    if change.what == State.DEAD:
+        return f"{row.reason}: {row.detail}"
+    note = _last_note(row)
+    if change.what == State.PENDING and note:
+        return note
+    return f"{row.user_id} {row.name}"
+
+
+def _last_note(row: Row) -> str:
+    return str(row.history[-1].get("note", "")) if row.history else ""
+
+
+def _at_ms(change: Change) -> int:
+    """When it happened, as far as the row says; else now."""
+    row = change.row
+    if change.what == "accepted":
+        return row.accepted_at_ms
+    if change.what == State.PENDING:
+        at = row.history[-1].get("at") if row.history else None
+        return at if isinstance(at, int) else row.accepted_at_ms
+    if change.what in (State.DELIVERED, State.DEAD) and row.settled_at_ms is not None:
+        return row.settled_at_ms
+    return wall_now_ms()
+
+
+def _json_line(change: Change) -> str:
+    fields = msgspec.to_builtins(row_view(change.row))
+    line = msgspec.json.encode({"at": _at_ms(change), "what": change.what, **fields})
+    return escaped_json(line.decode())

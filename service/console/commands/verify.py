@@ -1,0 +1,129 @@
+"""`outbox verify`: ask Inngest whether it holds what was delivered."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.bootstrap.http import make_http
+from service.bootstrap.inngest_events import make_inngest_events
+from service.bootstrap.operations import open_reading, open_repairs
+from service.config.settings import Settings
+from service.console.commands.address import DEFAULT_URL, Url
+from service.console.commands.command import all_known, run, unambiguous
+from service.console.commands.completion import complete_ids
+from service.console.commands.options import Actor, Json, Since, Until, actor_name
+from service.console.commands.tables import print_json
+from service.console.operations.bulk import change_ids
+from service.console.operations.event_ids import find_ids
+from service.console.operations.search import Search
+from service.console.operations.verification import Verification, verify
+from service.errors import InngestApiError
+from service.observe.printable import printable
+from service.outbox.audit import new_act
+from service.outbox.model import Filter, State
+
+MISSING, CANNOT_TELL = 1, 3
+_TIMEOUT_SECONDS = 30.0
+_SHOWN = 20
+
+OfIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ids",
+        metavar="ID",
+        help="Only this event, by its id or how that begins; may be repeated.",
+        autocompletion=complete_ids,
+    ),
+]
+Runs = Annotated[bool, typer.Option("--runs", help="Ask what became of the runs, too.")]
+Resend = Annotated[bool, typer.Option("--resend", help="Send again what is missing.")]
+
+
+def verify_command(
+    *,
+    since: Since = None,
+    until: Until = None,
+    ids: OfIds = None,
+    runs: Runs = False,
+    resend: Resend = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Ask Inngest for each delivered event whether it holds it: held, missing or unknown.
+
+    Reads the INNGEST_* variables as the service does. With --resend, what is missing is sent again
+    under the same ids. Exit codes: 0 all are held; 1 some are missing; 3 it can't tell.
+
+    Examples: `outbox verify --since 1h`, `outbox verify --ids 019e… --runs`
+    """
+    wanted = Filter(ids=tuple(ids) if ids else None, since_ms=since, until_ms=until)
+    try:
+        found = run(_verify(url, wanted, with_runs=runs))
+    except typer.Exit as error:
+        raise typer.Exit(CANNOT_TELL) from error
+    resent = run(_resend(url, found.missing, actor_name(actor))) if resend else None
+    if json:
+        print_json({**_fields(found), "resent": resent})
+    else:
+        _say(found, resent)
+    if found.missing:
+        raise typer.Exit(MISSING)
+    if found.unknown:
+        raise typer.Exit(CANNOT_TELL)
+
+
+def _say(found: Verification, resent: list[str] | None) -> None:
+    typer.echo(
+        f"{found.checked:,} delivered events: {found.held:,} held by Inngest, "
+        f"{len(found.missing):,} missing, {len(found.unknown):,} unknown."
+    )
+    if found.reason:
+        typer.echo(f"Unknown, because: {printable(found.reason)}")
+    if found.runs is not None:
+        words = ", ".join(f"{count:,} {status}" for status, count in sorted(found.runs.items()))
+        typer.echo(f"Runs: {printable(words) or 'none'}.")
+    for event_id in found.missing[:_SHOWN]:
+        typer.echo(f"missing: {event_id}")
+    if len(found.missing) > _SHOWN:
+        typer.echo(f"and {len(found.missing) - _SHOWN:,} more; --json names all.")
+    if resent is not None:
+        typer.echo(f"{len(resent):,} are sent again.")
+
+
+def _fields(found: Verification) -> dict[str, object]:
+    return {
+        "checked": found.checked,
+        "held": found.held,
+        "missing": found.missing,
+        "unknown": found.unknown,
+        "runs": found.runs,
+        "reason": found.reason,
+    }
+
+
+async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
+    settings = Settings.load(os.environ)
+    async with make_http(limit=4) as http, open_reading(url) as outbox:
+        reader = make_inngest_events(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
+        if reader is None:
+            raise InngestApiError("Inngest can't be asked: INNGEST_SIGNING_KEY is not set.")
+        if wanted.ids is not None:
+            given = await find_ids(outbox.inspector, wanted.ids)
+            unambiguous(given)
+            all_known(given)
+            wanted = msgspec.structs.replace(wanted, ids=tuple(row.id for row in given.rows))
+        search = Search(outbox.inspector, outbox.positions)
+        return await verify(search, reader, wanted, with_runs=with_runs)
+
+
+async def _resend(url: str, ids: list[str], actor: str) -> list[str]:
+    if not ids:
+        return []
+    act = new_act("missing in Inngest")
+    async with open_repairs(url) as repairs:
+        return await change_ids(repairs.replay, ids, State.DELIVERED, actor=actor, act=act)

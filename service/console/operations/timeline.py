@@ -1,0 +1,97 @@
+"""What an event has been through, in the order of time. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from service.console.operations.explain import spoken_duration
+from service.console.operations.troubles import Trouble
+from service.outbox.model import Row, State
+from service.outbox.sample import MINUTE_MS
+
+_FIRST_TROUBLES, _MAX_TROUBLES = 10, 20
+
+
+class Kind(enum.StrEnum):
+    """What a moment is about."""
+
+    ACCEPTED = "accepted"
+    CLAIMED = "claimed"
+    NOTE = "note"
+    TROUBLE = "trouble"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    NEXT = "next"
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """One moment of an event's life.
+
+    `at_ms` is None for what is still to come. `after_seconds` counts from its acceptance.
+    """
+
+    kind: Kind
+    words: str
+    at_ms: int | None = None
+    after_seconds: float | None = None
+
+
+def timeline(row: Row, troubles: Sequence[Trouble] = ()) -> list[Moment]:
+    """The moments of a row and of its times' troubles, the oldest first; what is next is last."""
+    known = [*_sends(row), *_notes(row), *_end(row), *_troubles(row, troubles)]
+    known.sort(key=lambda moment: moment.at_ms or 0)
+    accepted = Moment(Kind.ACCEPTED, "Accepted, and synced to disk", row.accepted_at_ms)
+    return [accepted, *(_after(moment, row.accepted_at_ms) for moment in known), *_next(row)]
+
+
+def _sends(row: Row) -> Iterator[Moment]:
+    if row.first_sent_at_ms is not None:
+        yield Moment(Kind.CLAIMED, "Sent to Inngest for the first time", row.first_sent_at_ms)
+
+
+def _notes(row: Row) -> Iterator[Moment]:
+    for note in row.history:
+        at, words = note.get("at"), str(note.get("note"))
+        yield Moment(Kind.NOTE, words[:1].upper() + words[1:], at if isinstance(at, int) else 0)
+
+
+def _troubles(row: Row, troubles: Sequence[Trouble]) -> Iterator[Moment]:
+    """The first and the last troubles. One that began before the event begins with it."""
+    left_out = len(troubles) - _MAX_TROUBLES
+    shown = [*troubles[:_FIRST_TROUBLES], *troubles[_FIRST_TROUBLES + left_out :]]
+    for one in troubles if left_out <= 0 else shown:
+        from_ms = max(one.from_ms, row.accepted_at_ms)
+        lasted = spoken_duration(max(MINUTE_MS, one.until_ms - from_ms) / 1000)
+        yield Moment(Kind.TROUBLE, f"{one.words}, for {lasted}", from_ms)
+    if left_out > 0:
+        last_ms = troubles[_FIRST_TROUBLES + left_out].from_ms
+        yield Moment(Kind.TROUBLE, f"{left_out:,} more troubles of delivery", last_ms - 1)
+
+
+def _end(row: Row) -> Iterator[Moment]:
+    if row.state is State.DELIVERED:
+        yield Moment(Kind.DELIVERED, "Delivered: Inngest has it", row.settled_at_ms)
+    elif row.state is State.DEAD:
+        words = f"Dead: {row.reason or 'no reason is kept'}"
+        yield Moment(Kind.DEAD, words, row.settled_at_ms)
+
+
+def _next(row: Row) -> Iterator[Moment]:
+    if row.state is State.PENDING:
+        wait = spoken_duration(row.due_in_seconds) if row.due_in_seconds else None
+        yield Moment(Kind.NEXT, f"Due in {wait}" if wait else "Due now")
+    elif row.state is State.DELIVERING:
+        lease = spoken_duration(row.lease_in_seconds or 0.0)
+        yield Moment(Kind.NEXT, f"Being sent; without an answer it is due again in {lease}")
+    elif row.state is State.SENT:
+        yield Moment(Kind.NEXT, "Inngest has answered and is asked until it holds the event")
+
+
+def _after(moment: Moment, accepted_at_ms: int) -> Moment:
+    if moment.at_ms is None:
+        return moment
+    after = (moment.at_ms - accepted_at_ms) / 1000
+    return msgspec.structs.replace(moment, after_seconds=after if after > 0 else None)

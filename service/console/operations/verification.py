@@ -1,0 +1,113 @@
+"""Proving afterwards that Inngest holds what was delivered.
+
+The invariant: a row is missing only when Inngest answered and did not show its event. Where it gave
+no answer, the row is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from service.console.operations.bulk import PAGE, pages
+from service.console.operations.search import Search
+from service.errors import InngestApiError
+from service.inngest.held import EventPages, find_held
+from service.outbox.inngest_id import decode_ulid
+from service.outbox.model import Filter, Row, State
+
+NO_RUN = "none"
+
+
+class RunStatus(Protocol):
+    """What the command shows of a run."""
+
+    @property
+    def status(self) -> str:
+        """Inngest's word for what became of it."""
+        ...
+
+
+class EventReader(EventPages, Protocol):
+    """Inngest's REST API."""
+
+    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[RunStatus]:
+        """The runs of an event, none for an unknown one. Raises InngestApiError.
+
+        `environment` None asks for the service's own.
+        """
+        ...
+
+
+class Verification(msgspec.Struct, frozen=True, rename="camel"):
+    """What Inngest says of delivered rows: how many were asked for, and the ids by its answer.
+
+    `runs` counts the held events by what became of their runs, null where that was not asked.
+    `reason` is why some are unknown.
+    """
+
+    checked: int
+    held: int
+    missing: list[str]
+    unknown: list[str]
+    runs: dict[str, int] | None = None
+    reason: str | None = None
+
+
+async def verify(
+    search: Search, reader: EventReader, wanted: Filter, *, with_runs: bool
+) -> Verification:
+    """Ask for every delivered row that matches `wanted`, whose limit is not heeded.
+
+    With `with_runs` each held event costs a request of its own.
+    """
+    held: list[Row] = []
+    missing: list[str] = []
+    unknown: list[str] = []
+    reason = None
+    async for rows in _pages(search, wanted):
+        try:
+            shown = await find_held(reader, {_ulid(row): row.as_sent for row in rows})
+        except InngestApiError as error:
+            reason = str(error)
+            unknown += [row.id for row in rows]
+            continue
+        held += [row for row in rows if _ulid(row) in shown]
+        missing += [row.id for row in rows if _ulid(row) not in shown]
+    runs = await _runs(reader, held) if with_runs else None
+    checked = len(held) + len(missing) + len(unknown)
+    return Verification(checked, len(held), missing, unknown, runs, reason)
+
+
+async def _pages(search: Search, wanted: Filter) -> AsyncIterator[list[Row]]:
+    delivered = msgspec.structs.replace(wanted, state=State.DELIVERED, limit=PAGE)
+    if wanted.ids is not None:
+        for page in pages(wanted.ids):
+            yield (await search.find(msgspec.structs.replace(delivered, ids=page))).rows
+        return
+    while True:
+        found = await search.find(delivered)
+        if found.rows:
+            yield found.rows
+        if found.next_seq is None:
+            return
+        delivered = msgspec.structs.replace(delivered, before_seq=found.next_seq)
+
+
+async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for row in held:
+        try:
+            runs = await reader.runs(row.inngest_id or "", row.environment)
+        except InngestApiError:
+            counts["unknown"] += 1
+            continue
+        counts.update([run.status.lower() for run in runs] or [NO_RUN])
+    return dict(counts)
+
+
+def _ulid(row: Row) -> int:
+    return decode_ulid(row.inngest_id or "")

@@ -1,0 +1,117 @@
+"""The page of one event: its timeline, the reason for its state, and what an operator can do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from service.console.operations.explain import explain
+from service.console.operations.payloads import Payloads
+from service.console.operations.timeline import timeline
+from service.console.operations.troubles import troubles
+from service.console.operations.views import delivery_view
+from service.console.pages.access import OperatorAccess
+from service.console.pages.renderer import Renderer
+from service.errors import NotFoundError
+from service.observe.printable import printable
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import DeliveryRecord, Filter, Row, State
+from service.outbox.operator_ports import Samples
+from service.outbox.ports import Inspector
+from service.outbox.sample import MINUTE_MS, Sample
+
+PATH = "/outbox/events"
+_ACTIONS = {
+    State.PENDING: ("discard",),
+    State.DELIVERING: (),
+    State.SENT: ("discard",),
+    State.DELIVERED: ("discard",),
+    State.DEAD: ("replay", "discard"),
+}
+
+
+class EventPage:
+    """The handlers. `link` gives the address of an event in Inngest by its ULID."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        samples: Samples,
+        payloads: Payloads,
+        access: OperatorAccess,
+        renderer: Renderer,
+        link: Callable[[str], str | None],
+    ) -> None:
+        self._inspector = inspector
+        self._samples = samples
+        self._payloads = payloads
+        self._access = access
+        self._renderer = renderer
+        self._link = link
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get(f"{PATH}/{{id}}", self.show),
+            web.post(f"{PATH}/{{id}}/payload", self.payload),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The page without the payload."""
+        await self._access.actor(request)
+        return await self._page(await self._row(request), None)
+
+    async def payload(self, request: web.Request) -> web.Response:
+        """The page with the payload. The audit records it."""
+        actor = await self._access.actor(request)
+        row = await self._row(request)
+        return await self._page(row, await self._payloads.show(row.id, actor=actor))
+
+    async def _row(self, request: web.Request) -> Row:
+        wanted = Filter(ids=(request.match_info["id"],), limit=1)
+        rows = await self._inspector.rows(wanted)
+        if not rows:
+            raise NotFoundError("There is no such event.")
+        return rows[0]
+
+    async def _page(self, row: Row, payload: bytes | None) -> web.Response:
+        delivery = await self._inspector.load_delivery()
+        now_ms = wall_now_ms()
+        why = explain(row, delivery, now_ms=now_ms, serving=True)
+        until_ms = row.settled_at_ms or now_ms
+        seen = await self._samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
+        if row.settled_at_ms is None:
+            seen.append(_sample_of(delivery, now_ms))
+        return self._renderer.page(
+            "event.html",
+            title=f"Event {row.id}",
+            here=PATH,
+            delivery=delivery_view(delivery),
+            row=row,
+            explanation=why[:1].upper() + why[1:],
+            actions=_ACTIONS[row.state],
+            moments=timeline(row, troubles(seen)),
+            run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
+            payload=None if payload is None else lines(payload),
+        )
+
+
+def _sample_of(delivery: DeliveryRecord, now_ms: int) -> Sample:
+    """The state of delivery in the current minute."""
+    view = delivery_view(delivery)
+    return Sample(now_ms, 0, 0, 0.0, 0.0, view.state, view.reason or "")
+
+
+def lines(payload: bytes) -> tuple[str, ...]:
+    """The payload for reading: indented JSON, line by line.
+
+    >>> lines(b'{"a":1}')
+    ('{', '  "a": 1', '}')
+    """
+    text = payload.decode(errors="replace")
+    with contextlib.suppress(msgspec.DecodeError):
+        text = msgspec.json.format(text, indent=2)
+    return tuple(printable(line) for line in text.split("\n"))

@@ -1,0 +1,99 @@
+"""The figures of the overview, as texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.console.operations.explain import spoken_duration
+from service.console.operations.rates import Movement
+from service.console.operations.views import StatsView
+from service.console.pages.renderer import size
+from service.outbox.model import State
+
+_LABELS = {
+    State.PENDING: "Pending",
+    State.DELIVERING: "Delivering",
+    State.SENT: "Sent",
+    State.DELIVERED: "Delivered",
+    State.DEAD: "Dead",
+}
+_DELIVERY = {
+    "healthy": "Events are sent as they come.",
+    "recovering": "Inngest takes events again. Batches grow step by step.",
+    "backing_off": "Inngest is in trouble. One event is tried again and again, the rest wait.",
+    "misconfigured": "Inngest refuses the key or the address. One event is tried every 5 s.",
+    "paused": "Nothing is sent until somebody resumes delivery. Posts are still accepted.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure. `state` is the list that it counts."""
+
+    key: str
+    label: str
+    text: str
+    state: State | None = None
+    alarming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The counts of rows by state, and the other figures."""
+
+    states: tuple[Figure, ...]
+    rest: tuple[Figure, ...]
+
+    def texts(self) -> dict[str, str]:
+        """The text of each figure by its key."""
+        return {one.key: one.text for one in (*self.states, *self.rest)}
+
+
+def figures(latest: Movement) -> Figures:
+    """The figures of the latest sample."""
+    view = latest.view
+    return Figures(
+        states=tuple(
+            Figure(
+                state.value,
+                label,
+                f"{getattr(view, state.value):,}",
+                state,
+                alarming=state is State.DEAD and view.dead > 0,
+            )
+            for state, label in _LABELS.items()
+            if state is not State.SENT or view.sent or (view.confirmation or "").startswith("on")
+        ),
+        rest=(
+            Figure("oldest", "Oldest pending", _age(view.oldest_pending_seconds)),
+            Figure("accepted_rate", "Accepted per second", f"{latest.accepted_rate:,.1f}"),
+            Figure("delivered_rate", "Delivered per second", f"{latest.delivered_rate:,.1f}"),
+            Figure("drained", "Drained in", _eta(view)),
+            Figure("retry", "Next send", _retry(view)),
+            Figure("database", "Database", size(view.database_bytes)),
+        ),
+    )
+
+
+def delivery_words(view: StatsView) -> str:
+    """The state of delivery in sentences. They change only when the state does."""
+    delivery = view.delivery
+    if delivery is None:
+        return "Delivery has not begun: no service has run on this outbox."
+    name = delivery.state.replace("_", " ")
+    to = " to a fake Inngest" if view.destination == "fake" else ""
+    reason = f" ({delivery.reason})" if delivery.reason else ""
+    return f"Delivery{to} is {name}{reason}. {_DELIVERY.get(delivery.state, '')}"
+
+
+def _age(seconds: float | None) -> str:
+    return "none" if seconds is None else spoken_duration(seconds)
+
+
+def _eta(view: StatsView) -> str:
+    return "nothing moves" if view.eta_seconds is None else spoken_duration(view.eta_seconds)
+
+
+def _retry(view: StatsView) -> str:
+    wait = view.delivery.reopens_in_seconds if view.delivery else 0.0
+    return f"in {spoken_duration(wait)}" if wait else "at once"

@@ -1,0 +1,125 @@
+"""A stream of messages over a socket: each has its length before it, many go out in one write.
+
+The invariant: a message is whole and bounded, or the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import msgspec
+import structlog
+
+from service.outbox.link.gathering import Gathering
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_HEAD_BYTES = 4
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Listener(Protocol):
+    """The process at this end of a channel."""
+
+    def received(self, message: memoryview) -> None:
+        """A message arrived; the view is valid during this call only."""
+        ...
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        ...
+
+
+class Channel(asyncio.Protocol):
+    """One end of a connection. Messages that `send` gets in one turn share a write.
+
+    With `waits_for_reader` nothing is read while the other side reads slowly, so that answers don't
+    pile up. One end of a connection may do so: two would wait for each other for ever.
+    """
+
+    def __init__(
+        self, listener: Callable[[Channel], Listener], *, waits_for_reader: bool = False
+    ) -> None:
+        self._make_listener = listener
+        self._waits_for_reader = waits_for_reader
+        self._listener: Listener | None = None
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._out: Gathering[bytes] = Gathering(self._write)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message soon; nothing happens when the connection has ended."""
+        self._out.add(_encode(message))
+
+    def send_now(self, message: msgspec.Struct) -> None:
+        """Send a message, after those that wait; nothing when the connection has ended."""
+        self.send(message)
+        self._out.end()
+
+    def close(self) -> None:
+        """End the connection when what was sent has left."""
+        self._out.end()
+        if self._transport:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to listen."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._listener = self._make_listener(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the listener."""
+        del exc
+        self._transport = None
+        if self._listener:
+            self._listener.lost()
+
+    def pause_writing(self) -> None:
+        """The other side reads slowly: what it sends waits, where this end waits for it."""
+        if self._transport and self._waits_for_reader:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The other side has read on."""
+        if self._transport and self._waits_for_reader:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over whole messages."""
+        if self._received:
+            self._received += data
+            taken = self._take(self._received)
+            del self._received[:taken]
+        else:
+            self._received += memoryview(data)[self._take(data) :]
+
+    def _take(self, data: bytes | bytearray) -> int:
+        start = 0
+        with memoryview(data) as view:
+            while (body := start + _HEAD_BYTES) <= len(view):
+                size = int.from_bytes(view[start:body], "big")
+                if size > MAX_MESSAGE_BYTES:
+                    log.error("message_too_large", size=size)
+                    self.abort()
+                    return len(view)
+                if body + size > len(view):
+                    break
+                start = body + size
+                if self._listener:
+                    self._listener.received(view[body:start])
+        return start
+
+    def _write(self, bodies: Sequence[bytes]) -> None:
+        if self._transport:
+            parts = (
+                part for body in bodies for part in (len(body).to_bytes(_HEAD_BYTES, "big"), body)
+            )
+            self._transport.write(b"".join(parts))

@@ -1,0 +1,157 @@
+"""Keeps one child running: starts it again when it ends, until it is told to stop.
+
+One that was ready comes again at once; one that does not become ready comes ever later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from service.processes.child_process import READY, WAITS, Child, ChildProcess, comes_first
+from service.processes.exit_code import FAULTY
+
+LOAD_SECONDS = 60.0
+OPEN_SECONDS = 600.0  # a migration of many rows takes its time
+_TAKE_OVER = "--take-over"
+_FIRST_RESTART_SECONDS = 0.1
+_LAST_RESTART_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperPolicy:
+    """The children's environment, and who is told: sentences, and the ids of ended processes."""
+
+    environment: Mapping[str, str]
+    say: Callable[[str], None]
+    ended: Callable[[int], None]
+
+
+class Keeper:
+    """Runs one child, one process at a time."""
+
+    def __init__(self, child: Child, policy: KeeperPolicy) -> None:
+        self._child = child
+        self._policy = policy
+        self._stopping = asyncio.Event()
+        self._any_end = asyncio.Event()
+        self._said = {WAITS: asyncio.Event(), READY: asyncio.Event()}
+        self._was_ready = False
+        self._takes_back = False
+        self._process: ChildProcess | None = None
+        self.fault = ""
+        self._keeping: asyncio.Task[int] | None = None
+
+    def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
+        """Begin. `faulty` is called when the first process exits with 2; then this has ended.
+
+        With `take_over` the first process loads, says that it waits, and continues after `go`. When
+        it does not become ready, this has ended.
+        """
+        self._keeping = asyncio.create_task(self._keep(take_over, faulty), name=self._child.name)
+
+    async def waits(self) -> None:
+        """Wait until a process says that it waits."""
+        await self._said[WAITS].wait()
+
+    async def ready(self) -> None:
+        """Wait until a process says that it does its work."""
+        await self._said[READY].wait()
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the process has said that it does its work; it may have been asked to hand over.
+
+        False for one that opens the outbox for the first time.
+        """
+        return self._was_ready
+
+    async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
+        """Whether `saying` (`waits` or `ready`) comes in time, before any process has ended."""
+        return await comes_first(saying(), self._any_end.wait(), within_seconds=seconds)
+
+    def go(self) -> None:
+        """Let the process go on that waits."""
+        if self._process:
+            self._process.go()
+
+    def hand_over(self) -> None:
+        """Ask the process to let go of what it holds; then it says that it waits."""
+        self._takes_back = False
+        self._any_end.clear()
+        for event in self._said.values():
+            event.clear()
+        if self._process:
+            self._process.hand_over()
+
+    def take_back(self) -> None:
+        """After `hand_over`: nobody takes it, so the process goes on as soon as it waits."""
+        self._takes_back = True
+        if self._said[WAITS].is_set():
+            self.go()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the process a signal, and start no other one. May come twice."""
+        self._stopping.set()
+        if self._process:
+            self._process.signal(number)
+
+    async def ended(self) -> int:
+        """Wait until there is no process any more: 0, or 2 after a faulty first start."""
+        return await asyncio.shield(self._keeping) if self._keeping else 0
+
+    async def _keep(self, take_over: bool, faulty: Callable[[], None] | None) -> int:
+        delay = _FIRST_RESTART_SECONDS
+        child = self._child
+        if take_over:
+            child = replace(child, command=(*child.command, _TAKE_OVER))
+        while not self._stopping.is_set():
+            code = await self._run(child)
+            if self._stopping.is_set():
+                break
+            if take_over and not self._was_ready:
+                break
+            if faulty and code == FAULTY and not self._was_ready:
+                faulty()
+                return FAULTY
+            child, faulty, take_over = self._child, None, False
+            if self._was_ready:
+                delay = _FIRST_RESTART_SECONDS
+            how = (
+                f"ended with {code}" if isinstance(code, int) else f"could not be started ({code})"
+            )
+            self._policy.say(f"{child.name} {how}: starting it again.")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
+            delay = min(delay * 2, _LAST_RESTART_SECONDS)
+        return 0
+
+    async def _run(self, child: Child) -> int | OSError:
+        """The exit status, or why the process could not be started."""
+        self._was_ready = False
+        try:
+            process = await ChildProcess.start(child, self._policy.environment, self._note)
+        except OSError as error:  # no memory or descriptor for a moment, or no such program
+            self.fault = f"It could not be started: {error}."
+            self._any_end.set()
+            return error
+        self._process = process
+        if self._stopping.is_set():
+            process.signal(signal.SIGTERM)
+        code = await process.ended()
+        self._process = None
+        self.fault = process.fault or f"It ended with {code}; see its log."
+        self._policy.ended(process.pid)
+        self._any_end.set()
+        return code
+
+    def _note(self, word: bytes) -> None:
+        self._was_ready |= word == READY
+        if event := self._said.get(word):
+            event.set()
+        if word == WAITS and self._takes_back:
+            self.go()

@@ -1,0 +1,42 @@
+"""The store process: it owns the outbox, delivers, and serves the front processes.
+
+It can be started again at any moment, so it loads no more than it needs.
+"""
+
+from __future__ import annotations
+
+from service.bootstrap.store_part import run_store_process
+from service.config.settings import Settings
+from service.observe.log_stream import LogStream
+from service.processes.child_process import Handles, lifeline
+from service.processes.huge_pages import use_huge_pages_soon
+from service.processes.signals import stop_on_signals
+from service.processes.startup import allow_many_connections, quiet_garbage_collector
+
+
+async def serve_as_store(
+    settings: Settings, logs: LogStream, handles: Handles, *, relay: bool, take_over: bool
+) -> None:
+    """Own the outbox and deliver until SIGTERM, or until the parent is gone.
+
+    With `take_over` the outbox is opened when the parent says that the process before has let go;
+    where no event can be stored this raises OutboxUnavailableError. When the parent asks for the
+    outbox, this process lets go, and opens it again if told so.
+    """
+    stop = stop_on_signals(logs)
+    allow_many_connections()
+    [listening] = handles.sockets()
+    with listening:
+        async with lifeline(handles.lifeline, stop.set) as line:
+            may_open = not take_over or await line.may_go(stop)
+            while may_open:
+                async with run_store_process(
+                    settings, listening.dup(), with_relay=relay, take_over=take_over
+                ):
+                    take_over = False
+                    quiet_garbage_collector()
+                    use_huge_pages_soon()
+                    line.ready()
+                    await line.hand_over(stop)
+                may_open = not stop.is_set() and await line.may_go(stop)
+    logs.close()

@@ -1,0 +1,88 @@
+"""How every command starts, and how it ends on a fault: with a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from dotenv import load_dotenv
+
+from service.app_settings.app_settings import load_defaults
+from service.config.settings import Settings
+from service.errors import ConfigurationError, ServiceError
+from service.event_types.types_file import load_event_types
+from service.processes.exit_code import FAULTY
+
+_MAX_HANDLES = 65_536
+
+
+def load_settings() -> Settings:
+    """The settings. `.env` goes into the environment, where boto and the Inngest SDK see it too.
+
+    Raises ConfigurationError with every fault, those of the files that variables name too.
+    """
+    load_dotenv(".env")
+    faults = [
+        *_faults(lambda: load_defaults(_file("APP_SETTINGS_FILE"))),
+        *_faults(lambda: load_event_types(_file("EVENT_TYPES_FILE"))),
+    ]
+    try:
+        settings = Settings.load(os.environ)
+    except ConfigurationError as error:
+        raise ConfigurationError([*error.faults, *faults]) from None
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+def _faults(load: Callable[[], object]) -> Sequence[str]:
+    try:
+        load()
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def _file(variable: str) -> str | None:
+    return os.environ.get(variable, "").strip() or None
+
+
+@contextmanager
+def exit_on_fault(told: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Exit with 2 on a faulty configuration or a service error, with 1 on a system error.
+
+    `told` gets the sentences, too.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        code, sentences = FAULTY, [f"configuration: {fault}" for fault in error.faults]
+    except ServiceError as error:
+        code, sentences = FAULTY, [str(error)]
+    except OSError as error:
+        code, sentences = 1, [f"can't start: {error}"]
+    else:
+        return
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    if told:
+        told("; ".join(sentences))
+    sys.exit(code)
+
+
+def allow_many_connections() -> None:
+    """Slow clients hold a file handle each, and the usual soft limit is 1,024 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def quiet_garbage_collector() -> None:
+    """What lives as long as the process is not looked at again by each collection."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,76 @@
+"""An event as its owner sees it: the state of its row and of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from service.inngest.runs import Run
+from service.outbox.model import Row, State
+
+_Ms = Annotated[int, Meta(description="Milliseconds since 1970.")]
+
+
+class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """An event. Fields of later states are null."""
+
+    id: str
+    inngest_id: Annotated[str | None, Meta(description="The id under which Inngest has the event.")]
+    name: str
+    state: State
+    attempts: Annotated[int, Meta(ge=0, description="Answers about this event, not about Inngest.")]
+    accepted_at: _Ms
+    delivered_at: _Ms | None
+    reason: Annotated[
+        str | None, Meta(description="Why the event is dead: a code, then Inngest's words.")
+    ]
+    run: Annotated[
+        Run | None,
+        Meta(description="The event's first run, null before it or where Inngest can't be asked."),
+    ]
+    other_runs: Annotated[
+        tuple[Run, ...], Meta(description="The runs of further functions that the event started.")
+    ]
+    final: Annotated[bool, Meta(description="Whether the event's state is final.")]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, the first one first."""
+        return (self.run, *self.other_runs) if self.run else ()
+
+
+def event_view(row: Row, *, runs_follow: bool) -> EventView:
+    """The view of a row without its runs. `runs_follow` says whether they can be asked for."""
+    ends_here = row.state is State.DELIVERED and not (runs_follow and row.inngest_id)
+    return EventView(
+        id=row.id,
+        inngest_id=row.inngest_id if has_left(row.state) else None,
+        name=row.name,
+        state=row.state,
+        attempts=row.attempts,
+        accepted_at=row.accepted_at_ms,
+        delivered_at=row.settled_at_ms if row.state is State.DELIVERED else None,
+        reason=f"{row.reason}: {row.detail}" if row.reason and row.detail else row.reason,
+        run=None,
+        other_runs=(),
+        final=row.state is State.DEAD or ends_here,
+    )
+
+
+def with_runs(view: EventView, runs: Sequence[Run]) -> EventView:
+    """The view with these runs; it is final when all of them have ended."""
+    ended = bool(runs) and all(run.status.is_final for run in runs)
+    return msgspec.structs.replace(
+        view,
+        run=runs[0] if runs else None,
+        other_runs=tuple(runs[1:]),
+        final=view.final or (view.state is State.DELIVERED and ended),
+    )
+
+
+def has_left(state: State) -> bool:
+    """Whether Inngest has answered that it holds the event."""
+    return state not in (State.PENDING, State.DELIVERING, State.DEAD)

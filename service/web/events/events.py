@@ -1,0 +1,109 @@
+"""GET /api/events/{id}: what became of an event, at once or as soon as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import hdrs, web
+
+from service.errors import (
+    InvalidFieldError,
+    NotFoundError,
+    OutboxUnavailableError,
+)
+from service.web.events.event_access import EventAccess
+from service.web.events.event_view import EventView
+from service.web.events.followed_event import FollowedEvent, Snapshot
+from service.web.events.follower import EventFollower
+from service.web.intake.event_examples import EVENT_EXAMPLE, EVENT_ID
+from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter, ResponseHeader
+from service.web.server.query import whole_number
+from service.web.signin.auth import READ_REFUSALS
+
+EVENT_ERRORS = (*READ_REFUSALS, NotFoundError, OutboxUnavailableError)
+_ETAG = ResponseHeader("ETag", "Changes with the event.")
+_KNOWN = Parameter("If-None-Match", "The ETag that is known already.", place="header")
+
+
+class Events:
+    """The handler of a single event."""
+
+    def __init__(self, access: EventAccess, follower: EventFollower) -> None:
+        self._access = access
+        self._follower = follower
+        self._max_wait_seconds = follower.policy.max_wait_seconds
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.get("/api/events/{id}", self.show)]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        seconds = {"type": "integer", "minimum": 0, "maximum": self._max_wait_seconds}
+        wait = Parameter("wait", "Answer when the event changes, after so many seconds.", seconds)
+        return [
+            Endpoint(
+                method="GET",
+                path="/api/events/{id}",
+                name="getEvent",
+                tag="events",
+                access=Access.OWNER,
+                summary="What became of an event",
+                parameters=[EVENT_ID, wait, _KNOWN],
+                answers={
+                    200: Answer("The event", EventView, EVENT_EXAMPLE, headers=[_ETAG]),
+                    304: Answer("The event is still as it is known", headers=[_ETAG]),
+                },
+                errors=(*EVENT_ERRORS, InvalidFieldError),
+            )
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
+        seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
+        known = _tag(request.headers.get(hdrs.IF_NONE_MATCH, ""))
+        followed = self._follower.begin(await self._access.visible(request))
+        try:
+            await self._follower.ask_soon(followed)
+            if seconds and self._follower.has_room:
+                await self._wait(request, followed, known, seconds)
+            return _answer(followed.snapshot, known)
+        finally:
+            self._follower.end(followed)
+
+    async def _wait(
+        self, request: web.Request, followed: FollowedEvent, known: str, seconds: int
+    ) -> None:
+        first = followed.snapshot.tag if followed.snapshot and not known else known
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while _is_unchanged(followed, first) and not self._follower.closed and clock() < until:
+            await followed.change(until, request)
+            if request.transport is None:
+                return
+
+
+def _is_unchanged(followed: FollowedEvent, known: str) -> bool:
+    """Whether there is nothing to tell. Runs that Inngest did not tell yet are no news."""
+    snapshot = followed.snapshot
+    if snapshot is None or snapshot.final:
+        return False
+    return snapshot.tag == known or not followed.is_known
+
+
+def _tag(entity_tag: str) -> str:
+    """The tag in a header. A proxy that compresses answers makes their tags weak.
+
+    >>> _tag('"a1"'), _tag('W/"a1"')
+    ('a1', 'a1')
+    """
+    return entity_tag.removeprefix("W/").strip('"')
+
+
+def _answer(snapshot: Snapshot | None, known: str) -> web.Response:
+    if snapshot is None:
+        raise NotFoundError("There is no such event.")
+    headers = {hdrs.ETAG: f'"{snapshot.tag}"'}
+    if snapshot.tag == known:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=snapshot.body, content_type=JSON, headers=headers)

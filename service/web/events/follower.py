@@ -1,0 +1,138 @@
+"""Follows events for waiting requests, with one read of the store for all.
+
+The invariant: an event is read once for all its followers. Nothing here is on the path of a post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Filter, Row, State
+from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowedEvent
+from service.web.events.run_asker import TURNS_A_SECOND, RunAsker
+
+
+class Rows(Protocol):
+    """Where rows are looked up."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows. Raises OutboxUnavailableError."""
+        ...
+
+
+class EventFollower:
+    """The followed events. `asker` is None when Inngest can't be asked for runs.
+
+    `followers` counts waiting requests. An event without followers is kept for `linger_seconds`.
+    """
+
+    def __init__(self, rows: Rows, asker: RunAsker | None, policy: FollowPolicy) -> None:
+        self.policy = policy
+        self.closed = False
+        self._rows = rows
+        self._asker = asker
+        self._followed: dict[str, FollowedEvent] = {}
+        self.followers = 0
+        self._wanted = asyncio.Event()
+
+    @property
+    def runs_follow(self) -> bool:
+        """Whether Inngest can be asked for runs."""
+        return self._asker is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may wait."""
+        return self.followers < self.policy.max_followers and not self.closed
+
+    def begin(self, row: Row) -> FollowedEvent:
+        """Follow the event of `row`, as the store just read it, until `end`."""
+        followed = self._followed.get(row.id)
+        if followed is None:
+            followed = FollowedEvent(row, runs_follow=self._asker is not None)
+            self._followed[row.id] = followed
+            self._wanted.set()
+        followed.show_row(row)
+        followed.followers += 1
+        self.followers += 1
+        return followed
+
+    async def ask_soon(self, followed: FollowedEvent) -> None:
+        """Ask for the event's runs now, unless they were asked for within the last second."""
+        if self._asker:
+            await self._asker.ask_soon(followed)
+
+    def end(self, followed: FollowedEvent) -> None:
+        """A follower leaves."""
+        followed.followers -= 1
+        followed.left_at = asyncio.get_running_loop().time()
+        self.followers -= 1
+
+    def close(self) -> None:
+        """Release all waiting requests: the service stops."""
+        self.closed = True
+        for followed in self._followed.values():
+            followed.wake()
+
+    async def look(self) -> None:
+        """Read the followed rows again and again. Waits during an outage of the store."""
+        while True:
+            moving = await self._moving()
+            with contextlib.suppress(OutboxUnavailableError):
+                await self._look(moving)
+            await asyncio.sleep(self.policy.look_seconds)
+
+    async def end_waits(self) -> None:
+        """Wake who has waited long enough or has gone, again and again; waits for no store."""
+        while True:
+            moving = await self._moving()
+            now = asyncio.get_running_loop().time()
+            for one in moving:
+                one.wake(now)
+            await asyncio.sleep(self.policy.look_seconds)
+
+    async def ask(self) -> None:
+        """Ask for runs again and again. Waits during an outage of Inngest."""
+        while True:
+            moving = await self._moving()
+            if self._asker:
+                await self._asker.ask_some(moving)
+            await asyncio.sleep(1 / TURNS_A_SECOND)
+
+    async def _moving(self) -> list[FollowedEvent]:
+        """The followed events that may still change; waits until there is one."""
+        self._forget()
+        while not self._followed:
+            self._wanted.clear()
+            await self._wanted.wait()
+        return [one for one in self._followed.values() if one.followers and one.is_moving]
+
+    def _forget(self) -> None:
+        before = asyncio.get_running_loop().time() - self.policy.linger_seconds
+        gone = [
+            event_id
+            for event_id, one in self._followed.items()
+            if not one.followers and one.left_at < before
+        ]
+        for event_id in gone:
+            del self._followed[event_id]
+
+    async def _look(self, moving: Sequence[FollowedEvent]) -> None:
+        wanted = [one for one in moving if one.state is not State.DELIVERED]
+        for start in range(0, len(wanted), self.policy.rows_a_read):
+            await self._look_up(wanted[start : start + self.policy.rows_a_read])
+
+    async def _look_up(self, some: Sequence[FollowedEvent]) -> None:
+        ids = tuple(one.id for one in some)
+        found = {row.id: row for row in await self._rows.rows(Filter(ids=ids, limit=len(ids)))}
+        for one in some:
+            row = found.get(one.id)
+            if row is None:
+                one.vanish()
+            else:
+                one.show_row(row)

@@ -1,0 +1,168 @@
+"""Many events of one request: read in turns, then stored in one commit or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.errors import InvalidFieldError, InvalidJsonError
+from service.identity.user import User
+from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import Event
+from service.outbox.incoming_json import NO_EVENTS, BadEventError
+from service.outbox.keys import IdempotencyKey
+from service.outbox.receipt import Receipt
+from service.web.intake.incoming import IncomingEvent, read_events
+
+MAX_BATCH_BYTES = 20 * 1024 * 1024
+REPEAT_SECONDS = 24 * 3600.0
+_ANY_CONTENT = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How a large body leaves room for other requests.
+
+    After so many events or bytes the reading lets others run. Of the bodies that are larger than
+    one turn, `large_at_once` are worked on at one time.
+    """
+
+    turn_events: int = 100
+    turn_bytes: int = 128 * 1024
+    large_at_once: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRequest:
+    """The events of `user` in `body`, for an Inngest environment (None: the service's own).
+
+    `mark` names a request that the client repeats with the same events; None says that an event
+    without an id is always new. `mark_seconds` is how long it counts, None as long as the row.
+    `partly` takes the good events before a bad one.
+    """
+
+    user: User
+    body: bytes
+    environment: str | None = None
+    mark: str | None = None
+    mark_seconds: float | None = None
+    partly: bool = False
+
+
+@dataclass(slots=True)
+class EventBatch:
+    """The leading good events of a body, and why the reading stopped (None: it did not)."""
+
+    events: list[Event] = field(default_factory=list)
+    keys: list[IdempotencyKey | None] = field(default_factory=list)
+    error: str | None = None
+
+
+class BatchIntake(Protocol):
+    """Where a batch is stored."""
+
+    async def append_all(
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
+    ) -> Sequence[Receipt]:
+        """Make all events durable in one commit, or none.
+
+        Raises IdempotencyKeyReusedError, TooManyPendingError, OutboxFullError,
+        OutboxUnavailableError.
+        """
+        ...
+
+
+class EventBatches:
+    """Reads and stores batches. `now_ms` is wall time."""
+
+    def __init__(
+        self,
+        intake: BatchIntake,
+        recorder: Recorder,
+        policy: BatchPolicy | None = None,
+        now_ms: Callable[[], int] = wall_now_ms,
+    ) -> None:
+        self._intake = intake
+        self._recorder = recorder
+        self._policy = policy or BatchPolicy()
+        self._now_ms = now_ms
+        self._large = asyncio.Semaphore(self._policy.large_at_once)
+
+    async def accept(self, request: BatchRequest) -> tuple[Sequence[Receipt], str | None]:
+        """Store the events; a receipt for each, and why not all were taken.
+
+        Raises InvalidJsonError or InvalidFieldError for a bad event, unless the request is taken
+        partly; and what `append_all` raises.
+        """
+        is_large = len(request.body) > self._policy.turn_bytes
+        async with self._large if is_large else contextlib.nullcontext():
+            batch = await self._read(request)
+            if batch.error and not request.partly:
+                raise _refusal(batch)
+            return await self._store(request.user, batch), batch.error
+
+    async def _store(self, user: User, batch: EventBatch) -> Sequence[Receipt]:
+        if not batch.events:
+            return ()
+        receipts = await self._intake.append_all(batch.events, batch.keys)
+        stored = [receipt.replayed for receipt in receipts].count(False)
+        self._recorder.count("accepted_by_key", stored, key=user.id)
+        return receipts
+
+    async def _read(self, request: BatchRequest) -> EventBatch:
+        batch, keyed = EventBatch(), _Keys(request)
+        room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
+        reading = read_events(
+            request.body, request.user, self._now_ms(), environment=request.environment
+        )
+        try:
+            for incoming in reading:
+                if incoming is not None:
+                    event = incoming.event
+                    batch.keys.append(keyed.key(incoming, len(batch.keys)))
+                    batch.events.append(event)
+                    room_events -= 1
+                    room_bytes -= len(event.payload)
+                if incoming is None or room_events <= 0 or room_bytes <= 0:
+                    room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
+                    await asyncio.sleep(0)
+        except BadEventError as error:
+            batch.error = str(error)
+        return batch
+
+
+class _Keys:
+    """What makes an event a repeat: its own id, else its place in a repeated request.
+
+    Inngest takes an id to mean the same event for the functions of one name in one environment.
+    """
+
+    def __init__(self, request: BatchRequest) -> None:
+        self._mark = _hashed(request.mark) if request.mark else None
+        self._mark_seconds = request.mark_seconds
+
+    def key(self, incoming: IncomingEvent, position: int) -> IdempotencyKey | None:
+        """The key of the event, None for one that is always new."""
+        event = incoming.event
+        if event.wire_id is not None:
+            name = _hashed("id", event.environment or "", event.name, event.wire_id)
+            return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
+        if self._mark is None:
+            return None
+        digest = hashlib.sha256(incoming.raw).digest()
+        return IdempotencyKey(f"{self._mark} {position}", digest, self._mark_seconds)
+
+
+def _hashed(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def _refusal(batch: EventBatch) -> InvalidJsonError | InvalidFieldError:
+    if batch.error == NO_EVENTS:
+        return InvalidJsonError(NO_EVENTS)
+    return InvalidFieldError(f"Event {len(batch.events) + 1}: {batch.error}.")

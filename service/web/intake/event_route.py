@@ -1,0 +1,133 @@
+"""The intake of events over HTTP: all checks in order, then one durable append.
+
+Every event type has a route of its own; all share this handler. The first check that fails gives
+the answer, and nothing is stored unless all pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from service.errors import InvalidFieldError, InvalidJsonError
+from service.event_types.body_schema import SEND_AT
+from service.event_types.event_type import EventType
+from service.identity.user import EVENT_KEY_ISSUER, User
+from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import Event, encode_event
+from service.outbox.keys import IdempotencyKey
+from service.outbox.ports import Intake
+from service.web.intake.event_endpoint import describe_event_type
+from service.web.intake.idempotency import idempotency_key
+from service.web.openapi.endpoint import JSON, Endpoint
+from service.web.server.body import check_depth, read_json_bytes
+from service.web.server.middleware import event_id_key
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class EventRoute:
+    """The handler of one event type.
+
+    `sender_of` returns the user or the machine of a request, or raises SessionRequiredError,
+    CrossSiteRequestError or EventKeyRequiredError.
+    """
+
+    def __init__(
+        self,
+        kind: EventType,
+        intake: Intake,
+        sender_of: Callable[[web.Request], Awaitable[User]],
+        recorder: Recorder,
+    ) -> None:
+        self._kind = kind
+        self._intake = intake
+        self._sender_of = sender_of
+        self._recorder = recorder
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.post(self._kind.path, self.post)]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        return [describe_event_type(self._kind)]
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Accept one event."""
+        kind = self._kind
+        kind.require()
+        user = await self._sender_of(request)
+        kind.senders.check(user)
+        event, key = await self._event(request, user)
+        appending = self._intake.append(event, key=key)
+        del event, key  # a front process needs neither while it waits for the store process
+        receipt = await appending
+        request[event_id_key] = receipt.event_id
+        headers: dict[str, str] = {hdrs.LOCATION: f"/api/events/{receipt.event_id}"}
+        if receipt.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        else:
+            self._count(user)
+        answer = b'{"status":"ok","eventId":"%s"}' % receipt.event_id.encode()
+        return web.Response(body=answer, content_type=JSON, headers=headers)
+
+    async def _event(self, request: web.Request, user: User) -> tuple[Event, IdempotencyKey | None]:
+        """The request's event and its key; nothing else of the body is kept."""
+        kind = self._kind
+        body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
+        key = idempotency_key(request, kind.path, body)
+        data = await kind.data(body, user)
+        event = encode_event(kind.name, data, user, wall_now_ms())
+        if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
+            event = msgspec.structs.replace(event, due_at_ms=send_at)
+        return event, key
+
+    def _count(self, user: User) -> None:
+        self._recorder.count("accepted_by_type", name=self._kind.name)
+        if user.issuer == EVENT_KEY_ISSUER:
+            self._recorder.count("accepted_by_key", key=user.id)
+
+    def read(self, raw: bytes) -> dict[str, Any]:
+        """The checked body.
+
+        Raises InvalidJsonError, InvalidFieldError, and what the event type's own check raises.
+        """
+        try:
+            body = _decode(raw)
+        except msgspec.ValidationError as error:
+            # Not an object, or an object with a number that is out of range.
+            raise (InvalidFieldError if _is_object(raw) else InvalidJsonError) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._explain(raw)
+            raise InvalidJsonError from error
+        check_depth(raw, body)
+        self._kind.check_first(body)
+        self._kind.body.check(body)
+        return body
+
+    def _explain(self, raw: bytes) -> None:
+        """Let the event type report a lone surrogate, which the JSON decoder refuses."""
+        try:
+            found = json.loads(raw, parse_constant=_refuse)
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            if isinstance(found, dict):
+                self._kind.check_first(found)
+        except (ValueError, RecursionError):
+            pass
+
+
+def _is_object(raw: bytes) -> bool:
+    return raw.lstrip(b" \t\r\n")[:1] == b"{"
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)

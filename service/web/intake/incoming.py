@@ -1,0 +1,190 @@
+"""Events that a client encoded, read as Inngest's Event API reads them.
+
+Owns the API's rules for an event (Inngest: pkg/api, pkg/eventstream, pkg/event). The
+invariant: what is accepted here is accepted there. Events are read one after the other. Those
+before a bad one are good, and nothing after it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+import msgspec
+import uuid_utils
+
+from service.identity.user import User
+from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
+from service.outbox.incoming_json import MAX_EVENTS, BadEventError, elements, fields_of
+from service.outbox.nesting import is_too_deep
+from service.outbox.session_layers import checked_meta
+from service.outbox.storable import storable
+from service.web.intake.large_value import (
+    LARGE_BYTES,
+    OUT_OF_RANGE,
+    TOO_DEEP,
+    faults,
+    has_many_digits,
+)
+
+_RESERVED = "inngest/"
+_FIRST_OF_RESERVED = "iI\u0130"
+_SMALL_BYTES = 300
+_TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
+_NULL = b"null"
+_NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
+_Raw = msgspec.Raw | msgspec.UnsetType
+
+
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
+    """A good event of a request, and its JSON as the client sent it."""
+
+    event: Event
+    raw: bytes
+
+
+class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: str | None = None
+    id: str | None = None
+    ts: int | None = None
+    v: str | None = None
+    data: _Raw = msgspec.UNSET
+    user: _Raw = msgspec.UNSET
+    meta: _Raw = msgspec.UNSET
+
+
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
+    id: str
+    name: str
+    ts: int
+    v: str | None = None
+    data: _Raw = msgspec.UNSET
+    user: _Raw = msgspec.UNSET
+    meta: _Raw = msgspec.UNSET
+
+
+_decode_given = msgspec.json.Decoder(_Given).decode
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_events(
+    body: bytes, user: User, now_ms: int, *, environment: str | None = None
+) -> Iterator[IncomingEvent | None]:
+    """The events of an array, or one event; an empty body has none. They belong to `user`.
+
+    None is a moment to let others run: a large event is read in pieces. An event without a ts is
+    accepted at `now_ms`. Raises BadEventError at the first bad event, or after 5,000.
+    """
+    owner = user.owner  # makes a text each time
+    for position, raw in enumerate(elements(body)):
+        if position == MAX_EVENTS:
+            raise BadEventError(f"A request takes at most {MAX_EVENTS} events")
+        if len(raw) > MAX_EVENT_BYTES:
+            raise BadEventError(_TOO_LARGE)
+        if len(raw) > LARGE_BYTES:
+            yield None
+        try:
+            given = _given(raw)
+        except RecursionError as error:
+            raise BadEventError(TOO_DEEP) from error
+        if len(raw) > LARGE_BYTES:
+            yield from _check_large(given)
+        yield IncomingEvent(_event(given, user, owner, now_ms, environment), raw)
+
+
+def _check_large(given: _Given) -> Iterator[None]:
+    for field in (given.data, given.user):
+        value = b"" if field is msgspec.UNSET else bytes(field)
+        for words in faults(value) if len(value) > LARGE_BYTES else ():
+            if words:
+                raise BadEventError(words)
+            yield None
+
+
+def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str | None) -> Event:
+    name, row_id = _name(given.name), str(uuid_utils.uuid7())
+    client_id = storable(given.id) if given.id else None
+    ts = _ts(given.ts) or now_ms
+    payload = _encode(
+        _Wire(client_id or row_id, name, ts, given.v, given.data, given.user, given.meta)
+    )
+    if len(payload) > MAX_EVENT_BYTES:
+        raise BadEventError(_TOO_LARGE)
+    return Event(
+        row_id,
+        storable(name) if "\x00" in name else name,
+        owner,
+        user.id,
+        now_ms,
+        payload,
+        wire_id=client_id,
+        environment=environment,
+    )
+
+
+def _given(raw: bytes) -> _Given:
+    """The fields of an event, looked through. Raises BadEventError."""
+    if not raw.startswith(b"{"):
+        raise BadEventError("An event must be an object")
+    try:
+        return _checked(_decode_given(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # an unknown field, a name in another case, half a surrogate pair, or a fault
+    try:
+        return _checked(_decode_given(_encode(fields_of(raw, _NAMES))))
+    except msgspec.ValidationError as error:
+        raise BadEventError("A field of the event has a wrong type or is out of range") from error
+    except msgspec.DecodeError as error:
+        raise BadEventError("An event is not valid JSON") from error
+
+
+def _checked(given: _Given) -> _Given:
+    if given.data is not msgspec.UNSET:
+        _check_object("data", given.data)
+    if given.user is not msgspec.UNSET:
+        _check_object("user", given.user)
+    if given.meta is not msgspec.UNSET:
+        given.meta = checked_meta(given.meta)
+    return given
+
+
+def _check_object(name: str, value: msgspec.Raw) -> None:
+    """Raise BadEventError unless `value` is an object or null; a large one is checked later."""
+    text = bytes(value)
+    if not text.startswith(b"{") and text != _NULL:
+        raise BadEventError(f"The event's {name} must be an object or null")
+    if len(text) > LARGE_BYTES:
+        text.isascii() or text.decode()
+        return
+    found = _decode(text)
+    if len(text) <= _SMALL_BYTES:
+        return  # too short for so many levels or digits
+    if is_too_deep(text, found):
+        raise BadEventError(TOO_DEEP)
+    if has_many_digits(text):
+        json.loads(text, parse_int=_check_finite)
+
+
+def _name(name: str | None) -> str:
+    if not name:
+        raise BadEventError("The event's name must be present")
+    # Go lowers a dotted capital I to a plain i, Python does not.
+    if (
+        name[0] in _FIRST_OF_RESERVED
+        and name[: len(_RESERVED)].replace("\u0130", "i").lower() == _RESERVED
+    ):
+        raise BadEventError(f"The event's name is reserved: {_RESERVED} is Inngest's own prefix")
+    return name
+
+
+def _ts(ts: int | None) -> int | None:
+    if ts and not FIRST_TS_MS <= ts <= LAST_TS_MS:
+        raise BadEventError("The event's ts must be in milliseconds, between 1980 and 2100")
+    return ts
+
+
+def _check_finite(text: str) -> None:
+    if math.isinf(float(text)):
+        raise BadEventError(OUT_OF_RANGE)

@@ -1,0 +1,168 @@
+"""POST /e/{key}: Inngest's own intake protocol, so that every Inngest SDK posts here unchanged.
+
+Answers as Inngest's server does, in its form and with the ids that Inngest will give. The
+invariant: the events that an answer names are in one synced commit before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta
+
+from service.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    IdempotencyKeyReusedError,
+    NotFoundError,
+    OutboxUnavailableError,
+    RefusedError,
+    TooManyPendingError,
+)
+from service.identity.user import User
+from service.observe.recorder import Recorder
+from service.outbox.incoming_json import NO_EVENTS
+from service.outbox.receipt import Receipt
+from service.web.intake.event_batch import (
+    MAX_BATCH_BYTES,
+    REPEAT_SECONDS,
+    BatchRequest,
+    EventBatches,
+)
+from service.web.intake.event_examples import EVENTS_BODY, RETRY_AFTER
+from service.web.intake.event_key_auth import EventKeyAuth
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
+from service.web.server.body import read_raw_body
+from service.web.server.errors import STATUS
+
+SEED = "x-inngest-event-id-seed"
+ENVIRONMENT = "x-inngest-env"
+KEY_NOT_FOUND = "Event key not found"
+_TEXT = "text/plain"
+_MAY_BE_RETRIED = frozenset({429, 503})
+_NO_IDS = ("",)  # what Inngest answers instead of an empty list
+_is_seed = re.compile(r"[1-9][0-9]{0,14},[A-Za-z0-9+/]{14}==").fullmatch
+_is_environment = re.compile(r"[!-~]{1,255}").fullmatch
+_encode = msgspec.json.Encoder().encode
+_EXAMPLE_IDS = ["01KB08Z4Q0XW5M7T3Y8S000017"]
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The protocol's answer."""
+
+    ids: Annotated[
+        Sequence[str],
+        Meta(description="Inngest's id of each event that was taken; one empty id for none."),
+    ]
+    status: int
+    error: str | None = None
+
+
+class InngestIntake:
+    """The handler of the protocol. Where there are no keys there is no such path."""
+
+    def __init__(self, auth: EventKeyAuth, batches: EventBatches, recorder: Recorder) -> None:
+        self._auth = auth
+        self._batches = batches
+        self._recorder = recorder
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [web.post("/e/{key}", self.post)]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        key = Parameter("key", "One of the keys in OUTBOX_EVENT_KEYS.", place="path")
+        return [
+            Endpoint(
+                method="POST",
+                path="/e/{key}",
+                name="sendEvents",
+                tag="events",
+                summary="Inngest's own intake protocol, for every Inngest SDK",
+                access=Access.ANYBODY,
+                parameters=[
+                    key,
+                    Parameter(ENVIRONMENT, "The Inngest environment.", place="header"),
+                    Parameter(SEED, "The same seed again repeats a request.", place="header"),
+                ],
+                body=EVENTS_BODY,
+                answers={
+                    200: _described("All events are on disk and will be delivered", 200),
+                    400: _described("The events before a bad one were taken", 400, NO_EVENTS),
+                    401: _described("The key is unknown", 401, KEY_NOT_FOUND),
+                    **{
+                        STATUS[kind]: _described(str(kind()), STATUS[kind], str(kind()))
+                        for kind in (
+                            BodyTimeoutError,
+                            BodyTooLargeError,
+                            TooManyPendingError,
+                            OutboxUnavailableError,
+                        )
+                    },
+                },
+                errors=(NotFoundError,),
+            )
+        ]
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Accept the events of a request."""
+        try:
+            machine = self._auth.by_key(request.match_info["key"])
+            if machine is None:
+                return _response(Reply([], 401, KEY_NOT_FOUND))
+            return await self._accept(request, machine)
+        except NotFoundError:
+            raise
+        except (RefusedError, OutboxUnavailableError) as error:
+            self._recorder.count("refused", code=error.code)
+            return _refusal(error)
+
+    async def _accept(self, request: web.Request, machine: User) -> web.Response:
+        environment = request.headers.get(ENVIRONMENT) or None
+        if environment and not _is_environment(environment):
+            return _response(Reply(_NO_IDS, 400, f"{ENVIRONMENT} is not a name in visible ASCII"))
+        seed = request.headers.get(SEED, "")
+        batch = BatchRequest(
+            user=machine,
+            body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES),
+            environment=environment,
+            mark=f"seed {seed}" if _is_seed(seed) else None,
+            mark_seconds=REPEAT_SECONDS,
+            partly=True,
+        )
+        receipts, error = await self._stored(batch)
+        ids = [receipt.inngest_id for receipt in receipts]
+        return _response(Reply(ids or _NO_IDS, 400 if error else 200, error))
+
+    async def _stored(self, batch: BatchRequest) -> tuple[Sequence[Receipt], str | None]:
+        try:
+            return await self._batches.accept(batch)
+        except IdempotencyKeyReusedError:
+            # A client that sends other events under a seed means other events.
+            return await self._batches.accept(dataclasses.replace(batch, mark=None))
+
+
+def _described(text: str, status: int, error: str | None = None) -> Answer:
+    ids = _EXAMPLE_IDS if status == web.HTTPOk.status_code else list(_NO_IDS)
+    example = {"ids": ids, "status": status} | ({"error": error} if error else {})
+    headers = [RETRY_AFTER] if status in _MAY_BE_RETRIED else []
+    return Answer(text, Reply, example, content_type=_TEXT, headers=headers, is_json_in_text=True)
+
+
+def _refusal(error: RefusedError | OutboxUnavailableError) -> web.Response:
+    response = _response(Reply(_NO_IDS, STATUS[type(error)], str(error)))
+    if error.retry_after_seconds is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
+    return response
+
+
+def _response(reply: Reply) -> web.Response:
+    # Inngest's server calls its JSON text/plain, and ends it with a line.
+    body = _encode(reply) + b"\n"
+    return web.Response(status=reply.status, body=body, content_type=_TEXT, charset="utf-8")

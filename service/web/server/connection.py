@@ -1,0 +1,219 @@
+"""One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
+
+A client that does not read its answers is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+import uuid_utils
+from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
+
+from service.observe.recorder import Recorder
+from service.web.server.deadline import Deadline
+from service.web.server.errors import internal_error_response
+from service.web.server.keep_alive import NoTimer
+from service.web.server.malformed_request import HeadSecondsError, malformed_response
+from service.web.server.middleware import REQUEST_ID
+from service.web.server.request_parser import (
+    MAX_PIPELINED,
+    BoundedParser,
+    RequestLimits,
+)
+from service.web.server.security_headers import SERVER, security_headers
+
+_SERVER_FAULT = web.HTTPInternalServerError.status_code
+
+_TOO_MANY = "too_many_connections"
+_NO_TIMER = NoTimer()
+_Result = TypeVar("_Result")
+
+_log = structlog.get_logger(__name__)
+
+
+class Connection(web.RequestHandler):
+    """A connection whose request heads are bounded in size and time.
+
+    `is_pipelining` is whether the client has ever sent a request before it had all answers. What is
+    in `on_lost` is called when the client has gone.
+    """
+
+    __slots__ = (
+        "_head_deadline",
+        "_is_full",
+        "_read_deadline",
+        "_recorder",
+        "_requests",
+        "is_pipelining",
+        "on_lost",
+    )
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        recorder: Recorder,
+        limits: RequestLimits,
+        head_seconds: float,
+        unread_seconds: float,
+        is_full: Callable[[], bool],
+        **options: Any,
+    ) -> None:
+        super().__init__(server, loop=loop, **options)
+        self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
+        self._parser = self._requests
+        self._messages = _FewRequests()  # type: ignore[assignment]
+        # The parser pauses at the number of requests at which the connection stops reading.
+        self._max_msg_queue_size = MAX_PIPELINED
+        self._msg_queue_resume_size = MAX_PIPELINED // 2
+        self._recorder = recorder
+        self.on_lost: list[Callable[[], object]] = []
+        self._is_full = is_full
+        self._head_deadline = Deadline(loop, head_seconds)
+        self._read_deadline = Deadline(loop, unread_seconds)
+        self.is_pipelining = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or end at once where there are too many connections."""
+        if self._is_full():
+            self._recorder.count("refused", code=_TOO_MANY)
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        super().connection_made(transport)
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._keepalive_handle = _NO_TIMER  # type: ignore[assignment]
+
+    def close_if_idle(self, now: float) -> None:
+        """Close the connection if its time without a request is over at `now`."""
+        waits_for_request = self._waiter is not None and not self._waiter.done()
+        if waits_for_request and now >= self._next_keepalive_close_time:
+            self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
+        if self._close or self._force_close:
+            if self._request_in_progress and self._requests is not None:
+                self._requests.feed_data(data)
+            return
+        super().data_received(data)
+        self.is_pipelining |= len(self._messages) + self._request_in_progress > 1
+        self._watch_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
+        self._head_deadline.stop()
+        self._read_deadline.stop()
+        for callback in self.on_lost:
+            callback()
+        self._requests = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Drop a client that leaves its answers unread for too long."""
+        super().pause_writing()
+        self._read_deadline.start(self._abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._read_deadline.stop()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
+        """Wait for each request that was read, but not for the rest of a refused body."""
+        self._force_close = True
+        await _begin_what_was_taken()
+        if (task := self._task_handler) and not (self._request_in_progress or self._messages):
+            task.cancel()
+        await super().shutdown(timeout)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to an error outside of the application; it closes the connection."""
+        del message  # quotes the request
+        request_id = str(uuid_utils.uuid7())
+        if status >= _SERVER_FAULT:
+            response = internal_error_response()
+            _log.error("request_failed", request_id=request_id, exc_info=exc)
+        else:
+            response = malformed_response(exc, request_id, self._recorder)
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer has begun already.")
+        response.headers.update(security_headers(secure=False))
+        response.headers.update({REQUEST_ID: request_id, hdrs.SERVER: SERVER})
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **details: Any) -> None:
+        """Log an exception, except for a body that breaks after its request was answered."""
+        if not isinstance(details.get("exc_info"), RequestPayloadError):
+            super().log_exception(*args, **details)
+
+    def _watch_head(self) -> None:
+        if self._requests is None or not self._requests.is_in_head:
+            self._head_deadline.stop()
+        else:
+            self._head_deadline.start(self._end_head)
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _end_head(self) -> None:
+        if self._requests is None:
+            return
+        self._requests.end()
+        self._messages.append((_ErrInfo(408, HeadSecondsError(), ""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _FewRequests(list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]):
+    """The parsed requests of a connection, two at most. A deque has room for 64, half a KiB."""
+
+    __slots__ = ()
+
+    def popleft(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
+        """Take the oldest."""
+        return self.pop(0)
+
+
+async def _begin_what_was_taken() -> None:
+    """Let requests begin that were read: in one turn aiohttp takes one, in the next it begins."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `work` returns; it is cancelled when the client goes, which raises ConnectionError."""
+    task = asyncio.ensure_future(work)
+    connection = request.protocol
+    on_lost = connection.on_lost if isinstance(connection, Connection) else []
+    on_lost.append(task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.cancel()
+        if request.transport is None:
+            raise ConnectionError("The client has gone.") from None
+        raise
+    finally:
+        on_lost.remove(task.cancel)

@@ -1,0 +1,115 @@
+"""Sign-out over HTTP, and the signed-in user."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from service.errors import (
+    CrossSiteRequestError,
+    InvalidFieldError,
+    OutboxUnavailableError,
+    ProviderUnavailableError,
+)
+from service.identity.sessions import Sessions
+from service.identity.user import User
+from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
+from service.web.server.cross_site import CrossSite
+from service.web.server.json_answer import NOT_STORED, json_answer
+
+SESSION_EXAMPLE = {
+    "user": {
+        "id": "ada@example.com",
+        "email": "ada@example.com",
+        "name": "Ada",
+        "organizationId": None,
+        "emailVerified": True,
+    }
+}
+_EVERYWHERE = Parameter(
+    "everywhere", "`1` ends all sessions of the user that this service made.", {"enum": ["1"]}
+)
+_SESSION_ERRORS = (ProviderUnavailableError, OutboxUnavailableError)
+
+
+class SessionUser(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A signed-in user, as browsers see it."""
+
+    id: str
+    email: str | None
+    name: str | None
+    organization_id: str | None
+    email_verified: bool
+
+
+class SessionAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The signed-in user; `user` is null without a session."""
+
+    user: SessionUser | None
+
+
+class SignIn:
+    """The handlers of sign-out and of the signed-in user."""
+
+    def __init__(self, sessions: Sessions, cross_site: CrossSite) -> None:
+        self._sessions = sessions
+        self._cross_site = cross_site
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.post("/auth/logout", self.logout),
+            web.get("/auth/session", self.session),
+        ]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What the API's description says."""
+        return [
+            Endpoint(
+                method="POST",
+                path="/auth/logout",
+                name="signOut",
+                tag="sign-in",
+                summary="Sign out, here or everywhere",
+                access=Access.ANYBODY,
+                parameters=[_EVERYWHERE],
+                answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
+                errors=(CrossSiteRequestError, InvalidFieldError, *_SESSION_ERRORS),
+            ),
+            Endpoint(
+                method="GET",
+                path="/auth/session",
+                name="getSession",
+                tag="sign-in",
+                summary="Who is signed in",
+                access=Access.ANYBODY,
+                answers={200: Answer("Who is signed in", SessionAnswer, SESSION_EXAMPLE)},
+                errors=_SESSION_ERRORS,
+            ),
+        ]
+
+    async def logout(self, request: web.Request) -> web.Response:
+        """Sign out: remove every session cookie of the request.
+
+        `everywhere=1` also ends the user's other sessions of this service.
+        """
+        self._cross_site.check(request)
+        everywhere = request.query.getall("everywhere", [])
+        if everywhere not in ([], ["1"]):
+            raise InvalidFieldError("everywhere is 1 or not given.")
+        await self._sessions.sign_out(request, everywhere=bool(everywhere))
+        return session_answer(None)
+
+    async def session(self, request: web.Request) -> web.Response:
+        """The signed-in user."""
+        return session_answer(await self._sessions.user(request))
+
+
+def session_answer(user: User | None) -> web.Response:
+    """The answer with the signed-in user."""
+    known = None
+    if user is not None:
+        known = SessionUser(
+            user.id, user.email, user.name, user.organization_id, user.email_verified
+        )
+    return json_answer(SessionAnswer(known), headers=NOT_STORED)
