@@ -19,7 +19,6 @@ from service.outbox.link.socket_folder import control_address
 from service.processes.announce import Announcer, announcer_for
 from service.processes.development_inngest import open_inngest
 from service.processes.greeting import greet
-from service.processes.huge_pages import use_huge_pages_soon
 from service.processes.listen_on import listen_on
 from service.processes.listening import Listening
 from service.processes.signals import may_continue, reload_on_hangup, stop_on_signals
@@ -89,7 +88,6 @@ async def _accepting(
         listen_on(service.app, service.recorder, listening.copies()) as server,
     ):
         quiet_garbage_collector()
-        use_huge_pages_soon()
         yield server
 
 
@@ -123,7 +121,6 @@ async def relay_only(settings: Settings, logs: LogStream) -> None:
     announcer = announcer_for(settings)
     async with run_relay_alone(settings):
         quiet_garbage_collector()
-        use_huge_pages_soon()
         announcer.say("Delivering")
         async with ServiceManager(os.environ).told("Delivering"):
             await stop.wait()

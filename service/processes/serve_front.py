@@ -9,7 +9,6 @@ from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.processes.child_process import Handles, lifeline
-from service.processes.huge_pages import use_huge_pages_soon
 from service.processes.listen_on import listen_on
 from service.processes.signals import stop_on_signals
 from service.processes.startup import allow_many_connections, quiet_garbage_collector
@@ -27,7 +26,6 @@ async def serve_as_front(
         listen_on(app, recorder, handles.sockets()) as server,
     ):
         quiet_garbage_collector()
-        use_huge_pages_soon()
         line.ready()
         await stop.wait()
         await server.let_go()

@@ -9,7 +9,6 @@ from service.bootstrap.store_part import run_store_process
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.processes.child_process import Handles, lifeline
-from service.processes.huge_pages import use_huge_pages_soon
 from service.processes.signals import stop_on_signals
 from service.processes.startup import allow_many_connections, quiet_garbage_collector
 
@@ -35,7 +34,6 @@ async def serve_as_store(
                 ):
                     take_over = False
                     quiet_garbage_collector()
-                    use_huge_pages_soon()
                     line.ready()
                     await line.hand_over(stop)
                 may_open = not stop.is_set() and await line.may_go(stop)
