@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage shuffle demo bench check stack soak proof docs pictures client-types lock audit clean
+.PHONY: help run test coverage shuffle demo bench house check stack soak proof docs pictures client-types lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -74,6 +74,9 @@ demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of
 
 bench: $(DEV) ## measure the service beside what it replaces (13 minutes)
 	$(BIN)/python -m bench
+
+house: $(DEV) ## the size of the code, and the way of a post through it
+	$(BIN)/python -m bench.house
 
 check: $(DEV) ## lint, types, layers, documentation
 	$(BIN)/ruff check .
