@@ -72,9 +72,6 @@ GOALS = (
     at_most("fronts_draining_half_p99", 2, "p99 of posts at half of the full rate, likewise"),
     at_most("cpu_to_parse", 3, "processor time per event, accepted to delivered, beside a parse"),
     at_most("idle_to_direct", 2, "idle: post to arrival, median, beside a direct send"),
-    at_most(
-        "idle_to_floor", 1.25, "the same, beside a direct send, one sync and one hop to a thread"
-    ),
     at_most("syncs_per_post", 1 / 16, "syncs per accepted post at 64 connections", digits=4),
     at_least("posts_million", 0.9, "posts/s with 1,000,000 rows waiting, beside an empty outbox"),
     at_least("drain_million", 0.9, "drained events/s with 1,000,000 rows, beside 100,000"),

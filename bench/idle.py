@@ -57,8 +57,6 @@ async def _measure(run: Run, events: int) -> None:
     run.details["idle_ms"] = {way: round(ms, 3) for way, ms in medians.items()}
     run.say(", ".join(f"{way} {ms:.2f} ms" for way, ms in medians.items()))
     run.found("idle_to_direct", medians["outbox"] / medians["direct"])
-    floor = medians["direct"] + medians["sync"] + medians["hop"]
-    run.found("idle_to_floor", medians["outbox"] / floor)
 
 
 @contextlib.contextmanager

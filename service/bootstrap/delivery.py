@@ -25,7 +25,6 @@ from service.relay.breaker_sync import Announcement
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.early_sends import EarlySends
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed
@@ -89,11 +88,10 @@ def _relay(
     http: aiohttp.ClientSession,
     unconfirmed: Unconfirmed | None,
 ) -> Relay:
-    sender, ids = _sender(settings, http, recorder), outbox.confirmations.inngest_ids
     return Relay(
         outbox.queue,
         outbox.delivery,
-        sender,
+        _sender(settings, http, recorder),
         recorder,
         RelayLimits(
             max_events=settings.batch_events,
@@ -104,10 +102,9 @@ def _relay(
         ),
         beat=lambda: supervisor.beat("relay"),
         around_send=tracing.around_send if tracing else contextlib.nullcontext,
-        ids=ids,
+        ids=outbox.confirmations.inngest_ids,
         unconfirmed=unconfirmed,
         horizon=_horizon(settings, http, outbox.confirmations),
-        early=EarlySends(sender, outbox.foresight, ids) if outbox.foresight else None,
         announcement=Announcement(destination(settings).value, str(confirmation_mode(settings))),
     )
 

@@ -17,7 +17,6 @@ from service.console.operations.control_server import serve_control_socket
 from service.console.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
 from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.foresight import Foresight
 from service.outbox.link.socket_folder import control_address
 from service.outbox.parts import StoreParts
 from service.outbox.ports import Confirmations, Delivery, Queue
@@ -48,11 +47,6 @@ class Outbox(StoreParts, WebOutbox, Protocol):
     @property
     def delivery(self) -> Delivery:
         """The delivery record."""
-        ...
-
-    @property
-    def foresight(self) -> Foresight | None:
-        """Tells which batch a claim will give; None: nothing is known before its commit."""
         ...
 
     @property

@@ -19,7 +19,6 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from service.inngest.prepared_send import KEEP_SECONDS, PreparedSend, WaitingBody
 from service.inngest.send_result import MAX_WORDS, SendResult
 from service.observe.printable import printable
 
@@ -43,8 +42,7 @@ class InngestSender:
     """The `Sender` over `POST {origin}/e/{key}`.
 
     `fallback_key` is used while the first key is refused, and kept as long as it works. `unreached`
-    gets the reason when no connection could be made. A prepared request that has not begun by then
-    is not told: the events are sent again at once, by a request that is.
+    gets the reason when no connection could be made.
     """
 
     def __init__(
@@ -65,7 +63,6 @@ class InngestSender:
         self._urls = tuple(base + quote(one, safe="") for one in keys)
         self._secrets = {*keys, *(quote(one, safe="") for one in keys)}
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._timeout_with_wait = aiohttp.ClientTimeout(total=timeout_seconds + KEEP_SECONDS)
         self._headers = {"Content-Type": "application/json"}
         if environment:
             self._headers[ENVIRONMENT_HEADER] = environment
@@ -75,18 +72,16 @@ class InngestSender:
     ) -> SendResult:
         """Post the events. Faults of the network and the server are results, not errors."""
         body = b"".join((b"[", payloads, b"]"))
-        return await self._send(body, body, self._headers_of(seed, environment), self._timeout)
-
-    def prepare(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
-    ) -> PreparedSend:
-        """Connect and make the request, whose payloads have at most MAX_BYTES; it may wait.
-
-        It has at least as long as a `send` after it has begun.
-        """
-        body = b"".join((b"[", payloads, b"]"))
-        waiting, headers = WaitingBody(body), self._headers_of(seed, environment)
-        return PreparedSend(waiting, self._send(waiting, body, headers, self._timeout_with_wait))
+        headers = self._headers_of(seed, environment)
+        # Other sends may swap the keys while this one waits.
+        first, *other = self._urls
+        result = await self._post(first, body, headers)
+        if result.status not in _KEY_REFUSED or not other:
+            return result
+        result = await self._post(other[0], body, headers)
+        if result.status in _KEY_TAKEN:
+            self._urls = (other[0], first)
+        return result
 
     def _headers_of(self, seed: str | None, environment: str | None) -> dict[str, str]:
         headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
@@ -94,36 +89,14 @@ class InngestSender:
             headers = {**headers, ENVIRONMENT_HEADER: environment}
         return headers
 
-    async def _send(
-        self,
-        first_body: bytes | WaitingBody,
-        body: bytes,
-        headers: dict[str, str],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's own)
-    ) -> SendResult:
-        # Other sends may swap the keys while this one waits.
-        first, *other = self._urls
-        result = await self._post(first, first_body, headers, timeout)
-        if result.status not in _KEY_REFUSED or not other or not _may_leave(first_body):
-            return result
-        result = await self._post(other[0], body, headers, timeout)
-        if result.status in _KEY_TAKEN:
-            self._urls = (other[0], first)
-        return result
-
-    async def _post(
-        self,
-        url: str,
-        body: bytes | WaitingBody,
-        headers: dict[str, str],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's own)
-    ) -> SendResult:
+    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> SendResult:
         try:
             async with self._session.post(
                 url,
-                data=_in_pieces(body),
+                # aiohttp writes large bytes in pieces only from a file.
+                data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
                 headers=headers,
-                timeout=timeout,
+                timeout=self._timeout,
                 allow_redirects=False,  # a redirected POST would become an empty GET
             ) as response:
                 text = await response.content.read(_MAX_ANSWER_BYTES)
@@ -131,7 +104,7 @@ class InngestSender:
                     text += await response.content.read(_MAX_ANSWER_BYTES)
                 return self._presentable(_result(response, text))
         except aiohttp.ClientConnectorError as error:
-            if self._unreached and _may_leave(body):
+            if self._unreached:
                 self._unreached(error)
             return SendResult(None, words=_fault(error), reached=False)
         except TimeoutError:
@@ -147,17 +120,6 @@ class InngestSender:
         for secret in self._secrets:
             words = words.replace(secret, _HIDDEN)
         return replace(result, words=printable(words[:MAX_WORDS]))
-
-
-def _may_leave(body: bytes | WaitingBody) -> bool:
-    return not isinstance(body, WaitingBody) or body.is_released
-
-
-def _in_pieces(body: bytes | WaitingBody) -> bytes | io.BytesIO | WaitingBody:
-    """The body as aiohttp should get it: it writes large bytes in pieces only from a file."""
-    if isinstance(body, WaitingBody) or len(body) < _LARGE_BYTES:
-        return body
-    return io.BytesIO(body)
 
 
 def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:

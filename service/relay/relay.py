@@ -22,7 +22,6 @@ from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.claim_loop import ClaimLoop
 from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.early_sends import EarlySends
 from service.relay.empty_request import EmptyRequest, Sender
 from service.relay.lone_failure import LoneFailure
 from service.relay.permit import BreakerState, Permit
@@ -43,8 +42,7 @@ class Relay:
     `beat` is called at least every second while the relay runs and no request is overdue. `ids`
     gives Inngest's ids of the rows; None leaves them to Inngest. With `unconfirmed`, rows that
     Inngest took become sent instead of delivered, and its limit is kept. `horizon` checks rows
-    whose ids Inngest may have forgotten. With `early`, which sends by `sender`, the request of a
-    batch is prepared while its claim is committed.
+    whose ids Inngest may have forgotten.
     """
 
     def __init__(
@@ -58,14 +56,13 @@ class Relay:
         ids: InngestIds | None = None,
         unconfirmed: Unconfirmed | None = None,
         horizon: DedupeHorizon | None = None,
-        early: EarlySends | None = None,
         retry_policy: RetryPolicy | None = None,
         breaker_policy: BreakerPolicy | None = None,
         announcement: Announcement | None = None,
         beat: Callable[[], None] = lambda: None,
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self._limits, self._early, self._beat, self._stopping = limits, early, beat, False
+        self._limits, self._beat, self._stopping = limits, beat, False
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
         breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
@@ -73,7 +70,7 @@ class Relay:
         self._sends = SendsInFlight(limits.senders, self._sender_freed)
         self._empty_request = EmptyRequest(sender, keeper)
         self._delivery = BatchDelivery(
-            early or sender,
+            sender,
             empty_request=self._empty_request,
             lone_failure=LoneFailure(self._empty_request, report),
             keeper=keeper,
@@ -109,9 +106,8 @@ class Relay:
         May be run again after it ended: the next run knows the requests in flight.
         """
         await self._keeper.restore()
-        with self._early.preparing(self._is_idle) if self._early else contextlib.nullcontext():
-            while not self._stopping:
-                await self._claims.turn()
+        while not self._stopping:
+            await self._claims.turn()
 
     def confirmed(self, count: int) -> None:
         """Count events that Inngest holds for the rate of delivery."""
@@ -168,12 +164,6 @@ class Relay:
         )
         self._deliveries.add(task)
         task.add_done_callback(self._ended)
-
-    def _is_idle(self) -> bool:
-        """Whether nothing is in flight, events pass and more may be sent."""
-        breaker = self.breaker
-        may_send = breaker.state is BreakerState.HEALTHY and not breaker.paused
-        return may_send and not self._stopping and not self._sends.events
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._deliveries.discard(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.outbox.model import Batch, Isolated, Retry
+from service.outbox.model import Isolated, Retry
 from service.outbox.sqlite.commit import transact
 from tests.support.sqlite_room import START_MS, Room, seqs_of
 from tests.support.storage import ask, event
@@ -268,26 +267,3 @@ def test_a_claim_of_a_row_whose_event_is_gone_fails_and_says_so() -> None:
     room.connection.execute("DELETE FROM outbox WHERE seq = 1")
     with pytest.raises(sqlite3.DatabaseError, match="1 waiting row names an event"):
         room.claim()
-
-
-async def test_a_batch_is_foreseen_before_its_commit_and_nothing_is_where_no_row_is_due() -> None:
-    room = filled(2)
-    foreseen: list[Batch] = []
-    committed: list[Batch] = []
-    with room.foresight.told(foreseen.append, committed.append):
-        batch = room.claim()
-        assert room.claim() is None
-        assert foreseen == []  # the event loop has not turned
-        await asyncio.sleep(0)
-    assert [one is batch for one in foreseen] == [True]
-    assert [one is batch for one in committed] == [True]
-
-
-async def test_the_commit_of_a_batch_that_nobody_waits_for_is_told_to_nobody() -> None:
-    room = filled(1)
-    foreseen: list[Batch] = []
-    committed: list[Batch] = []
-    with room.foresight.told(foreseen.append, committed.append):
-        room.claim(wanted=False)
-        await asyncio.sleep(0)
-    assert (len(foreseen), committed) == (1, [])

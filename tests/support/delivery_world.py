@@ -10,7 +10,6 @@ from typing import Any
 
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Named
-from service.relay.early_sends import EarlySends
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from tests.support.delivery_model import (
@@ -65,7 +64,6 @@ class World:
         self.inngest = ModelInngest(max_bytes=max_bytes)
         self.beats = 0
         self._limits = (max_events, senders)
-        self.early: EarlySends | None = None
         self.relay = self.made_relay()
 
     def made_relay(self, *, drain_seconds: float = 30, **options: Any) -> Relay:
@@ -84,7 +82,6 @@ class World:
                 drain_seconds=drain_seconds,
             ),
             beat=self._beat,
-            early=self.early,
             **options,
         )
 

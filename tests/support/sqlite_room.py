@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from service.outbox.event import Event
 from service.outbox.fair_share import FairShare
-from service.outbox.foresight import Foresight
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Keys
 from service.outbox.limits import Limits
@@ -61,13 +60,11 @@ class Room:
     def start(self) -> None:
         """What a process does at its start, on the same database."""
         salvage = Salvage(Path("/nonexistent"), self.damage)
-        self.foresight = Foresight()
         self.claims = SqliteClaims(
             self.clock,  # type: ignore[arg-type]
             self.counts,
             self.recorder,
             salvage,
-            self.foresight,
         )
         self.settlements = SqliteSettlements(self.clock, self.counts, self.claims)  # type: ignore[arg-type]
         picker, memory = self.claims.picker, Memory(ids=IDS)

@@ -13,7 +13,6 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from service.inngest.inngest import InngestSender
-from service.inngest.prepared_send import WaitingBody
 from service.inngest.send_result import SendResult
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
@@ -66,36 +65,6 @@ async def test_a_seed_and_an_environment_go_as_headers_of_their_request_only() -
         {**plain, "X-Inngest-Env": "branch/a"},
         plain,
     ]
-
-
-async def test_a_prepared_batch_is_the_same_post_with_a_body_that_waits_and_a_second_more() -> None:
-    session = ScriptedSession(Answer(200, (TAKEN,)))
-    prepared = sender(session).prepare(b'{"a":1},{"b":2}', "c2VlZA==,1", "branch/a")
-    assert await prepared.result() == SendResult(200, ("01J",))
-    [(method, url, named)] = session.asked
-    assert (method, url) == ("POST", "http://inngest.test/e/one%2Fkey")
-    body = named.pop("data")
-    assert isinstance(body, WaitingBody)
-    assert await body.as_bytes() == b'[{"a":1},{"b":2}]'
-    assert named == {
-        "headers": {
-            "Content-Type": "application/json",
-            "X-Inngest-Event-Id-Seed": "c2VlZA==,1",
-            "X-Inngest-Env": "branch/a",
-        },
-        "timeout": aiohttp.ClientTimeout(total=8.0),
-        "allow_redirects": False,
-    }
-
-
-async def test_the_other_key_gets_a_prepared_body_that_does_not_wait() -> None:
-    session = ScriptedSession(Answer(401), Answer(200, (TAKEN,)))
-    prepared = sender(session, fallback_key="two").prepare(b"{}")
-    assert prepared.begin()
-    await prepared.result()
-    assert [type(asked.named["data"]) for asked in session.asked] == [WaitingBody, bytes]
-    assert [asked.named["timeout"].total for asked in session.asked] == [8.0, 8.0]
-    assert session.asked[1].named["data"] == b"[{}]"
 
 
 @pytest.mark.parametrize(("size", "form"), [(MIB - 1, bytes), (MIB, io.BytesIO)])

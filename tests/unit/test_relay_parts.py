@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from service.errors import OutboxUnavailableError
 from service.inngest.send_result import SendResult
 from service.outbox.model import Settlement
-from service.relay.permit import BreakerState
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
 from tests.support.virtual_time import run_in_virtual_time
@@ -90,68 +86,9 @@ def test_what_was_claimed_while_the_breaker_changed_is_put_back_unsent_and_ages_
     run_in_virtual_time(main())
 
 
-class Early:
-    """Early sends that only remember: what was sent, and when preparing was wanted."""
-
-    def __init__(self, world: World) -> None:
-        self.wanted: Callable[[], bool] = lambda: False
-        self.is_preparing = False
-        self.sent: list[bytes] = []
-        self._world = world
-
-    @contextlib.contextmanager
-    def preparing(self, wanted: Callable[[], bool]) -> Iterator[None]:
-        self.wanted, self.is_preparing = wanted, True
-        yield
-        self.is_preparing = False
-
-    async def send(self, payloads: bytes, *arguments: Any) -> SendResult:
-        self.sent.append(payloads)
-        assert not self.wanted()
-        return await self._world.inngest.send(payloads, *arguments)
-
-
-def early_world() -> tuple[World, Early]:
-    world = World()
-    early = Early(world)
-    world.early = early  # type: ignore[assignment]
-    world.relay = world.made_relay()
-    return world, early
-
-
-def test_batches_are_sent_by_the_early_sends_which_prepare_while_the_relay_is_idle() -> None:
-    async def main() -> None:
-        world, early = early_world()
-        async with world.running():
-            rows = world.add(HEALTHY)
-            await world.until(rows, 1)
-            assert len(early.sent) == 1
-            assert early.is_preparing
-            assert early.wanted()
-            breaker = world.relay._keeper.breaker
-            world.relay._keeper.breaker = breaker.with_wait(BreakerState.BACKING_OFF, "why", 99.0)
-            assert not early.wanted()
-        await world.relay.stop()
-
-    run_in_virtual_time(main())
-
-
-def test_early_sends_are_prepared_until_the_relay_ends() -> None:
-    async def main() -> None:
-        world, early = early_world()
-        running = asyncio.create_task(world.relay.run())
-        await asyncio.sleep(0.1)
-        assert early.is_preparing
-        await world.relay.stop()
-        await running
-        assert not early.is_preparing
-
-    run_in_virtual_time(main())
-
-
 def test_a_batch_is_not_sent_after_a_pause_in_the_same_turn_of_the_loop() -> None:
     async def main() -> None:
-        world, early = early_world()
+        world = World()
         keeper = world.relay._keeper
         permit = keeper.breaker.permit(world.relay._sends.count(0))
         world.add(HEALTHY)
@@ -159,7 +96,7 @@ def test_a_batch_is_not_sent_after_a_pause_in_the_same_turn_of_the_loop() -> Non
         world.relay._begin(permit, batch)
         keeper.breaker = keeper.breaker.with_pause(paused=True)
         await asyncio.sleep(0.1)
-        assert (early.sent, world.inngest.sent_at) == ([], [])
+        assert world.inngest.sent_at == []
 
     run_in_virtual_time(main())
 

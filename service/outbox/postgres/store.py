@@ -45,8 +45,6 @@ from service.supervisor import Supervisor
 class PostgresOutbox:
     """Hands out the parts; made by `open_postgres_outbox`."""
 
-    foresight = None  # one statement chooses the rows and commits
-
     def __init__(
         self,
         url: str,

@@ -17,7 +17,6 @@ import uuid_utils
 
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.foresight import Foresight
 from service.outbox.model import Batch, ClaimRequest, Entry
 from service.outbox.sqlite import statements
 from service.outbox.sqlite.fresh import FreshRows
@@ -37,10 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteClaims:
-    """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`).
-
-    `foresight` is told of each batch before its commit, and after it.
-    """
+    """The kind of work that claims: ClaimRequest in, Batch out (see `BlockingKind`)."""
 
     synced: ClassVar[bool] = False
 
@@ -50,18 +46,16 @@ class SqliteClaims:
         counts: StoredCounts,
         recorder: Recorder,
         salvage: Salvage,
-        foresight: Foresight,
     ) -> None:
         self._clock = clock
         self._counts = counts
         self._recorder = recorder
         self._salvage = salvage
-        self._foresight = foresight
         self._fresh = FreshRows()
         self._expire_at_ms = 0
         self._next_due_ms: int | None = None
-        self._abandoned: dict[str, bool] = {}  # whether its bytes may have left
-        self._released: dict[str, bool] = {}
+        self._abandoned: set[str] = set()
+        self._released: set[str] = set()
         self._made: dict[str, dict[int, str]] = {}
         self._expired: list[str] = []
         self._set_aside: dict[int, str | None] = {}
@@ -90,9 +84,9 @@ class SqliteClaims:
         return max(0, self._next_due_ms - self._clock.now_ms()) / 1000
 
     def abandon(self, batch: Batch) -> None:
-        """Free the rows of a batch that nobody received; they count as sent if they may be."""
+        """Free the rows of a batch that no caller received."""
         self.held.pop(batch.claim, None)
-        self._abandoned[batch.claim] = self._foresight.may_have_left(batch.claim)
+        self._abandoned.add(batch.claim)
 
     def apply(
         self, connection: sqlite3.Connection, items: Sequence[ClaimRequest]
@@ -100,9 +94,10 @@ class SqliteClaims:
         """A Batch for each request that finds rows, None for the others."""
         now = self._clock.now_ms()
         self._made, self._expired, self._set_aside = {}, [], {}
-        self._released = dict(self._abandoned)
-        for claim, may_be_sent in self._released.items():
-            _release(connection, claim, may_be_sent=may_be_sent)
+        self._released = set(self._abandoned)
+        for claim in self._released:
+            connection.execute(statements.RELEASE_READY, (claim,))
+            connection.execute(statements.RELEASE_CLAIM, (claim,))
         if now >= self._expire_at_ms:
             self._expire_at_ms = now + _EXPIRY_MS
             self._expired = _expire(connection, now)
@@ -122,16 +117,13 @@ class SqliteClaims:
     ) -> None:
         """Remember the claimed rows; abandon the batches that nobody waits for."""
         del items
-        for claim in self._released:
-            self._abandoned.pop(claim, None)
+        self._abandoned -= self._released
         self.picker.may_have_express |= bool(self._released or self._expired)
         self.held |= self._made
         for claim in set(self._expired):
             self.held.pop(claim, None)
         for batch, is_wanted in zip(results, still_wanted, strict=True):
-            if batch and is_wanted:
-                self._foresight.commit(batch)
-            elif batch:
+            if batch and not is_wanted:
                 self.abandon(batch)
         if self._set_aside:
             self._recorder.count("dead", len(self._set_aside), reason=UNREADABLE)
@@ -158,9 +150,7 @@ class SqliteClaims:
             picked = RowSet.of(seqs)
             picked.execute(connection, statements.CLAIM_HOLD, claim, now, lease_until)
             picked.delete(connection, statements.CLAIM_TAKE)
-            batch = self._read(connection, seqs, picked, claim)
-            self._foresight.foresee(batch)
-            return batch
+            return self._read(connection, seqs, picked, claim)
         return None
 
     def _read(
@@ -177,12 +167,6 @@ class SqliteClaims:
             raise
         self._made[claim] = dict(zip(seqs, _decode_owners(owners), strict=True))
         return Batch(claim, entries, payloads)
-
-
-def _release(connection: sqlite3.Connection, claim: str, *, may_be_sent: bool) -> None:
-    """Free the rows of a claim that nobody received."""
-    connection.execute(statements.RELEASE_READY, (claim, may_be_sent))
-    connection.execute(statements.RELEASE_CLAIM, (claim,))
 
 
 def _expire(connection: sqlite3.Connection, until_ms: int) -> list[str]:

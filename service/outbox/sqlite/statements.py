@@ -133,12 +133,11 @@ FROM json_each(?1) CROSS JOIN outbox_claims ON seq = value ->> 0 WHERE claim = ?
 
 SETTLE_RELEASE = OfRows.deleting("DELETE FROM outbox_claims WHERE {which} AND claim = ?2")
 
-# A claim that nobody received; ?2 says whether its bytes may have left.
+# A claim that no caller received: nothing of it was sent.
 RELEASE_READY = """
 INSERT INTO outbox_ready (seq, payload_bytes, express, isolated, attempts, sends, first_sent_at_ms,
                           history)
-SELECT seq, payload_bytes, express, isolated, attempts, sends + ?2,
-       iif(?2, coalesce(first_sent_at_ms, claimed_at_ms), first_sent_at_ms), history
+SELECT seq, payload_bytes, express, isolated, attempts, sends, first_sent_at_ms, history
 FROM outbox_claims WHERE claim = ?1
 """
 RELEASE_CLAIM = "DELETE FROM outbox_claims WHERE claim = ?1"

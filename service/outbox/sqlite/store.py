@@ -14,7 +14,6 @@ from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
 from service.outbox.fair_share import FairShare
-from service.outbox.foresight import Foresight
 from service.outbox.limits import Limits
 from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
@@ -68,12 +67,12 @@ class SqliteOutbox:
         fair_share: FairShare,
     ) -> None:
         self._path, self._disk, self._timings = path, Disk(path.resolve().parent), timings
-        self.foresight, clock, memory, now = Foresight(), Clock(), Memory(), time.monotonic
+        clock, memory, now = Clock(), Memory(), time.monotonic
         self._damage = damage = Damage(path)
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = BytesCount()
         salvage = Salvage(path, damage)
-        self.claims = claims = SqliteClaims(clock, counts, recorder, salvage, self.foresight)
+        self.claims = claims = SqliteClaims(clock, counts, recorder, salvage)
         settlements = SqliteSettlements(clock, counts, claims)
         appends = SqliteAppends(counts, claims.picker, recorder, memory, clock)
         kind = SqliteJobs()

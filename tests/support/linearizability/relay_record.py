@@ -61,7 +61,6 @@ class _RecordedOutbox:
     def __init__(self, outbox: Outbox, recorder: Recorder) -> None:
         ids: dict[int, str] = {}
         self.delivery: Delivery = outbox.delivery
-        self.foresight = outbox.foresight
         self.queue = _RecordedQueue(outbox, recorder, ids)
         self.confirmations = _RecordedConfirmations(outbox, recorder, ids)
 

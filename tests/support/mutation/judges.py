@@ -91,13 +91,13 @@ JUDGES: dict[str, Judges] = {
     **_by_one(
         "relay",
         "breaker_policy batch_limit failure_streak lone_failure settler sends_in_flight "
-        "claim_loop early_sends report dedupe_horizon unconfirmed seed_check seeded "
+        "claim_loop report dedupe_horizon unconfirmed seed_check seeded "
         "empty_request confirmation unconfirmed_rows confirmation_report outcome=outcome "
         "retry_policy=outcome inngest_events=inngest_questions confirmer=confirmer_sweeps",
     ),
     **_by_one(
         "outbox",
-        "foresight session_layers held inngest_id keys=key_uses receipt=key_uses "
+        "session_layers held inngest_id keys=key_uses receipt=key_uses "
         "storable=key_uses clock=time_limits audit=acts limits=outbox_limits "
         "fair_share=crowded_queue row_lookup=rows_by_id retention=purge_steps "
         "event=calls_of_events sent_entry=queue_values model=queue_values transfer=queue_values",
@@ -129,9 +129,6 @@ JUDGES: dict[str, Judges] = {
     "service/inngest/delivery_request.py": Judges(_unit("batch_delivery", "damaged_payloads")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
     "service/inngest/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
-    "service/inngest/prepared_send.py": Judges(
-        (*_integration("prepared_sends", "early_answers"), *_unit("inngest_sends"))
-    ),
     "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
     **_under("outbox", "large_value nesting", _LARGE_VALUES),

@@ -9,13 +9,11 @@ from typing import NamedTuple, Protocol
 
 from service.errors import OutboxError
 from service.observe.recorder import NullRecorder
-from service.outbox.foresight import Foresight
 from service.outbox.ports import Confirmations, Delivery, Queue
 from service.relay.confirmation import ConfirmationPolicy
 from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
 from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.early_sends import EarlySends
 from service.relay.relay import Relay
 from service.relay.relay_limits import RelayLimits
 from service.relay.unconfirmed import Unconfirmed
@@ -35,9 +33,6 @@ class Delivered(Protocol):
 
     @property
     def confirmations(self) -> Confirmations: ...
-
-    @property
-    def foresight(self) -> Foresight | None: ...
 
 
 class Parts(NamedTuple):
@@ -74,7 +69,6 @@ async def delivering(
         ids=ids,
         unconfirmed=unconfirmed,
         horizon=DedupeHorizon(inngest, ids),
-        early=EarlySends(inngest, outbox.foresight, ids) if outbox.foresight else None,
     )
     report = ConfirmationReport(NullRecorder(), relay.confirmed)
     policy = ConfirmationPolicy(chunk_rows=_CHUNK_ROWS)

@@ -16,7 +16,6 @@ import msgspec
 from service.dev.fake_inngest.ulids import request_ulids
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
-from service.inngest.prepared_send import PreparedSend, WaitingBody
 from service.inngest.send_result import SendResult
 from tests.support.simulation.inline_world import Clocks
 
@@ -30,13 +29,6 @@ _TICK_SECONDS = 0.25
 class _Event(msgspec.Struct):
     id: str
     name: str
-
-
-class _Wire:
-    """What a prepared request is written to."""
-
-    async def write(self, chunk: object) -> None:
-        """Take the bytes."""
 
 
 class SimulatedInngest:
@@ -72,21 +64,6 @@ class SimulatedInngest:
         events = msgspec.json.decode(b"[%b]" % payloads, type=list[_Event])
         answer = self._take(events, seed)
         return SendResult(None, words="reset") if mode == "lost" else answer
-
-    def prepare(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
-    ) -> PreparedSend:
-        """The request of a `send` once it is released; without a server it fails before."""
-        body = WaitingBody(payloads)
-        return PreparedSend(body, self._prepared(body, payloads, seed, environment))
-
-    async def _prepared(
-        self, body: WaitingBody, payloads: bytes, seed: str | None, environment: str | None
-    ) -> SendResult:
-        if self.mode == "away":
-            return _FAULTS["away"]
-        await body.write_with_length(_Wire(), None)  # type: ignore[arg-type]
-        return await self.send(payloads, seed, environment)
 
     async def page(
         self, before: str, limit: int, environment: str | None = None
