@@ -27,8 +27,7 @@ from service.console.operations.sampler import Sampler
 from service.console.operations.search import Search, SearchPolicy
 from service.console.pages.access import OperatorAccess
 from service.console.pages.page import OperatorPage
-from service.documents.bucket import Bucket
-from service.documents.bucket_health import BucketHealth
+from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.errors import StorageNotConfiguredError
 from service.event_types.declaration import Declaration

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from service.config.event_keys import parse_event_keys
 from service.config.outbox_url import url_in_schema
+from service.config.values import parse_event_keys
 
 if TYPE_CHECKING:
     from service.config.settings import Settings

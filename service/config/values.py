@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator, SecretStr
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+# A key is a segment of the path that clients post to, and they do not encode it.
+_is_key = re.compile(r"[A-Za-z0-9._~!$&'()*+;=:@-]{1,255}").fullmatch
+_is_name = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
 def parse_duration(value: object) -> object:
@@ -68,3 +72,24 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
+
+
+def parse_event_keys(pairs: Iterable[str]) -> dict[str, str]:
+    """The names by key, from `name:key` pairs.
+
+    Raises ValueError with a sentence that holds no key.
+
+    >>> parse_event_keys(["cron:0123456789abcdef", "cron:fedcba9876543210"])
+    {'0123456789abcdef': 'cron', 'fedcba9876543210': 'cron'}
+    """
+    names: dict[str, str] = {}
+    for number, pair in enumerate(pairs, start=1):
+        name, _, key = (part.strip() for part in pair.partition(":"))
+        if not _is_name(name) or not _is_key(key):
+            raise ValueError(
+                f"write pair {number} as name:key; a name has letters, digits, . _ and -, "
+                "a key no space, slash, comma, % or quote"
+            )
+        if names.setdefault(key, name) != name:
+            raise ValueError(f"{names[key]} and {name} have the same key")
+    return names

@@ -6,12 +6,34 @@ They would take a fifth of the service's start, so a bucket loads them when it i
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import aiohttp
+
+from service.errors import DocumentNotFoundError, StorageUnavailableError
 
 # What boto would read while it makes the first client, on the event loop.
 _SERVICE = ("service-2", "endpoint-rule-set-1")
 _GENERAL = ("partitions", "endpoints", "sdk-default-configuration", "_retry")
+_CREDENTIALS = "S3 refuses the credentials, or they don't allow this."
+_LATE = "S3 does not answer in time."
+_REGION = "The bucket is in another region than AWS_S3_REGION."
+_BUCKET = "The bucket named by AWS_S3_BUCKET does not exist."
+_SENTENCES = {
+    "NoSuchBucket": _BUCKET,
+    "404": _BUCKET,
+    "301": _REGION,
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "400": "S3 refuses the request: check the credentials and AWS_S3_REGION.",
+    "401": _CREDENTIALS,
+    "403": _CREDENTIALS,
+    "429": "S3 asks for fewer requests.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +58,50 @@ def load_boto() -> Boto:
     for name in _GENERAL:
         loader.load_data(name)
     return Boto(aioboto3.Session(botocore_session=core_session), config.AioConfig, errors)
+
+
+@contextmanager
+def s3_errors() -> Iterator[None]:
+    """Turn what botocore, aiohttp and the network raise into the service's errors."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise StorageUnavailableError(_LATE) from error
+    except _botocore().ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "NoSuchKey":
+            raise DocumentNotFoundError from error
+        raise StorageUnavailableError(_answer_sentence(error)) from error
+    except (_botocore().BotoCoreError, aiohttp.ClientError, OSError) as error:
+        raise StorageUnavailableError(_fault_sentence(error)) from error
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of S3's answer that an error tells, 0 without one."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _botocore() -> Any:
+    return importlib.import_module("botocore.exceptions")
+
+
+def _answer_sentence(error: Any) -> str:
+    code = str(error.response.get("Error", {}).get("Code"))
+    return (
+        _SENTENCES.get(code)
+        or _SENTENCES.get(str(status_of(error)))
+        or "S3 answers with an error of its own."
+    )
+
+
+def _fault_sentence(error: BaseException) -> str:
+    boto = _botocore()
+    without = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+    if isinstance(error, without):
+        return "No usable AWS credentials were found."
+    if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError)):
+        return _LATE
+    away = (boto.EndpointConnectionError, boto.HTTPClientError, aiohttp.ClientError, OSError)
+    if isinstance(error, away):
+        return "S3 can't be reached."
+    return "The S3 client's configuration is faulty."

@@ -13,8 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from service.documents.boto import Boto, load_boto
-from service.documents.s3_errors import s3_errors, status_of
+from service.documents.boto import Boto, load_boto, s3_errors, status_of
 from service.errors import ServiceError, StorageUnavailableError
 
 UPLOAD_SECONDS = 900
@@ -28,6 +27,7 @@ _CLIENT: dict[str, Any] = {
     "max_pool_connections": 50,
     "retries": {"total_max_attempts": 1},  # callers wait 1 s, or retry by themselves
 }
+_FRESH_SECONDS = 10.0
 
 
 class DocumentObject(msgspec.Struct, frozen=True, gc=False):
@@ -204,3 +204,28 @@ def _document(answer: Any) -> DocumentObject:
         content_type=answer.get("ContentType", "application/octet-stream"),
         version_id=answer.get("VersionId"),
     )
+
+
+class BucketHealth:
+    """The latest answer of a bucket's probe."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._said = "not asked yet"
+        self._fresh_until = 0.0
+        self._asking: asyncio.Task[None] | None = None
+
+    def tell(self) -> str:
+        """`ok`, the sentence of the latest probe, or `not asked yet`. Never waits.
+
+        When the answer is older than 10 s, it is returned and the bucket is asked again in the
+        background.
+        """
+        stale = asyncio.get_running_loop().time() >= self._fresh_until
+        if stale and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask(), name="probe-bucket")
+        return self._said
+
+    async def _ask(self) -> None:
+        self._said = await self._bucket.probe() or "ok"
+        self._fresh_until = asyncio.get_running_loop().time() + _FRESH_SECONDS

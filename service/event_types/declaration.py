@@ -19,7 +19,6 @@ from pydantic import (
 from service.errors import ConfigurationError
 from service.event_types.body_schema import BodySchema
 from service.event_types.documents import DOCUMENT_NAME
-from service.event_types.event_name import check_event_name
 from service.event_types.senders import SESSION
 from service.event_types.template import check_template
 from service.identity.user import AUTH_JS_ISSUER, DEV_ISSUER, NEXT_AUTH_ISSUER, SHARED_ISSUER
@@ -29,6 +28,7 @@ RESERVED_PATHS = ("/api/events", "/api/settings", "/api/uploads")
 _is_path = re.compile(r"/api(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+").fullmatch
 _ISSUERS = f"{NEXT_AUTH_ISSUER}|{AUTH_JS_ISSUER}|{DEV_ISSUER}|{SHARED_ISSUER}"
 _is_sender = re.compile(rf"session|key|{_ISSUERS}|key \S+|https?://\S+").fullmatch
+_MAX_CHARS = 256
 
 
 def _check_path(path: str) -> str:
@@ -119,3 +119,18 @@ _WORDS = {
     "bool_type": "write true or false",
 }
 _FIELDS = tuple(Declaration.model_fields)
+
+
+def check_event_name(name: str) -> str:
+    """Return the name of an event type.
+
+    Raises ValueError for a name that can't be shown, and for one that the Event API refuses: empty,
+    over 256 characters, or reserved in any case. Source: pkg/event, pkg/consts of Inngest v1.43.
+    """
+    if not name or len(name) > _MAX_CHARS:
+        raise ValueError(f"an event name has 1 to {_MAX_CHARS} characters")
+    if name.lower().startswith("inngest/"):
+        raise ValueError("event names that start with inngest/ are reserved; choose another name")
+    if not name.isprintable() or not re.search("[A-Za-z0-9]", name):
+        raise ValueError("an event name has a letter or a digit, and no control characters")
+    return name

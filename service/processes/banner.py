@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from service.config.destination import Destination, confirmation_mode, destination
-from service.config.event_keys import parse_event_keys
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
+from service.config.values import parse_event_keys
 from service.observe.printable import printable
 from service.processes.standing import Standing
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.documents import bucket_health
-from service.documents.bucket import Bucket
-from service.documents.bucket_health import BucketHealth
+from service.documents.bucket import Bucket, BucketHealth
 
 REGION = "eu-west-1"
 
@@ -37,7 +35,7 @@ async def test_callers_while_it_is_asked_share_one_question(bucket):
 
 
 async def test_trouble_is_told_and_forgotten_when_it_is_over(bucket, s3, monkeypatch):
-    monkeypatch.setattr(bucket_health, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("service.documents.bucket._FRESH_SECONDS", 0.0)
     health = BucketHealth(bucket)
     s3.delete_bucket(Bucket=bucket.name)
     health.tell()

@@ -9,9 +9,9 @@ from typing import Any, cast
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey
 
-from service.identity.oidc import OidcSignIn
-from service.identity.oidc_provider import Metadata, OidcProvider, Tokens
-from service.identity.sign_in_attempt import SignInAttempt
+from service.identity.issuers.oidc import OidcSignIn
+from service.identity.issuers.oidc_provider import Metadata, OidcProvider, Tokens
+from service.identity.issuers.sign_in_attempt import SignInAttempt
 from service.identity.user import User
 
 NOW = 1_800_000_000

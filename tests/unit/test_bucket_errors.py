@@ -8,7 +8,7 @@ import aiohttp
 import botocore.exceptions
 import pytest
 
-from service.documents.s3_errors import s3_errors
+from service.documents.boto import s3_errors
 from service.errors import DocumentNotFoundError, StorageUnavailableError
 
 # Faults in botocore's own model of a service, and warnings: nothing that S3 or a network causes.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.config.event_keys import parse_event_keys
 from service.config.settings import Settings
+from service.config.values import parse_event_keys
 from service.errors import ConfigurationError
 from service.identity.event_keys import EventKeys
 

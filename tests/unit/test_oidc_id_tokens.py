@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.oidc_provider import Metadata, Tokens
+from service.identity.issuers.oidc_provider import Metadata, Tokens
 from service.identity.user import User
 from tests.support.oidc_room import (
     ADA,

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from service.errors import ProviderUnavailableError, SignInFailedError
-from service.identity.oidc_provider import Metadata
+from service.identity.issuers.oidc_provider import Metadata
 from tests.support.oidc_room import ADA, ATTEMPT, ISSUER, METADATA, Provider, finished, sign_in
 from tests.support.virtual_time import in_virtual_time, now
 

@@ -8,8 +8,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from service.identity.cookie_session import derive_fernets
-from service.identity.return_path import own_path
-from service.identity.sign_in_attempt import AttemptCookie, SignInAttempt, begin_attempt
+from service.identity.issuers.sign_in_attempt import (
+    AttemptCookie,
+    SignInAttempt,
+    begin_attempt,
+    own_path,
+)
 from tests.support.clock import Clock
 
 START = 1_800_000_000

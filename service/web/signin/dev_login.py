@@ -19,7 +19,7 @@ from service.errors import (
     NotFoundError,
     OutboxUnavailableError,
 )
-from service.identity.return_path import own_path
+from service.identity.issuers.sign_in_attempt import own_path
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter

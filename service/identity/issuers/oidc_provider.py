@@ -9,25 +9,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import hdrs
 from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from joserfc.jwk import KeySet
+from yarl import URL
 
-from service.errors import ProviderUnavailableError
-from service.identity.key_set import import_keys
-from service.identity.provider_requests import ProviderRequests
-from service.identity.remote_answer import decode, is_as_secure
-from service.identity.shared_value import SharedValue
+from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.issuers.jwks import import_keys
+from service.identity.issuers.remote_answer import decode, is_as_secure
+from service.identity.issuers.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
 _TIMEOUT_SECONDS = 8.0
 _FORM = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded", hdrs.ACCEPT: "application/json"}
+_SILENT_SECONDS = 5.0
+_MAX_ANSWER_BYTES = 1024 * 1024
+# What a provider answers when the code or the token, not the provider, is at fault.
+_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN)
+
+_log = structlog.get_logger(__name__)
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -149,3 +157,58 @@ class OidcProvider:
             await self._requests.published(metadata.jwks_uri), dict[str, list[dict[str, Any]]]
         )
         return import_keys(published.get("keys", ()))
+
+
+class ProviderRequests:
+    """Asks one provider, which must answer within `timeout_seconds`."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, timeout_seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._http = http
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._clock = clock
+        self._silent_until = float("-inf")
+
+    async def published(self, url: str) -> bytes:
+        """What the provider publishes at `url`. Raises ProviderUnavailableError."""
+        try:
+            return await self.ask("GET", url, headers={hdrs.ACCEPT: "application/json"})
+        except SignInFailedError as exc:
+            raise ProviderUnavailableError from exc
+
+    async def ask(self, method: str, url: str, **request: Any) -> bytes:
+        """The body of a good answer.
+
+        Raises SignInFailedError when the provider refuses what was sent, ProviderUnavailableError
+        for any other answer and for none.
+        """
+        if self._clock() < self._silent_until:
+            raise ProviderUnavailableError
+        try:
+            async with self._http.request(
+                method,
+                URL(url, encoded=True),
+                allow_redirects=False,
+                timeout=self._timeout,
+                **request,
+            ) as answer:
+                body = await _read(answer)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            self._silent_until = self._clock() + _SILENT_SECONDS
+            raise ProviderUnavailableError from exc
+        if answer.status == HTTPStatus.OK:
+            return body
+        _log.warning("oidc_provider_refused", path=answer.url.path, status=answer.status)
+        if answer.status in _REFUSALS:
+            raise SignInFailedError
+        raise ProviderUnavailableError
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ProviderUnavailableError("The identity provider's answer is too large.")
+    return bytes(body)

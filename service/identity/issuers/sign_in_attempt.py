@@ -7,6 +7,7 @@ finish it. A new start replaces it.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from cryptography.fernet import InvalidToken
 
 from service.identity.cookie_session import derive_fernets
 from service.identity.cookies import cookie_header, host_cookie_name, parse_cookies
-from service.identity.return_path import own_path
 
 _MAX_AGE_SECONDS = 600
+_MAX_CHARS = 1024
+# Printable ASCII after one slash. Browsers read // and /\ as another host.
+_OWN_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
 class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -85,3 +88,12 @@ class AttemptCookie:
         response.del_cookie(
             self._name, path="/", secure=self._secure, httponly=True, samesite="Lax"
         )
+
+
+def own_path(text: str) -> str:
+    """The path that `text` names; `/` when it is not a path of this service.
+
+    >>> own_path("/outbox"), own_path("//elsewhere.example"), own_path("https://elsewhere.example")
+    ('/outbox', '/', '/')
+    """
+    return text if len(text) <= _MAX_CHARS and _OWN_PATH.fullmatch(text) else "/"

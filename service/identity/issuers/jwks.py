@@ -7,22 +7,26 @@ more often than every ten seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import hdrs
-from joserfc.jwk import KeySet
+from joserfc.errors import JoseError
+from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from service.errors import ProviderUnavailableError
-from service.identity.key_set import import_keys
-from service.identity.remote_answer import decode, fetch, is_as_secure
-from service.identity.shared_value import SharedValue
+from service.identity.issuers.remote_answer import decode, fetch, is_as_secure
+from service.identity.issuers.shared_value import SharedValue
 
 _FRESH_SECONDS = 3600.0
 _REFETCH_SECONDS = 10.0
 _DISCOVERY = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
+_KEY_TYPES = ("RSA", "EC", "OKP")
+
+_log = structlog.get_logger(__name__)
 
 
 class _Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -73,3 +77,25 @@ class Jwks:
 
     async def _get(self, url: str) -> bytes | None:
         return await fetch(self._http, url, {hdrs.ACCEPT: "application/json"})
+
+
+def import_keys(published: Iterable[dict[str, Any]]) -> KeySet:
+    """The usable keys among `published`; one that makes no sense does not spoil the others.
+
+    Raises ProviderUnavailableError when none is usable.
+    """
+    keys = [key for one in published if (key := _import_key(one))]
+    if not keys:
+        raise ProviderUnavailableError("The issuer publishes no usable keys.")
+    return KeySet(keys)
+
+
+def _import_key(published: dict[str, Any]) -> Key | None:
+    """A public signature key, None for a key of another kind."""
+    if published.get("kty") not in _KEY_TYPES or published.get("use", "sig") != "sig":
+        return None
+    try:
+        return JWKRegistry.import_key(published)
+    except (JoseError, ValueError, TypeError, KeyError) as exc:
+        _log.warning("issuer_key_unusable", reason=type(exc).__name__)
+        return None

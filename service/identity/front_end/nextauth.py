@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from service.identity.nextauth_token import (
+from service.identity.front_end.nextauth_token import (
     AUTH_JS_5,
     MAX_TOKEN_CHARS,
     NEXT_AUTH_4,

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from joserfc import jws, jwt
 from joserfc.errors import JoseError, SecurityWarning
 
-from service.identity.jwks import Jwks
+from service.identity.issuers.jwks import Jwks
 from service.identity.remembered_users import RememberedUsers
 from service.identity.user import FoundUser, User, user_from_claims
 
