@@ -27,14 +27,13 @@ from service.config.settings import Settings
 from service.dev.fake_inngest.faults import Hang
 from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
-from service.inngest.inngest import InngestSender
 from service.inngest.send_result import SendResult
+from service.inngest.sender import InngestSender
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, encode_event
 from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
+from service.relay.relay import Relay, RelayLimits
 
 BASELINE = Path(__file__).with_name("baseline.json")
 APPENDERS = 64

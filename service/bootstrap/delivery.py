@@ -8,27 +8,25 @@ from collections.abc import AsyncIterator
 import aiohttp
 
 from service.bootstrap.http import make_http
-from service.bootstrap.inngest_address import inngest_address
-from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.stores import Outbox
 from service.bootstrap.tracing import Tracing
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
 from service.errors import OutboxUnavailableError
-from service.inngest.inngest import InngestSender
+from service.inngest.address import inngest_address
+from service.inngest.dedupe_horizon import DedupeHorizon
+from service.inngest.rest_api import make_rest_api
+from service.inngest.sender import InngestSender
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
 from service.outbox.ports import Confirmations
 from service.outbox.retention import run_retention
 from service.relay.breaker_sync import Announcement
-from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
-from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
-from service.relay.unconfirmed import Unconfirmed
-from service.relay.unconfirmed_rows import deliver_left_rows, deliver_unconfirmed
+from service.relay.relay import Relay, RelayLimits
+from service.relay.report import ConfirmationReport
+from service.relay.unconfirmed import Unconfirmed, deliver_left_rows, deliver_unconfirmed
 from service.supervisor import Supervisor
 
 _HUNG_SECONDS = 30.0
@@ -132,7 +130,7 @@ async def _run_confirmer(
         confirmer.reconnected()
 
     async with make_http(limit=1, on_connect=reconnected) as http:
-        events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
+        events = make_rest_api(settings, http, timeout_seconds=settings.send_timeout_seconds)
         if events is None:
             yield
             return
@@ -172,5 +170,5 @@ def _sender(settings: Settings, http: aiohttp.ClientSession, recorder: Recorder)
 def _horizon(
     settings: Settings, http: aiohttp.ClientSession, confirmations: Confirmations
 ) -> DedupeHorizon | None:
-    events = make_inngest_events(settings, http, timeout_seconds=settings.send_timeout_seconds)
+    events = make_rest_api(settings, http, timeout_seconds=settings.send_timeout_seconds)
     return DedupeHorizon(events, confirmations.inngest_ids) if events else None

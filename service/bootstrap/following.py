@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
-from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.web_outbox import WebOutbox
 from service.config.settings import Settings
+from service.inngest.rest_api import make_rest_api
 from service.supervisor import Supervisor
 from service.web.events.follow_policy import FollowPolicy
 from service.web.events.follower import EventFollower
@@ -20,7 +20,7 @@ def start_follower(
 ) -> EventFollower:
     """A follower at work under `supervisor`."""
     policy = FollowPolicy()
-    reader = make_inngest_events(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
+    reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
     follower = EventFollower(outbox.inspector, RunAsker(reader, policy) if reader else None, policy)
     supervisor.watch("following", follower.look)
     supervisor.watch("ending-waits", follower.end_waits)

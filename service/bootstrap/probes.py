@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import aiohttp
 
 from service.bootstrap.http import make_http
-from service.bootstrap.inngest_address import inngest_address
-from service.bootstrap.inngest_events import make_inngest_events
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
 from service.config.values import plain
 from service.documents.bucket import Bucket
 from service.errors import InngestApiError
-from service.inngest.inngest import InngestSender
+from service.inngest.address import inngest_address
+from service.inngest.rest_api import make_rest_api
+from service.inngest.sender import InngestSender
 
 _OK = 200
 _KEY_REFUSED = (401, 403, 404)
@@ -59,7 +59,7 @@ async def probe_confirmation(settings: Settings) -> Probe:
     """Whether Inngest says which events it holds, where delivery waits for that. Takes 5 s."""
     mode = confirmation_mode(settings)
     async with make_http(limit=1) as http:
-        events = make_inngest_events(settings, http, timeout_seconds=_PROBE_SECONDS)
+        events = make_rest_api(settings, http, timeout_seconds=_PROBE_SECONDS)
         if events is None:
             return Probe(ok=None, words=str(mode))
         try:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from service.bootstrap.beside_fronts import timings_beside_fronts
 from service.bootstrap.delivery import run_relay
-from service.bootstrap.inngest_address import inngest_address
 from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
@@ -21,6 +20,7 @@ from service.config.settings import Settings
 from service.console.operations.history import History
 from service.console.operations.sampler import Sampler
 from service.errors import ConfigurationError, OutboxUnavailableError
+from service.inngest.address import inngest_address
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
 from service.outbox.link.messages import Status

@@ -16,7 +16,6 @@ from service.bootstrap.identity import (
     session_secrets,
     user_issuer,
 )
-from service.bootstrap.inngest_ui import event_link
 from service.bootstrap.operator_page import make_operator_page
 from service.bootstrap.tracing import Tracing
 from service.bootstrap.web_outbox import StoreReadiness, WebOutbox
@@ -36,6 +35,7 @@ from service.event_types.documents import Documents
 from service.identity.operators import Operators
 from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
+from service.inngest.address import event_link
 from service.observe.metrics import PrometheusRecorder
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor

@@ -1,34 +1,66 @@
-"""The requests of one delivery: which events leave together, and what is known of them."""
+"""The requests that deliver a claimed batch, so that each event gets the ULID of its row.
+
+Inngest counts ULIDs up from a request's seed, so a request has rows with consecutive ULIDs only,
+all for one environment. Together the requests have every row of the batch once, in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+import time
+from collections.abc import Callable, Sequence
 
-from service.inngest.seeded import SeededRequest, parts_of, seeded_requests
-from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Batch
+import msgspec
+import structlog
+
+from service.inngest.send_result import SendResult
+from service.outbox.inngest_id import InngestIds, consecutive_runs, seed
+from service.outbox.model import Batch, Entry
+
+_LOG_EVERY_SECONDS = 60.0
+
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryRequest:
-    """`again` says that these events failed, `repeated` that exactly this request did."""
+class UndividableError(Exception):
+    """A payload is not JSON any more, so its end in the batch is not known."""
 
-    sent: SeededRequest
-    again: bool
+
+class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
+    """A part of a batch, under its claim and for one environment.
+
+    `seed` None leaves the ULIDs to Inngest. `again` is true when these events failed before,
+    `repeated` when exactly this request did.
+    """
+
+    batch: Batch
+    seed: str | None
+    again: bool = False
     repeated: bool = False
 
     @property
-    def batch(self) -> Batch:
-        """The rows of the request."""
-        return self.sent.batch
+    def environment(self) -> str | None:
+        """The environment of the rows; None is the service's own."""
+        return self.batch.entries[0].environment
 
 
 def requests_of(
     batch: Batch, ids: InngestIds | None, *, again: bool = False
 ) -> list[DeliveryRequest]:
-    """The requests that deliver `batch`. Raises UndividableError."""
-    return [DeliveryRequest(one, again) for one in seeded_requests(batch, ids)]
+    """The requests that deliver `batch`, oldest rows first; without `ids` they have no seed.
+
+    Raises UndividableError.
+    """
+    entries = batch.entries
+    if ids is None:
+        parts = _parts(batch, _one_environment_each(entries, [range(len(entries))]))
+        return [DeliveryRequest(part, None, again) for part in parts]
+    numbers = [ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id) for entry in entries]
+    runs = _one_environment_each(entries, consecutive_runs(numbers))
+    seeded = zip(runs, _parts(batch, runs), strict=True)
+    return [DeliveryRequest(part, seed(numbers[run[0]]), again) for run, part in seeded]
 
 
 def requests_again(
@@ -41,12 +73,79 @@ def requests_again(
     """The requests that deliver these parts of `request`. Raises UndividableError."""
     batch = request.batch
     if tuple(positions) == (range(len(batch.entries)),):
-        return [DeliveryRequest(request.sent, again, repeated=True)]
+        return [msgspec.structs.replace(request, again=again, repeated=True)]
     parts = parts_of(batch, positions)
     return [one for part in parts for one in requests_of(part, ids, again=again)]
+
+
+def parts_of(batch: Batch, positions: Sequence[Sequence[int]]) -> list[Batch]:
+    """For each sequence of `positions` a batch of those rows, under the same claim.
+
+    Raises UndividableError.
+    """
+    try:
+        payloads = _split_array(b"[%b]" % batch.payloads)
+    except msgspec.DecodeError as error:
+        raise UndividableError from error
+    if len(payloads) != len(batch.entries):
+        raise UndividableError
+    return [
+        Batch(
+            batch.claim,
+            tuple(map(batch.entries.__getitem__, part)),
+            b",".join(map(payloads.__getitem__, part)),
+        )
+        for part in positions
+    ]
 
 
 def rows_of(batch: Batch, positions: Sequence[Sequence[int]]) -> Batch:
     """These rows, under the same claim, without their payloads."""
     entries = tuple(batch.entries[at] for part in positions for at in part)
     return Batch(batch.claim, entries, b"")
+
+
+class SeedCheck:
+    """Compares the ULIDs in answers with those of `ids`; None: no comparison.
+
+    A server that ignores seeds can't be asked which events it holds: no ULID would ever be found,
+    and every event would be sent again and again. So a row waits for its confirmation only when the
+    answer showed its ULID. `clock` gives seconds and does not jump.
+    """
+
+    def __init__(
+        self, ids: InngestIds | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ids = ids
+        self._clock = clock
+        self._logged_at = float("-inf")
+
+    def is_honoured(self, batch: Batch, result: SendResult) -> bool:
+        """True unless the first event that was taken has another ULID than its row."""
+        if self._ids is None or not result.ids or not result.ids[0]:
+            return True
+        first = batch.entries[0]
+        expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.inngest_id)
+        if result.ids[0] == expected:
+            return True
+        now = self._clock()
+        if now - self._logged_at > _LOG_EVERY_SECONDS:
+            self._logged_at = now
+            log.error("inngest_ignores_seeds", event_id=first.event_id)
+        return False
+
+
+def _one_environment_each(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
+    """The runs, divided wherever a row is for another environment than the one before."""
+    if not any(entry.environment for entry in entries):
+        return list(runs)
+    divided: list[range] = []
+    for run in runs:
+        for _, group in itertools.groupby(run, lambda at: entries[at].environment):
+            positions = list(group)
+            divided.append(range(positions[0], positions[-1] + 1))
+    return divided
+
+
+def _parts(batch: Batch, runs: Sequence[range]) -> list[Batch]:
+    return [batch] if len(runs) == 1 else parts_of(batch, runs)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from service.inngest.inngest_events import EventRun
+from service.inngest.rest_api import EventRun
 
 
 class RunStatus(enum.StrEnum):

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+SEED_HEADER = "x-inngest-event-id-seed"
+ENVIRONMENT_HEADER = "x-inngest-env"
 BUCKET_MS = 5 * 60 * 1000
 PREFIX_BYTES = 6
 

@@ -13,10 +13,10 @@ import os
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
-from service.bootstrap.inngest_address import inngest_address
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
 from service.errors import ConfigurationError
+from service.inngest.address import inngest_address
 
 FAKE_INNGEST_PORT = 8299
 _ANY_PORT = 0

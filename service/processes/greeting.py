@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.bootstrap.inngest_address import inngest_address
 from service.config.settings import Settings
+from service.inngest.address import inngest_address
 from service.processes.announce import Announcer
 from service.processes.banner import banner
 from service.processes.standing import standing_of

@@ -9,11 +9,10 @@ import sys
 
 import uvloop
 
-from service.bootstrap.inngest import make_client
 from service.config.settings import Settings
-from service.documents.worker import run_worker
-from service.documents.worker_status import WorkerStatus
 from service.event_types.types_file import documents_event_name, load_event_types
+from service.inngest.address import make_client
+from service.inngest.worker import WorkerStatus, run_worker
 from service.observe.logs import configure_logs
 from service.observe.service_manager import ServiceManager
 from service.processes.startup import exit_on_fault, load_settings

@@ -14,9 +14,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from service.inngest.delivery_request import DeliveryRequest, requests_again, requests_of, rows_of
-from service.inngest.seed_check import SeedCheck
-from service.inngest.seeded import UndividableError
+from service.inngest.dedupe_horizon import DedupeHorizon
+from service.inngest.delivery_request import (
+    DeliveryRequest,
+    SeedCheck,
+    UndividableError,
+    requests_again,
+    requests_of,
+    rows_of,
+)
 from service.inngest.send_result import SendResult, Signal, classify
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
@@ -24,14 +30,10 @@ from service.outbox.model import Batch
 from service.relay.breaker import Breaker
 from service.relay.breaker_result import view, with_result
 from service.relay.breaker_sync import BreakerSync
-from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.empty_request import EmptyRequest, Sender
-from service.relay.lone_failure import LoneFailure
-from service.relay.outcome import Outcome, outcome
-from service.relay.permit import Answered, Permit
+from service.relay.empty_request import EmptyRequest, LoneFailure, Sender
+from service.relay.outcome import Outcome, RetryPolicy, outcome
 from service.relay.report import Report
-from service.relay.retry_policy import RetryPolicy
-from service.relay.sends_in_flight import SendsInFlight, Ticket
+from service.relay.sends import Answered, Permit, SendsInFlight, Ticket
 from service.relay.settler import Settler
 
 
@@ -160,8 +162,8 @@ class BatchDelivery:
     async def _answer(self, request: DeliveryRequest) -> SendResult:
         try:
             with self._around_send(request.batch):
-                sent = request.sent
-                return await self._sender.send(sent.batch.payloads, sent.seed, sent.environment)
+                payloads = request.batch.payloads
+                return await self._sender.send(payloads, request.seed, request.environment)
         except Exception as error:  # noqa: BLE001  (our own fault must not hold the rows back)
             self._report.failed(error)
             words = f"the sender failed: {type(error).__name__}"

@@ -22,11 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from service.outbox.model import Isolated
-from service.relay.batch_limit import BatchLimit
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.failure_streak import FailureStreak
-from service.relay.isolation_ledger import IsolationLedger
-from service.relay.permit import BreakerState, InFlight, Permit
+from service.relay.evidence import BatchLimit, FailureStreak, IsolationLedger
+from service.relay.sends import BreakerState, InFlight, Permit
 
 _STEADY_FAILURES = 3
 

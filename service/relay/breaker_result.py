@@ -11,7 +11,7 @@ from dataclasses import replace
 from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import Cause
-from service.relay.permit import Answered, BreakerState, BreakerView, Permit
+from service.relay.sends import Answered, BreakerState, BreakerView, Permit
 
 _ASKS_FOR_PATIENCE = (Signal.BUSY, Signal.MISCONFIGURED, Signal.UNREACHED)
 _REASONS = {

@@ -19,7 +19,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord
 from service.outbox.ports import Delivery
 from service.relay.breaker import Breaker
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 
 POLL_SECONDS = 1.0
 _RATE_WEIGHT = 0.3

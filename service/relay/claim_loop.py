@@ -18,8 +18,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch, ClaimRequest
 from service.outbox.ports import Queue
 from service.relay.breaker_sync import POLL_SECONDS, BreakerSync
-from service.relay.permit import BreakerState, Permit
-from service.relay.sends_in_flight import SendsInFlight
+from service.relay.sends import BreakerState, Permit, SendsInFlight
 from service.relay.settler import RETRY_SECONDS
 from service.relay.unconfirmed import Unconfirmed
 

@@ -27,7 +27,7 @@ from service.relay.confirmation import (
     poll_seconds,
     resend_reason,
 )
-from service.relay.confirmation_report import ConfirmationReport
+from service.relay.report import ConfirmationReport
 from service.relay.unconfirmed import Unconfirmed
 
 _QUIET_CHUNKS = 2

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from service.errors import OutboxUnavailableError
+from service.inngest.dedupe_horizon import DedupeHorizon
 from service.observe.recorder import Recorder
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch
@@ -21,17 +23,30 @@ from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_sync import Announcement, BreakerSync
 from service.relay.claim_loop import ClaimLoop
-from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.empty_request import EmptyRequest, Sender
-from service.relay.lone_failure import LoneFailure
-from service.relay.permit import BreakerState, Permit
-from service.relay.relay_limits import RelayLimits
+from service.relay.empty_request import EmptyRequest, LoneFailure, Sender
+from service.relay.outcome import RetryPolicy
 from service.relay.report import Report
-from service.relay.retry_policy import RetryPolicy
-from service.relay.sends_in_flight import SendsInFlight
+from service.relay.sends import BreakerState, Permit, SendsInFlight
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 from service.supervisor import end
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """How much a relay sends at once, and how long it waits.
+
+    `max_events` and `max_bytes` bound a batch, `senders` the requests in flight.
+    `send_timeout_seconds` bounds one request; `drain_seconds` is the time for requests in flight at
+    the stop.
+    """
+
+    max_events: int
+    max_bytes: int
+    senders: int
+    send_timeout_seconds: float
+    drain_seconds: float
+
 
 LEASE_MARGIN_SECONDS = 20.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.storage import Outbox, PostgresStorage, eventually
 
 

@@ -14,7 +14,7 @@ from service.dev.fake_inngest.faults import Reset
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Row, State
-from service.relay import unconfirmed_rows
+from service.relay import unconfirmed
 from tests.support.confirmed_delivery import (
     SIGNING_KEY,
     append_events,
@@ -193,8 +193,8 @@ async def test_without_confirmation_rows_are_delivered_later_where_the_store_fai
         raise OutboxUnavailableError
 
     monkeypatch.setattr(delivery, "deliver_unconfirmed", away)
-    monkeypatch.setattr(unconfirmed_rows, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(unconfirmed_rows, "_LEFT_SECONDS", 0.1)
+    monkeypatch.setattr(unconfirmed, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(unconfirmed, "_LEFT_SECONDS", 0.1)
     inngest.storing.rate = 0
     await append_events(outbox.intake, 10)
     async with confirmed_delivery(outbox, inngest):

@@ -8,7 +8,7 @@ import pytest
 
 from service.dev.fake_inngest.faults import Action, Hang, Match, Reset, ScriptedAnswer, TooLarge
 from service.outbox.model import State
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery import Delivery
 
 POISON = Match(prefix="poison")

@@ -14,7 +14,7 @@ from service.dev.fake_inngest.event_api import SEED_HEADER
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent, find_held
-from service.inngest.inngest_events import InngestEvents
+from service.inngest.rest_api import RestApi
 from service.outbox.inngest_id import InngestIds, WantedEvent, seed
 
 KEY = "signkey-test-00112233445566778899aabbccddeeff"
@@ -22,8 +22,8 @@ IDS = InngestIds(b"\x00prefi")
 NOW_MS = 1_795_559_419_447
 
 
-def asker(http: aiohttp.ClientSession, url: str, key: str | None = KEY) -> InngestEvents:
-    return InngestEvents(http, origin=url, signing_key=key, environment=None, timeout_seconds=30)
+def asker(http: aiohttp.ClientSession, url: str, key: str | None = KEY) -> RestApi:
+    return RestApi(http, origin=url, signing_key=key, environment=None, timeout_seconds=30)
 
 
 async def post(http: aiohttp.ClientSession, api: FakeInngest, first: int, count: int) -> None:

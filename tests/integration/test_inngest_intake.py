@@ -16,13 +16,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.model import Filter
 from service.web.intake.event_batch import MAX_BATCH_BYTES
-from service.web.intake.inngest_intake import ENVIRONMENT, SEED
 
 KEY = "0123456789abcdef"
 WEB_KEY = "fedcba9876543210"
-SEEDED = {SEED: "1795647589663,w+OubQLDQDVz3w=="}
+SEEDED = {SEED_HEADER: "1795647589663,w+OubQLDQDVz3w=="}
 EVENTS = [{"name": "a/b", "data": {"x": 1}}, {"name": "b", "id": "mine"}]
 
 
@@ -159,7 +159,7 @@ async def test_a_seed_under_other_events_means_other_events(door: Door) -> None:
 @pytest.mark.parametrize("seed", ["x", "0,w+OubQLDQDVz3w==", "1795647589663,w+Ou", ""])
 async def test_a_seed_that_can_not_be_read_counts_as_none(door: Door, seed: str) -> None:
     for _ in range(2):
-        await door.send({"name": "a"}, **{SEED: seed})
+        await door.send({"name": "a"}, **{SEED_HEADER: seed})
     assert await door.names() == ["a", "a"]
 
 
@@ -178,10 +178,10 @@ async def test_names_of_keys_do_not_share_ids(door: Door) -> None:
 
 
 async def test_the_environment_is_kept_and_one_that_is_no_name_is_refused(door: Door) -> None:
-    await door.send({"name": "a"}, **{ENVIRONMENT: "branch-x"})
+    await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "branch-x"})
     [row] = await door.service.outbox.inspector.rows(Filter())
     assert row.environment == "branch-x"
-    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT: "two words"})
+    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "two words"})
     assert (status, answer["ids"]) == (400, [""])
 
 

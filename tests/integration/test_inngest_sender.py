@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
-from service.inngest.inngest import InngestSender
 from service.inngest.send_result import Signal, classify
+from service.inngest.sender import InngestSender
 
 KEY = "first/secret key"
 FALLBACK = "second-secret"

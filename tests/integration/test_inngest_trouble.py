@@ -10,7 +10,7 @@ import pytest
 from service.dev.fake_inngest.faults import Action, Cut, Drip, Hang, Reset, ScriptedAnswer, Slow
 from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.model import State
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery import QUICK, Delivery, delivering
 
 

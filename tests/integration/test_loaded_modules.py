@@ -71,7 +71,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 def test_a_front_process_and_the_parent_learn_from_the_store_process_where_inngest_is() -> None:
     loaded = loaded_by(_TOLD)
-    assert "service.inngest.inngest_events" in loaded  # it may be asked for runs
+    assert "service.inngest.rest_api" in loaded  # it may be asked for runs
     assert loaded.isdisjoint({"inngest", "httpx"})
 
 

@@ -9,7 +9,7 @@ import pytest
 from service.dev.fake_inngest.faults import Action, Hang, Partial, Slow, TooLarge
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import State
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery import Delivery, Policies, delivering
 from tests.support.storage import eventually
 

@@ -16,7 +16,7 @@ from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.outbox.stats import Stats
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.beside import beside
 from tests.support.outbox_command import one_of_each
 from tests.support.storage import PATIENCE_SECONDS, append_all, event, eventually

@@ -11,12 +11,11 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from service.bootstrap.inngest import make_client
 from service.config.settings import Settings
 from service.documents.index_document import INDEXED
-from service.documents.worker import WorkerTimings, run_worker
-from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
+from service.inngest.address import make_client
+from service.inngest.worker import WorkerStatus, WorkerTimings, run_worker
 from service.web.resources.worker_health import serve_worker_health
 from tests.support.inngest_gateway import InngestGateway
 from tests.support.large_object import LargeObject

@@ -9,12 +9,11 @@ import os
 import inngest
 import pytest
 
-from service.bootstrap.inngest import make_client
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.index_document import INDEXED, index_function
-from service.documents.worker import Work, serve
-from service.documents.worker_status import WorkerStatus
+from service.inngest.address import make_client
+from service.inngest.worker import Work, WorkerStatus, serve
 
 URL = os.environ.get("INNGEST_TEST_URL", "")
 INDEX = "documents/aws.index"

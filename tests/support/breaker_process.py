@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import DeliveryRecord
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import Announcement, BreakerSync
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.breakers import fresh
 from tests.support.memory_outbox import MemoryDelivery
 from tests.support.virtual_time import now, run_in_virtual_time

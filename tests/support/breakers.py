@@ -8,7 +8,7 @@ from typing import Any
 from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_result import with_result
-from service.relay.permit import Answered, InFlight
+from service.relay.sends import Answered, InFlight
 
 IDLE = InFlight()
 

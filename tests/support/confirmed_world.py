@@ -9,10 +9,9 @@ from dataclasses import replace
 
 from service.inngest.send_result import SendResult
 from service.observe.recorder import NullRecorder
-from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
+from service.relay.relay import Relay, RelayLimits
+from service.relay.report import ConfirmationReport
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.delivery_model import ModelInngest, ModelOutbox
 from tests.support.memory_rows import IDS, MemoryRow

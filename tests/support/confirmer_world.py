@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import State
-from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
+from service.relay.report import ConfirmationReport
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.memory_queue import MemoryConfirmations
 from tests.support.memory_rows import IDS, MemoryRows

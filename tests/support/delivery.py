@@ -14,16 +14,15 @@ import msgspec
 
 from service.dev.fake_inngest.server import FakeInngest
 from service.identity.user import User
-from service.inngest.inngest import InngestSender
+from service.inngest.sender import InngestSender
 from service.observe.recorder import NullRecorder
 from service.outbox.event import encode_event
 from service.outbox.model import Row, State
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.permit import BreakerState
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
-from service.relay.retry_policy import RetryPolicy
+from service.relay.outcome import RetryPolicy
+from service.relay.relay import Relay, RelayLimits
+from service.relay.sends import BreakerState
 from tests.support.storage import LIMITS, PATIENT_WRITER, eventually
 
 

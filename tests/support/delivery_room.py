@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
+from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.inngest.send_result import SendResult, Signal
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Settlement
@@ -15,13 +16,10 @@ from service.outbox.ports import Queue
 from service.relay.batch_delivery import BatchDelivery
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
-from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
-from service.relay.empty_request import EmptyRequest
-from service.relay.lone_failure import LoneFailure
-from service.relay.outcome import Outcome
+from service.relay.empty_request import EmptyRequest, LoneFailure
+from service.relay.outcome import Outcome, RetryPolicy
 from service.relay.report import Report
-from service.relay.retry_policy import RetryPolicy
-from service.relay.sends_in_flight import SendsInFlight
+from service.relay.sends import SendsInFlight
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import fresh, passed

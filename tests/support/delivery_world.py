@@ -10,8 +10,7 @@ from typing import Any
 
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Named
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
+from service.relay.relay import Relay, RelayLimits
 from tests.support.delivery_model import (
     BLOCKED,
     FAILING,

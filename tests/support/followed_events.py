@@ -14,7 +14,7 @@ from aiohttp import web
 from service.console.operations.search import Search, SearchPolicy
 from service.errors import InngestApiError
 from service.identity.user import User
-from service.inngest.inngest_events import EventRun
+from service.inngest.rest_api import EventRun
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row

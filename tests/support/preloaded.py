@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = (
     "service.processes.main",
     "service.processes.serve",
-    "service.bootstrap.inngest",
+    "service.inngest.address",
     "service.outbox.postgres.store",
 )
 AT_START = ("PYTHON", "LD_", "COVERAGE_")

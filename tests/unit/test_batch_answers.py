@@ -11,7 +11,7 @@ import pytest
 from service.inngest.send_result import SendResult
 from service.outbox.model import Batch
 from service.relay.breaker import Breaker
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.breakers import changes, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken
 from tests.support.virtual_time import run_in_virtual_time

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from service.inngest.dedupe_horizon import HorizonCheck
 from service.inngest.send_result import SendResult, Signal
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
-from service.relay.dedupe_horizon import HorizonCheck
-from service.relay.permit import BreakerState, InFlight
+from service.relay.sends import BreakerState, InFlight
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.relay.batch_limit import BatchLimit
 from service.relay.breaker_policy import BreakerPolicy
+from service.relay.evidence import BatchLimit
 
 POLICY = BreakerPolicy(shrink_sends=4, shrink_share=0.5, relax_after_sends=2)
 FULL = BatchLimit.full(500, 1000)

@@ -12,7 +12,7 @@ from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view, with_result
-from service.relay.permit import Answered, BreakerState, InFlight
+from service.relay.sends import Answered, BreakerState, InFlight
 from tests.support.breakers import IDLE, after, fresh, passed
 
 POLICY = BreakerPolicy()

@@ -9,7 +9,7 @@ import pytest
 
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import Announcement
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.breaker_process import Process, at_a_process, waiting
 from tests.support.breakers import fresh
 

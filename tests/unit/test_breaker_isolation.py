@@ -10,7 +10,7 @@ from service.inngest.send_result import Signal
 from service.outbox.model import Isolated
 from service.relay.breaker_policy import BreakerPolicy
 from service.relay.breaker_result import view
-from service.relay.permit import BreakerState, InFlight
+from service.relay.sends import BreakerState, InFlight
 from tests.support.breakers import IDLE, after, fresh, passed
 
 POLICY = BreakerPolicy()

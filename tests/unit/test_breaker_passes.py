@@ -10,7 +10,7 @@ import pytest
 from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
 from service.relay.breaker_result import view, with_result
-from service.relay.permit import Answered, BreakerState, BreakerView
+from service.relay.sends import Answered, BreakerState, BreakerView
 from tests.support.breakers import IDLE, after, changes, fresh, knowing, passed
 
 HEALTHY, RECOVERING = BreakerState.HEALTHY, BreakerState.RECOVERING

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 
 from service.outbox.model import Isolated
-from service.relay.batch_limit import BatchLimit
 from service.relay.breaker import Breaker
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.failure_streak import FailureStreak
-from service.relay.isolation_ledger import IsolationLedger
-from service.relay.permit import BreakerState, InFlight
+from service.relay.evidence import BatchLimit, FailureStreak, IsolationLedger
+from service.relay.sends import BreakerState, InFlight
 from tests.support.breakers import IDLE, changes, fresh, passed
 
 HEALTHY, RECOVERING = BreakerState.HEALTHY, BreakerState.RECOVERING

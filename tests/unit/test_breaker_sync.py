@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.model import DeliveryRecord
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import Announcement
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.breaker_process import Process, at_a_process, waiting
 from tests.support.breakers import fresh, passed
 

@@ -9,8 +9,8 @@ import pytest
 
 from service.inngest.send_result import Signal
 from service.relay.breaker import Breaker
-from service.relay.failure_streak import FailureStreak
-from service.relay.permit import BreakerState
+from service.relay.evidence import FailureStreak
+from service.relay.sends import BreakerState
 from tests.support.breakers import after, changes, fresh, knowing, passed
 
 T, R, B, L = Signal.TROUBLE, Signal.REFUSED, Signal.BUSY, Signal.TOO_LARGE

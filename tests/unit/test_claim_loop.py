@@ -16,8 +16,7 @@ from service.outbox.ports import Queue
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
 from service.relay.claim_loop import ClaimLoop
-from service.relay.permit import BreakerState, Permit
-from service.relay.sends_in_flight import SendsInFlight
+from service.relay.sends import BreakerState, Permit, SendsInFlight
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, passed
 from tests.support.virtual_time import now, run_in_virtual_time

@@ -9,7 +9,7 @@ import structlog
 
 from service.outbox.sent_entry import SentEntry
 from service.relay.confirmation import ResendReason
-from service.relay.confirmation_report import ConfirmationReport
+from service.relay.report import ConfirmationReport
 from tests.support.figures import Figures
 
 NOW_MS = 1_700_000_000_000

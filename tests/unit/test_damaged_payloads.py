@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from service.inngest.seeded import UndividableError
+from service.inngest.dedupe_horizon import HorizonCheck
+from service.inngest.delivery_request import UndividableError
 from service.inngest.send_result import SendResult
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
-from service.relay.dedupe_horizon import HorizonCheck
-from service.relay.permit import InFlight
+from service.relay.sends import InFlight
 from tests.support.breakers import knowing
 from tests.support.delivery_room import FAILED, PASSING, Room
 from tests.support.virtual_time import run_in_virtual_time

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import InngestApiError
+from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
-from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
 from tests.support.virtual_time import in_virtual_time, now
 
 IDS = InngestIds(b"prefix")

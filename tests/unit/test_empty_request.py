@@ -13,7 +13,7 @@ from service.inngest.send_result import SendResult
 from service.relay.breaker import Breaker
 from service.relay.breaker_sync import BreakerSync
 from service.relay.empty_request import EmptyRequest
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.breakers import changes, fresh, passed
 from tests.support.virtual_time import run_in_virtual_time
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.relay.breaker_policy import BreakerPolicy
-from service.relay.failure_streak import FailureStreak
+from service.relay.evidence import FailureStreak
 
 POLICY = BreakerPolicy(failures_in_a_row=3, failures_while_passing=5, evidence=1.0)
 

@@ -6,10 +6,9 @@ import logging
 
 import pytest
 
-from service.bootstrap.inngest import make_client
-from service.bootstrap.inngest_address import inngest_address
 from service.config.settings import Settings
 from service.errors import ConfigurationError
+from service.inngest.address import inngest_address, make_client
 
 CLOUD = "https://inn.gs/"
 DEV = "http://127.0.0.1:8288/"

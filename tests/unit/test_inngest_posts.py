@@ -22,12 +22,12 @@ from service.errors import (
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
-from service.outbox.inngest_id import InngestIds
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER, InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
 from service.web.intake.event_batch import MAX_BATCH_BYTES, EventBatches
 from service.web.intake.event_examples import EVENTS_BODY
-from service.web.intake.inngest_intake import ENVIRONMENT, SEED, InngestIntake
+from service.web.intake.inngest_intake import InngestIntake
 from service.web.openapi.endpoint import Access
 from tests.support.made_request import made_request
 
@@ -166,25 +166,25 @@ async def test_a_body_has_at_most_20_mib(door: Door) -> None:
 
 @pytest.mark.parametrize("name", ["branch-x", "!~", "x" * 255])
 async def test_events_go_to_the_environment_that_is_named(door: Door, name: str) -> None:
-    await door.said(**{ENVIRONMENT: name})
+    await door.said(**{ENVIRONMENT_HEADER: name})
     assert [one.environment for one in door.events] == [name]
 
 
 @pytest.mark.parametrize("name", ["a b", "\u00e9", "x" * 256, "a\tb"])
 async def test_an_environment_is_named_in_visible_ascii(door: Door, name: str) -> None:
-    answer = await door.said(**{ENVIRONMENT: name})
-    error = f"{ENVIRONMENT} is not a name in visible ASCII"
+    answer = await door.said(**{ENVIRONMENT_HEADER: name})
+    error = f"{ENVIRONMENT_HEADER} is not a name in visible ASCII"
     assert (answer, door.events) == ({"ids": [""], "status": 400, "error": error}, [])
 
 
 async def test_an_empty_environment_is_our_own(door: Door) -> None:
-    assert (await door.said(**{ENVIRONMENT: ""}))["status"] == 200
+    assert (await door.said(**{ENVIRONMENT_HEADER: ""}))["status"] == 200
     assert [one.environment for one in door.events] == [None]
 
 
 async def test_a_seed_makes_a_request_known_again_for_a_day(door: Door) -> None:
     for _ in range(2):
-        await door.said(**{SEED: GOOD_SEED})
+        await door.said(**{SEED_HEADER: GOOD_SEED})
     first, again = door.keys
     assert first == again
     assert first
@@ -193,16 +193,16 @@ async def test_a_seed_makes_a_request_known_again_for_a_day(door: Door) -> None:
 
 @pytest.mark.parametrize("seed", ["", "x", "0,w+OubQLDQDVz3w==", "1,w+OubQLDQDVz3==", "1" * 20])
 async def test_without_a_good_seed_an_event_is_always_new(door: Door, seed: str) -> None:
-    await door.said(**{SEED: seed})
+    await door.said(**{SEED_HEADER: seed})
     assert door.keys == [None]
 
 
 async def test_other_events_under_a_seed_are_taken_as_others(door: Door) -> None:
     door.errors = [IdempotencyKeyReusedError()]
-    assert (await door.said(**{SEED: GOOD_SEED}))["ids"] == [IDS.ulid(1, NOW_MS)]
+    assert (await door.said(**{SEED_HEADER: GOOD_SEED}))["ids"] == [IDS.ulid(1, NOW_MS)]
     assert door.keys == [None]
     door.errors = [IdempotencyKeyReusedError(), IdempotencyKeyReusedError()]
-    assert (await door.said(**{SEED: GOOD_SEED}))["status"] == 422
+    assert (await door.said(**{SEED_HEADER: GOOD_SEED}))["status"] == 422
 
 
 def test_its_description_has_an_example_of_each_answer() -> None:
@@ -223,6 +223,6 @@ def test_its_description_has_an_example_of_each_answer() -> None:
 def test_its_description_says_what_a_request_has_and_who_may_make_it() -> None:
     [endpoint] = Door()._intake.endpoints()
     places = {parameter.name: parameter.place for parameter in endpoint.parameters}
-    assert places == {"key": "path", ENVIRONMENT: "header", SEED: "header"}
+    assert places == {"key": "path", ENVIRONMENT_HEADER: "header", SEED_HEADER: "header"}
     assert (endpoint.access, endpoint.body) == (Access.ANYBODY, EVENTS_BODY)
     assert tuple(endpoint.errors) == (NotFoundError,)

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
-from service.inngest.inngest_events import EventRun, InngestEvents
+from service.inngest.rest_api import EventRun, RestApi
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 ULID = "01KAVJ7KPR0000000000000001"
@@ -18,9 +18,9 @@ MOST = 32 * MIB
 TOO_LARGE = (b" " * (MOST - 1), b"x")
 
 
-def asker(session: ScriptedSession, **named: Any) -> InngestEvents:
+def asker(session: ScriptedSession, **named: Any) -> RestApi:
     given = {"origin": "http://inngest.test/", "signing_key": "signkey", "environment": None}
-    return InngestEvents(session, **{**given, "timeout_seconds": 7.0, **named})  # type: ignore[arg-type]
+    return RestApi(session, **{**given, "timeout_seconds": 7.0, **named})  # type: ignore[arg-type]
 
 
 def shown(*numbers: int, **other: Any) -> bytes:
@@ -120,7 +120,7 @@ async def test_each_question_goes_to_its_own_environment_or_to_the_configured_on
     await one.runs(ULID, "c")
     await one.page(ULID, 1)
     headers = [asked.named["headers"] for asked in session.asked]
-    assert [one["X-Inngest-Env"] for one in headers] == ["a", "b", "c", "staging"]
+    assert [one["x-inngest-env"] for one in headers] == ["a", "b", "c", "staging"]
     assert {one["Authorization"] for one in headers} == {"Bearer signkey"}
 
 

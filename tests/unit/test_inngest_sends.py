@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from service.inngest.inngest import InngestSender
 from service.inngest.send_result import SendResult
+from service.inngest.sender import InngestSender
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 TAKEN = b'{"ids": ["01J"], "status": 200}'
@@ -59,10 +59,10 @@ async def test_a_seed_and_an_environment_go_as_headers_of_their_request_only() -
     await one.send(b"{}", "c2VlZA==,1")
     await one.send(b"{}", None, "branch/a")
     await one.send(b"{}")
-    plain = {"Content-Type": "application/json", "X-Inngest-Env": "staging"}
+    plain = {"Content-Type": "application/json", "x-inngest-env": "staging"}
     assert [asked.named["headers"] for asked in session.asked] == [
-        {**plain, "X-Inngest-Event-Id-Seed": "c2VlZA==,1"},
-        {**plain, "X-Inngest-Env": "branch/a"},
+        {**plain, "x-inngest-event-id-seed": "c2VlZA==,1"},
+        {**plain, "x-inngest-env": "branch/a"},
         plain,
     ]
 

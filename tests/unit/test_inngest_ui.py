@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.bootstrap.inngest_ui import event_link
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
+from service.inngest.address import event_link
 
 ULID = "01M8ACPNM0AXN1N6B3WC000004"
 KEY = {"INNGEST_EVENT_KEY": "key", "INNGEST_DEV": "0"}

@@ -8,7 +8,7 @@ import time
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.inngest.inngest import _seconds, _skew
+from service.inngest.sender import _seconds, _skew
 
 
 @given(st.text() | st.floats().map(str) | st.datetimes().map(str))

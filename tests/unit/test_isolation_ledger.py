@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.relay.isolation_ledger import IsolationLedger
+from service.relay.evidence import IsolationLedger
 
 EMPTY = IsolationLedger()
 CONFIRMED = EMPTY.with_failed_alone(7).with_pass(5.0, None)

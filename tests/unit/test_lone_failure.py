@@ -7,8 +7,7 @@ from typing import Any, cast
 
 from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Entry
-from service.relay.empty_request import EmptyRequest
-from service.relay.lone_failure import LoneFailure
+from service.relay.empty_request import EmptyRequest, LoneFailure
 from service.relay.report import Report
 
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.inngest.held import HeldEvent
 from service.outbox.inngest_id import decode_ulid, encode_ulid
 from service.outbox.model import Batch, Retry, Settlement
-from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
 from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World
 from tests.support.memory_rows import IDS, MemoryRow

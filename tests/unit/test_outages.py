@@ -8,7 +8,7 @@ import random
 import pytest
 
 from service.outbox.model import DeliveryRecord
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery_model import HEALTHY, MODES
 from tests.support.delivery_world import World, check
 from tests.support.virtual_time import run_in_virtual_time

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from service.inngest.send_result import SendResult, Signal, classify
 from service.outbox.model import Batch, Entry, Retry
-from service.relay.outcome import Outcome, due_again, outcome
-from service.relay.permit import BreakerView
-from service.relay.retry_policy import RetryPolicy
+from service.relay.outcome import Outcome, RetryPolicy, due_again, outcome
+from service.relay.sends import BreakerView
 
 POLICY = RetryPolicy()
 PASSING = BreakerView(passed_size=1000)

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, REFUSED
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import MemoryRow

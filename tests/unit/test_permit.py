@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.inngest.send_result import Signal
-from service.relay.permit import Answered, BreakerView, InFlight
+from service.relay.sends import Answered, BreakerView, InFlight
 
 
 def test_nothing_is_in_flight() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.relay.permit import BreakerState
+from service.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE
 from tests.support.delivery_world import World, check
 from tests.support.virtual_time import run_in_virtual_time

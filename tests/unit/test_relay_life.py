@@ -11,8 +11,8 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Batch, ClaimRequest, DeliveryRecord, Settlement
-from service.relay.permit import BreakerState
-from service.relay.retry_policy import RetryPolicy
+from service.relay.outcome import RetryPolicy
+from service.relay.sends import BreakerState
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, REFUSED, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
 from tests.support.virtual_time import run_in_virtual_time

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.inngest.inngest_events import EventRun
+from service.inngest.rest_api import EventRun
 from service.inngest.runs import RunStatus, runs_of
 
 

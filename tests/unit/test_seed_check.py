@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from service.inngest.seed_check import SeedCheck
+from service.inngest.delivery_request import SeedCheck
 from service.inngest.send_result import SendResult
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry

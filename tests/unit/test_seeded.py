@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dev.fake_inngest.ulids import request_ulids
-from service.inngest.seeded import UndividableError, parts_of, seeded_requests
+from service.inngest.delivery_request import UndividableError, parts_of, requests_of
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
 
@@ -46,7 +46,7 @@ ENTRIES = st.lists(
 @given(ENTRIES)
 def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
     sent: list[str] = []
-    for request in seeded_requests(batch_of(entries), IDS):
+    for request in requests_of(batch_of(entries), IDS):
         events = json.loads(b"[%b]" % request.batch.payloads)
         assert [event["id"] for event in events] == [e.event_id for e in request.batch.entries]
         assert {one.environment for one in request.batch.entries} == {request.environment}
@@ -60,7 +60,7 @@ def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
 
 @given(ENTRIES)
 def test_without_seeds_a_request_ends_only_where_the_environment_changes(entries):
-    requests = seeded_requests(batch_of(entries), None)
+    requests = requests_of(batch_of(entries), None)
     parts = [list(group) for _, group in itertools.groupby(entries, lambda e: e.environment)]
     assert [list(request.batch.entries) for request in requests] == parts
     assert {request.seed for request in requests} == {None}
@@ -68,13 +68,13 @@ def test_without_seeds_a_request_ends_only_where_the_environment_changes(entries
 
 def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
     batch = batch_of([entry(seq) for seq in range(5, 105)])
-    [request] = seeded_requests(batch, IDS)
+    [request] = requests_of(batch, IDS)
     assert request.batch is batch
 
 
 def test_a_gap_costs_one_more_request():
     batch = batch_of([entry(seq) for seq in (1, 2, 4, 5)])
-    assert [len(one.batch.entries) for one in seeded_requests(batch, IDS)] == [2, 2]
+    assert [len(one.batch.entries) for one in requests_of(batch, IDS)] == [2, 2]
 
 
 @pytest.mark.parametrize("payloads", [b'{"a": 1},{"b": ', b"{},{},{}", b"{}"])

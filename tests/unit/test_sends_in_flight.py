@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from service.relay.permit import InFlight
-from service.relay.sends_in_flight import SendsInFlight
+from service.relay.sends import InFlight, SendsInFlight
 from tests.support.virtual_time import run_in_virtual_time
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from service.outbox.ports import Confirmations
 from service.outbox.sent_entry import SentEntry
-from service.relay.unconfirmed_rows import deliver_left_rows, deliver_unconfirmed
+from service.relay.unconfirmed import deliver_left_rows, deliver_unconfirmed
 from tests.support.confirmer_desk import Desk
 from tests.support.virtual_time import in_virtual_time
 

@@ -9,7 +9,6 @@ import msgspec
 import typer
 
 from service.bootstrap.http import make_http
-from service.bootstrap.inngest_events import make_inngest_events
 from service.bootstrap.operations import open_reading, open_repairs
 from service.config.settings import Settings
 from service.console.commands.address import DEFAULT_URL, Url
@@ -22,6 +21,7 @@ from service.console.operations.event_ids import find_ids
 from service.console.operations.search import Search
 from service.console.operations.verification import Verification, verify
 from service.errors import InngestApiError
+from service.inngest.rest_api import make_rest_api
 from service.observe.printable import printable
 from service.outbox.audit import new_act
 from service.outbox.model import Filter, State
@@ -109,7 +109,7 @@ def _fields(found: Verification) -> dict[str, object]:
 async def _verify(url: str, wanted: Filter, *, with_runs: bool) -> Verification:
     settings = Settings.load(os.environ)
     async with make_http(limit=4) as http, open_reading(url) as outbox:
-        reader = make_inngest_events(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
+        reader = make_rest_api(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
         if reader is None:
             raise InngestApiError("Inngest can't be asked: INNGEST_SIGNING_KEY is not set.")
         if wanted.ids is not None:

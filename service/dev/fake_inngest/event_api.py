@@ -23,8 +23,7 @@ from service.dev.fake_inngest.faults import Action, FaultScript, kind_of
 from service.dev.fake_inngest.ledger import Ledger, Request
 from service.dev.fake_inngest.storing import Storing
 from service.dev.fake_inngest.ulids import request_ulids
-
-SEED_HEADER = "x-inngest-event-id-seed"
+from service.outbox.inngest_id import SEED_HEADER
 
 _encode = msgspec.json.Encoder().encode
 

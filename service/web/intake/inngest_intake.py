@@ -27,6 +27,7 @@ from service.errors import (
 from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.incoming_json import NO_EVENTS
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.receipt import Receipt
 from service.web.intake.event_batch import (
     MAX_BATCH_BYTES,
@@ -40,8 +41,6 @@ from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.server.body import read_raw_body
 from service.web.server.errors import STATUS
 
-SEED = "x-inngest-event-id-seed"
-ENVIRONMENT = "x-inngest-env"
 KEY_NOT_FOUND = "Event key not found"
 _TEXT = "text/plain"
 _MAY_BE_RETRIED = frozenset({429, 503})
@@ -88,8 +87,10 @@ class InngestIntake:
                 access=Access.ANYBODY,
                 parameters=[
                     key,
-                    Parameter(ENVIRONMENT, "The Inngest environment.", place="header"),
-                    Parameter(SEED, "The same seed again repeats a request.", place="header"),
+                    Parameter(ENVIRONMENT_HEADER, "The Inngest environment.", place="header"),
+                    Parameter(
+                        SEED_HEADER, "The same seed again repeats a request.", place="header"
+                    ),
                 ],
                 body=EVENTS_BODY,
                 answers={
@@ -124,10 +125,12 @@ class InngestIntake:
             return _refusal(error)
 
     async def _accept(self, request: web.Request, machine: User) -> web.Response:
-        environment = request.headers.get(ENVIRONMENT) or None
+        environment = request.headers.get(ENVIRONMENT_HEADER) or None
         if environment and not _is_environment(environment):
-            return _response(Reply(_NO_IDS, 400, f"{ENVIRONMENT} is not a name in visible ASCII"))
-        seed = request.headers.get(SEED, "")
+            return _response(
+                Reply(_NO_IDS, 400, f"{ENVIRONMENT_HEADER} is not a name in visible ASCII")
+            )
+        seed = request.headers.get(SEED_HEADER, "")
         batch = BatchRequest(
             user=machine,
             body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES),

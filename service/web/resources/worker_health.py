@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from service.documents.worker_status import WorkerStatus
+from service.inngest.worker import WorkerStatus
 
 _UNAVAILABLE = 503
 

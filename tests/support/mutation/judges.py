@@ -121,14 +121,14 @@ JUDGES: dict[str, Judges] = {
     ),
     **_under("relay", "send_result", Judges(_unit("outcome", "inngest_words"))),
     **_under("relay", "breaker breaker_result", _BREAKER),
-    "service/relay/permit.py": Judges(_unit("permit", "breaker_states")),
-    "service/relay/isolation_ledger.py": Judges(_unit("isolation_ledger", "breaker_isolation")),
+    "service/relay/sends.py": Judges(_unit("permit", "breaker_states")),
+    "service/relay/evidence.py": Judges(_unit("isolation_ledger", "breaker_isolation")),
     "service/relay/batch_delivery.py": Judges(
         _unit("batch_delivery", "batch_answers", "old_rows", "damaged_payloads")
     ),
     "service/inngest/delivery_request.py": Judges(_unit("batch_delivery", "damaged_payloads")),
     "service/relay/relay.py": Judges(_unit("relay_parts", "delivery", "relay_life")),
-    "service/inngest/inngest.py": Judges(_unit("inngest_sends", "inngest_words")),
+    "service/inngest/sender.py": Judges(_unit("inngest_sends", "inngest_words")),
     "service/relay/breaker_sync.py": Judges(_unit("breaker_sync", "breaker_exchange")),
     **_under("outbox", "incoming incoming_json", _INCOMING),
     **_under("outbox", "large_value nesting", _LARGE_VALUES),

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from service.errors import OutboxError
+from service.inngest.dedupe_horizon import DedupeHorizon
 from service.observe.recorder import NullRecorder
 from service.outbox.ports import Confirmations, Delivery, Queue
 from service.relay.confirmation import ConfirmationPolicy
-from service.relay.confirmation_report import ConfirmationReport
 from service.relay.confirmer import Confirmer
-from service.relay.dedupe_horizon import DedupeHorizon
-from service.relay.relay import Relay
-from service.relay.relay_limits import RelayLimits
+from service.relay.relay import Relay, RelayLimits
+from service.relay.report import ConfirmationReport
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.simulation.simulated_inngest import SimulatedInngest
 

@@ -14,7 +14,7 @@ from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
 from service.outbox.sqlite import claims, settlements
 from service.relay import batch_delivery, breaker_result, outcome, settler
-from service.relay.retry_policy import RetryPolicy
+from service.relay.outcome import RetryPolicy
 
 
 def _take_one_row_more_than_is_held() -> None:
@@ -70,13 +70,7 @@ def _bury_the_neighbour_of_a_bad_event() -> None:
 
 
 def _send_without_a_seed() -> None:
-    requests = delivery_request.seeded_requests
-
-    def seedless(batch: Batch, ids: Any) -> Sequence[Any]:
-        del ids
-        return requests(batch, None)
-
-    delivery_request.seeded_requests = seedless
+    delivery_request.seed = lambda number: None  # type: ignore[assignment,return-value]
 
 
 def _hear_no_good_news() -> None:

@@ -6,12 +6,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 
+from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
 from service.outbox.model import Batch
 from service.outbox.sqlite import claims, statements
 from service.outbox.sqlite.memory import Memory
-from service.relay.dedupe_horizon import DedupeHorizon, HorizonCheck
 
 _END_OF_TIME_MS = claims._END_OF_TIME_MS
 

@@ -21,9 +21,7 @@ import msgspec
 
 from service.inngest.send_result import MAX_WORDS, SendResult
 from service.observe.printable import printable
-
-SEED_HEADER = "X-Inngest-Event-Id-Seed"
-ENVIRONMENT_HEADER = "X-Inngest-Env"
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024

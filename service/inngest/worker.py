@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,9 +21,8 @@ from inngest.connect import ConnectionState, connect
 from service.config.settings import Settings
 from service.documents.bucket import Bucket
 from service.documents.index_document import Facts, index_function
-from service.documents.run_log import RunLog
-from service.documents.worker_status import WorkerStatus
 from service.errors import ConfigurationError
+from service.inngest.run_log import RunLog
 
 _LOST = "the connection was lost"
 _LOOK_SECONDS = 0.25
@@ -167,3 +167,30 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
+
+
+class WorkerStatus:
+    """The state of one worker's connection. `reason` says why there is none."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.reason = "not connected yet"
+        self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the state last changed."""
+        return time.monotonic() - self._since
+
+    def connect(self) -> None:
+        """Note that the worker is connected and its functions are registered."""
+        self._turn(connected=True, reason="")
+
+    def disconnect(self, reason: str) -> None:
+        """Note that there is no connection. Another reason does not restart the time."""
+        self._turn(connected=False, reason=reason)
+
+    def _turn(self, *, connected: bool, reason: str) -> None:
+        if connected != self.connected:
+            self._since = time.monotonic()
+        self.connected, self.reason = connected, reason

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from service.errors import InngestApiError
+from service.inngest.delivery_request import parts_of
 from service.inngest.held import MAX_PAGE, EventPages, find_held
-from service.inngest.seeded import parts_of
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 

@@ -12,10 +12,15 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
+from service.config.destination import confirmation_mode
+from service.config.inngest_address import InngestAddress
+from service.config.settings import Settings
+from service.config.values import plain
 from service.errors import InngestApiError
+from service.inngest.address import inngest_address
 from service.inngest.held import HeldEvent
-from service.inngest.inngest import ENVIRONMENT_HEADER
 from service.outbox.incoming_json import repaired
+from service.outbox.inngest_id import ENVIRONMENT_HEADER
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _OK = 200
@@ -57,7 +62,7 @@ class _Runs(_Status):
     data: list[EventRun] | None = None
 
 
-class InngestEvents:
+class RestApi:
     """Questions to `GET {origin}/v1/events`. `signing_key` None asks without one.
 
     `environment` is the one that a question asks in where it names no other.
@@ -158,3 +163,27 @@ def _read(body: bytes, form: type[_Answer]) -> _Answer:
         return msgspec.json.decode(body, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(repaired(body), type=form)
+
+
+def make_rest_api(
+    settings: Settings, http: aiohttp.ClientSession, *, timeout_seconds: float
+) -> RestApi | None:
+    """Inngest's REST API, None where it can't be asked: it wants a signing key or a dev server."""
+    if not confirmation_mode(settings).can_ask:
+        return None
+    address = inngest_address(settings)
+    return RestApi(
+        http,
+        origin=_origin(settings, address),
+        signing_key=plain(settings.inngest_signing_key),
+        environment=address.environment,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _origin(settings: Settings, address: InngestAddress) -> str:
+    """Where the REST API is: beside the Event API when only that one's address is given."""
+    elsewhere = settings.inngest_api_base_url or settings.inngest_base_url
+    if settings.inngest_event_api_base_url and not elsewhere:
+        return address.event_api_origin
+    return address.api_origin
