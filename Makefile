@@ -96,7 +96,7 @@ soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints 
 MUTATED = service/relay service/identity service/web service/outbox/sqlite \
           service/outbox/audit service/outbox/clock service/outbox/receipt service/outbox/storable \
           service/outbox/fair_share service/outbox/limits \
-          service/outbox/session_layers service/web/intake/incoming service/web/intake/large_value \
+          service/web/intake/incoming service/web/intake/lenient_json \
           service/outbox/nesting service/outbox/keys service/inngest/held service/outbox/inngest_id \
           service/outbox/row_lookup service/outbox/retention service/outbox/event.py \
           service/outbox/sent_entry service/outbox/model service/outbox/move/transfer.py \

@@ -8,7 +8,7 @@ from service.bootstrap.web_outbox import WebOutbox
 from service.config.settings import Settings
 from service.inngest.rest_api import make_rest_api
 from service.supervisor import Supervisor
-from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowPolicy
 from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
 

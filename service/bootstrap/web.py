@@ -46,7 +46,6 @@ from service.web.events.events import Events
 from service.web.events.follower import EventFollower
 from service.web.events.own_events import OwnEvents
 from service.web.intake.event_batch import EventBatches
-from service.web.intake.event_key_auth import EventKeyAuth
 from service.web.intake.event_route import EventRoute
 from service.web.intake.inngest_intake import InngestIntake
 from service.web.intake.machine_events import MachineEvents
@@ -57,8 +56,7 @@ from service.web.resources.health import Health
 from service.web.resources.uploads import Uploads
 from service.web.server.cross_site import CrossSite
 from service.web.server.proxies import Proxies
-from service.web.server.rate_limit import RateLimit
-from service.web.signin.auth import Authenticator
+from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
 

@@ -19,8 +19,8 @@ from service.config.values import plain
 from service.errors import InngestApiError
 from service.inngest.address import inngest_address
 from service.inngest.held import HeldEvent
-from service.outbox.incoming_json import repaired
 from service.outbox.inngest_id import ENVIRONMENT_HEADER
+from service.outbox.storable import repaired
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _OK = 200

@@ -1,6 +1,15 @@
-"""Text that every store can store."""
+"""Text and JSON that every store can store."""
 
 from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|.)",
+    re.DOTALL,
+)
 
 
 def storable(text: str) -> str:
@@ -10,3 +19,15 @@ def storable(text: str) -> str:
     True
     """
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def repaired(raw: bytes) -> bytes:
+    r"""The same JSON with U+FFFD for what is not Unicode.
+
+    >>> repaired(b'"\\ud83d\\ude00 \\ud83d \xff"').decode()
+    '"\\ud83d\\ude00 \\ufffd \ufffd"'
+    """
+    text = raw.decode(errors="replace")
+    if "\\u" in text:
+        text = _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+    return text.encode()

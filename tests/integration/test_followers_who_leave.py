@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowPolicy
 from service.web.server.server import HttpServer
 from tests.support.followed_events import event, followed_events
 from tests.support.storage import PATIENCE_SECONDS, eventually

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from service.outbox.model import ClaimRequest, Settlement
-from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowPolicy
 from tests.support.followed_events import event, followed_events, run
 from tests.support.storage import PATIENCE_SECONDS, eventually
 

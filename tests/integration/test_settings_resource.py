@@ -14,8 +14,7 @@ from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.server.cross_site import CrossSite
-from service.web.server.rate_limit import RateLimit
-from service.web.signin.auth import Authenticator
+from service.web.signin.auth import Authenticator, RateLimit
 from tests.support.memory_scopes import revisions
 
 ADA = User("dev", "ada", "ada@example.com", organization_id="org", email_verified=True)

@@ -20,7 +20,7 @@ from service.config.values import parse_duration
 from service.console.operations.sampler import DELIVERY_STATES
 from service.observe.metrics import VOCABULARY, PrometheusRecorder
 from service.processes import main as commands
-from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowPolicy
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from tests.support.neighbours import lacks
 

@@ -24,7 +24,7 @@ from service.supervisor import run_supervisor
 from service.web.events.event_access import EventAccess
 from service.web.events.event_stream import EventStream
 from service.web.events.events import Events
-from service.web.events.follow_policy import FollowPolicy
+from service.web.events.followed_event import FollowPolicy
 from service.web.events.follower import EventFollower
 from service.web.events.own_events import OwnEvents
 from service.web.events.run_asker import RunAsker

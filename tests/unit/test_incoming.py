@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from service.dev.fake_inngest.events import read_events as read_as_inngest
 from service.identity.user import User
 from service.outbox.event import MAX_EVENT_BYTES, Event
-from service.outbox.incoming_json import MAX_EVENTS, BadEventError
 from service.outbox.storable import storable
 from service.web.intake.incoming import read_events
+from service.web.intake.lenient_json import MAX_EVENTS, BadEventError
 from tests.support.fuzzed_events import fuzzed_bodies
 
 CRON = User("key", "cron")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox import incoming_json
-from service.outbox.incoming_json import MAX_EVENTS, NO_EVENTS, BadEventError, elements
+from service.web.intake import lenient_json
+from service.web.intake.lenient_json import MAX_EVENTS, NO_EVENTS, BadEventError, elements
 
 LARGE = 4 * 1024 * 1024
 GLANCE = 1024 * 1024
@@ -17,7 +17,7 @@ class Walked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[int] = []
         self.split = 0
-        walk, split = incoming_json._walk, incoming_json._split_array
+        walk, split = lenient_json._walk, lenient_json._split_array
 
         def walking(text: str):
             self.texts.append(len(text))
@@ -27,8 +27,8 @@ class Walked:
             self.split += 1
             return split(body)
 
-        monkeypatch.setattr(incoming_json, "_walk", walking)
-        monkeypatch.setattr(incoming_json, "_split_array", splitting)
+        monkeypatch.setattr(lenient_json, "_walk", walking)
+        monkeypatch.setattr(lenient_json, "_split_array", splitting)
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ import pytest
 
 from service.identity.user import User
 from service.outbox.event import MAX_EVENT_BYTES
-from service.outbox.incoming_json import BadEventError
 from service.web.intake import incoming
 from service.web.intake.incoming import IncomingEvent, read_events
-from service.web.intake.large_value import LARGE_BYTES
+from service.web.intake.lenient_json import LARGE_BYTES, BadEventError
 
 CRON = User("key", "cron")
 NOW_MS = 1_795_559_419_447

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.identity.user import User
-from service.outbox.incoming_json import BadEventError
 from service.outbox.nesting import MAX_DEPTH
 from service.web.intake.incoming import read_events
-from service.web.intake.large_value import LARGE_BYTES, faults
+from service.web.intake.lenient_json import LARGE_BYTES, BadEventError, faults
 
 TEXT = st.text(st.sampled_from('[]{}",:\\ae1E9+-.\n\u00e9'), max_size=8)
 NUMBERS = st.sampled_from(

@@ -6,7 +6,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from service.errors import MetricsTokenRequiredError
-from service.web.server.peer import check_metrics_access, is_for_loopback, is_local
+from service.web.server.proxies import check_metrics_access, is_for_loopback, is_local
 
 FORWARDED = [
     {"Via": "1.1 proxy"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.errors import RateLimitedError
-from service.web.server.rate_limit import RateLimit
+from service.web.signin.auth import RateLimit
 from tests.support.clock import Clock
 
 

@@ -18,9 +18,7 @@ from service.errors import (
 from service.event_types.senders import Senders
 from service.identity.event_keys import EventKeys
 from service.identity.user import User
-from service.web.intake.event_key_auth import EventKeyAuth
-from service.web.server.rate_limit import RateLimit
-from service.web.signin.auth import Authenticator
+from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 
 KEY = "0123456789abcdef"
 ADA = User("dev", "ada")

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.outbox.incoming_json import BadEventError
-from service.outbox.session_layers import checked_meta
+from service.web.intake.incoming import checked_meta
+from service.web.intake.lenient_json import BadEventError
 
 
 def checked(meta: str | dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from service.errors import InvalidFieldError
-from service.web.server.query import whole_number
+from service.web.events.events import whole_number
 
 
 def number(text: str | None, least: int = 1, most: int = 500) -> int | None:

@@ -26,7 +26,7 @@ from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
-from service.web.server.server_sent_events import event_source
+from service.web.server.answers import event_source
 
 PATH = "/outbox"
 _DEAD_SHOWN = 10

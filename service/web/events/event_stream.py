@@ -14,7 +14,7 @@ from service.web.events.followed_event import FollowedEvent, Snapshot
 from service.web.events.follower import EventFollower
 from service.web.intake.event_examples import EVENT_ID
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
-from service.web.server.server_sent_events import EVENT_STREAM, event_source
+from service.web.server.answers import EVENT_STREAM, event_source
 
 _LAST_EVENT_ID = "Last-Event-ID"
 _HEADERS = {

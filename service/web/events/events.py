@@ -17,7 +17,6 @@ from service.web.events.followed_event import FollowedEvent, Snapshot
 from service.web.events.follower import EventFollower
 from service.web.intake.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter, ResponseHeader
-from service.web.server.query import whole_number
 from service.web.signin.auth import READ_REFUSALS
 
 EVENT_ERRORS = (*READ_REFUSALS, NotFoundError, OutboxUnavailableError)
@@ -83,8 +82,19 @@ class Events:
                 return
 
 
+def whole_number(request: web.Request, name: str, least: int, most: int) -> int | None:
+    """The number in the query, None without one. Raises InvalidFieldError outside of the bounds."""
+    given = request.query.get(name)
+    if given is None:
+        return None
+    is_number = given.isascii() and given.isdecimal() and len(given) <= len(str(most))
+    if not is_number or not least <= int(given) <= most:
+        raise InvalidFieldError(f"{name} is a whole number from {least} to {most}.")
+    return int(given)
+
+
 def _is_unchanged(followed: FollowedEvent, known: str) -> bool:
-    """Whether there is nothing to tell. Runs that Inngest did not tell yet are no news."""
+    """True while there is nothing to tell. Runs that Inngest did not tell yet are no news."""
     snapshot = followed.snapshot
     if snapshot is None or snapshot.final:
         return False

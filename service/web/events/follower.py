@@ -12,8 +12,7 @@ from typing import Protocol
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, Row, State
-from service.web.events.follow_policy import FollowPolicy
-from service.web.events.followed_event import FollowedEvent
+from service.web.events.followed_event import FollowedEvent, FollowPolicy
 from service.web.events.run_asker import TURNS_A_SECOND, RunAsker
 
 

@@ -20,11 +20,10 @@ from service.identity.user import User
 from service.outbox.model import Filter, Named, State
 from service.web.events.event_access import EventAccess
 from service.web.events.event_view import EventView, event_view
-from service.web.events.events import EVENT_ERRORS
+from service.web.events.events import EVENT_ERRORS, whole_number
 from service.web.intake.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
-from service.web.server.json_answer import json_answer
-from service.web.server.query import whole_number
+from service.web.server.answers import json_answer
 from service.web.signin.auth import READ_REFUSALS
 
 MAX_LIMIT = 100
@@ -143,7 +142,7 @@ class OwnEvents:
 
 
 def _filter(request: web.Request, user: User) -> Filter:
-    """What the query asks for."""
+    """The filter of the query."""
     query = request.query
     return Filter(
         owner=user.owner,

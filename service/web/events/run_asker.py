@@ -12,8 +12,7 @@ import structlog
 
 from service.errors import InngestApiError
 from service.inngest.runs import RunReader, runs_of
-from service.web.events.follow_policy import FollowPolicy
-from service.web.events.followed_event import FollowedEvent
+from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
 TURNS_A_SECOND = 5
 

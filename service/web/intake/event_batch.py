@@ -14,10 +14,10 @@ from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
-from service.outbox.incoming_json import NO_EVENTS, BadEventError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
 from service.web.intake.incoming import IncomingEvent, read_events
+from service.web.intake.lenient_json import NO_EVENTS, BadEventError
 
 MAX_BATCH_BYTES = 20 * 1024 * 1024
 REPEAT_SECONDS = 24 * 3600.0

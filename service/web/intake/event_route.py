@@ -7,30 +7,79 @@ the answer, and nothing is stored unless all pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import hdrs, web
 
-from service.errors import InvalidFieldError, InvalidJsonError
+from service.errors import (
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    InvalidFieldError,
+    InvalidJsonError,
+    OutboxFullError,
+    OutboxUnavailableError,
+    RefusedError,
+    TooManyPendingError,
+)
 from service.event_types.body_schema import SEND_AT
-from service.event_types.event_type import EventType
+from service.event_types.event_type import EventType, operation_id
+from service.event_types.senders import Senders
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, encode_event
 from service.outbox.keys import IdempotencyKey
 from service.outbox.ports import Intake
-from service.web.intake.event_endpoint import describe_event_type
-from service.web.intake.idempotency import idempotency_key
-from service.web.openapi.endpoint import JSON, Endpoint
-from service.web.server.body import check_depth, read_json_bytes
+from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
+from service.web.openapi.endpoint import (
+    JSON,
+    Access,
+    Answer,
+    Body,
+    Endpoint,
+    NamedSchema,
+    ResponseHeader,
+)
+from service.web.server.body import JSON_REFUSALS, check_depth, read_json_bytes
 from service.web.server.middleware import event_id_key
+from service.web.signin.auth import MACHINE_REFUSALS, SIGNED_IN_REFUSALS
 
 MAX_BODY_BYTES = 1024 * 1024
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_REFUSALS = (
+    *JSON_REFUSALS,
+    IdempotencyKeyInvalidError,
+    IdempotencyKeyReusedError,
+    TooManyPendingError,
+    OutboxFullError,
+    OutboxUnavailableError,
+)
+_EXAMPLE_ID = "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10"
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The answer to an accepted event."""
+
+    status: Literal["ok"]
+    event_id: str
+
+
+_ACCEPTED = Answer(
+    "The event is on disk and will be delivered",
+    Accepted,
+    {"status": "ok", "eventId": _EXAMPLE_ID},
+    headers=[
+        ResponseHeader("Location", "Where to follow the event."),
+        ResponseHeader(
+            "Idempotent-Replayed",
+            "Set when the Idempotency-Key was used before: no second event was made.",
+            {"const": "true"},
+        ),
+    ],
+)
 
 
 class EventRoute:
@@ -58,7 +107,7 @@ class EventRoute:
 
     def endpoints(self) -> list[Endpoint]:
         """What the API's description says."""
-        return [describe_event_type(self._kind)]
+        return [_described(self._kind)]
 
     async def post(self, request: web.Request) -> web.Response:
         """Accept one event."""
@@ -131,3 +180,32 @@ def _is_object(raw: bytes) -> bool:
 
 def _refuse(constant: str) -> float:
     raise ValueError(constant)
+
+
+def _described(kind: EventType) -> Endpoint:
+    """The endpoint that takes the events of `kind`."""
+    operation = operation_id(kind.name)
+    component = f"{operation[0].upper()}{operation[1:]}Body"
+    return Endpoint(
+        method="POST",
+        path=kind.path,
+        name=operation,
+        tag="events",
+        summary=kind.summary,
+        access=_access(kind.senders),
+        parameters=[IDEMPOTENCY_PARAMETER],
+        body=Body(NamedSchema(component, kind.body.schema), kind.body.example),
+        answers={200: _ACCEPTED},
+        errors=(*_sign_in_refusals(kind.senders), *_REFUSALS, *kind.refusals),
+    )
+
+
+def _access(senders: Senders) -> Access:
+    if not senders.machines:
+        return Access.USER
+    return Access.OWNER if senders.people else Access.EVENT_KEY
+
+
+def _sign_in_refusals(senders: Senders) -> Sequence[type[RefusedError]]:
+    known = SIGNED_IN_REFUSALS if senders.people else MACHINE_REFUSALS
+    return (*known, *senders.refusals)

@@ -3,6 +3,9 @@
 Owns the API's rules for an event (Inngest: pkg/api, pkg/eventstream, pkg/event). The
 invariant: what is accepted here is accepted there. Events are read one after the other. Those
 before a bad one are good, and nothing after it is read.
+
+An event's meta has two layers of sessions. `sessions` are the client's own; a null there takes an
+inherited one away. `propagated_sessions` are inherited from the run that sent the event.
 """
 
 from __future__ import annotations
@@ -16,18 +19,26 @@ import uuid_utils
 
 from service.identity.user import User
 from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
-from service.outbox.incoming_json import MAX_EVENTS, BadEventError, elements, fields_of
 from service.outbox.nesting import is_too_deep
-from service.outbox.session_layers import checked_meta
 from service.outbox.storable import storable
-from service.web.intake.large_value import (
+from service.web.intake.lenient_json import (
     LARGE_BYTES,
+    MAX_EVENTS,
     OUT_OF_RANGE,
     TOO_DEEP,
+    BadEventError,
+    Fields,
+    elements,
     faults,
+    fields_of,
     has_many_digits,
 )
 
+MAX_SESSIONS = 5
+MAX_KEY_BYTES = 128
+MAX_ID_BYTES = 512
+
+_LAYERS = frozenset({"sessions", "propagated_sessions"})
 _RESERVED = "inngest/"
 _FIRST_OF_RESERVED = "iI\u0130"
 _SMALL_BYTES = 300
@@ -66,6 +77,8 @@ class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
 
 _decode_given = msgspec.json.Decoder(_Given).decode
 _decode = msgspec.json.Decoder().decode
+_decode_layer = msgspec.json.Decoder(Fields | None).decode
+_decode_id = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -148,6 +161,39 @@ def _checked(given: _Given) -> _Given:
     if given.meta is not msgspec.UNSET:
         given.meta = checked_meta(given.meta)
     return given
+
+
+def checked_meta(meta: msgspec.Raw) -> msgspec.Raw | msgspec.UnsetType:
+    """The meta without what Inngest ignores. Raises BadEventError or msgspec.DecodeError.
+
+    Own sessions that are null as a whole take all inherited ones away.
+    """
+    layers = {} if bytes(meta) == _NULL else fields_of(bytes(meta), _LAYERS)
+    own = _checked_layer(layers.get("sessions"), may_be_null=True)
+    _checked_layer(layers.get("propagated_sessions"), may_be_null=False)
+    if own > MAX_SESSIONS:
+        raise BadEventError(f"The event's meta has more than {MAX_SESSIONS} sessions")
+    return msgspec.Raw(_encode(layers))
+
+
+def _checked_layer(layer: msgspec.Raw | None, *, may_be_null: bool) -> int:
+    """The number of its sessions."""
+    sessions = (_decode_layer(layer) if layer else None) or {}
+    named = {key: bytes(value) for key, value in sessions.items()}
+    if not may_be_null and _NULL in named.values():
+        raise BadEventError("An inherited session of the event's meta is null")
+    held = {key: value for key, value in named.items() if value != _NULL}
+    for key, value in held.items():
+        _check_session(key, value)
+    return len(held)
+
+
+def _check_session(key: str, value: bytes) -> None:
+    if value[:1] not in b'"-0123456789':
+        raise BadEventError("A session of the event's meta is not a string or a number")
+    session_id = _decode_id(value).encode() if value.startswith(b'"') else value
+    if not 0 < len(key.encode()) <= MAX_KEY_BYTES or not 0 < len(session_id) <= MAX_ID_BYTES:
+        raise BadEventError("A session of the event's meta has an empty or a long key or id")
 
 
 def _check_object(name: str, value: msgspec.Raw) -> None:

@@ -26,7 +26,6 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.observe.recorder import Recorder
-from service.outbox.incoming_json import NO_EVENTS
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.receipt import Receipt
 from service.web.intake.event_batch import (
@@ -36,10 +35,11 @@ from service.web.intake.event_batch import (
     EventBatches,
 )
 from service.web.intake.event_examples import EVENTS_BODY, RETRY_AFTER
-from service.web.intake.event_key_auth import EventKeyAuth
+from service.web.intake.lenient_json import NO_EVENTS
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.server.body import read_raw_body
 from service.web.server.errors import STATUS
+from service.web.signin.auth import EventKeyAuth
 
 KEY_NOT_FOUND = "Event key not found"
 _TEXT = "text/plain"

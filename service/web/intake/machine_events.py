@@ -18,11 +18,11 @@ from service.errors import (
 )
 from service.web.intake.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
 from service.web.intake.event_examples import EVENTS_BODY, REPLAYED
-from service.web.intake.event_key_auth import MACHINE_REFUSALS, EventKeyAuth
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key
 from service.web.openapi.endpoint import Access, Answer, Endpoint
+from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, check_utf8, read_json_bytes
-from service.web.server.json_answer import json_answer
+from service.web.signin.auth import MACHINE_REFUSALS, EventKeyAuth
 
 
 class AcceptedEvents(msgspec.Struct, frozen=True, gc=False, rename="camel"):

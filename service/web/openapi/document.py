@@ -14,7 +14,6 @@ import msgspec
 
 from service.web.openapi.endpoint import JSON, Access, Answer, Body, Endpoint, Parameter
 from service.web.openapi.schemas import Schemas, error_schema
-from service.web.openapi.security import SECURITY_SCHEMES, requirements
 from service.web.server.errors import INTERNAL_ERROR, SERVER_CODES, STATUS
 
 API_VERSION = "1.0.0"
@@ -36,6 +35,41 @@ _RETRY_AFTER = {
     }
 }
 _MAY_BE_RETRIED = frozenset({429, 503})
+_SESSION = "session"
+_NEXT_AUTH = "nextAuth"
+_AUTH_JS = "authJs"
+_BEARER = "userToken"
+_EVENT_KEY = "eventKey"
+_METRICS = "metricsToken"
+
+
+def _cookie(name: str, text: str) -> dict[str, Any]:
+    return {"type": "apiKey", "in": "cookie", "name": name, "description": text}
+
+
+def _bearer(text: str) -> dict[str, Any]:
+    return {"type": "http", "scheme": "bearer", "description": text}
+
+
+_SECURITY_SCHEMES: dict[str, Any] = {
+    _SESSION: _cookie("outbox_session", "A sign-in at this service; `__Host-` in production."),
+    _NEXT_AUTH: _cookie("next-auth.session-token", "A sign-in of next-auth 4."),
+    _AUTH_JS: _cookie("authjs.session-token", "A sign-in of Auth.js 5."),
+    _BEARER: _bearer("A token of the issuer that JWT_ISSUER names."),
+    _EVENT_KEY: _bearer("One of the keys in OUTBOX_EVENT_KEYS."),
+    _METRICS: _bearer("METRICS_TOKEN. Requests from the same machine need none."),
+}
+_USERS: list[dict[str, list[str]]] = [
+    {name: []} for name in (_SESSION, _NEXT_AUTH, _AUTH_JS, _BEARER)
+]
+_REQUIREMENTS: dict[Access, list[dict[str, list[str]]]] = {
+    Access.ANYBODY: [],
+    Access.USER: _USERS,
+    Access.OWNER: [*_USERS, {_EVENT_KEY: []}],
+    Access.OPERATOR: _USERS,
+    Access.EVENT_KEY: [{_EVENT_KEY: []}],
+    Access.METRICS: [{_METRICS: []}, {}],
+}
 
 
 def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
@@ -50,7 +84,7 @@ def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         "info": {"title": _TITLE, "version": API_VERSION, "description": _ABOUT},
         "tags": [{"name": tag} for tag in dict.fromkeys(one.tag for one in table)],
         "paths": dict(paths),
-        "components": {"schemas": schemas.components, "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas.components, "securitySchemes": _SECURITY_SCHEMES},
     }
 
 
@@ -59,7 +93,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "operationId": endpoint.name,
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
-        "security": requirements(endpoint.access),
+        "security": _REQUIREMENTS[endpoint.access],
         "responses": _responses(endpoint, schemas),
     }
     parameters = [*_path_parameters(endpoint), *endpoint.parameters]

@@ -15,8 +15,8 @@ from service.identity.operators import Operators
 from service.identity.scopes import Tree
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Body, Endpoint, Parameter
+from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, read_json_bytes
-from service.web.server.json_answer import json_answer
 from service.web.signin.auth import READ_REFUSALS, SIGNED_IN_REFUSALS, Authenticator
 
 _MAX_ID_CHARS = 255

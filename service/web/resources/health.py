@@ -15,8 +15,8 @@ from aiohttp import web
 from service.errors import MetricsTokenRequiredError
 from service.outbox.link.messages import REASON_KEY
 from service.web.openapi.endpoint import Access, Answer, Endpoint
-from service.web.server.json_answer import json_answer
-from service.web.server.peer import check_metrics_access, is_local
+from service.web.server.answers import json_answer
+from service.web.server.proxies import check_metrics_access, is_local
 
 _UNAVAILABLE = 503
 _READY_EXAMPLE = {"status": "ready", "faults": [], "detail": {"undelivered": 0}}

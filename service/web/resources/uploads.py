@@ -31,8 +31,8 @@ from service.errors import (
 )
 from service.identity.user import User
 from service.web.openapi.endpoint import Answer, Body, Endpoint
+from service.web.server.answers import NOT_STORED, json_answer
 from service.web.server.body import JSON_REFUSALS, read_json
-from service.web.server.json_answer import NOT_STORED, json_answer
 from service.web.signin.auth import SIGNED_IN_REFUSALS
 
 _NAME = {"type": "string", "minLength": 1, "description": "The document's file name."}

@@ -1,6 +1,8 @@
 """One connection: a head in time, a JSON answer to what can't be parsed, a stop without delay.
 
-A client that does not read its answers is dropped.
+A client that does not read its answers is dropped. aiohttp answers a request that can't be parsed
+in plain text, before any middleware, and quotes it in the answer and in the log, for example a
+session cookie. The invariant: here neither contains input.
 """
 
 from __future__ import annotations
@@ -12,19 +14,24 @@ from typing import Any, TypeVar
 import structlog
 import uuid_utils
 from aiohttp import hdrs, web
-from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
+from service.errors import (
+    HeadTimeoutError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    RefusedError,
+)
 from service.observe.recorder import Recorder
-from service.web.server.deadline import Deadline
-from service.web.server.errors import internal_error_response
-from service.web.server.keep_alive import NoTimer
-from service.web.server.malformed_request import HeadSecondsError, malformed_response
-from service.web.server.middleware import REQUEST_ID
+from service.web.server.answers import REQUEST_ID
+from service.web.server.errors import METHODS, error_response, internal_error_response
 from service.web.server.request_parser import (
     MAX_PIPELINED,
     BoundedParser,
+    HeadSizeError,
     RequestLimits,
 )
 from service.web.server.security_headers import SERVER, security_headers
@@ -32,25 +39,32 @@ from service.web.server.security_headers import SERVER, security_headers
 _SERVER_FAULT = web.HTTPInternalServerError.status_code
 
 _TOO_MANY = "too_many_connections"
-_NO_TIMER = NoTimer()
+# aiohttp has no class of its own for this fault.
+_TOO_MANY_HEADERS = "Too many headers"
 _Result = TypeVar("_Result")
 
 _log = structlog.get_logger(__name__)
 
 
+class HeadSecondsError(HttpProcessingError):
+    """The head did not arrive in time."""
+
+
 class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
-    `is_pipelining` is whether the client has ever sent a request before it had all answers. What is
+    `is_pipelining` is true once the client has sent a request before it had all answers. What is
     in `on_lost` is called when the client has gone.
     """
 
     __slots__ = (
-        "_head_deadline",
+        "_head_seconds",
+        "_head_timer",
         "_is_full",
-        "_read_deadline",
         "_recorder",
         "_requests",
+        "_unread_seconds",
+        "_unread_timer",
         "is_pipelining",
         "on_lost",
     )
@@ -70,15 +84,16 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **options)
         self._requests: BoundedParser | None = BoundedParser(self, loop, limits)
         self._parser = self._requests
-        self._messages = _FewRequests()  # type: ignore[assignment]
         # The parser pauses at the number of requests at which the connection stops reading.
         self._max_msg_queue_size = MAX_PIPELINED
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
         self.on_lost: list[Callable[[], object]] = []
         self._is_full = is_full
-        self._head_deadline = Deadline(loop, head_seconds)
-        self._read_deadline = Deadline(loop, unread_seconds)
+        self._head_seconds = head_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_seconds = unread_seconds
+        self._unread_timer: asyncio.TimerHandle | None = None
         self.is_pipelining = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,15 +103,6 @@ class Connection(web.RequestHandler):
             transport.abort()  # type: ignore[attr-defined]
             return
         super().connection_made(transport)
-        if self._keepalive_handle is not None:
-            self._keepalive_handle.cancel()
-        self._keepalive_handle = _NO_TIMER  # type: ignore[assignment]
-
-    def close_if_idle(self, now: float) -> None:
-        """Close the connection if its time without a request is over at `now`."""
-        waits_for_request = self._waiter is not None and not self._waiter.done()
-        if waits_for_request and now >= self._next_keepalive_close_time:
-            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
@@ -105,13 +111,18 @@ class Connection(web.RequestHandler):
                 self._requests.feed_data(data)
             return
         super().data_received(data)
-        self.is_pipelining |= len(self._messages) + self._request_in_progress > 1
-        self._watch_head()
+        if len(self._messages) + self._request_in_progress > 1:
+            self.is_pipelining = True
+        if self._requests is not None and self._requests.head_bytes:
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(self._head_seconds, self._end_head)
+        elif self._head_timer is not None:
+            self._stop_head_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
-        self._head_deadline.stop()
-        self._read_deadline.stop()
+        self._stop_head_timer()
+        self._stop_unread_timer()
         for callback in self.on_lost:
             callback()
         self._requests = None
@@ -120,17 +131,12 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Drop a client that leaves its answers unread for too long."""
         super().pause_writing()
-        self._read_deadline.start(self._abort)
+        self._unread_timer = self._loop.call_later(self._unread_seconds, self._abort)
 
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
-        self._read_deadline.stop()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002
-        """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+        self._stop_unread_timer()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for each request that was read, but not for the rest of a refused body."""
@@ -154,7 +160,10 @@ class Connection(web.RequestHandler):
             response = internal_error_response()
             _log.error("request_failed", request_id=request_id, exc_info=exc)
         else:
-            response = malformed_response(exc, request_id, self._recorder)
+            refusal = _refusal(exc)
+            self._recorder.count("refused", code=refusal.code)
+            _log.info("malformed_request", request_id=request_id, reason=type(exc).__name__)
+            response = error_response(refusal)
         if request.writer.output_size > 0:
             raise ConnectionError("An answer has begun already.")
         response.headers.update(security_headers(secure=False))
@@ -167,17 +176,22 @@ class Connection(web.RequestHandler):
         if not isinstance(details.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **details)
 
-    def _watch_head(self) -> None:
-        if self._requests is None or not self._requests.is_in_head:
-            self._head_deadline.stop()
-        else:
-            self._head_deadline.start(self._end_head)
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
 
     def _end_head(self) -> None:
+        self._head_timer = None
         if self._requests is None:
             return
         self._requests.end()
@@ -186,24 +200,25 @@ class Connection(web.RequestHandler):
             self._waiter.set_result(None)
 
 
-class _FewRequests(list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]):
-    """The parsed requests of a connection, two at most. A deque has room for 64, half a KiB."""
-
-    __slots__ = ()
-
-    def popleft(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
-        """Take the oldest."""
-        return self.pop(0)
-
-
 async def _begin_what_was_taken() -> None:
     """Let requests begin that were read: in one turn aiohttp takes one, in the next it begins."""
     for _ in range(2):
         await asyncio.sleep(0)
 
 
+def _refusal(fault: BaseException | None) -> RefusedError:
+    """The refusal for what the parser found."""
+    if isinstance(fault, HeadSecondsError):
+        return HeadTimeoutError()
+    if isinstance(fault, BadHttpMethod):
+        return MethodNotAllowedError(allowed=METHODS)
+    if isinstance(fault, LineTooLong | HeadSizeError) or _TOO_MANY_HEADERS in str(fault):
+        return HeadTooLargeError()
+    return MalformedRequestError()
+
+
 async def while_connected(request: web.Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """What `work` returns; it is cancelled when the client goes, which raises ConnectionError."""
+    """The result of `work`. It is cancelled when the client goes: that raises ConnectionError."""
     task = asyncio.ensure_future(work)
     connection = request.protocol
     on_lost = connection.on_lost if isinstance(connection, Connection) else []

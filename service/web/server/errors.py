@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service import errors
-from service.web.server.json_answer import json_answer
+from service.web.server.answers import json_answer
 
 STATUS: dict[type[errors.ServiceError], int] = {
     errors.InvalidJsonError: 400,

@@ -18,6 +18,7 @@ from service.errors import BodyTimeoutError, InvalidJsonError, OutboxUnavailable
 from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.pages.error_pages import ErrorPages, wants_page
+from service.web.server.answers import REQUEST_ID, request_id_key
 from service.web.server.errors import (
     INTERNAL_ERROR,
     error_response,
@@ -25,8 +26,6 @@ from service.web.server.errors import (
     refusal_of,
 )
 
-REQUEST_ID = "X-Request-Id"
-request_id_key = web.RequestKey("request_id", str)
 arrived_at_key = web.RequestKey("arrived_at", float)
 event_id_key = web.RequestKey("event_id", str)
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -88,7 +87,7 @@ def _refusal(
 
 
 def _is_quiet(request: web.Request, response: web.StreamResponse) -> bool:
-    """Whether the request is a successful probe, which is not worth a log line."""
+    """True for a successful probe, which is not worth a log line."""
     return request.path in _PROBES and response.status < web.HTTPBadRequest.status_code
 
 

@@ -1,23 +1,31 @@
-"""Whether a request came through a reverse proxy, and what a trusted proxy says about it.
+"""The peer of a request: a reverse proxy, a program on this machine, or a client elsewhere.
 
 Proxy headers are believed only from the addresses in TRUSTED_PROXIES. From anyone else they only
-show that the request did not come straight from a client.
+show that the request did not come straight from a client. A reverse proxy on this machine makes
+every peer look local, and a page elsewhere can point its own name at 127.0.0.1. So a local request
+has a loopback peer, a loopback Host and no proxy header.
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from service.errors import MalformedRequestError
+from service.errors import MalformedRequestError, MetricsTokenRequiredError
 
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 _PREFIX = "x-forwarded"
 _SCHEMES = ("http", "https")
+_BEARER = "bearer"
 _is_host = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII).fullmatch
+# Stricter than a URL's parser, which finds a host in `x@localhost` and in `localhost#.x` too.
+_is_loopback_host = re.compile(
+    r"(localhost|[\d.]+|\[[\da-f:.]+\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE
+).fullmatch
 _ADDED = frozenset(
     {
         "cf-connecting-ip",
@@ -79,15 +87,46 @@ class Proxies:
         return found is not None and any(found in network for network in self._networks)
 
 
+def is_local(request: web.Request) -> bool:
+    """True for a program on this machine that asked a loopback name without a proxy."""
+    return (
+        is_loopback_address(request.remote or "")
+        and is_for_loopback(request)
+        and not was_forwarded(request)
+    )
+
+
+def is_for_loopback(request: web.Request) -> bool:
+    """True where the Host header is a loopback name."""
+    found = _is_loopback_host(request.host)
+    if found is None:
+        return False
+    host = found.group(1).lower()
+    return host == "localhost" or is_loopback_address(host.strip("[]"))
+
+
+def check_metrics_access(request: web.Request, token: str | None) -> None:
+    """Raise MetricsTokenRequiredError unless the request is local or has `token`.
+
+    With `token` None only local requests pass.
+    """
+    if is_local(request):
+        return
+    scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    is_given = hmac.compare_digest(_bytes(given), _bytes(token or ""))
+    if not token or not is_given or scheme.lower() != _BEARER:
+        raise MetricsTokenRequiredError
+
+
 def was_forwarded(request: web.Request) -> bool:
-    """Whether a header shows that the request passed a proxy."""
+    """True where a header shows that the request passed a proxy."""
     return any(
         name.lower() in _ADDED or name.lower().startswith(_PREFIX) for name in request.headers
     )
 
 
 def is_loopback_address(address: str) -> bool:
-    """Whether `address` is a loopback address."""
+    """True for a loopback address."""
     found = _address(address)
     return found is not None and found.is_loopback
 
@@ -99,3 +138,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

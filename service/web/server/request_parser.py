@@ -58,20 +58,21 @@ class TransferCodingError(HttpProcessingError):
 class BoundedParser(HttpRequestParser):
     """Parses requests. It never raises: a fault is its last message.
 
-    `has_ended` is true after a fault, after `end()`, and after a request for another protocol,
-    which is answered and closes the connection.
+    `head_bytes` is the size of a head that has begun and is not complete. `has_ended` is true after
+    a fault, after `end()`, and after a request for another protocol, which is answered and closes
+    the connection.
     """
 
     __slots__ = (
         "_body",
-        "_body_wire_bytes",
         "_changes_protocol",
+        "_chunked_bytes",
         "_connection",
-        "_head_bytes",
         "_held",
         "_is_chunked",
         "_limits",
         "has_ended",
+        "head_bytes",
     )
 
     def __init__(
@@ -85,22 +86,16 @@ class BoundedParser(HttpRequestParser):
             max_field_size=limits.header,
             payload_exception=RequestPayloadError,
             auto_decompress=False,
-            max_msg_queue_size=MAX_PIPELINED,
         )
         self._connection = protocol
         self._limits = limits
-        self._head_bytes = 0
+        self.head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
-        self._body_wire_bytes = 0
+        self._chunked_bytes = 0
         self._is_chunked = False
         self._held = b""
         self._changes_protocol = False
         self.has_ended = False
-
-    @property
-    def is_in_head(self) -> bool:
-        """Whether a head has begun and is not complete."""
-        return self._head_bytes > 0
 
     def end(self) -> None:
         """Parse nothing more."""
@@ -126,16 +121,16 @@ class BoundedParser(HttpRequestParser):
         return parsed, False, b""
 
     def _must_wait(self, parsed: int) -> bool:
-        """Whether data wait until the handler has read chunks, or has answered requests."""
+        """True while data wait until the handler has read chunks, or has answered requests."""
         if self._body.is_eof():
             return parsed + len(self._connection._messages) >= MAX_PIPELINED  # noqa: SLF001
         return self._is_chunked and self._connection._reading_paused  # noqa: SLF001
 
     def _end_of_part(self, data: bytes, at: int) -> int:
-        """Where the part of `data` ends that may be parsed now: at the latest with a head."""
+        """The end of the part of `data` that may be parsed now: at the latest a head's end."""
         if not self._body.is_eof():
             return min(len(data), at + _PIECE_BYTES) if self._is_chunked else len(data)
-        room = self._limits.head - self._head_bytes
+        room = self._limits.head - self.head_bytes
         if at < len(data) and not room:
             raise HeadSizeError
         end = min(len(data), at + room, at + _PIECE_BYTES)
@@ -148,9 +143,9 @@ class BoundedParser(HttpRequestParser):
         parsed: Parsed = list(messages)
         if parsed:
             self._begin_body(parsed)
-        elif in_head and (self._head_bytes or part.strip(_LINE_END)):
-            self._head_bytes += len(part)
-        else:
+        elif in_head and (self.head_bytes or part.strip(_LINE_END)):
+            self.head_bytes += len(part)
+        elif self._is_chunked:
             self._count_framing(len(part))
         if upgraded or (self._changes_protocol and self._body.is_eof()):
             self.end()
@@ -171,20 +166,18 @@ class BoundedParser(HttpRequestParser):
         for one, _ in messages:
             _check_coding(one)
         message, self._body = messages[-1]
-        self._head_bytes = self._body_wire_bytes = 0
+        self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = isinstance(message, RawRequestMessage) and message.chunked
         if isinstance(message, RawRequestMessage) and message.upgrade:
             self._changes_protocol = True
             messages[-1] = (message._replace(should_close=True), self._body)
 
     def _count_framing(self, size_bytes: int) -> None:
-        self._body_wire_bytes += size_bytes
-        # A paused parser holds a whole body back, and of a chunked one the last piece.
-        if not self._is_chunked and self._connection._reading_paused:  # noqa: SLF001
-            return
+        self._chunked_bytes += size_bytes
         body_bytes = self._body.total_bytes
+        # A paused parser holds the last piece back.
         allowed = self._limits.framing + _PIECE_BYTES + body_bytes // self._limits.body_per_framing
-        if self._body_wire_bytes - body_bytes > allowed:
+        if self._chunked_bytes - body_bytes > allowed:
             raise FramingSizeError
 
 

@@ -1,33 +1,25 @@
-"""The HTTP server of the application: its limits, and how many posts run at once.
-
-Of many simultaneous posts some run and the others wait in order. A waiting post needs no more
-memory than aiohttp's. It waits for a moment only, because the running ones may wait for a neighbour
-that hangs.
-"""
+"""The HTTP server of the application: its limits, its connections, the admission of requests."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import uuid_utils
 from aiohttp import hdrs, web
 
 from service.observe.recorder import Recorder
+from service.web.server.admission import Admission, AdmissionPolicy
+from service.web.server.answers import REQUEST_ID
 from service.web.server.connection import Connection
 from service.web.server.errors import error_response, refusal_of
-from service.web.server.keep_alive import KeepAlive
-from service.web.server.middleware import REQUEST_ID, arrived_at_key
+from service.web.server.middleware import arrived_at_key
 from service.web.server.request_parser import RequestLimits
-from service.web.server.security_headers import SERVER
-from service.web.server.slots import Slots
-from service.web.server.turns import TurnPolicy, Turns
+from service.web.server.security_headers import SERVER, security_headers
 
-MAX_CONCURRENT_POSTS = 256
 # Costs almost nothing, and says whether the event loop turns.
 _UNQUEUED = "/healthz"
 
@@ -51,10 +43,8 @@ class ServerPolicy:
     keep_alive_seconds: float = 75.0
     shutdown_seconds: float = 15.0
     linger_seconds: float = 1.0
-    concurrent_posts: int = MAX_CONCURRENT_POSTS
-    post_wait_seconds: float = 1.0
     max_connections: int | None = None
-    turns: TurnPolicy = field(default_factory=TurnPolicy)
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
 
 class HttpServer(web.AppRunner):
@@ -108,18 +98,15 @@ class _Server(web.Server):
         self._recorder = recorder
         self._policy = policy
         self._handler = handler
-        self._slots = Slots(policy.concurrent_posts, policy.post_wait_seconds)
-        self._turns = Turns(policy.turns)
+        self._admission = Admission(policy.admission)
         self._is_lingering = False
         self._ask_full = lambda: self.is_full  # one for all connections
         self._lost = asyncio.Event()
         super().__init__(self._handle, request_factory=request_factory, **options)
-        connections = cast("Collection[Connection]", self._connections)  # as `__call__` makes them
-        self._keep_alive = KeepAlive(self._loop, connections, policy.keep_alive_seconds)
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many connections as the policy allows."""
+        """True while there are as many connections as the policy allows."""
         limit = self._policy.max_connections
         return limit is not None and len(self._connections) >= limit
 
@@ -131,11 +118,6 @@ class _Server(web.Server):
                 while self._connections:
                     await self._lost.wait()
                     self._lost.clear()
-
-    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        """Know a connection from now on."""
-        super().connection_made(handler, transport)
-        self._keep_alive.begin()
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """Forget a connection."""
@@ -156,34 +138,36 @@ class _Server(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request[arrived_at_key] = time.perf_counter()
-        if request.raw_path != _UNQUEUED:
-            await self._turns.start(is_pipelined=_is_pipelined(request))
-        has_slot = _is_whole_post(request) and await self._slots.take()
+        admission = self._admission
+        if request.raw_path != _UNQUEUED and not admission.starts_now():
+            await admission.later_turn(is_pipelined=_is_pipelined(request))
+        # A slow client, whose body has not arrived, takes no place of a post.
+        has_place = (
+            request.method == hdrs.METH_POST
+            and request.content.is_eof()
+            and (admission.takes_post() or await admission.post_place())
+        )
         try:
-            return self._last_if_lingering(await self._handler(request))
+            response: web.StreamResponse = await self._handler(request)
         except web.HTTPException as error:
-            # Raised outside of every middleware, for an unknown Expect header.
-            refusal = refusal_of(error)
-            self._recorder.count("refused", code=refusal.code)
-            response = error_response(refusal)
-            response.headers[REQUEST_ID] = str(uuid_utils.uuid7())
-            response.headers[hdrs.SERVER] = SERVER
-            return response
+            response = self._refuse(error)
         finally:
-            if has_slot:
-                self._slots.give_back()
-
-    def _last_if_lingering(self, response: web.StreamResponse) -> web.StreamResponse:
+            if has_place:
+                admission.end_post()
         if self._is_lingering:
             response.force_close()
+        return response
+
+    def _refuse(self, error: web.HTTPException) -> web.Response:
+        """The answer to an unknown Expect header, which aiohttp refuses outside of middlewares."""
+        refusal = refusal_of(error)
+        self._recorder.count("refused", code=refusal.code)
+        response = error_response(refusal)
+        response.headers.update(security_headers(secure=False))
+        response.headers.update({REQUEST_ID: str(uuid_utils.uuid7()), hdrs.SERVER: SERVER})
         return response
 
 
 def _is_pipelined(request: web.BaseRequest) -> bool:
     connection = request.protocol
     return isinstance(connection, Connection) and connection.is_pipelining
-
-
-def _is_whole_post(request: web.BaseRequest) -> bool:
-    """Whether the whole body has arrived. A slow client takes no slot."""
-    return request.method == hdrs.METH_POST and request.content.is_eof()

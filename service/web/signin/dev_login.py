@@ -27,7 +27,7 @@ from service.web.pages.error_pages import wants_page
 from service.web.pages.page import Pages
 from service.web.server.body import JSON_REFUSALS, MAX_BODY_BYTES, read_body, read_json
 from service.web.server.cross_site import CrossSite
-from service.web.server.peer import is_for_loopback, is_local
+from service.web.server.proxies import is_for_loopback, is_local
 from service.web.signin.sign_in import SESSION_EXAMPLE, SessionAnswer, session_answer
 
 _PATH = "/auth/dev-login"

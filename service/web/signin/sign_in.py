@@ -14,8 +14,8 @@ from service.errors import (
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
+from service.web.server.answers import NOT_STORED, json_answer
 from service.web.server.cross_site import CrossSite
-from service.web.server.json_answer import NOT_STORED, json_answer
 
 SESSION_EXAMPLE = {
     "user": {

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from service.observe.metrics import PrometheusRecorder
+from service.web.server.admission import AdmissionPolicy
 from service.web.server.connection import Connection
 from service.web.server.server import HttpServer, ServerPolicy
-from service.web.server.turns import TurnPolicy
 from tests.support.storage import PATIENCE_SECONDS
 
 ASK = b"GET /kind HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -58,7 +58,7 @@ async def test_a_client_that_waits_for_each_answer_does_not() -> None:
 
 
 async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:
-    policy = ServerPolicy(turns=TurnPolicy(least=1, most=1))
+    policy = ServerPolicy(admission=AdmissionPolicy(least=1, most=1))
     async with serving(policy) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(ASK * 49 + LAST)

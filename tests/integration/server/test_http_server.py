@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from service.web.server.admission import AdmissionPolicy
 from service.web.server.request_parser import RequestLimits
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import send
@@ -176,7 +177,8 @@ async def test_of_a_crowd_of_posts_some_run_for_a_moment_and_slow_clients_do_not
     app = web.Application()
     app.add_routes([web.post("/{any}", work), web.get("/seen", work)])
     policy = ServerPolicy(
-        shutdown_seconds=1, concurrent_posts=2, post_wait_seconds=max_wait_seconds
+        shutdown_seconds=1,
+        admission=AdmissionPolicy(posts=2, post_wait_seconds=max_wait_seconds),
     )
     server = HttpServer(app, recorder, policy)
     await server.setup()

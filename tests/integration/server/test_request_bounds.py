@@ -91,8 +91,7 @@ async def test_empty_lines_between_requests_begin_no_head(port, server):
             writer.write(ask + b"\r\n")
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
             [connection] = server.server.connections
-            assert not connection._requests.is_in_head
-            assert not connection._head_deadline.is_running
+            assert connection._requests.head_bytes == 0
     writer.close()
 
 
