@@ -4,10 +4,8 @@
 -- Times are milliseconds since 1970. Instants of the store's own clock end in `_at_ms` too; they
 -- mean something only while one process runs.
 
--- owner decides quotas, idempotency keys and visibility; user_id is for people. inngest_id is null
--- unless the row came from another outbox: Inngest's id follows from outbox_meta and seq. wire_id is
--- the id in the payload where the client chose it; null says that it is event_id. environment is
--- the Inngest environment that the event goes to; null is the service's own.
+-- owner decides quotas, idempotency keys and visibility; user_id is for people. meta is a
+-- JSON object of an event's rare attributes, null without any.
 CREATE TABLE outbox (
     seq                INTEGER PRIMARY KEY,
     event_id           TEXT    NOT NULL UNIQUE,
@@ -15,12 +13,9 @@ CREATE TABLE outbox (
     owner              TEXT    NOT NULL,
     user_id            TEXT    NOT NULL,
     accepted_at_ms     INTEGER NOT NULL,
-    trace              TEXT,
+    meta               TEXT,
     idempotency_key    TEXT,
     idempotency_digest TEXT,
-    inngest_id         TEXT,
-    wire_id            TEXT,
-    environment        TEXT,
     payload            BLOB    NOT NULL
 ) STRICT;
 
@@ -28,8 +23,10 @@ CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX outbox_owner ON outbox (owner, seq);
 -- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
-CREATE INDEX outbox_wire_id ON outbox (owner, wire_id) WHERE length(wire_id) <= 255;
-CREATE INDEX outbox_moved_id ON outbox (inngest_id) WHERE inngest_id IS NOT NULL;
+CREATE INDEX outbox_wire_id ON outbox (owner, meta ->> 'wire_id')
+    WHERE length(meta ->> 'wire_id') <= 255;
+CREATE INDEX outbox_moved_id ON outbox (meta ->> 'moved_id')
+    WHERE meta ->> 'moved_id' IS NOT NULL;
 
 -- due_at_ms 0 means due at once, by any clock. held: the caller asked for due_at_ms, so it is wall
 -- time and outlives a restart. express: the row's owner had few rows waiting while another owner's
@@ -94,8 +91,8 @@ CREATE INDEX outbox_done_dead ON outbox_done (seq) WHERE dead = 1;
 
 -- Where a row is, and what it has been through. A claimed row's bytes may have left.
 CREATE VIEW outbox_rows AS
-SELECT outbox.seq AS seq, event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-       idempotency_digest, inngest_id, wire_id, environment, length(payload) AS payload_bytes,
+SELECT outbox.seq AS seq, event_id, name, owner, user_id, accepted_at_ms, meta, idempotency_key,
+       idempotency_digest, length(payload) AS payload_bytes,
        CASE WHEN outbox_done.seq IS NOT NULL THEN iif(dead, 'dead', 'delivered')
             WHEN outbox_sent.seq IS NOT NULL THEN 'sent'
             WHEN outbox_claims.seq IS NOT NULL THEN 'delivering' ELSE 'pending' END AS state,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from msgspec.structs import replace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
@@ -69,7 +70,7 @@ class Tracing:
     @contextlib.contextmanager
     def around_send(self, batch: Batch) -> Iterator[None]:
         """A span around a send, linked to what appended its events."""
-        contexts = {entry.trace for entry in batch.entries if entry.trace}
+        contexts = {entry.meta.trace for entry in batch.entries if entry.meta.trace}
         with self._tracer.start_as_current_span(
             "outbox send",
             Context(),
@@ -80,8 +81,8 @@ class Tracing:
             yield
 
     @contextlib.contextmanager
-    def around_append(self, events: Sequence[Event]) -> Iterator[str | None]:
-        """A span around an append; gives the trace context for the rows."""
+    def around_append(self, events: Sequence[Event]) -> Iterator[list[Event]]:
+        """A span around an append; gives the events with its context."""
         with self._tracer.start_as_current_span(
             "outbox append",
             kind=SpanKind.PRODUCER,
@@ -89,7 +90,8 @@ class Tracing:
         ):
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier)
-            yield carrier.get(_TRACEPARENT)
+            trace = carrier.get(_TRACEPARENT)
+            yield [replace(event, meta=replace(event.meta, trace=trace)) for event in events]
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most: a collector that is away delays no stop."""
@@ -112,25 +114,17 @@ class _TracedIntake:
         self._intake = intake
         self._tracing = tracing
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """See Intake.append."""
-        del trace
-        with self._tracing.around_append((event,)) as context:
-            return await self._intake.append(event, key=key, trace=context)
+        with self._tracing.around_append((event,)) as [traced]:
+            return await self._intake.append(traced, key=key)
 
     async def append_all(
-        self,
-        events: Sequence[Event],
-        keys: Sequence[IdempotencyKey | None],
-        *,
-        trace: str | None = None,
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
     ) -> Sequence[Receipt]:
         """See Intake.append_all."""
-        del trace
-        with self._tracing.around_append(events) as context:
-            return await self._intake.append_all(events, keys, trace=context)
+        with self._tracing.around_append(events) as traced:
+            return await self._intake.append_all(traced, keys)
 
     async def find(self, event_id: str) -> Row | None:
         """See Intake.find."""

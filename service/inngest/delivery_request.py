@@ -43,7 +43,7 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     @property
     def environment(self) -> str | None:
         """The environment of the rows; None is the service's own."""
-        return self.batch.entries[0].environment
+        return self.batch.entries[0].meta.environment
 
 
 def requests_of(
@@ -57,7 +57,9 @@ def requests_of(
     if ids is None:
         parts = _parts(batch, _one_environment_each(entries, [range(len(entries))]))
         return [DeliveryRequest(part, None, again) for part in parts]
-    numbers = [ids.number(entry.seq, entry.accepted_at_ms, entry.inngest_id) for entry in entries]
+    numbers = [
+        ids.number(entry.seq, entry.accepted_at_ms, entry.meta.moved_id) for entry in entries
+    ]
     runs = _one_environment_each(entries, consecutive_runs(numbers))
     seeded = zip(runs, _parts(batch, runs), strict=True)
     return [DeliveryRequest(part, seed(numbers[run[0]]), again) for run, part in seeded]
@@ -125,7 +127,7 @@ class SeedCheck:
         if self._ids is None or not result.ids or not result.ids[0]:
             return True
         first = batch.entries[0]
-        expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.inngest_id)
+        expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.meta.moved_id)
         if result.ids[0] == expected:
             return True
         now = self._clock()
@@ -137,11 +139,11 @@ class SeedCheck:
 
 def _one_environment_each(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
     """The runs, divided wherever a row is for another environment than the one before."""
-    if not any(entry.environment for entry in entries):
+    if not any(entry.meta.environment for entry in entries):
         return list(runs)
     divided: list[range] = []
     for run in runs:
-        for _, group in itertools.groupby(run, lambda at: entries[at].environment):
+        for _, group in itertools.groupby(run, lambda at: entries[at].meta.environment):
             positions = list(group)
             divided.append(range(positions[0], positions[-1] + 1))
     return divided

@@ -20,17 +20,35 @@ VERSION = "1"
 FIRST_TS_MS = 315_532_800_000  # 1980-01-01
 LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 
+
+class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The attributes that few events have. A store keeps them as they are, in one JSON column.
+
+    `wire_id` is the id in the payload where the client chose it; None says that it is the row's.
+    `environment` is the Inngest environment that the event goes to; None is the service's own. The
+    event is not sent before `due_at_ms`, wall time; 0 is at once. `trace` is the W3C context of its
+    append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
+    is derived.
+    """
+
+    wire_id: str | None = None
+    environment: str | None = None
+    due_at_ms: int = 0
+    trace: str | None = None
+    moved_id: str | None = None
+
+
+NO_META = Meta()
+
 _encode = msgspec.json.Encoder().encode
+_decode_meta = msgspec.json.Decoder(Meta).decode
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An accepted event.
 
     `payload` is the encoded wire form; `accepted_at_ms` is wall time. `owner` decides its quota,
-    its idempotency keys and its visibility; `user_id` is for people to read. It is not sent before
-    `due_at_ms`, wall time; 0 is at once. `wire_id` is the id in the payload where the client chose
-    it; None says that it is `id`. `environment` is the Inngest environment that the event goes to;
-    None is the service's own.
+    its idempotency keys and its visibility; `user_id` is for people to read.
     """
 
     id: str
@@ -39,9 +57,21 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     accepted_at_ms: int
     payload: bytes
-    due_at_ms: int = 0
-    wire_id: str | None = None
-    environment: str | None = None
+    meta: Meta = NO_META
+
+
+def encode_meta(meta: Meta) -> str | None:
+    """The JSON that a store keeps, None for an event without rare attributes.
+
+    >>> encode_meta(Meta(environment="branch"))
+    '{"environment":"branch"}'
+    """
+    return None if meta == NO_META else _encode(meta).decode()
+
+
+def decode_meta(text: str | None) -> Meta:
+    """The attributes that `encode_meta` encoded. Raises msgspec.DecodeError."""
+    return NO_META if text is None else _decode_meta(text)
 
 
 def check_call(events: Sequence[Event], keys: Sequence[object]) -> None:
@@ -62,7 +92,7 @@ def by_environment(calls: Sequence[Sequence[Event]]) -> Sequence[int]:
 
     Events for one environment follow each other, so that one request to Inngest takes them all.
     """
-    environments = [events[0].environment or "" for events in calls]
+    environments = [events[0].meta.environment or "" for events in calls]
     positions = range(len(calls))
     return sorted(positions, key=environments.__getitem__) if any(environments) else positions
 

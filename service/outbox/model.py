@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from service.outbox.event import NO_META, Meta
 from service.outbox.inngest_id import WantedEvent
 
 MAX_NOTES = 20  # of a row's history; the oldest go
@@ -50,27 +51,22 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     `seq` names it inside its store. `attempts` counts the answers about the event, not about
     Inngest, `isolated` says that it must be sent alone. `first_sent_at_ms` is when its bytes may
     first have left, None if never before this claim; `sends` counts claims before this one.
-    `inngest_id` is the ULID that a moved row brought from another outbox; None means that it is
-    derived. `wire_id` and `environment` are Event's.
     """
 
     seq: int
     event_id: str
     accepted_at_ms: int
     user_id: str
-    trace: str | None = None
     attempts: int = 0
     isolated: bool = False
     first_sent_at_ms: int | None = None
     sends: int = 0
-    inngest_id: str | None = None
-    wire_id: str | None = None
-    environment: str | None = None
+    meta: Meta = NO_META
 
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.event_id, self.wire_id, self.environment)
+        return WantedEvent.sent(self.event_id, self.meta.wire_id, self.meta.environment)
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -168,7 +164,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     `seq` names it inside its store. `history` is its notes, oldest first, each
     `{"at": ms, "note": text}`. `due_in_seconds` is None unless it is pending, `lease_in_seconds`
     None unless it is delivering. `inngest_id` is the ULID under which Inngest has the event, or
-    will have it. `wire_id` and `environment` are Event's.
+    will have it.
     """
 
     id: str
@@ -190,13 +186,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     payload_bytes: int
     inngest_id: str | None = None
     seq: int = 0
-    wire_id: str | None = None
-    environment: str | None = None
+    meta: Meta = NO_META
 
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.id, self.wire_id, self.environment)
+        return WantedEvent.sent(self.id, self.meta.wire_id, self.meta.environment)
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -61,11 +61,7 @@ class StoreIntake(Intake, Protocol):
     """The Intake of the process that owns the store."""
 
     def start(
-        self,
-        events: Sequence[Event],
-        keys: Sequence[IdempotencyKey | None],
-        *,
-        trace: str | None = None,
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
     ) -> asyncio.Future[Sequence[Receipt]]:
         """Begin what `append_all` does; the future gets what that returns or raises.
 

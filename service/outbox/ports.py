@@ -28,9 +28,7 @@ from service.outbox.stats import Stats
 class Intake(Protocol):
     """Takes events from requests."""
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """Make `event` durable, atomically with its key.
 
         With a key that this owner has used, returns the first receipt again (`replayed`) if the
@@ -42,11 +40,7 @@ class Intake(Protocol):
         ...
 
     async def append_all(
-        self,
-        events: Sequence[Event],
-        keys: Sequence[IdempotencyKey | None],
-        *,
-        trace: str | None = None,
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
     ) -> Sequence[Receipt]:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none.
 

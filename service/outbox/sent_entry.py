@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from service.outbox.event import NO_META, Meta
 from service.outbox.inngest_id import WantedEvent
 
 
@@ -11,8 +12,7 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A row that Inngest has answered, without its bytes.
 
     `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
-    by the store's clock; `sends` counts its claims; `inngest_id` is Entry's, `wire_id` and
-    `environment` are Event's.
+    by the store's clock; `sends` counts its claims.
     """
 
     seq: int
@@ -20,11 +20,9 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     accepted_at_ms: int
     sent_seconds: float
     sends: int = 1
-    inngest_id: str | None = None
-    wire_id: str | None = None
-    environment: str | None = None
+    meta: Meta = NO_META
 
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.event_id, self.wire_id, self.environment)
+        return WantedEvent.sent(self.event_id, self.meta.wire_id, self.meta.environment)

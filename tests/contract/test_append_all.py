@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from service.errors import IdempotencyKeyReusedError
+from service.outbox.event import Meta
 from tests.support.calls import key, pending, replayed
 from tests.support.storage import Outbox, Storage, ask, claim, event, ids
 
@@ -15,14 +17,14 @@ NO_KEYS = (None,) * 5
 
 
 async def test_the_events_of_a_call_are_pending_in_their_order(outbox: Outbox) -> None:
-    events = [event() for _ in range(5)]
-    receipts = await outbox.intake.append_all(events, NO_KEYS, trace="00-abc")
+    events = [msgspec.structs.replace(event(), meta=Meta(trace="00-abc")) for _ in range(5)]
+    receipts = await outbox.intake.append_all(events, NO_KEYS)
     assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
     assert replayed(receipts) == [False] * 5
     batch = await claim(outbox)
     assert ids(batch) == [each.id for each in events]
     assert batch.payloads == b",".join(each.payload for each in events)
-    assert {entry.trace for entry in batch.entries} == {"00-abc"}
+    assert {entry.meta.trace for entry in batch.entries} == {"00-abc"}
 
 
 async def test_events_with_keys_keep_the_order_of_their_call(outbox: Outbox) -> None:

@@ -7,7 +7,7 @@ import itertools
 
 import msgspec
 
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from tests.support.storage import Outbox, claim, event
 
 EVENTS = 40
@@ -16,7 +16,9 @@ FEW_REQUESTS = 12
 
 
 def alternating(position: int) -> Event:
-    return msgspec.structs.replace(event(), environment=["branch", None, "other"][position % 3])
+    return msgspec.structs.replace(
+        event(), meta=Meta(environment=["branch", None, "other"][position % 3])
+    )
 
 
 async def test_events_whose_environments_alternate_are_sent_in_few_requests(
@@ -28,5 +30,5 @@ async def test_events_whose_environments_alternate_are_sent_in_few_requests(
     batch = await claim(outbox)
     numbered = {receipt.event_id: receipt.seq for receipt in receipts}
     assert [numbered[entry.event_id] for entry in batch.entries] == sorted(numbered.values())
-    requests = itertools.groupby(batch.entries, key=lambda entry: entry.environment)
+    requests = itertools.groupby(batch.entries, key=lambda entry: entry.meta.environment)
     assert len(list(requests)) <= FEW_REQUESTS

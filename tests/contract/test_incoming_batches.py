@@ -33,7 +33,10 @@ async def test_texts_that_no_column_takes_as_they_are_do_no_harm(outbox: Outbox)
     receipts, error = await batches.accept(BatchRequest(user=CRON, body=body % long))
     assert (len(receipts), error) == (2, None)
     rows = await outbox.inspector.rows(Filter(owner=CRON.owner))
-    assert [(len(row.name), len(row.wire_id or "")) for row in rows] == [(300_000, 300_000), (3, 2)]
+    assert [(len(row.name), len(row.meta.wire_id or "")) for row in rows] == [
+        (300_000, 300_000),
+        (3, 2),
+    ]
     for row in rows:
         payload = await outbox.inspector.payload(row.id)
         assert payload

@@ -26,7 +26,7 @@ SAME_KEY_OTHER_BODY = IdempotencyKey("k-1", b"2" * 32)
 
 async def test_an_appended_event_is_found_pending(outbox: Outbox) -> None:
     sent = event()
-    receipt = await outbox.intake.append(sent, trace="00-abc")
+    receipt = await outbox.intake.append(sent)
     row = await outbox.intake.find(sent.id)
     assert receipt.event_id == sent.id
     assert not receipt.replayed

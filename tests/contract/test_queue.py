@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import Batch
 from tests.support.storage import (
     Outbox,
@@ -32,8 +34,8 @@ async def test_a_claim_gives_the_oldest_first_and_each_row_once(outbox: Outbox) 
 
 
 async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
-    sent = event()
-    await outbox.intake.append(sent, trace="00-trace")
+    sent = msgspec.structs.replace(event(), meta=Meta("order-1", "branch", trace="00-trace"))
+    await outbox.intake.append(sent)
     batch = await claim(outbox)
     [entry] = batch.entries
     assert (entry.event_id, entry.accepted_at_ms) == (sent.id, sent.accepted_at_ms)
@@ -43,7 +45,7 @@ async def test_an_entry_carries_what_a_sender_needs(outbox: Outbox) -> None:
         0,
         None,
     )
-    assert (entry.user_id, entry.trace) == (sent.user_id, "00-trace")
+    assert (entry.user_id, entry.meta) == (sent.user_id, sent.meta)
     assert batch.payloads == sent.payload
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.row_lookup import RowLookup
 from tests.support.storage import Outbox, event
 
@@ -13,7 +13,7 @@ LONG = "i" * 256
 
 
 def chosen(client_id: str, user_id: str = "u-1") -> Event:
-    return msgspec.structs.replace(event(user_id), wire_id=client_id)
+    return msgspec.structs.replace(event(user_id), meta=Meta(client_id))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import Named, Retry, Settlement, State
 from tests.support.storage import (
     Outbox,
@@ -55,16 +56,16 @@ async def test_a_delayed_row_is_not_claimed_before_its_time(outbox: Outbox) -> N
 
 
 async def test_an_event_that_is_held_is_claimed_when_its_time_comes(outbox: Outbox) -> None:
-    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 2_000)
+    held = msgspec.structs.replace(event(), meta=Meta(due_at_ms=int(time.time() * 1000) + 2_000))
     await outbox.intake.append(held)
     fresh = await append_all(outbox, 1)
     assert ids(await claim(outbox)) == [fresh[0].id]
     assert ids(await claim(outbox)) == [held.id]
-    assert time.time() * 1000 >= held.due_at_ms
+    assert time.time() * 1000 >= held.meta.due_at_ms
 
 
 async def test_an_event_that_is_held_is_pending_and_can_be_taken_back(outbox: Outbox) -> None:
-    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 60_000)
+    held = msgspec.structs.replace(event(), meta=Meta(due_at_ms=int(time.time() * 1000) + 60_000))
     await outbox.intake.append(held)
     row = await outbox.intake.find(held.id)
     assert row is not None
@@ -108,12 +109,12 @@ async def test_a_claim_cancelled_while_it_waits_takes_nothing_later(outbox: Outb
 
 
 async def test_an_event_whose_delay_is_over_waits_for_no_later_backlog(outbox: Outbox) -> None:
-    held = msgspec.structs.replace(event(), due_at_ms=int(time.time() * 1000) + 300)
+    held = msgspec.structs.replace(event(), meta=Meta(due_at_ms=int(time.time() * 1000) + 300))
     await outbox.intake.append(held)
     await append_all(outbox, 40)
 
     async def is_due() -> bool:
-        return time.time() * 1000 > held.due_at_ms
+        return time.time() * 1000 > held.meta.due_at_ms
 
     await eventually(is_due)
     assert held.id in ids(await claim(outbox, ask(10)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import WantedEvent
 from service.outbox.model import Batch, Filter, Settlement
 from tests.support.storage import Outbox, claim, deliver, event
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.in_memory_too
 
 
 def chosen(wire_id: str, environment: str | None = None, owner: str = "u-1") -> Event:
-    return msgspec.structs.replace(event(owner), wire_id=wire_id, environment=environment)
+    return msgspec.structs.replace(event(owner), meta=Meta(wire_id, environment))
 
 
 def as_sent(batch: Batch) -> list[WantedEvent]:
@@ -32,7 +32,7 @@ async def test_a_claim_has_the_ids_and_environments_of_its_events(outbox: Outbox
         WantedEvent(plain.id),
         WantedEvent("ö-🦊"),
     ]
-    assert batch.entries[1].wire_id is None
+    assert batch.entries[1].meta.wire_id is None
 
 
 async def test_they_stay_with_the_row_in_every_state(outbox: Outbox) -> None:
@@ -48,7 +48,7 @@ async def test_they_stay_with_the_row_in_every_state(outbox: Outbox) -> None:
     assert (entry.as_sent, done.as_sent) == (WantedEvent("a", "branch"), WantedEvent("b"))
     assert [row.as_sent for row in rows] == [done.as_sent, entry.as_sent]
     assert found is not None
-    assert (found.wire_id, found.environment) == ("a", "branch")
+    assert (found.meta.wire_id, found.meta.environment) == ("a", "branch")
 
 
 async def test_two_owners_may_choose_the_same_id(outbox: Outbox) -> None:

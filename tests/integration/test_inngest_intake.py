@@ -180,7 +180,7 @@ async def test_names_of_keys_do_not_share_ids(door: Door) -> None:
 async def test_the_environment_is_kept_and_one_that_is_no_name_is_refused(door: Door) -> None:
     await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "branch-x"})
     [row] = await door.service.outbox.inspector.rows(Filter())
-    assert row.environment == "branch-x"
+    assert row.meta.environment == "branch-x"
     status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "two words"})
     assert (status, answer["ids"]) == (400, [""])
 

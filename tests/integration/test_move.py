@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from service.bootstrap.transfer import move_outbox
 from service.console.commands.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
+from service.outbox.event import Meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Dead, Filter, Named, Retry, Row, Settlement
 from service.outbox.schema import migrate
@@ -46,9 +47,9 @@ async def fill(outbox: Outbox) -> None:
     dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
     rest = [entry.seq for entry in batch.entries[1:]]
     await outbox.queue.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
-    chosen = {"wire_id": "order-ü", "environment": "branch"}
-    large = msgspec.structs.replace(event("ü-2", size=100_000), **chosen)
-    await outbox.intake.append(large, key=KEY, trace="00-trace")
+    chosen = Meta("order-ü", "branch", trace="00-trace")
+    large = msgspec.structs.replace(event("ü-2", size=100_000), meta=chosen)
+    await outbox.intake.append(large, key=KEY)
     await append_all(outbox, 700, "u-3")
     await claim(outbox, ask(5))
     await outbox.settings.save_scope("user", "u-1", {"a": [1, None]})
@@ -56,8 +57,9 @@ async def fill(outbox: Outbox) -> None:
 
 
 def kept(row: Row) -> Row:
-    """What of a row a move keeps: all but the running clocks."""
-    return msgspec.structs.replace(row, due_in_seconds=None, lease_in_seconds=None)
+    """What of a row a move keeps: all but the running clocks; `inngest_id` has its ULID."""
+    meta = msgspec.structs.replace(row.meta, moved_id=None, trace=None)
+    return msgspec.structs.replace(row, due_in_seconds=None, lease_in_seconds=None, meta=meta)
 
 
 async def everything(outbox: Outbox) -> list[Row]:
@@ -151,12 +153,12 @@ async def test_a_moved_event_keeps_its_id_in_inngest_when_it_is_claimed_and_when
     async with PostgresStorage(target).open() as outbox:
         assert (await outbox.intake.append(event(), key=KEY)).inngest_id == first
         [entry] = (await claim(outbox)).entries
-        assert entry.inngest_id == first
+        assert entry.meta.moved_id == first
     await move(target, f"sqlite:///{back}")
     async with SqliteStorage(back).open() as outbox:
         assert (await outbox.intake.append(event(), key=KEY)).inngest_id == first
         [entry] = (await claim(outbox)).entries
-        assert entry.inngest_id == first
+        assert entry.meta.moved_id == first
 
 
 async def test_a_finished_move_repeated_is_finished(path: Path, target: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from service.bootstrap.transfer import _transfer
 from service.config.outbox_url import sqlite_url
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.model import Filter, Retry, Settlement
 from service.outbox.schema import migrate
 from tests.support.moving import move
@@ -60,7 +60,7 @@ def target_url(
 
 
 def held(until_ms: int) -> Event:
-    return msgspec.structs.replace(event(), due_at_ms=until_ms)
+    return msgspec.structs.replace(event(), meta=Meta(due_at_ms=until_ms))
 
 
 def now_ms() -> int:
@@ -90,9 +90,9 @@ async def test_a_held_event_is_held_on_and_the_others_are_due(
         await outbox.intake.append(later)
         await outbox.intake.append(soon)
         [plain] = await append_all(outbox, 1)
-        await eventually(lambda: is_past(soon.due_at_ms))
+        await eventually(lambda: is_past(soon.meta.due_at_ms))
     assert (await move(source_url, target_url)).finished
-    assert times(target_url)[later.id] == later.due_at_ms
+    assert times(target_url)[later.id] == later.meta.due_at_ms
     for _ in range(2):
         async with storage_at(target_url).open() as outbox:
             seconds = await due_in(outbox, later.id)
@@ -119,7 +119,7 @@ async def test_a_held_event_that_was_moved_is_claimed_when_its_time_comes(
     assert (await move(source_url, target_url)).finished
     async with storage_at(target_url).open() as outbox:
         assert ids(await claim(outbox)) == [one.id]
-    assert now_ms() >= one.due_at_ms
+    assert now_ms() >= one.meta.due_at_ms
 
 
 async def test_a_held_event_goes_back_with_its_time(
@@ -130,7 +130,7 @@ async def test_a_held_event_goes_back_with_its_time(
         await outbox.intake.append(one)
     await move(source_url, target_url)
     assert (await move(target_url, back)).finished
-    assert times(back) == {one.id: one.due_at_ms}
+    assert times(back) == {one.id: one.meta.due_at_ms}
 
 
 async def test_the_next_pass_writes_a_held_event_that_an_earlier_version_made_due(
@@ -149,7 +149,7 @@ async def test_the_next_pass_writes_a_held_event_that_an_earlier_version_made_du
         assert times(target_url)[later.id] == 0
         assert (await move(sqlite_url(path), target_url)).written == 1
     assert (await move(sqlite_url(path), target_url)).finished
-    assert times(target_url)[later.id] == later.due_at_ms
+    assert times(target_url)[later.id] == later.meta.due_at_ms
 
 
 async def test_a_finished_move_is_finished_also_when_a_time_has_come_since(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
@@ -72,7 +73,7 @@ async def test_list_shows_what_matches_newest_first(live: SqliteOutbox, path: Pa
 async def test_show_tells_the_senders_id_and_the_environment(
     live: SqliteOutbox, path: Path
 ) -> None:
-    sent = msgspec.structs.replace(event(), wire_id="order-1795", environment="branch-7")
+    sent = msgspec.structs.replace(event(), meta=Meta("order-1795", "branch-7"))
     await live.intake.append(sent)
     _, out, _ = await outbox_command(path, "show", sent.id)
     assert "order-1795" in out

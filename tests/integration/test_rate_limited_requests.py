@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.identity.user import User
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 
 ADA = "ada@example.com"
 ACCEPTED_MS, LATER_MS = 1_795_559_419_447, 4_000_000_000_000
@@ -26,7 +26,7 @@ async def test_an_event_is_taken_back_by_one_request(tmp_path: Path) -> None:
         TestClient(TestServer(service.app)) as client,
     ):
         owner = User("dev", ADA).owner
-        held = Event("x", "a/b", owner, ADA, ACCEPTED_MS, b"{}", due_at_ms=LATER_MS)
+        held = Event("x", "a/b", owner, ADA, ACCEPTED_MS, b"{}", Meta(due_at_ms=LATER_MS))
         await service.outbox.intake.append(held)
         await client.post("/auth/dev-login", json={"email": ADA})
         assert (await client.delete("/api/events/x")).status == 204

@@ -101,7 +101,7 @@ async def test_events_of_one_turn_leave_at_once_in_the_next() -> None:
     Channel(listener).connection_made(wire)
     sent = [event(), event()]
     for each in sent:
-        sessions[0].append(each, None, None)
+        sessions[0].append(each, None)
     assert not wire.writes
     await asyncio.sleep(0)
     [written] = wire.writes
@@ -116,7 +116,7 @@ async def test_receipts_leave_in_the_turn_after_they_are_gathered() -> None:
     channel.connection_made(wire)
     await asyncio.sleep(0)
     wire.writes.clear()
-    message = msgspec.msgpack.encode(Appends([NewEvent(n, event(), None, None) for n in (1, 2)]))
+    message = msgspec.msgpack.encode(Appends([NewEvent(n, event(), None) for n in (1, 2)]))
     channel.data_received(len(message).to_bytes(4, "big") + message)
     receipts = [Receipt("e-1", 1, 0, ids), Receipt("e-2", 2, 0, ids)]
     for future, receipt in zip(stored, receipts, strict=True):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from service.errors import IdempotencyKeyReusedError
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta, encode_meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite import new_rows
 from service.outbox.sqlite.appends import Append
@@ -40,10 +40,10 @@ def test_an_event_is_stored_as_it_is_and_its_receipt_names_it() -> None:
         *(plain.id, 1, plain.accepted_at_ms, IDS),
         *(False, None),
     )
-    named = odd(wire_id="w", environment="branch")
+    named = odd(meta=Meta("w", "branch", trace="t"))
     keyed = key("k-1", b"\xab")
-    [receipt] = room.append(named, keys=[keyed], trace="t")
-    also = {"trace": "t", "wire_id": "w", "environment": "branch"}
+    [receipt] = room.append(named, keys=[keyed])
+    also = {"meta": '{"wire_id":"w","environment":"branch","trace":"t"}'}
     keys = {"idempotency_key": "k-1", "idempotency_digest": "ab" * 32}
     assert room.row(2, "outbox") == stored(named, 2, **also, **keys)
     assert (receipt.seq, receipt.replayed, receipt.ids) == (2, False, IDS)
@@ -52,28 +52,27 @@ def test_an_event_is_stored_as_it_is_and_its_receipt_names_it() -> None:
 def test_rows_of_one_statement_keep_their_own_values_and_nulls() -> None:
     room = Room()
     calls = [
-        Append((odd(wire_id="w"), odd()), (), "t"),
+        Append((odd(meta=Meta("w")), odd()), ()),
         Append((odd(),), (key("a"),)),
-        Append((odd(environment="e"), odd()), (None, key("b"))),
+        Append((odd(meta=Meta(environment="e")), odd()), (None, key("b"))),
     ]
     room.commit(room.appends, *calls)
     rows = [room.row(seq, "outbox") for seq in range(1, 6)]
-    assert [row.get("trace") for row in rows] == ["t", "t", None, None, None]
-    assert [row.get("wire_id") for row in rows] == ["w", None, None, None, None]
+    metas = [row.get("meta") for row in rows]
+    assert metas == ['{"wire_id":"w"}', None, None, '{"environment":"e"}', None]
     assert [row.get("idempotency_key") for row in rows] == [None, None, "a", None, "b"]
-    assert [row.get("environment") for row in rows] == [None, None, None, "e", None]
     digests = [row.get("idempotency_digest") for row in rows]
     assert digests == [None, None, "31" * 32, None, "31" * 32]
 
 
 def test_events_for_one_environment_follow_each_other() -> None:
     room = Room()
-    calls = [Append((odd(environment=name),), ()) for name in ("b", None, "a", "b")]
+    calls = [Append((odd(meta=Meta(environment=name)),), ()) for name in ("b", None, "a", "b")]
     results = room.commit(room.appends, *calls)
     assert [receipt.seq for [receipt] in results] == [3, 1, 2, 4]
     assert [receipt.event_id for [receipt] in results] == [call.events[0].id for call in calls]
     for seq, name in ((1, None), (2, "a"), (3, "b"), (4, "b")):
-        assert room.row(seq, "outbox").get("environment") == name
+        assert room.row(seq, "outbox").get("meta") == encode_meta(Meta(environment=name))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_a_row_waits_as_its_sender_and_its_owners_share_say(
     changes: dict[str, int], *, express: bool, marks: dict[str, int]
 ) -> None:
     room = Room()
-    plain, one = odd(), odd(**changes)
+    plain, one = odd(), odd(meta=Meta(**changes))
     room.commit(room.appends, Append((plain,), ()), Append((one,), (), express=express))
     first, second = room.row(1), room.row(2)
     assert {name: second[name] for name in marks} == marks
@@ -101,14 +100,16 @@ def test_a_row_waits_as_its_sender_and_its_owners_share_say(
 @pytest.mark.parametrize("due_at_ms", [0, 9])
 def test_more_rows_than_one_statement_takes_are_numbered_in_their_order(due_at_ms: int) -> None:
     room = Room()
-    events = [odd(due_at_ms=due_at_ms) for _ in range(2 * new_rows._MAX_ROWS + 3)]
+    events = [odd(meta=Meta(due_at_ms=due_at_ms)) for _ in range(2 * new_rows._MAX_ROWS + 3)]
     statements: list[str] = []
     room.connection.set_trace_callback(statements.append)
     receipts = room.append(*events)
     room.connection.set_trace_callback(None)
     assert [receipt.seq for receipt in receipts] == list(range(1, len(events) + 1))
     for seq, one in enumerate(events, 1):
-        assert room.row(seq, "outbox") == stored(one, seq)
+        assert room.row(seq, "outbox") == stored(
+            one, seq, **({"meta": '{"due_at_ms":9}'} if due_at_ms else {})
+        )
     assert len(room.places()) == len(events)
     assert sum("INSERT INTO outbox (" in one for one in statements) == 3
 
@@ -148,7 +149,7 @@ def test_a_key_gives_its_first_event_again_and_stores_nothing() -> None:
 def test_a_keys_first_event_keeps_the_ulid_that_it_brought() -> None:
     room = Room()
     room.append(odd(), keys=[key()])
-    room.connection.execute("UPDATE outbox SET inngest_id = 'ulid'")
+    room.connection.execute("UPDATE outbox SET meta = json_object('moved_id', 'ulid')")
     [again] = room.append(odd(), keys=[key()])
     assert again.inngest_id == "ulid"
 

@@ -84,12 +84,12 @@ def told(receipts: Any) -> list[tuple[int, bool]]:
 async def test_one_event_is_submitted_with_its_key_and_its_trace() -> None:
     door = Door()
     plain, keyed = event(), event()
-    receipt = await door.intake.append(plain, trace="t")
+    receipt = await door.intake.append(plain)
     assert (receipt.event_id, receipt.seq) == (plain.id, 1)
     await door.intake.append(keyed, key=key())
     assert door.writer.submitted == [
-        Append((plain,), (), "t", express=False),
-        Append((keyed,), (key(),), None, express=False),
+        Append((plain,), (), express=False),
+        Append((keyed,), (key(),), express=False),
     ]
     assert door.held == (2, 2 * SIZE)
     row = await door.intake.find(plain.id)
@@ -101,12 +101,12 @@ async def test_one_event_is_submitted_with_its_key_and_its_trace() -> None:
 async def test_a_call_is_submitted_in_one_with_its_keys_and_its_trace() -> None:
     door = Door()
     events = [event(), event()]
-    assert told(await door.intake.append_all(events, [None, None], trace="t")) == [
+    assert told(await door.intake.append_all(events, [None, None])) == [
         (1, False),
         (2, False),
     ]
     await door.intake.append_all([event("u-2")], [key()])
-    assert door.writer.submitted[0] == Append(events, (), "t", express=False)
+    assert door.writer.submitted[0] == Append(events, (), express=False)
     assert door.writer.submitted[1].keys == [key()]
 
 
@@ -149,9 +149,8 @@ async def test_only_the_new_events_of_a_call_need_room(rows: int, size: int | No
     door = Door(rows, size)
     await door.intake.append_all([event(), event()], [key("a"), key("b")])
     repeated = [key("a"), key("b"), key("c")]
-    receipts = await door.intake.append_all([event(), event(), event()], repeated, trace="t")
+    receipts = await door.intake.append_all([event(), event(), event()], repeated)
     assert told(receipts) == [(1, True), (2, True), (3, False)]
-    assert door.writer.submitted[-1].trace == "t"
     assert door.held == (3, 3 * SIZE)
 
 

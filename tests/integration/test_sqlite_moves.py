@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import Batch, Dead, Isolated, Retry, Settlement
 from service.outbox.sqlite.settlements import SqliteSettlements
 from tests.support.sqlite_room import START_MS, Room
@@ -52,20 +53,19 @@ def test_a_new_row_waits_and_a_claim_takes_it_under_a_lease(room: Room) -> None:
 
 def test_a_claim_gives_all_that_was_accepted_of_an_event(room: Room) -> None:
     plain = event("u-1")
-    odd = msgspec.structs.replace(event("u-2"), wire_id="w", environment="branch")
+    odd = msgspec.structs.replace(event("u-2"), meta=Meta("w", "branch", trace="t"))
     room.append(plain)
-    room.append(odd, trace="t")
-    room.connection.execute("UPDATE outbox SET inngest_id = 'ulid' WHERE seq = 2")
+    room.append(odd)
     batch = room.claim()
     assert batch
     first, second = batch.entries
     assert msgspec.structs.astuple(first) == (
         *(1, plain.id, plain.accepted_at_ms, "u-1"),
-        *(None, 0, False, None, 0, None, None, None),
+        *(0, False, None, 0, Meta()),
     )
     assert msgspec.structs.astuple(second) == (
         *(2, odd.id, odd.accepted_at_ms, "u-2"),
-        *("t", 0, False, None, 0, "ulid", "w", "branch"),
+        *(0, False, None, 0, odd.meta),
     )
     assert batch.payloads == plain.payload + b"," + odd.payload
 
@@ -92,13 +92,13 @@ def test_a_claim_gives_what_a_row_has_been_through(
     assert getattr(batch.entries[0], field) == value
 
 
-@pytest.mark.parametrize("column", ["trace", "inngest_id", "wire_id", "environment"])
+@pytest.mark.parametrize("column", ["trace", "moved_id", "wire_id", "environment"])
 def test_a_claim_gives_each_odd_column_alone(room: Room, column: str) -> None:
     room.append(event())
-    room.connection.execute(f"UPDATE outbox SET {column} = 'odd'")
+    room.connection.execute(f"UPDATE outbox SET meta = json_object('{column}', 'odd')")
     batch = room.claim()
     assert batch
-    assert getattr(batch.entries[0], column) == "odd"
+    assert getattr(batch.entries[0].meta, column) == "odd"
 
 
 def test_each_row_of_a_settlement_goes_its_own_way_and_the_others_stay(room: Room) -> None:

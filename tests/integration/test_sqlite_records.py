@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite import delivery, notes
 from service.outbox.sqlite.confirmations import SqliteConfirmations, read_ids
@@ -50,7 +51,7 @@ async def test_a_sent_row_is_shown_with_its_age_and_what_it_is_found_by() -> Non
     desk = Desk()
     desk.sent(2)
     desk.room.connection.execute(
-        "UPDATE outbox SET inngest_id = 'i', wire_id = 'w', environment = 'e', accepted_at_ms = 7"
+        "UPDATE outbox SET meta = json_object('moved_id', 'i', 'wire_id', 'w'), accepted_at_ms = 7"
         " WHERE seq = 2"
     )
     desk.room.connection.execute("UPDATE outbox_sent SET sends = 4 WHERE seq = 2")
@@ -59,8 +60,8 @@ async def test_a_sent_row_is_shown_with_its_age_and_what_it_is_found_by() -> Non
     names = [
         row[0] for row in desk.room.connection.execute("SELECT event_id FROM outbox ORDER BY seq")
     ]
-    assert msgspec.structs.astuple(first)[3:] == (2.5, 1, None, None, None)
-    assert msgspec.structs.astuple(second) == (2, names[1], 7, 2.5, 4, "i", "w", "e")
+    assert msgspec.structs.astuple(first)[3:] == (2.5, 1, Meta())
+    assert msgspec.structs.astuple(second) == (2, names[1], 7, 2.5, 4, Meta("w", moved_id="i"))
     desk.room.at(-5)  # a clock that was set back
     assert (await desk.parts.sent(1))[0].sent_seconds == 0
     assert desk.parts.inngest_ids == IDS

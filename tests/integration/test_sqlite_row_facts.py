@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.model import Filter, Row, State
 from service.outbox.sqlite import rows
 from service.outbox.sqlite.rows import ONE, found_row, matching, readable, row_of
@@ -24,7 +25,7 @@ def room() -> Room:
     """Rows 1 to 4 that wait, of the owners u-1 to u-4."""
     room = Room()
     for number in range(1, 5):
-        room.append(msgspec.structs.replace(event(f"u-{number}"), wire_id=f"w-{number}"))
+        room.append(msgspec.structs.replace(event(f"u-{number}"), meta=Meta(f"w-{number}")))
     return room
 
 
@@ -40,7 +41,7 @@ def seen(room: Room, **wanted: Any) -> Row:
 def test_a_row_has_all_its_fields(room: Room) -> None:
     change(room, "UPDATE outbox_meta SET inngest_id_prefix = ?", b"prefix")
     given = msgspec.structs.replace(
-        event("u-9", name="n", size=300), accepted_at_ms=5000, wire_id="w", environment="e"
+        event("u-9", name="n", size=300), accepted_at_ms=5000, meta=Meta("w", "e")
     )
     given = msgspec.structs.replace(given, user_id="ada")
     room.append(given)
@@ -70,8 +71,7 @@ def test_a_row_has_all_its_fields(room: Room) -> None:
         payload_bytes=300,
         inngest_id=IDS.ulid(5, 5000, None),
         seq=5,
-        wire_id="w",
-        environment="e",
+        meta=Meta("w", "e"),
     )
 
 
@@ -114,7 +114,7 @@ def test_the_first_claim_of_a_row_may_be_when_its_bytes_left_first(room: Room) -
 
 def test_a_moved_row_keeps_its_id_in_inngest(room: Room) -> None:
     moved = IDS.ulid(77, 1234, None)
-    change(room, "UPDATE outbox SET inngest_id = ? WHERE seq = 2", moved)
+    change(room, "UPDATE outbox SET meta = json_object('moved_id', ?) WHERE seq = 2", moved)
     assert seen(room, owner="u-2").inngest_id == moved
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import Metadata
 from service.outbox.schema import migrate
@@ -87,7 +88,9 @@ def test_a_claimed_row_is_given_as_the_row_that_it_becomes() -> None:
 
 def test_a_held_row_is_given_and_written_with_its_time() -> None:
     room = Room()
-    held = [msgspec.structs.replace(event(), due_at_ms=due) for due in (1, START_MS + 5000)]
+    held = [
+        msgspec.structs.replace(event(), meta=Meta(due_at_ms=due)) for due in (1, START_MS + 5000)
+    ]
     room.append(*held, event())
     found = SqliteTransferEvents(room.connection).page(0, 9)
     assert [one.due_at_ms for one in found] == [1, START_MS + 5000, 0]
@@ -158,7 +161,7 @@ def test_the_id_in_inngest_of_a_row_from_elsewhere_stays(
     connection: sqlite3.Connection, events: SqliteTransferEvents
 ) -> None:
     connection.execute("UPDATE outbox_meta SET inngest_id_prefix = ?", (b"uvwxyz",))
-    connection.execute("UPDATE outbox SET inngest_id = NULL WHERE seq = 2")
+    connection.execute("UPDATE outbox SET meta = NULL WHERE seq = 2")
     other = InngestIds(b"uvwxyz").ulid(2, PLAIN["accepted_at_ms"])
     assert [one.inngest_id for one in events.page(0, 2)] == [ROWS[0].inngest_id, other]
 

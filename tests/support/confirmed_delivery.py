@@ -14,7 +14,7 @@ from service.bootstrap.stores import Outbox
 from service.config.settings import Settings
 from service.dev.fake_inngest.server import FakeInngest
 from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.ports import Intake
 from service.relay.relay import Relay
 from service.supervisor import run_supervisor
@@ -63,8 +63,7 @@ def event_for_inngest(
         "u-1",
         int(time.time() * 1000),
         json.dumps(payload).encode(),
-        wire_id=wire_id,
-        environment=environment,
+        meta=Meta(wire_id, environment),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from service.errors import OutboxUnavailableError
 from service.inngest.send_result import SendResult
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.model import Batch, ClaimRequest, Settlement
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.memory_queue import MemoryQueue
@@ -83,7 +83,7 @@ class ModelOutbox(MemoryOutbox):
         number = next(self._numbers)
         environment = self.environments[number % len(self.environments)]
         payload = f'"{number}:{kind}:{environment}"'.encode()
-        event = Event(f"e-{number}", kind, "u-1", "u-1", 0, payload, environment=environment)
+        event = Event(f"e-{number}", kind, "u-1", "u-1", 0, payload, Meta(environment=environment))
         row = self.rows.append(event)
         assert row.seq == number
         return row

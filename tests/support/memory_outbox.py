@@ -23,17 +23,11 @@ class MemoryIntake:
     def __init__(self, rows: MemoryRows) -> None:
         self._rows = rows
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
-        return (await self.append_all((event,), (key,), trace=trace))[0]
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
+        return (await self.append_all((event,), (key,)))[0]
 
     async def append_all(
-        self,
-        events: Sequence[Event],
-        keys: Sequence[IdempotencyKey | None],
-        *,
-        trace: str | None = None,
+        self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
     ) -> Sequence[Receipt]:
         if not events:
             return ()
@@ -49,7 +43,7 @@ class MemoryIntake:
         for seq in found.expired:
             self._rows.by_seq[seq].key = None
         for at in found.new:
-            self._rows.append(events[at], keys[at], trace)
+            self._rows.append(events[at], keys[at])
         return found.receipts
 
     def _keyed(self) -> list[MemoryRow]:

@@ -26,7 +26,6 @@ class MemoryRow:
     born_at: float
     due_at: float = 0.0
     key: IdempotencyKey | None = None
-    trace: str | None = None
     state: State = State.PENDING
     attempts: int = 0
     sends: int = 0
@@ -52,13 +51,11 @@ class MemoryRow:
             self.event.id,
             self.event.accepted_at_ms,
             self.event.user_id,
-            self.trace,
             self.attempts,
             self.isolated,
             _ms(self.first_sent_at),
             self.sends,
-            wire_id=self.event.wire_id,
-            environment=self.event.environment,
+            meta=self.event.meta,
         )
 
     def sent_entry(self, now: float) -> SentEntry:
@@ -69,8 +66,7 @@ class MemoryRow:
             self.event.accepted_at_ms,
             now - since,
             self.sends,
-            wire_id=self.event.wire_id,
-            environment=self.event.environment,
+            meta=self.event.meta,
         )
 
     def row(self, now: float) -> Row:
@@ -96,8 +92,7 @@ class MemoryRow:
             payload_bytes=len(self.event.payload),
             inngest_id=IDS.ulid(self.seq, self.event.accepted_at_ms),
             seq=self.seq,
-            wire_id=self.event.wire_id,
-            environment=self.event.environment,
+            meta=self.event.meta,
         )
 
     def note(self, text: str | None, now: float) -> None:
@@ -119,10 +114,8 @@ class MemoryRows:
         self._claims = itertools.count(1)
         self._changed = asyncio.Event()
 
-    def append(
-        self, event: Event, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> MemoryRow:
-        row = MemoryRow(self.next_seq, event, self.now(), event.due_at_ms / 1000, key, trace)
+    def append(self, event: Event, key: IdempotencyKey | None = None) -> MemoryRow:
+        row = MemoryRow(self.next_seq, event, self.now(), event.meta.due_at_ms / 1000, key)
         self.next_seq += 1
         self.by_seq[row.seq] = self._by_state[row.state][row.seq] = row
         self.wake()

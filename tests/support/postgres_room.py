@@ -209,12 +209,11 @@ def _named(table: str) -> str:
 def made_call(
     *events: Event,
     keys: Sequence[IdempotencyKey | None] | None = None,
-    trace: str | None = None,
     express: bool = False,
 ) -> Append:
     """A call of these events, which nobody waits for."""
     nobody: Any = None
-    return Append(events, keys or [None] * len(events), trace, express, nobody, deadline=0.0)
+    return Append(events, keys or [None] * len(events), express, nobody, deadline=0.0)
 
 
 def moment(ms: int) -> dt.datetime:

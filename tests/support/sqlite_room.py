@@ -82,11 +82,11 @@ class Room:
         kind.committed(items, results, [wanted] * len(items))
         return list(results)
 
-    def append(self, *events: Event, keys: Keys = (), trace: str | None = None) -> Any:
+    def append(self, *events: Event, keys: Keys = ()) -> Any:
         """What the submitter of one call gets."""
         size = sum(len(event.payload) for event in events)
         express = self.counts.enter(events[0].owner, len(events), size)
-        [result] = self.commit(self.appends, Append(events, keys, trace, express))
+        [result] = self.commit(self.appends, Append(events, keys, express))
         return result
 
     def claim(self, max_events: int = 100, *, wanted: bool = True, **changes: Any) -> Batch | None:

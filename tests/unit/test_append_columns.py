@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.appends import columns
 from tests.support.postgres_room import made_call
@@ -18,8 +19,8 @@ def key(name: str, lifetime: float | None = None) -> IdempotencyKey:
 
 
 def test_each_event_has_its_values() -> None:
-    one, two = event("a"), msgspec.structs.replace(event("b"), due_at_ms=7)
-    keyed = made_call(two, keys=[key("k", 1.5)], trace="t", express=True)
+    one, two = event("a"), msgspec.structs.replace(event("b"), meta=Meta(due_at_ms=7, trace="t"))
+    keyed = made_call(two, keys=[key("k", 1.5)], express=True)
     given = columns([made_call(one), keyed])
     assert given == {
         "rows": 2,

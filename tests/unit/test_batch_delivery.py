@@ -11,6 +11,7 @@ import pytest
 
 from service.inngest.dedupe_horizon import HorizonCheck
 from service.inngest.send_result import SendResult, Signal
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry, Retry, Settlement
 from service.relay.sends import BreakerState, InFlight
@@ -240,7 +241,8 @@ def test_a_row_is_sent_to_its_environment() -> None:
 
 def replace_environment(rows: Batch, environment: str) -> Batch:
     entries = [
-        Entry(one.seq, one.event_id, 0, "u", environment=environment) for one in rows.entries
+        Entry(one.seq, one.event_id, 0, "u", meta=Meta(environment=environment))
+        for one in rows.entries
     ]
     return Batch(rows.claim, tuple(entries), rows.payloads)
 

@@ -15,6 +15,7 @@ from service.outbox.event import (
     LAST_TS_MS,
     MAX_EVENT_BYTES,
     Event,
+    Meta,
     by_environment,
     check_call,
     encode_event,
@@ -26,7 +27,7 @@ NOW_MS = 1_795_559_419_447
 
 
 def event(owner: str = "a", *, environment: str | None = None, payload: bytes = b"{}") -> Event:
-    return Event("id", "a/b", owner, "u-1", NOW_MS, payload, environment=environment)
+    return Event("id", "a/b", owner, "u-1", NOW_MS, payload, Meta(environment=environment))
 
 
 def test_a_call_has_events_of_one_owner_and_a_key_or_none_for_each() -> None:
@@ -40,7 +41,7 @@ def test_a_call_has_events_of_one_owner_and_a_key_or_none_for_each() -> None:
 
 
 def test_an_event_is_due_at_once_unless_it_says_otherwise() -> None:
-    assert event().due_at_ms == 0
+    assert event().meta.due_at_ms == 0
 
 
 def test_the_size_of_a_call_is_that_of_all_payloads() -> None:

@@ -90,7 +90,11 @@ async def test_an_event_is_accepted_now_and_goes_to_the_environment_of_the_reque
     request = BatchRequest(user=CRON, body=b'{"name":"a"}', environment="branch")
     await batches(intake).accept(request)
     [event] = intake.events
-    assert (event.accepted_at_ms, event.environment, event.owner) == (NOW_MS, "branch", "key cron")
+    assert (event.accepted_at_ms, event.meta.environment, event.owner) == (
+        NOW_MS,
+        "branch",
+        "key cron",
+    )
     before = wall_now_ms()
     await EventBatches(intake, NullRecorder()).accept(request)
     assert before <= intake.events[1].accepted_at_ms <= wall_now_ms()

@@ -100,7 +100,7 @@ async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() ->
     answer, request = await post(taken, {"size": 7})
     [(event, key)] = taken.appended
     assert key is None
-    assert (event.name, event.owner, event.user_id, event.due_at_ms) == (
+    assert (event.name, event.owner, event.user_id, event.meta.due_at_ms) == (
         *("thing/made", ADA.owner),
         *("u-1", 0),
     )
@@ -170,7 +170,7 @@ async def test_an_event_is_held_until_a_time_to_come(send_at: int | None, *, is_
     taken = Taken()
     await post(taken, {"sendAt": send_at})
     [(event, _)] = taken.appended
-    assert event.due_at_ms == (send_at if is_held else 0)
+    assert event.meta.due_at_ms == (send_at if is_held else 0)
 
 
 async def test_a_type_that_can_not_be_accepted_asks_for_no_sender() -> None:

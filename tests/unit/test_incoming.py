@@ -59,14 +59,14 @@ def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
     [event], _ = taken(b'{"name":"a","id":"mine","ts":1700000000000}')
     wire = json.loads(event.payload)
     assert (wire["id"], wire["ts"]) == ("mine", 1_700_000_000_000)
-    assert (event.wire_id, event.accepted_at_ms) == ("mine", NOW_MS)
+    assert (event.meta.wire_id, event.accepted_at_ms) == ("mine", NOW_MS)
     assert event.id != "mine"
 
 
 def test_an_event_belongs_to_the_machine_and_goes_to_the_environment() -> None:
     [incoming] = read_events(b'{"name":"a"}', CRON, NOW_MS, environment="branch-x")
     event = incoming.event
-    assert (event.owner, event.user_id, event.environment) == ("key cron", "cron", "branch-x")
+    assert (event.owner, event.user_id, event.meta.environment) == ("key cron", "cron", "branch-x")
 
 
 @pytest.mark.parametrize("field", ["id", "ts"])

@@ -93,7 +93,7 @@ async def test_the_answer_names_each_event_as_inngest_will(door: Door) -> None:
     answer = await door.post(b'[{"name":"a"},{"name":"b"}]')
     first, second = (IDS.ulid(seq, NOW_MS) for seq in (1, 2))
     assert answer.text == f'{{"ids":["{first}","{second}"],"status":200}}\n'
-    assert [(one.name, one.owner, one.environment) for one in door.events] == [
+    assert [(one.name, one.owner, one.meta.environment) for one in door.events] == [
         ("a", "key cron", None),
         ("b", "key cron", None),
     ]
@@ -167,7 +167,7 @@ async def test_a_body_has_at_most_20_mib(door: Door) -> None:
 @pytest.mark.parametrize("name", ["branch-x", "!~", "x" * 255])
 async def test_events_go_to_the_environment_that_is_named(door: Door, name: str) -> None:
     await door.said(**{ENVIRONMENT_HEADER: name})
-    assert [one.environment for one in door.events] == [name]
+    assert [one.meta.environment for one in door.events] == [name]
 
 
 @pytest.mark.parametrize("name", ["a b", "\u00e9", "x" * 256, "a\tb"])
@@ -179,7 +179,7 @@ async def test_an_environment_is_named_in_visible_ascii(door: Door, name: str) -
 
 async def test_an_empty_environment_is_our_own(door: Door) -> None:
     assert (await door.said(**{ENVIRONMENT_HEADER: ""}))["status"] == 200
-    assert [one.environment for one in door.events] == [None]
+    assert [one.meta.environment for one in door.events] == [None]
 
 
 async def test_a_seed_makes_a_request_known_again_for_a_day(door: Door) -> None:

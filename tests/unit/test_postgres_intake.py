@@ -34,19 +34,19 @@ def key(name: str, digest: bytes = b"1") -> IdempotencyKey:
 
 async def test_a_stored_call_keeps_its_place_with_its_transaction(world: World) -> None:
     events = event(size=300), event(size=400)
-    receipts = await world.intake.append_all(events, (None, None), trace="t")
+    receipts = await world.intake.append_all(events, (None, None))
     assert [one.event_id for one in receipts] == [one.id for one in events]
     assert world.quota.admitted == [("u-1", 2, 700)]
     assert world.quota.entered_as == [("u-1", (2, 700), (2, 700), 77)]
     [[item]] = world.flush.batches
-    assert (item.trace, item.express, item.events) == ("t", False, events)
+    assert (item.express, item.events) == (False, events)
 
 
 async def test_one_event_is_a_call_of_one(world: World) -> None:
     post = event("small")
-    assert (await world.intake.append(post, key=key("a"), trace="t")).event_id == post.id
+    assert (await world.intake.append(post, key=key("a"))).event_id == post.id
     [[item]] = world.flush.batches
-    assert (item.events, item.keys, item.trace, item.express) == ((post,), (key("a"),), "t", True)
+    assert (item.events, item.keys, item.express) == ((post,), (key("a"),), True)
 
 
 async def test_a_repetition_takes_no_place(world: World) -> None:
@@ -192,6 +192,5 @@ async def test_the_first_calls_find_the_statement_planned_for_each_flush(world: 
 
 async def test_events_without_a_caller_s_await_are_stored(world: World) -> None:
     post = event()
-    [receipt] = await world.intake.start((post,), (None,), trace="t")
+    [receipt] = await world.intake.start((post,), (None,))
     assert receipt.event_id == post.id
-    assert world.flush.batches[0][0].trace == "t"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.inngest_id import WantedEvent
 from service.outbox.model import (
     MAX_NOTES,
@@ -32,13 +33,13 @@ def test_inngest_has_an_event_under_its_own_id_or_under_the_one_its_sender_chose
     value: Entry | SentEntry | Row,
 ) -> None:
     assert value.as_sent == WantedEvent("own")
-    chosen = msgspec.structs.replace(value, wire_id="mine", environment="branch")
+    chosen = msgspec.structs.replace(value, meta=Meta("mine", "branch"))
     assert chosen.as_sent == WantedEvent("mine", "branch")
 
 
 def test_an_entry_that_was_never_sent_has_no_past() -> None:
     assert (ENTRY.attempts, ENTRY.sends, ENTRY.isolated) == (0, 0, False)
-    assert ENTRY.first_sent_at_ms is ENTRY.inngest_id is ENTRY.trace is None
+    assert (ENTRY.first_sent_at_ms, ENTRY.meta) == (None, Meta())
 
 
 def test_a_row_that_inngest_has_answered_was_sent_once() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds, decode_ulid, encode_ulid
 from service.outbox.model import Filter, Row, State
 from service.outbox.row_lookup import RowLookup, find_by_ulid
@@ -21,7 +22,7 @@ def row(seq: int, *, wire_id: str | None = None, inngest_id: str | None = None) 
         *(False, NOW_MS, None, None, 0.0, None, None, None, (), 10),
         inngest_id=inngest_id or IDS.ulid(seq, NOW_MS),
         seq=seq,
-        wire_id=wire_id,
+        meta=Meta(wire_id),
     )
 
 
@@ -43,7 +44,7 @@ class Rows:
 
 def _matches(one: Row, wanted: Filter) -> bool:
     if wanted.alias is not None:
-        chosen = one.wire_id if wanted.owner else _moved_id(one)
+        chosen = one.meta.wire_id if wanted.owner else _moved_id(one)
         return chosen == wanted.alias and wanted.owner in {None, one.owner}
     first = 0 if wanted.after_seq is None else wanted.after_seq + 1
     return one.seq >= first and (wanted.before_seq is None or one.seq < wanted.before_seq)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.dev.fake_inngest.ulids import request_ulids
 from service.inngest.delivery_request import UndividableError, parts_of, requests_of
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
 
@@ -26,7 +27,9 @@ def batch_of(entries: list[Entry]) -> Batch:
 def entry(
     seq: int, at_ms: int = 0, inngest_id: str | None = None, environment: str | None = None
 ) -> Entry:
-    return Entry(seq, f"e{seq}", at_ms, "u-1", inngest_id=inngest_id, environment=environment)
+    return Entry(
+        seq, f"e{seq}", at_ms, "u-1", meta=Meta(environment=environment, moved_id=inngest_id)
+    )
 
 
 ENTRIES = st.lists(
@@ -49,10 +52,10 @@ def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
     for request in requests_of(batch_of(entries), IDS):
         events = json.loads(b"[%b]" % request.batch.payloads)
         assert [event["id"] for event in events] == [e.event_id for e in request.batch.entries]
-        assert {one.environment for one in request.batch.entries} == {request.environment}
+        assert {one.meta.environment for one in request.batch.entries} == {request.environment}
         given_ids = request_ulids(request.seed, len(events), 0)
         for one, ulid in zip(request.batch.entries, given_ids, strict=True):
-            assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.inngest_id)
+            assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.meta.moved_id)
         sent += [event["id"] for event in events]
         assert request.batch.claim == "claim"
     assert sent == [one.event_id for one in entries]
@@ -61,7 +64,7 @@ def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
 @given(ENTRIES)
 def test_without_seeds_a_request_ends_only_where_the_environment_changes(entries):
     requests = requests_of(batch_of(entries), None)
-    parts = [list(group) for _, group in itertools.groupby(entries, lambda e: e.environment)]
+    parts = [list(group) for _, group in itertools.groupby(entries, lambda e: e.meta.environment)]
     assert [list(request.batch.entries) for request in requests] == parts
     assert {request.seed for request in requests} == {None}
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from service.console.operations.views import row_view, stats_view
+from service.outbox.event import Meta
 from service.outbox.model import DeliveryRecord, Row, State
 from service.outbox.stats import Stats
 
@@ -38,8 +39,7 @@ def row(state: State) -> Row:
         history=({"at": SENT, "note": "refused: no name"},),
         payload_bytes=200,
         inngest_id="01KB08Z4Q0XW5M7T3Y8S000017",
-        wire_id="order-1",
-        environment="branch/a",
+        meta=Meta("order-1", "branch/a"),
     )
 
 

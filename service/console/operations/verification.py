@@ -101,7 +101,7 @@ async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in held:
         try:
-            runs = await reader.runs(row.inngest_id or "", row.environment)
+            runs = await reader.runs(row.inngest_id or "", row.meta.environment)
         except InngestApiError:
             counts["unknown"] += 1
             continue

@@ -72,7 +72,6 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     number: int
     event: Event
     key: IdempotencyKey | None
-    trace: str | None
 
 
 class Appends(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):

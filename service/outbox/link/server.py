@@ -87,7 +87,7 @@ class OutboxServer:
 
     def append(self, new: NewEvent, front: _Front) -> None:
         """Append an event and tell `front` what became of it."""
-        stored = self._intake.start((new.event,), (new.key,), trace=new.trace)
+        stored = self._intake.start((new.event,), (new.key,))
         self._calls.add(stored)
         stored.add_done_callback(partial(self._appended, front, new.number))
 

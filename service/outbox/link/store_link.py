@@ -92,12 +92,10 @@ class StoreLink:
             # The store is of another version, while an upgrade replaces this front.
             raise OutboxUnavailableError(retry_after_seconds=1) from error
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """`Intake.append` of the store; events that come in one turn share a message."""
         session = self._session or await self._wait_for_session()
-        receipt = session.append(event, key, trace)
+        receipt = session.append(event, key)
         del event, key  # thousands may wait, and the store process has theirs
         return await receipt
 

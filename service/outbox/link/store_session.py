@@ -67,12 +67,10 @@ class StoreSession:
         self._channel.send(Call(number, method, msgspec.Raw(arguments)))
         return answer
 
-    def append(
-        self, event: Event, key: IdempotencyKey | None, trace: str | None
-    ) -> asyncio.Future[Receipt]:
+    def append(self, event: Event, key: IdempotencyKey | None) -> asyncio.Future[Receipt]:
         """Send an event soon; its receipt."""
         number, answer = self._expect()
-        self._appends.add(NewEvent(number, event, key, trace))
+        self._appends.add(NewEvent(number, event, key))
         self._append_bytes += len(event.payload)
         if self._append_bytes > _MANY_BYTES:
             self._appends.end()

@@ -128,7 +128,6 @@ class Append(msgspec.Struct, frozen=True, eq=False):
 
     events: Sequence[Event]
     keys: Sequence[IdempotencyKey | None]
-    trace: str | None
     express: bool
     done: asyncio.Future[Appended]
     deadline: float
@@ -156,7 +155,6 @@ class _Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     call: int | None
     event: Event
     key: IdempotencyKey | None
-    trace: str | None
     express: bool
 
 
@@ -175,13 +173,13 @@ def columns(batch: Sequence[Append]) -> dict[str, object]:
         "owners": [row.event.owner for row in rows],
         "users": [row.event.user_id for row in rows],
         "accepted": [row.event.accepted_at_ms for row in rows],
-        "due": [row.event.due_at_ms for row in rows],
-        "traces": [row.trace for row in rows],
+        "due": [row.event.meta.due_at_ms for row in rows],
+        "traces": [row.event.meta.trace for row in rows],
         "keys": [row.key and row.key.key for row in rows],
         "digests": [row.key and row.key.digest for row in rows],
         "lifetimes": [_lifetime_ms(row.key) for row in rows],
-        "wire_ids": [row.event.wire_id for row in rows],
-        "environments": [row.event.environment for row in rows],
+        "wire_ids": [row.event.meta.wire_id for row in rows],
+        "environments": [row.event.meta.environment for row in rows],
         "express": [row.express for row in rows],
         "payloads": [row.event.payload for row in rows],
     }
@@ -200,7 +198,7 @@ def _rows(batch: Sequence[Append]) -> list[_Row]:
                 if name in names:
                     continue
                 names.add(name)
-            rows.append(_Row(len(rows) + 1, call, event, key, item.trace, item.express))
+            rows.append(_Row(len(rows) + 1, call, event, key, item.express))
     return rows
 
 

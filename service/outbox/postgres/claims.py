@@ -88,8 +88,8 @@ WITH mark AS MATERIALIZED (
            array_agg(first_sent_at_ms), array_remove(array_agg(express_seq), NULL)
     FROM taken HAVING count(*) > 0
 )
-SELECT t.seq, event_id, accepted_at_ms, user_id, trace, attempts, isolated, first_sent_at_ms, sends,
-       inngest_id, wire_id, environment, payload
+SELECT t.seq, event_id, accepted_at_ms, user_id, attempts, isolated, first_sent_at_ms, sends,
+       inngest_id, wire_id, environment, trace, payload
 FROM taken t CROSS JOIN LATERAL (SELECT * FROM outbox o WHERE o.seq = t.seq OFFSET 0) AS o
 ORDER BY t.seq
 """

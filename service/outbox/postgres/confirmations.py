@@ -12,7 +12,7 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.postgres.counts import READ_TOTALS
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import NOW_MS
+from service.outbox.postgres.rows import NOW_MS, meta_of
 from service.outbox.sent_entry import SentEntry
 from service.outbox.storable import storable
 
@@ -133,7 +133,7 @@ class PostgresConfirmations:
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
         """At most `limit` sent rows with a higher `seq`, in its order."""
         rows = await self._pool.ask(SENT, {"limit": limit, "after": after_seq}, often=True)
-        return [SentEntry(*row) for row in rows]
+        return [SentEntry(*[*row[:5], meta_of(*row[5:])]) for row in rows]
 
     async def count_sent(self) -> int:
         """How many rows are sent."""
@@ -180,4 +180,4 @@ class PostgresConfirmations:
         within_ms = None if within_seconds is None else int(within_seconds * 1000)
         given: dict[str, Any] = {"limit": limit, "after": after_seq, "within_ms": within_ms}
         rows = await self._pool.ask(DELIVERED, given)
-        return [SentEntry(*row) for row in rows]
+        return [SentEntry(*[*row[:5], meta_of(*row[5:])]) for row in rows]

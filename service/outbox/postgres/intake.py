@@ -73,20 +73,16 @@ class PostgresIntake:
             fail(list(self._waiting))
         await self._supervisor.stop("outbox-write")
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """Make `event` durable, atomically with its key, in one commit with other waiting events.
 
         Raises IdempotencyKeyReusedError, TooManyPendingError, OutboxFullError and
         OutboxUnavailableError.
         """
-        [receipt] = await self.append_all((event,), (key,), trace=trace)
+        [receipt] = await self.append_all((event,), (key,))
         return receipt
 
-    async def append_all(
-        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
-    ) -> Sequence[Receipt]:
+    async def append_all(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none.
 
         Raises what `append` raises.
@@ -110,7 +106,7 @@ class PostgresIntake:
             await self._quota.admit(owner, *reserved)
         stored, transaction = reserved, None
         try:
-            appended = await self._enqueue(events, keys, trace)
+            appended = await self._enqueue(events, keys)
             receipts, transaction = appended.receipts, appended.transaction
             stored = _held(
                 [one for one, got in zip(events, receipts, strict=True) if not got.replayed]
@@ -122,24 +118,22 @@ class PostgresIntake:
             self._quota.entered(owner, reserved, stored, transaction)
         return receipts
 
-    def start(
-        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
-    ) -> asyncio.Future[Sequence[Receipt]]:
+    def start(self, events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
         """Begin to make `events` durable; the future gets the receipts or the error."""
-        return asyncio.ensure_future(self.append_all(events, keys, trace=trace))
+        return asyncio.ensure_future(self.append_all(events, keys))
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none. Raises OutboxUnavailableError."""
         return await find_row(self._pool, event_id)
 
-    async def _enqueue(self, events: Sequence[Event], keys: Keys, trace: str | None) -> Appended:
+    async def _enqueue(self, events: Sequence[Event], keys: Keys) -> Appended:
         if not self._accepting:
             raise OutboxUnavailableError
         done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         seconds = _patience_seconds(events, self._pool.timings.statement_seconds)
         deadline = time.monotonic() + seconds
         express = self._quota.is_express(events[0].owner)
-        self._waiting.append(Append(events, keys, trace, express, done, deadline))
+        self._waiting.append(Append(events, keys, express, done, deadline))
         self._arrived.set()
         return await done
 

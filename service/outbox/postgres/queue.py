@@ -24,6 +24,7 @@ from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.marks import PostgresMarks
 from service.outbox.postgres.notify import PostgresWakeup
 from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.rows import meta_of
 from service.outbox.postgres.settlements import SETTLE, settle_values
 
 _CLAIM_SECONDS = 5.0
@@ -150,7 +151,7 @@ class PostgresQueue:
             return await self._wait_seconds(wanted)
         self._window = _WINDOW
         self._leases.hold(claim, wanted.lease_seconds)
-        entries = tuple(Entry(*row[:-1]) for row in rows)
+        entries = tuple(Entry(*[*row[:8], meta_of(*row[8:-1])]) for row in rows)
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
     async def _wait_seconds(self, wanted: ClaimRequest) -> float:

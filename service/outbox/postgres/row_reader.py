@@ -11,6 +11,7 @@ from service.outbox.postgres.rows import (
     ROWS_BY_IDS,
     count_statement,
     filter_values,
+    meta_of,
     rows_statement,
 )
 
@@ -46,5 +47,5 @@ def _row(row: tuple[Any, ...]) -> Row:
     history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
     fields[_STATE] = State(fields[_STATE])
     ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
-    last = (payload_bytes, ulid, seq, wire_id, environment)
+    last = (payload_bytes, ulid, seq, meta_of(inngest_id, wire_id, environment))
     return Row(*[*fields, tuple(history[-_LAST_NOTES:]), *last])

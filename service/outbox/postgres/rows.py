@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from typing import Any, LiteralString
 
+from service.outbox.event import Meta
 from service.outbox.model import Filter, State
 from service.outbox.storable import storable
+
+
+def meta_of(
+    moved_id: str | None, wire_id: str | None, environment: str | None, trace: str | None = None
+) -> Meta:
+    """The rare attributes of an event from its columns."""
+    return Meta(wire_id, environment, trace=trace, moved_id=moved_id)
+
 
 # Milliseconds since 1970; can bound an index scan.
 NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"

@@ -35,7 +35,6 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
     events: Sequence[Event]
     keys: Keys
-    trace: str | None = None
     express: bool = False
 
 
@@ -137,7 +136,7 @@ class _Plan:
     def add(self, item: Append) -> Sequence[Receipt]:
         """Take in events without keys; their receipts."""
         seq, ids = self._first_seq + len(self.rows), self._ids
-        self.rows += [NewRow(event, None, item.trace, item.express) for event in item.events]
+        self.rows += [NewRow(event, None, item.express) for event in item.events]
         return [
             Receipt(event.id, at, event.accepted_at_ms, ids)
             for at, event in enumerate(item.events, seq)
@@ -158,7 +157,5 @@ class _Plan:
             return error
         self._uses.update(found.uses)
         self.expired += found.expired
-        self.rows += [
-            NewRow(item.events[at], item.keys[at], item.trace, item.express) for at in found.new
-        ]
+        self.rows += [NewRow(item.events[at], item.keys[at], item.express) for at in found.new]
         return found.receipts

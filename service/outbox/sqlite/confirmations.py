@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from service.outbox.clock import Clock
+from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.sent_entry import SentEntry
 from service.outbox.sqlite.jobs import JobRunner
@@ -22,14 +23,12 @@ from service.outbox.sqlite.reader import SqliteReader
 
 COUNT_SENT = "SELECT count(*) FROM outbox_sent"
 SENT = """
-SELECT seq, event_id, accepted_at_ms, max(0, :now - sent_at_ms) / 1000.0, sends, inngest_id,
-       wire_id, environment
+SELECT seq, event_id, accepted_at_ms, max(0, :now - sent_at_ms) / 1000.0, sends, meta
 FROM (SELECT seq, sent_at_ms, sends FROM outbox_sent WHERE seq > :after ORDER BY seq LIMIT :limit)
 CROSS JOIN outbox USING (seq)
 """
 DELIVERED = """
-SELECT seq, event_id, accepted_at_ms, max(0, :now - settled_at_ms) / 1000.0, sends, inngest_id,
-       wire_id, environment
+SELECT seq, event_id, accepted_at_ms, max(0, :now - settled_at_ms) / 1000.0, sends, meta
 FROM (SELECT seq, settled_at_ms, sends FROM outbox_done
       WHERE seq > :after AND dead = 0 AND settled_at_ms > :since ORDER BY seq LIMIT :limit)
 CROSS JOIN outbox USING (seq)
@@ -135,7 +134,8 @@ def read_ids(connection: sqlite3.Connection) -> InngestIds:
 def _entries(
     connection: sqlite3.Connection, statement: str, values: Mapping[str, Any]
 ) -> list[SentEntry]:
-    return [SentEntry(*row) for row in connection.execute(statement, values)]
+    found = connection.execute(statement, values)
+    return [SentEntry(*[*row[:-1], decode_meta(row[-1])]) for row in found]
 
 
 def _count(connection: sqlite3.Connection) -> int:

@@ -38,58 +38,45 @@ class SqliteIntake:
         self._uses = uses
         self._health = health
 
-    async def append(
-        self, event: Event, *, key: IdempotencyKey | None = None, trace: str | None = None
-    ) -> Receipt:
+    async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
         """Make `event` durable, atomically with its key."""
-        [receipt] = await self.start((event,), (key,), trace=trace)
+        [receipt] = await self.start((event,), (key,))
         return receipt
 
-    async def append_all(
-        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
-    ) -> Sequence[Receipt]:
+    async def append_all(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
         """Make `events`, all of one owner, durable in one commit, each with its key; or none."""
         if not events:
             return ()
         check_call(events, keys)
-        return await self.start(events, keys, trace=trace)
+        return await self.start(events, keys)
 
-    def start(
-        self, events: Sequence[Event], keys: Keys, *, trace: str | None = None
-    ) -> asyncio.Future[Sequence[Receipt]]:
+    def start(self, events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
         """Begin to make `events` durable; the future gets the receipts or the error."""
         keys = keys if any(keys) else ()
         try:
-            return self._submit(events, keys, trace)
+            return self._submit(events, keys)
         except (RefusedError, OutboxUnavailableError):
-            return asyncio.ensure_future(self._append_known(events, keys, trace))
+            return asyncio.ensure_future(self._append_known(events, keys))
 
     async def find(self, event_id: str) -> Row | None:
         """The row of an event, None when there is none."""
         return await self._reader.run_soon(found_row, event_id)
 
-    async def _append_known(
-        self, events: Sequence[Event], keys: Keys, trace: str | None
-    ) -> Sequence[Receipt]:
+    async def _append_known(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
         """The same for events that were refused: what is stored of them needs no room.
 
         Raises again what refuses those that are new.
         """
         known = await self._uses.known(events, keys)
         if known is None:
-            return await self._submit(events, keys, trace)
+            return await self._submit(events, keys)
         if not known.new:
             return known.receipts
         new = [events[at] for at in known.new]
-        return await self._submit(events, keys, trace, new=new)
+        return await self._submit(events, keys, new=new)
 
     def _submit(
-        self,
-        events: Sequence[Event],
-        keys: Keys,
-        trace: str | None,
-        *,
-        new: Sequence[Event] | None = None,
+        self, events: Sequence[Event], keys: Keys, *, new: Sequence[Event] | None = None
     ) -> asyncio.Future[Sequence[Receipt]]:
         """Hand the events to the writer; `new` are those that need room, None for all.
 
@@ -102,4 +89,4 @@ class SqliteIntake:
             self._counts.check(owner, len(new), payload_bytes(new))
         self._health.refuse_if_failing()
         express = self._counts.enter(owner, len(events), size)
-        return self._writer.submit(self._appends, Append(events, keys, trace, express))
+        return self._writer.submit(self._appends, Append(events, keys, express))

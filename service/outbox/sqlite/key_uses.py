@@ -15,7 +15,8 @@ from service.outbox.sqlite.reader import SqliteReader
 
 # ?1 is a JSON array of [owner, key].
 KEYS_USED = """
-SELECT owner, idempotency_key, event_id, seq, accepted_at_ms, idempotency_digest, inngest_id
+SELECT owner, idempotency_key, event_id, seq, accepted_at_ms, idempotency_digest,
+       meta ->> 'moved_id'
 FROM json_each(?1) CROSS JOIN outbox ON owner = value ->> 0 AND idempotency_key = value ->> 1
 """
 # ?1 is a JSON array of seqs. The one change that a stored row knows.

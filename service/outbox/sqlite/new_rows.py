@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.outbox.event import Event
+from service.outbox.event import Event, encode_meta
 from service.outbox.keys import IdempotencyKey
 
 _MAX_ROWS = 256  # of one statement; SQLite binds at most 32,766 values
@@ -43,7 +43,6 @@ class NewRow(msgspec.Struct, frozen=True, gc=False):
 
     event: Event
     key: IdempotencyKey | None
-    trace: str | None
     express: bool
 
 
@@ -60,8 +59,10 @@ def insert(connection: sqlite3.Connection, rows: Sequence[NewRow], first_seq: in
         columns = _columns(part, first_seq + start)
         values = list(itertools.chain.from_iterable(zip(*columns.values(), strict=True)))
         connection.execute(append(len(part), tuple(columns)), values)
-    if any(row.express or row.event.due_at_ms for row in rows):
-        marked = [(len(row.event.payload), row.event.due_at_ms, int(row.express)) for row in rows]
+    if any(row.express or row.event.meta.due_at_ms for row in rows):
+        marked = [
+            (len(row.event.payload), row.event.meta.due_at_ms, int(row.express)) for row in rows
+        ]
         connection.execute(APPEND_READY_MARKED, (_encode(marked).decode(), first_seq))
     else:
         sizes = [len(row.event.payload) for row in rows]
@@ -88,9 +89,7 @@ def _columns(rows: Sequence[NewRow], first_seq: int) -> dict[str, Sequence[objec
         "payload": [event.payload for event in events],
     }
     sometimes: dict[str, Sequence[object]] = {
-        "trace": [row.trace for row in rows],
-        "wire_id": [event.wire_id for event in events],
-        "environment": [event.environment for event in events],
+        "meta": [encode_meta(event.meta) for event in events],
     }
     if any(keys):
         sometimes["idempotency_key"] = [key and key.key for key in keys]

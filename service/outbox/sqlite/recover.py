@@ -35,8 +35,8 @@ _BOUNDS = tuple(
 )
 _EVENT = """
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms, 'pending', 0, 1, 0, accepted_at_ms,
-       NULL, NULL, NULL, '[]', trace, idempotency_key, idempotency_digest, wire_id, environment,
-       {due}, payload, inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
+       NULL, NULL, NULL, '[]', meta, idempotency_key, idempotency_digest,
+       {due}, payload, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM outbox WHERE seq = :seq
 """
 _DUE = "coalesce((SELECT due_at_ms FROM outbox_ready WHERE seq = :seq AND held), 0)"
@@ -86,7 +86,7 @@ class _Copy:
 
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
         events = [transfer_row(row) for row in rows]
-        payloads = {row[1]: row[-3] for row in rows}
+        payloads = {row[1]: row[-2] for row in rows}
         self._target.write(events, payloads)
         self.rows += len(events)
 

@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 
 from service.outbox.clock import wall_now_ms
+from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Filter, Row, State
 from service.outbox.sqlite.damage import is_unreadable
 
 _COLUMNS = """
 SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
-       inngest_id, first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail,
-       coalesce(history, '[]'), payload_bytes, wire_id, environment,
+       meta, first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail,
+       coalesce(history, '[]'), payload_bytes,
        (SELECT inngest_id_prefix FROM outbox_meta)
 """
 
@@ -58,8 +59,9 @@ SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end
 ORDER BY event_id DESC LIMIT 10000
 """
 _KNOWN_AS = """
-SELECT seq FROM outbox WHERE owner = :owner AND wire_id = :alias AND length(wire_id) <= 255
-UNION SELECT seq FROM outbox WHERE inngest_id = :alias
+SELECT seq FROM outbox
+WHERE owner = :owner AND meta ->> 'wire_id' = :alias AND length(meta ->> 'wire_id') <= 255
+UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias
 """
 _HIGHEST_CHARACTER = "\U0010ffff"
 
@@ -190,8 +192,9 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
     (seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms) = row[
         :10
     ]
-    inngest_id, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
-    history, size, wire_id, environment, prefix = row[17:]
+    meta_text, sent_at, settled_at_ms, due_at_ms, lease_until_ms, reason, detail = row[10:17]
+    history, size, prefix = row[17:]
+    meta = decode_meta(meta_text)
     return Row(
         id=event_id,
         name=name,
@@ -211,9 +214,8 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         history=_notes(history),
         payload_bytes=size,
         seq=seq,
-        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id),
-        wire_id=wire_id,
-        environment=environment,
+        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, meta.moved_id),
+        meta=meta,
     )
 
 

@@ -67,12 +67,11 @@ CLAIM_TAKE = OfRows.deleting("DELETE FROM outbox_ready WHERE {which}")
 CLAIM_READ = OfRows.taking(
     """
 SELECT json_group_array(
-           iif(sends = 0 AND attempts = 0 AND isolated = 0 AND trace IS NULL AND inngest_id IS NULL
-                   AND wire_id IS NULL AND environment IS NULL,
+           iif(sends = 0 AND attempts = 0 AND isolated = 0 AND meta IS NULL,
                json_array(seq, event_id, accepted_at_ms, user_id),
-               json_array(seq, event_id, accepted_at_ms, user_id, trace, attempts,
+               json_array(seq, event_id, accepted_at_ms, user_id, attempts,
                           json(iif(isolated, 'true', 'false')), first_sent_at_ms, sends,
-                          inngest_id, wire_id, environment))),
+                          json(coalesce(meta, '{{}}'))))),
        json_group_array(owner), CAST(group_concat(payload, ',') AS BLOB)
 FROM {rows} CROSS JOIN outbox USING (seq)
 """,

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.event import Meta, decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import Missing, TransferRow
 from service.outbox.sqlite.faults import is_io_error
@@ -30,9 +31,8 @@ _EVENTS = """
 SELECT seq, event_id, name, owner, user_id, accepted_at_ms,
        iif(state = 'delivering', 'pending', state), attempts, sends + (state = 'delivering'),
        isolated, first_sent_at_ms, coalesce(settled_at_ms, sent_at_ms), reason, detail,
-       coalesce(history, '[]'), trace,
-       idempotency_key, idempotency_digest, wire_id, environment, iif(held, due_at_ms, 0), payload,
-       inngest_id, (SELECT inngest_id_prefix FROM outbox_meta)
+       coalesce(history, '[]'), meta, idempotency_key, idempotency_digest,
+       iif(held, due_at_ms, 0), payload, (SELECT inngest_id_prefix FROM outbox_meta)
 FROM {source} CROSS JOIN outbox_rows USING (seq)
 """
 _SOURCE = "(SELECT seq, payload FROM outbox)"
@@ -48,10 +48,9 @@ NAMED = _EVENTS.format(source=f"(SELECT seq, payload FROM outbox WHERE {_NAMED})
 PAYLOADS = f"SELECT event_id, payload FROM outbox WHERE {_NAMED}"
 
 WRITE = """
-INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
-                    idempotency_digest, wire_id, environment, inngest_id, payload)
-VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :trace, :key, :key_digest, :wire_id,
-        :environment, :inngest_id, :payload)
+INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, meta, idempotency_key,
+                    idempotency_digest, payload)
+VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :meta, :key, :key_digest, :payload)
 ON CONFLICT (event_id) DO NOTHING
 """
 WRITE_READY = """
@@ -81,7 +80,7 @@ REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
-_LATER_COLUMNS = 9
+_LATER_COLUMNS = 6
 
 
 class SqliteTransferEvents:
@@ -180,19 +179,22 @@ def open_sqlite_transfer(path: Path) -> Iterator[SqliteTransfer]:
 def transfer_row(row: tuple[Any, ...]) -> TransferRow:
     """The row that `_EVENTS` gives."""
     *fields, reason, detail, history = row[:-_LATER_COLUMNS]
-    *origin, wire_id, environment, due_at_ms, payload, inngest_id, prefix = row[-_LATER_COLUMNS:]
-    ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], inngest_id)
+    meta_text, *key, due_at_ms, payload, prefix = row[-_LATER_COLUMNS:]
+    meta = decode_meta(meta_text)
+    ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], meta.moved_id)
     fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    origin += [payload_sha256, ulid, wire_id, environment, due_at_ms]
+    origin = (meta.trace, *key, payload_sha256, ulid, meta.wire_id, meta.environment, due_at_ms)
     return TransferRow(*[*fields, *words, notes, *origin])
 
 
 def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
+    meta = Meta(event.wire_id, event.environment, event.due_at_ms, event.trace, event.inngest_id)
     return {
         **msgspec.structs.asdict(event),
+        "meta": encode_meta(meta),
         "dead": int(event.state == "dead"),
         "isolated": int(event.isolated),
         "history": _notes(event),

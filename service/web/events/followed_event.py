@@ -87,7 +87,7 @@ class FollowedEvent:
     def __init__(self, row: Row, *, runs_follow: bool) -> None:
         self.id = row.id
         self.state = row.state
-        self.environment = row.environment
+        self.environment = row.meta.environment
         self.inngest_id = row.inngest_id if has_left(row.state) else None
         self.followers = 0
         self.ask_at = 0.0

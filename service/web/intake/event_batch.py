@@ -149,8 +149,9 @@ class _Keys:
     def key(self, incoming: IncomingEvent, position: int) -> IdempotencyKey | None:
         """The key of the event, None for one that is always new."""
         event = incoming.event
-        if event.wire_id is not None:
-            name = _hashed("id", event.environment or "", event.name, event.wire_id)
+        meta = event.meta
+        if meta.wire_id is not None:
+            name = _hashed("id", meta.environment or "", event.name, meta.wire_id)
             return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
         if self._mark is None:
             return None

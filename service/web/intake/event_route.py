@@ -29,7 +29,7 @@ from service.event_types.senders import Senders
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event, encode_event
+from service.outbox.event import Event, Meta, encode_event
 from service.outbox.keys import IdempotencyKey
 from service.outbox.ports import Intake
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
@@ -136,7 +136,7 @@ class EventRoute:
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
         if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
-            event = msgspec.structs.replace(event, due_at_ms=send_at)
+            event = msgspec.structs.replace(event, meta=Meta(due_at_ms=send_at))
         return event, key
 
     def _count(self, user: User) -> None:

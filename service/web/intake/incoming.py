@@ -18,7 +18,7 @@ import msgspec
 import uuid_utils
 
 from service.identity.user import User
-from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, Event
+from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, NO_META, Event, Meta
 from service.outbox.nesting import is_too_deep
 from service.outbox.storable import storable
 from service.web.intake.lenient_json import (
@@ -132,8 +132,7 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
         user.id,
         now_ms,
         payload,
-        wire_id=client_id,
-        environment=environment,
+        Meta(client_id, environment) if client_id or environment else NO_META,
     )
 
 

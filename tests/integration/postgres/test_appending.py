@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 import pytest
 
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.keys import IdempotencyKey
 from service.outbox.postgres.appends import FIND_STORED
 from tests.support.postgres_room import START_MS, Room, after, made_call
@@ -33,8 +33,8 @@ def keys_of(room: Room) -> dict[int, str]:
 
 
 def test_an_event_is_stored_as_it_was_given(room: Room) -> None:
-    given = now(wire_id="w", environment="e")
-    call = made_call(given, keys=[key("k")], trace="t")
+    given = now(meta=Meta("w", "e", trace="t"))
+    call = made_call(given, keys=[key("k")])
     assert room.store(call) == [(given.id, 1)]
     assert room.rows("") == {
         1: {
@@ -90,7 +90,7 @@ def test_an_event_is_held_until_a_later_time_than_now_and_the_mark(
 ) -> None:
     room.at(100).mark(due_from=after(due_from))
     due_at_ms = 0 if due is None else START_MS + round(due * 1000)
-    room.store(made_call(now(due_at_ms=due_at_ms)))
+    room.store(made_call(now(meta=Meta(due_at_ms=due_at_ms))))
     [row] = room.table("ready")
     assert (row["due_at"], row["held"]) == (lane, lane is not None)
 

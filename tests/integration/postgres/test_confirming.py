@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.outbox.event import Meta
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from tests.support.postgres_room import SIZE, START_MS, Room, RoomPool, after
 from tests.support.storage import event
@@ -45,7 +46,7 @@ def sent(room: Room, *seqs: int, at: float = 0.0) -> None:
 
 
 def entry(seq: int, age: float) -> tuple[Any, ...]:
-    return (seq, f"e-{seq}", seq, age, 4, f"i-{seq}", f"w-{seq}", f"e-{seq}")
+    return (seq, f"e-{seq}", seq, age, 4, Meta(f"w-{seq}", f"e-{seq}", moved_id=f"i-{seq}"))
 
 
 async def test_sent_rows_come_in_their_order_with_their_age(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Filter, Row, State
 from service.outbox.postgres.row_reader import find_row, find_rows
@@ -45,8 +46,7 @@ async def test_a_row_has_all_that_is_known_of_it(room: Room, pool: Any) -> None:
         payload_bytes=5,
         inngest_id=InngestIds(prefix).ulid(7, START_MS),
         seq=7,
-        wire_id="w",
-        environment="env",
+        meta=Meta("w", "env"),
     )
     assert await find_row(pool, "e-7") == wanted
     assert await find_rows(pool, Filter(state=State.DEAD)) == [wanted]
