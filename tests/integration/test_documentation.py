@@ -42,7 +42,6 @@ READ_BY_OTHERS = {
 }
 FOLDERS = "service|tests|docs|deploy|migrations|bench|clients|examples"
 CODE_PATH = re.compile(rf"(?<![\w/.:-])((?:{FOLDERS})/[\w./-]*\w)(?![\w*]*\*)")
-FUNCTION_OF_SQL = re.compile(r"(?<=\.sql)/\w+$")  # as the tool for mutants names it
 # What the server answers before a request has a handler.
 UNROUTED = {("400", "bad_request"), ("431", "headers_too_large"), ("500", errors.INTERNAL_ERROR)}
 
@@ -137,7 +136,7 @@ def test_each_log_event_that_needs_a_look_is_on_its_page() -> None:
 
 
 def test_paths_that_pages_name_exist() -> None:
-    named = {FUNCTION_OF_SQL.sub("", path) for path in CODE_PATH.findall(everything())}
+    named = set(CODE_PATH.findall(everything()))
     modules = re.findall(r"python -m ((?:bench|tests|service|docs)(?:\.\w+)*)", everything())
     named |= {module.replace(".", "/") for module in modules}
     missing = [path for path in named if not (ROOT / path).exists()]
