@@ -228,7 +228,6 @@ async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aioh
     async with run_service(settings) as service:
         client = await aiohttp_client(service.app)
         document = await (await client.get("/openapi.json")).json()
-        page = await (await client.get("/docs")).text()
     entries = yaml.safe_load(example.read_text())["types"]
     validate(document)
     components = {"components": document["components"]}
@@ -236,4 +235,3 @@ async def test_the_example_file_makes_a_service_that_describes_it(tmp_path, aioh
         described = document["paths"][entry["path"]]["post"]
         content = described["requestBody"]["content"]["application/json"]
         Draft202012Validator({**content["schema"], **components}).validate(content["example"])
-        assert entry["path"] in page

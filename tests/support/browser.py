@@ -145,8 +145,13 @@ class Browser:
 
 
 @contextlib.asynccontextmanager
-async def chromium(profile: Path, *, javascript: bool = True) -> AsyncIterator[Browser]:
-    """A browser with a fresh profile; skips where there is none, fails in CI."""
+async def chromium(
+    profile: Path, *, javascript: bool = True, reaches: str | None = None
+) -> AsyncIterator[Browser]:
+    """A browser with a fresh profile; skips where there is none, fails in CI.
+
+    `reaches` is the only host that it finds, None for all.
+    """
     driver, browser = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not browser:
         lacks("chromium with its chromedriver")
@@ -157,7 +162,7 @@ async def chromium(profile: Path, *, javascript: bool = True) -> AsyncIterator[B
         async with aiohttp.ClientSession() as http:
             async with asyncio.timeout(START_SECONDS):
                 url = await _address(process)
-                session = await _start(http, url, browser, profile, javascript=javascript)
+                session = await _start(http, url, browser, profile, javascript, reaches)
             try:
                 yield Browser(http, session)
             finally:
@@ -176,15 +181,20 @@ async def _address(process: asyncio.subprocess.Process) -> str:
 
 
 async def _start(
-    http: aiohttp.ClientSession, url: str, browser: str, profile: Path, *, javascript: bool
+    http: aiohttp.ClientSession,
+    url: str,
+    browser: str,
+    profile: Path,
+    javascript: bool,  # noqa: FBT001
+    reaches: str | None,
 ) -> str:
-    options: dict[str, object] = {
-        "binary": browser,
-        "args": [*_CHROMIUM_ARGUMENTS, f"--user-data-dir={profile}"],
-    }
+    arguments = [*_CHROMIUM_ARGUMENTS, f"--user-data-dir={profile}"]
+    options: dict[str, object] = {"binary": browser, "args": arguments}
+    if reaches:
+        arguments.append(f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {reaches}")
     if not javascript:
         options["prefs"] = {"webkit.webprefs.javascript_enabled": False}
-        options["args"] = [*_CHROMIUM_ARGUMENTS, "--blink-settings=scriptEnabled=false"]
+        arguments.append("--blink-settings=scriptEnabled=false")
     wanted = {
         "browserName": "chrome",
         "goog:chromeOptions": options,

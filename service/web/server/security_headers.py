@@ -31,14 +31,15 @@ def security_headers(*, secure: bool) -> dict[str, str]:
     return _HTTPS_HEADERS if secure else _HEADERS
 
 
-def page_policy(*inline: str, forms: bool = False) -> str:
+def page_policy(*inline: str, files: bool = False, forms: bool = False) -> str:
     """The Content-Security-Policy of a page with these inline scripts and styles.
 
-    With `forms` the page may post forms to the service.
+    With `files` it may load scripts and styles of the service, with `forms` post forms to it.
     """
-    digests = " ".join(f"'sha256-{_digest(text)}'" for text in inline) or "'none'"
+    digests = [f"'sha256-{_digest(text)}'" for text in inline]
+    allowed = " ".join((["'self'"] if files else []) + digests) or "'none'"
     return (
-        f"default-src 'none'; script-src {digests}; style-src {digests}; "
+        f"default-src 'none'; script-src {allowed}; style-src {allowed}; "
         f"connect-src 'self'; img-src 'self' data:; {_OWN_FORMS if forms else _LOCKED}"
     )
 

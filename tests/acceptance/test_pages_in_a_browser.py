@@ -1,0 +1,40 @@
+"""The service's own pages in a real browser that reaches nothing but the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.dev.fake_inngest.server import FakeInngest
+from tests.support.browser import Browser, chromium
+from tests.support.fleet import environment, running
+
+pytestmark = pytest.mark.slow
+LOADED = "return performance.getEntriesByType('resource').map(one => one.name)"
+
+
+@pytest.fixture
+async def url(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[str]:
+    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    async with running("serve", environment=settings) as service:
+        yield service.url
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with chromium(tmp_path / "profile", reaches="127.0.0.1") as browser:
+        yield browser
+
+
+async def test_the_description_is_drawn_with_each_type_from_files_of_the_service(
+    url: str, browser: Browser
+) -> None:
+    await browser.open(f"{url}/docs#/events/postDocumentsAwsIndex")
+    await browser.shows("#ui", "Outbox for Inngest")
+    await browser.shows("#ui", "OAS 3.1")
+    await browser.shows("#ui", "/api/route")
+    await browser.shows("#ui", "documentName")
+    assert await browser.complaints() == []
+    assert all(one.startswith((url, "data:")) for one in await browser.run(LOADED))
