@@ -49,9 +49,9 @@ FILL = {
 
 
 async def faststream(what: str, url: str, count: int, concurrency: int) -> float:
-    from faststream_outbox import OutboxBroker, make_outbox_table  # noqa: PLC0415
-    from sqlalchemy import MetaData  # noqa: PLC0415
-    from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine  # noqa: PLC0415
+    from faststream_outbox import OutboxBroker, make_outbox_table
+    from sqlalchemy import MetaData
+    from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
     metadata = MetaData()
     table = make_outbox_table(metadata, table_name="peer_outbox")
@@ -100,7 +100,7 @@ async def faststream(what: str, url: str, count: int, concurrency: int) -> float
 
 
 async def procrastinate(what: str, url: str, count: int, concurrency: int) -> float:
-    import procrastinate as library  # noqa: PLC0415
+    import procrastinate as library
 
     connector = library.PsycopgConnector(conninfo=url, min_size=1, max_size=8)
     app = library.App(connector=connector)
@@ -135,7 +135,7 @@ async def procrastinate(what: str, url: str, count: int, concurrency: int) -> fl
 
 
 async def pgq(what: str, url: str, count: int, concurrency: int) -> float:
-    import psycopg_pool  # noqa: PLC0415
+    import psycopg_pool
 
     async with psycopg_pool.AsyncConnectionPool(
         url, min_size=8, max_size=8, kwargs={"autocommit": True}
@@ -169,7 +169,7 @@ async def pgq(what: str, url: str, count: int, concurrency: int) -> float:
 
 
 def fill(name: str, url: str, count: int) -> float:
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     page = PGQ_BATCH if name == "pgq" else PAGE
     started = time.perf_counter()

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import sys
 
-from service.processes.loaded import loaded
+from service.loading import loading
 
 _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    is_worker = sys.argv[1:2] == ["worker"] and "--help" not in sys.argv
-    loaded("service.processes.inngest_worker" if is_worker else "service.processes.main").main()
+    with loading():
+        if sys.argv[1:2] == ["worker"] and "--help" not in sys.argv:
+            from service.processes.worker import main as run
+        else:
+            from service.processes.main import main as run
+    run()
 
 
 def outbox() -> None:
     """Run the `outbox` script. Ctrl-C ends it at any time without a traceback."""
     try:
-        loaded("service.console.commands.main").main()
+        with loading():
+            from service.console.commands.main import main as run
+        run()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from service.bootstrap.beside_fronts import timings_beside_fronts
 from service.bootstrap.delivery import run_relay
+from service.bootstrap.postgres import load_postgres
 from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
@@ -42,6 +43,16 @@ class OpenStore:
     outbox: Outbox
     sampler: Sampler
     supervisor: Supervisor
+
+
+def load_store(settings: Settings) -> None:
+    """Load what `run_store_process` needs with these settings, while another store still serves.
+
+    Raises ImportError where this version is not whole.
+    """
+    inngest_address(settings)
+    if settings.sqlite_path is None:
+        load_postgres()
 
 
 @contextlib.asynccontextmanager

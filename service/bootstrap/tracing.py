@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -14,8 +13,6 @@ from aiohttp.typedefs import Middleware
 from service.config.settings import Settings
 from service.outbox.model import Batch
 from service.outbox.ports import Intake
-
-_MODULE = "service.bootstrap.otel"
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +45,9 @@ def start_tracing(settings: Settings) -> Iterator[Tracing | None]:
         yield None
         return
     try:
-        tracing: Tracing = importlib.import_module(_MODULE).Tracing()
+        from service.bootstrap.otel import Tracing as OtelTracing
+
+        tracing = OtelTracing()
     except ImportError as error:
         log.warning("not_traced", reason=f"install inngest-outbox[otel]: no {error.name}")
         yield None

@@ -32,7 +32,7 @@ def make_client(settings: Settings) -> inngest.Inngest:
     Its `event_key` is always set, its origins are absolute URLs, and `is_production` is false where
     events go to a dev server. The first call loads the SDK (0.1 s of processor time).
     """
-    import inngest  # noqa: PLC0415  (a command that sends nothing starts without it)
+    import inngest
 
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,13 +1,87 @@
-"""The banner of `serve`: where it listens, where events go, what is kept, what is missing. Pure."""
+"""Announcements of a running command on standard output: sentences, and the banner of `serve`.
+
+They are JSON where logs are JSON.
+"""
 
 from __future__ import annotations
+
+import contextlib
+import select
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+import msgspec
 
 from service.config.destination import Destination, confirmation_mode, destination
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import parse_event_keys
+from service.console.operations.views import PAUSED, delivery_view
+from service.errors import ServiceError
+from service.inngest.address import inngest_address
+from service.observe.logs import timestamp
 from service.observe.printable import printable
-from service.processes.standing import Standing
+from service.outbox.ports import Inspector
+
+_encode = msgspec.json.Encoder().encode
+_LABEL_WIDTH = 14
+
+
+class Announcer:
+    """Says sentences. `as_json` writes each as one line of JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def say(self, sentence: str, details: Mapping[str, str] | None = None) -> None:
+        """Say a sentence, with `details` below it, a line each."""
+        if self._as_json:
+            head = {"event": "announcement", "message": sentence, "level": "info"}
+            line = _encode({**head, **(details or {}), "timestamp": timestamp()}).decode()
+        else:
+            rows = [f"  {label:<{_LABEL_WIDTH}}{words}" for label, words in (details or {}).items()]
+            line = "\n".join([sentence, *rows])
+        # Without a reader the sentence is lost, as log lines are.
+        with contextlib.suppress(OSError):
+            if _has_room(sys.stdout):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+
+
+def announcer_for(settings: Settings) -> Announcer:
+    """The announcer that speaks as the logs do."""
+    return Announcer(as_json=settings.log_format == "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`waiting` rows are not delivered, None where it is not known; `paused` is who and why."""
+
+    waiting: int | None = None
+    paused: str = ""
+
+
+async def greet(
+    announcer: Announcer, settings: Settings, url: str, sentence: str, inspector: Inspector
+) -> None:
+    """Say `sentence` and the banner of the service that listens at `url`."""
+    inngest = inngest_address(settings).event_api_origin
+    standing = await standing_of(inspector)
+    announcer.say(sentence, banner(settings, url, inngest=inngest, standing=standing))
+
+
+async def standing_of(inspector: Inspector) -> Standing:
+    """The standing of an outbox, unknown where it can't be read now."""
+    try:
+        stats = await inspector.stats()
+    except ServiceError:
+        return Standing()
+    waiting = stats.pending + stats.delivering + stats.sent
+    delivery = delivery_view(stats.delivery) if stats.delivery else None
+    paused = delivery.reason if delivery and delivery.state == PAUSED else None
+    return Standing(waiting, paused or "")
 
 
 def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) -> dict[str, str]:
@@ -64,3 +138,14 @@ def _sign_in(settings: Settings, url: str) -> str:
     if settings.dev_login or (not settings.production and settings.loopback):
         ways.append(f"{url}/auth/dev-login (development)")
     return ", ".join(ways) or "no way: set OIDC_ISSUER, NEXTAUTH_SECRET or AUTH_SECRET"
+
+
+def _has_room(stream: TextIO) -> bool:
+    """True where a write of some lines does not wait for a reader that is stuck."""
+    try:
+        descriptor = stream.fileno()
+    except ValueError:  # it has none
+        return True
+    watched = select.poll()
+    watched.register(descriptor, select.POLLOUT)
+    return bool(watched.poll(0))

@@ -37,7 +37,7 @@ class Child:
 async def comes_first(
     wanted: Awaitable[object], other: Awaitable[object], *, within_seconds: float | None = None
 ) -> bool:
-    """Wait for one of two; whether `wanted` has come. None waits without a limit."""
+    """Wait for one of two; true when `wanted` has come. None waits without a limit."""
     both = [asyncio.ensure_future(wanted), asyncio.ensure_future(other)]
     done, pending = await asyncio.wait(
         both, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED

@@ -1,6 +1,8 @@
-"""Listening for requests: at an address, or on sockets that another process has opened.
+"""Listening for requests: at an address, or on sockets that systemd has opened.
 
-A socket that a successor takes over is never closed in between: connections wait in its backlog.
+systemd's protocol is socket activation. The sockets are the descriptors from 3 on, LISTEN_FDS says
+how many there are, and LISTEN_PID for which process they are. Connections wait in their backlog
+while the service restarts.
 """
 
 from __future__ import annotations
@@ -9,42 +11,44 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.processes.passed_sockets import PassedSockets, take_passed_sockets
+from service.errors import ConfigurationError
 
 BACKLOG = 1024
+_FIRST_PASSED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The sockets on which requests come, and the URL of the first."""
+    """The sockets on which requests come, and the URL of the first.
 
-    passed: PassedSockets
+    `are_kept` says that systemd keeps them open for the next process.
+    """
+
+    sockets: Sequence[socket.socket]
     url: str
-
-    def copies(self) -> list[socket.socket]:
-        """Sockets for one program to close; these stay open for its successor."""
-        return [one.dup() for one in self.passed.sockets]
+    are_kept: bool
 
     def close(self) -> None:
         """Listen no more, unless another process does."""
-        for one in self.passed.sockets:
+        for one in self.sockets:
             one.close()
 
 
 @contextlib.contextmanager
 def open_listening(host: str, port: int) -> Iterator[Listening]:
-    """The sockets that another process has passed to this one, else new ones at an address.
+    """The sockets that systemd has passed to this process, else new ones at an address.
 
     Raises OSError, and ConfigurationError for a descriptor that can't be listened on.
     """
-    passed = take_passed_sockets(os.environ)
-    opened = passed if passed.sockets else PassedSockets(_bound(host, port))
-    bound_host, bound_port = opened.sockets[0].getsockname()[:2]
-    listening = Listening(opened, url_of(bound_host if passed.sockets else host, bound_port))
+    passed = _passed(os.environ)
+    sockets = passed or _bound(host, port)
+    bound_host, bound_port = sockets[0].getsockname()[:2]
+    url = url_of(bound_host if passed else host, bound_port)
+    listening = Listening(sockets, url, are_kept=bool(passed))
     try:
         yield listening
     finally:
@@ -53,7 +57,7 @@ def open_listening(host: str, port: int) -> Iterator[Listening]:
 
 @contextlib.contextmanager
 def listen_unix(path: Path) -> Iterator[socket.socket]:
-    """A listening Unix socket for a child process. Raises OSError."""
+    """A listening Unix socket that only this user can reach. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
         bound.bind(str(path))
         bound.listen(BACKLOG)
@@ -67,6 +71,29 @@ def url_of(host: str, port: int) -> str:
     'http://[::1]:3000'
     """
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _passed(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """The sockets that this process was given.
+
+    Removes the variables, so that no child process takes the descriptors for its own.
+    """
+    pid, count, _ = (
+        environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    if pid != str(os.getpid()) or not count.isdigit():
+        return []
+    return [_listener(fd) for fd in range(_FIRST_PASSED, _FIRST_PASSED + int(count))]
+
+
+def _listener(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    with contextlib.suppress(OSError):
+        passed = socket.socket(fileno=fd)
+        is_tcp = passed.family in (socket.AF_INET, socket.AF_INET6)
+        if is_tcp and passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return passed
+    raise ConfigurationError([f"LISTEN_FDS: descriptor {fd} is no TCP socket that listens"])
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

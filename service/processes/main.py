@@ -13,12 +13,12 @@ import typer
 import uvloop
 
 from service.config.settings import Settings
+from service.loading import loading
 from service.observe.log_stream import LogStream
 from service.observe.logs import configure_logs
 from service.outbox import schema
 from service.processes.child_process import Handles, tell_fault
 from service.processes.listening import Listening, open_listening
-from service.processes.loaded import loaded
 from service.processes.startup import exit_on_fault, load_settings
 from service.version import add_version
 
@@ -57,15 +57,14 @@ def serve_command(
             settings = settings.with_fake_inngest(fake_inngest_url)
         handles = Handles(listen_fd or [], lifeline_fd)
         if store:
-            serve = loaded("service.processes.serve_store").serve_as_store
-            uvloop.run(serve(settings, logs, handles, relay=relay, take_over=take_over))
-        elif take_over:
-            uvloop.run(
-                loaded("service.processes.successor").try_new_version(settings, logs, lifeline_fd)
-            )
+            with loading():
+                from service.processes.store_process import serve_as_store
+            uvloop.run(serve_as_store(settings, logs, handles, relay=relay, take_over=take_over))
         elif store_socket:
-            serve = loaded("service.processes.serve_front").serve_as_front
-            uvloop.run(serve(settings, logs, handles, store=store_socket))
+            with loading():
+                from service.processes.front_process import serve_as_front
+            front = serve_as_front(settings, logs, handles, store=store_socket, take_over=take_over)
+            uvloop.run(front)
         else:
             with open_listening(settings.host, settings.port) as listening:
                 _serve(settings, logs, listening, relay=relay, fake_inngest=fake_inngest)
@@ -74,13 +73,18 @@ def serve_command(
 def _serve(
     settings: Settings, logs: LogStream, listening: Listening, *, relay: bool, fake_inngest: bool
 ) -> None:
-    chosen = {"relay": relay, "fake_inngest": fake_inngest}
-    if settings.web_concurrency > 1:
-        serve = loaded("service.processes.serve_processes").serve_with_processes
-        if code := uvloop.run(serve(settings, logs, listening, **chosen)):
-            raise typer.Exit(code)
-    elif uvloop.run(loaded("service.processes.serve").serve(settings, logs, listening, **chosen)):
-        loaded("service.processes.successor").become_new_version(listening)
+    if settings.web_concurrency == 1:
+        with loading():
+            from service.processes.serve import serve
+        uvloop.run(serve(settings, logs, listening, relay=relay, fake_inngest=fake_inngest))
+        return
+    with loading():
+        from service.processes.parent import serve_with_processes
+    code = uvloop.run(
+        serve_with_processes(settings, logs, listening, relay=relay, fake_inngest=fake_inngest)
+    )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command("relay")
@@ -89,7 +93,9 @@ def relay_command() -> None:
     with exit_on_fault():
         settings = load_settings()
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
-        uvloop.run(loaded("service.processes.serve").relay_only(settings, logs))
+        with loading():
+            from service.processes.serve import relay_only
+        uvloop.run(relay_only(settings, logs))
 
 
 @app.command("worker")
@@ -101,7 +107,9 @@ def worker_command(
     ] = None,
 ) -> None:
     """Run the Inngest function that reads documents, over an outgoing connection."""
-    loaded("service.processes.inngest_worker").run(health_port)
+    from service.processes.worker import run
+
+    run(health_port)
 
 
 @app.command("demo")
@@ -112,11 +120,12 @@ def demo_command(
 ) -> None:
     """Show for half a minute how nothing is lost; exits with 1 if an accepted event was."""
     with exit_on_fault():
-        demo = loaded("service.dev.demo.demo")
-        pace = demo.Pace(posts_per_second)
+        from service.dev.demo.demo import Pace, demo
+
+        pace = Pace(posts_per_second)
         if quick:
-            pace = demo.Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
-        if code := asyncio.run(demo.demo(pace)):
+            pace = Pace(posts_per_second, calm_seconds=1, outage_seconds=2, after_seconds=1)
+        if code := asyncio.run(demo(pace)):
             raise typer.Exit(code)
 
 
@@ -138,7 +147,9 @@ def check_command(
     serve.
     """
     with exit_on_fault():
-        if code := loaded("service.processes.check").check(load_settings(), show=show):
+        from service.processes.check import check
+
+        if code := check(load_settings(), show=show):
             raise typer.Exit(code)
 
 

@@ -12,8 +12,15 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from service.processes.child_process import Child
-from service.processes.keeper import LOAD_SECONDS, OPEN_SECONDS, Keeper, KeeperPolicy
+from service.processes.child_supervisor import (
+    LOAD_SECONDS,
+    OPEN_SECONDS,
+    ChildSupervisor,
+    SupervisorPolicy,
+)
 from service.processes.upgrades import STOPPED, Outcome
+
+_CONTINUES = "The old version continues."
 
 
 class ProcessPool:
@@ -31,17 +38,16 @@ class ProcessPool:
         say: Callable[[str], None],
         ended: Callable[[int], None],
     ) -> None:
-        self._children = (store, fronts)
-        self._policy = KeeperPolicy(environment, say, ended)
-        self._store = Keeper(store, self._policy)
-        self._fronts = [Keeper(front, self._policy) for front in fronts]
-        self._coming: list[Keeper] = []
+        self._children = (store, *fronts)
+        self._policy = SupervisorPolicy(environment, say, ended)
+        self._store, *self._fronts = self._supervisors()
+        self._coming: list[ChildSupervisor] = []
         self._is_stopping = False
 
     async def run(self) -> int:
         """Until stopped: 0, or 2 when a child's first start was faulty, which stops the others."""
-        for keeper in (self._store, *self._fronts):
-            keeper.start(faulty=self.stop)
+        for one in (self._store, *self._fronts):
+            one.start(faulty=self.stop)
         code, waited_for = 0, None
         while waited_for is not self._fronts or not self._is_stopping:
             waited_for = self._fronts
@@ -58,8 +64,8 @@ class ProcessPool:
         """Stop the fronts, then the store; `run` returns when all have ended. May come twice."""
         self._is_stopping = True
         self._store.take_back()
-        for front in (*self._fronts, *self._coming):
-            front.stop()
+        for one in (*self._fronts, *self._coming):
+            one.stop()
 
     def kill(self) -> None:
         """End the children at once."""
@@ -70,69 +76,87 @@ class ProcessPool:
     async def upgrade(self) -> Outcome:
         """Replace the children by processes of the program as it is now.
 
-        Load the new store, let it take the outbox, then replace the fronts. While the outbox
-        changes hands posts wait in the fronts. A new store that does not become ready gives the
-        outbox back to the old one; new fronts that do not come leave the old ones at work.
+        All new processes load first, then the new store takes the outbox, then the new fronts take
+        requests. While the outbox changes hands posts wait in the fronts. The outcome says which
+        version serves.
         """
         if self._is_stopping:
             return STOPPED
-        store, fronts = self._children
-        failure = await self._replace_store(Keeper(store, self._policy))
-        if failure is None:
-            failure = await self._replace_fronts([Keeper(one, self._policy) for one in fronts])
-        return Outcome(failure)
+        store, *fronts = self._coming = self._supervisors()
+        return Outcome(
+            await self._load(self._coming)
+            or await self._replace_store(store, fronts)
+            or await self._replace_fronts(fronts)
+        )
 
-    async def _replace_store(self, new: Keeper) -> str | None:
-        """Why the new store does not serve, None when it does."""
+    async def _load(self, new: list[ChildSupervisor]) -> str | None:
+        for one in new:
+            one.start(take_over=True)
+        for one in new:
+            if not await one.comes(one.waits, LOAD_SECONDS):
+                what = f"{_CONTINUES} {one.name} of the new version did not load: {one.fault}"
+                return await self._give_up(what)
+        return None
+
+    async def _replace_store(
+        self, new: ChildSupervisor, fronts: list[ChildSupervisor]
+    ) -> str | None:
+        """The sentence that says why the new store does not serve, None when it does."""
         old = self._store
-        self._coming = [new]
-        new.start(take_over=True)
-        if not await new.comes(new.waits, LOAD_SECONDS):
-            return await self._give_up(f"The new store process did not load: {new.fault}")
         old.hand_over()
         if not await old.comes(old.waits, LOAD_SECONDS):
             old.take_back()
-            return await self._give_up("The old store process did not let go of the outbox.")
-        self._store, self._coming = new, [old]
+            return await self._give_up(f"{_CONTINUES} Its store process kept the outbox.")
+        self._store, self._coming = new, [old, *fronts]
         new.go()
-        if not await new.comes(new.ready, OPEN_SECONDS):
-            self._store, self._coming = old, [new]
-            failure = await self._give_up(f"The new store process did not open it: {new.fault}")
-            old.go()
-            await old.comes(old.ready, LOAD_SECONDS)
-            return failure
-        await self._end_coming(signal.SIGTERM)
-        return None
+        if await new.comes(new.ready, OPEN_SECONDS):
+            self._coming = fronts
+            await self._end([old], signal.SIGTERM)
+            return None
+        self._store, self._coming = old, [new, *fronts]
+        failure = f"The new store process did not open the outbox: {new.fault}"
+        await self._give_up(failure)
+        old.go()
+        if await old.comes(old.ready, LOAD_SECONDS):
+            return f"{_CONTINUES} {failure}"
+        return f"No version has the outbox. {failure} The old one could not either: {old.fault}"
 
-    async def _replace_fronts(self, new: list[Keeper]) -> str | None:
-        """Why the new fronts do not serve, None when they do."""
-        self._coming = new
+    async def _replace_fronts(self, new: list[ChildSupervisor]) -> str | None:
+        """The sentence that says why the new fronts do not serve, None when they do."""
         for front in new:
-            front.start()
+            front.go()
         if not all([await front.comes(front.ready, LOAD_SECONDS) for front in new]):
             faults = "; ".join({front.fault for front in new if front.fault})
-            return await self._give_up(f"A new front process did not come: {faults}")
+            return await self._give_up(
+                "The store process is of the new version, the front processes are of the old one: "
+                f"a new one did not come. {faults}"
+            )
         self._coming, self._fronts = self._fronts, new
-        await self._end_coming(signal.SIGTERM)
+        await self._end(self._coming, None)
+        self._coming = []
         return None
 
     async def _give_up(self, failure: str) -> str:
-        """End what was to come; returns `failure`."""
-        await self._end_coming(signal.SIGKILL)
+        """End the processes that were to come; returns `failure`."""
+        await self._end(self._coming, signal.SIGKILL)
+        self._coming = []
         return failure
 
-    async def _end_coming(self, number: signal.Signals) -> None:
-        for keeper in self._coming:
-            keeper.stop(number)
+    async def _end(self, leaving: list[ChildSupervisor], number: signal.Signals | None) -> None:
+        """End processes by a signal; None asks them to let go of what they hold first."""
+        for one in leaving:
+            if number is None:
+                one.retire()
+            else:
+                one.stop(number)
+        ending = asyncio.gather(*(one.ended() for one in leaving))
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                await self._coming_ended()
+                await asyncio.shield(ending)
         except TimeoutError:
-            for keeper in self._coming:
-                keeper.stop(signal.SIGKILL)
-            await self._coming_ended()
-        self._coming = []
+            for one in leaving:
+                one.stop(signal.SIGKILL)
+            await ending
 
-    async def _coming_ended(self) -> None:
-        for keeper in self._coming:
-            await keeper.ended()
+    def _supervisors(self) -> list[ChildSupervisor]:
+        return [ChildSupervisor(child, self._policy) for child in self._children]

@@ -1,72 +1,70 @@
 """SIGTERM and SIGINT: the first one asks a process to stop, the second one ends it at once.
 
-SIGHUP asks for the new version of the program. The invariant: no stop is lost, also where the
-program of the process is replaced.
+SIGHUP asks for the new version of the program.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from service.observe.log_stream import LogStream
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
 _SECOND_SIGNAL_EXIT = 130
-_TURNS = 10  # the loop reads a signal in one turn and calls its handler in a later one
+
+T = TypeVar("T")
 
 
 def stop_on_signals(logs: LogStream, then: Callable[[], None] | None = None) -> asyncio.Event:
-    """An event that the first signal sets, also one that the program before has left to this one.
-
-    A second one ends the process, after `then`.
-    """
+    """An event that the first signal sets. A second one ends the process, after `then`."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _STOPS:
-        loop.add_signal_handler(number, _on_signal, stop, logs, then)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+    def heard() -> None:
+        if stop.is_set():
+            if then:
+                then()
+            _end(_SECOND_SIGNAL_EXIT, logs)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, heard)
     return stop
 
 
-async def may_continue(stop: asyncio.Event) -> bool:
-    """Whether no signal has asked to stop; from here on one waits for this process' next program.
+@contextlib.asynccontextmanager
+async def ends_at_a_stop(
+    opening: AbstractAsyncContextManager[T], stop: asyncio.Event, logs: LogStream
+) -> AsyncIterator[T]:
+    """The context `opening`. A stop while it is entered ends the process at once, with 0.
 
-    It waits where no other thread takes it. Another thread lets it end the process at once.
+    A migration under way heeds nothing else. It is undone, as after a kill.
     """
-    await asyncio.get_running_loop().shutdown_default_executor()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    for number in _STOPS:
-        signal.signal(number, signal.SIG_DFL)
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-    return not stop.is_set()
+
+    async def end() -> None:
+        await stop.wait()
+        _end(0, logs)
+
+    ending = asyncio.create_task(end(), name="end-at-a-stop")
+    try:
+        async with opening as opened:
+            ending.cancel()
+            yield opened
+    finally:
+        ending.cancel()
 
 
-def reload_on_hangup(reload: Callable[[], object]) -> None:
-    """Call `reload` on SIGHUP; where a terminal sends it as it closes, the process ends instead."""
-    if not _is_at_terminal():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def on_hangup(upgrade: Callable[[], object]) -> None:
+    """Call `upgrade` on SIGHUP. At a terminal, which sends it as it closes, the process ends."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, upgrade)
 
 
-def ignore_hangup() -> None:
-    """Ignore SIGHUP from here on, also in the next program of this process until it is ready."""
-    if not _is_at_terminal():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def _is_at_terminal() -> bool:
-    """Whether SIGHUP may come from a terminal that closes."""
-    return bool(sys.stdin and sys.stdin.isatty())
-
-
-def _on_signal(stop: asyncio.Event, logs: LogStream, then: Callable[[], None] | None) -> None:
-    if stop.is_set():
-        if then:
-            then()
-        logs.close()
-        os._exit(_SECOND_SIGNAL_EXIT)
-    stop.set()
+def _end(code: int, logs: LogStream) -> None:
+    logs.close()
+    os._exit(code)

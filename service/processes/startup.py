@@ -1,4 +1,4 @@
-"""How every command starts, and how it ends on a fault: with a sentence, not a traceback."""
+"""The start of every command, and its end on a fault: a sentence, no traceback."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from service.app_settings.app_settings import load_defaults
 from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
 from service.event_types.types_file import load_event_types
-from service.processes.exit_code import FAULTY
 
+FAULTY = 2  # the exit code of a start that can't succeed by repetition
 _MAX_HANDLES = 65_536
 
 
@@ -83,6 +83,6 @@ def allow_many_connections() -> None:
 
 
 def quiet_garbage_collector() -> None:
-    """What lives as long as the process is not looked at again by each collection."""
+    """Leave what lives as long as the process out of every later collection."""
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
 """Upgrades, one at a time: SIGHUP or `outbox upgrade` asks for the program as it is installed now.
 
-The invariant: an upgrade that fails leaves the old version at work, and says why.
+The invariant: an upgrade that fails says which version serves.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from service.observe.service_manager import ServiceManager
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of an upgrade: `failure` is a sentence, None when there is none.
+    """The end of an upgrade. `failure` says which version serves and why, None after a success.
 
-    After one that `restarts` the new version is about to start, in the process of the old one. One
-    that `stops` was given up with the whole service.
+    One that `stops` was given up with the whole service.
     """
 
     failure: str | None = None
-    restarts: bool = False
     stops: bool = False
 
 
-STOPPED = Outcome("The service stops.", stops=True)
+ONE_PROCESS = (
+    "One process is not upgraded while it runs: its supervisor restarts it, as in "
+    "`systemctl restart inngest-outbox`. Nothing is changed."
+)
+STOPPED = Outcome("There is no upgrade: the service stops.", stops=True)
 
 
 class Upgrades:
-    """Asks `replace` to put the new version in the place of the old one, and tells how it went.
+    """Asks `replace` to put the new version in the place of the old one, and says how it went.
 
     `status` is what the service manager shows while all is well.
     """
@@ -63,11 +65,7 @@ class Upgrades:
         self._manager.reloading()
         outcome = await self._replace()
         if outcome.stops:
-            self._say("Upgrade: given up, because the service stops.")
-        elif outcome.failure:
-            self._say(f"Upgrade failed: {outcome.failure}")
-        elif not outcome.restarts:
-            self._say("Upgrade: done.")
-        if not (outcome.restarts or outcome.stops):
-            self._manager.ready(self._status)
+            return outcome
+        self._say(f"Upgrade failed: {outcome.failure}" if outcome.failure else "Upgrade: done.")
+        self._manager.ready(self._status)
         return outcome

@@ -1,45 +1,20 @@
-"""Upgrades that are hit at an awkward moment."""
+"""Upgrades that are hit at an awkward moment, and versions that are not whole."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.fleet import client, environment, running
-from tests.support.front_processes import delivered, two_fronts
+from tests.support.front_processes import all_gone, children_of, two_fronts
 from tests.support.installed import add_migration, install
+from tests.support.migrating import ENDLESS, is_migrating
+from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
 
-ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
-
-
-async def test_a_process_becomes_the_version_that_was_killed_after_two_migrations(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    program = tmp_path / "program"
-    settings = environment(
-        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, **install(program)
-    )
-    async with running("serve", environment=settings) as alone, client() as poster:
-        await poster.sign_in(alone.url)
-        assert await poster.post(alone.url) == 200
-        add_migration(program, "SELECT 1;", 1)
-        add_migration(program, "SELECT 1;", 2)
-        code = program / "service/processes/successor.py"
-        text = code.read_text()
-        killed = text.replace("line.ready()", "os.kill(os.getpid(), signal.SIGKILL)")
-        assert killed != text
-        code.write_text(killed)
-        alone.process.send_signal(signal.SIGHUP)
-        await alone.said("Upgrade failed: ")
-        await alone.said("becomes the new version")
-        await alone.said("Listening on", times=2)
-        assert await poster.post(alone.url) == 200
-        await delivered(inngest_api, poster.accepted)
-        assert await alone.stop() == 0
+CONTINUES = "outbox: The old version continues."
 
 
 async def test_a_stop_while_the_new_store_process_migrates_ends_the_service(
@@ -50,17 +25,68 @@ async def test_a_stop_while_the_new_store_process_migrates_ends_the_service(
     async with two_fronts(url, inngest_api, **install(program)) as (parent, _):
         add_migration(program, ENDLESS)
         parent.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: _is_migrating(tmp_path))
+        await eventually(lambda: is_migrating(tmp_path))
         assert await parent.stop() == 0
 
 
-async def _is_migrating(folder: Path) -> bool:
-    """Whether a process holds the lock under which it migrates."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+async def test_a_parent_that_is_killed_while_a_child_migrates_leaves_no_child(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    program = tmp_path / "program"
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(url, inngest_api, **install(program)) as (parent, _):
+        add_migration(program, ENDLESS)
+        parent.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: is_migrating(tmp_path))
+        children = children_of(parent)
+        parent.kill()
+        await parent.ended()
+        await all_gone(children)
+        assert not await is_migrating(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["relay/relay.py", "bootstrap/web.py", "inngest/address.py", "outbox/sqlite/store.py"],
+)
+async def test_a_version_with_a_module_that_does_not_load_changes_nothing(
+    tmp_path: Path, inngest_api: FakeInngest, module: str
+) -> None:
+    program = tmp_path / "program"
+    outbox = tmp_path / "outbox.db"
+    async with two_fronts(f"sqlite:///{outbox}", inngest_api, **install(program)) as (
+        parent,
+        poster,
+    ):
+        before = children_of(parent)
+        broken = program / "service" / module
+        broken.write_text("import no_such_module\n" + broken.read_text())
+        code, out, err = await outbox_command(outbox, "upgrade")
+        assert (code, out) == (2, "")
+        assert err.startswith(CONTINUES)
+        assert children_of(parent) == before
+        assert await poster.post(parent.url) == 200
+        assert not any("Store process ended" in line for line in parent.lines)
+
+
+async def test_a_store_that_can_not_write_takes_the_outbox_from_no_other(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    program = tmp_path / "program"
+    outbox = tmp_path / "outbox.db"
+    async with two_fronts(f"sqlite:///{outbox}", inngest_api, **install(program)) as (
+        parent,
+        poster,
+    ):
+        before = children_of(parent)
+        code = program / "service/outbox/sqlite/health.py"
+        text = code.read_text()
+        code.write_text(
+            text + "\n\nSqliteHealth.failure = property(lambda _: 'The disk is full.')\n"
+        )
+        code_, _, err = await outbox_command(outbox, "upgrade")
+        assert code_ == 2
+        assert err.startswith(CONTINUES)
+        assert "The disk is full." in err
+        assert children_of(parent) == before
+        assert await poster.post(parent.url) == 200

@@ -1,4 +1,4 @@
-"""One process: a new version of the program, or a restart by systemd, refuses no post."""
+"""One process: it is restarted by its supervisor, behind a socket that outlives it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
 from tests.support.front_processes import delivered, more_accepted
 from tests.support.installed import add_migration, install
+from tests.support.migrating import ENDLESS, is_migrating
 from tests.support.outbox_command import outbox_command
+from tests.support.storage import eventually
 
 FEW = 5
-
-ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
 
 
 @contextlib.asynccontextmanager
@@ -34,79 +34,54 @@ async def posting(poster: Client, url: str) -> AsyncIterator[None]:
         yield
 
 
-async def test_one_process_becomes_the_new_version_and_refuses_no_post(
+async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     outbox = tmp_path / "outbox.db"
     settings = environment(f"sqlite:///{outbox}", inngest_api.url)
     async with running("serve", environment=settings) as alone, client() as poster:
         await poster.sign_in(alone.url)
-        async with posting(poster, alone.url):
-            for times in (2, 3):
-                alone.process.send_signal(signal.SIGHUP)
-                await alone.said("Listening on", times=times)
-                await more_accepted(poster, FEW)
-            assert await outbox_command(outbox, "upgrade") == (0, "The new version serves.\n", "")
-            await alone.said("Listening on", times=4)
-            await more_accepted(poster, FEW)
-        await delivered(inngest_api, poster.accepted)
-        assert await alone.stop() == 0
-
-
-async def test_a_new_version_that_does_not_load_leaves_the_one_process_at_work(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    settings_file = tmp_path / "settings.json"
-    settings_file.write_text("{}")
-    settings = environment(
-        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, APP_SETTINGS_FILE=str(settings_file)
-    )
-    async with running("serve", environment=settings) as alone, client() as poster:
-        await poster.sign_in(alone.url)
-        settings_file.write_text("no JSON")
-        alone.process.send_signal(signal.SIGHUP)
-        await alone.said("Upgrade failed: .*APP_SETTINGS_FILE")
-        code, out, err = await outbox_command(tmp_path / "outbox.db", "upgrade")
+        code, out, _ = await outbox_command(outbox, "upgrade")
         assert (code, out) == (2, "")
-        assert err.startswith("outbox: The old version continues.")
-        assert "APP_SETTINGS_FILE" in err
-        assert await poster.post(alone.url) == 200
-
-
-async def test_a_new_version_that_can_not_migrate_leaves_the_one_process_at_work(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    outbox, program = tmp_path / "outbox.db", tmp_path / "program"
-    settings = environment(f"sqlite:///{outbox}", inngest_api.url, **install(program))
-    async with running("serve", environment=settings) as alone, client() as poster:
-        await poster.sign_in(alone.url)
-        async with posting(poster, alone.url):
-            add_migration(program, "ALTER TABLE absent ADD COLUMN more;")
-            code, out, err = await outbox_command(outbox, "upgrade")
-            assert (code, out) == (2, "")
-            assert "The old version continues." in err
-            assert "no such table: absent" in err
-            await more_accepted(poster, FEW)
-            add_migration(program, "ALTER TABLE outbox ADD COLUMN more TEXT;")
-            assert await outbox_command(outbox, "upgrade") == (0, "The new version serves.\n", "")
-            await more_accepted(poster, FEW)
-        await delivered(inngest_api, poster.accepted)
-        assert await alone.stop() == 0
-        # It let go of the outbox for the version that failed, for the one that serves, and now.
-        assert sum("Stopping: " in line for line in alone.lines) == 3
-
-
-async def test_a_stop_while_the_new_version_has_the_outbox_opens_it_no_more(
-    tmp_path: Path, inngest_api: FakeInngest
-) -> None:
-    outbox, program = tmp_path / "outbox.db", tmp_path / "program"
-    settings = environment(f"sqlite:///{outbox}", inngest_api.url, **install(program))
-    async with running("serve", environment=settings) as alone:
-        add_migration(program, ENDLESS)
         alone.process.send_signal(signal.SIGHUP)
-        await alone.said("Stopping: ")
+        await alone.said("systemctl restart inngest-outbox")
+        assert await poster.post(alone.url) == 200
         assert await alone.stop() == 0
-        assert sum("Stopping: " in line for line in alone.lines) == 1
+
+
+async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    program = tmp_path / "program"
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, **install(program)
+    )
+    async with running("serve", environment=settings) as first:
+        assert await first.stop() == 0
+    add_migration(program, ENDLESS)
+    async with running("serve", environment=settings, ready=None) as migrating:
+        await eventually(lambda: is_migrating(tmp_path))
+        assert await migrating.stop() == 0
+    add_migration(program, "SELECT 1;")
+    async with running("serve", environment=settings) as again:
+        assert await again.stop() == 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_start_that_may_succeed_later_ends_with_1_and_a_faulty_one_with_2(
+    tmp_path: Path, processes: str
+) -> None:
+    """The unit restarts the service after 1, and not after 2."""
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}", "http://127.0.0.1:1", WEB_CONCURRENCY=processes
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        in_use = {**settings, "PORT": str(taken.getsockname()[1])}
+        async with running("serve", environment=in_use, ready="can't start") as service:
+            assert await service.ended() == 1
+    faulty = {**settings, "OUTBOX_SENDERS": "none"}
+    async with running("serve", environment=faulty, ready="configuration: ") as service:
+        assert await service.ended() == 2
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

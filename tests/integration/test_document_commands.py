@@ -17,7 +17,7 @@ from tests.support.service_command import BARE, service_command
 LEAN = """
 import sys
 
-import service.processes.inngest_worker
+import service.processes.worker
 print(*(name for name in sys.modules if name.startswith((
       "service.bootstrap.service", "service.web.app", "service.outbox", "typer", "psycopg",
       "authlib", "prometheus_client"))))

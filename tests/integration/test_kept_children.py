@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from service.processes.child_process import Child, ChildProcess
-from service.processes.keeper import Keeper, KeeperPolicy
+from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 
 TELLS = """
 import sys
@@ -20,12 +20,12 @@ tell_fault(int(sys.argv[-1].partition("=")[2]), "x" + "é" * 4096)
 async def test_of_a_child_that_could_not_be_started_it_is_said_why(tmp_path: Path) -> None:
     said: asyncio.Queue[str] = asyncio.Queue()
     child = Child("Front process 1", [str(tmp_path / "absent")], ())
-    keeper = Keeper(child, KeeperPolicy({}, said.put_nowait, lambda _: None))
-    keeper.start()
+    supervisor = ChildSupervisor(child, SupervisorPolicy({}, said.put_nowait, lambda _: None))
+    supervisor.start()
     async with asyncio.timeout(10):
         sentence = await said.get()
-        keeper.stop()
-        assert await keeper.ended() == 0
+        supervisor.stop()
+        assert await supervisor.ended() == 0
     assert sentence.startswith("Front process 1 could not be started (")
     assert "No such file" in sentence
     assert sentence.endswith("): starting it again.")

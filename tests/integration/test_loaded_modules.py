@@ -19,21 +19,23 @@ def loaded_by(statements: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("command", ["serve", "serve_processes", "outbox.main"])
+@pytest.mark.parametrize(
+    "command", ["processes.serve", "processes.parent", "console.commands.main"]
+)
 def test_a_command_loads_no_library_that_only_some_configurations_need(command: str) -> None:
-    loaded = loaded_by(f"import service.processes.{command}")
+    loaded = loaded_by(f"import service.{command}")
     assert "aiohttp" in loaded
     assert loaded.isdisjoint(LATER)
 
 
 def test_a_store_process_loads_no_pages_and_no_sessions() -> None:
-    loaded = loaded_by("import service.processes.main, service.processes.serve_store")
+    loaded = loaded_by("import service.processes.main, service.processes.store_process")
     assert "service.outbox.sqlite.store" in loaded
     assert loaded.isdisjoint({*LATER, "service.web.app", "jinja2", "joserfc", "cryptography"})
 
 
 def test_a_front_process_loads_no_store_and_no_relay() -> None:
-    loaded = loaded_by("import service.processes.main, service.processes.serve_front")
+    loaded = loaded_by("import service.processes.main, service.processes.front_process")
     assert "service.web.app" in loaded
     stores = {"service.outbox.sqlite.store", "service.relay.relay"}
     assert loaded.isdisjoint({*LATER, *stores})
@@ -43,7 +45,8 @@ _TOLD = """
 import asyncio, tempfile
 from pathlib import Path
 from service.bootstrap.readiness import store_status
-from service.bootstrap.told_settings import settings_of_store
+from service.processes.parent import _greet
+from service.processes.banner import Announcer
 from service.bootstrap.web_part import run_front_process
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
@@ -62,7 +65,7 @@ async def main(folder):
         ):
             async with run_front_process(settings, str(path)):
                 pass
-            assert (await settings_of_store(settings, str(path))).known_inngest == address
+            await _greet(Announcer(as_json=False), settings, 'http://here', 'Listening', path)
 
 with tempfile.TemporaryDirectory() as folder:
     asyncio.run(main(folder))

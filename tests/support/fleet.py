@@ -75,20 +75,22 @@ class Process:
 async def running(
     *command: str,
     environment: Mapping[str, str],
-    ready: str = r"Listening on (http://\S+)",
+    ready: str | None = r"Listening on (http://\S+)",
     passed: socket.socket | None = None,
 ) -> AsyncIterator[Process]:
     """`python -m service <command>` until the block ends; killed if it does not stop.
 
-    It runs in a folder of its own, where no `.env` of a developer's changes what is tested. It gets
-    the socket `passed` as systemd gives sockets.
+    It runs in a folder of its own, where no `.env` of a developer's changes what is tested. `ready`
+    is the line that ends the start; None waits for none. It gets the socket `passed` as systemd
+    gives sockets.
     """
     with tempfile.TemporaryDirectory(prefix="outbox-test-") as folder:
         process = await _started(command, environment, folder, passed)
         reading = asyncio.create_task(process.read())
         try:
-            found = await process.said(ready)
-            process.url = found.group(1) if found.re.groups else ""
+            if ready is not None:
+                found = await process.said(ready)
+                process.url = found.group(1) if found.re.groups else ""
             yield process
         finally:
             if process.process.returncode is None:

@@ -14,7 +14,7 @@ import structlog
 
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
-from service.processes.listen_on import listen_on
+from service.processes.acceptor import listen_on
 from service.processes.listening import open_listening
 
 
@@ -35,7 +35,7 @@ async def service_here(environment: Mapping[str, str]) -> AsyncIterator[ServiceH
     with _own_log(), open_listening("127.0.0.1", 0) as listening:
         async with (
             run_service(settings) as service,
-            listen_on(service.app, service.recorder, listening.copies()),
+            listen_on(service.app, service.recorder, listening.sockets),
         ):
             yield ServiceHere(listening.url)
 

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from service.processes.announce import Announcer
+from service.processes.banner import Announcer
 
 
 class Gone(io.StringIO):

@@ -5,9 +5,7 @@ import json
 import pytest
 
 from service.config.settings import Settings
-from service.processes.announce import Announcer
-from service.processes.banner import banner
-from service.processes.standing import Standing
+from service.processes.banner import Announcer, Standing, banner
 
 URL = "http://127.0.0.1:3000"
 

@@ -62,6 +62,9 @@ class Process:
     is_waiting = False
 
     def hand_over(self) -> None:
+        if self.child.name == FRONT.name and not self.hangs:
+            asyncio.get_running_loop().call_later(self.stopping_seconds, self._stop, 0)
+            return
         asyncio.get_running_loop().call_later(self.letting_go_seconds, self._let_go)
 
     def _let_go(self) -> None:
@@ -76,7 +79,7 @@ class Process:
         if number == signal.SIGKILL:
             self._stop(number)
         elif not self.hangs:
-            seconds = self.stopping_seconds if self.child is FRONT else 0.0
+            seconds = self.stopping_seconds if self.child.name == FRONT.name else 0.0
             asyncio.get_running_loop().call_later(seconds, self._stop, number)
 
     def _stop(self, number: int) -> None:
@@ -94,7 +97,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
         started: ClassVar[list[Process]] = []
         start_errors: ClassVar[list[OSError]] = []
 
-    monkeypatch.setattr("service.processes.keeper.ChildProcess", Own)
+    monkeypatch.setattr("service.processes.child_supervisor.ChildProcess", Own)
     return Own
 
 

@@ -62,15 +62,16 @@ class HttpServer(web.AppRunner):
             shutdown_timeout=self._policy.shutdown_seconds,
         )
 
-    async def let_go(self) -> None:
+    async def let_go(self, linger_seconds: float | None = None) -> None:
         """Accept nothing more; clients may use each connection once more: others take the next.
 
-        Returns when the connections are closed, or after `linger_seconds`.
+        Returns when the connections are closed, or after `linger_seconds`, by default the policy's.
         """
         for site in list(self.sites):
             await site.stop()
         if isinstance(self.server, _Server):
-            await self.server.linger(self._policy.linger_seconds)
+            seconds = self._policy.linger_seconds if linger_seconds is None else linger_seconds
+            await self.server.linger(seconds)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import aiohttp
 
+import service.processes.serve  # noqa: F401  (loaded once, before the service is forked)
 from service.dev.fake_inngest.ledger import Arrival
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from service.processes.loaded import loaded
+from service.processes.main import main
 from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.free_port import free_port
 from tests.support.power_cuts.answers import AnswersFile
@@ -53,8 +54,6 @@ class ServiceLoad:
         )
 
     def run(self) -> None:
-        loaded("service.processes.main")
-        loaded("service.processes.serve")
         with self._serving() as service:
             asyncio.run(self._live(is_last=False))
         assert service.exitcode == -signal.SIGKILL, self._log.read_text()
@@ -159,7 +158,7 @@ def _serve(settings: Mapping[str, str], log: Path) -> None:
     os.dup2(output, 2)
     os.environ.update(settings)
     sys.argv = ["service", "serve"]
-    loaded("service.processes.main").main()
+    main()
 
 
 def _jar() -> aiohttp.CookieJar:

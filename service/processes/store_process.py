@@ -5,11 +5,11 @@ It can be started again at any moment, so it loads no more than it needs.
 
 from __future__ import annotations
 
-from service.bootstrap.store_part import run_store_process
+from service.bootstrap.store_part import load_store, run_store_process
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.processes.child_process import Handles, lifeline
-from service.processes.signals import stop_on_signals
+from service.processes.signals import ends_at_a_stop, stop_on_signals
 from service.processes.startup import allow_many_connections, quiet_garbage_collector
 
 
@@ -20,18 +20,21 @@ async def serve_as_store(
 
     With `take_over` the outbox is opened when the parent says that the process before has let go;
     where no event can be stored this raises OutboxUnavailableError. When the parent asks for the
-    outbox, this process lets go, and opens it again if told so.
+    outbox, this process lets go, and opens it again if told so. A stop while the outbox is opened
+    ends the process: a migration under way is undone.
     """
     stop = stop_on_signals(logs)
     allow_many_connections()
     [listening] = handles.sockets()
     with listening:
         async with lifeline(handles.lifeline, stop.set) as line:
+            load_store(settings)
             may_open = not take_over or await line.may_go(stop)
             while may_open:
-                async with run_store_process(
+                opening = run_store_process(
                     settings, listening.dup(), with_relay=relay, take_over=take_over
-                ):
+                )
+                async with ends_at_a_stop(opening, stop, logs):
                     take_over = False
                     quiet_garbage_collector()
                     line.ready()

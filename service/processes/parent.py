@@ -14,21 +14,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from service.bootstrap.told_settings import settings_of_store
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
+from service.observe.recorder import NullRecorder
 from service.observe.service_manager import ServiceManager
 from service.observe.shared_metrics import SHARED_FOLDER, forget_gauges
+from service.outbox.link.outbox import open_remote_outbox
 from service.outbox.link.socket_folder import socket_folder
-from service.processes.announce import Announcer, announcer_for
+from service.processes.banner import Announcer, announcer_for, greet
 from service.processes.child_process import Child, comes_first
 from service.processes.development_inngest import open_inngest
-from service.processes.greeting import greet
 from service.processes.listening import Listening, listen_unix
 from service.processes.process_pool import ProcessPool
-from service.processes.signals import reload_on_hangup, stop_on_signals
+from service.processes.signals import on_hangup, stop_on_signals
 from service.processes.upgrade_socket import UPGRADE_SOCKET, serve_upgrades
 from service.processes.upgrades import Upgrades
+from service.supervisor import run_supervisor
 
 _STORE_SOCKET = "store"
 _METRICS = "metrics"
@@ -51,22 +52,32 @@ async def serve_with_processes(
         ):
             stop = stop_on_signals(logs, then=pool.kill)
             upgrades = Upgrades(pool.upgrade, announcer.say, manager, status)
-            reload_on_hangup(upgrades.ask)
+            on_hangup(upgrades.ask)
             running = asyncio.create_task(pool.run(), name="processes")
             ended = asyncio.create_task(_first(running, stop), name="end")
             if await comes_first(pool.ready(), asyncio.shield(ended)):
-                told = await settings_of_store(known, str(folder / _STORE_SOCKET))
-                await greet(announcer, told, listening.url, status)
+                await _greet(announcer, known, listening.url, status, folder / _STORE_SOCKET)
                 manager.ready(status)
             async with serve_upgrades(str(folder / UPGRADE_SOCKET), known.store_url, upgrades):
                 await ended
             manager.stopping()
             announcer.say("Stopping: the processes finish requests and sends under way.")
-            if not listening.passed.are_kept:
-                listening.close()
+            listening.close()
             upgrades.cancel()
             pool.stop()
             return await running
+
+
+async def _greet(
+    announcer: Announcer, settings: Settings, url: str, sentence: str, store: Path
+) -> None:
+    """Say the banner, with what the store process knows: the parent opens no outbox."""
+    async with (
+        run_supervisor(NullRecorder()) as supervisor,
+        open_remote_outbox(str(store), supervisor) as outbox,
+    ):
+        known = settings.with_known_inngest(outbox.status.inngest)
+        await greet(announcer, known, url, sentence, outbox.inspector)
 
 
 @contextlib.contextmanager
@@ -88,7 +99,7 @@ def _pool(
         yield ProcessPool(
             store,
             [
-                _child(f"Front process {number}", taking, listening.passed.sockets)
+                _child(f"Front process {number}", taking, listening.sockets)
                 for number in range(1, settings.web_concurrency + 1)
             ],
             {**os.environ, SHARED_FOLDER: str(metrics)},

@@ -1,6 +1,6 @@
-"""Keeps one child running: starts it again when it ends, until it is told to stop.
+"""The child supervisor: keeps one child running until it is told to stop.
 
-One that was ready comes again at once; one that does not become ready comes ever later.
+A child that was ready comes again at once; one that does not become ready comes ever later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from service.processes.child_process import READY, WAITS, Child, ChildProcess, comes_first
-from service.processes.exit_code import FAULTY
+from service.processes.startup import FAULTY
 
 LOAD_SECONDS = 60.0
 OPEN_SECONDS = 600.0  # a migration of many rows takes its time
@@ -22,18 +22,21 @@ _LAST_RESTART_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperPolicy:
-    """The children's environment, and who is told: sentences, and the ids of ended processes."""
+class SupervisorPolicy:
+    """The children's environment.
+
+    `say` gets sentences, `ended` the id of each process that has ended.
+    """
 
     environment: Mapping[str, str]
     say: Callable[[str], None]
     ended: Callable[[int], None]
 
 
-class Keeper:
-    """Runs one child, one process at a time."""
+class ChildSupervisor:
+    """Runs one child, one process at a time. `fault` is why the last process ended."""
 
-    def __init__(self, child: Child, policy: KeeperPolicy) -> None:
+    def __init__(self, child: Child, policy: SupervisorPolicy) -> None:
         self._child = child
         self._policy = policy
         self._stopping = asyncio.Event()
@@ -43,7 +46,12 @@ class Keeper:
         self._takes_back = False
         self._process: ChildProcess | None = None
         self.fault = ""
-        self._keeping: asyncio.Task[int] | None = None
+        self._running: asyncio.Task[int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The child's name, for sentences."""
+        return self._child.name
 
     def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
         """Begin. `faulty` is called when the first process exits with 2; then this has ended.
@@ -51,7 +59,7 @@ class Keeper:
         With `take_over` the first process loads, says that it waits, and continues after `go`. When
         it does not become ready, this has ended.
         """
-        self._keeping = asyncio.create_task(self._keep(take_over, faulty), name=self._child.name)
+        self._running = asyncio.create_task(self._run(take_over, faulty), name=self.name)
 
     async def waits(self) -> None:
         """Wait until a process says that it waits."""
@@ -63,18 +71,18 @@ class Keeper:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the process has said that it does its work; it may have been asked to hand over.
+        """True once the process has said that it does its work, also after `hand_over`.
 
-        False for one that opens the outbox for the first time.
+        False while it opens the outbox for the first time.
         """
         return self._was_ready
 
     async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
-        """Whether `saying` (`waits` or `ready`) comes in time, before any process has ended."""
+        """True when `saying` (`waits` or `ready`) comes in time, before any process has ended."""
         return await comes_first(saying(), self._any_end.wait(), within_seconds=seconds)
 
     def go(self) -> None:
-        """Let the process go on that waits."""
+        """Let the process continue that waits."""
         if self._process:
             self._process.go()
 
@@ -88,10 +96,16 @@ class Keeper:
             self._process.hand_over()
 
     def take_back(self) -> None:
-        """After `hand_over`: nobody takes it, so the process goes on as soon as it waits."""
+        """After `hand_over`: the process continues as soon as it waits."""
         self._takes_back = True
         if self._said[WAITS].is_set():
             self.go()
+
+    def retire(self) -> None:
+        """Ask the process to let go of what it holds and to end; start no other one."""
+        self._stopping.set()
+        if self._process:
+            self._process.hand_over()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send the process a signal, and start no other one. May come twice."""
@@ -100,19 +114,16 @@ class Keeper:
             self._process.signal(number)
 
     async def ended(self) -> int:
-        """Wait until there is no process any more: 0, or 2 after a faulty first start."""
-        return await asyncio.shield(self._keeping) if self._keeping else 0
+        """Wait until no process is left: 0, or 2 after a faulty first start."""
+        return await asyncio.shield(self._running) if self._running else 0
 
-    async def _keep(self, take_over: bool, faulty: Callable[[], None] | None) -> int:
-        delay = _FIRST_RESTART_SECONDS
-        child = self._child
+    async def _run(self, take_over: bool, faulty: Callable[[], None] | None) -> int:
+        child, delay = self._child, _FIRST_RESTART_SECONDS
         if take_over:
             child = replace(child, command=(*child.command, _TAKE_OVER))
         while not self._stopping.is_set():
-            code = await self._run(child)
-            if self._stopping.is_set():
-                break
-            if take_over and not self._was_ready:
+            code = await self._run_once(child)
+            if self._stopping.is_set() or (take_over and not self._was_ready):
                 break
             if faulty and code == FAULTY and not self._was_ready:
                 faulty()
@@ -120,17 +131,16 @@ class Keeper:
             child, faulty, take_over = self._child, None, False
             if self._was_ready:
                 delay = _FIRST_RESTART_SECONDS
-            how = (
-                f"ended with {code}" if isinstance(code, int) else f"could not be started ({code})"
-            )
-            self._policy.say(f"{child.name} {how}: starting it again.")
+            ended = isinstance(code, int)
+            how = f"ended with {code}" if ended else f"could not be started ({code})"
+            self._policy.say(f"{self.name} {how}: starting it again.")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
             delay = min(delay * 2, _LAST_RESTART_SECONDS)
         return 0
 
-    async def _run(self, child: Child) -> int | OSError:
+    async def _run_once(self, child: Child) -> int | OSError:
         """The exit status, or why the process could not be started."""
         self._was_ready = False
         try:

@@ -1,0 +1,40 @@
+"""A front process: it takes requests and hands events to the store process.
+
+It can be started again at any moment, so it loads no more than it needs.
+"""
+
+from __future__ import annotations
+
+from service.bootstrap.web_part import run_front_process
+from service.config.settings import Settings
+from service.observe.log_stream import LogStream
+from service.processes.acceptor import listen_on
+from service.processes.child_process import Handles, lifeline
+from service.processes.signals import stop_on_signals
+from service.processes.startup import allow_many_connections, quiet_garbage_collector
+
+_LINGER_SECONDS = 10.0  # clients keep connections; the new version's fronts take their next ones
+
+
+async def serve_as_front(
+    settings: Settings, logs: LogStream, handles: Handles, *, store: str, take_over: bool
+) -> None:
+    """Take requests on the parent's sockets until SIGTERM, or until the parent is gone.
+
+    With `take_over` it loads, and listens when the parent says so. When the parent asks for it,
+    this process lets go: other fronts take the next connections, and each open one is used once
+    more.
+    """
+    stop = stop_on_signals(logs)
+    allow_many_connections()
+    async with (
+        lifeline(handles.lifeline, stop.set) as line,
+        run_front_process(settings, store) as (app, recorder),
+    ):
+        if not take_over or await line.may_go(stop):
+            async with listen_on(app, recorder, handles.sockets()) as server:
+                quiet_garbage_collector()
+                line.ready()
+                await line.hand_over(stop)
+                await server.let_go(None if stop.is_set() else _LINGER_SECONDS)
+    logs.close()
