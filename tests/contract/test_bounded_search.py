@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.console.operations.bulk import find_all
-from service.console.operations.listing import list_rows
-from service.console.operations.search import Counted, Search, SearchPolicy
+from service.console.operations.search import Counted, Search, SearchPolicy, list_rows
 from service.outbox.model import Filter, State
 from tests.support.rows import bury_all
 from tests.support.storage import Outbox, append_all, claim, deliver, event

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from service.console.operations.event_ids import find_ids
-from service.console.operations.listing import list_rows
-from service.console.operations.search import Search, SearchPolicy
+from service.console.operations.search import Search, SearchPolicy, list_rows
 from service.outbox.model import Filter, State
 from tests.support.rows import one_of_each
 from tests.support.storage import Outbox, append_all, event

@@ -17,7 +17,7 @@ from tests.support.fleet import ROOT
 
 OUTBOX = {
     *("stats", "list", "show", "verify", "replay", "discard", "purge", "pause", "resume"),
-    *("watch", "check", "audit", "backup", "move"),
+    *("tail", "check", "audit", "backup", "move"),
 }
 VARIABLES = {
     *("APP_ENV", "HOST", "PORT", "OUTBOX_URL", "AWS_S3_REGION", "AWS_S3_BUCKET"),

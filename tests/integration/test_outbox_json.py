@@ -39,7 +39,6 @@ async def ids(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
         (["list"], list),
         (["show", "{dead}"], dict),
         (["audit"], list),
-        (["watch", "--count", "1"], dict),
         (["replay", "{dead}"], dict),
         (["replay", "--all", "--yes"], dict),
         (["discard", "{dead}"], dict),

@@ -53,7 +53,6 @@ async def evil_row(outbox: SqliteOutbox) -> str:
         ["audit", "--ids"],
         ["replay", "--all"],
         ["discard", "--all"],
-        ["watch", "--count", "1"],
     ],
     ids=" ".join,
 )

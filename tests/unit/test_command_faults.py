@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from service.console.commands.command import exit_on_fault
+from service.console.terminal.command import exit_on_fault
 from service.errors import OutboxUnavailableError
 
 FORBIDDEN = PermissionError(13, "Permission denied", "/data/outbox.db")

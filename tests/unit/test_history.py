@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from service.console.operations.minute import Minute
+from service.console.operations.history import Minute
 from service.console.operations.rates import Movement
-from service.console.operations.timeline import Kind, timeline
-from service.console.operations.troubles import Trouble, troubles
+from service.console.operations.timeline import Kind, Trouble, timeline, troubles
 from service.console.operations.views import stats_view
 from service.outbox.model import DeliveryRecord, Row, State
 from service.outbox.sample import MINUTE_MS, Sample

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.console.commands.list import say
-from service.console.operations.listing import Listing
-from service.console.operations.search import Found
+from service.console.operations.search import Found, Listing
 
 NIGHT_MS = 1_795_559_419_447
 PAUSED = Listing(Found([], 42, NIGHT_MS), 0, is_bounded=True)

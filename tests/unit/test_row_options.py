@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.console.commands.options import RowOptions
+from service.console.terminal.options import RowOptions
 from service.outbox.model import Filter, State
 
 GIVEN = {

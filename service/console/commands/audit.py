@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_inspector
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.options import Json, Limit
-from service.console.commands.tables import plain, print_json, show_lines
 from service.console.operations.explain import spoken_time
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Json, Limit
+from service.console.terminal.tables import plain, print_json, show_lines
 from service.outbox.audit import AuditRecord
 
 OfEvent = Annotated[

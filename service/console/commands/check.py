@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import file_faults, is_served, open_inspector, service_faults
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.options import Json, duration
-from service.console.commands.tables import print_json
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.views import PAUSED, StatsView, stats_view
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.options import Json, duration
+from service.console.terminal.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable
 

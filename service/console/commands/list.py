@@ -6,16 +6,13 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.option_groups import with_groups
-from service.console.commands.options import Cursor, Json, Limit, OfState, RowOptions
-from service.console.commands.row_list import row_list
-from service.console.commands.searched import searched_to
-from service.console.commands.tables import console, print_json, show_lines
-from service.console.operations.listing import Listing, list_rows
-from service.console.operations.search import Search, SearchPolicy
+from service.console.operations.search import Listing, Search, SearchPolicy, list_rows
 from service.console.operations.views import row_view
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Cursor, Json, Limit, OfState, RowOptions, with_groups
+from service.console.terminal.row_list import row_list, searched_to
+from service.console.terminal.tables import console, print_json, show_lines
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter
 

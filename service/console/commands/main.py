@@ -18,18 +18,16 @@ from service.console.commands.check import check
 from service.console.commands.discard import discard
 from service.console.commands.list import list_command
 from service.console.commands.move import move
-from service.console.commands.pause import pause
+from service.console.commands.pause import pause, resume
 from service.console.commands.purge import purge
 from service.console.commands.recover import recover
 from service.console.commands.replay import replay
-from service.console.commands.resume import resume
 from service.console.commands.show import show
 from service.console.commands.sign_out import sign_out
 from service.console.commands.stats import stats
 from service.console.commands.tail import tail
 from service.console.commands.upgrade import upgrade
 from service.console.commands.verify import verify_command
-from service.console.commands.watch import watch
 from service.version import add_version
 
 _HELP = """See, explain and repair the outbox.
@@ -66,7 +64,6 @@ app.command("stats")(stats)
 app.command("list")(list_command)
 app.command("show")(show)
 app.command("audit")(audit)
-app.command("watch")(watch)
 app.command("tail")(tail)
 app.command("check")(check)
 app.command("verify")(verify_command)

@@ -14,10 +14,10 @@ from rich.progress import Progress
 
 from service.bootstrap.transfer import move_outbox
 from service.config.outbox_url import sqlite_path
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import ABSENT, exit_on_fault
-from service.console.commands.options import Actor, Json, actor_name
-from service.console.commands.tables import print_json
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import ABSENT, exit_on_fault
+from service.console.terminal.options import Actor, Json, actor_name
+from service.console.terminal.tables import print_json
 from service.errors import OutboxNotFoundError
 from service.outbox.move.transfer import Missing
 

@@ -1,4 +1,4 @@
-"""`outbox pause`: stops delivery until `outbox resume`."""
+"""`outbox pause` and `outbox resume`: stop delivery, and start it again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_repairs
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.options import Actor, Json, actor_name
-from service.console.commands.tables import print_json
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Actor, Json, actor_name
+from service.console.terminal.tables import print_json
 from service.observe.printable import printable
 from service.outbox.model import DeliveryRecord
 
@@ -20,6 +20,9 @@ HiddenYes = Annotated[bool, typer.Option("--yes", hidden=True)]
 
 Reason = Annotated[
     str, typer.Option("--reason", help="Why. Shown wherever the pause is shown, until it ends.")
+]
+Now = Annotated[
+    bool, typer.Option("--now", help="Ask Inngest at once, also where it asked for time.")
 ]
 
 
@@ -60,3 +63,20 @@ async def set_paused(
     """Pause or resume delivery. Raises OutboxError."""
     async with open_repairs(url) as outbox:
         return await outbox.set_paused(paused=paused, actor=actor, ask_now=ask_now, reason=reason)
+
+
+def resume(
+    *,
+    now: Now = False,
+    yes: HiddenYes = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Resume delivery after `outbox pause`; with --now also end a wait for Inngest.
+
+    Example: `outbox resume --now`
+    """
+    del yes
+    delivery = run(set_paused(url, actor_name(actor), paused=False, ask_now=now))
+    say_delivery(delivery, json=json)

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_reading, open_repairs
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.options import Actor, Json, Yes, actor_name, duration
-from service.console.commands.selection import say_found
-from service.console.commands.tables import print_json
 from service.console.operations.bulk import find_all
 from service.console.operations.explain import spoken_duration
 from service.console.operations.search import Search
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Actor, Json, Yes, actor_name, duration
+from service.console.terminal.selection import say_found
+from service.console.terminal.tables import print_json
 from service.outbox.model import Filter, State
 
 OlderThan = Annotated[

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import recover_file
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import exit_on_fault
-from service.console.commands.options import Json
-from service.console.commands.progress import progress_bar
-from service.console.commands.tables import print_json
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import exit_on_fault
+from service.console.terminal.options import Json
+from service.console.terminal.tables import print_json, progress_bar
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The new file; it must not exist.")]
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.bootstrap.operations import open_repairs
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.option_groups import with_groups
-from service.console.commands.options import ChangeOptions, Ids, Json, RowOptions, actor_name
-from service.console.commands.progress import progress_bar
-from service.console.commands.selection import (
+from service.console.operations.bulk import change_rows
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import (
+    ChangeOptions,
+    Ids,
+    Json,
+    RowOptions,
+    actor_name,
+    with_groups,
+)
+from service.console.terminal.selection import (
     chosen_rows,
     refuse_unless_chosen,
     report,
     warn_of_horizon,
     warn_of_limit,
 )
-from service.console.operations.bulk import change_rows
+from service.console.terminal.tables import progress_bar
 from service.outbox.audit import act_of
 from service.outbox.model import Filter, Row, State
 

@@ -9,13 +9,13 @@ import typer
 
 from service.bootstrap.operations import is_served, open_inspector
 from service.config.destination import Destination
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import one_event, run
-from service.console.commands.options import EventId, Json
-from service.console.commands.tables import print_json, row_table, show_lines
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.explain import explain
 from service.console.operations.views import row_view
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import one_event, run
+from service.console.terminal.options import EventId, Json
+from service.console.terminal.tables import print_json, row_table, show_lines
 from service.observe.printable import escaped_json
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_sign_outs
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.options import Actor, Json, actor_name
-from service.console.commands.tables import print_json
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Actor, Json, actor_name
+from service.console.terminal.tables import print_json
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from service.observe.printable import printable
 

@@ -9,11 +9,11 @@ import typer
 
 from service.bootstrap.operations import is_served, open_inspector
 from service.config.outbox_url import redacted_url
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
-from service.console.commands.options import Json
-from service.console.commands.tables import owners_table, print_json, show_lines, stats_table
 from service.console.operations.views import stats_view
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
+from service.console.terminal.options import Json
+from service.console.terminal.tables import owners_table, print_json, show_lines, stats_table
 from service.outbox.owner_share import OwnerShare
 from service.outbox.stats import Stats
 

@@ -12,13 +12,12 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import exit_on_fault
-from service.console.commands.options import Json, OfName, OfState, OfUser
-from service.console.commands.sampling import Interval, least
 from service.console.operations.explain import spoken_duration
 from service.console.operations.tail import Change, Tail
 from service.console.operations.views import row_view
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import exit_on_fault
+from service.console.terminal.options import Json, OfName, OfState, OfUser, duration
 from service.errors import OutboxUnavailableError
 from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
@@ -26,6 +25,12 @@ from service.outbox.model import Filter, Row, State
 
 Lines = Annotated[
     int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the newest rows.")
+]
+_LEAST_SECONDS = 0.1
+
+Interval = Annotated[
+    float,
+    typer.Option("--interval", parser=duration, metavar="DURATION", help="Between two looks."),
 ]
 
 
@@ -126,3 +131,8 @@ def _json_line(change: Change) -> str:
     fields = msgspec.to_builtins(row_view(change.row))
     line = msgspec.json.encode({"at": _at_ms(change), "what": change.what, **fields})
     return escaped_json(line.decode())
+
+
+def least(interval_seconds: float) -> float:
+    """The interval, but not so short that the looks do nothing else."""
+    return max(interval_seconds, _LEAST_SECONDS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import run
 from service.console.commands.pause import HiddenYes
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import run
 from service.errors import OutboxUnavailableError
 from service.processes.upgrade_socket import ask_for_upgrade, find_services
 

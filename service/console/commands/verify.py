@@ -11,15 +11,15 @@ import typer
 from service.bootstrap.http import make_http
 from service.bootstrap.operations import open_reading, open_repairs
 from service.config.settings import Settings
-from service.console.commands.address import DEFAULT_URL, Url
-from service.console.commands.command import all_known, run, unambiguous
-from service.console.commands.completion import complete_ids
-from service.console.commands.options import Actor, Json, Since, Until, actor_name
-from service.console.commands.tables import print_json
 from service.console.operations.bulk import change_ids
 from service.console.operations.event_ids import find_ids
 from service.console.operations.search import Search
 from service.console.operations.verification import Verification, verify
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import all_known, run, unambiguous
+from service.console.terminal.completion import complete_ids
+from service.console.terminal.options import Actor, Json, Since, Until, actor_name
+from service.console.terminal.tables import print_json
 from service.errors import InngestApiError
 from service.inngest.rest_api import make_rest_api
 from service.observe.printable import printable

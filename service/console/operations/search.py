@@ -22,6 +22,7 @@ from service.outbox.reach import Reach
 MOST_OF_PREFIX = 10_000
 _GROWTH = 4
 _CLOCK_SLACK_MS = 60_000  # rows are in the order of acceptance but for so much
+MAX_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +190,33 @@ def _ends_ms(wanted: Filter) -> list[int]:
 
 def _is_over(wanted: Filter, reached_ms: int) -> bool:
     return wanted.since_ms is not None and reached_ms < wanted.since_ms - _CLOCK_SLACK_MS
+
+
+class Listing(msgspec.Struct, frozen=True, gc=False):
+    """Rows, newest first, as they were found.
+
+    `total` rows match below the cursor, if one was given; more than `total` where `is_bounded`.
+    """
+
+    found: Found
+    total: int
+    is_bounded: bool
+
+    @property
+    def words(self) -> str:
+        """How many are shown, as text: "20 of 1,200"."""
+        more = "more than " if self.is_bounded else ""
+        return f"{len(self.found.rows):,} of {more}{self.total:,}"
+
+
+async def list_rows(search: Search, counting: Search, wanted: Filter) -> Listing:
+    """The rows that match, and how many match in all, counted up to 100,000 by `counting`."""
+    found = await search.find(wanted)
+    shown = len(found.rows)
+    if found.next_seq is None or found.paused_at_ms is not None:
+        return Listing(found, shown, is_bounded=found.next_seq is not None)
+    limit = max(MAX_COUNTED - shown, 0)
+    rest = await counting.count(
+        msgspec.structs.replace(wanted, before_seq=found.next_seq, limit=limit)
+    )
+    return Listing(found, shown + rest.rows, rest.is_bounded)

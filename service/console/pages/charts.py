@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.console.operations.troubles import troubles
+from service.console.operations.timeline import troubles
 from service.outbox.sample import MINUTE_MS, Sample
 
 _TOP, _HEIGHT = 10.0, 80.0  # of the plot in the picture, in percent

@@ -10,8 +10,7 @@ from aiohttp import web
 
 from service.console.operations.explain import explain
 from service.console.operations.payloads import Payloads
-from service.console.operations.timeline import timeline
-from service.console.operations.troubles import troubles
+from service.console.operations.timeline import timeline, troubles
 from service.console.operations.views import delivery_view
 from service.console.pages.access import OperatorAccess
 from service.console.pages.renderer import Renderer

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.console.commands.tables import console, delivery_text
 from service.console.operations.rates import Movement
+from service.console.terminal.tables import console, delivery_text
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 60

@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from service.console.commands.tables import age, plain, state_text
+from service.console.operations.explain import spoken_time
 from service.console.operations.views import RowView
+from service.console.terminal.tables import age, plain, state_text
 
 _WIDE = 140
 _INDENT = (0, 0, 0, 2)
@@ -63,3 +64,12 @@ def _reason(view: RowView) -> str:
 
 def _age(view: RowView, now_ms: int) -> str:
     return age(max(0, now_ms - view.accepted_at) / 1000)
+
+
+def searched_to(at_ms: int, rest: str) -> str:
+    """A sentence about a search that has not ended; `rest` says how it goes on.
+
+    >>> searched_to(1795559419447, "12 rows found")
+    'Searched back to rows of 2026-11-24 22:30:19 UTC; 12 rows found.'
+    """
+    return f"Searched back to rows of {spoken_time(at_ms)}; {rest}."

@@ -8,15 +8,14 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading
-from service.console.commands.command import ABSENT, UNKNOWN, run, unambiguous
-from service.console.commands.options import RowOptions
-from service.console.commands.row_list import row_list
-from service.console.commands.searched import searched_to
-from service.console.commands.tables import console, print_json, show_lines
 from service.console.operations.bulk import find_all, late_rows
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.search import Search, SearchPolicy
 from service.console.operations.views import row_view
+from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
+from service.console.terminal.options import RowOptions
+from service.console.terminal.row_list import row_list, searched_to
+from service.console.terminal.tables import console, print_json, show_lines
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import getpass
+import inspect
 import os
 import platform
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
 from service.config.values import parse_duration
-from service.console.commands.completion import complete_ids
-from service.console.operations.moments import parse_moment
+from service.console.terminal.completion import complete_ids
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 
@@ -171,3 +175,68 @@ def actor_name(given: str | None) -> str:
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     return f"{user}@{platform.node()}"
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose arguments of a dataclass's type are given as an option for each field."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: one.annotation
+        for name, one in signature.parameters.items()
+        if dataclasses.is_dataclass(one.annotation)
+    }
+
+    @functools.wraps(command)
+    def grouped(**given: Any) -> None:
+        made = {
+            name: kind(**{field: given.pop(field) for field in _fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    parameters = list(_expanded(signature))
+    grouped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return grouped
+
+
+def _expanded(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    for one in signature.parameters.values():
+        if dataclasses.is_dataclass(one.annotation):
+            for field in _fields(one.annotation).values():
+                yield field.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        else:
+            yield one
+
+
+def _fields(kind: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind, eval_str=True).parameters
+
+
+def parse_moment(text: str, now_ms: int) -> int:
+    """Milliseconds since 1970 of a moment: a duration ago, or an ISO date and time.
+
+    A time without an offset is in UTC. Raises ValueError.
+
+    >>> parse_moment("90s", 1795559419447)
+    1795559329447
+    >>> parse_moment("2026-11-24", 0), parse_moment("2026-11-24 22:30:19+01:00", 0)
+    (1795478400000, 1795555819000)
+    """
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return _time_ms(text)
+    if not isinstance(seconds, float):
+        raise TypeError(text)
+    return now_ms - round(seconds * 1000)
+
+
+def _time_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ValueError(
+            "write how long ago, such as 10m or 7d, or a time, such as 2026-11-24T22:30 (UTC)"
+        ) from error
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(zoned.timestamp() * 1000)
