@@ -9,6 +9,7 @@
     │   ├── OutboxBusyError         another process serves this file
     │   ├── OutboxNotFoundError     there is no outbox at this address
     │   ├── SchemaTooNewError       the schema is from a later version
+    │   ├── SchemaTooOldError       the schema is from before 0.1.0
     │   └── OutboxMoveError         an outbox can't be moved there
     ├── InngestApiError             Inngest's REST API does not say
     └── RefusedError                a request is refused; carries its code
@@ -73,6 +74,17 @@ class OutboxBusyError(OutboxError):
 
 class OutboxNotFoundError(OutboxError):
     """There is no outbox at this address."""
+
+
+class SchemaTooOldError(OutboxError):
+    """This outbox was made by a version before 0.1.0, and was not touched.
+
+    Start that version once more, without posts, until `outbox stats` counts nothing that waits;
+    then start this version with another OUTBOX_URL.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((type(self).__doc__ or "").split()))
 
 
 class SchemaTooNewError(OutboxError):

@@ -210,10 +210,11 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     if tables != _TABLE_COUNT:
         raise OutboxNotFoundError("The file is an SQLite database, but not an outbox.")
     applied = {one for (one,) in connection.execute(_APPLIED).fetchall()}
-    known = set(schema.known_ids())
-    if applied - known:
+    known = schema.known_ids()
+    missing = schema.missing_of(applied, known)
+    if applied.difference(known):
         raise SchemaTooNewError
-    if known - applied:
+    if missing:
         raise OutboxUnavailableError(
             "The outbox's schema is older than this program; start the service or run "
             "`python -m service migrate`."

@@ -1,9 +1,9 @@
 """The schema of an outbox: which migrations there are, which are applied, and applying them.
 
 Migrations are numbered SQL files, the same numbers in both dialects, forward only. Code that knows
-migration N also runs on schema N+1, so that processes can be replaced one by one. The invariant: a
-migration and its record commit together, and one process applies at a time. A process killed at any
-moment leaves the schema before or after a migration, and nothing to unlock by hand.
+migration N also runs on schema N+1, so that processes can be replaced one by one. The invariant:
+the migrations of a version and their records commit together, and one process applies at a time. A
+process killed at any moment leaves the schema before or after them, and nothing to unlock by hand.
 Everything here blocks: call it before the event loop or in a thread.
 """
 
@@ -20,7 +20,7 @@ from typing import Protocol, cast
 import structlog
 
 from service.config.outbox_url import redacted_url, sqlite_file
-from service.errors import OutboxUnavailableError, SchemaTooNewError
+from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
 from service.outbox.file_fault import file_fault
 from service.outbox.schema_sqlite import SqliteSchema
 
@@ -37,7 +37,7 @@ class Schema(Protocol):
         ...
 
     def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
-        """Apply those (id, SQL) that are not applied yet, one transaction each; returns their ids.
+        """Apply those (id, SQL) that are not applied yet, in one transaction; returns their ids.
 
         Other processes that apply wait.
         """
@@ -48,31 +48,35 @@ def migrate(url: str) -> list[str]:
     """Bring the outbox at `url` to the schema that this code knows; returns the ids applied.
 
     Safe to repeat and to call from several processes at once: the others wait. Makes the file
-    and its folder for SQLite. Raises SchemaTooNewError, and OutboxUnavailableError when the
-    database can't be reached or written; the migration under way then left no trace. Warns when a
-    later version has applied the next migration: this one can't run on the one after.
+    and its folder for SQLite. Raises SchemaTooNewError, SchemaTooOldError, and
+    OutboxUnavailableError when the database can't be reached or written; what was under way then
+    left no trace. Warns when a later version has applied the next migration: this one can't run on
+    the one after.
     """
-    applied = _applied(url)
-    missing = _missing(applied)
-    _warn_of_newer(applied)
+    applied, known = _applied(url), known_ids(_dialect(url))
+    missing = missing_of(applied, known)
+    _warn_of_newer(applied, known[-1])
     if not missing:
         return []
-    migrations = _migrations("postgresql" if sqlite_file(url) is None else "sqlite")
     with _errors_mapped(url):
-        return _schema(url).apply(migrations)
+        return _schema(url).apply(_migrations(_dialect(url)))
 
 
 def pending(url: str) -> list[str]:
     """The ids that `migrate` would apply, oldest first. Changes nothing, makes no file.
 
-    Raises SchemaTooNewError and OutboxUnavailableError.
+    Raises SchemaTooNewError, SchemaTooOldError and OutboxUnavailableError.
     """
-    return _missing(_applied(url))
+    return missing_of(_applied(url), known_ids(_dialect(url)))
 
 
-def known_ids() -> list[str]:
-    """The ids of the migrations, oldest first, the same in both dialects."""
-    return [migration_id for migration_id, _ in _migrations("sqlite")]
+def known_ids(dialect: str = "sqlite") -> list[str]:
+    """The ids of the migrations, oldest first."""
+    return [migration_id for migration_id, _ in _migrations(dialect)]
+
+
+def _dialect(url: str) -> str:
+    return "postgresql" if sqlite_file(url) is None else "sqlite"
 
 
 def _applied(url: str) -> set[str]:
@@ -80,15 +84,17 @@ def _applied(url: str) -> set[str]:
         return _schema(url).applied()
 
 
-def _missing(applied: set[str]) -> list[str]:
-    known = known_ids()
-    if any(_number(one) > _number(known[-1]) + 1 for one in applied.difference(known)):
+def missing_of(applied: set[str], known: Sequence[str]) -> list[str]:
+    """The known ids that are not applied. Raises SchemaTooNewError and SchemaTooOldError."""
+    last, others = _number(known[-1]), [_number(one) for one in applied.difference(known)]
+    if any(number <= last for number in others):
+        raise SchemaTooOldError
+    if any(number > last + 1 for number in others):
         raise SchemaTooNewError
     return [one for one in known if one not in applied]
 
 
-def _warn_of_newer(applied: set[str]) -> None:
-    known = known_ids()[-1]
+def _warn_of_newer(applied: set[str], known: str) -> None:
     if max(applied, default=known) > known:
         log.warning(
             "schema_is_newer",

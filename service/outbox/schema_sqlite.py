@@ -55,14 +55,13 @@ class SqliteSchema:
                 raise
 
     def apply(self, migrations: Sequence[tuple[str, str]]) -> list[str]:
-        """Apply those that are not applied yet, one transaction each; returns their ids."""
+        """Apply those that are not applied yet, in one transaction; returns their ids."""
         make_folder(self._path.parent)
         with _folder_lock(self._path.parent), self._connected() as connection:
-            connection.execute(_MAKE_RECORD)
             applied = _applied(connection)
             missing = [one for one in migrations if one[0] not in applied]
-            for migration_id, text in missing:
-                _apply_one(connection, migration_id, text)
+            if missing:
+                _apply(connection, missing)
             return [migration_id for migration_id, _ in missing]
 
     @contextlib.contextmanager
@@ -104,13 +103,15 @@ def _applied(connection: sqlite3.Connection) -> set[str]:
     return {one for (one,) in connection.execute(_APPLIED)}
 
 
-def _apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
-    """Apply one migration. When it fails, the end of the connection rolls it back.
+def _apply(connection: sqlite3.Connection, migrations: Sequence[tuple[str, str]]) -> None:
+    """Apply them. When one fails, the end of the connection rolls all back.
 
-    `executescript` commits an open transaction, so the script itself begins one.
+    `executescript` commits an open transaction, so one script begins it and has them all.
     """
-    connection.executescript(f"BEGIN IMMEDIATE;\n{text}")
-    connection.execute(_RECORD, (migration_id, wall_now_ms()))
+    texts = (f"{text}\n;" for _, text in migrations)
+    connection.executescript("\n".join(("BEGIN IMMEDIATE;", _MAKE_RECORD, ";", *texts)))
+    now = wall_now_ms()
+    connection.executemany(_RECORD, [(migration_id, now) for migration_id, _ in migrations])
     connection.execute("COMMIT")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import OutboxUnavailableError, SchemaTooNewError
-from service.outbox.schema import known_ids, migrate, migration_files, pending
+from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
+from service.outbox.schema import known_ids, migrate, pending
 from service.outbox.schema_sqlite import SqliteSchema
 from tests.support.disk_shim import DiskShim, read_record
 
@@ -26,10 +26,6 @@ def run(path: Path, statement: str) -> list[tuple[object, ...]]:
     finally:
         connection.close()
     return rows
-
-
-def test_both_dialects_have_the_same_numbers() -> None:
-    assert known_ids() == [path.stem for path in migration_files("postgresql")]
 
 
 def test_what_is_pending_is_told_and_nothing_is_made(path: Path) -> None:
@@ -79,14 +75,30 @@ def test_the_next_schema_is_accepted_so_that_processes_are_replaced_one_by_one(p
     assert (line["applied"], line["until"]) == (f"{number:04}_next", f"{number + 1:04}")
 
 
-def test_a_migration_that_fails_leaves_no_trace(path: Path) -> None:
+@pytest.mark.parametrize("state", ["0001_outbox", "0003_attached_alone"])
+def test_an_outbox_of_before_the_first_release_is_refused_and_not_touched(
+    path: Path, state: str
+) -> None:
+    url = f"sqlite:///{path}"
+    run(path, "CREATE TABLE outbox_migrations (id TEXT PRIMARY KEY, applied_at_ms INTEGER)")
+    run(path, f"INSERT INTO outbox_migrations VALUES ('0001_outbox', 0), ('{state}x', 0)")
+    before = path.read_bytes()
+    for act in (migrate, pending):
+        with pytest.raises(SchemaTooOldError, match=r"before 0\.1\.0.*until `outbox stats` counts"):
+            act(url)
+    assert path.read_bytes() == before
+
+
+def test_migrations_of_a_version_are_applied_together_or_not_at_all(path: Path) -> None:
     schema = SqliteSchema(path)
     good = ("0001_good", "CREATE TABLE good (a);")
     with pytest.raises(sqlite3.Error):
         schema.apply([good, ("0002_bad", "CREATE TABLE half (a); INSERT INTO nowhere VALUES (1);")])
-    assert schema.applied() == {"0001_good"}
-    assert run(path, "SELECT count(*) FROM sqlite_master WHERE name = 'half'") == [(0,)]
-    assert schema.apply([good, ("0002_mended", "CREATE TABLE half (a);")]) == ["0002_mended"]
+    assert schema.applied() == set()
+    assert run(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
+    mended = ("0002_mended", "CREATE TABLE half (a)")
+    assert schema.apply([good, mended]) == ["0001_good", "0002_mended"]
+    assert schema.apply([good, mended]) == []
 
 
 def test_processes_that_start_at_once_apply_each_migration_once(path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The SQL statements of a store: named, in `.sql` files beside its code.
+
+A statement begins with `-- name: NAME` and a comment for its reader, and ends at the next name. It
+is never put together from parts; loading substitutes the schema's name, and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
+
+
+class Queries(Mapping[str, str]):
+    """The statements of all `.sql` files in `folder`, which is read once, at the first use.
+
+    >>> Queries(Path(__file__).parent / "sqlite" / "queries")["NOT_THERE"]
+    Traceback (most recent call last):
+    ...
+    KeyError: 'NOT_THERE'
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> str:
+        return self._texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for path in sorted(self._folder.glob("*.sql")):
+            for name, text in statements(path.read_text()).items():
+                if texts.setdefault(name, text) is not text:
+                    raise ValueError(f"{path.name} has a second statement {name}")
+        return texts
+
+
+def statements(text: str) -> dict[str, str]:
+    r"""The statements of one file by their names.
+
+    The comments before a statement go; its name stays as a comment, so that it shows in
+    `pg_stat_statements`.
+
+    >>> statements("-- name: ONE\n-- It is 1.\nSELECT 1\n\n-- name: TWO\nSELECT 2")
+    {'ONE': '/* ONE */ SELECT 1', 'TWO': '/* TWO */ SELECT 2'}
+    """
+    _, *parts = _NAME.split(text)
+    return {
+        name: f"/* {name} */ {_COMMENT.sub('', body).strip()}"
+        for name, body in zip(parts[::2], parts[1::2], strict=True)
+    }
