@@ -86,8 +86,10 @@ check: $(DEV) ## lint, types, layers, documentation
 	$(MKDOCS) build --strict
 	$(BIN)/python -m pytest -q tests/integration/test_documentation.py
 
-stack: $(DEV) ## the container stack, built, started and tried (about 10 minutes; needs Docker, or root on Debian)
-	$(BIN)/python -m tests.stack
+IMAGES ?= stand-ins
+
+stack: $(DEV) ## the container stack, built, started and tried (10 minutes; needs Docker, or root on Debian; IMAGES=real pulls)
+	$(BIN)/python -m tests.stack $(IMAGES)
 
 soak: $(DEV) ## longer trials under faults and kills (about 15 minutes); prints what was lost
 	$(BIN)/python -m pytest -m soak -s -q

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from tests.stack.command import StackError, run, say
-from tests.stack.images import ROOT
+from tests.stack.pinned_images import ROOT
 from tests.stack.table import Table
 
 IMAGE = "inngest-outbox:local"

@@ -1,13 +1,11 @@
-"""The images of the stack: from the registry, or stand-ins made of Debian's and PyPI's packages.
+"""The images of the stack: pulled, or stand-ins made of Debian's and PyPI's packages.
 
-A stand-in has its own name. It offers the commands, ports, settings and health checks that
-docker-compose.yml uses, and runs the same software where Debian has it.
+A stand-in has its own name. It is made by the table of images: it runs the same software where
+Debian has it, as the same user, and has the tools of the table and no others.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +14,8 @@ from pathlib import Path
 
 from tests.stack.command import StackError, run, say
 from tests.stack.engine import WORK
+from tests.stack.pinned_images import COMPARED_TOOLS, PinnedImage, pinned_images, python_image
 
-ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"
 PREFIX = "outbox-stack"
 PYTHON = f"{PREFIX}/python"
@@ -29,42 +27,46 @@ LIBRARIES = (
     "ca-certificates,libssl3t64,libffi8,libsqlite3-0,zlib1g,libbz2-1.0,liblzma5,"
     "libreadline8t64,libncursesw6,libuuid1,libexpat1"
 )
+OF_BUSYBOX = ("wget", "nc")
 
 
-def official_python() -> str | None:
-    """The Dockerfile's own base image where it can be had, else None."""
-    if os.environ.get("STACK_IMAGES") == "stand-ins":
-        return None
-    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
-    found = re.search(r"^ARG PYTHON_IMAGE=(\S+)", dockerfile, re.MULTILINE)
-    if found is None:
-        raise StackError("the Dockerfile names no PYTHON_IMAGE")
-    try:
-        pulled = run("docker", "pull", "--quiet", found[1], check=False, timeout=120)
-    except subprocess.TimeoutExpired:
-        return None
-    return found[1] if pulled.returncode == 0 else None
+def pull_python() -> str:
+    """The image that the Dockerfile builds on, pulled."""
+    run("docker", "pull", "--quiet", python_image())
+    return python_image()
 
 
-def make_python() -> None:
-    """The stand-in for the official Python image."""
+def make_python() -> str:
+    """The stand-in for the image that the Dockerfile builds on."""
     if run("docker", "image", "inspect", PYTHON, check=False).returncode:
         _make_python()
+    return PYTHON
 
 
 def make_stand_ins() -> dict[str, str]:
-    """Build the other stand-ins, after the service's own image; the name of each part's image."""
-    _build("tools")
-    names = sorted(folder.name for folder in STAND_INS.iterdir() if folder.name != "tools")
+    """Build the other stand-ins, after the service's own image; each by what it stands for."""
+    run("docker", "build", "--quiet", "--tag", f"{PREFIX}/tools", str(STAND_INS / "tools"))
+    pinned = [one for one in pinned_images().values() if one.image != python_image()]
     with ThreadPoolExecutor(BUILT_AT_ONCE) as pool:
-        return dict(zip(names, pool.map(_build, names), strict=True))
+        names = (one.image for one in pinned)
+        return dict(zip(names, pool.map(_build, pinned), strict=True))
 
 
-def _build(name: str) -> str:
-    image = f"{PREFIX}/{name}"
+def _build(pinned: PinnedImage) -> str:
+    image = f"{PREFIX}/{pinned.stand_in}"
     say(f"building the stand-in {image}")
-    run("docker", "build", "--quiet", "--tag", image, str(STAND_INS / name))
+    whole = f"{image}-with-tools"
+    run("docker", "build", "--quiet", "--tag", whole, str(STAND_INS / pinned.stand_in))
+    lines = f"FROM {whole}\nUSER root\nRUN {_leave(pinned.tools)}\nUSER {pinned.user}\n"
+    run("docker", "build", "--quiet", "--tag", image, "-", stdin=lines.encode())
     return image
+
+
+def _leave(tools: tuple[str, ...]) -> str:
+    """The command that leaves these of the compared tools."""
+    made = [f"ln -sf busybox /usr/bin/{tool}" for tool in OF_BUSYBOX]
+    gone = [f"rm -f /usr/bin/{tool}" for tool in COMPARED_TOOLS if tool not in tools]
+    return " && ".join(made + gone)
 
 
 def _make_python() -> None:

@@ -9,9 +9,10 @@ import time
 
 import aiohttp
 
+from tests.stack.command import StackError
 from tests.stack.stack import Stack
 from tests.stack.table import Table
-from tests.stack.visitor import visitor
+from tests.stack.visitor import Visitor, visitor
 
 SIZE = 3_000_000
 LIMIT_SECONDS = 60
@@ -21,6 +22,7 @@ async def follow_a_document(stack: Stack, table: Table) -> None:
     """Upload, post, and wait for the run that the worker did."""
     content = os.urandom(SIZE)
     async with visitor(stack.url("service")) as user:
+        await _refused(stack, table, user)
         name = await user.upload(stack.url("s3"), content)
         began = time.monotonic()
         event_id = await user.post(name)
@@ -35,6 +37,17 @@ async def follow_a_document(stack: Stack, table: Table) -> None:
         f"{seconds:.1f} s; size and sha256 {'right' if right else f'WRONG: {output}'}",
         good=right,
     )
+
+
+async def _refused(stack: Stack, table: Table, user: Visitor) -> None:
+    """S3 holds a form to its signed policy: one byte more than was signed is refused."""
+    try:
+        await user.upload(stack.url("s3"), b"four", signed_bytes=3)
+        figure = "taken"
+    except StackError as error:
+        figure = str(error)
+    good = figure.startswith("the upload got 4")
+    table.add("document: four bytes with a form for three", figure.splitlines()[0], good=good)
 
 
 async def _result(stack: Stack, event_id: str) -> dict[str, object]:

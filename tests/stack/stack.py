@@ -5,27 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tests.stack.command import StackError, run, say
 from tests.stack.engine import WORK
-from tests.stack.images import PYTHON, ROOT
+from tests.stack.images import PYTHON
+from tests.stack.pinned_images import ROOT, python_image
 
 PROJECT = "outbox-stack"
 PORTS = ("SERVICE", "INNGEST", "S3", "PROMETHEUS", "GRAFANA", "BALANCER")
 EVERY_PROFILE = ("metrics", "postgres")
 METRICS_TOKEN = "stack-metrics-token"
-# Which stand-in takes the place of which part's image.
-STAND_INS = {"balancer": "nginx"}
 SHOWN_LINES = "30"
 
 
 class Stack:
-    """Commands to one stack. `profiles` are those that its commands see."""
+    """Commands to one stack. `profiles` are those that its commands see.
+
+    `images` are the stand-ins by what they stand for; empty to pull.
+    """
 
     def __init__(self, images: Mapping[str, str], profiles: tuple[str, ...] = ()) -> None:
         self.profiles = profiles
+        self.parts = _parts()
         self.ports = {name: _free_port() for name in PORTS}
         self._environment = {
             **os.environ,
@@ -34,9 +39,27 @@ class Stack:
         }
         self._files = ["--file", str(ROOT / "docker-compose.yml")]
         if images:
-            override = WORK / "stand-ins.json"
-            override.write_text(json.dumps(_override(images)), encoding="utf-8")
-            self._files += ["--file", str(override)]
+            standing_in = {part: _stand_in(one, images) for part, one in self.parts.items()}
+            self._override("stand-ins", standing_in)
+
+    def _override(self, name: str, services: Mapping[str, object]) -> None:
+        override = WORK / f"{name}.json"
+        override.write_text(json.dumps({"services": services}), encoding="utf-8")
+        self._files += ["--file", str(override)]
+
+    @contextlib.contextmanager
+    def late(self, part: str, seconds: int) -> Iterator[None]:
+        """Inside the block `up` starts a part's container now, and its program so much later."""
+        files = list(self._files)
+        command = f"sleep {seconds}; exec {shlex.join(self.parts[part]['command'])}"
+        self._override("late", {part: {"command": ["bash", "-c", command]}})
+        yield
+        self._files = files
+
+    def image(self, part: str) -> str:
+        """The image that docker-compose.yml names for a part; for our own the one below it."""
+        found = self.parts[part]
+        return python_image() if "build" in found else str(found["image"])
 
     def url(self, part: str) -> str:
         """The address of a part on this machine."""
@@ -98,17 +121,17 @@ def stack(images: Mapping[str, str]) -> Iterator[Stack]:
         made.remove()
 
 
-def _override(images: Mapping[str, str]) -> dict[str, object]:
-    parts = json.loads(
-        run("docker", "compose", "--profile", "*", "config", "--format", "json", cwd=ROOT).stdout
-    )["services"]
-    services: dict[str, object] = {}
-    for name, part in parts.items():
-        if "build" in part:
-            services[name] = {"build": {"args": {"PYTHON_IMAGE": PYTHON}}}
-        else:
-            services[name] = {"image": images[STAND_INS.get(name, name)], "pull_policy": "never"}
-    return {"services": services}
+def _parts() -> dict[str, Any]:
+    """The parts of every profile, as docker-compose.yml has them."""
+    command = ("docker", "compose", "--profile", "*", "config", "--format", "json")
+    found: dict[str, Any] = json.loads(run(*command, cwd=ROOT).stdout)["services"]
+    return found
+
+
+def _stand_in(part: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, object]:
+    if "build" in part:
+        return {"build": {"args": {"PYTHON_IMAGE": PYTHON}}}
+    return {"image": images[part["image"]], "pull_policy": "never"}
 
 
 def _free_port() -> int:

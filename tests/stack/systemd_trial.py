@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.stack.command import StackError, run
-from tests.stack.images import ROOT
+from tests.stack.pinned_images import ROOT
 from tests.stack.table import Table
 
 MACHINE = "outbox-stack-machine"

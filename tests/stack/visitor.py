@@ -44,9 +44,13 @@ class Visitor:
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self.http = http
 
-    async def upload(self, s3_url: str, content: bytes) -> str:
-        """Upload a document by a signed form; the name to post."""
-        wanted = {"documentName": "a.bin", "contentType": "text/plain", "size": len(content)}
+    async def upload(self, s3_url: str, content: bytes, *, signed_bytes: int | None = None) -> str:
+        """Upload a document by a form signed for so many bytes, as a page does; the name to post.
+
+        Raises StackError when S3 refuses it, or would keep its answer from the page.
+        """
+        size = len(content) if signed_bytes is None else signed_bytes
+        wanted = {"documentName": "a.bin", "contentType": "text/plain", "size": size}
         async with self.http.post("/api/uploads", json=wanted) as answer:
             answer.raise_for_status()
             signed = await answer.json()
@@ -54,9 +58,15 @@ class Visitor:
         form.add_field("file", content, content_type=wanted["contentType"])
         # The form is signed, not its address: S3's port on this machine may be another one.
         url = f"{s3_url}/documents"
-        async with aiohttp.ClientSession() as http, http.post(url, data=form) as answer:
+        page = {"Origin": "http://127.0.0.1:3000"}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(url, data=form, headers=page) as answer,
+        ):
             if answer.status >= 300:
                 raise StackError(f"the upload got {answer.status}: {await answer.text()}")
+            if answer.headers.get("Access-Control-Allow-Origin") not in ("*", page["Origin"]):
+                raise StackError("a browser would not show the upload's answer to the page")
         return str(signed["documentName"])
 
     async def post(self, name: str, key: str | None = None) -> str:
