@@ -37,7 +37,7 @@ $(RUN): $(BIN)/python pyproject.toml requirements.lock requirements-build.lock
 	@touch $@
 
 $(DEV): $(RUN) requirements-dev.lock
-	@echo "Installing what tests, checks and documentation need (about 550 MB more, once)."
+	@echo "Installing what tests, checks and documentation need (about 660 MB more, once)."
 	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) check --quiet
 	@touch $@

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,39 +20,18 @@ from service.observe.metrics import VOCABULARY, PrometheusRecorder
 from service.processes import main as commands
 from service.web.events.followed_event import FollowPolicy
 from service.web.intake.event_batch import MAX_BATCH_BYTES
-from tests.support.neighbours import lacks
+from tests.stack.compose_file import SERVE_SECONDS, compose_services
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 PROFILES = ("", "metrics", "postgres")
 # Read by boto, by Docker's other images, or by Python; the rest must be ours.
 KNOWN = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|ENDPOINT_URL_S3)|PYTHON\w+|PATH")
-REQUEST_SECONDS = 15.0
-SERVE_SECONDS = REQUEST_SECONDS + 5
-
-
-def config(profile: str) -> dict[str, Any]:
-    program = shutil.which("docker-compose")
-    if program is None:
-        lacks("docker-compose")
-    chosen = ["--profile", profile] if profile else []
-    done = subprocess.run(
-        [program, *chosen, "config", "--format", "json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    parsed: dict[str, Any] = json.loads(done.stdout)
-    return parsed
 
 
 @pytest.fixture(scope="module", params=PROFILES, ids=["default", "metrics", "postgres"])
 def services(request: pytest.FixtureRequest) -> dict[str, Any]:
-    found: dict[str, Any] = config(request.param)["services"]
-    return found
+    return compose_services(request.param)
 
 
 def ours(services: dict[str, Any]) -> dict[str, Any]:
