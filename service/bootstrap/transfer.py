@@ -15,9 +15,9 @@ from service.outbox.sqlite.transfer import open_sqlite_transfer
 
 
 def move_outbox(
-    source_url: str, target_url: str, *, actor: str, progress: Callable[[int], None]
+    source_url: str, target_url: str, *, actor: str, progress: Callable[[int, int], None]
 ) -> Moved:
-    """One pass from `source_url` to `target_url`, which is made and migrated where needed.
+    """Move everything from `source_url` to `target_url`, which is made and migrated where needed.
 
     Raises OutboxMoveError, SchemaTooNewError, OutboxUnavailableError.
     """

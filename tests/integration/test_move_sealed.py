@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.bootstrap.transfer import move_outbox
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.schema import migrate
 from tests.support.moving import move
@@ -22,7 +23,8 @@ async def test_a_service_is_seen_whatever_it_calls_itself(path: Path, target: st
             return served.notify_ok
 
         await eventually(hears)
-        assert not (await move(target, f"sqlite:///{path}")).finished
+        with pytest.raises(OutboxMoveError, match="source is being served"):
+            await move(target, f"sqlite:///{path}")
         await append_all(served, 1)
 
 
@@ -32,7 +34,7 @@ async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: st
     async with PostgresStorage(target).open() as unseen:
         await append_all(unseen, 3)
         await unseen._supervisor.stop("outbox-listen")
-        assert (await move(target, f"sqlite:///{path}")).finished
+        await move(target, f"sqlite:///{path}")
         with pytest.raises(OutboxUnavailableError):
             await unseen.intake.append(event())
         assert unseen.failure
@@ -47,13 +49,18 @@ async def test_an_outbox_that_was_left_takes_nothing_more(path: Path, target: st
 
 
 async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, target: str) -> None:
-    async with SqliteStorage(path).open() as served:
-        await append_all(served, 2)
-        assert not (await move(f"sqlite:///{path}", target)).finished
-        async with PostgresStorage(target).open() as early:
-            with pytest.raises(OutboxUnavailableError):
-                await early.intake.append(event())
-    assert (await move(f"sqlite:///{path}", target)).finished
+    async with SqliteStorage(path).open() as outbox:
+        await append_all(outbox, 2)
+
+    def interrupted(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        move_outbox(f"sqlite:///{path}", target, actor="ada", progress=interrupted)
+    async with PostgresStorage(target).open() as early:
+        with pytest.raises(OutboxUnavailableError):
+            await early.intake.append(event())
+    await move(f"sqlite:///{path}", target)
     async with PostgresStorage(target).open() as moved:
         await append_all(moved, 1)
         stats = await moved.inspector.stats()
@@ -63,10 +70,10 @@ async def test_a_target_takes_nothing_before_the_move_is_finished(path: Path, ta
 async def test_a_file_that_was_left_is_not_served_again(path: Path, target: str) -> None:
     async with SqliteStorage(path).open() as served:
         await append_all(served, 2)
-    assert (await move(f"sqlite:///{path}", target)).finished
+    await move(f"sqlite:///{path}", target)
     with pytest.raises(OutboxMoveError, match="was moved"):
         async with SqliteStorage(path).open():
             pass
-    assert (await move(target, f"sqlite:///{path}")).finished
+    await move(target, f"sqlite:///{path}")
     async with SqliteStorage(path).open() as back:
         assert (await back.inspector.stats()).pending == 2

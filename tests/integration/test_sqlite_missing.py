@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 
 import pytest
 
-from service.outbox.move.transfer import Missing, MissingRow
 from service.outbox.sqlite.damage import SENTENCE
 from service.outbox.sqlite.faults import is_damage
 from service.outbox.sqlite.missing import (
@@ -16,7 +14,6 @@ from service.outbox.sqlite.missing import (
     missing_events,
     missing_fault,
 )
-from service.outbox.sqlite.transfer import SqliteTransferEvents
 from tests.support.sqlite_room import PLACES, Room
 from tests.support.storage import event
 
@@ -84,20 +81,6 @@ def test_between_two_numbers_all_rows_are_looked_at(room: Room, place: str) -> N
     assert missing_between(room.connection, 0, 99) == 9
     assert missing_between(room.connection, 0, 10) == 0
     assert missing_between(room.connection, 19, 99) == 0
-
-
-def test_each_row_of_a_missing_event_has_its_number_and_its_state(room: Room) -> None:
-    events = SqliteTransferEvents(room.connection)
-    assert events.missing() == Missing(0, ())
-    for number, place in enumerate(PLACES):
-        name(room, place, 20 - number, 20 - number)
-    room.connection.execute("UPDATE outbox_done SET dead = 1")
-    name(room, "done", 16, 16)
-    name(room, "ready", 18, 18)
-    states = {16: "delivered", 17: "dead", 18: "pending", 19: "delivering", 20: "pending"}
-    assert events.missing() == Missing(5, tuple(itertools.starmap(MissingRow, states.items())))
-    room.connection.execute("DELETE FROM outbox_ready WHERE seq = 18")
-    assert events.missing().first[2] == MissingRow(18, "sent")
 
 
 def test_the_error_is_one_of_a_damaged_file_and_says_how_many() -> None:

@@ -15,7 +15,7 @@ import pytest
 from service.outbox import sqlite
 from service.outbox.model import State
 from service.outbox.schema import migrate
-from service.outbox.sqlite import positions, rows, transfer
+from service.outbox.sqlite import positions, rows
 from service.outbox.sqlite.row_set import OfRows
 
 _VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b")
@@ -45,8 +45,6 @@ def named_statements() -> Iterator[tuple[str, str]]:
     for state, statement in positions.REACH.items():
         if state:
             yield f"REACH {state}", statement
-    for number, statement in enumerate(transfer.DISPLACE):
-        yield f"DISPLACE {number}", statement
 
 
 STATEMENTS = dict(named_statements())

@@ -23,7 +23,6 @@ from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, tran
 from tests.support.moved_rows import (
     AUDIT,
     METADATA,
-    PAST,
     PLAIN,
     PREFIX,
     ROWS,
@@ -70,11 +69,8 @@ def test_rows_come_back_as_they_were_written(
     ]
 
 
-def test_pages_follow_each_other_and_rows_are_found_by_their_ids(
-    events: SqliteTransferEvents,
-) -> None:
+def test_pages_follow_each_other_with_their_payloads(events: SqliteTransferEvents) -> None:
     assert [one.seq for one in events.page(1, 2)] == [2, 3]
-    assert [one.id for one in events.by_ids(["e-4", "e-2", "e-9"])] == ["e-2", "e-4"]
     assert events.payloads(["e-1", "e-5", "e-9"]) == payloads(ROWS[0], ROWS[4])
 
 
@@ -113,37 +109,17 @@ def test_the_delay_of_a_retry_is_not_given() -> None:
     assert [one.due_at_ms for one in SqliteTransferEvents(room.connection).page(0, 9)] == [0]
 
 
-def test_a_row_that_is_there_is_changed_and_keeps_its_number(
+def test_all_rows_are_removed_from_every_place(
     connection: sqlite3.Connection, events: SqliteTransferEvents
 ) -> None:
-    again = [row(1, state="delivered", settled_at_ms=20), row(9)]
-    events.write(again, payloads(*again))
-    changed = {one.id: one for one in events.page(0, 9)}
-    first = changed["e-1"]
-    assert (first.seq, first.state, first.attempts) == (1, "delivered", 0)
-    assert [one for one in changed.values() if one.id not in ("e-1", "e-9")] == ROWS[1:]
-    moved = {1: "done", 2: "sent", 3: "done", 4: "done", 5: "ready", 6: "ready"}
-    assert places(connection) == moved
+    events.clear()
+    assert places(connection) == {}
+    assert events.page(0, 9) == []
 
 
-def test_rows_are_removed_from_every_place(
-    connection: sqlite3.Connection, events: SqliteTransferEvents
-) -> None:
-    events.remove(["e-1", "e-2", "e-4"])
-    assert places(connection) == {3: "done", 5: "ready"}
-
-
-def test_a_write_and_a_removal_are_whole_or_not_at_all(
-    connection: sqlite3.Connection, events: SqliteTransferEvents
-) -> None:
+def test_a_write_is_whole_or_not_at_all(events: SqliteTransferEvents) -> None:
     with pytest.raises(KeyError):
-        events.write([row(1, **PAST, state="sent", settled_at_ms=9), row(9)], payloads(row(1)))
-    assert events.page(0, 9) == ROWS
-    connection.execute(
-        "CREATE TRIGGER t BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'no'); END"
-    )
-    with pytest.raises(sqlite3.IntegrityError):
-        events.remove(["e-1"])
+        events.write([row(8), row(9)], payloads(row(8)))
     assert events.page(0, 9) == ROWS
 
 
@@ -153,7 +129,7 @@ def test_text_that_another_store_can_not_store_is_replaced(
     note = '[{"at": 1, "note": "a\\u0000b"}]'
     connection.execute("UPDATE outbox_done SET reason = 'r' || char(0), detail = 'd' || char(0)")
     connection.execute("UPDATE outbox_done SET history = ?", (note,))
-    dead = events.by_ids(["e-4"])[0]
+    [dead] = events.page(3, 1)
     assert (dead.reason, dead.detail, dead.history) == ("r\ufffd", "d\ufffd", ((1, "a\ufffdb"),))
 
 

@@ -1,4 +1,4 @@
-"""A pass of a move."""
+"""A move."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from service.outbox.move.move import Moved
 
 async def move(source: str, target: str) -> Moved:
     return await asyncio.to_thread(
-        move_outbox, source, target, actor="ada", progress=lambda done: None
+        move_outbox, source, target, actor="ada", progress=lambda done, whole: None
     )

@@ -17,7 +17,7 @@ from service.outbox.model import (
     Row,
     State,
 )
-from service.outbox.move.transfer import Missing, MissingRow, TransferRow
+from service.outbox.move.transfer import TransferRow
 from service.outbox.sent_entry import SentEntry
 
 ENTRY = Entry(3, "own", 1000, "u-1")
@@ -101,10 +101,3 @@ def test_a_digest_is_what_earlier_moves_have_noted() -> None:
 def test_whatever_else_differs_gives_another_digest(field: str) -> None:
     changed = msgspec.structs.replace(MOVED, **{field: "other"})
     assert changed.digest() != MOVED.digest()
-
-
-@pytest.mark.parametrize(("rows", "named"), [(999, 999), (1000, 1000), (1001, 1000)])
-def test_of_many_missing_rows_a_thousand_are_named(rows: int, named: int) -> None:
-    found = Missing.of((seq, "sent") for seq in range(rows))
-    assert (found.rows, len(found.first)) == (rows, named)
-    assert found.first[-1] == MissingRow(named - 1, "sent")

@@ -1,10 +1,8 @@
-"""Moving an outbox into another store: every event with its id, state, history and key.
+"""Moving a stopped outbox into another store: every event with its id, state, history and key.
 
-A pass copies the rows that are missing or different in the target. So an interrupted move continues
-where it stopped, and most rows can be copied while the source still serves. The move is finished
-when nobody wrote the source during a pass, and source and target then agree in count and checksum.
-Held events stay held until their time. The delays of retries and claims are not kept: delayed rows
-are due, claimed rows may have been sent.
+One pass copies all rows into an empty target, in pages. The invariant: a move is finished only when
+source and target agree in count and checksum. Delayed events stay delayed until their time. The
+delays of retries and claims are not kept: such rows are due, and claimed rows may have been sent.
 """
 
 from __future__ import annotations
@@ -14,14 +12,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from service.errors import OutboxMoveError
-from service.outbox.clock import wall_now_ms
-from service.outbox.move.transfer import Missing, TransferRow, TransferStore
+from service.outbox.move.transfer import TransferRow, TransferStore
 
 PAGE = 500
 
 
 class Total(msgspec.Struct, frozen=True, gc=False):
-    """What an outbox holds: rows by state, and a checksum that does not depend on their order."""
+    """The rows of an outbox by state, and a checksum that does not depend on their order."""
 
     rows: int
     pending: int
@@ -32,17 +29,10 @@ class Total(msgspec.Struct, frozen=True, gc=False):
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """A pass: rows written and removed in the target, its total, and whether the move is finished.
-
-    `finished` is false when the source was written meanwhile: stop its service, move again. The
-    `missing` rows were left out, because the source lacks a part of them.
-    """
+    """A finished move: rows written now, and the total of the target."""
 
     written: int
-    removed: int
     total: Total
-    finished: bool
-    missing: Missing
 
 
 def move(
@@ -50,96 +40,68 @@ def move(
     target: TransferStore,
     *,
     actor: str,
-    progress: Callable[[int], None],
+    progress: Callable[[int, int], None],
 ) -> Moved:
-    """One pass of a move. Safe to repeat and to interrupt.
+    """Move everything. Safe to repeat and to interrupt: an unfinished move begins again.
 
-    `progress` gets the rows compared so far. Raises OutboxMoveError when the target holds events of
-    its own, is served, or differs from the source after what should be the last pass.
+    `progress` gets the rows copied so far and the rows in all. Raises OutboxMoveError when either
+    outbox is served, when the target holds events of its own, or when it differs from the source
+    afterwards.
     """
     with source.unserved() as source_is_ours, target.unserved() as target_is_ours:
-        if not target_is_ours:
-            raise OutboxMoveError("The target is being served; stop its service first.")
-        before = total(source)
-        if source_is_ours and target.metadata.moves()[-1:] == [f"finished {before.checksum}"]:
-            there = total(target)
-            if there == before:
-                return Moved(0, 0, there, finished=True, missing=source.events.missing())
-        _claim_target(target, actor)
-        # A key may have been used again since the last pass, by another event.
-        removed = _remove_rest(source, target)
-        written = _copy(source, target, progress)
+        if not (source_is_ours and target_is_ours):
+            served = "target" if source_is_ours else "source"
+            raise OutboxMoveError(f"The {served} is being served; stop its service first.")
+        wanted = total(source)
+        if _is_finished(target, wanted):
+            return Moved(0, wanted)
+        _empty_target(target, actor)
+        written = _copy(source, target, lambda done: progress(done, wanted.rows))
         target.metadata.write(source.metadata.read())
-        now, there = total(source), total(target)
-        if source_is_ours and now == before and there != now:
-            raise OutboxMoveError(f"The target holds {there}, the source {now}.")
-        finished = source_is_ours and there == now
-        if finished:
-            source.metadata.note_move(actor, f"left {there.checksum}")
-            target.metadata.note_move(actor, f"finished {there.checksum}")
-        return Moved(written, removed, there, finished, source.events.missing())
+        there = total(target)
+        if there != wanted:
+            raise OutboxMoveError(f"The target holds {there}, the source {wanted}.")
+        source.metadata.note_move(actor, f"left {there.checksum}")
+        target.metadata.note_move(actor, f"finished {there.checksum}")
+        return Moved(written, there)
 
 
 def total(store: TransferStore) -> Total:
     """Count and checksum of everything that a move keeps."""
     counts = {"pending": 0, "sent": 0, "delivered": 0, "dead": 0}
     checksum = 0
-    for event in _all(store):
-        counts[event.state] += 1
-        checksum ^= int.from_bytes(event.digest(), "big")
+    for page in _pages(store):
+        for event in page:
+            counts[event.state] += 1
+            checksum ^= int.from_bytes(event.digest(), "big")
     return Total(sum(counts.values()), **counts, checksum=f"{checksum:064x}")
 
 
-def _claim_target(target: TransferStore, actor: str) -> None:
-    """Refuse a target that holds events of its own.
+def _is_finished(target: TransferStore, wanted: Total) -> bool:
+    moves = target.metadata.moves()
+    return moves[-1:] == [f"finished {wanted.checksum}"] and total(target) == wanted
 
-    It may be empty, partly filled by an earlier pass, or the source of an earlier move.
+
+def _empty_target(target: TransferStore, actor: str) -> None:
+    """Empty a target that an unfinished move filled, or that was the source of an earlier move.
+
+    Raises OutboxMoveError for one that holds events of its own.
     """
     moves = target.metadata.moves()
-    if moves and moves[-1].startswith("begun"):
-        return
-    was_left = bool(moves) and moves[-1].startswith("left")
-    if not was_left and target.events.page(0, 1):
+    is_left_over = bool(moves) and moves[-1].startswith(("begun", "left"))
+    if not is_left_over and target.events.page(0, 1):
         raise OutboxMoveError("The target holds events of its own; move into an empty outbox.")
     target.metadata.note_move(actor, "begun")
+    target.events.clear()
 
 
 def _copy(source: TransferStore, target: TransferStore, progress: Callable[[int], None]) -> int:
-    written = gone_through = 0
+    written = 0
     for page in _pages(source):
-        now = wall_now_ms()
-        known = target.events.by_ids([one.id for one in page])
-        there = {event.id: _kept(event, now) for event in known}
-        wanted = [event for event in page if there.get(event.id) != _kept(event, now)]
-        if wanted:
-            payloads = source.events.payloads([event.id for event in wanted])
-            # The next pass handles events that a live source has removed meanwhile.
-            target.events.write([event for event in wanted if event.id in payloads], payloads)
-            written += len(wanted)
-        gone_through += len(page)
-        progress(gone_through)
+        target.events.write(page, source.events.payloads([event.id for event in page]))
+        written += len(page)
+        progress(written)
     return written
-
-
-def _kept(event: TransferRow, now: int) -> tuple[bytes, int]:
-    """What two stores must agree in; an event whose time has come is no longer held."""
-    return event.digest(), max(event.due_at_ms, now)
-
-
-def _remove_rest(source: TransferStore, target: TransferStore) -> int:
-    removed = 0
-    for page in _pages(target):
-        kept = {event.id for event in source.events.by_ids([one.id for one in page])}
-        rest = [event.id for event in page if event.id not in kept]
-        if rest:
-            target.events.remove(rest)
-            removed += len(rest)
-    return removed
-
-
-def _all(store: TransferStore) -> Iterator[TransferRow]:
-    for page in _pages(store):
-        yield from page
 
 
 def _pages(store: TransferStore) -> Iterator[list[TransferRow]]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from service.outbox.audit import AuditRow
 
 _encode = msgspec.json.Encoder().encode
-
-MOST_NAMED = 1000
 
 Note = tuple[int, str]
 Scope = tuple[str, str, str]
@@ -56,27 +53,6 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
         return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:-1])).digest()
 
 
-class MissingRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of which a part is gone: where it is, or `unknown` where its event is all there is."""
-
-    seq: int
-    state: str
-
-
-class Missing(msgspec.Struct, frozen=True, gc=False):
-    """Rows that can't be moved: how many, and the first of them by their numbers."""
-
-    rows: int
-    first: tuple[MissingRow, ...]
-
-    @classmethod
-    def of(cls, found: Iterable[tuple[int, str]]) -> Self:
-        """From the number and state of each; names at most 1,000."""
-        rows = iter(found)
-        first = tuple(MissingRow(*row) for row in itertools.islice(rows, MOST_NAMED))
-        return cls(len(first) + sum(1 for _ in rows), first)
-
-
 class Metadata(NamedTuple):
     """Stored settings, operator actions but moves (oldest first), and who paused delivery."""
 
@@ -93,24 +69,16 @@ class TransferEvents(Protocol):
         """Events in their order, without their bytes."""
         ...
 
-    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
-        """The events with these ids, those that are there."""
-        ...
-
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """The bytes of these events."""
         ...
 
-    def missing(self) -> Missing:
-        """The rows that `page` leaves out: only a damaged outbox has them."""
-        ...
-
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
-        """Make these events what they are here, atomically; new ones in their order."""
+        """Add these events, which are not here, in their order; atomically."""
         ...
 
-    def remove(self, ids: Sequence[str]) -> None:
-        """Remove these events, atomically."""
+    def clear(self) -> None:
+        """Remove all events."""
         ...
 
 

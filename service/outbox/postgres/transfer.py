@@ -1,4 +1,4 @@
-"""A PostgreSQL outbox as a move sees it; reads beside running services.
+"""A PostgreSQL outbox as a move sees it.
 
 A row under a claim is given as the pending row that it becomes when its lease ends.
 """
@@ -14,8 +14,7 @@ import psycopg
 from service.errors import OutboxUnavailableError
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
-from service.outbox.move.transfer import Missing, TransferRow
-from service.outbox.postgres.missing import MISSING_ROWS
+from service.outbox.move.transfer import TransferRow
 from service.outbox.postgres.recount import RECOUNT
 from service.outbox.postgres.seal import PostgresSeal
 from service.outbox.postgres.transfer_metadata import PostgresTransferMetadata
@@ -61,12 +60,11 @@ FROM chosen AS o JOIN placed AS p USING (seq) ORDER BY o.seq
 EVENTS = _EVENTS.format(
     chosen="SELECT * FROM outbox WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s"
 )
-NAMED = _EVENTS.format(chosen="SELECT * FROM outbox WHERE event_id = ANY(%(ids)s::text[])")
 PAYLOADS = "SELECT event_id, payload FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
 
-# A page of events, new ones in the order given, and their places: one statement, because each is
-# planned anew for all partitions. A given array has one element an event; those of the notes run in
-# step with each other. What these events were before has left its places.
+# A page of events in the order given, and their places: one statement, because each is planned
+# again for all partitions. A given array has one element an event; those of the notes run in step
+# with each other.
 WRITE = """
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -80,19 +78,17 @@ WITH given AS MATERIALIZED (
                             wire_id, environment, inngest_id, payload, state, settled_at_ms,
                             first_sent_at_ms, attempts, sends, isolated, reason, detail,
                             due_at_ms, place)
-), known AS MATERIALIZED (
-    SELECT seq, event_id FROM outbox WHERE event_id = ANY(%(id)s::text[])
 ), put AS (
     INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, trace, idempotency_key,
                         idempotency_digest, wire_id, environment, inngest_id, payload)
     SELECT id, name, owner, user_id, accepted_at_ms, trace, key, decode(key_digest, 'hex'), wire_id,
            environment, inngest_id, payload
-    FROM given WHERE NOT EXISTS (SELECT FROM known WHERE event_id = id) ORDER BY place
+    FROM given ORDER BY place
     RETURNING seq, event_id
 ), placed AS MATERIALIZED (
     SELECT seq, id, octet_length(payload) AS payload_bytes, state, settled_at_ms, first_sent_at_ms,
            attempts, sends, isolated, reason, detail, to_timestamp(due_at_ms / 1000.0) AS due_at
-    FROM given JOIN (TABLE known UNION ALL TABLE put) AS there ON event_id = id
+    FROM given JOIN put ON event_id = id
 ), ready AS (
     INSERT INTO outbox_ready (seq, first_sent_at_ms, attempts, sends, payload_bytes, isolated,
                               due_at, held)
@@ -116,14 +112,10 @@ SELECT seq, at_ms, note
 FROM unnest(%(noted)s::text[], %(noted_at_ms)s::bigint[], %(note)s::text[]) AS n (id, at_ms, note)
 JOIN placed USING (id)
 """
-LEAVE_PLACES = """
-WITH named AS (SELECT seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])),
-ready AS (DELETE FROM outbox_ready WHERE seq = ANY(ARRAY(SELECT seq FROM named))),
-sent AS (DELETE FROM outbox_sent WHERE seq = ANY(ARRAY(SELECT seq FROM named))),
-done AS (DELETE FROM outbox_done WHERE seq = ANY(ARRAY(SELECT seq FROM named)))
-DELETE FROM outbox_notes WHERE seq = ANY(ARRAY(SELECT seq FROM named))
-"""
-REMOVE = "DELETE FROM outbox WHERE event_id = ANY(%(ids)s::text[])"
+CLEAR = tuple(
+    f"DELETE FROM {table}"
+    for table in ("outbox_ready", "outbox_sent", "outbox_done", "outbox_notes", "outbox")
+)
 
 SET_UP = "SELECT set_config('outbox.moving', 'yes', false), set_config('jit', 'off', false)"
 
@@ -143,30 +135,21 @@ class PostgresTransferEvents:
         values = {"after": after_seq, "limit": limit}
         return [_transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
-    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
-        """The events with these ids, those that are there."""
-        return [_transfer_row(row) for row in self._connection.execute(NAMED, {"ids": list(ids)})]
-
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": list(ids)}).fetchall())
 
-    def missing(self) -> Missing:
-        """The rows of which the event or the state is gone."""
-        return Missing.of(self._connection.execute(MISSING_ROWS))
-
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
-        """Make these events what they are here, atomically; new ones in their order."""
+        """Add these events, which are not here, in their order; atomically."""
         with self._connection.transaction():
-            self._connection.execute(LEAVE_PLACES, {"ids": [event.id for event in events]})
             for part in _parts(events, payloads):
                 self._connection.execute(WRITE, _columns(part, payloads))
 
-    def remove(self, ids: Sequence[str]) -> None:
-        """Remove these events, atomically."""
+    def clear(self) -> None:
+        """Remove all events."""
         with self._connection.transaction():
-            self._connection.execute(LEAVE_PLACES, {"ids": list(ids)})
-            self._connection.execute(REMOVE, {"ids": list(ids)})
+            for statement in CLEAR:
+                self._connection.execute(statement)
 
 
 class PostgresTransfer:

@@ -1,7 +1,7 @@
 """An SQLite outbox as a move sees it.
 
-Reads beside a running service; writes only as the file's sole writer. A row under a claim is given
-as the pending row that it becomes when its process is gone.
+A move holds the writer's lock. A row under a claim is given as the pending row that it becomes when
+its process is gone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import msgspec
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.event import Meta, decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.move.transfer import Missing, TransferRow
+from service.outbox.move.transfer import TransferRow
 from service.outbox.sqlite.faults import is_io_error
 from service.outbox.sqlite.lock import WriterLock, sole_writer
-from service.outbox.sqlite.missing import MISSING_ROWS
 from service.outbox.sqlite.transfer_metadata import SqliteTransferMetadata, transaction
 from service.outbox.sqlite.wal import WriteAheadLog
 from service.outbox.storable import storable
@@ -43,15 +42,14 @@ ORDER BY seq LIMIT :limit
 EVENTS_BETWEEN = f"""
 {_EVENTS.format(source=_SOURCE)} WHERE seq > :after AND seq <= :upto ORDER BY seq
 """
-_NAMED = "event_id IN (SELECT value FROM json_each(:ids))"
-NAMED = _EVENTS.format(source=f"(SELECT seq, payload FROM outbox WHERE {_NAMED})")
-PAYLOADS = f"SELECT event_id, payload FROM outbox WHERE {_NAMED}"
+PAYLOADS = (
+    "SELECT event_id, payload FROM outbox WHERE event_id IN (SELECT value FROM json_each(:ids))"
+)
 
 WRITE = """
 INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, meta, idempotency_key,
                     idempotency_digest, payload)
 VALUES (:id, :name, :owner, :user_id, :accepted_at_ms, :meta, :key, :key_digest, :payload)
-ON CONFLICT (event_id) DO NOTHING
 """
 WRITE_READY = """
 INSERT INTO outbox_ready (seq, payload_bytes, due_at_ms, held, isolated, attempts, sends,
@@ -72,11 +70,10 @@ SELECT seq, :dead, :settled_at_ms, :isolated, :attempts, :sends, :first_sent_at_
        :reason, :detail
 FROM outbox WHERE event_id = :id
 """
-DISPLACE = tuple(
-    f"DELETE FROM outbox_{place} WHERE seq IN (SELECT seq FROM outbox WHERE {_NAMED})"
-    for place in ("ready", "claims", "sent", "done")
+CLEAR = tuple(
+    f"DELETE FROM {table}"
+    for table in ("outbox_ready", "outbox_claims", "outbox_sent", "outbox_done", "outbox")
 )
-REMOVE = f"DELETE FROM outbox WHERE {_NAMED}"
 
 _ACCEPTED_AT_MS = 5
 _ISOLATED = 9
@@ -94,37 +91,24 @@ class SqliteTransferEvents:
         values = {"after": after_seq, "limit": limit}
         return [transfer_row(row) for row in self._connection.execute(EVENTS, values)]
 
-    def by_ids(self, ids: Sequence[str]) -> list[TransferRow]:
-        """The events with these ids, those that are there."""
-        return [transfer_row(row) for row in self._connection.execute(NAMED, {"ids": _json(ids)})]
-
     def payloads(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """The bytes of these events."""
         return dict(self._connection.execute(PAYLOADS, {"ids": _json(ids)}).fetchall())
 
-    def missing(self) -> Missing:
-        """The rows whose events are gone."""
-        return Missing.of(self._connection.execute(MISSING_ROWS))
-
     def write(self, events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> None:
-        """Make these events what they are here, atomically; new ones in their order."""
+        """Add these events, which are not here, in their order; atomically."""
         with transaction(self._connection):
-            self._displace([event.id for event in events])
             for event in events:
                 values = _values(event, payloads[event.id])
                 self._connection.execute(WRITE, values)
                 place = {"pending": WRITE_READY, "sent": WRITE_SENT}.get(event.state, WRITE_DONE)
                 self._connection.execute(place, values)
 
-    def remove(self, ids: Sequence[str]) -> None:
-        """Remove these events, atomically."""
+    def clear(self) -> None:
+        """Remove all events."""
         with transaction(self._connection):
-            self._displace(ids)
-            self._connection.execute(REMOVE, {"ids": _json(ids)})
-
-    def _displace(self, ids: Sequence[str]) -> None:
-        for statement in DISPLACE:
-            self._connection.execute(statement, {"ids": _json(ids)})
+            for statement in CLEAR:
+                self._connection.execute(statement)
 
 
 class SqliteTransfer:

@@ -12,7 +12,7 @@ from service.outbox.move.transfer import TransferRow
 from service.outbox.postgres import transfer
 from service.outbox.postgres.transfer import PostgresTransferEvents
 from tests.support.explained import explained, nodes
-from tests.support.moved_rows import NOTED, PAST, PLAIN, PREFIX, ROWS, payload, payloads, row
+from tests.support.moved_rows import PLAIN, PREFIX, ROWS, payload, payloads, row
 from tests.support.postgres_room import START_MS, Room, after
 
 
@@ -42,12 +42,9 @@ def test_rows_come_back_as_they_were_written(room: Room, events: PostgresTransfe
     assert {seq: one["dead"] for seq, one in room.rows("done").items()} == {3: False, 4: True}
 
 
-def test_pages_follow_each_other_and_events_are_found_by_their_ids(
-    events: PostgresTransferEvents,
-) -> None:
+def test_pages_follow_each_other_with_their_payloads(events: PostgresTransferEvents) -> None:
     assert seqs_of(events.page(1, 2)) == [2, 3]
     assert seqs_of(events.page(5, 2)) == []
-    assert [one.id for one in events.by_ids(["e-4", "e-2", "e-9"])] == ["e-2", "e-4"]
     assert events.payloads(["e-1", "e-5", "e-9"]) == payloads(ROWS[0], ROWS[4])
 
 
@@ -57,8 +54,7 @@ def test_events_and_notes_come_in_their_order(room: Room, events: PostgresTransf
         room.put("notes", seq=9, at_ms=at_ms, note=note)
     assert seqs_of(events.page(5, 2)) == [7, 8]
     assert seqs_of(events.page(0, 9)) == [1, 2, 3, 4, 5, 7, 8, 9]
-    assert seqs_of(events.by_ids(["e-7", "e-8", "e-9"])) == [7, 8, 9]
-    assert events.by_ids(["e-9"])[0].history == ((1, "c"), (3, "a"), (3, "b"))
+    assert events.page(8, 1)[0].history == ((1, "c"), (3, "a"), (3, "b"))
 
 
 def put_claim(room: Room, lease: float, *seqs: int) -> None:
@@ -83,7 +79,6 @@ def test_a_claimed_row_is_given_as_the_row_that_it_becomes(
         for one in found
     ] == given
     assert [one.due_at_ms for one in found] == [0, 0]
-    assert seqs_of(empty.by_ids(["e-3"])) == [3]
 
 
 def test_a_held_event_is_given_with_its_time(room: Room, empty: PostgresTransferEvents) -> None:
@@ -126,55 +121,34 @@ def test_an_event_is_written_as_held_until_a_later_time_than_now_and_the_mark(
         assert room.at(lane).take() == [1]
 
 
-def test_an_event_that_is_there_is_changed_and_keeps_its_number(
+def test_all_events_are_removed_from_every_place(
     room: Room, events: PostgresTransferEvents
 ) -> None:
-    again = [row(1, state="delivered", settled_at_ms=20), row(9)]
-    events.write(again, payloads(*again))
-    changed = {one.id: one for one in events.page(0, 9)}
-    first = changed["e-1"]
-    assert (first.seq, first.state, first.attempts, first.history) == (1, "delivered", 0, ())
-    assert [one for one in changed.values() if one.id not in ("e-1", "e-9")] == ROWS[1:]
-    assert room.places() == {1: "done", 2: "sent", 3: "done", 4: "done", 5: "ready", 6: "ready"}
+    events.clear()
+    assert room.places() == {}
+    assert room.table("notes") == []
+    assert events.page(0, 9) == []
 
 
-def test_events_are_removed_from_every_place(room: Room, events: PostgresTransferEvents) -> None:
-    events.remove(["e-1", "e-2", "e-4"])
-    assert room.places() == {3: "done", 5: "ready"}
-    assert {note["seq"] for note in room.table("notes")} == {3}
-    assert events.page(0, 9) == [ROWS[2], ROWS[4]]
-
-
-def test_a_write_is_whole_or_not_at_all(room: Room, events: PostgresTransferEvents) -> None:
+def test_a_write_is_whole_or_not_at_all(events: PostgresTransferEvents) -> None:
     with pytest.raises(KeyError):
-        events.write([row(1, **PAST, state="sent", settled_at_ms=9), row(9)], payloads(row(1)))
+        events.write([row(8), row(9)], payloads(row(8)))
     with pytest.raises(psycopg.errors.NotNullViolation):
-        events.write([row(1, state="sent", settled_at_ms=None)], payloads(row(1)))
-    assert events.page(0, 9) == ROWS
-
-
-def test_a_removal_is_whole_or_not_at_all(room: Room, events: PostgresTransferEvents) -> None:
-    room.run(
-        "CREATE TRIGGER refuse BEFORE DELETE ON outbox"
-        " FOR EACH STATEMENT EXECUTE FUNCTION outbox_refuse()"
-    )
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-        events.remove(["e-1"])
+        events.write([row(9, state="sent", settled_at_ms=None)], payloads(row(9)))
     assert events.page(0, 9) == ROWS
 
 
 def test_new_events_keep_their_order_however_they_are_joined(
     room: Room, empty: PostgresTransferEvents
 ) -> None:
-    room.wait(20, 10)
     room.run(
         "SET LOCAL enable_hashjoin = off; SET LOCAL enable_nestloop = off; SET LOCAL jit = off"
     )
-    given = [row(5), row(20), row(3), row(10), row(4), row(1)]
+    given = [row(5), row(3), row(4), row(1)]
     empty.write(given, payloads(*given))
     found = sorted(empty.page(0, 9), key=lambda one: one.seq)
-    assert [one.id for one in found if one.seq < 10] == ["e-5", "e-3", "e-4", "e-1"]
-    assert list(room.rows("ready")) == [1, 2, 3, 4, 10, 20]
+    assert [one.id for one in found] == ["e-5", "e-3", "e-4", "e-1"]
+    assert list(room.rows("ready")) == [1, 2, 3, 4]
 
 
 def test_the_id_in_inngest_of_an_event_from_elsewhere_stays(
@@ -183,7 +157,7 @@ def test_the_id_in_inngest_of_an_event_from_elsewhere_stays(
     room.run("UPDATE outbox_meta SET inngest_id_prefix = %s", [b"uvwxyz"])
     room.run("UPDATE outbox SET inngest_id = NULL WHERE seq = 2")
     other = InngestIds(b"uvwxyz").ulid(2, PLAIN["accepted_at_ms"])
-    assert {one.inngest_id for one in events.by_ids(["e-1", "e-2"])} == {ROWS[0].inngest_id, other}
+    assert {one.inngest_id for one in events.page(0, 2)} == {ROWS[0].inngest_id, other}
 
 
 def rows_of(room: Room, part: str, statement: str, given: dict[str, Any]) -> int:
@@ -191,18 +165,6 @@ def rows_of(room: Room, part: str, statement: str, given: dict[str, Any]) -> int
     plan = explained(room.connection, statement, given)
     [found] = [one for one in nodes(plan) if one.get("Subplan Name") == f"CTE {part}"]
     return round(found["Actual Rows"])
-
-
-def test_a_page_reads_and_writes_its_own_rows_only(
-    room: Room, events: PostgresTransferEvents
-) -> None:
-    room.wait(7, 8, 9)
-    room.run("TRUNCATE outbox_ready")
-    put_claim(room, 9, 7, 8, 9)
-    assert rows_of(room, "placed", transfer.NAMED, {"ids": ["e-2", "e-7"]}) == 2
-    events.remove(["e-2"])
-    columns = transfer._columns([row(9, **NOTED), row(2)], payloads(row(9), row(2)))
-    assert rows_of(room, "known", transfer.WRITE, columns) == 1
 
 
 PART = 2**24

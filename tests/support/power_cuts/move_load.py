@@ -1,7 +1,7 @@
 """A move into an SQLite outbox whose syncs fail, in the migration and at pages.
 
-Passes are repeated until the move has finished; then all its events count as answered. A reader
-keeps the target open, as `outbox watch` does, so that SQLite does not mend the log at a close.
+The move is repeated until it has finished; then all its events count as answered. A reader keeps
+the target open, as `outbox tail` does, so that SQLite does not mend the log at a close.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class MoveLoad:
         asyncio.run(served(self._target))
 
     def _passed(self, source: Path) -> bool:
-        """Whether a pass finished the move. The syncs of its first pages may fail."""
+        """True once the move has finished. The syncs of its first pages may fail."""
         try:
-            moved = move_outbox(
+            move_outbox(
                 f"sqlite:///{source}", f"sqlite:///{self._target}", actor="a", progress=self._page
             )
         except OutboxUnavailableError:
             self.failures += 1
             return False
-        return moved.finished
+        return True
 
-    def _page(self, done: int) -> None:
+    def _page(self, done: int, _: int) -> None:
         if self.failures < FAILURES and done >= EVENTS * self.failures // FAILURES:
             self._faults.write_text(LOG)
 
