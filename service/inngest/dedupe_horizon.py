@@ -64,7 +64,7 @@ class DedupeHorizon:
 
     async def _held(self, entries: Sequence[Entry]) -> list[Entry]:
         ulids = {
-            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta.moved_id): entry
+            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta): entry
             for entry in entries
         }
         wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}

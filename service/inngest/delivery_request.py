@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from service.inngest.send_result import SendResult
+from service.outbox.event import with_id
 from service.outbox.inngest_id import InngestIds, consecutive_runs, seed
 from service.outbox.model import Batch, Entry
 
@@ -46,6 +47,22 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
         return self.batch.entries[0].meta.environment
 
 
+def with_ids(batch: Batch, ids: InngestIds | None) -> Batch:
+    """The batch as it leaves: payloads without an id have their row's ULID in front.
+
+    Raises UndividableError.
+    """
+    if ids is None or all(entry.meta.wire_id != "" for entry in batch.entries):
+        return batch
+    payloads = [
+        with_id(payload, ids.ulid(entry.seq, entry.accepted_at_ms, entry.meta))
+        if entry.meta.wire_id == ""
+        else payload
+        for entry, payload in zip(batch.entries, _payloads(batch), strict=True)
+    ]
+    return msgspec.structs.replace(batch, payloads=b",".join(payloads))
+
+
 def requests_of(
     batch: Batch, ids: InngestIds | None, *, again: bool = False
 ) -> list[DeliveryRequest]:
@@ -57,9 +74,7 @@ def requests_of(
     if ids is None:
         parts = _parts(batch, _one_environment_each(entries, [range(len(entries))]))
         return [DeliveryRequest(part, None, again) for part in parts]
-    numbers = [
-        ids.number(entry.seq, entry.accepted_at_ms, entry.meta.moved_id) for entry in entries
-    ]
+    numbers = [ids.number(entry.seq, entry.accepted_at_ms, entry.meta) for entry in entries]
     runs = _one_environment_each(entries, consecutive_runs(numbers))
     seeded = zip(runs, _parts(batch, runs), strict=True)
     return [DeliveryRequest(part, seed(numbers[run[0]]), again) for run, part in seeded]
@@ -85,12 +100,7 @@ def parts_of(batch: Batch, positions: Sequence[Sequence[int]]) -> list[Batch]:
 
     Raises UndividableError.
     """
-    try:
-        payloads = _split_array(b"[%b]" % batch.payloads)
-    except msgspec.DecodeError as error:
-        raise UndividableError from error
-    if len(payloads) != len(batch.entries):
-        raise UndividableError
+    payloads = _payloads(batch)
     return [
         Batch(
             batch.claim,
@@ -127,7 +137,7 @@ class SeedCheck:
         if self._ids is None or not result.ids or not result.ids[0]:
             return True
         first = batch.entries[0]
-        expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.meta.moved_id)
+        expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.meta)
         if result.ids[0] == expected:
             return True
         now = self._clock()
@@ -135,6 +145,18 @@ class SeedCheck:
             self._logged_at = now
             log.error("inngest_ignores_seeds", event_id=first.event_id)
         return False
+
+
+def _payloads(batch: Batch) -> list[bytes]:
+    if len(batch.entries) == 1:
+        return [batch.payloads]
+    try:
+        payloads = _split_array(b"[%b]" % batch.payloads)
+    except msgspec.DecodeError as error:
+        raise UndividableError from error
+    if len(payloads) != len(batch.entries):
+        raise UndividableError
+    return [bytes(payload) for payload in payloads]
 
 
 def _one_environment_each(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:

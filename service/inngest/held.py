@@ -1,12 +1,13 @@
 """Asks Inngest in bulk which events it holds.
 
-Rows of one outbox have consecutive ULIDs. So a page of Inngest's list that begins just above the
-newest wanted event has only wanted events. An event counts as held only when Inngest shows its ULID
-with its own id.
+Rows of one outbox have rising ULIDs. So a page of Inngest's list that begins just above the newest
+wanted event has only wanted events, unless others send to the same Inngest. An event counts as held
+only when Inngest shows its ULID with its own id.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -43,58 +44,35 @@ class EventPages(Protocol):
 async def find_held(pages: EventPages, wanted: Mapping[int, WantedEvent]) -> set[int]:
     """The ULIDs of `wanted` (by ULID as a number) that Inngest holds.
 
-    Costs one request for 50 held events and one for each stretch of ULIDs in each environment.
+    Costs one request for 50 events that no other sender's lie between, in each environment.
     Raises InngestApiError.
     """
     held: set[int] = set()
     for environment in dict.fromkeys(one.environment for one in wanted.values()):
         here = {ulid: one for ulid, one in wanted.items() if one.environment == environment}
-        for first, last in stretches(sorted(here)):
-            held |= await _held_between(pages, here, first, last, environment)
+        held |= await _held_in(pages, here, environment)
     return held
 
 
-async def _held_between(
-    pages: EventPages,
-    wanted: Mapping[int, WantedEvent],
-    first: int,
-    last: int,
-    environment: str | None,
+async def _held_in(
+    pages: EventPages, wanted: Mapping[int, WantedEvent], environment: str | None
 ) -> set[int]:
+    """Reads down from the newest wanted event, and over what lies between two wanted ones."""
     held: set[int] = set()
-    least, before = encode_ulid(first), last + 1
-    while before > first:
-        limit = min(MAX_PAGE, before - first)
-        page = await pages.page(encode_ulid(before), limit, environment)
-        # The texts of ULIDs have the order of their numbers. Older events are not decoded.
-        newer = [one for one in page if one.ulid >= least]
+    left = sorted(wanted)
+    while left:
+        limit = min(MAX_PAGE, len(left))
+        page = await pages.page(encode_ulid(left[-1] + 1), limit, environment)
         try:
-            shown = [(decode_ulid(one.ulid), one.event_id) for one in newer]
+            shown = {decode_ulid(one.ulid): one for one in page}
         except ValueError:
             raise InngestApiError("Inngest shows an event without a ULID.") from None
-        held.update(ulid for ulid, event_id in shown if _is_the(wanted.get(ulid), event_id))
-        if not shown or len(shown) < len(page):
+        held.update(ulid for ulid, one in shown.items() if _is_the(wanted.get(ulid), one))
+        if not shown:
             break
-        before = min(shown[-1][0], before - 1)
+        del left[bisect.bisect_left(left, min(left[-1], *shown)) :]
     return held
 
 
-def _is_the(wanted: WantedEvent | None, event_id: str) -> bool:
-    return wanted is not None and wanted.event_id == event_id
-
-
-def stretches(ulids: Sequence[int]) -> list[tuple[int, int]]:
-    """The first and last of each stretch of ascending `ulids`.
-
-    A new stretch begins where skipping the gap costs less than reading a page of it.
-
-    >>> stretches([1, 2, 40, 100, 101])
-    [(1, 40), (100, 101)]
-    """
-    found: list[tuple[int, int]] = []
-    for ulid in ulids:
-        if found and ulid - found[-1][1] <= MAX_PAGE:
-            found[-1] = (found[-1][0], ulid)
-        else:
-            found.append((ulid, ulid))
-    return found
+def _is_the(wanted: WantedEvent | None, shown: HeldEvent) -> bool:
+    return wanted is not None and shown.event_id == (wanted.event_id or shown.ulid)

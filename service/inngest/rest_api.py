@@ -26,6 +26,7 @@ _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _OK = 200
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
+_LONG_AGO = "1980-01-01T00:00:00Z"  # without it Inngest lists the last hour only
 
 _Answer = TypeVar("_Answer", bound="_Status")
 
@@ -92,7 +93,7 @@ class RestApi:
         Fewer where the events are too large for one answer. Raises InngestApiError.
         """
         while True:
-            query = {"cursor": before, "limit": str(limit)}
+            query = {"cursor": before, "limit": str(limit), "received_after": _LONG_AGO}
             body = await self._get(self._base, query, environment)
             if body is not None:
                 break

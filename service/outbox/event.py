@@ -25,6 +25,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The attributes that few events have. A store keeps them as they are, in one JSON column.
 
     `wire_id` is the id in the payload where the client chose it; None says that it is the row's.
+    The empty string says that the payload has none: the row's ULID goes in front when it is sent.
     `environment` is the Inngest environment that the event goes to; None is the service's own. The
     event is not sent before `due_at_ms`, wall time; 0 is at once. `trace` is the W3C context of its
     append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
@@ -39,6 +40,9 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 NO_META = Meta()
+
+ID_BYTES = len('"id":"",') + 26
+"""The bytes that `with_id` adds with a ULID."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
@@ -72,6 +76,15 @@ def encode_meta(meta: Meta) -> str | None:
 def decode_meta(text: str | None) -> Meta:
     """The attributes that `encode_meta` encoded. Raises msgspec.DecodeError."""
     return NO_META if text is None else _decode_meta(text)
+
+
+def with_id(payload: bytes, ulid: str) -> bytes:
+    """The payload, which has no id and at least one field, with `ulid` as its id in front.
+
+    >>> with_id(b'{"name":"a"}', "01J")
+    b'{"id":"01J","name":"a"}'
+    """
+    return b'{"id":"%b",%b' % (ulid.encode(), payload[1:])
 
 
 def check_call(events: Sequence[Event], keys: Sequence[object]) -> None:

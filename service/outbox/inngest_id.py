@@ -4,6 +4,11 @@ A request may carry a seed, `<milliseconds>,<10 bytes in base64>`. Inngest then 
 position p, counted from 1, the ULID with this time, the first six of the bytes, and the last four
 plus p. A row's number in the store takes the place of the position, so the row has the same ULID in
 whatever request it is sent. The ULID depends on the row alone, never on its batch.
+
+The time of a ULID is the end of the slot in which its event was accepted, so that rows of one slot
+can share a request. Inngest cancels a run only by an event whose ULID is above the run's, so a time
+before the acceptance would lose cancellations. A time far ahead would let an event cancel a run
+that began after it.
 """
 
 from __future__ import annotations
@@ -16,9 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from service.outbox.event import NO_META, Meta
+
 SEED_HEADER = "x-inngest-event-id-seed"
 ENVIRONMENT_HEADER = "x-inngest-env"
-BUCKET_MS = 5 * 60 * 1000
+SLOT_MS = 200
 PREFIX_BYTES = 6
 
 _COUNTER_BYTES = 4
@@ -35,52 +42,61 @@ _LOWER_BITS = 3 * _PAIR_BITS
 
 
 class WantedEvent(NamedTuple):
-    """An event as it was sent: the id in its payload, and its environment, None for our own."""
+    """An event as it was sent: its id on the wire, and its environment, None for our own.
 
-    event_id: str
+    `event_id` None says that the ULID is the id.
+    """
+
+    event_id: str | None
     environment: str | None = None
 
     @classmethod
-    def sent(cls, own_id: str, wire_id: str | None, environment: str | None) -> WantedEvent:
-        """The event of a row: its client's id where the client chose one, else the row's."""
-        return cls(wire_id or own_id, environment)
+    def sent(cls, own_id: str, meta: Meta) -> WantedEvent:
+        """The event of the row with the id `own_id`."""
+        wire_id = own_id if meta.wire_id is None else meta.wire_id
+        return cls(wire_id or None, meta.environment)
 
 
 @dataclass(frozen=True, slots=True)
 class InngestIds:
     """The ids of one outbox's rows; `prefix` is its six random bytes.
 
-    >>> InngestIds(bytes(6)).ulid(seq=33, accepted_at_ms=300_001)
+    >>> InngestIds(bytes(6)).ulid(seq=33, accepted_at_ms=299_900)
     '00000094Z00000000000000011'
     """
 
     prefix: bytes
 
-    def number(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> int:
-        """The ULID of a row as a number. `inngest_id` is the ULID that a moved row has."""
-        if inngest_id is not None:
-            return decode_ulid(inngest_id)
-        return _first_of(self.prefix, accepted_at_ms // BUCKET_MS) | seq & COUNTER_MASK
+    def number(self, seq: int, accepted_at_ms: int, meta: Meta = NO_META) -> int:
+        """The ULID of a row as a number."""
+        if meta.moved_id is not None:
+            return decode_ulid(meta.moved_id)
+        return _first_of(self.prefix, _slot(accepted_at_ms, meta)) | seq & COUNTER_MASK
 
-    def ulid(self, seq: int, accepted_at_ms: int, inngest_id: str | None = None) -> str:
+    def ulid(self, seq: int, accepted_at_ms: int, meta: Meta = NO_META) -> str:
         """The ULID of a row as text."""
-        if inngest_id:
-            return inngest_id
-        upper = _upper_text(self.prefix, accepted_at_ms // BUCKET_MS, seq >> _PAIR_BITS)
+        if meta.moved_id:
+            return meta.moved_id
+        upper = _upper_text(self.prefix, _slot(accepted_at_ms, meta), seq >> _PAIR_BITS)
         return upper + _PAIRS[seq & _PAIR_MASK]
 
 
+def _slot(accepted_at_ms: int, meta: Meta) -> int:
+    """The slot in which the event may first leave: a delayed event counts from its due time."""
+    return max(accepted_at_ms, meta.due_at_ms) // SLOT_MS
+
+
 @functools.lru_cache(maxsize=256)
-def _upper_text(prefix: bytes, bucket: int, upper_seq: int) -> str:
-    """All but the last two characters: 1,024 rows of the same minutes have them in common."""
+def _upper_text(prefix: bytes, slot: int, upper_seq: int) -> str:
+    """All but the last two characters: 1,024 rows of a slot have them in common."""
     counter = upper_seq << _PAIR_BITS & COUNTER_MASK
-    return encode_ulid(_first_of(prefix, bucket) | counter)[:-2]
+    return encode_ulid(_first_of(prefix, slot) | counter)[:-2]
 
 
 @functools.lru_cache(maxsize=256)
-def _first_of(prefix: bytes, bucket: int) -> int:
-    """The lowest ULID of a bucket: the rows of the same minutes have it in common."""
-    head = bucket * BUCKET_MS << (_ENTROPY_BITS - COUNTER_BITS) | int.from_bytes(prefix)
+def _first_of(prefix: bytes, slot: int) -> int:
+    """The lowest ULID of a slot: its rows have the upper bits in common."""
+    head = (slot + 1) * SLOT_MS << (_ENTROPY_BITS - COUNTER_BITS) | int.from_bytes(prefix)
     return head << COUNTER_BITS
 
 
@@ -119,7 +135,7 @@ def decode_ulid(text: str) -> int:
 def seed(number: int) -> str:
     """The seed header of a request whose first event has the ULID `number`.
 
-    >>> seed(InngestIds(bytes(6)).number(seq=1, accepted_at_ms=300_000))
+    >>> seed(InngestIds(bytes(6)).number(seq=1, accepted_at_ms=299_999))
     '300000,AAAAAAAAAAAAAA=='
     """
     head, counter = number >> COUNTER_BITS, (number - 1) & COUNTER_MASK

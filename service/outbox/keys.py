@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from service.errors import IdempotencyKeyReusedError
-from service.outbox.event import Event
+from service.outbox.event import NO_META, Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.receipt import Receipt
 
@@ -35,7 +35,7 @@ class KeyUse(msgspec.Struct, frozen=True, gc=False):
     seq: int
     accepted_at_ms: int
     digest: bytes
-    moved_id: str | None = None
+    meta: Meta = NO_META
     stored: bool = True
 
 
@@ -84,9 +84,11 @@ def divide(
                 continue
             if use:
                 expired.append(use.seq)
-            mine[name] = KeyUse(event.id, seq, event.accepted_at_ms, key.digest, stored=False)
+            mine[name] = KeyUse(
+                event.id, seq, event.accepted_at_ms, key.digest, event.meta, stored=False
+            )
         new.append(at)
-        receipts.append(Receipt(event.id, seq, event.accepted_at_ms, ids))
+        receipts.append(Receipt(event.id, seq, event.accepted_at_ms, ids, meta=event.meta))
     return Division(receipts, new, mine, expired)
 
 
@@ -100,6 +102,4 @@ def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
     """The first receipt again. Raises IdempotencyKeyReusedError for another digest."""
     if use.digest != key.digest:
         raise IdempotencyKeyReusedError
-    return Receipt(
-        use.event_id, use.seq, use.accepted_at_ms, ids, replayed=True, moved_id=use.moved_id
-    )
+    return Receipt(use.event_id, use.seq, use.accepted_at_ms, ids, replayed=True, meta=use.meta)

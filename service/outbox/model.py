@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.event_id, self.meta.wire_id, self.meta.environment)
+        return WantedEvent.sent(self.event_id, self.meta)
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -191,7 +191,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.id, self.meta.wire_id, self.meta.environment)
+        return WantedEvent.sent(self.id, self.meta)
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from service.outbox.event import NO_META, Meta
 from service.outbox.inngest_id import InngestIds
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Which event an append stored, or found under its key.
 
-    `replayed` means that it is the key's first event. `moved_id` is the ULID that the event brought
-    from another outbox, None where `ids` derives it from `seq` and `accepted_at_ms`.
+    `replayed` means that it is the key's first event. `ids` derives its ULID from `seq`,
+    `accepted_at_ms` and `meta`.
     """
 
     event_id: str
@@ -19,9 +20,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     accepted_at_ms: int
     ids: InngestIds
     replayed: bool = False
-    moved_id: str | None = None
+    meta: Meta = NO_META
 
     @property
     def inngest_id(self) -> str:
         """The ULID under which Inngest has the event, or will have it."""
-        return self.ids.ulid(self.seq, self.accepted_at_ms, self.moved_id)
+        return self.ids.ulid(self.seq, self.accepted_at_ms, self.meta)

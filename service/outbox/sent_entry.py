@@ -25,4 +25,4 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
-        return WantedEvent.sent(self.event_id, self.meta.wire_id, self.meta.environment)
+        return WantedEvent.sent(self.event_id, self.meta)

@@ -22,6 +22,7 @@ from service.inngest.delivery_request import (
     requests_again,
     requests_of,
     rows_of,
+    with_ids,
 )
 from service.inngest.send_result import SendResult, Signal, classify
 from service.outbox.clock import wall_now_ms
@@ -98,7 +99,7 @@ class BatchDelivery:
         try:
             if left := await self._without_held(batch):
                 wanted = left
-                requests = requests_of(wanted, self._ids)
+                requests = requests_of(with_ids(left, self._ids), self._ids)
         except UndividableError:
             await self._settler.put_back(wanted, isolated=True)
         finally:

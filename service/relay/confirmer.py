@@ -136,7 +136,7 @@ class Confirmer:
     async def _settle(self, entries: Sequence[SentEntry]) -> int:
         read_at = self._clock()  # the entries' ages count from here
         ulids = {
-            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta.moved_id): entry
+            self._ids.number(entry.seq, entry.accepted_at_ms, entry.meta): entry
             for entry in entries
         }
         wanted = {ulid: entry.as_sent for ulid, entry in ulids.items()}

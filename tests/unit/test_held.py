@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InngestApiError
-from service.inngest.held import HeldEvent, find_held, stretches
+from service.inngest.held import HeldEvent, find_held
+from service.outbox.event import Meta
 from service.outbox.inngest_id import WantedEvent, decode_ulid, encode_ulid
 
 BASE = 1 << 100
@@ -80,26 +80,12 @@ async def test_an_event_of_another_under_the_same_ulid_is_not_ours():
     assert await find_held(pages, wanted([BASE])) == set()
 
 
-@given(ULIDS)
-def test_stretches_hold_every_ulid_and_no_wide_gap(ulids):
-    found = stretches(sorted(ulids))
-    for ulid in ulids:
-        assert sum(first <= ulid <= last for first, last in found) == 1
-    for (_, last), (first, _) in itertools.pairwise(found):
-        assert first - last > 50
-
-
 async def test_an_event_is_looked_for_in_its_own_environment() -> None:
     ulids = [BASE, BASE + 1, BASE + 2]
     asked = wanted(ulids)
     asked[BASE + 1] = WantedEvent(f"e{BASE + 1}", "branch")
     assert await find_held(Pages(ulids), asked) == {BASE, BASE + 2}
     assert await find_held(Pages(ulids, environment="branch"), asked) == {BASE + 1}
-
-
-def test_a_gap_that_a_page_covers_is_read_and_a_wider_one_is_skipped() -> None:
-    assert stretches([1, 51, 101, 152, 153]) == [(1, 101), (152, 153)]
-    assert stretches([]) == []
 
 
 async def test_pages_begin_just_above_the_newest_wanted_event_and_end_with_the_oldest() -> None:
@@ -129,9 +115,34 @@ async def test_a_list_that_does_not_go_on_is_asked_for_less_each_time() -> None:
     assert pages.asked == [(4, 4), (3, 3), (2, 2), (1, 1)]
 
 
-def test_an_event_is_wanted_under_the_id_in_its_payload() -> None:
-    assert WantedEvent.sent("own", None, None) == WantedEvent("own", None)
-    assert WantedEvent.sent("own", "mine", "branch") == WantedEvent("mine", "branch")
+async def test_a_page_holds_events_however_far_apart_their_ulids_are() -> None:
+    ulids = [BASE + (at << 90) for at in range(100)]
+    pages = Pages(ulids)
+    assert await find_held(pages, wanted(ulids)) == set(ulids)
+    assert pages.requests == 2
+
+
+async def test_events_of_others_between_two_wanted_ones_are_stepped_over() -> None:
+    pages = Pages([BASE, BASE + 1000], others=range(BASE + 1, BASE + 999))
+    assert await find_held(pages, wanted([BASE, BASE + 1000])) == {BASE, BASE + 1000}
+    assert pages.requests == 2
+
+
+def test_an_event_is_wanted_under_the_id_on_the_wire() -> None:
+    assert WantedEvent.sent("own", Meta()) == WantedEvent("own", None)
+    assert WantedEvent.sent("own", Meta("mine", "branch")) == WantedEvent("mine", "branch")
+    assert WantedEvent.sent("own", Meta("")) == WantedEvent(None, None)
+
+
+async def test_an_event_without_an_id_of_its_own_is_held_under_its_ulid() -> None:
+    class Named(Pages):
+        async def page(
+            self, before: str, limit: int, environment: str | None = None
+        ) -> Sequence[HeldEvent]:
+            return [HeldEvent(encode_ulid(BASE), encode_ulid(BASE))]
+
+    assert await find_held(Named([]), {BASE: WantedEvent(None)}) == {BASE}
+    assert await find_held(Named([]), {BASE: WantedEvent("mine")}) == set()
 
 
 async def test_an_event_that_is_shown_without_a_ulid_is_a_fault_of_the_answer():

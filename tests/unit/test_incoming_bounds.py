@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from service.identity.user import User
-from service.outbox.event import MAX_EVENT_BYTES
+from service.outbox.event import ID_BYTES, MAX_EVENT_BYTES, with_id
 from service.web.intake import incoming
 from service.web.intake.incoming import IncomingEvent, read_events
 from service.web.intake.lenient_json import LARGE_BYTES, BadEventError
@@ -48,8 +48,9 @@ def test_an_event_may_have_3_mib_as_it_is_sent() -> None:
     body = b'{"id":"mine","name":"a","ts":1700000000000,"data":{"x":"%b"}}'
     assert payload(filled(body, MAX_EVENT_BYTES)) == filled(body, MAX_EVENT_BYTES)
     body = b'{"name":"a","data":{"x":"%b"}}'
-    added = len(payload(body)) - len(body)
-    assert len(payload(filled(body, MAX_EVENT_BYTES - added))) == MAX_EVENT_BYTES
+    added = len(payload(body)) - len(body) + ID_BYTES
+    sent = with_id(payload(filled(body, MAX_EVENT_BYTES - added)), "01HF7YAT00AAAAAAAAAAAAAAAA")
+    assert len(sent) == MAX_EVENT_BYTES
     assert "larger than" in refusal(filled(body, MAX_EVENT_BYTES - added + 1))
 
 

@@ -34,7 +34,7 @@ async def test_a_page_is_asked_for_below_a_ulid_and_follows_no_redirect() -> Non
     [(method, url, named)] = session.asked
     assert (method, url) == ("GET", "http://inngest.test/v1/events")
     assert named == {
-        "params": {"cursor": ULID, "limit": "50"},
+        "params": {"cursor": ULID, "limit": "50", "received_after": "1980-01-01T00:00:00Z"},
         "headers": {"Authorization": "Bearer signkey"},
         "timeout": aiohttp.ClientTimeout(total=7.0),
         "allow_redirects": False,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from service.errors import IdempotencyKeyReusedError
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Division, IdempotencyKey, KeyUse, divide, replay
 from service.outbox.receipt import Receipt
@@ -37,7 +37,7 @@ def divided(
 
 
 def stored(*, accepted_at_ms: int = HOUR_AGO_MS, moved_id: str | None = None) -> KeyUse:
-    return KeyUse("earlier", 7, accepted_at_ms, DIGEST, moved_id)
+    return KeyUse("earlier", 7, accepted_at_ms, DIGEST, Meta(moved_id=moved_id))
 
 
 def test_events_without_keys_are_all_new_and_get_the_next_numbers() -> None:
@@ -62,7 +62,7 @@ def test_a_new_key_is_noted_with_its_event() -> None:
 def test_a_key_that_was_used_gives_the_first_receipt_again() -> None:
     moved = stored(moved_id="ulid")
     found = divided([event("a"), event("b")], [key(), None], {("ada", "k"): moved})
-    again = Receipt("earlier", 7, HOUR_AGO_MS, IDS, replayed=True, moved_id="ulid")
+    again = Receipt("earlier", 7, HOUR_AGO_MS, IDS, replayed=True, meta=Meta(moved_id="ulid"))
     assert found.receipts == [again, Receipt("b", 100, NOW_MS, IDS)]
     assert (found.new, found.uses, found.expired) == ([1], {}, [])
 

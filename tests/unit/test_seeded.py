@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dev.fake_inngest.ulids import request_ulids
-from service.inngest.delivery_request import UndividableError, parts_of, requests_of
+from service.inngest.delivery_request import UndividableError, parts_of, requests_of, with_ids
 from service.outbox.event import Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import Batch, Entry
@@ -55,7 +55,7 @@ def test_every_event_leaves_once_in_order_and_gets_the_ulid_of_its_row(entries):
         assert {one.meta.environment for one in request.batch.entries} == {request.environment}
         given_ids = request_ulids(request.seed, len(events), 0)
         for one, ulid in zip(request.batch.entries, given_ids, strict=True):
-            assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.meta.moved_id)
+            assert ulid == IDS.ulid(one.seq, one.accepted_at_ms, one.meta)
         sent += [event["id"] for event in events]
         assert request.batch.claim == "claim"
     assert sent == [one.event_id for one in entries]
@@ -73,6 +73,17 @@ def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
     batch = batch_of([entry(seq) for seq in range(5, 105)])
     [request] = requests_of(batch, IDS)
     assert request.batch is batch
+
+
+def test_a_payload_without_an_id_leaves_with_the_ulid_of_its_row_in_front():
+    rows = tuple(Entry(seq, f"e{seq}", 0, "u-1", meta=Meta(wire_id="")) for seq in (1, 2))
+    named = Entry(3, "e3", 0, "u-1", meta=Meta(wire_id="mine"))
+    batch = Batch("claim", (*rows, named), b'{"name":"a"},{"name":"b"},{"id":"mine","name":"c"}')
+    sent = with_ids(batch, IDS)
+    first, second = (IDS.ulid(seq, 0).encode() for seq in (1, 2))
+    assert sent.payloads == (
+        b'{"id":"%b","name":"a"},{"id":"%b","name":"b"},{"id":"mine","name":"c"}' % (first, second)
+    )
 
 
 def test_a_gap_costs_one_more_request():

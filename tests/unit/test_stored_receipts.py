@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, KeyUse
 from service.outbox.postgres.appends import FIND_STORED
@@ -40,7 +40,7 @@ async def test_rows_are_found_by_their_ids_and_keys() -> None:
         ("e-2", "o", None, None, 8, 80, None, 99),
     )
     found = await find_stored(pool, [made("e-1"), made("e-2")], [KEY, None])
-    one, two = KeyUse("e-1", 7, 70, b"1", ULID), KeyUse("e-2", 8, 80, b"")
+    one, two = KeyUse("e-1", 7, 70, b"1", Meta(moved_id=ULID)), KeyUse("e-2", 8, 80, b"")
     assert found == Stored({"e-1": one, "e-2": two}, {("o", "k"): one}, 99)
     given = {"ids": ["e-1", "e-2"], "owners": ["o"], "keys": ["k"]}
     assert pool.asked == [(FIND_STORED, given, {"replicated": True})]
@@ -78,8 +78,8 @@ def test_events_that_are_stored_already_have_their_numbers() -> None:
 
 
 def test_the_first_event_of_a_key_is_replayed() -> None:
-    stored = Stored({}, {("o", "k"): KeyUse("e-9", 7, 70, b"1", ULID)})
-    wanted = Receipt("e-9", 7, 70, IDS, replayed=True, moved_id=ULID)
+    stored = Stored({}, {("o", "k"): KeyUse("e-9", 7, 70, b"1", Meta(moved_id=ULID))})
+    wanted = Receipt("e-9", 7, 70, IDS, replayed=True, meta=Meta(moved_id=ULID))
     assert answer({}, stored, KEY) == [wanted]
     assert answer({}, Stored({}, {("other", "k"): stored.uses["o", "k"]}), KEY) != [wanted]
 

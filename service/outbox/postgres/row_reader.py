@@ -46,6 +46,7 @@ def _row(row: tuple[Any, ...]) -> Row:
     *fields, noted_at, notes, payload_bytes, seq, wire_id, environment, inngest_id, prefix = row
     history = [{"at": at, "note": note} for at, note in zip(noted_at, notes, strict=True)]
     fields[_STATE] = State(fields[_STATE])
-    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], inngest_id)
-    last = (payload_bytes, ulid, seq, meta_of(inngest_id, wire_id, environment))
+    meta = meta_of(inngest_id, wire_id, environment)
+    ulid = InngestIds(prefix).ulid(seq, fields[_ACCEPTED_AT_MS], meta)
+    last = (payload_bytes, ulid, seq, meta)
     return Row(*[*fields, tuple(history[-_LAST_NOTES:]), *last])

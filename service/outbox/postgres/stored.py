@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError, ServiceError
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, KeyUse, replay
 from service.outbox.postgres.appends import FIND_STORED, Append
@@ -78,4 +78,4 @@ def _receipt(
 
 def _use(row: Sequence[Any]) -> KeyUse:
     event_id, _, _, digest, seq, accepted_at_ms, inngest_id, _ = row
-    return KeyUse(event_id, seq, accepted_at_ms, bytes(digest or b""), inngest_id)
+    return KeyUse(event_id, seq, accepted_at_ms, bytes(digest or b""), Meta(moved_id=inngest_id))

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from service.errors import OutboxUnavailableError
+from service.outbox.event import Meta
 from service.outbox.fault_postgresql import fault_at
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import TransferRow
@@ -195,7 +196,7 @@ def _transfer_row(row: tuple[Any, ...]) -> TransferRow:
     *fields, noted_at, notes = row[:-_LATER_COLUMNS]
     *origin, wire_id, environment, due_at_ms, inngest_id, prefix = row[-_LATER_COLUMNS:]
     seq, accepted_at_ms = fields[0], fields[_ACCEPTED_AT_MS]
-    ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, inngest_id)
+    ulid = InngestIds(prefix).ulid(seq, accepted_at_ms, Meta(moved_id=inngest_id))
     history = tuple(zip(noted_at, notes, strict=True))
     return TransferRow(*[*fields, history, *origin, ulid, wire_id, environment, due_at_ms])
 

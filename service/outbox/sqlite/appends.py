@@ -138,7 +138,7 @@ class _Plan:
         seq, ids = self._first_seq + len(self.rows), self._ids
         self.rows += [NewRow(event, None, item.express) for event in item.events]
         return [
-            Receipt(event.id, at, event.accepted_at_ms, ids)
+            Receipt(event.id, at, event.accepted_at_ms, ids, meta=event.meta)
             for at, event in enumerate(item.events, seq)
         ]
 

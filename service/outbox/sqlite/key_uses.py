@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.outbox.clock import Clock
-from service.outbox.event import Event
+from service.outbox.event import Event, decode_meta
 from service.outbox.keys import Division, Keys, KeyUse, divide
 from service.outbox.sqlite.memory import Memory
 from service.outbox.sqlite.reader import SqliteReader
@@ -16,7 +16,7 @@ from service.outbox.sqlite.reader import SqliteReader
 # ?1 is a JSON array of [owner, key].
 KEYS_USED = """
 SELECT owner, idempotency_key, event_id, seq, accepted_at_ms, idempotency_digest,
-       meta ->> 'moved_id'
+       meta
 FROM json_each(?1) CROSS JOIN outbox ON owner = value ->> 0 AND idempotency_key = value ->> 1
 """
 # ?1 is a JSON array of seqs. The one change that a stored row knows.
@@ -59,8 +59,10 @@ def uses_of(
     pairs = [(event.owner, key.key) for event, key in zip(events, keys, strict=True) if key]
     found = connection.execute(KEYS_USED, (_encode(pairs).decode(),)).fetchall()
     return {
-        (owner, key): KeyUse(event_id, seq, accepted_at_ms, bytes.fromhex(digest), moved_id)
-        for owner, key, event_id, seq, accepted_at_ms, digest, moved_id in found
+        (owner, key): KeyUse(
+            event_id, seq, accepted_at_ms, bytes.fromhex(digest), decode_meta(meta)
+        )
+        for owner, key, event_id, seq, accepted_at_ms, digest, meta in found
     }
 
 

@@ -214,7 +214,7 @@ def row_of(row: tuple[Any, ...], now: int) -> Row:
         history=_notes(history),
         payload_bytes=size,
         seq=seq,
-        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, meta.moved_id),
+        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, meta),
         meta=meta,
     )
 

@@ -165,7 +165,7 @@ def transfer_row(row: tuple[Any, ...]) -> TransferRow:
     *fields, reason, detail, history = row[:-_LATER_COLUMNS]
     meta_text, *key, due_at_ms, payload, prefix = row[-_LATER_COLUMNS:]
     meta = decode_meta(meta_text)
-    ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], meta.moved_id)
+    ulid = InngestIds(prefix).ulid(fields[0], fields[_ACCEPTED_AT_MS], meta)
     fields[_ISOLATED] = bool(fields[_ISOLATED])
     notes = tuple((note["at"], storable(note["note"])) for note in msgspec.json.decode(history))
     words = [words and storable(words) for words in (reason, detail)]

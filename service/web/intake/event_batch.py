@@ -150,7 +150,7 @@ class _Keys:
         """The key of the event, None for one that is always new."""
         event = incoming.event
         meta = event.meta
-        if meta.wire_id is not None:
+        if meta.wire_id:
             name = _hashed("id", meta.environment or "", event.name, meta.wire_id)
             return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
         if self._mark is None:

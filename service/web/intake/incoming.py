@@ -18,7 +18,7 @@ import msgspec
 import uuid_utils
 
 from service.identity.user import User
-from service.outbox.event import FIRST_TS_MS, LAST_TS_MS, MAX_EVENT_BYTES, NO_META, Event, Meta
+from service.outbox.event import FIRST_TS_MS, ID_BYTES, LAST_TS_MS, MAX_EVENT_BYTES, Event, Meta
 from service.outbox.nesting import is_too_deep
 from service.outbox.storable import storable
 from service.web.intake.lenient_json import (
@@ -44,6 +44,7 @@ _FIRST_OF_RESERVED = "iI\u0130"
 _SMALL_BYTES = 300
 _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _NULL = b"null"
+_NO_ID = Meta(wire_id="")
 _NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
 _Raw = msgspec.Raw | msgspec.UnsetType
 
@@ -65,8 +66,8 @@ class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     meta: _Raw = msgspec.UNSET
 
 
-class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
-    id: str
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    id: str | None = None
     name: str
     ts: int
     v: str | None = None
@@ -117,22 +118,29 @@ def _check_large(given: _Given) -> Iterator[None]:
 
 
 def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str | None) -> Event:
-    name, row_id = _name(given.name), str(uuid_utils.uuid7())
+    name = _name(given.name)
     client_id = storable(given.id) if given.id else None
-    ts = _ts(given.ts) or now_ms
     payload = _encode(
-        _Wire(client_id or row_id, name, ts, given.v, given.data, given.user, given.meta)
+        _Wire(
+            id=client_id,
+            name=name,
+            ts=_ts(given.ts) or now_ms,
+            v=given.v,
+            data=given.data,
+            user=given.user,
+            meta=given.meta,
+        )
     )
-    if len(payload) > MAX_EVENT_BYTES:
+    if len(payload) + (0 if client_id else ID_BYTES) > MAX_EVENT_BYTES:
         raise BadEventError(_TOO_LARGE)
     return Event(
-        row_id,
+        str(uuid_utils.uuid7()),
         storable(name) if "\x00" in name else name,
         owner,
         user.id,
         now_ms,
         payload,
-        Meta(client_id, environment) if client_id or environment else NO_META,
+        Meta(client_id or "", environment) if client_id or environment else _NO_ID,
     )
 
 
