@@ -117,6 +117,19 @@ async def test_an_unknown_id_is_said_and_exits_with_1(live: SqliteOutbox, path: 
     assert "no event nothing" in err
 
 
+async def test_an_empty_id_names_nothing_and_exits_with_2(live: SqliteOutbox, path: Path) -> None:
+    code, out, err = await outbox_command(path, "show", "")
+    assert (code, out) == (2, "")
+    assert "give an event's id" in err
+
+
+async def test_a_sign_out_of_a_user_without_events_says_so(live: SqliteOutbox, path: Path) -> None:
+    code, out, err = await outbox_command(path, "sign-out", "nobody")
+    assert code == 0
+    assert "Ended the sessions of nobody" in out
+    assert "there is no event of nobody" in err
+
+
 async def test_words_from_elsewhere_can_not_steer_the_terminal(
     live: SqliteOutbox, path: Path
 ) -> None:

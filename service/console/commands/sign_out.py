@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import open_sign_outs
+from service.bootstrap.operations import open_inspector, open_sign_outs
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import run
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from service.observe.printable import printable
+from service.outbox.model import Filter
 
 UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)]
 Issuer = Annotated[
@@ -42,10 +43,12 @@ def sign_out(
     """
     issuers = [issuer] if issuer else _own_issuers()
     owners = [f"{one.rstrip('/')} {user}" for one in issuers]
-    run(_sign_out(url, owners, actor_name(actor)))
+    is_known = run(_sign_out(url, owners, actor_name(actor)))
     if json:
-        print_json({"user": user, "issuers": issuers})
+        print_json({"user": user, "issuers": issuers, "hasEvents": is_known})
         return
+    if not is_known:
+        typer.echo(f"outbox: there is no event of {printable(user)}; check the id.", err=True)
     typer.echo(f"Ended the sessions of {printable(user)} ({printable(', '.join(issuers))}).")
 
 
@@ -54,6 +57,10 @@ def _own_issuers() -> list[str]:
     return [*([configured] if configured else []), DEV_ISSUER, SHARED_ISSUER]
 
 
-async def _sign_out(url: str, owners: list[str], actor: str) -> None:
+async def _sign_out(url: str, owners: list[str], actor: str) -> bool:
+    """End the sessions; True where one of the owners has events."""
+    async with open_inspector(url) as inspector:
+        found = [await inspector.rows(Filter(owner=owner, limit=1)) for owner in owners]
     async with open_sign_outs(url) as sign_outs:
         await sign_outs.sign_out(owners, actor=actor)
+    return any(found)

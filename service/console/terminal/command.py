@@ -57,7 +57,10 @@ def one_event(found: FoundIds) -> Row:
 
 
 def all_known(found: FoundIds) -> None:
-    """Exit with 1 when a given id is of no event."""
+    """Exit with 1 when a given id is of no event, with 2 when one is empty."""
+    if "" in found.unknown:
+        typer.echo("outbox: give an event's id, or how it begins.", err=True)
+        raise typer.Exit(UNKNOWN)
     for one in found.unknown:
         typer.echo(f"outbox: there is no event {printable(one)} in this outbox.", err=True)
     if found.unknown:
