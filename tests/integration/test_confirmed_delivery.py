@@ -127,7 +127,7 @@ async def test_what_a_stop_lost_arrives_again_and_runs_once(
         await inngest.start()
         await in_state(outbox, State.DELIVERED, 200)
     assert inngest.store.id_count == 200
-    assert inngest.store.most_runs_of_an_id == 1
+    assert inngest.runs.most_of_an_id == 1
     histories = [row.history for row in await rows(outbox, State.DELIVERED) if row.history]
     assert len(histories) == lost
     assert all("Inngest was away" in str(history[-1]["note"]) for history in histories)
@@ -168,7 +168,7 @@ async def test_a_lost_answer_is_not_sent_again_after_inngest_forgot_the_id(
     connection.close()
     async with storage.open() as outbox, confirmed_delivery(outbox, inngest):
         await in_state(outbox, State.DELIVERED, 5)
-    assert inngest.store.most_runs_of_an_id == 1
+    assert inngest.runs.most_of_an_id == 1
     assert inngest.store.id_count == 5
     assert inngest.ledger.arrivals <= arrivals + 4
 

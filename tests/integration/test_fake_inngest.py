@@ -53,7 +53,7 @@ async def test_the_same_seed_and_order_give_the_same_ids(inngest_api, http):
     _, unseeded = await post(http, inngest_api, [OK, OK])
     assert first == again != unseeded
     assert inngest_api.ledger.stats.arrivals == 6
-    assert inngest_api.store.run_count == 4
+    assert inngest_api.runs.count == 4
 
 
 GOOD: list[tuple[str, dict[str, Any]]] = [
@@ -227,7 +227,7 @@ async def test_a_repeated_id_arrives_again_but_runs_once(inngest_api, http):
     _, again = await post(http, inngest_api, [{**OK, "id": "one"}])
     assert first["ids"] != again["ids"]
     assert inngest_api.ledger.times("one") == 2
-    assert inngest_api.store.run_count == 1
+    assert inngest_api.runs.count == 1
 
 
 async def test_a_sink_answers_an_id_for_each_event_and_keeps_none(http):

@@ -123,5 +123,5 @@ async def test_the_clock_moves_and_an_id_runs_again_a_day_after_its_run(inngest_
         async with http.post(url, json={"seconds": seconds}) as response:
             assert response.status == 200
         await post(http, inngest_api, EVENTS[:1])
-        runs.append(inngest_api.store.run_count)
+        runs.append(inngest_api.runs.count)
     assert runs == [1, 1, 2]

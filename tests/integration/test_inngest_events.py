@@ -65,10 +65,10 @@ async def answering(body: bytes, status: int = 200) -> AsyncIterator[str]:
 async def test_the_held_ones_of_many_are_found_by_their_derived_ids(guarded, http):
     await post(http, guarded, 1, 120)
     await post(http, guarded, 200, 30)
-    before = guarded.rest_api.requests
+    before = guarded.questions.requests
     found = await find_held(asker(http, guarded.url), wanted(*range(1, 300)))
     assert found == wanted(*range(1, 121), *range(200, 230)).keys()
-    assert guarded.rest_api.requests - before <= 5
+    assert guarded.questions.requests - before <= 5
 
 
 async def test_one_event_and_its_runs_are_found_by_its_ulid(guarded, http):

@@ -28,4 +28,4 @@ async def test_each_way_to_name_a_server_of_ones_own_is_asked(http, variables):
         events = make_rest_api(settings, http, timeout_seconds=30)
         assert events is not None
         assert await events.page(encode_ulid((1 << 128) - 1), 1) == []
-    assert api.rest_api.requests == 1
+    assert api.questions.requests == 1

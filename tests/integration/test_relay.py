@@ -92,4 +92,4 @@ async def test_a_send_that_is_cut_off_by_the_stop_is_sent_again_after_the_start(
         [row] = await delivery.ends(ids)
         assert (row.attempts, row.sends) == (1, 2)
     assert inngest_api.ledger.times(ids[0]) == 2
-    assert inngest_api.store.run_count == 1
+    assert inngest_api.runs.count == 1

@@ -39,9 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store-rate", type=float, help="events stored a second; default: before the answer"
     )
-    parser.add_argument(
-        "--cache-seconds", type=float, default=0.0, help="how long single events are cached"
-    )
+    parser.add_argument("--cached", action="store_true", help="cache as Inngest does")
     return parser
 
 
@@ -56,7 +54,7 @@ async def _serve(options: argparse.Namespace) -> None:
         signing_key=options.signing_key,
         store_rate=options.store_rate,
         store_path=options.store,
-        cache_seconds=options.cache_seconds,
+        cached=options.cached,
     )
     async with FakeInngest(options.host, options.port, behaviour) as fake:
         sys.stdout.write(f"Fake Inngest listens on {fake.url}\n")

@@ -90,8 +90,8 @@ class Control:
             "storedIds": self._store.id_count,
             "queued": self._storing.queued,
             "lost": self._storing.lost,
-            "runs": self._store.run_count,
-            "mostRunsOfAnId": self._store.most_runs_of_an_id,
+            "runs": self._store.runs.count,
+            "mostRunsOfAnId": self._store.runs.most_of_an_id,
         }
         return _json(stats | store)
 

@@ -1,11 +1,12 @@
-"""The fake Inngest's REST API: `GET /v1/events`, one event, its runs.
+"""The fake Inngest's REST API as a self-hosted Inngest v1.43 answers it: the guard and the events.
 
-Answers as Inngest v1.43 does: lists are newest first by internal id and at most 50 long; an event
-that is not there is HTTP 200 with the status 404 in its body.
+Below `/v1` an error is HTTP 200 with its status in the body, and answers about one event or run are
+repeated for a while, by their whole URL. Lists are newest ULID first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,105 +15,141 @@ import msgspec
 from aiohttp import web
 
 from service.dev.fake_inngest.clock import MovableClock
-from service.dev.fake_inngest.event_store import EventStore, Run
+from service.dev.fake_inngest.event_store import EventStore
 from service.dev.fake_inngest.ledger import Arrival
 from service.dev.fake_inngest.signing_key import SigningKey
 
-MAX_PAGE = 50
+MAX_PAGE = 51
 _DEFAULT_PAGE = 20
+_HOUR_MS = 3_600_000
+_EVENT_SECONDS = 5.0
 _MAX_CACHED = 10_000
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-_NO_ID = "00000000-0000-4000-a000-000000000000"
+_NO_ID = "00000000-0000-0000-0000-000000000000"
+
+_encode = msgspec.json.encode
 
 
-class RestApi:
-    """The handlers over `store`. `key` None asks for none, as a dev server.
+class Refused(Exception):  # noqa: N818  (an answer, not a fault)
+    """An error that an answer below `/v1` has in its body."""
 
-    `cache_seconds` is how long the answer for a single event is repeated, found or not.
+    def __init__(self, error: str, status: int) -> None:
+        super().__init__(error)
+        self.body = _encode({"error": error, "data": None, "status": status})
+
+
+class Guard:
+    """Wraps handlers: counts, checks the key, waits `seconds`, repeats what is `cached`.
+
+    `key` None asks for none, as a dev server. Who asks about an environment in
+    `refused_environments` gets 401, as for a key of the cloud that may not see it.
     """
 
-    def __init__(
-        self, store: EventStore, clock: MovableClock, key: SigningKey | None, cache_seconds: float
-    ) -> None:
+    def __init__(self, clock: MovableClock, key: SigningKey | None, *, cached: bool) -> None:
         self.requests = 0
-        self._store = store
+        self.seconds = 0.0
+        self.refused_environments: set[str] = set()
         self._clock = clock
         self._key = key
-        self._cache_seconds = cache_seconds
-        self._cache: dict[str, tuple[float, bytes]] = {}
+        self._cached = cached
+        self._answers: dict[tuple[str, str], tuple[float, bytes]] = {}
 
-    def add_routes(self, app: web.Application) -> None:
-        """Add the endpoints under `/v1/`."""
-        app.router.add_get("/v1/events", self._guarded(self._list_events))
-        app.router.add_get("/v1/events/{id}", self._guarded(self._show_event))
-        app.router.add_get("/v1/events/{id}/runs", self._guarded(self._show_runs))
-
-    def _guarded(
-        self, show: Callable[[web.Request], web.Response]
+    def wrap(
+        self, show: Callable[[web.Request], bytes], keep_seconds: float = 0.0
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """A handler that answers with what `show` gives, repeated for `keep_seconds`."""
+
         async def handle(request: web.Request) -> web.Response:
             self.requests += 1
-            if self._key and not self._key.accepts(request.headers.get("Authorization")):
-                return _failed("Unauthorized", 401)
-            return show(request)
+            await asyncio.sleep(self.seconds)
+            if not self._accepts(request):
+                return web.Response(status=401, text="Authentication failed\n")
+            body = self._kept(request) or self._show(request, show, keep_seconds)
+            return web.Response(body=body, content_type="application/json")
 
         return handle
 
-    def _list_events(self, request: web.Request) -> web.Response:
+    def _accepts(self, request: web.Request) -> bool:
+        if request.headers.get("x-inngest-env") in self.refused_environments:
+            return False
+        return self._key is None or self._key.accepts(request.headers.get("Authorization"))
+
+    def _kept(self, request: web.Request) -> bytes | None:
+        until, body = self._answers.get(_question(request), (0.0, b""))
+        return body if until > self._clock() else None
+
+    def _show(
+        self, request: web.Request, show: Callable[[web.Request], bytes], keep_seconds: float
+    ) -> bytes:
+        try:
+            body = show(request)
+        except Refused as refused:
+            return refused.body
+        if self._cached and keep_seconds:
+            if len(self._answers) >= _MAX_CACHED:
+                self._answers.clear()
+            self._answers[_question(request)] = (self._clock() + keep_seconds, body)
+        return body
+
+
+class RestApi:
+    """`GET /v1/events` and one event."""
+
+    def __init__(self, store: EventStore, clock: MovableClock, guard: Guard) -> None:
+        self._store = store
+        self._clock = clock
+        self._guard = guard
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add the endpoints."""
+        app.router.add_get("/v1/events", self._guard.wrap(self._list_events))
+        app.router.add_get("/v1/events/{id}", self._guard.wrap(self._show_event, _EVENT_SECONDS))
+
+    def _list_events(self, request: web.Request) -> bytes:
         query = request.query
         cursor = query.get("cursor") or None
         if cursor and not _ULID.fullmatch(cursor):
-            return _failed("Invalid cursor query parameter", 400)
-        try:
-            after_ms = _milliseconds(query.get("received_after"), 0)
-            before_ms = _milliseconds(query.get("received_before"), 1 << 62)
-        except ValueError:
-            return _failed("Invalid received_after query parameter", 400)
+            raise Refused("Invalid cursor query parameter", 400)
+        now_ms = self._clock.now_ms
         limit = int(query["limit"]) if query.get("limit", "").isdigit() else _DEFAULT_PAGE
         found = self._store.page(
-            limit=min(max(limit, 1), MAX_PAGE),
+            limit=min(limit or _DEFAULT_PAGE, MAX_PAGE),
             cursor=cursor,
             name=query.get("name") or None,
-            after_ms=after_ms,
-            before_ms=before_ms,
+            after_ms=_milliseconds(query.get("received_after"), now_ms - _HOUR_MS),
+            before_ms=_milliseconds(query.get("received_before"), now_ms),
         )
-        return self._answer([_event(one) for one in found])
+        return answered([_event(one) for one in found], now_ms)
 
-    def _show_event(self, request: web.Request) -> web.Response:
-        internal_id = request.match_info["id"]
-        if not _ULID.fullmatch(internal_id):
-            return _failed(f"Invalid event ID: {internal_id}", 400)
-        until, body = self._cache.get(internal_id, (0.0, b""))
-        if until <= self._clock():
-            body = self._find(internal_id)
-            self._remember(internal_id, body)
-        return _json(body)
-
-    def _show_runs(self, request: web.Request) -> web.Response:
-        internal_id = request.match_info["id"]
-        if not _ULID.fullmatch(internal_id):
-            return _failed(f"Invalid event ID: {internal_id}", 400)
-        return self._answer([_run(one) for one in self._store.runs_of(internal_id)])
-
-    def _remember(self, internal_id: str, body: bytes) -> None:
-        if len(self._cache) >= _MAX_CACHED:
-            self._cache.clear()
-        self._cache[internal_id] = (self._clock() + self._cache_seconds, body)
-
-    def _find(self, internal_id: str) -> bytes:
-        found = self._store.find(internal_id)
+    def _show_event(self, request: web.Request) -> bytes:
+        found = self._store.find(event_ulid(request))
         if found is None:
-            return _error_body("Event not found", 404)
-        return self._body(_event(found))
+            raise Refused("Event not found", 404)
+        return answered(_event(found), self._clock.now_ms)
 
-    def _answer(self, data: object) -> web.Response:
-        return _json(self._body(data))
 
-    def _body(self, data: object) -> bytes:
-        fetched = _moment(self._clock.now_ms)
-        return msgspec.json.encode(
-            {"data": data, "metadata": {"fetched_at": fetched, "cached_until": None}}
-        )
+def event_ulid(request: web.Request) -> str:
+    """The ULID in the path. Raises Refused."""
+    internal_id = request.match_info["id"]
+    if not is_ulid(internal_id):
+        raise Refused(f"Invalid event ID: {internal_id}", 400)
+    return internal_id
+
+
+def is_ulid(text: str) -> bool:
+    """Whether `text` is a ULID."""
+    return _ULID.fullmatch(text) is not None
+
+
+def answered(data: object, now_ms: int) -> bytes:
+    """The body of an answer below `/v1`."""
+    return _encode({"data": data, "metadata": {"fetched_at": moment(now_ms)}})
+
+
+def moment(milliseconds: int) -> str:
+    """A time as the API writes it."""
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _event(arrival: Arrival) -> dict[str, object]:
@@ -124,49 +161,23 @@ def _event(arrival: Arrival) -> dict[str, object]:
         "environment_id": _NO_ID,
         "source": "",
         "source_id": None,
-        "received_at": _moment(arrival.received_at_ms),
+        "received_at": moment(arrival.received_at_ms),
         "id": arrival.id,
         "name": arrival.name,
-        "data": fields.get("data", {}),
-        "user": fields.get("user", {}),
+        "data": fields.get("data"),
         "ts": arrival.ts,
-        "v": fields.get("v", ""),
-    }
-
-
-def _run(run: Run) -> dict[str, object]:
-    started = _moment(run.started_at_ms)
-    return {
-        "run_id": run.run_id,
-        "run_started_at": started,
-        "function_id": _NO_ID,
-        "function_version": 1,
-        "environment_id": _NO_ID,
-        "event_id": run.internal_id,
-        "status": "Completed",
-        "ended_at": started,
-        "output": None,
+        **{name: fields[name] for name in ("user", "v") if name in fields},
     }
 
 
 def _milliseconds(text: str | None, default: int) -> int:
     if not text:
         return default
-    return int(datetime.fromisoformat(text).timestamp() * 1000)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        raise Refused("Invalid received_after query parameter", 400) from None
 
 
-def _moment(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _failed(error: str, status: int) -> web.Response:
-    return _json(_error_body(error, status), status)
-
-
-def _error_body(error: str, status: int) -> bytes:
-    return msgspec.json.encode({"error": error, "data": None, "status": status})
-
-
-def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json")
+def _question(request: web.Request) -> tuple[str, str]:
+    return request.path_qs, request.headers.get("Authorization", "")

@@ -1,7 +1,7 @@
 """The fake Inngest as a server: the Event API, the REST API and the control endpoints.
 
-Serves `make run`, the demo and the tests. It runs no functions; the runs that it shows are those
-that a function for every event would have had.
+Serves `make run`, the demo and the tests. It calls no workers: the runs that it shows are those of
+the functions that `runs.declare` names, else of one that every event starts and that ends at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from service.dev.fake_inngest.event_api import EventApi
 from service.dev.fake_inngest.event_store import EventStore
 from service.dev.fake_inngest.faults import FaultScript
 from service.dev.fake_inngest.ledger import Ledger
-from service.dev.fake_inngest.rest_api import RestApi
+from service.dev.fake_inngest.rest_api import Guard, RestApi
+from service.dev.fake_inngest.runs_api import RunsApi
 from service.dev.fake_inngest.signing_key import SigningKey
 from service.dev.fake_inngest.storing import Storing
 
@@ -34,8 +35,8 @@ class FakeOptions:
 
     `keys`, `keys_required` and `sink` are EventApi's. `signing_key` None asks for none, as a dev
     server. `store_rate` is how many events a second are stored behind the answers, None stores
-    before it answers; `store_path` keeps what was stored over a stop. `cache_seconds` repeats the
-    answers for single events.
+    before it answers; `store_path` keeps what was stored over a stop. `cached` repeats answers
+    about one event or run as Inngest does.
     """
 
     keys: Collection[str] | None = None
@@ -44,7 +45,7 @@ class FakeOptions:
     signing_key: str | None = None
     store_rate: float | None = None
     store_path: Path | None = None
-    cache_seconds: float = 0.0
+    cached: bool = False
 
 
 class FakeInngest:
@@ -63,7 +64,9 @@ class FakeInngest:
         self.store = EventStore(options.store_path)
         self.storing = Storing(self.store, self.clock, options.store_rate)
         key = SigningKey(options.signing_key) if options.signing_key else None
-        self.rest_api = RestApi(self.store, self.clock, key, options.cache_seconds)
+        self.runs = self.store.runs
+        self.questions = Guard(self.clock, key, cached=options.cached)
+        self.rest_api = RestApi(self.store, self.clock, self.questions)
         self.event_api = EventApi(
             self.ledger,
             self.storing,
@@ -141,5 +144,6 @@ class FakeInngest:
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         self.event_api.add_routes(app)
         self.rest_api.add_routes(app)
+        RunsApi(self.runs, self.clock, self.questions).add_routes(app)
         Control(self.ledger, self.faults, self.store, self.storing, self.clock).add_routes(app)
         return app

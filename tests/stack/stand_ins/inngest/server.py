@@ -13,23 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
-from worker_gateway import Run, WorkerGateway
+from worker_gateway import FUNCTION, Run, WorkerGateway
 
+from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.ledger import Arrival
+from service.dev.fake_inngest.runs import SCHEDULING_MS
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 
 PORT = 8288
-TRIGGER = "documents/aws.index"
+# A worker gives each run its end; until then it runs.
+INDEXING = Function(id=FUNCTION, trigger="documents/aws.index", lasts_ms=1 << 50)
 STORED = Path("/inngest/events.db")
 
 
 class Inngest(FakeInngest):
-    """The fake, with runs."""
+    """The fake, with runs on workers once one has registered."""
 
     def __init__(self) -> None:
         super().__init__("0.0.0.0", PORT, FakeOptions(store_path=STORED))
-        self.gateway = WorkerGateway()
-        self.runs: dict[str, Run] = {}
+        self.gateway = WorkerGateway(self._end)
+        self._begun: set[str] = set()
         self._store_only = self.store.store
         self.store.store = self._store_and_run  # type: ignore[method-assign]
 
@@ -37,27 +40,20 @@ class Inngest(FakeInngest):
         app = super().build_app()
         self.gateway.add_routes(app)
         app.router.add_get("/health", _healthy)
-        app.middlewares.append(self._show_runs)
         return app
 
     def _store_and_run(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
+        if self.gateway.registered:
+            self.runs.declare(INDEXING)
         self._store_only(arrivals, now_ms)
         for arrival in arrivals:
-            started = self.store.runs_of(arrival.server_id)
-            if started and arrival.name == TRIGGER and self.gateway.registered:
-                run = Run(started[0].run_id, json.loads(arrival.event))
-                self.runs[arrival.server_id] = run
-                self.gateway.begin(run)
+            for started in self.runs.of_event(arrival.server_id, now_ms + SCHEDULING_MS):
+                if started.function == FUNCTION and started.run_id not in self._begun:
+                    self._begun.add(started.run_id)
+                    self.gateway.begin(Run(started.run_id, json.loads(arrival.event)))
 
-    @web.middleware
-    async def _show_runs(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
-        kind, _, internal_id = request.path.removesuffix("/runs").rpartition("/")
-        del kind
-        run = self.runs.get(internal_id)
-        if run is None or not request.path.endswith("/runs"):
-            return await handler(request)
-        shown = {"run_id": run.run_id, "event_id": internal_id, "status": run.status}
-        return web.json_response({"data": [{**shown, "output": run.output}]})
+    def _end(self, run: Run) -> None:
+        self.runs.end(run.run_id, run.status, run.output, self.clock.now_ms)
 
 
 async def _healthy(_: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ _Status = pb.SDKResponseStatus
 
 @dataclass
 class Run:
-    """A run of the function; `status` and `output` as Inngest's REST API shows them."""
+    """A run of the function; `status` and `output` are those of its end."""
 
     run_id: str
     event: dict[str, Any]
@@ -39,10 +40,14 @@ class _WorkerGoneError(Exception):
 
 
 class WorkerGateway:
-    """Runs events with whichever worker is connected. `registered` once one was."""
+    """Runs events with whichever worker is connected. `registered` once one was.
 
-    def __init__(self) -> None:
+    `ended` hears of each run that has its end.
+    """
+
+    def __init__(self, ended: Callable[[Run], None]) -> None:
         self.registered = False
+        self._ended = ended
         self._at_once = asyncio.Semaphore(CONCURRENCY)
         self._worker: web.WebSocketResponse | None = None
         self._connected = asyncio.Event()
@@ -117,6 +122,7 @@ class WorkerGateway:
             if not _advance(run, reply):
                 run.attempt += 1
                 await asyncio.sleep(RETRY_SECONDS)
+        self._ended(run)
 
     async def _ask(self, run: Run) -> pb.SDKResponse:
         worker = self._worker
