@@ -12,6 +12,7 @@ import pytest
 
 from service.outbox.event import Meta
 from service.outbox.model import DeliveryRecord
+from service.outbox.schema import migrate
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
 from tests.support.storage import append_all, event
@@ -123,7 +124,8 @@ async def test_an_empty_id_names_nothing_and_exits_with_2(live: SqliteOutbox, pa
     assert "give an event's id" in err
 
 
-async def test_a_sign_out_of_a_user_without_events_says_so(live: SqliteOutbox, path: Path) -> None:
+async def test_a_sign_out_of_a_user_without_events_says_so(path: Path) -> None:
+    migrate(f"sqlite:///{path}")
     code, out, err = await outbox_command(path, "sign-out", "nobody")
     assert code == 0
     assert "Ended the sessions of nobody" in out
