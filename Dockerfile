@@ -13,8 +13,11 @@ COPY pyproject.toml README.md LICENSE ./
 COPY migrations ./migrations
 COPY service ./service
 # botocore describes every AWS service; this one talks to S3, and to those that give credentials.
+# Of Swagger's files it serves the ones that show a description.
 RUN find /opt/outbox/lib/python3.*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
-    ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
+    ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} + \
+ && find /opt/outbox/lib/python3.*/site-packages/swagger_ui/static \
+    \( -name 'swagger-editor*' -o -name '*.map' \) -delete
 RUN python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels . \
  && python -m pip --python /opt/outbox/bin/python install --quiet --no-deps wheels/*.whl \
  && python -m pip --python /opt/outbox/bin/python check \
