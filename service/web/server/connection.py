@@ -138,6 +138,11 @@ class Connection(web.RequestHandler):
         super().resume_writing()
         self._stop_unread_timer()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for each request that was read, but not for the rest of a refused body."""
         self._force_close = True

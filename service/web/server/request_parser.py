@@ -104,7 +104,8 @@ class BoundedParser(HttpRequestParser):
     def feed_data(self, data: bytes, *_: Any) -> tuple[Any, bool, bytes]:
         """The requests whose heads `data` completes; never an upgraded protocol."""
         parsed: Parsed = []
-        data, self._held = self._held + data, b""
+        if self._held:
+            data, self._held = self._held + data, b""
         at = 0
         while not self.has_ended:
             if self._must_wait(len(parsed)):
@@ -127,24 +128,25 @@ class BoundedParser(HttpRequestParser):
         return self._is_chunked and self._connection._reading_paused  # noqa: SLF001
 
     def _end_of_part(self, data: bytes, at: int) -> int:
-        """The end of the part of `data` that may be parsed now: at the latest a head's end."""
+        """The end of the part of `data` that may be parsed now: one request's at most."""
         if not self._body.is_eof():
             return min(len(data), at + _PIECE_BYTES) if self._is_chunked else len(data)
         room = self._limits.head - self.head_bytes
         if at < len(data) and not room:
             raise HeadSizeError
         end = min(len(data), at + room, at + _PIECE_BYTES)
-        head_end = data.find(_HEAD_END, at, end)
-        return end if head_end < 0 else head_end + len(_HEAD_END)
+        head_end = data.find(_HEAD_END, at, end) + len(_HEAD_END)
+        is_one = end == len(data) and data.find(_HEAD_END, head_end) < 0
+        return end if is_one or head_end < len(_HEAD_END) else head_end
 
     def _feed(self, part: bytes) -> Parsed:
         in_head = self._body.is_eof()
         messages, upgraded, _ = super().feed_data(part)
         parsed: Parsed = list(messages)
         if parsed:
-            self._begin_body(parsed)
-        elif in_head and (self.head_bytes or part.strip(_LINE_END)):
-            self.head_bytes += len(part)
+            self._begin_body(parsed, part)
+        elif in_head:
+            self._count_head(part)
         elif self._is_chunked:
             self._count_framing(len(part))
         if upgraded or (self._changes_protocol and self._body.is_eof()):
@@ -162,15 +164,23 @@ class BoundedParser(HttpRequestParser):
         self._connection.close()
         return []
 
-    def _begin_body(self, messages: Parsed) -> None:
-        for one, _ in messages:
-            _check_coding(one)
-        message, self._body = messages[-1]
+    def _begin_body(self, messages: Parsed, part: bytes) -> None:
+        message, body = messages[-1]
+        assert isinstance(message, RawRequestMessage)  # noqa: S101  (faults are raised)
+        if message.chunked:
+            _check_coding(message)
+        self._body = body
         self.head_bytes = self._chunked_bytes = 0
-        self._is_chunked = isinstance(message, RawRequestMessage) and message.chunked
-        if isinstance(message, RawRequestMessage) and message.upgrade:
+        self._is_chunked = message.chunked
+        if body.is_eof() and not message.chunked:
+            self._count_head(part[part.find(_HEAD_END) + len(_HEAD_END) + body.total_bytes :])
+        if message.upgrade:
             self._changes_protocol = True
-            messages[-1] = (message._replace(should_close=True), self._body)
+            messages[-1] = (message._replace(should_close=True), body)
+
+    def _count_head(self, part: bytes) -> None:
+        if self.head_bytes or part.strip(_LINE_END):
+            self.head_bytes += len(part)
 
     def _count_framing(self, size_bytes: int) -> None:
         self._chunked_bytes += size_bytes
@@ -181,8 +191,7 @@ class BoundedParser(HttpRequestParser):
             raise FramingSizeError
 
 
-def _check_coding(message: RawRequestMessage | _ErrInfo) -> None:
-    if isinstance(message, RawRequestMessage) and message.chunked:
-        coding = message.headers.get(hdrs.TRANSFER_ENCODING, "")
-        if coding.strip().lower() != "chunked":
-            raise TransferCodingError(message="Only chunked is a transfer coding here.")
+def _check_coding(message: RawRequestMessage) -> None:
+    coding = message.headers.get(hdrs.TRANSFER_ENCODING, "")
+    if coding.strip().lower() != "chunked":
+        raise TransferCodingError(message="Only chunked is a transfer coding here.")
