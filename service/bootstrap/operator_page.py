@@ -20,6 +20,7 @@ from service.console.pages.overview import Overview
 from service.console.pages.page import OperatorPage
 from service.console.pages.pausing import Pausing
 from service.console.pages.renderer import Renderer
+from service.encryption import Encryption
 from service.observe.recorder import Recorder
 
 _CHANGE_SEARCH = SearchPolicy(budget_seconds=8.0)
@@ -32,11 +33,15 @@ def make_operator_page(
     *,
     access: OperatorAccess,
     link: Callable[[str], str | None],
+    encryption: Encryption | None,
 ) -> OperatorPage:
-    """All pages. `link` gives the address of an event in Inngest by its ULID."""
+    """All pages. `link` gives the address of an event in Inngest by its ULID.
+
+    With `encryption`, operators see encrypted data in plain.
+    """
     inspector, positions = outbox.inspector, outbox.positions
     actions = OperatorActions(outbox.repairs, recorder)
-    payloads = Payloads(inspector, outbox.trail, recorder)
+    payloads = Payloads(inspector, outbox.trail, recorder, encryption)
     renderer = Renderer()
     return OperatorPage(
         Overview(inspector, sampler, ChartSource(outbox.samples, sampler), access, renderer),

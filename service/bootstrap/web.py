@@ -28,6 +28,7 @@ from service.console.pages.access import OperatorAccess
 from service.console.pages.page import OperatorPage
 from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
+from service.encryption import Encryption
 from service.errors import StorageNotConfiguredError
 from service.event_types.declaration import Declaration
 from service.event_types.declared_type import make_event_type
@@ -37,6 +38,7 @@ from service.identity.sessions import Sessions
 from service.identity.user import DEV_ISSUER
 from service.inngest.address import event_link
 from service.observe.metrics import PrometheusRecorder
+from service.outbox.keys import Digests, plain_digests
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
@@ -49,6 +51,7 @@ from service.web.intake.event_batch import EventBatches
 from service.web.intake.event_route import EventRoute
 from service.web.intake.inngest_intake import InngestIntake
 from service.web.intake.machine_events import MachineEvents
+from service.web.intake.sealed_events import SealedEvents
 from service.web.pages.error_pages import LOGIN, ErrorPages
 from service.web.pages.page import Pages
 from service.web.resources.app_settings import AppSettingsResource
@@ -78,6 +81,7 @@ class Running:
     tracing: Tracing | None
     follower: EventFollower
     event_types: tuple[Declaration, ...]
+    encryption: Encryption | None
 
 
 def make_app(settings: Settings, running: Running) -> web.Application:
@@ -142,13 +146,28 @@ def _intake(settings: Settings, running: Running, keys: EventKeyAuth) -> Iterato
         look_up=DocumentCheck(settings.document_check, bucket) if bucket else _nothing,
     )
     for declared in running.event_types:
-        kind = make_event_type(declared, documents, running.app_settings)
-        yield EventRoute(kind, intake, keys.sender(kind.senders), running.recorder)
+        kind = make_event_type(declared, documents, running.app_settings, running.encryption)
+        sender = keys.sender(kind.senders)
+        yield EventRoute(kind, intake, sender, running.recorder, _digests(running))
+
+
+def _digests(running: Running) -> Digests:
+    """The digests of bodies. A repeat is known after a key was set or rotated."""
+    encryption = running.encryption
+    if encryption is None:
+        return plain_digests
+    return lambda message: (*encryption.digests(message), *plain_digests(message))
 
 
 def _machines(running: Running, keys: EventKeyAuth) -> list[Resource]:
     intake, tracing = running.outbox.intake, running.tracing
-    batches = EventBatches(tracing.intake(intake) if tracing else intake, running.recorder)
+    sealed = running.encryption and SealedEvents(running.encryption, running.event_types)
+    batches = EventBatches(
+        tracing.intake(intake) if tracing else intake,
+        running.recorder,
+        digests=_digests(running),
+        seal=sealed.seal if sealed else None,
+    )
     return [InngestIntake(keys, batches, running.recorder), MachineEvents(keys, batches)]
 
 
@@ -191,6 +210,7 @@ def _operator_page(
         running.recorder,
         access=OperatorAccess(authenticator.user, operators),
         link=event_link(settings),
+        encryption=running.encryption if settings.show_decrypted else None,
     )
 
 

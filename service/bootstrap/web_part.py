@@ -20,6 +20,7 @@ from service.bootstrap.web_outbox import StoreReadiness, WebOutbox, store_faults
 from service.config.settings import Settings
 from service.console.operations.sampler import Sampler
 from service.documents.bucket import Bucket
+from service.encryption import Encryption
 from service.event_types.types_file import load_event_types
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder, Recorder
@@ -89,8 +90,14 @@ async def run_web(
             tracing=tracing,
             follower=start_follower(settings, outbox, asking, supervisor),
             event_types=event_types,
+            encryption=_encryption(settings),
         )
         yield make_app(settings, running)
+
+
+def _encryption(settings: Settings) -> Encryption | None:
+    keys = [key.get_secret_value() for key in settings.encryption_keys]
+    return Encryption(keys) if keys else None
 
 
 @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ def cross_faults(settings: Settings) -> list[str]:
     return [
         *_store_faults(settings),
         *_secret_faults(settings),
+        *_encryption_faults(settings),
         *_event_key_faults(settings),
         *_elsewhere_faults(settings),
         *_inngest_faults(settings),
@@ -65,6 +66,11 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
             yield "SESSION_SECRET: required in production"
         if settings.dev_login:
             yield "DEV_LOGIN: the development sign-in can't be used in production"
+
+
+def _encryption_faults(settings: Settings) -> Iterator[str]:
+    if settings.show_decrypted and not settings.encryption_keys:
+        yield "OUTBOX_SHOW_DECRYPTED: it needs OUTBOX_ENCRYPTION_KEY"
 
 
 def _event_key_faults(settings: Settings) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Va
 from service.config.faults import cross_faults
 from service.config.inngest_address import InngestAddress
 from service.config.outbox_url import sqlite_file, url_in_schema
-from service.config.values import Names, Seconds, Secret, Secrets, Text, lower
+from service.config.values import EncryptionKeys, Names, Seconds, Secret, Secrets, Text, lower
 from service.errors import ConfigurationError
 
 # In place of pydantic's words, which repeat themselves.
@@ -60,6 +60,9 @@ class Settings(BaseModel):
     retention_seconds: Seconds = Field(
         default=7 * 86400.0, ge=1, validation_alias="OUTBOX_RETENTION"
     )
+
+    encryption_keys: EncryptionKeys = Field(default=(), validation_alias="OUTBOX_ENCRYPTION_KEY")
+    show_decrypted: bool = Field(default=False, validation_alias="OUTBOX_SHOW_DECRYPTED")
 
     s3_region: Text = Field(default=None, validation_alias="AWS_S3_REGION")
     s3_bucket: Text = Field(default=None, validation_alias="AWS_S3_BUCKET")

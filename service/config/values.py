@@ -54,6 +54,16 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _split_keys(value: object) -> object:
+    """Keys by commas. White space stays: one SDK trims it and another does not."""
+    if not isinstance(value, str):
+        return value
+    keys = tuple(value.split(","))
+    if any(not key or key != key.strip() for key in keys):
+        raise ValueError("write key or key,old without white space around a key")
+    return keys
+
+
 def lower(value: object) -> object:
     """A word of a fixed choice, in any case and with spaces around it."""
     return value.strip().lower() if isinstance(value, str) else value
@@ -70,6 +80,7 @@ def _blank_is_none(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+EncryptionKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_keys)]
 Text = Annotated[str | None, BeforeValidator(_strip)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_none)]
 

@@ -38,6 +38,10 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_MAX_BYTES_PER_USER": "Bytes of one user's stored events, delivered and dead ones "
         "included. Above it posts get 429 `too_many_pending`.",
         "OUTBOX_RETENTION": "Delivered events are kept this long.",
+        "OUTBOX_ENCRYPTION_KEY": "Encrypts the data of events that are made here, as Inngest's "
+        "encryption middleware does: `key`, or `key,old` while keys are rotated.",
+        "OUTBOX_SHOW_DECRYPTED": "`1`: operators see encrypted data in plain. Each look is in the "
+        "audit.",
         "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "
         "answers. `auto`: on for a self-hosted Inngest with `INNGEST_SIGNING_KEY`.",
         "OUTBOX_UNCONFIRMED_MAX": "Events that Inngest may have answered and not yet stored.",

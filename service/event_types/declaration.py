@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -62,7 +62,9 @@ def _schema(declared: object) -> BodySchema:
 class Declaration(BaseModel):
     """An event type as the file declares it. `document`: its body names a document of the bucket.
 
-    `data` is the template of the event's data; None is the body itself.
+    `data` is the template of the event's data; None is the body itself. `encrypt` names the fields
+    of the data that are encrypted, True all of them; None encrypts all where there is a key, and
+    leaves events that a machine sends by name as they are.
     """
 
     model_config = ConfigDict(
@@ -80,7 +82,13 @@ class Declaration(BaseModel):
         Field(min_length=1),
     ] = [SESSION]
     document: bool = False
+    encrypt: bool | Annotated[list[str], Field(min_length=1)] | None = None
     enabled: bool = True
+
+    @property
+    def encrypted_fields(self) -> Collection[str] | None:
+        """The fields of the data to encrypt; None: all of them."""
+        return self.encrypt if isinstance(self.encrypt, list) else None
 
     @model_validator(mode="after")
     def _agree(self) -> Declaration:

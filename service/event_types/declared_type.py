@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from service.app_settings.app_settings import AppSettings
+from service.encryption import Encryption
 from service.event_types.data_mapping import DataMapping, Sources
 from service.event_types.declaration import Declaration
 from service.event_types.documents import DOCUMENT_REFUSALS, Documents
@@ -20,9 +21,16 @@ _NO_SETTINGS = msgspec.Raw(b"{}")
 
 
 def make_event_type(
-    declared: Declaration, documents: Documents, app_settings: AppSettings
+    declared: Declaration,
+    documents: Documents,
+    app_settings: AppSettings,
+    encryption: Encryption | None = None,
 ) -> EventType:
-    """The event type of a declaration, with the sources of its data."""
+    """The event type of a declaration, with the sources of its data.
+
+    Without `encryption` the data stays readable.
+    """
+    seals = encryption if declared.encrypt is not False else None
     mapping = DataMapping(declared.data)
     place = {"bucket": documents.bucket, "region": documents.region}
 
@@ -33,7 +41,8 @@ def make_event_type(
             document = {**place, **await documents.describe(body, user.owner)}
         if mapping.needs_app_settings:
             settings = await app_settings.effective(user)
-        return mapping.build(Sources(body, user, settings, document))
+        built = mapping.build(Sources(body, user, settings, document))
+        return seals.encrypt(built, declared.encrypted_fields) if seals else built
 
     kind = EventType(
         name=declared.name,

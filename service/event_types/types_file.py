@@ -43,6 +43,13 @@ def load_event_types(path: str | None) -> tuple[Declaration, ...]:
     return tuple(types.values())
 
 
+def check_encryption(types: Iterable[Declaration], *, has_key: bool) -> None:
+    """Raise ConfigurationError where a type asks for encryption and there is no key."""
+    names = [one.name for one in types if one.encrypt]
+    if names and not has_key:
+        raise ConfigurationError([f"OUTBOX_ENCRYPTION_KEY: required by {', '.join(names)}"])
+
+
 def documents_event_name(types: Iterable[Declaration]) -> str:
     """The name of the event of POST /api/route. Raises ConfigurationError where it is off."""
     for one in types:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -11,17 +12,35 @@ from service.outbox.event import NO_META, Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.receipt import Receipt
 
+Digests = Callable[[bytes], Sequence[bytes]]
+"""Digests (32 bytes) of what a key stands for: the one to store, then those of earlier secrets."""
+
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     """A caller's key with the digest (32 bytes) of what the key stands for.
 
     An event that was accepted more than `lifetime_seconds` ago, by the store's clock, has lost the
-    key: it can be used again. None: the event keeps the key as long as it is stored.
+    key: it can be used again. None: the event keeps the key as long as it is stored. `earlier` are
+    digests of the same under earlier secrets; an event that was stored with one is the same.
     """
 
     key: str
     digest: bytes
     lifetime_seconds: float | None = None
+    earlier: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(
+        cls, key: str, message: bytes, digests: Digests, lifetime_seconds: float | None = None
+    ) -> IdempotencyKey:
+        """The key that stands for `message`."""
+        digest, *earlier = digests(message)
+        return cls(key, digest, lifetime_seconds, tuple(earlier))
+
+
+def plain_digests(message: bytes) -> Sequence[bytes]:
+    """The digest of a service without an encryption key."""
+    return (hashlib.sha256(message).digest(),)
 
 
 Keys = Sequence[IdempotencyKey | None]
@@ -100,6 +119,6 @@ def _is_expired(key: IdempotencyKey, use: KeyUse, now_ms: int) -> bool:
 
 def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
     """The first receipt again. Raises IdempotencyKeyReusedError for another digest."""
-    if use.digest != key.digest:
+    if use.digest not in (key.digest, *key.earlier):
         raise IdempotencyKeyReusedError
     return Receipt(use.event_id, use.seq, use.accepted_at_ms, ids, replayed=True, meta=use.meta)

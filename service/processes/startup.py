@@ -14,7 +14,7 @@ from dotenv import load_dotenv
 from service.app_settings.app_settings import load_defaults
 from service.config.settings import Settings
 from service.errors import ConfigurationError, ServiceError
-from service.event_types.types_file import load_event_types
+from service.event_types.types_file import check_encryption, load_event_types
 
 FAULTY = 2  # the exit code of a start that can't succeed by repetition
 _MAX_HANDLES = 65_536
@@ -36,6 +36,8 @@ def load_settings() -> Settings:
         raise ConfigurationError([*error.faults, *faults]) from None
     if faults:
         raise ConfigurationError(faults)
+    types = load_event_types(settings.event_types_file)
+    check_encryption(types, has_key=bool(settings.encryption_keys))
     return settings
 
 

@@ -51,6 +51,13 @@ class DeclaredService:
         assert arrival
         return json.loads(arrival.event)
 
+    async def sent(self, key: str, events: list[dict[str, Any]]) -> list[Any]:
+        """The events that Inngest gets of those that a machine sends by its key; each has an id."""
+        answer = await self.client.post(f"/e/{key}", json=events)
+        assert answer.status == 200, await answer.text()
+        arrivals = [await self._inngest.ledger.wait_for_id(event["id"]) for event in events]
+        return [json.loads(arrival.event) for arrival in arrivals if arrival]
+
     async def _cookie(self, user: str) -> str:
         if user not in self._cookies:
             signed_in = {"email": f"{user}@example.com", "id": user, "name": user.title()}

@@ -16,6 +16,7 @@ DEFAULTS = {
     "document_check": "off",
     "document_scope": "uploads",
     "user_ids_shared": False,
+    "show_decrypted": False,
     "rate_limit_per_user": None,
     "trusted_proxies": (),
     "max_bytes": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from service.encryption import Encryption
 from service.observe.recorder import Recorder
 from service.outbox.operator_ports import AuditTrail
 from service.outbox.ports import Inspector
@@ -14,15 +15,22 @@ log = structlog.get_logger(__name__)
 
 
 class Payloads:
-    """Shows payloads."""
+    """Shows payloads. With `encryption` encrypted data is shown in plain."""
 
-    def __init__(self, inspector: Inspector, trail: AuditTrail, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        inspector: Inspector,
+        trail: AuditTrail,
+        recorder: Recorder,
+        encryption: Encryption | None = None,
+    ) -> None:
+        self._encryption = encryption
         self._inspector = inspector
         self._trail = trail
         self._recorder = recorder
 
     async def show(self, event_id: str, *, actor: str) -> bytes | None:
-        """The stored bytes of an event, None when there is no such event.
+        """The payload of an event, None when there is no such event.
 
         The look is in the audit before the payload is returned. Raises OutboxUnavailableError:
         nothing is shown.
@@ -30,8 +38,10 @@ class Payloads:
         payload = await self._inspector.payload(event_id)
         if payload is None:
             return None
+        shown = self._encryption.revealed(payload) if self._encryption else payload
+        how = "" if shown == payload else ", decrypted"
         await self._trail.record(
-            _ACTION, actor=actor, event_id=event_id, detail="looked at the payload"
+            _ACTION, actor=actor, event_id=event_id, detail=f"looked at the payload{how}"
         )
         self._recorder.count("operator_actions", action=_ACTION)
-        return payload
+        return shown

@@ -14,7 +14,7 @@ from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.receipt import Receipt
 from service.web.intake.incoming import IncomingEvent, read_events
 from service.web.intake.lenient_json import NO_EVENTS, BadEventError
@@ -78,7 +78,10 @@ class BatchIntake(Protocol):
 
 
 class EventBatches:
-    """Reads and stores batches. `now_ms` is wall time."""
+    """Reads and stores batches. `now_ms` is wall time.
+
+    `seal` encrypts what an event's type wants encrypted; it raises BadEventError.
+    """
 
     def __init__(
         self,
@@ -86,11 +89,16 @@ class EventBatches:
         recorder: Recorder,
         policy: BatchPolicy | None = None,
         now_ms: Callable[[], int] = wall_now_ms,
+        *,
+        digests: Digests = plain_digests,
+        seal: Callable[[Event], Event] | None = None,
     ) -> None:
         self._intake = intake
         self._recorder = recorder
         self._policy = policy or BatchPolicy()
         self._now_ms = now_ms
+        self._digests = digests
+        self._seal = seal
         self._large = asyncio.Semaphore(self._policy.large_at_once)
 
     async def accept(self, request: BatchRequest) -> tuple[Sequence[Receipt], str | None]:
@@ -115,7 +123,7 @@ class EventBatches:
         return receipts
 
     async def _read(self, request: BatchRequest) -> EventBatch:
-        batch, keyed = EventBatch(), _Keys(request)
+        batch, keyed = EventBatch(), _Keys(request, self._digests)
         room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
         reading = read_events(
             request.body, request.user, self._now_ms(), environment=request.environment
@@ -124,6 +132,8 @@ class EventBatches:
             for incoming in reading:
                 if incoming is not None:
                     event = incoming.event
+                    if self._seal:
+                        event = self._seal(event)
                     batch.keys.append(keyed.key(incoming, len(batch.keys)))
                     batch.events.append(event)
                     room_events -= 1
@@ -142,7 +152,8 @@ class _Keys:
     Inngest takes an id to mean the same event for the functions of one name in one environment.
     """
 
-    def __init__(self, request: BatchRequest) -> None:
+    def __init__(self, request: BatchRequest, digests: Digests) -> None:
+        self._digests = digests
         self._mark = _hashed(request.mark) if request.mark else None
         self._mark_seconds = request.mark_seconds
 
@@ -155,8 +166,8 @@ class _Keys:
             return IdempotencyKey(name, _ANY_CONTENT, lifetime_seconds=REPEAT_SECONDS)
         if self._mark is None:
             return None
-        digest = hashlib.sha256(incoming.raw).digest()
-        return IdempotencyKey(f"{self._mark} {position}", digest, self._mark_seconds)
+        name = f"{self._mark} {position}"
+        return IdempotencyKey.of(name, incoming.raw, self._digests, self._mark_seconds)
 
 
 def _hashed(*words: str) -> str:

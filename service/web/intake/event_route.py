@@ -30,7 +30,7 @@ from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, Meta, encode_event
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.openapi.endpoint import (
@@ -95,11 +95,13 @@ class EventRoute:
         intake: Intake,
         sender_of: Callable[[web.Request], Awaitable[User]],
         recorder: Recorder,
+        digests: Digests = plain_digests,
     ) -> None:
         self._kind = kind
         self._intake = intake
         self._sender_of = sender_of
         self._recorder = recorder
+        self._digests = digests
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -132,7 +134,7 @@ class EventRoute:
         """The request's event and its key; nothing else of the body is kept."""
         kind = self._kind
         body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
-        key = idempotency_key(request, kind.path, body)
+        key = idempotency_key(request, kind.path, body, self._digests)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
         if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:

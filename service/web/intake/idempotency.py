@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 import msgspec
 from aiohttp import web
 
 from service.errors import IdempotencyKeyInvalidError
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import Digests, IdempotencyKey
 from service.web.openapi.endpoint import Parameter
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -38,7 +37,9 @@ def given_key(request: web.Request) -> str | None:
     return keys[0]
 
 
-def idempotency_key(request: web.Request, path: str, body: object) -> IdempotencyKey | None:
+def idempotency_key(
+    request: web.Request, path: str, body: object, digests: Digests
+) -> IdempotencyKey | None:
     """The request's key for a body that is posted to `path`, None without one.
 
     Equal bodies count as one whatever the order of their keys. Raises IdempotencyKeyInvalidError.
@@ -46,5 +47,4 @@ def idempotency_key(request: web.Request, path: str, body: object) -> Idempotenc
     given = given_key(request)
     if given is None:
         return None
-    digest = hashlib.sha256(path.encode() + b"\0" + _encode(body)).digest()
-    return IdempotencyKey(given, digest)
+    return IdempotencyKey.of(given, path.encode() + b"\0" + _encode(body), digests)

@@ -1,0 +1,43 @@
+"""Encrypts the data of events that a machine sends by name, where their type asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from service.encryption import FIELD, Encryption
+from service.event_types.declaration import Declaration
+from service.outbox.event import MAX_EVENT_BYTES, Event
+from service.web.intake.lenient_json import BadEventError
+
+_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class SealedEvents:
+    """The types of `types` that declare `encrypt`, under the keys of `encryption`."""
+
+    def __init__(self, encryption: Encryption, types: Iterable[Declaration]) -> None:
+        self._encryption = encryption
+        self._fields: Mapping[str, Collection[str] | None] = {
+            one.name: one.encrypted_fields for one in types if one.encrypt
+        }
+
+    def seal(self, event: Event) -> Event:
+        """The event as it is stored and sent.
+
+        Raises BadEventError for one that is too large once it is encrypted.
+        """
+        if event.name not in self._fields:
+            return event
+        wire: dict[str, Any] = dict(_fields_of(event.payload))
+        data: dict[str, Any] = dict(_fields_of(wire["data"]))
+        if FIELD in data:
+            data[FIELD] = msgspec.json.decode(data[FIELD])
+        wire["data"] = self._encryption.encrypt(data, self._fields[event.name])
+        payload = _encode(wire)
+        if len(payload) > MAX_EVENT_BYTES:
+            raise BadEventError(f"An event is larger than {MAX_EVENT_BYTES} bytes encrypted")
+        return msgspec.structs.replace(event, payload=payload)

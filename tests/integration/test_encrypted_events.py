@@ -1,0 +1,113 @@
+"""Encrypted data: readable by who has the key, and nowhere between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.config.settings import Settings
+from service.encryption import Encryption
+from service.errors import ConfigurationError
+from service.event_types.types_file import check_encryption, load_event_types
+from tests.support.declared_service import declared_service
+
+KEY, NEW = "my-secret-key", "another-secret-key"
+CANARY = "canary-3141592653"
+REPORT: dict[str, Any] = {
+    "name": "report/requested",
+    "path": "/api/reports",
+    "body": {
+        "type": "object",
+        "required": ["report"],
+        "properties": {"report": {"type": "string"}, "month": {"type": "string"}},
+    },
+}
+BODY = {"report": CANARY, "month": "may"}
+
+
+def opened(event: Any, key: str = KEY) -> object:
+    return Encryption([key]).decrypted(event["data"]["encrypted"])
+
+
+async def test_the_data_is_encrypted_for_inngest_and_in_the_file(tmp_path, inngest_api):
+    async with declared_service(
+        tmp_path, inngest_api, [REPORT], OUTBOX_ENCRYPTION_KEY=KEY
+    ) as service:
+        event = await service.delivered("/api/reports", BODY)
+        files = b"".join(one.read_bytes() for one in tmp_path.glob("outbox.db*"))
+    assert list(event["data"]) == ["encrypted"]
+    assert opened(event) == BODY
+    assert b"report/requested" in files
+    assert CANARY.encode() not in files
+
+
+async def test_named_fields_are_encrypted_and_the_others_stay(tmp_path, inngest_api):
+    declared = {**REPORT, "encrypt": ["report"]}
+    async with declared_service(
+        tmp_path, inngest_api, [declared], OUTBOX_ENCRYPTION_KEY=KEY
+    ) as service:
+        event = await service.delivered("/api/reports", BODY)
+    assert event["data"]["month"] == "may"
+    assert opened(event) == {"report": CANARY}
+
+
+async def test_a_type_that_declines_stays_readable(tmp_path, inngest_api):
+    declared = {**REPORT, "encrypt": False}
+    async with declared_service(
+        tmp_path, inngest_api, [declared], OUTBOX_ENCRYPTION_KEY=KEY
+    ) as service:
+        event = await service.delivered("/api/reports", BODY)
+    assert event["data"] == BODY
+
+
+@pytest.mark.parametrize("keys", [KEY, f"{NEW},{KEY}"])
+async def test_a_repeat_is_known_after_a_key_was_set_or_rotated(tmp_path, inngest_api, keys):
+    before = {} if keys == KEY else {"OUTBOX_ENCRYPTION_KEY": KEY}
+    answers = []
+    for environ in (before, {"OUTBOX_ENCRYPTION_KEY": keys}):
+        async with declared_service(tmp_path, inngest_api, [REPORT], **environ) as service:
+            answer = await service.post("/api/reports", BODY, key="k-1")
+            answers.append((await answer.json(), answer.headers.get("Idempotent-Replayed")))
+            other = await service.post("/api/reports", {"report": "other"}, key="k-1")
+            assert other.status == 422
+    (first, _), second = answers
+    assert second == (first, "true")
+
+
+async def test_a_machines_event_is_encrypted_where_its_type_asks_for_it(tmp_path, inngest_api):
+    types = [{**REPORT, "encrypt": True}, {**REPORT, "name": "open/one", "path": "/api/open"}]
+    environ = {"OUTBOX_ENCRYPTION_KEY": KEY, "OUTBOX_EVENT_KEYS": "cron:0123456789abcdef"}
+    async with declared_service(tmp_path, inngest_api, types, **environ) as service:
+        events = [
+            {"name": "report/requested", "id": "a", "data": BODY},
+            {"name": "open/one", "id": "b", "data": BODY},
+        ]
+        sealed, plain = await service.sent("0123456789abcdef", events)
+        [again] = await service.sent("0123456789abcdef", [{**sealed, "id": "c"}])
+    assert opened(sealed) == BODY
+    assert plain["data"] == BODY
+    assert again["data"] == sealed["data"]
+
+
+@pytest.mark.parametrize("keys", ["", " k", "k ", "k,,old", "k, old"])
+def test_a_key_with_white_space_at_an_end_or_an_empty_one_is_refused(keys: str) -> None:
+    environ = {"OUTBOX_ENCRYPTION_KEY": keys}
+    if not keys:
+        assert Settings.load(environ).encryption_keys == ()
+        return
+    with pytest.raises(ConfigurationError, match="OUTBOX_ENCRYPTION_KEY"):
+        Settings.load(environ)
+
+
+def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "types.json"
+    file.write_text(json.dumps({"types": [{**REPORT, "encrypt": True}]}))
+    types = load_event_types(str(file))
+    check_encryption(types, has_key=True)
+    with pytest.raises(ConfigurationError, match="report/requested"):
+        check_encryption(types, has_key=False)
+    with pytest.raises(ConfigurationError, match="OUTBOX_SHOW_DECRYPTED"):
+        Settings.load({"OUTBOX_SHOW_DECRYPTED": "1"})

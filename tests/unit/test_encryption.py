@@ -1,0 +1,98 @@
+"""The encrypted field: other libraries' bytes are read, and ours have their form."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.secret import SecretBox
+
+from service.encryption import Encryption
+
+KEY = "my-secret-key"
+DERIVED = bytes.fromhex("5d106a01136d3c3ce48b8cb3f8ae3b7e695afddef15d2bdd8f553749cb6bc5e4")
+# Made by the middleware of each SDK under KEY with the nonce 0, 1, … 23.
+BY_JAVASCRIPT = (
+    "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXAbMypioGGl0zoOEbuLWupDSLhe4sgs9vHbyJSL47+25jLiObZA2jKm2CrA=="
+)
+BY_PYTHON = (
+    "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXFhleTSiC0HoXK7P2PstCoTSLhe4sgs9vHb6TRr8h42hgJziVau49VCKD4VeV"
+    "DPXi9W0="
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def marked(data: str) -> dict[str, object]:
+    return {"__ENCRYPTED__": True, "__STRATEGY__": "inngest/libsodium", "data": data}
+
+
+@pytest.mark.parametrize("data", [BY_JAVASCRIPT, BY_PYTHON])
+def test_a_field_of_an_sdk_is_read(data: str) -> None:
+    assert Encryption([KEY]).decrypted(marked(data)) == {"phone": "867-5309", "ü": 1}
+
+
+def test_the_key_is_the_hash_that_the_sdks_use() -> None:
+    assert hashlib.blake2b(KEY.encode(), digest_size=32).digest() == DERIVED
+    [name] = made = Encryption([KEY]).encrypt({"phone": "867-5309"}, None)
+    sealed = base64.b64decode(made[name]["data"])
+    assert SecretBox(DERIVED).decrypt(sealed) == b'{"phone":"867-5309"}'
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), JSON, min_size=1))
+def test_what_is_encrypted_comes_back(data: dict[str, object]) -> None:
+    encryption = Encryption([KEY])
+    made = encryption.encrypt(data, None)
+    assert list(made) == ["encrypted"]
+    assert encryption.decrypted(made["encrypted"]) == data
+
+
+def test_named_fields_move_and_the_others_stay_readable() -> None:
+    encryption = Encryption([KEY])
+    made = encryption.encrypt({"phone": "867-5309", "order": 7}, ["phone"])
+    assert made["order"] == 7
+    assert encryption.decrypted(made["encrypted"]) == {"phone": "867-5309"}
+    assert encryption.encrypt({"order": 7}, ["phone"]) == {"order": 7}
+
+
+def test_data_that_an_sdk_encrypted_stays_as_it_is() -> None:
+    data = {"encrypted": marked(BY_JAVASCRIPT), "order": 7}
+    assert Encryption(["another"]).encrypt(data, None) == data
+
+
+def test_an_old_key_still_opens_and_an_unknown_one_does_not() -> None:
+    old = Encryption([KEY]).encrypt({"a": 1}, None)["encrypted"]
+    assert Encryption(["new", KEY]).decrypted(old) == {"a": 1}
+    assert Encryption(["new"]).decrypted(old) == old
+    assert Encryption([KEY]).decrypted(marked("not base64")) == marked("not base64")
+    assert Encryption([KEY]).decrypted({"__ENCRYPTED__": True}) == {"__ENCRYPTED__": True}
+    assert Encryption([KEY]).decrypted("plain") == "plain"
+
+
+def test_a_payload_is_shown_in_plain_and_other_bytes_as_they_are() -> None:
+    encryption = Encryption([KEY])
+    data = encryption.encrypt({"phone": "867-5309"}, None)
+    payload = msgspec.json.encode({"name": "n", "data": data})
+    shown = msgspec.json.decode(encryption.revealed(payload))
+    assert shown == {"name": "n", "data": {"encrypted": {"phone": "867-5309"}}}
+    for other in (b"{}", b'{"data":{"a":1}}', b'{"data":null}', b"\xff", b"[" * 100_000):
+        assert encryption.revealed(other) == other
+    assert Encryption(["another"]).revealed(payload) == payload
+
+
+def test_two_encryptions_of_equal_data_differ_and_their_digests_agree() -> None:
+    one = Encryption([KEY])
+    assert one.encrypt({"a": 1}, None) != one.encrypt({"a": 1}, None)
+    [digest] = one.digests(b"body")
+    assert digest != hashlib.sha256(b"body").digest()
+    assert Encryption(["new", KEY]).digests(b"body")[1] == digest
