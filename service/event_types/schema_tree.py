@@ -10,6 +10,7 @@ Schema = Mapping[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
+MAX_CHECKS = 4_096
 _DATA = frozenset({"const", "enum", "examples", "default"})
 _ELSEWHERE = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary")
 
@@ -82,6 +83,8 @@ def check_references(root: Schema) -> None:
             if keyword in one:
                 raise ValueError(f"{keyword} is not taken; use $ref with #/$defs/…")
     _follow(root, root, open_references=frozenset({"#"}), followed=set())
+    if _checks(root, root, {}) > MAX_CHECKS:
+        raise ValueError(f"its references lead to more than {MAX_CHECKS} schemas; use fewer $ref")
 
 
 def _follow(
@@ -99,3 +102,19 @@ def _follow(
         if isinstance(target, Mapping):
             _follow(root, target, open_references=open_references | {reference}, followed=followed)
         followed.add(reference)
+
+
+def _checks(root: Schema, schema: Schema, known: dict[str, int]) -> int:
+    """The schemas that a value may be checked by, each as often as references lead to it."""
+    count = 0
+    used = {key: value for key, value in schema.items() if key != "$defs"}
+    for one in subschemas(used):
+        count += 1
+        if (reference := one.get("$ref")) is not None:
+            if reference not in known:
+                target = resolve(root, reference)
+                known[reference] = (
+                    _checks(root, target, known) if isinstance(target, Mapping) else 1
+                )
+            count += known[reference]
+    return count

@@ -144,6 +144,17 @@ def test_two_definitions_that_name_each_other_are_refused() -> None:
         BodySchema({"type": "object", "$defs": definitions})
 
 
+@pytest.mark.parametrize("levels", [12, 30])
+def test_references_that_double_are_counted_and_refused(levels: int) -> None:
+    """Each level checks a value twice by the next one: 2^12 checks of one value, 2^30."""
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    definitions = {**twice, f"d{levels}": {"type": "string"}}
+    declared = {**schema(a={"$ref": "#/$defs/d0"}), "$defs": definitions}
+    with pytest.raises(ValueError, match="more than 4096 schemas"):
+        BodySchema(declared)
+    BodySchema({**declared, **schema(a={"$ref": f"#/$defs/d{levels - 9}"})})
+
+
 def test_a_definition_may_be_used_twice_and_names_of_data_and_of_fields_are_no_keywords() -> None:
     one = {"$ref": "#/$defs/one"}
     declared = {

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 from aiohttp import hdrs, web
-from joserfc import jws, jwt
+from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 
-from service.identity.issuers.jwks import Jwks
+from service.identity.issuers.jwks import Jwks, signed_claims
 from service.identity.remembered_users import RememberedUsers
 from service.identity.user import FoundUser, User, user_from_claims
 
@@ -81,7 +81,7 @@ class BearerTokens:
             return None
         keys = await self._jwks.keys(header.kid)
         try:
-            claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
+            claims = signed_claims(token, keys, _ALGORITHMS)
         except (JoseError, ValueError, TypeError, RecursionError):
             return None
         end = self._end(claims)

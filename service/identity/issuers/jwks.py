@@ -6,6 +6,7 @@ more often than every ten seconds.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +15,8 @@ import aiohttp
 import msgspec
 import structlog
 from aiohttp import hdrs
-from joserfc.errors import JoseError
+from joserfc import jws, jwt
+from joserfc.errors import BadSignatureError, JoseError, KeyParameterError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from service.errors import ProviderUnavailableError
@@ -77,6 +79,20 @@ class Jwks:
 
     async def _get(self, url: str) -> bytes | None:
         return await fetch(self._http, url, {hdrs.ACCEPT: "application/json"})
+
+
+def signed_claims(token: str, keys: KeySet, algorithms: list[str]) -> dict[str, Any]:
+    """The claims of a token that one of `keys` signed, under one of `algorithms`.
+
+    A token that names no key is tried with each key of its type. Raises JoseError, ValueError,
+    TypeError or RecursionError for any other token.
+    """
+    if "kid" in jws.extract_compact(token.encode()).protected:
+        return jwt.decode(token, keys, algorithms=algorithms).claims
+    for key in keys.keys:
+        with contextlib.suppress(BadSignatureError, KeyParameterError):
+            return jwt.decode(token, key, algorithms=algorithms).claims
+    raise BadSignatureError
 
 
 def import_keys(published: Iterable[dict[str, Any]]) -> KeySet:

@@ -17,9 +17,9 @@ from typing import Any
 from authlib.oauth2 import OAuth2Client
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
 
 from service.errors import ProviderUnavailableError, SignInFailedError
+from service.identity.issuers.jwks import signed_claims
 from service.identity.issuers.oidc_provider import Metadata, OidcProvider
 from service.identity.issuers.sign_in_attempt import SignInAttempt
 from service.identity.user import User, user_from_claims
@@ -141,12 +141,12 @@ class OidcSignIn:
     async def _decode(self, id_token: str, algorithms: list[str]) -> Claims:
         keys = await self._provider.keys()
         try:
-            return _decode(id_token, keys, algorithms)
+            return signed_claims(id_token, keys, algorithms)
         except (InvalidKeyIdError, BadSignatureError):
             newer = await self._provider.newer_keys()
             if newer is None:
                 raise
-        return _decode(id_token, newer, algorithms)
+        return signed_claims(id_token, newer, algorithms)
 
     def _registry(self, issuer: str, nonce: str) -> jwt.JWTClaimsRegistry:
         return jwt.JWTClaimsRegistry(
@@ -159,7 +159,3 @@ class OidcSignIn:
             exp={"essential": True},
             iat={"essential": True},
         )
-
-
-def _decode(id_token: str, keys: KeySet, algorithms: list[str]) -> Claims:
-    return jwt.decode(id_token, keys, algorithms=algorithms).claims

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http import HttpRequestParser, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
@@ -24,6 +24,8 @@ MAX_PIPELINED = 2
 # Some clients end a body with an empty line: no head has begun with it.
 _LINE_END = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
+
+_VERSIONS = (HttpVersion11, HttpVersion10)
 
 Parsed = list[tuple[RawRequestMessage | _ErrInfo, StreamReader]]
 
@@ -53,6 +55,10 @@ class FramingSizeError(HttpProcessingError):
 
 class TransferCodingError(HttpProcessingError):
     """The body has a transfer coding beside `chunked`, which the service does not decode."""
+
+
+class VersionError(HttpProcessingError):
+    """The request says that it is in a version of HTTP beside 1.0 and 1.1."""
 
 
 class BoundedParser(HttpRequestParser):
@@ -167,6 +173,8 @@ class BoundedParser(HttpRequestParser):
     def _begin_body(self, messages: Parsed, part: bytes) -> None:
         message, body = messages[-1]
         assert isinstance(message, RawRequestMessage)  # noqa: S101  (faults are raised)
+        if message.version not in _VERSIONS:
+            raise VersionError(message="Only HTTP/1.0 and HTTP/1.1 are understood here.")
         if message.chunked:
             _check_coding(message)
         self._body = body

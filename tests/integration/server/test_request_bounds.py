@@ -56,6 +56,17 @@ async def test_a_transfer_coding_beside_chunked_is_refused(port, coding):
     assert (status, json.loads(body)["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+async def test_a_request_in_another_version_of_http_is_refused_in_ours(port, version):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET /refuse HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    assert b'"code":"bad_request"' in answer
+
+
 @pytest.mark.parametrize("coding", ["chunked", "Chunked", " chunked "])
 async def test_a_chunked_body_is_read(port, coding):
     head = (
