@@ -98,12 +98,16 @@ class OutboxMoveError(OutboxError):
 class InngestApiError(ServiceError):
     """Inngest's REST API gave no usable answer.
 
-    `reached` is false where Inngest could not be reached at all.
+    `reached` is false where Inngest could not be reached at all, `refused` is true where it does
+    not let the signing key ask.
     """
 
-    def __init__(self, message: str | None = None, *, reached: bool = True) -> None:
+    def __init__(
+        self, message: str | None = None, *, reached: bool = True, refused: bool = False
+    ) -> None:
         super().__init__(message or "Inngest's REST API gave no usable answer.")
         self.reached = reached
+        self.refused = refused
 
 
 class RefusedError(ServiceError):

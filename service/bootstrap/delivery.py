@@ -55,7 +55,7 @@ async def run_relay(
             unconfirmed=unconfirmed,
         )
         if unconfirmed:
-            report = ConfirmationReport(recorder, relay.confirmed)
+            report = ConfirmationReport(recorder, relay.confirmed, on_fault=relay.tell_confirmation)
             settling = _run_confirmer(
                 settings, outbox.confirmations, unconfirmed, report, supervisor
             )
@@ -124,17 +124,21 @@ async def _run_confirmer(
     report: ConfirmationReport,
     supervisor: Supervisor,
 ) -> AsyncIterator[None]:
-    """A confirmer at work. Its one connection lives as long as Inngest does."""
+    """A confirmer at work. The connection of its line lives as long as Inngest does."""
 
     def reconnected() -> None:
         confirmer.reconnected()
 
-    async with make_http(limit=1, on_connect=reconnected) as http:
-        events = make_rest_api(settings, http, timeout_seconds=settings.send_timeout_seconds)
-        if events is None:
+    seconds = settings.send_timeout_seconds
+    async with make_http(limit=1, on_connect=reconnected) as one, make_http(limit=16) as more:
+        line = make_rest_api(settings, one, timeout_seconds=seconds)
+        pages = make_rest_api(settings, more, timeout_seconds=seconds)
+        if line is None or pages is None:
             yield
             return
-        confirmer = Confirmer(confirmations, events, confirmations.inngest_ids, unconfirmed, report)
+        confirmer = Confirmer(
+            confirmations, pages, confirmations.inngest_ids, unconfirmed, report, line=line
+        )
         supervisor.watch("confirmer", confirmer.run)
         try:
             yield

@@ -6,6 +6,7 @@ import aiohttp
 
 from service.bootstrap.web_outbox import WebOutbox
 from service.config.settings import Settings
+from service.inngest.address import run_link
 from service.inngest.rest_api import make_rest_api
 from service.supervisor import Supervisor
 from service.web.events.followed_event import FollowPolicy
@@ -19,9 +20,11 @@ def start_follower(
     settings: Settings, outbox: WebOutbox, http: aiohttp.ClientSession, supervisor: Supervisor
 ) -> EventFollower:
     """A follower at work under `supervisor`."""
-    policy = FollowPolicy()
+    policy = FollowPolicy(no_run_seconds=settings.no_run_seconds)
     reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
-    follower = EventFollower(outbox.inspector, RunAsker(reader, policy) if reader else None, policy)
+    follower = EventFollower(
+        outbox.inspector, RunAsker(reader, run_link(settings), policy) if reader else None, policy
+    )
     supervisor.watch("following", follower.look)
     supervisor.watch("ending-waits", follower.end_waits)
     if follower.runs_follow:

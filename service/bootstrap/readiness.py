@@ -37,5 +37,7 @@ def _detail(outbox: Outbox, relay: Relay | None) -> dict[str, object]:
         breaker = relay.breaker
         state = "paused" if breaker.paused else breaker.state.value
         detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
+        if relay.confirmation_fault:
+            detail["confirmation"] = {"state": "failing", REASON_KEY: relay.confirmation_fault}
         detail["deliveredPerSecond"] = round(relay.rate, 1)
     return detail

@@ -88,6 +88,7 @@ class Settings(BaseModel):
     unconfirmed_max: int = Field(
         default=10_000, ge=100, le=1_000_000, validation_alias="OUTBOX_UNCONFIRMED_MAX"
     )
+    no_run_seconds: Seconds = Field(default=300.0, gt=0, validation_alias="OUTBOX_NO_RUN_AFTER")
 
     session_secret: Secrets = ()
     nextauth_secret: Secret = None

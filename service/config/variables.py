@@ -45,6 +45,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "
         "answers. `auto`: on for a self-hosted Inngest with `INNGEST_SIGNING_KEY`.",
         "OUTBOX_UNCONFIRMED_MAX": "Events that Inngest may have answered and not yet stored.",
+        "OUTBOX_NO_RUN_AFTER": "An event that Inngest holds so long without a run has none.",
     },
     "Inngest": {
         "INNGEST_EVENT_KEY": "The event key. Required in production unless `INNGEST_DEV` is set.",

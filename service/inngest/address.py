@@ -68,15 +68,26 @@ def inngest_address(settings: Settings) -> InngestAddress:
 
 def event_link(settings: Settings) -> Callable[[str], str | None]:
     """The address of an event's page by its ULID, None where there is no such page."""
-    start = _start(settings)
-    return lambda ulid: None if start is None else f"{start}{quote(ulid, safe='')}"
+    return lambda ulid: _page(settings, "event?eventID=", "events/", ulid, None)
 
 
-def _start(settings: Settings) -> str | None:
-    kind = destination(settings)
+def run_link(settings: Settings) -> Callable[[str, str | None], str | None]:
+    """The address of a run's page by its id and its event's environment, None without a page.
+
+    The environment None is the service's own.
+    """
+    return lambda run_id, environment: _page(settings, "run?runID=", "runs/", run_id, environment)
+
+
+def _page(
+    settings: Settings, own: str, cloud: str, name: str, environment: str | None
+) -> str | None:
+    """The page `name` at Inngest: under `own` on a server of one's own, under `cloud` there."""
+    kind, name = destination(settings), quote(name, safe="")
     if kind is Destination.FAKE:
         return None
     if kind is Destination.CLOUD:
-        return f"{_CLOUD}/env/{quote(settings.inngest_env or _ENVIRONMENT, safe='')}/events/"
+        slug = quote(environment or settings.inngest_env or _ENVIRONMENT, safe="")
+        return f"{_CLOUD}/env/{slug}/{cloud}{name}"
     origin = settings.inngest_ui_url or inngest_address(settings).event_api_origin
-    return f"{origin.rstrip('/')}/event?eventID="
+    return f"{origin.rstrip('/')}/{own}{name}"

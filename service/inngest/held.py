@@ -7,8 +7,9 @@ only when Inngest shows its ULID with its own id.
 
 from __future__ import annotations
 
+import asyncio
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,35 +45,59 @@ class EventPages(Protocol):
 async def find_held(pages: EventPages, wanted: Mapping[int, WantedEvent]) -> set[int]:
     """The ULIDs of `wanted` (by ULID as a number) that Inngest holds.
 
-    Costs one request for 50 events that no other sender's lie between, in each environment.
-    Raises InngestApiError.
+    Costs one page for 50 events that no other sender's lie between, in each environment, and one
+    where none is held. Pages after the first are read side by side. Raises InngestApiError.
     """
     held: set[int] = set()
     for environment in dict.fromkeys(one.environment for one in wanted.values()):
         here = {ulid: one for ulid, one in wanted.items() if one.environment == environment}
-        held |= await _held_in(pages, here, environment)
+        left = await _read(pages, here, sorted(here), environment, held)
+        groups = [left[first : first + MAX_PAGE] for first in range(0, len(left), MAX_PAGE)]
+        await _all(_read_down(pages, here, group, environment, held) for group in groups)
     return held
 
 
-async def _held_in(
-    pages: EventPages, wanted: Mapping[int, WantedEvent], environment: str | None
-) -> set[int]:
-    """Reads down from the newest wanted event, and over what lies between two wanted ones."""
-    held: set[int] = set()
-    left = sorted(wanted)
+async def _read_down(
+    pages: EventPages,
+    wanted: Mapping[int, WantedEvent],
+    left: list[int],
+    environment: str | None,
+    held: set[int],
+) -> None:
     while left:
-        limit = min(MAX_PAGE, len(left))
-        page = await pages.page(encode_ulid(left[-1] + 1), limit, environment)
-        try:
-            shown = {decode_ulid(one.ulid): one for one in page}
-        except ValueError:
-            raise InngestApiError("Inngest shows an event without a ULID.") from None
-        held.update(ulid for ulid, one in shown.items() if _is_the(wanted.get(ulid), one))
-        if not shown:
-            break
-        del left[bisect.bisect_left(left, min(left[-1], *shown)) :]
-    return held
+        left = await _read(pages, wanted, left, environment, held)
+
+
+async def _read(
+    pages: EventPages,
+    wanted: Mapping[int, WantedEvent],
+    left: list[int],
+    environment: str | None,
+    held: set[int],
+) -> list[int]:
+    """Read a page from the newest of the ascending `left` down, and add what it shows to `held`.
+
+    Returns those of `left` that it says nothing about.
+    """
+    limit = min(MAX_PAGE, len(left))
+    page = await pages.page(encode_ulid(left[-1] + 1), limit, environment)
+    try:
+        shown = {decode_ulid(one.ulid): one for one in page}
+    except ValueError:
+        raise InngestApiError("Inngest shows an event without a ULID.") from None
+    held.update(ulid for ulid, one in shown.items() if _is_the(wanted.get(ulid), one))
+    return left[: bisect.bisect_left(left, min(left[-1], *shown))] if shown else []
 
 
 def _is_the(wanted: WantedEvent | None, shown: HeldEvent) -> bool:
     return wanted is not None and shown.event_id == (wanted.event_id or shown.ulid)
+
+
+async def _all(reads: Iterable[Coroutine[None, None, None]]) -> None:
+    """Wait for all; the first failure cancels the others."""
+    tasks = [asyncio.create_task(read) for read in reads]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

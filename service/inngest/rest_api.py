@@ -1,4 +1,4 @@
-"""Reading Inngest's REST API: which events it holds and what became of their runs.
+"""Inngest's REST API: which events it holds and what became of their runs.
 
 The invariant: nothing raised here holds the signing key, and "not found", which the API answers
 with 200 and a status in the body, is never taken for an event.
@@ -6,28 +6,34 @@ with 200 and a status in the body, is never taken for an event.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
-from service.config.destination import confirmation_mode
+from service.config.destination import Destination, confirmation_mode, destination
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
 from service.config.values import plain
 from service.errors import InngestApiError
 from service.inngest.address import inngest_address
-from service.inngest.held import HeldEvent
+from service.inngest.held import MAX_PAGE, HeldEvent
+from service.inngest.runs import EventRun
 from service.outbox.inngest_id import ENVIRONMENT_HEADER
 from service.outbox.storable import repaired
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
+_SLOW_SHARE = 0.5  # of the time limit: the next page is smaller
+_FAST_SHARE = 0.1
 _OK = 200
-_UNAUTHORIZED = 401
 _NOT_FOUND = 404
+_REFUSED = frozenset({401, 403})
+_UNDECIDED = frozenset({"queued", "scheduled", "running"})
 _LONG_AGO = "1980-01-01T00:00:00Z"  # without it Inngest lists the last hour only
 
+_Form = TypeVar("_Form")
 _Answer = TypeVar("_Answer", bound="_Status")
 
 
@@ -49,24 +55,24 @@ class _Page(_Status):
     data: list[_Event] | None = None
 
 
-class EventRun(msgspec.Struct, frozen=True):
-    """A run that an event started. `output` is what its function returned, None before its end."""
-
-    run_id: str
-    status: str
-    run_started_at: str | None = None
-    ended_at: str | None = None
-    output: object = None
-
-
-class _Runs(_Status):
+class _Runs(msgspec.Struct):
     data: list[EventRun] | None = None
 
 
-class RestApi:
-    """Questions to `GET {origin}/v1/events`. `signing_key` None asks without one.
+class _RunStatus(msgspec.Struct):
+    status: str
 
-    `environment` is the one that a question asks in where it names no other.
+
+class _RunAnswer(msgspec.Struct):
+    data: _RunStatus | None = None
+
+
+class RestApi:
+    """Questions to Inngest's REST API at `origin`. `signing_key` None asks without one.
+
+    `second_api` is the path of the API that has runs with their outputs. `environment` is the one
+    that a question asks in where it names no other. Every question raises InngestApiError where it
+    gets no usable answer.
     """
 
     def __init__(
@@ -77,11 +83,15 @@ class RestApi:
         signing_key: str | None,
         environment: str | None,
         timeout_seconds: float,
+        second_api: str = "/api/v2",
     ) -> None:
         self._session = session
-        self._base = f"{origin.rstrip('/')}/v1/events"
+        self._second_api = second_api
+        self._origin = origin.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._seconds = timeout_seconds
         self._headers = {"Authorization": f"Bearer {signing_key}"} if signing_key else {}
+        self._page_events = MAX_PAGE
         if environment:
             self._headers[ENVIRONMENT_HEADER] = environment
 
@@ -90,37 +100,56 @@ class RestApi:
     ) -> Sequence[HeldEvent]:
         """The newest events with a ULID below `before`, newest first, at most `limit`.
 
-        Fewer where the events are too large for one answer. Raises InngestApiError.
+        Fewer where the events are too large for one answer, or while answers are slow.
         """
         while True:
+            limit = min(limit, self._page_events)
             query = {"cursor": before, "limit": str(limit), "received_after": _LONG_AGO}
-            body = await self._get(self._base, query, environment)
+            began_at = time.monotonic()
+            try:
+                body = await self._get("/v1/events", query, environment)
+            finally:
+                self._learn(limit, time.monotonic() - began_at)
             if body is not None:
                 break
             if limit == 1:
                 raise InngestApiError("Inngest's answer about one event is too large.")
             limit //= 2
-        answer = _decoded(body, _Page)
+        answer = _found(body, _Page)
         return [HeldEvent(one.internal_id, one.id) for one in answer.data or ()]
 
     async def find(self, ulid: str, environment: str | None = None) -> HeldEvent | None:
-        """One event, None when Inngest does not hold it. May be 5 s old. Raises InngestApiError."""
-        body = await self._get(f"{self._base}/{ulid}", {}, environment)
-        answer = _decoded(body or b"", _EventAnswer)
+        """One event, None when Inngest does not hold it. May be 5 s old."""
+        body = await self._get(f"/v1/events/{ulid}", {}, environment)
+        answer = _found(body or b"", _EventAnswer)
         if answer.data is None:
             return None
         return HeldEvent(answer.data.internal_id, answer.data.id)
 
     async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
-        """The runs of an event, none for an unknown one. May be 15 s old.
+        """The runs of an event with their outputs, the newest first; none for an unknown event."""
+        query = {"includeOutput": "true", "limit": "40"}
+        body = await self._get(f"{self._second_api}/events/{ulid}/runs", query, environment)
+        runs = _decoded(body or b"", _Runs).data or []
+        return [await self._agreed(run, environment) for run in runs]
 
-        Raises InngestApiError.
-        """
-        body = await self._get(f"{self._base}/{ulid}/runs", {}, environment)
-        return _decoded(body or b"", _Runs).data or ()
+    async def _agreed(self, run: EventRun, environment: str | None) -> EventRun:
+        """The run, with the status of the run itself where it has ended and its status has not."""
+        if run.ended_at is None or run.status.lower() not in _UNDECIDED:
+            return run
+        body = await self._get(f"/v1/runs/{run.id}", {}, environment)
+        told = _decoded(body or b"", _RunAnswer).data
+        return run if told is None else msgspec.structs.replace(run, status=told.status)
+
+    def _learn(self, limit: int, seconds: float) -> None:
+        """Ask for fewer events after a slow answer, for more again after a fast one."""
+        if seconds > self._seconds * _SLOW_SHARE:
+            self._page_events = max(1, limit // 2)
+        elif seconds < self._seconds * _FAST_SHARE and limit == self._page_events:
+            self._page_events = min(MAX_PAGE, limit * 2)
 
     async def _get(
-        self, url: str, query: Mapping[str, str], environment: str | None
+        self, path: str, query: Mapping[str, str], environment: str | None
     ) -> bytes | None:
         """The answer's body, None when it is too large."""
         headers = self._headers
@@ -128,42 +157,26 @@ class RestApi:
             headers = {**headers, ENVIRONMENT_HEADER: environment}
         try:
             async with self._session.get(
-                url,
+                self._origin + path,
                 params=query,
                 headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                if response.status == _UNAUTHORIZED:
-                    raise InngestApiError("Inngest refuses INNGEST_SIGNING_KEY.")
+                if response.status in _REFUSED:
+                    raise InngestApiError(_refusal(environment), refused=True)
                 if response.status != _OK:
                     raise InngestApiError(f"Inngest answers {response.status} to questions.")
                 body = await response.content.read(_MAX_ANSWER_BYTES)
                 while not response.content.at_eof() and len(body) < _MAX_ANSWER_BYTES:
                     body += await response.content.read(_MAX_ANSWER_BYTES)
                 return body if len(body) < _MAX_ANSWER_BYTES else None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            raise InngestApiError("Inngest gave no answer in time.") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise InngestApiError(
                 f"Inngest can't be asked ({type(error).__name__}).", reached=False
             ) from error
-
-
-def _decoded(body: bytes, form: type[_Answer]) -> _Answer:
-    try:
-        answer = _read(body, form)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InngestApiError("An answer that is not the API's.") from error
-    if answer.status not in (_OK, _NOT_FOUND):
-        raise InngestApiError(f"Inngest answers {answer.status} to questions.")
-    return answer
-
-
-def _read(body: bytes, form: type[_Answer]) -> _Answer:
-    """The answer. A function's output, which is in it, may have what is not Unicode."""
-    try:
-        return msgspec.json.decode(body, type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.json.decode(repaired(body), type=form)
 
 
 def make_rest_api(
@@ -179,12 +192,38 @@ def make_rest_api(
         signing_key=plain(settings.inngest_signing_key),
         environment=address.environment,
         timeout_seconds=timeout_seconds,
+        second_api="/v2" if destination(settings) is Destination.CLOUD else "/api/v2",
     )
 
 
 def _origin(settings: Settings, address: InngestAddress) -> str:
-    """Where the REST API is: beside the Event API when only that one's address is given."""
+    """The REST API's origin: beside the Event API when only that one's address is given."""
     elsewhere = settings.inngest_api_base_url or settings.inngest_base_url
     if settings.inngest_event_api_base_url and not elsewhere:
         return address.event_api_origin
     return address.api_origin
+
+
+def _refusal(environment: str | None) -> str:
+    if environment is None:
+        return "Inngest refuses INNGEST_SIGNING_KEY."
+    return f"Inngest refuses INNGEST_SIGNING_KEY for the environment {environment!r}."
+
+
+def _found(body: bytes, form: type[_Answer]) -> _Answer:
+    answer = _decoded(body, form)
+    if answer.status not in (_OK, _NOT_FOUND):
+        raise InngestApiError(f"Inngest answers {answer.status} to questions.")
+    return answer
+
+
+def _decoded(body: bytes, form: type[_Form]) -> _Form:
+    """The answer. A function's output, which is in it, may have what is not Unicode."""
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return msgspec.json.decode(repaired(body), type=form)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InngestApiError("An answer that is not the API's.") from error

@@ -1,15 +1,17 @@
-"""The runs that an event started, as its owner sees them."""
+"""The runs that an event started, as its owner sees them.
+
+Inngest may say that a run has completed or failed before it has the run's end and output. The
+invariant: a run has ended once Inngest gives its end, and is whole once it gives its output too.
+"""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
-
-from service.inngest.rest_api import EventRun
 
 
 class RunStatus(enum.StrEnum):
@@ -23,25 +25,52 @@ class RunStatus(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the run has ended."""
+        """True for the status of a run that has ended."""
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 # Inngest's other names for a run that has not started or was skipped.
 _OTHER_WORDS = {"scheduled": RunStatus.QUEUED, "skipped": RunStatus.CANCELLED}
+_TOLD_OF_ERRORS = ("name", "message")
+
+
+class FunctionName(msgspec.Struct, frozen=True):
+    """A function, by the id that its app gave it."""
+
+    id: str = ""
+
+
+class EventRun(msgspec.Struct, frozen=True, rename="camel"):
+    """A run in Inngest's answer. Before `ended_at`, `output` may be a failed attempt's."""
+
+    id: str
+    status: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    output: object = None
+    function: FunctionName = FunctionName()
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One run of a function. Times are milliseconds since 1970.
 
-    `output` is the function's result, or its error.
+    `output` is the function's result as Inngest's API shows it, or `name` and `message` of its
+    error; null before the end. `url` is the run's page at Inngest, null where there is none.
     """
 
     id: str
+    function: str
     status: RunStatus
     started_at: int | None
     ended_at: int | None
     output: object
+    url: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True when the run has ended and its output is known. A cancelled run has none."""
+        is_told = self.output is not None or self.status is RunStatus.CANCELLED
+        return self.ended_at is not None and is_told
 
 
 class RunReader(Protocol):
@@ -55,27 +84,55 @@ class RunReader(Protocol):
         ...
 
 
-def runs_of(answer: Sequence[EventRun]) -> tuple[Run, ...]:
+RunLink = Callable[[str, str | None], str | None]
+"""The address of a run's page by its id and the environment of its event."""
+
+
+def runs_of(
+    answer: Sequence[EventRun], link: RunLink, environment: str | None = None
+) -> tuple[Run, ...]:
     """The runs in Inngest's answer, the first one first."""
-    return tuple(_run(one) for one in sorted(answer, key=lambda one: one.run_id))
+    found = sorted(answer, key=lambda one: one.id)
+    return tuple(_run(one, link(one.id, environment)) for one in found)
 
 
-def _run(told: EventRun) -> Run:
-    status = _status(told.status)
-    ended = told.ended_at if status.is_final else None
-    return Run(told.run_id, status, _ms(told.run_started_at), _ms(ended), told.output)
+def stacks_of(answer: Sequence[EventRun]) -> dict[str, str]:
+    """The stacks of failed runs by their ids: paths of the worker, for operators only."""
+    errors = {one.id: _error(one.output) for one in answer}
+    return {run_id: str(error["stack"]) for run_id, error in errors.items() if "stack" in error}
 
 
-def _status(word: str) -> RunStatus:
-    """The status for Inngest's word. An unknown word counts as running."""
-    known = word.lower()
-    if known in set(RunStatus):
-        return RunStatus(known)
-    return _OTHER_WORDS.get(known, RunStatus.RUNNING)
+def _run(told: EventRun, url: str | None) -> Run:
+    ended = _ms(told.ended_at)
+    status, output = _status(told), None
+    if ended is not None:
+        error = _error(told.output)
+        shown = {name: error[name] for name in _TOLD_OF_ERRORS if name in error}
+        output = shown if status is RunStatus.FAILED and error else told.output
+    return Run(told.id, told.function.id, status, _ms(told.started_at), ended, output, url)
+
+
+def _status(told: EventRun) -> RunStatus:
+    """The status of a run: final from its end on, whatever Inngest's word. Unknown words run."""
+    word = told.status.lower()
+    status = RunStatus(word) if word in set(RunStatus) else _OTHER_WORDS.get(word)
+    if _ms(told.ended_at) is None:
+        return RunStatus.RUNNING if status is None or status.is_final else status
+    if status is not None and status.is_final:
+        return status
+    return RunStatus.FAILED if _error(told.output) else RunStatus.COMPLETED
+
+
+def _error(output: object) -> dict[str, object]:
+    """The error in an output, empty where it is a result."""
+    error = output.get("error") if isinstance(output, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 def _ms(moment: str | None) -> int | None:
+    """Milliseconds since 1970; None for no moment, which Go may write as the year 1."""
     try:
-        return int(datetime.fromisoformat(moment).timestamp() * 1000) if moment else None
-    except ValueError:
+        at = datetime.fromisoformat(moment).timestamp() if moment else 0.0
+    except (ValueError, OverflowError):
         return None
+    return int(at * 1000) if at > 0 else None

@@ -29,7 +29,8 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `environment` is the Inngest environment that the event goes to; None is the service's own. The
     event is not sent before `due_at_ms`, wall time; 0 is at once. `trace` is the W3C context of its
     append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
-    is derived.
+    is derived. `ts_ms` is the event's own time where it lies after its acceptance: Inngest runs the
+    event then.
     """
 
     wire_id: str | None = None
@@ -37,6 +38,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     due_at_ms: int = 0
     trace: str | None = None
     moved_id: str | None = None
+    ts_ms: int = 0
 
 
 NO_META = Meta()

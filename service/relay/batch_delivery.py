@@ -37,6 +37,8 @@ from service.relay.report import Report
 from service.relay.sends import Answered, Permit, SendsInFlight, Ticket
 from service.relay.settler import Settler
 
+_FULL_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Claimed:
@@ -131,6 +133,9 @@ class BatchDelivery:
 
     async def _send(self, claimed: _Claimed, request: DeliveryRequest, ticket: Ticket) -> None:
         async with self._sends.sender(ticket):
+            if self._settler.is_full(request.environment):
+                await self._settler.put_back(request.batch, delay_seconds=_FULL_SECONDS)
+                return
             if not self._keeper.breaker.is_current(claimed.permit):
                 await self._settler.put_back(request.batch)
                 return
@@ -144,7 +149,9 @@ class BatchDelivery:
             seconds = _now() - began_at
             done = self._judge(claimed, request, result, began_at)
             settled = await self._settler.settle_answer(
-                done.settlement, can_confirm=self._seed_check.is_honoured(request.batch, result)
+                done.settlement,
+                request.environment,
+                can_confirm=self._seed_check.is_honoured(request.batch, result),
             )
         written = replace(done, settlement=settled)
         self._report.ended(request.batch, result, written, seconds)

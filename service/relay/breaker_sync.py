@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -29,10 +29,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the record says about this process: where events go, and whether it confirms."""
+    """Where the events of this process go, and whether and how they are confirmed."""
 
     destination: str = ""
     confirmation: str = ""
+
+    def with_fault(self, fault: str | None) -> Announcement:
+        """The announcement while Inngest can't be asked for the reason `fault`."""
+        return replace(self, confirmation=f"failing ({fault})") if fault else self
 
 
 class BreakerSync:
@@ -45,7 +49,8 @@ class BreakerSync:
         changed: Callable[[], None],
         announcement: Announcement | None = None,
     ) -> None:
-        self._announcement = announcement or Announcement()
+        self._usual = announcement or Announcement()
+        self._announcement = self._usual
         self._delivery = delivery
         self._changed = changed
         self._since_ms = wall_now_ms()
@@ -54,6 +59,7 @@ class BreakerSync:
         self._answered = 0
         self._seen = 0
         self._told: tuple[tuple[str, str, int], float] | None = None
+        self._announced: Announcement | None = None
         self.breaker = breaker
         self.rate = 0.0
 
@@ -109,10 +115,14 @@ class BreakerSync:
         """Count delivered events for the rate."""
         self._delivered += count
 
+    def tell_confirmation(self, fault: str | None) -> None:
+        """Announce why confirmation fails, None when it does not. The next exchange saves it."""
+        self._announcement = self._usual.with_fault(fault)
+
     async def save(self) -> None:
         """Write the record. Raises OutboxUnavailableError."""
         breaker = self.breaker
-        told = _told(breaker), self.rate
+        told, announced = (_told(breaker), self.rate), self._announcement
         saved = await self._delivery.save(
             DeliveryRecord(
                 state=breaker.state.value,
@@ -122,11 +132,11 @@ class BreakerSync:
                 reopens_in_seconds=max(0.0, breaker.reopens_at - _now()),
                 since_ms=self._since_ms,
                 rate=round(self.rate, 1),
-                destination=self._announcement.destination,
-                confirmation=self._announcement.confirmation,
+                destination=announced.destination,
+                confirmation=announced.confirmation,
             )
         )
-        self._told = told
+        self._told, self._announced = told, announced
         if saved.revision == self._seen + 1:
             self._seen = saved.revision
 
@@ -160,8 +170,8 @@ class BreakerSync:
             self._changed()
 
     def _is_news(self, record: DeliveryRecord) -> bool:
-        """Whether this breaker differs from the saved one."""
-        if self._told is None and self._announcement != _announced(record):
+        """True when the breaker or the announcement differs from the saved one."""
+        if self._announcement != (self._announced or _announced(record)):
             return True
         state, rate = self._told or ((record.state, record.reason, record.failures), record.rate)
         return _told(self.breaker) != state or abs(rate - self.rate) > max(1.0, rate * 0.1)

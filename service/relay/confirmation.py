@@ -39,9 +39,12 @@ class ConfirmationPolicy:
     `restart_seconds`: how long Inngest must have answered again after it was away, without storing
     an event that it had answered before. `stall_seconds`: how long it must have stored nothing,
     with no sign that it was away; doubled for each earlier send of the row.
-    `min_poll_seconds` and `max_poll_seconds` bound the pause between
-    questions, `sweep_seconds` is how often every row is asked for. `chunk_rows` rows are asked for
-    together. While no row is sent, the store is read every `idle_seconds` and Inngest is not asked.
+    `min_poll_seconds` and `max_poll_seconds` bound the pause between sweeps, `sweep_seconds` is how
+    often every row is asked for. Rows are asked for in chunks of `chunk_rows`, of which `chunks`
+    are under way at a time with `questions` together. Other sweeps end after `quiet_rows` that are
+    not held, and each ends after `silences` chunks in a row without an answer. An environment that
+    was refused is left out for `refused_seconds`. While no row is sent, the store is read every
+    `idle_seconds` and Inngest is not asked.
     """
 
     reorder_seconds: float = 10.0
@@ -51,6 +54,11 @@ class ConfirmationPolicy:
     max_poll_seconds: float = 4.0
     sweep_seconds: float = 5.0
     chunk_rows: int = 500
+    chunks: int = 4
+    questions: int = 16
+    quiet_rows: int = 1000
+    silences: int = 3
+    refused_seconds: float = 5.0
     idle_seconds: float = 5.0
 
 

@@ -104,9 +104,14 @@ def outcome(
     return Outcome(Settlement(batch.claim), signal, result.reason, again, failed=True)
 
 
-def due_again(entries: Sequence[Entry], *, isolated: bool = False) -> list[Retry]:
-    """Due again at once, without a counted attempt; with `isolated` each is sent alone."""
-    return [Retry(entry.seq, 0.0, entry.attempts, isolated or entry.isolated) for entry in entries]
+def due_again(
+    entries: Sequence[Entry], *, isolated: bool = False, delay_seconds: float = 0.0
+) -> list[Retry]:
+    """Due again after a delay, without a counted attempt; with `isolated` each is sent alone."""
+    return [
+        Retry(entry.seq, delay_seconds, entry.attempts, isolated or entry.isolated)
+        for entry in entries
+    ]
 
 
 def _passed(result: SendResult, batch: Batch) -> Outcome:

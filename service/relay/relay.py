@@ -78,6 +78,7 @@ class Relay:
         around_send: Callable[[Batch], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self._limits, self._beat, self._stopping = limits, beat, False
+        self.confirmation_fault: str | None = None
         self._deliveries: set[asyncio.Task[None]] = set()
         self._report = report = Report(recorder)
         breaker = Breaker.fresh(limits.max_events, limits.max_bytes, limits.senders, breaker_policy)
@@ -127,6 +128,11 @@ class Relay:
     def confirmed(self, count: int) -> None:
         """Count events that Inngest holds for the rate of delivery."""
         self._keeper.delivered(count)
+
+    def tell_confirmation(self, fault: str | None) -> None:
+        """Announce why Inngest can't be asked about sent events, None when it can."""
+        self.confirmation_fault = fault
+        self._keeper.tell_confirmation(fault)
 
     async def sync_breaker(self) -> None:
         """Share the breaker with the store, for restarts, other processes and people."""

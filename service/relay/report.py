@@ -24,6 +24,9 @@ _FUTURE_TS_MS = 1000
 _SKEW_SECONDS = 5.0
 _SKEW_LOG_SECONDS = 60.0
 _SHOWN = 20
+_LOG_EVERY_SECONDS = 60.0
+_RATE_SECONDS = 1.0
+_RATE_WEIGHT = 0.3
 
 log = structlog.get_logger(__name__)
 
@@ -138,12 +141,6 @@ class Report:
             log.warning("clock_skew", seconds=round(skew_seconds, 1))
 
 
-_SHOWN = 20
-_LOG_EVERY_SECONDS = 60.0
-_RATE_SECONDS = 1.0
-_RATE_WEIGHT = 0.3
-
-
 class StoringRate:
     """How many events Inngest stores per second, lately. `now` is in seconds."""
 
@@ -164,7 +161,8 @@ class StoringRate:
 class ConfirmationReport:
     """Reports confirmations to `recorder` and to the log.
 
-    `on_confirmed` gets the number of confirmed rows. `wall_ms` is the wall clock, `clock` one that
+    `on_confirmed` gets the number of confirmed rows, `on_fault` why Inngest can't be asked, None
+    when it can. `wall_ms` is the wall clock, `clock` one that
     does not jump, in seconds.
     """
 
@@ -173,14 +171,16 @@ class ConfirmationReport:
         recorder: Recorder,
         on_confirmed: Callable[[int], None] = lambda _: None,
         *,
+        on_fault: Callable[[str | None], None] = lambda _: None,
         wall_ms: Callable[[], int] = wall_now_ms,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recorder = recorder
         self._on_confirmed = on_confirmed
+        self._on_fault = on_fault
         self._wall_ms = wall_ms
         self._clock = clock
-        self._failure_logged_at = float("-inf")
+        self._failure_logged_at = -math.inf
         self._rate = StoringRate(clock())
 
     def confirmed(self, held: Sequence[SentEntry]) -> None:
@@ -200,24 +200,25 @@ class ConfirmationReport:
         shown = [entry.event_id for entry in entries[:_SHOWN]]
         log.warning("resent", reason=reason.value, count=len(entries), events=shown)
 
-    def swept(self, found: int, unconfirmed: int) -> None:
-        """Note that Inngest answered every question of a sweep."""
-        self._recorder.gauge("confirmations_ok", 1.0)
-        self._failure_logged_at = float("-inf")
+    def swept(self, found: int, unconfirmed: int, fault: str | None) -> None:
+        """Note the end of a sweep; `fault` is why Inngest can't be asked about all rows."""
         self._rate.count(found, self._clock())
         self._recorder.gauge("inngest_stored_per_second", self._rate.per_second)
+        self._tell(fault)
         if found:
             log.debug("confirmed", events=found, unconfirmed=unconfirmed)
 
     def others_ask(self) -> None:
         """Note that another process asks Inngest."""
-        self._recorder.gauge("confirmations_ok", 1.0)
         self._recorder.gauge("inngest_stored_per_second", 0.0)
+        self._tell(None)
 
-    def failed(self, reason: str) -> None:
-        """Note that Inngest could not be asked."""
-        self._recorder.gauge("confirmations_ok", 0.0)
+    def _tell(self, fault: str | None) -> None:
+        self._recorder.gauge("confirmations_ok", float(fault is None))
+        self._on_fault(fault)
         now = self._clock()
-        if now - self._failure_logged_at > _LOG_EVERY_SECONDS:
+        if fault is None:
+            self._failure_logged_at = -math.inf
+        elif now - self._failure_logged_at > _LOG_EVERY_SECONDS:
             self._failure_logged_at = now
-            log.warning("confirmations_failing", reason=reason)
+            log.warning("confirmations_failing", reason=fault)

@@ -39,7 +39,13 @@ class Settler:
         self._report = report
         self._unconfirmed = unconfirmed
 
-    async def settle_answer(self, settlement: Settlement, *, can_confirm: bool) -> Settlement:
+    def is_full(self, environment: str | None) -> bool:
+        """True when no more events may be sent to this environment for now."""
+        return self._unconfirmed is not None and self._unconfirmed.is_full(environment)
+
+    async def settle_answer(
+        self, settlement: Settlement, environment: str | None, *, can_confirm: bool
+    ) -> Settlement:
         """Settle what an answer says; returns the settlement that was written.
 
         `can_confirm` is false when Inngest can't be asked about these events; its answer is then
@@ -54,7 +60,7 @@ class Settler:
         if unconfirmed is None:
             self._keeper.delivered(taken)
         else:
-            unconfirmed.sent(taken)
+            unconfirmed.sent(taken, environment)
         return settlement
 
     async def settle(self, settlement: Settlement) -> None:
@@ -72,9 +78,11 @@ class Settler:
         if stale:
             self._report.lease_lost(settlement.claim, stale)
 
-    async def put_back(self, batch: Batch, *, isolated: bool = False) -> None:
-        """Make the rows due again: their request showed nothing about them."""
-        retry = due_again(batch.entries, isolated=isolated)
+    async def put_back(
+        self, batch: Batch, *, isolated: bool = False, delay_seconds: float = 0.0
+    ) -> None:
+        """Make the rows due again after a delay: their request showed nothing about them."""
+        retry = due_again(batch.entries, isolated=isolated, delay_seconds=delay_seconds)
         await self.settle(Settlement(batch.claim, retry=retry))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.events.followed_event import FollowPolicy
-from tests.support.followed_events import event, followed_events, run
+from tests.support.followed_events import QUICK, event, followed_events, run
 from tests.support.storage import PATIENCE_SECONDS, eventually
+
+ERROR = {"name": "E", "message": "no", "stack": "at /srv"}
 
 
 @pytest.fixture
@@ -91,9 +94,9 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
             if seen[-1] == ("pending", None):
                 await deliver(followed)
             elif seen[-1] == ("delivered", None):
-                show_runs(followed, run("Running"))
+                show_runs(followed, run("RUNNING"))
             elif seen[-1] == ("delivered", "running"):
-                show_runs(followed, run("Completed", {"pages": 12}))
+                show_runs(followed, run("COMPLETED", {"pages": 12}))
     assert [one for one in seen if one[0] != "delivering"] == [
         ("pending", None),
         ("delivered", None),
@@ -104,6 +107,57 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
     assert view["final"] is True
 
 
+async def follow_to_the_end(client):
+    async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
+        return [view async for view in views_of(answer)]
+
+
+async def test_a_run_without_its_output_is_not_the_end_for_a_while(followed, client):
+    await deliver(followed)
+    show_runs(followed, run("COMPLETED"))
+    views = await follow_to_the_end(client)
+    assert [view["final"] for view in views] == [False, True]
+    assert views[-1]["run"]["output"] is None
+
+
+async def test_a_second_function_may_begin_shortly_after_the_first_has_ended(
+    tmp_path, aiohttp_client
+):
+    policy = replace(QUICK, grace_seconds=0.3)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        await followed.outbox.intake.append(event())
+        await deliver(followed)
+        show_runs(followed, run("COMPLETED", {"n": 1}))
+        client = await aiohttp_client(followed.app)
+        first = await (await client.get("/api/events/e-1")).json()
+        assert (first["run"]["status"], first["final"]) == ("completed", False)
+        show_runs(followed, run("COMPLETED", {"n": 1}), run("COMPLETED", {"n": 2}, "01RUNB"))
+        [*_, last] = await follow_to_the_end(client)
+    assert [one["output"] for one in last["otherRuns"]] == [{"n": 2}]
+
+
+async def test_an_event_that_starts_no_function_says_so_in_the_end(tmp_path, aiohttp_client):
+    policy = replace(QUICK, no_run_seconds=0.3)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        await followed.outbox.intake.append(event())
+        await deliver(followed)
+        client = await aiohttp_client(followed.app)
+        views = await follow_to_the_end(client)
+    assert [(view["noRun"], view["final"]) for view in views] == [(False, False), (True, True)]
+
+
+async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client):
+    await deliver(followed)
+    show_runs(
+        followed, run("FAILED", {"error": {"name": "E", "message": "no", "stack": "at /srv"}})
+    )
+    mine = await (await client.get("/api/events/e-1")).json()
+    assert mine["run"]["output"] == {"name": "E", "message": "no"}
+    assert mine["run"]["url"] == "http://inngest.test/01RUN"
+    answer = await client.get("/api/events/e-1", headers={"X-User": "kim"})
+    assert (await answer.json())["run"]["output"]["stack"] == "at /srv"
+
+
 async def test_a_stream_carries_the_request_id(client):
     headers = {"X-Request-Id": "mine-1"}
     async with client.get("/api/events/e-1/stream", headers=headers) as answer:
@@ -112,7 +166,9 @@ async def test_a_stream_carries_the_request_id(client):
 
 async def test_a_browser_that_connects_again_after_the_end_is_told_to_stop(followed, client):
     await deliver(followed)
-    show_runs(followed, run("Failed"))
+    show_runs(
+        followed, run("FAILED", {"error": {"name": "E", "message": "no", "stack": "at /srv"}})
+    )
     tag = (await client.get("/api/events/e-1")).headers["ETag"].strip('"')
     answer = await client.get("/api/events/e-1/stream", headers={"Last-Event-ID": tag})
     assert answer.status == 204
@@ -127,7 +183,7 @@ async def test_an_outage_of_inngest_is_waited_out(followed, client):
     before = followed.runs.asked
     await eventually(lambda: asyncio.sleep(0, followed.runs.asked > before + 2))
     assert not waiting.done()
-    show_runs(followed, run("Completed"))
+    show_runs(followed, run("COMPLETED", {}))
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await (await waiting).json())["run"]["status"] == "completed"
 

@@ -76,7 +76,7 @@ async def test_one_event_and_its_runs_are_found_by_its_ulid(guarded, http):
     events = asker(http, guarded.url)
     ulid = IDS.ulid(1, NOW_MS)
     assert await events.find(ulid) == HeldEvent(ulid, "e1")
-    assert [run.status for run in await events.runs(ulid)] == ["Completed"]
+    assert [run.status for run in await events.runs(ulid)] == ["COMPLETED"]
 
 
 async def test_an_unknown_event_is_not_found_and_has_no_runs(guarded, http):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.model import State
 from service.relay.confirmer import Confirmer
 from service.relay.report import ConfirmationReport
@@ -20,6 +20,8 @@ from tests.support.virtual_time import now
 
 
 class World:
+    """`faults` are those that the report was told of, each once in a row; None: all is well."""
+
     def __init__(self, rate: float) -> None:
         self.rows = MemoryRows(now)
         self.confirmations = MemoryConfirmations(self.rows)
@@ -30,18 +32,24 @@ class World:
             self.inngest,
             IDS,
             self.unconfirmed,
-            ConfirmationReport(NullRecorder()),
+            ConfirmationReport(NullRecorder(), on_fault=self._told),
         )
+        self.faults: list[str | None] = []
 
-    def send(self, seqs: range | list[int]) -> None:
-        self.send_elsewhere(seqs)
-        self.unconfirmed.sent(len(seqs))
+    def _told(self, fault: str | None) -> None:
+        if [fault] != self.faults[-1:]:
+            self.faults.append(fault)
 
-    def send_elsewhere(self, seqs: range | list[int]) -> None:
+    def send(self, seqs: range | list[int], environment: str | None = None) -> None:
+        self.send_elsewhere(seqs, environment)
+        self.unconfirmed.sent(len(seqs), environment)
+
+    def send_elsewhere(self, seqs: range | list[int], environment: str | None = None) -> None:
         """What another process sends: new rows in the order of their numbers, or waiting ones."""
         self.inngest.send(seqs)
         for seq in seqs:
-            new = Event(f"e-{seq}", "n", "u-1", "u-1", 0, b"{}")
+            meta = Meta(environment=environment)
+            new = Event(f"e-{seq}", "n", "u-1", "u-1", 0, b"{}", meta)
             row = self.rows.by_seq.get(seq) or self.rows.append(new)
             self.rows.end_claim(row, State.SENT)
             row.answered_at = now()

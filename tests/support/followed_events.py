@@ -14,7 +14,7 @@ from aiohttp import web
 from service.console.operations.search import Search, SearchPolicy
 from service.errors import InngestApiError
 from service.identity.user import User
-from service.inngest.rest_api import EventRun
+from service.inngest.runs import EventRun
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Filter, Row
@@ -31,7 +31,14 @@ from service.web.events.run_asker import RunAsker
 from service.web.server.middleware import error_middleware
 from tests.support.storage import Outbox
 
-QUICK = FollowPolicy(look_seconds=0.02, ask_seconds=0.02, trouble_seconds=0.02, beat_seconds=0.05)
+QUICK = FollowPolicy(
+    look_seconds=0.02,
+    ask_seconds=0.02,
+    trouble_seconds=0.02,
+    beat_seconds=0.05,
+    grace_seconds=0.0,
+    output_seconds=0.1,
+)
 
 
 class MadeUpRuns:
@@ -52,7 +59,9 @@ class MadeUpRuns:
 
 
 def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:
-    return EventRun(run_id, status, "2026-11-24T22:30:19Z", "2026-11-24T22:30:21Z", output)
+    """A run that has ended, unless its status is RUNNING."""
+    ended = None if status == "RUNNING" else "2026-11-24T22:30:21Z"
+    return EventRun(run_id, status, "2026-11-24T22:30:19Z", ended, output)
 
 
 def event(event_id: str = "e-1", user_id: str = "u-1", name: str = "a/b") -> Event:
@@ -111,7 +120,11 @@ async def followed_events(
     ):
         runs = MadeUpRuns()
         rows = WithInngestIds(outbox)
-        asker = RunAsker(runs, policy) if with_runs else None
+        asker = (
+            RunAsker(runs, lambda run_id, _: f"http://inngest.test/{run_id}", policy)
+            if with_runs
+            else None
+        )
         follower = EventFollower(rows, asker, policy)
         supervisor.watch("following", follower.look)
         supervisor.watch("ending-waits", follower.end_waits)
@@ -127,6 +140,11 @@ async def followed_events(
         ):
             app.add_routes(resource.routes())
         yield Followed(app, outbox, follower, runs, rows)
+
+
+def _run_link(run_id: str, environment: str | None) -> str:
+    del environment
+    return f"http://inngest.test/{run_id}"
 
 
 async def _user(request: web.Request) -> User:

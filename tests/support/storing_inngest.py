@@ -25,6 +25,8 @@ class StoringInngest:
         self.rate = rate
         self.away = False
         self.refusing = False
+        self.answer_seconds = 0.005
+        self.refused: set[str | None] = set()
         self.questions = 0
         self.stored: set[int] = set()
         self._shown: list[tuple[str, str]] = []
@@ -59,13 +61,15 @@ class StoringInngest:
         self, before: str, limit: int, environment: str | None = None
     ) -> Sequence[HeldEvent]:
         self.questions += 1
-        await asyncio.sleep(0.005)
-        if self.away:
-            raise InngestApiError(reached=False)
-        if self.refusing:
-            raise InngestApiError
         end = bisect.bisect_left(self._shown, (before, ""))
         below = self._shown[max(0, end - limit) : end]
+        await asyncio.sleep(self.answer_seconds)
+        if self.away:
+            raise InngestApiError("away", reached=False)
+        if self.refusing:
+            raise InngestApiError("refusing")
+        if environment in self.refused:
+            raise InngestApiError(f"refuses {environment}", refused=True)
         return [HeldEvent(ulid, event_id) for ulid, event_id in below[::-1]]
 
     def _store(self, seq: int) -> None:

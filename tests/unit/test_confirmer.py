@@ -12,7 +12,7 @@ from service.relay.confirmation import NOTES, ResendReason
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.confirmer_world import world
 from tests.support.memory_queue import MemoryConfirmations
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import now, run_in_virtual_time
 
 
 def test_what_is_stored_becomes_delivered_soon_after():
@@ -147,14 +147,14 @@ def test_a_process_stops_asking_when_another_has_taken_the_turn_meanwhile():
                 one.confirmations.another_asks = True
                 return await page(*given)
 
-            one.send(range(1, 2_001))
+            one.send(range(1, 8_001))
             await asyncio.sleep(0.2)
             one.inngest.page = page_while_another_takes_the_turn
             await asyncio.sleep(30)
-            assert len(one.delivered) == 500
+            assert len(one.delivered) < 4_000
             one.confirmations.another_asks = False
             one.inngest.page = page
-            await one.until(lambda: len(one.delivered) == 2_000, 20)
+            await one.until(lambda: len(one.delivered) == 8_000, 20)
 
     run_in_virtual_time(main())
 
@@ -211,5 +211,97 @@ def test_a_restart_between_two_questions_is_seen_by_its_connection():
             seconds = await one.until(lambda: len(one.resent) == 100, 30)
             assert 5 < seconds < 12
             assert one.notes == {NOTES[ResendReason.RESTARTED]}
+
+    run_in_virtual_time(main())
+
+
+def test_slow_answers_hold_up_neither_the_rate_nor_the_room():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.inngest.answer_seconds = 0.5
+            for batch in range(60):
+                await one.until(lambda: one.unconfirmed.room(0) >= 500, 10)
+                one.send(range(1 + 500 * batch, 501 + 500 * batch))
+            await one.until(lambda: len(one.delivered) == 30_000, 15)
+            assert now() < 30_000 / 1_000 / 0.9
+            assert not one.resent
+
+    run_in_virtual_time(main())
+
+
+def test_a_row_is_judged_by_what_was_known_when_inngest_was_asked():
+    """Answers may overtake each other; a row that is stored meanwhile is not sent again."""
+
+    async def main() -> None:
+        async with world(rate=400) as one:
+            one.inngest.answer_seconds = 6.0
+            for batch in range(60):
+                one.send(range(1 + 200 * batch, 201 + 200 * batch))
+                await asyncio.sleep(0.5)
+            await one.until(lambda: len(one.delivered) == 12_000, 120)
+            assert not one.resent
+
+    run_in_virtual_time(main())
+
+
+def test_a_refused_environment_is_told_and_holds_up_no_other():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.inngest.refused = {"branch"}
+            one.send(range(1, 11), "branch")
+            one.send(range(11, 1_011))
+            await one.until(lambda: len(one.delivered) == 1_000, 20)
+            assert one.sent == set(range(1, 11))
+            assert one.faults == ["refuses branch"]
+            await asyncio.sleep(3_600)
+            assert one.sent == set(range(1, 11))
+            one.inngest.refused = set()
+            await one.until(lambda: not one.sent, 20)
+            await asyncio.sleep(10)
+            assert one.faults == ["refuses branch", None]
+            assert not one.resent
+
+    run_in_virtual_time(main())
+
+
+def test_a_refused_environment_has_a_bound_of_its_own():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.inngest.refused = {"branch"}
+            one.send(range(1, 901), "branch")
+            await one.until(lambda: one.unconfirmed.refused == {"branch": 900}, 20)
+            assert one.unconfirmed.room(0) == 10_000
+            assert not one.unconfirmed.is_full("branch")
+            one.send(range(901, 1_001), "branch")
+            assert one.unconfirmed.is_full("branch")
+            assert not one.unconfirmed.is_full(None)
+
+    run_in_virtual_time(main())
+
+
+def test_an_inngest_that_refuses_the_signing_key_takes_the_common_room():
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            one.inngest.refused = {None}
+            one.send(range(1, 1_001))
+            await asyncio.sleep(20)
+            assert one.unconfirmed.room(0) == 9_000
+            assert one.faults == ["refuses None"]
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("trouble", ["away", "refusing"])
+def test_a_question_without_an_answer_is_told_until_there_is_one(trouble):
+    async def main() -> None:
+        async with world(rate=1_000) as one:
+            setattr(one.inngest, trouble, True)
+            one.send(range(1, 101))
+            await asyncio.sleep(10)
+            assert one.faults == [trouble]
+            setattr(one.inngest, trouble, False)
+            await one.until(lambda: len(one.delivered) == 100, 10)
+            await asyncio.sleep(1)
+            assert one.faults == [trouble, None]
 
     run_in_virtual_time(main())

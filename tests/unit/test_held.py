@@ -92,7 +92,7 @@ async def test_pages_begin_just_above_the_newest_wanted_event_and_end_with_the_o
     pages = Pages(range(BASE - 60, BASE + 200))
     asked = wanted(range(BASE, BASE + 120))
     assert await find_held(pages, asked) == set(asked)
-    assert pages.asked == [(120, 50), (70, 50), (20, 20)]
+    assert pages.asked == [(120, 50), (50, 50), (70, 20)]
 
 
 async def test_a_page_that_reaches_older_events_is_the_last_one() -> None:

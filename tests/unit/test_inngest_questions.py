@@ -10,7 +10,8 @@ import pytest
 
 from service.errors import InngestApiError
 from service.inngest.held import HeldEvent
-from service.inngest.rest_api import EventRun, RestApi
+from service.inngest.rest_api import RestApi
+from service.inngest.runs import EventRun
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
 ULID = "01KAVJ7KPR0000000000000001"
@@ -84,15 +85,39 @@ async def test_an_event_that_is_not_held_is_none() -> None:
 
 
 async def test_the_runs_of_an_event_are_found_by_its_ulid() -> None:
-    run = {"run_id": "r1", "status": "Completed", "ended_at": "2026-11-27T05:00:00Z", "output": 7}
+    run = {"id": "r1", "status": "COMPLETED", "endedAt": "2026-11-27T05:00:00Z", "output": {"n": 7}}
     session = ScriptedSession(Answer(200, (msgspec.json.encode({"data": [run]}),)))
     assert await asker(session).runs(ULID) == [
-        EventRun("r1", "Completed", ended_at="2026-11-27T05:00:00Z", output=7)
+        EventRun("r1", "COMPLETED", ended_at="2026-11-27T05:00:00Z", output={"n": 7})
     ]
-    assert session.asked[0].url == f"http://inngest.test/v1/events/{ULID}/runs"
+    [asked] = session.asked
+    assert asked.url == f"http://inngest.test/api/v2/events/{ULID}/runs"
+    assert asked.named["params"]["includeOutput"] == "true"
 
 
-@pytest.mark.parametrize("body", [b'{"data": null}', b'{"status": 404}'])
+async def test_a_run_that_has_ended_and_is_said_to_go_on_is_asked_for_itself() -> None:
+    run = {"id": "r1", "status": "QUEUED", "endedAt": "2026-11-27T05:00:00Z"}
+    session = ScriptedSession(
+        Answer(200, (msgspec.json.encode({"data": [run]}),)),
+        Answer(200, (b'{"data": {"run_id": "r1", "status": "Failed"}}',)),
+    )
+    [told] = await asker(session).runs(ULID)
+    assert told.status == "Failed"
+    assert session.asked[1].url == "http://inngest.test/v1/runs/r1"
+
+
+async def test_after_a_slow_answer_smaller_pages_are_asked_for_until_answers_are_fast() -> None:
+    session = ScriptedSession(TimeoutError(), *(Answer(200, (shown(1),)) for _ in range(3)))
+    one = asker(session, timeout_seconds=0.0)
+    with pytest.raises(InngestApiError, match="in time"):
+        await one.page(ULID, 50)
+    one._seconds = 60.0
+    for _ in range(3):
+        await one.page(ULID, 50)
+    assert [asked.named["params"]["limit"] for asked in session.asked] == ["50", "25", "50", "50"]
+
+
+@pytest.mark.parametrize("body", [b'{"data": null}', b'{"page": {"limit": 20}}'])
 async def test_an_event_without_runs_has_none(body: bytes) -> None:
     assert list(await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)) == []
 
@@ -100,9 +125,9 @@ async def test_an_event_without_runs_has_none(body: bytes) -> None:
 @pytest.mark.parametrize("output", [b'"a\\ud83d"', b'"a\xff"'])
 async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> None:
     """JavaScript cuts texts within a character; Inngest passes outputs on as they are."""
-    body = b'{"data": [{"run_id": "r", "status": "Completed", "output": %s}]}' % output
+    body = b'{"data": [{"id": "r", "status": "COMPLETED", "output": %s}]}' % output
     [run] = await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)
-    assert (run.status, run.output) == ("Completed", "a\ufffd")
+    assert (run.status, run.output) == ("COMPLETED", "a\ufffd")
 
 
 @pytest.mark.parametrize("question", ["find", "runs"])
@@ -150,7 +175,7 @@ async def test_any_other_answer_is_an_error_of_an_inngest_that_was_reached(
 
 
 @pytest.mark.parametrize(
-    "error", [TimeoutError(), OSError(5, "http://secret"), aiohttp.ClientError("http://secret")]
+    "error", [OSError(5, "http://secret"), aiohttp.ClientError("http://secret")]
 )
 async def test_a_fault_of_the_way_is_an_inngest_that_was_not_reached(error: Exception) -> None:
     with pytest.raises(InngestApiError) as caught:

@@ -114,7 +114,7 @@ async def test_what_was_taken_is_sent_where_it_can_be_confirmed_else_delivered(
     world = World(max_unconfirmed=10 if confirms else 0)
     retry = [Retry(3, 0.0, 0, isolated=False)]
     taken = Settlement("c", delivered=[1, 2], retry=retry)
-    written = await world.settler.settle_answer(taken, can_confirm=can_confirm)
+    written = await world.settler.settle_answer(taken, None, can_confirm=can_confirm)
     as_sent = can_confirm and confirms
     assert written == (Settlement("c", sent=[1, 2], retry=retry) if as_sent else taken)
     assert world.written == [written]

@@ -1,10 +1,14 @@
-"""How many events may be sent ahead of Inngest's store, and who is told when that changes."""
+"""Events that are sent ahead of Inngest's store, and rows that no process confirms."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from service.relay.unconfirmed import Unconfirmed
+from service.relay.unconfirmed import Unconfirmed, deliver_left_rows, deliver_unconfirmed
+from tests.support.confirmer_world import World
+from tests.support.virtual_time import in_virtual_time
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,28 @@ def test_what_was_sent_is_told_and_so_is_room_that_grew() -> None:
     for count in (4, 9, 8):
         unconfirmed.recount(count)
     assert (unconfirmed.count, told) == (8, ["sent", "room"])
+
+
+@in_virtual_time
+async def test_without_confirmation_rows_that_were_sent_are_delivered() -> None:
+    one = World(rate=0)
+    one.send(range(1, 1_202))
+    assert await deliver_unconfirmed(one.confirmations, answered_seconds=1.0) == 0
+    assert await deliver_unconfirmed(one.confirmations) == 1_201
+    assert not one.sent
+
+
+@in_virtual_time
+async def test_rows_that_others_left_are_delivered_ten_minutes_after_their_answer() -> None:
+    one = World(rate=0)
+    one.send([1, 2])
+    looking = asyncio.create_task(deliver_left_rows(one.confirmations))
+    await asyncio.sleep(590)
+    assert one.sent == {1, 2}
+    one.confirmations.another_asks = True
+    await asyncio.sleep(3_600)
+    assert one.sent == {1, 2}
+    one.confirmations.another_asks = False
+    await asyncio.sleep(61)
+    assert one.delivered == {1, 2}
+    looking.cancel()

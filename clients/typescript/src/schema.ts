@@ -365,7 +365,9 @@ export interface components {
             run: components["schemas"]["Run"] | null;
             /** @description The runs of further functions that the event started. */
             otherRuns: components["schemas"]["Run"][];
-            /** @description Whether the event's state is final. */
+            /** @description True when Inngest has held the event for long and runs nothing. */
+            noRun: boolean;
+            /** @description True when nothing more is expected to change. */
             final: boolean;
         };
         /**
@@ -378,15 +380,19 @@ export interface components {
          * Run
          * @description One run of a function. Times are milliseconds since 1970.
          *
-         *     `output` is the function's result, or its error.
+         *     `output` is the function's result as Inngest's API shows it, or `name` and `message` of its
+         *     error; null before the end. `url` is the run's page at Inngest, null where there is none.
          */
         Run: {
             id: string;
+            function: string;
             status: components["schemas"]["RunStatus"];
             startedAt: number | null;
             endedAt: number | null;
             /** @description Any JSON value. */
             output: unknown;
+            /** @default null */
+            url: string | null;
         };
         /**
          * RunStatus
@@ -999,6 +1005,7 @@ export interface operations {
                      *           "reason": null,
                      *           "run": null,
                      *           "otherRuns": [],
+                     *           "noRun": false,
                      *           "final": true
                      *         }
                      *       ],
@@ -1437,14 +1444,17 @@ export interface operations {
                      *       "reason": null,
                      *       "run": {
                      *         "id": "01KB08Z5RZ0V5GYE3Q0N7J7Q4T",
+                     *         "function": "index-document",
                      *         "status": "completed",
                      *         "startedAt": 1795559419930,
                      *         "endedAt": 1795559421215,
                      *         "output": {
                      *           "pages": 12
-                     *         }
+                     *         },
+                     *         "url": "http://127.0.0.1:8288/run?runID=01KB08Z5RZ0V5GYE3Q0N7J7Q4T"
                      *       },
                      *       "otherRuns": [],
+                     *       "noRun": false,
                      *       "final": true
                      *     }
                      */

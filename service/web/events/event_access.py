@@ -43,15 +43,19 @@ class EventAccess:
         self.user_of = user_of
         self._is_operator = is_operator
 
-    async def visible(self, request: web.Request) -> Row:
-        """The event in the path. Raises NotFoundError, also for another user's event."""
+    async def visible(self, request: web.Request) -> tuple[Row, bool]:
+        """The event in the path, and true for an operator.
+
+        Raises NotFoundError, also for another user's event.
+        """
         user = await self.user_of(request)
         row = await self._lookup.find(request.match_info["id"], user.owner)
-        if row is None or not (self._owns(user, row) or self._is_operator(user)):
+        is_operator = self._is_operator(user)
+        if row is None or not (is_operator or self._owns(user, row)):
             raise NotFoundError("There is no such event.")
         if not self._owns(user, row):
             _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
-        return row
+        return row, is_operator
 
     async def own(self, request: web.Request) -> tuple[Row, User]:
         """The user's own event in the path, and the user. Raises NotFoundError for any other."""

@@ -77,7 +77,8 @@ class EventStream:
         """The event as it is, then each change. An EventSource stops at the answer 204."""
         if not self._follower.has_room:
             raise OutboxUnavailableError("Too many streams are open. Try again shortly.")
-        followed = self._follower.begin(await self._access.visible(request))
+        row, _ = await self._access.visible(request)
+        followed = self._follower.begin(row)
         try:
             await self._follower.ask_soon(followed)
             known = request.headers.get(_LAST_EVENT_ID)

@@ -34,7 +34,10 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     other_runs: Annotated[
         tuple[Run, ...], Meta(description="The runs of further functions that the event started.")
     ]
-    final: Annotated[bool, Meta(description="Whether the event's state is final.")]
+    no_run: Annotated[
+        bool, Meta(description="True when Inngest has held the event for long and runs nothing.")
+    ]
+    final: Annotated[bool, Meta(description="True when nothing more is expected to change.")]
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -43,7 +46,7 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 def event_view(row: Row, *, runs_follow: bool) -> EventView:
-    """The view of a row without its runs. `runs_follow` says whether they can be asked for."""
+    """The view of a row without its runs. `runs_follow` is true when they can be asked for."""
     ends_here = row.state is State.DELIVERED and not (runs_follow and row.inngest_id)
     return EventView(
         id=row.id,
@@ -56,21 +59,24 @@ def event_view(row: Row, *, runs_follow: bool) -> EventView:
         reason=f"{row.reason}: {row.detail}" if row.reason and row.detail else row.reason,
         run=None,
         other_runs=(),
+        no_run=False,
         final=row.state is State.DEAD or ends_here,
     )
 
 
-def with_runs(view: EventView, runs: Sequence[Run]) -> EventView:
-    """The view with these runs; it is final when all of them have ended."""
-    ended = bool(runs) and all(run.status.is_final for run in runs)
+def with_runs(
+    view: EventView, runs: Sequence[Run], *, ended: bool = False, no_run: bool = False
+) -> EventView:
+    """The view with these runs. It is final when they have `ended`, or when there is `no_run`."""
     return msgspec.structs.replace(
         view,
         run=runs[0] if runs else None,
         other_runs=tuple(runs[1:]),
-        final=view.final or (view.state is State.DELIVERED and ended),
+        no_run=no_run,
+        final=view.final or (view.state is State.DELIVERED and (ended or no_run)),
     )
 
 
 def has_left(state: State) -> bool:
-    """Whether Inngest has answered that it holds the event."""
+    """True once Inngest has answered that it holds the event."""
     return state not in (State.PENDING, State.DELIVERING, State.DEAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
@@ -13,7 +14,7 @@ from service.errors import (
 )
 from service.web.events.event_access import EventAccess
 from service.web.events.event_view import EventView
-from service.web.events.followed_event import FollowedEvent, Snapshot
+from service.web.events.followed_event import FollowedEvent, Snapshot, with_stacks
 from service.web.events.follower import EventFollower
 from service.web.intake.event_examples import EVENT_EXAMPLE, EVENT_ID
 from service.web.openapi.endpoint import JSON, Access, Answer, Endpoint, Parameter, ResponseHeader
@@ -61,12 +62,14 @@ class Events:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
         seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
         known = _tag(request.headers.get(hdrs.IF_NONE_MATCH, ""))
-        followed = self._follower.begin(await self._access.visible(request))
+        row, is_operator = await self._access.visible(request)
+        followed = self._follower.begin(row)
         try:
             await self._follower.ask_soon(followed)
             if seconds and self._follower.has_room:
                 await self._wait(request, followed, known, seconds)
-            return _answer(followed.snapshot, known)
+            stacks = followed.stacks if is_operator else {}
+            return _answer(followed.snapshot, known, stacks)
         finally:
             self._follower.end(followed)
 
@@ -110,10 +113,11 @@ def _tag(entity_tag: str) -> str:
     return entity_tag.removeprefix("W/").strip('"')
 
 
-def _answer(snapshot: Snapshot | None, known: str) -> web.Response:
+def _answer(snapshot: Snapshot | None, known: str, stacks: Mapping[str, str]) -> web.Response:
     if snapshot is None:
         raise NotFoundError("There is no such event.")
     headers = {hdrs.ETAG: f'"{snapshot.tag}"'}
     if snapshot.tag == known:
         return web.Response(status=304, headers=headers)
-    return web.Response(body=snapshot.body, content_type=JSON, headers=headers)
+    body = with_stacks(snapshot.body, stacks) if stacks else snapshot.body
+    return web.Response(body=body, content_type=JSON, headers=headers)

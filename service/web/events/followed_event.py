@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,9 +28,12 @@ class FollowPolicy:
 
     The store is polled every `look_seconds`, at most `rows_a_read` rows at a time. Inngest is asked
     about the runs of an event every `ask_seconds`, or `trouble_seconds` after a failure, at most
-    `asks_a_second` times for all events together. A first answer waits `first_ask_seconds` for the
-    runs. A silent stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`,
-    and its client reconnects. An event without followers is kept for `linger_seconds`.
+    `asks_a_second` times for all events together and `asks_at_once` at a time. A first answer waits
+    `first_ask_seconds` for the runs. A run may begin up to `grace_seconds` after Inngest held its
+    event, and an output may come up to `output_seconds` after the end of its run. An event without
+    a run after `no_run_seconds` has none. A silent stream gets a comment every `beat_seconds`. A
+    stream ends after `stream_seconds`, and its client reconnects. An event without followers is
+    kept for `linger_seconds`.
     """
 
     look_seconds: float = 0.5
@@ -38,7 +41,11 @@ class FollowPolicy:
     ask_seconds: float = 1.0
     trouble_seconds: float = 2.0
     first_ask_seconds: float = 1.0
-    asks_a_second: int = 100
+    asks_a_second: int = 200
+    asks_at_once: int = 32
+    grace_seconds: float = 5.0
+    output_seconds: float = 3.0
+    no_run_seconds: float = 300.0
     beat_seconds: float = 15.0
     stream_seconds: float = 900.0
     linger_seconds: float = 2.0
@@ -68,10 +75,14 @@ class FollowedEvent:
 
     `inngest_id` is None before Inngest has the event. `followers` counts waiting requests. `ask_at`
     is the loop time of the next question about runs, `left_at` when the last follower left.
+    `stacks` are those of failed runs, by the run's id, for operators.
     """
 
     __slots__ = (
         "_asked",
+        "_ended_at",
+        "_held_at_ms",
+        "_policy",
         "_runs_follow",
         "_waiting",
         "ask_at",
@@ -81,50 +92,72 @@ class FollowedEvent:
         "inngest_id",
         "left_at",
         "snapshot",
+        "stacks",
         "state",
     )
 
-    def __init__(self, row: Row, *, runs_follow: bool) -> None:
+    def __init__(self, row: Row, policy: FollowPolicy, *, runs_follow: bool) -> None:
         self.id = row.id
-        self.state = row.state
         self.environment = row.meta.environment
-        self.inngest_id = row.inngest_id if has_left(row.state) else None
         self.followers = 0
         self.ask_at = 0.0
         self.left_at = 0.0
+        self.stacks: Mapping[str, str] = {}
+        self._policy = policy
         self._runs_follow = runs_follow
         self._asked = False
+        self._ended_at = 0.0
         self._waiting: list[tuple[asyncio.Future[None], float, Client]] = []
+        self._take(row)
         self.snapshot: Snapshot | None = _snapshot(event_view(row, runs_follow=runs_follow))
 
     @property
     def is_moving(self) -> bool:
-        """Whether the event may still change."""
+        """True while the event may still change."""
         return self.snapshot is not None and not self.snapshot.final
 
     @property
     def is_known(self) -> bool:
-        """Whether the runs were asked for at least once, or need not be."""
+        """True once the runs were asked for, or where they need not be."""
         return self._asked or not self._runs_follow or not has_left(self.state)
 
     def show_row(self, row: Row) -> None:
         """Take over the row's state."""
-        self.state = row.state
-        self.inngest_id = row.inngest_id if has_left(row.state) else None
+        self._take(row)
         view = event_view(row, runs_follow=self._runs_follow)
         if self._asked and self.snapshot is not None:
             known = _decode(self.snapshot.body)
-            view = with_runs(view, known.runs)
+            view = with_runs(view, known.runs, ended=known.final, no_run=known.no_run)
         self._show(view)
 
-    def show_runs(self, runs: Sequence[Run]) -> None:
-        """Take over the state of the runs."""
+    def show_runs(self, runs: Sequence[Run], *, now: float, wall_ms: int) -> None:
+        """Take over the state of the runs; `now` is the loop's time, `wall_ms` the wall clock's."""
         was_known, self._asked = self.is_known, True
         if self.snapshot is not None:
+            held_seconds = (wall_ms - self._held_at_ms) / 1000
+            ended = bool(runs) and held_seconds >= self._policy.grace_seconds
+            ended = ended and self._are_over(runs, now)
+            no_run = not runs and held_seconds >= self._policy.no_run_seconds
             view = _decode(self.snapshot.body)
-            self._show(with_runs(view, runs))
+            self._show(with_runs(view, runs, ended=ended, no_run=no_run))
         if not was_known:
             self.wake()
+
+    def _take(self, row: Row) -> None:
+        self.state = row.state
+        self.inngest_id = row.inngest_id if has_left(row.state) else None
+        # Inngest runs an event no earlier than its ts.
+        self._held_at_ms = max(row.settled_at_ms or row.accepted_at_ms, row.meta.ts_ms)
+
+    def _are_over(self, runs: Sequence[Run], now: float) -> bool:
+        """True when all have ended, and their outputs are there or came not in time."""
+        if all(run.is_whole for run in runs):
+            return True
+        if any(run.ended_at is None for run in runs):
+            self._ended_at = 0.0
+            return False
+        self._ended_at = self._ended_at or now
+        return now - self._ended_at >= self._policy.output_seconds
 
     def vanish(self) -> None:
         """The event was removed: wake all followers."""
@@ -157,3 +190,19 @@ class FollowedEvent:
 def _snapshot(view: EventView) -> Snapshot:
     body = _encode(view)
     return Snapshot(body, hashlib.blake2b(body, digest_size=12).hexdigest(), view.final)
+
+
+def with_stacks(body: bytes, stacks: Mapping[str, str]) -> bytes:
+    """The JSON of a view whose failed runs have their stacks, by the run's id."""
+    view = _decode(body)
+    runs = [_with_stack(run, stacks.get(run.id)) for run in view.runs]
+    other_runs = tuple(runs[1:])
+    return _encode(
+        msgspec.structs.replace(view, run=runs[0] if runs else None, other_runs=other_runs)
+    )
+
+
+def _with_stack(run: Run, stack: str | None) -> Run:
+    if stack is None or not isinstance(run.output, dict):
+        return run
+    return msgspec.structs.replace(run, output={**run.output, "stack": stack})

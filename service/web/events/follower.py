@@ -53,7 +53,7 @@ class EventFollower:
         """Follow the event of `row`, as the store just read it, until `end`."""
         followed = self._followed.get(row.id)
         if followed is None:
-            followed = FollowedEvent(row, runs_follow=self._asker is not None)
+            followed = FollowedEvent(row, self.policy, runs_follow=self._asker is not None)
             self._followed[row.id] = followed
             self._wanted.set()
         followed.show_row(row)
@@ -97,11 +97,14 @@ class EventFollower:
 
     async def ask(self) -> None:
         """Ask for runs again and again. Waits during an outage of Inngest."""
-        while True:
-            moving = await self._moving()
-            if self._asker:
-                await self._asker.ask_some(moving)
-            await asyncio.sleep(1 / TURNS_A_SECOND)
+        if self._asker is None:
+            return
+        try:
+            while True:
+                await self._asker.ask_some(await self._moving())
+                await asyncio.sleep(1 / TURNS_A_SECOND)
+        finally:
+            await self._asker.stop()
 
     async def _moving(self) -> list[FollowedEvent]:
         """The followed events that may still change; waits until there is one."""

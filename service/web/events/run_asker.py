@@ -11,28 +11,37 @@ from collections.abc import Sequence
 import structlog
 
 from service.errors import InngestApiError
-from service.inngest.runs import RunReader, runs_of
+from service.inngest.runs import RunLink, RunReader, runs_of, stacks_of
+from service.outbox.clock import wall_now_ms
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
-TURNS_A_SECOND = 5
+TURNS_A_SECOND = 10
 
 log = structlog.get_logger(__name__)
 
 
 class RunAsker:
-    """Asks `reader` within the limits of `policy`. An outage of Inngest changes nothing."""
+    """Asks `reader` within the limits of `policy`. An outage of Inngest changes nothing.
 
-    def __init__(self, reader: RunReader, policy: FollowPolicy) -> None:
+    `link` gives the address of a run's page.
+    """
+
+    def __init__(self, reader: RunReader, link: RunLink, policy: FollowPolicy) -> None:
         self._reader = reader
+        self._link = link
         self._policy = policy
         self._trouble_until = 0.0
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def ask_some(self, moving: Sequence[FollowedEvent]) -> None:
-        """Ask about the due events, the longest waiting first."""
-        due = [one for one in moving if self._is_due(one)]
-        due.sort(key=lambda one: one.ask_at)
-        some = due[: self._policy.asks_a_second // TURNS_A_SECOND]
-        await asyncio.gather(*(self._ask(one) for one in some))
+        """Begin to ask about due events, the longest waiting first; waits for no answer."""
+        due = sorted((one for one in moving if self._is_due(one)), key=lambda one: one.ask_at)
+        room = self._policy.asks_at_once - len(self._asking)
+        for one in due[: max(0, min(room, self._policy.asks_a_second // TURNS_A_SECOND))]:
+            one.ask_at = _now() + self._policy.ask_seconds
+            task = asyncio.create_task(self._ask(one), name="ask-for-runs")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
 
     async def ask_soon(self, followed: FollowedEvent) -> None:
         """Ask about one event now if it is due, for `first_ask_seconds` at most.
@@ -47,18 +56,27 @@ class RunAsker:
         except TimeoutError:
             self._trouble_until = _now() + self._policy.trouble_seconds
 
+    async def stop(self) -> None:
+        """Cancel the questions under way."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
     def _is_due(self, followed: FollowedEvent) -> bool:
         return followed.inngest_id is not None and followed.ask_at <= _now()
 
     async def _ask(self, followed: FollowedEvent) -> None:
         followed.ask_at = _now() + self._policy.ask_seconds
+        environment = followed.environment
         try:
-            runs = await self._reader.runs(followed.inngest_id or "", followed.environment)
+            told = await self._reader.runs(followed.inngest_id or "", environment)
         except InngestApiError as error:
             followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
         else:
-            followed.show_runs(runs_of(runs))
+            followed.stacks = stacks_of(told)
+            runs = runs_of(told, self._link, environment)
+            followed.show_runs(runs, now=_now(), wall_ms=wall_now_ms())
 
 
 def _now() -> float:

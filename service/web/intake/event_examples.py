@@ -12,10 +12,12 @@ EVENT_ID = Parameter(
 )
 RUN_EXAMPLE: dict[str, object] = {
     "id": "01KB08Z5RZ0V5GYE3Q0N7J7Q4T",
+    "function": "index-document",
     "status": "completed",
     "startedAt": 1795559419930,
     "endedAt": 1795559421215,
     "output": {"pages": 12},
+    "url": "http://127.0.0.1:8288/run?runID=01KB08Z5RZ0V5GYE3Q0N7J7Q4T",
 }
 EVENT_EXAMPLE: dict[str, object] = {
     "id": "019aa0a7-3a17-7a51-9d9a-6d2f0f5a9a10",
@@ -28,6 +30,7 @@ EVENT_EXAMPLE: dict[str, object] = {
     "reason": None,
     "run": RUN_EXAMPLE,
     "otherRuns": [],
+    "noRun": False,
     "final": True,
 }
 WAITING_EXAMPLE: dict[str, object] = {

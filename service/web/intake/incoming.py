@@ -120,11 +120,12 @@ def _check_large(given: _Given) -> Iterator[None]:
 def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str | None) -> Event:
     name = _name(given.name)
     client_id = storable(given.id) if given.id else None
+    ts = _ts(given.ts) or now_ms
     payload = _encode(
         _Wire(
             id=client_id,
             name=name,
-            ts=_ts(given.ts) or now_ms,
+            ts=ts,
             v=given.v,
             data=given.data,
             user=given.user,
@@ -140,8 +141,14 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
         user.id,
         now_ms,
         payload,
-        Meta(client_id or "", environment) if client_id or environment else _NO_ID,
+        _meta(client_id, environment, ts if ts > now_ms else 0),
     )
+
+
+def _meta(client_id: str | None, environment: str | None, ts_ms: int) -> Meta:
+    if client_id or environment or ts_ms:
+        return Meta(client_id or "", environment, ts_ms=ts_ms)
+    return _NO_ID
 
 
 def _given(raw: bytes) -> _Given:
