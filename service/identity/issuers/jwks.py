@@ -16,7 +16,12 @@ import msgspec
 import structlog
 from aiohttp import hdrs
 from joserfc import jws, jwt
-from joserfc.errors import BadSignatureError, JoseError, KeyParameterError
+from joserfc.errors import (
+    BadSignatureError,
+    InvalidKeyCurveError,
+    InvalidKeyTypeError,
+    JoseError,
+)
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from service.errors import ProviderUnavailableError
@@ -90,7 +95,7 @@ def signed_claims(token: str, keys: KeySet, algorithms: list[str]) -> dict[str, 
     if "kid" in jws.extract_compact(token.encode()).protected:
         return jwt.decode(token, keys, algorithms=algorithms).claims
     for key in keys.keys:
-        with contextlib.suppress(BadSignatureError, KeyParameterError):
+        with contextlib.suppress(BadSignatureError, InvalidKeyTypeError, InvalidKeyCurveError):
             return jwt.decode(token, key, algorithms=algorithms).claims
     raise BadSignatureError
 
