@@ -57,6 +57,7 @@ from service.web.pages.page import Pages
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.health import Health
 from service.web.resources.uploads import Uploads
+from service.web.server.body_budget import BodyBudget
 from service.web.server.cross_site import CrossSite
 from service.web.server.proxies import Proxies
 from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
@@ -115,6 +116,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         cross_site=cross_site,
         recorder=running.recorder,
         error_pages=ErrorPages(pages, _sign_in_path(settings)),
+        body_budget=BodyBudget(settings.max_body_bytes_in_flight),
         secure=settings.production,
     )
     if running.tracing:

@@ -57,6 +57,11 @@ class Settings(BaseModel):
     max_bytes_per_user: ByteSize = Field(
         default=ByteSize(4 * 1024**3), ge=1, validation_alias="OUTBOX_MAX_BYTES_PER_USER"
     )
+    max_body_bytes_in_flight: ByteSize = Field(
+        default=ByteSize(128 * 1024**2),
+        ge=1024**2,
+        validation_alias="OUTBOX_MAX_BODY_BYTES_IN_FLIGHT",
+    )
     retention_seconds: Seconds = Field(
         default=7 * 86400.0, ge=1, validation_alias="OUTBOX_RETENTION"
     )

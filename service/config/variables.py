@@ -37,6 +37,9 @@ VARIABLES: dict[str, dict[str, str]] = {
         "Above it posts get 503 `outbox_full`.",
         "OUTBOX_MAX_BYTES_PER_USER": "Bytes of one user's stored events, delivered and dead ones "
         "included. Above it posts get 429 `too_many_pending`.",
+        "OUTBOX_MAX_BODY_BYTES_IN_FLIGHT": "Bytes of requests above 64 KiB that a process has "
+        "at one time. Others wait 5 s, then get 503 `outbox_unavailable`. A quarter at most is one "
+        "sender's.",
         "OUTBOX_RETENTION": "Delivered events are kept this long.",
         "OUTBOX_ENCRYPTION_KEY": "Encrypts the data of events that are made here, as Inngest's "
         "encryption middleware does: `key`, or `key,old` while keys are rotated.",

@@ -17,6 +17,7 @@ from service.web.intake.event_route import MAX_BODY_BYTES
 from service.web.openapi.endpoint import Endpoint
 from service.web.openapi.resource import OpenApi
 from service.web.pages.error_pages import ErrorPages
+from service.web.server.body_budget import BodyBudget, body_budget_key
 from service.web.server.cross_site import CrossSite
 from service.web.server.middleware import error_middleware
 from service.web.server.security_headers import install_security_headers
@@ -41,10 +42,12 @@ def build_app(
     cross_site: CrossSite,
     recorder: Recorder,
     error_pages: ErrorPages | None = None,
+    body_budget: BodyBudget | None = None,
     secure: bool,
 ) -> web.Application:
     """The application with `resources` and the API's description mounted."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app[body_budget_key] = body_budget or BodyBudget()
     app.middlewares.append(error_middleware(recorder, error_pages))
     cross_site.install(app)
     app.middlewares.append(sessions.middleware())

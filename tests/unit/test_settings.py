@@ -21,6 +21,7 @@ DEFAULTS = {
     "trusted_proxies": (),
     "max_bytes": None,
     "max_bytes_per_user": 4 * 1024**3,
+    "max_body_bytes_in_flight": 128 * 1024**2,
     "dev_login": False,
     "web_concurrency": 1,
     "batch_events": 500,

@@ -133,7 +133,8 @@ class EventRoute:
     async def _event(self, request: web.Request, user: User) -> tuple[Event, IdempotencyKey | None]:
         """The request's event and its key; nothing else of the body is kept."""
         kind = self._kind
-        body = self.read(await read_json_bytes(request, max_bytes=MAX_BODY_BYTES))
+        raw = await read_json_bytes(request, max_bytes=MAX_BODY_BYTES, owner=user.owner)
+        body = self.read(raw)
         key = idempotency_key(request, kind.path, body, self._digests)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())

@@ -133,7 +133,7 @@ class InngestIntake:
         seed = request.headers.get(SEED_HEADER, "")
         batch = BatchRequest(
             user=machine,
-            body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES),
+            body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner),
             environment=environment,
             mark=f"seed {seed}" if _is_seed(seed) else None,
             mark_seconds=REPEAT_SECONDS,

@@ -85,7 +85,7 @@ class MachineEvents:
         """Accept all events of a request or none."""
         machine = self._auth.machine(request)
         key = given_key(request)
-        body = await read_json_bytes(request, max_bytes=MAX_BATCH_BYTES)
+        body = await read_json_bytes(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner)
         check_utf8(body)
         batch = BatchRequest(user=machine, body=body, mark=f"key {key}" if key else None)
         receipts, _ = await self._batches.accept(batch)

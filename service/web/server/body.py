@@ -7,7 +7,7 @@ import re
 from typing import TypeVar
 
 import msgspec
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import hdrs, web
 
 from service.errors import (
     BodyTimeoutError,
@@ -18,9 +18,14 @@ from service.errors import (
     JsonRequiredError,
 )
 from service.outbox.nesting import MAX_DEPTH, is_too_deep
+from service.web.server.body_budget import FREE_BYTES, Share, body_budget_key, body_share_key
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
+# Of a body above 64 KiB, which has a share of the budget.
+SLOWEST_BYTES_A_SECOND = 64 * 1024
+_SLOW_SECONDS = 5.0
+_GROWTH_BYTES = 256 * 1024
 _JSON = "application/json"
 # How msgspec names a field of a struct; keys of the client's own are not named so.
 _FIELD = re.compile(r"(?:required field `|at `\$\.)(?P<field>\w+)")
@@ -81,17 +86,19 @@ def check_depth(body: bytes, decoded: object) -> None:
         raise InvalidJsonError(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
-async def read_json_bytes(request: web.Request, *, max_bytes: int) -> bytes:
+async def read_json_bytes(
+    request: web.Request, *, max_bytes: int, owner: str | None = None
+) -> bytes:
     """The bytes of a body that says it is JSON and has at most `max_bytes`.
 
     Raises JsonRequiredError, and what `read_body` raises.
     """
     if request.content_type != _JSON:
         raise JsonRequiredError
-    return await read_body(request, max_bytes=max_bytes)
+    return await read_body(request, max_bytes=max_bytes, owner=owner)
 
 
-async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+async def read_body(request: web.Request, *, max_bytes: int, owner: str | None = None) -> bytes:
     """The bytes of a body of at most `max_bytes`.
 
     Raises EncodingRefusedError, and what `read_raw_body` raises.
@@ -99,36 +106,77 @@ async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.strip().lower() not in _NO_ENCODING:
         raise EncodingRefusedError
-    return await read_raw_body(request, max_bytes=max_bytes)
+    return await read_raw_body(request, max_bytes=max_bytes, owner=owner)
 
 
 async def read_raw_body(
-    request: web.Request, *, max_bytes: int, seconds: float = BODY_SECONDS
+    request: web.Request,
+    *,
+    max_bytes: int,
+    owner: str | None = None,
+    seconds: float = BODY_SECONDS,
 ) -> bytes:
     """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
 
-    Raises BodyTooLargeError, and BodyTimeoutError after `seconds`.
+    A body of more than 64 KiB waits for its share of the budget, which it has until the request
+    ends; `owner` None is the peer. Raises BodyTooLargeError, OutboxUnavailableError without a
+    share, and BodyTimeoutError after `seconds`, or for a large body that comes too slowly.
     """
-    if (request.content_length or 0) > max_bytes:
+    size = request.content_length or 0
+    if size > max_bytes:
         raise BodyTooLargeError
     content = request.content
-    if content.is_eof():
+    if content.is_eof() and content.total_bytes <= FREE_BYTES:
         body = content.read_nowait()
     else:
-        body = await _arriving(content, max_bytes, seconds)
+        arriving = _Arriving(request, owner or request.remote or "", max_bytes)
+        body = await arriving.read(seconds)
     if len(body) > max_bytes:
         raise BodyTooLargeError
     return body
 
 
-async def _arriving(content: StreamReader, max_bytes: int, seconds: float) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in content.iter_any():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise BodyTooLargeError
-    except TimeoutError as exc:
-        raise BodyTimeoutError from exc
-    return bytes(body)
+class _Arriving:
+    """A body that arrives, within its share of the budget."""
+
+    def __init__(self, request: web.Request, owner: str, max_bytes: int) -> None:
+        self._content = request.content
+        self._declared = request.content_length or 0
+        self._max_bytes = max_bytes
+        budget = request.app.get(body_budget_key)
+        self._share = Share(budget, owner) if budget else None
+        self._granted = FREE_BYTES
+        if self._share:
+            request[body_share_key] = self._share
+
+    async def read(self, seconds: float) -> bytes:
+        await self._grow(self._declared)
+        clock = asyncio.get_running_loop().time
+        body, began = bytearray(), clock()
+        while chunk := await self._chunk(began + self._limit(seconds, len(body))):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise BodyTooLargeError
+            if len(body) > self._granted:
+                stopped = clock()
+                await self._grow(len(body) + _GROWTH_BYTES)
+                began += clock() - stopped
+        return bytes(body)
+
+    async def _chunk(self, until: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._content.readany()
+        except TimeoutError as exc:
+            raise BodyTimeoutError from exc
+
+    def _limit(self, seconds: float, arrived: int) -> float:
+        """The seconds after which the body is late, by `seconds` in all or by its speed."""
+        if max(self._declared, arrived) <= FREE_BYTES:
+            return seconds
+        return min(seconds, _SLOW_SECONDS + arrived / SLOWEST_BYTES_A_SECOND)
+
+    async def _grow(self, size_bytes: int) -> None:
+        if self._share and size_bytes > self._granted:
+            await self._share.grow(size_bytes)
+            self._granted = size_bytes

@@ -1,0 +1,110 @@
+"""Shares memory among the large bodies under way, so that many of them can't take it all.
+
+A body counts from before it is read until its request ends. The invariant: the bodies that count
+have `total_bytes` at most, and those of one owner a quarter of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service.errors import OutboxUnavailableError
+
+DEFAULT_BYTES = 128 * 1024 * 1024
+# A body of so many bytes or fewer does not count.
+FREE_BYTES = 64 * 1024
+_WAIT_SECONDS = 5.0
+_OWNERS = 4
+
+
+class Share:
+    """The bytes that one body of `owner` counts."""
+
+    __slots__ = ("_budget", "owner", "size_bytes")
+
+    def __init__(self, budget: BodyBudget, owner: str) -> None:
+        self._budget = budget
+        self.owner = owner
+        self.size_bytes = 0
+
+    async def grow(self, size_bytes: int) -> None:
+        """Let the body have `size_bytes` in all; waits for room.
+
+        A body above one owner's part counts as all of it. Raises OutboxUnavailableError when there
+        was no room in time; the share is then as it was.
+        """
+        await self._budget.grow(self, size_bytes)
+
+    def release(self) -> None:
+        """The body is no longer there. May be repeated."""
+        self._budget.release(self)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    share: Share
+    more_bytes: int
+    given: asyncio.Future[None]
+
+
+class BodyBudget:
+    """The budget of one process. A body waits `wait_seconds` for its share."""
+
+    def __init__(
+        self, total_bytes: int = DEFAULT_BYTES, wait_seconds: float = _WAIT_SECONDS
+    ) -> None:
+        self._free = total_bytes
+        self._owner_bytes = max(1, total_bytes // _OWNERS)
+        self._wait_seconds = wait_seconds
+        self._owners: Counter[str] = Counter()
+        self._waiting: list[_Waiter] = []
+
+    async def grow(self, share: Share, size_bytes: int) -> None:
+        """See `Share.grow`."""
+        more = min(size_bytes, self._owner_bytes) - share.size_bytes
+        if more <= 0:
+            return
+        if self._has_room(share.owner, more):
+            self._give(share, more)
+            return
+        waiter = _Waiter(share, more, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await waiter.given
+        except TimeoutError:
+            raise OutboxUnavailableError(
+                "Too many large requests are under way. Try again shortly."
+            ) from None
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def release(self, share: Share) -> None:
+        """Give the bytes of `share` to those that wait, in their order."""
+        self._free += share.size_bytes
+        self._owners[share.owner] -= share.size_bytes
+        self._owners = +self._owners
+        share.size_bytes = 0
+        for waiter in list(self._waiting):
+            if self._has_room(waiter.share.owner, waiter.more_bytes):
+                self._waiting.remove(waiter)
+                self._give(waiter.share, waiter.more_bytes)
+                if not waiter.given.done():
+                    waiter.given.set_result(None)
+
+    def _has_room(self, owner: str, more: int) -> bool:
+        return more <= self._free and self._owners[owner] + more <= self._owner_bytes
+
+    def _give(self, share: Share, more: int) -> None:
+        self._free -= more
+        self._owners[share.owner] += more
+        share.size_bytes += more
+
+
+body_budget_key = web.AppKey("body_budget", BodyBudget)
+body_share_key = web.RequestKey("body_share", Share)

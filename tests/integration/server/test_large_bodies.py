@@ -1,0 +1,140 @@
+"""Large bodies share memory: each waits for its part, and a slow one loses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from service.observe.recorder import NullRecorder
+from service.web.server.body import read_body
+from service.web.server.body_budget import BodyBudget, body_budget_key
+from service.web.server.middleware import error_middleware
+from service.web.server.server import HttpServer
+from tests.support.raw_http import send
+from tests.support.storage import PATIENCE_SECONDS
+
+KIB = 1024
+BUDGET = 400 * KIB
+OWNERS_PART = 100 * KIB
+LARGE = 90 * KIB
+
+
+class Site:
+    """A server whose handler holds each body until `may_end`. The path is the owner."""
+
+    def __init__(self) -> None:
+        self.at_work: list[str] = []
+        self.began = asyncio.Condition()
+        self.may_end = asyncio.Event()
+        self.server: HttpServer
+
+    @property
+    def port(self) -> int:
+        return int(self.server.addresses[0][1])
+
+    async def hold(self, request: web.Request) -> web.Response:
+        body = await read_body(request, max_bytes=1024 * KIB, owner=request.path)
+        async with self.began:
+            self.at_work.append(request.path)
+            self.began.notify_all()
+        if request.query.get("hold"):
+            await self.may_end.wait()
+        return web.json_response({"bytes": len(body)})
+
+    async def until_at_work(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS), self.began:
+            await self.began.wait_for(lambda: len(self.at_work) >= count)
+
+
+@pytest.fixture
+def wait_seconds() -> float:
+    return PATIENCE_SECONDS
+
+
+@pytest.fixture
+async def site(wait_seconds: float) -> AsyncIterator[Site]:
+    site = Site()
+    app = web.Application(middlewares=[error_middleware(NullRecorder())])
+    app[body_budget_key] = BodyBudget(BUDGET, wait_seconds)
+    app.add_routes([web.post("/{owner}", site.hold)])
+    site.server = HttpServer(app, NullRecorder())
+    await site.server.setup()
+    await web.TCPSite(site.server, "127.0.0.1", 0).start()
+    yield site
+    site.may_end.set()
+    await site.server.cleanup()
+
+
+def head(path: str, *lines: str) -> bytes:
+    fixed = (f"POST /{path} HTTP/1.1", "Host: a", "Connection: close")
+    return "\r\n".join((*fixed, *lines, "", "")).encode()
+
+
+def whole(path: str, size: int) -> bytes:
+    return head(path, f"Content-Length: {size}") + b"x" * size
+
+
+def chunked(path: str, size: int) -> bytes:
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+    return head(path, "Transfer-Encoding: chunked") + body
+
+
+async def post(site: Site, request: bytes) -> tuple[int, dict[str, str], object]:
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        status, headers, body = await send(site.port, request)
+    return status, headers, json.loads(body)
+
+
+async def test_a_body_waits_until_another_of_its_owner_has_ended(site: Site) -> None:
+    first = asyncio.create_task(post(site, whole("ada?hold=1", LARGE)))
+    await site.until_at_work(1)
+    second = asyncio.create_task(post(site, whole("ada", LARGE)))
+    small = await post(site, whole("ada", 64 * KIB))
+    other = await post(site, whole("bob", LARGE))
+    assert (small[0], other[0]) == (200, 200)
+    assert site.at_work == ["/ada", "/ada", "/bob"]  # the first, the small one, another owner's
+    site.may_end.set()
+    assert [(await one)[::2] for one in (first, second)] == [(200, {"bytes": LARGE})] * 2
+
+
+@pytest.mark.parametrize("wait_seconds", [0.1])
+@pytest.mark.parametrize("request_of", [whole, chunked])
+async def test_a_body_that_gets_no_share_in_time_is_refused(site, request_of) -> None:
+    held = [
+        asyncio.create_task(post(site, whole(f"{owner}?hold=1", OWNERS_PART)))
+        for owner in ("a", "b", "c", "d")
+    ]
+    await site.until_at_work(4)
+    status, headers, body = await post(site, request_of("e", LARGE))
+    assert (status, body["code"]) == (503, "outbox_unavailable")
+    assert int(headers["Retry-After"]) >= 1
+    site.may_end.set()
+    assert {(await one)[0] for one in held} == {200}
+    assert (await post(site, request_of("e", LARGE)))[0] == 200
+
+
+async def test_a_body_above_an_owners_part_counts_as_all_of_it(site: Site) -> None:
+    for request in (whole("ada", 3 * OWNERS_PART), chunked("ada", 3 * OWNERS_PART)):
+        assert (await post(site, request))[::2] == (200, {"bytes": 3 * OWNERS_PART})
+
+
+async def test_the_share_of_a_client_that_leaves_is_free_again(site: Site) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
+    await writer.drain()
+    waiting = asyncio.create_task(post(site, whole("ada", LARGE)))
+    writer.close()
+    assert (await waiting)[0] == 200
+
+
+async def test_a_large_body_that_comes_too_slowly_loses_its_share(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.web.server.body._SLOW_SECONDS", 0.1)
+    status, _, body = await post(site, head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
+    assert (status, body["code"]) == (408, "body_timeout")
+    assert (await post(site, whole("ada", LARGE)))[0] == 200
