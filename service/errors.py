@@ -10,7 +10,8 @@
     │   ├── OutboxNotFoundError     there is no outbox at this address
     │   ├── SchemaTooNewError       the schema is from a later version
     │   ├── SchemaTooOldError       the schema is from before 0.1.0
-    │   └── OutboxMoveError         an outbox can't be moved there
+    │   ├── OutboxMoveError         an outbox can't be moved there
+    │   └── UpgradeError            the new version does not serve; says which one does
     ├── InngestApiError             Inngest's REST API does not say
     └── RefusedError                a request is refused; carries its code
         ├── StorageNotConfiguredError   ├── InvalidFieldError
@@ -93,6 +94,10 @@ class SchemaTooNewError(OutboxError):
 
 class OutboxMoveError(OutboxError):
     """The outbox can't be moved there."""
+
+
+class UpgradeError(OutboxError):
+    """The new version does not serve."""
 
 
 class InngestApiError(ServiceError):

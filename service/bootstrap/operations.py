@@ -11,24 +11,30 @@ import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from service.bootstrap.postgres import open_postgres_operations
 from service.config.outbox_url import sqlite_path
-from service.console.operations.control_client import ControlClient, control_client
 from service.console.operations.sign_outs import SessionSignOuts, SignOuts
 from service.errors import (
     OutboxBusyError,
+    OutboxMoveError,
     OutboxNotFoundError,
     OutboxUnavailableError,
     SchemaTooNewError,
 )
 from service.outbox import schema
+from service.outbox.link.outbox import remote
+from service.outbox.link.served import COMMAND_POLICY, COMMANDS
+from service.outbox.link.store_link import open_link
+from service.outbox.move.move import Moved, move
+from service.outbox.move.transfer import TransferStore
 from service.outbox.operator_ports import Positions
 from service.outbox.parts import ReadParts
 from service.outbox.ports import Inspector, Repairs
+from service.outbox.schema import migrate, pending
 from service.outbox.sqlite import backup
 from service.outbox.sqlite.connection import open_onlooker
 from service.outbox.sqlite.inspector import SqliteInspector
@@ -36,8 +42,12 @@ from service.outbox.sqlite.lock import writer_of
 from service.outbox.sqlite.missing import count_missing, missing_fault
 from service.outbox.sqlite.positions import SqlitePositions
 from service.outbox.sqlite.recover import RecoveredFile, recover
-from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from service.outbox.sqlite.store import open_sqlite_outbox
+from service.outbox.sqlite.transfer import open_sqlite_transfer
 from service.outbox.sqlite.wal import WriteAheadLog
+
+if TYPE_CHECKING:
+    from service.outbox.postgres.store import PostgresOutbox
 
 _TABLES = """
 SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'outbox_claims', 'outbox_delivery')
@@ -54,12 +64,20 @@ class _Onlooker:
     positions: Positions
 
 
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """The changes of the process that writes an SQLite outbox."""
+
+    repairs: Repairs
+    sign_outs: SignOuts
+
+
 @contextlib.asynccontextmanager
 async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     """The outbox at `url`, for reading. Raises OutboxError."""
     path = sqlite_path(url)
     if path is None:
-        async with open_postgres_operations(url) as operations:
+        async with _postgres(url) as operations:
             yield operations
         return
     _check_readable(path)
@@ -82,11 +100,11 @@ async def open_repairs(url: str) -> AsyncIterator[Repairs]:
         pass  # a wrong address or an older schema is said before anything is opened for writing
     path = sqlite_path(url)
     if path is None:
-        async with open_postgres_operations(url) as operations:
+        async with _postgres(url) as operations:
             yield operations.repairs
         return
-    async with _writer(path) as changes:
-        yield changes if isinstance(changes, ControlClient) else changes.repairs
+    async with _writer(path) as writer:
+        yield writer.repairs
 
 
 @contextlib.asynccontextmanager
@@ -96,14 +114,11 @@ async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
         pass
     path = sqlite_path(url)
     if path is None:
-        async with open_postgres_operations(url) as operations:
+        async with _postgres(url) as operations:
             yield SessionSignOuts(operations.settings)
         return
-    async with _writer(path) as changes:
-        if isinstance(changes, ControlClient):
-            yield changes
-        else:
-            yield SessionSignOuts(changes.settings)
+    async with _writer(path) as writer:
+        yield writer.sign_outs
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:
@@ -147,8 +162,9 @@ async def service_faults(url: str) -> list[str]:
     socket = holder.get("socket") if holder else None
     if not isinstance(socket, str):
         return []
-    async with control_client(socket) as client:
-        return await client.faults()
+    async with open_link(socket, COMMAND_POLICY) as link:
+        failure = link.status.failure
+    return [failure] if failure else []
 
 
 async def file_faults(url: str) -> list[str]:
@@ -164,23 +180,61 @@ async def file_faults(url: str) -> list[str]:
     return [missing_fault(count)] if count else []
 
 
+def move_outbox(
+    source_url: str, target_url: str, *, actor: str, progress: Callable[[int, int], None]
+) -> Moved:
+    """Move everything from `source_url` to `target_url`, which is made and migrated where needed.
+
+    Raises OutboxMoveError, SchemaTooNewError, OutboxUnavailableError.
+    """
+    if source_url == target_url:
+        raise OutboxMoveError("The source and the target are the same outbox.")
+    if pending(source_url):
+        raise OutboxUnavailableError("There is no outbox at the source, or it is to be migrated.")
+    migrate(target_url)
+    with _transfer(source_url) as source, _transfer(target_url) as target:
+        return move(source, target, actor=actor, progress=progress)
+
+
+@contextlib.contextmanager
+def _transfer(url: str) -> Iterator[TransferStore]:
+    path = sqlite_path(url)
+    if path is not None:
+        with open_sqlite_transfer(path) as sqlite:
+            yield sqlite
+    else:
+        from service.outbox.postgres.transfer import open_postgres_transfer
+
+        with open_postgres_transfer(url) as postgres:
+            yield postgres
+
+
 @contextlib.asynccontextmanager
-async def _writer(path: Path) -> AsyncIterator[ControlClient | SqliteOutbox]:
+async def _postgres(url: str) -> AsyncIterator[PostgresOutbox]:
+    from service.outbox.postgres.store import open_postgres_operations
+
+    async with open_postgres_operations(url) as operations:
+        yield operations
+
+
+@contextlib.asynccontextmanager
+async def _writer(path: Path) -> AsyncIterator[_Writer]:
     """Through the process that holds the file, else as that process."""
     holder = writer_of(path)
     if holder is None:
         async with open_sqlite_outbox(
             path, max_pending=sys.maxsize, max_pending_per_user=sys.maxsize
         ) as outbox:
-            yield outbox
+            yield _Writer(outbox.repairs, SessionSignOuts(outbox.settings))
         return
     socket = holder.get("socket")
     if not isinstance(socket, str):
         raise OutboxBusyError(
             f"A process (pid {holder.get('pid', 'unknown')}) holds {path} and takes no commands."
         )
-    async with control_client(socket) as client:
-        yield client
+    async with open_link(socket, COMMAND_POLICY) as link:
+        repairs = cast("Repairs", remote(Repairs, link, COMMANDS))
+        yield _Writer(repairs, cast("SignOuts", remote(SignOuts, link)))
 
 
 def _check_readable(path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from service.bootstrap.http import make_http
+from service.bootstrap.process import make_http
 from service.config.destination import confirmation_mode
 from service.config.settings import Settings
 from service.config.values import plain

@@ -6,30 +6,33 @@ A process of its own for it loads nothing of the web part.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 
-from service.bootstrap.beside_fronts import timings_beside_fronts
+import msgspec
+
 from service.bootstrap.delivery import run_relay
-from service.bootstrap.postgres import load_postgres
-from service.bootstrap.readiness import store_status
+from service.bootstrap.process import watch_process
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
-from service.bootstrap.watched_process import watch_process
 from service.config.settings import Settings
 from service.console.operations.history import History
 from service.console.operations.sampler import Sampler
-from service.errors import ConfigurationError, OutboxUnavailableError
+from service.errors import ConfigurationError
 from service.inngest.address import inngest_address
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
-from service.outbox.link.messages import Status
-from service.outbox.link.server import serve_outbox
+from service.outbox.link.messages import REASON_KEY, Status
+from service.outbox.sqlite.commit_delay import DelayPolicy
+from service.outbox.sqlite.throttle import ClaimPace
 from service.outbox.sqlite.timings import WriterTimings
 from service.relay.relay import Relay
 from service.supervisor import Supervisor, run_supervisor
 
+_STREAM_PAUSE_SECONDS = 0.05  # so a claim and its send serve more events
+_DELAY_SHARE = 2.0  # of the last commit's time: three times the events of a commit that waits not
 _ONE_PROCESS = (
     "OUTBOX_URL: an SQLite outbox has exactly one process, which delivers too; "
     "use PostgreSQL to serve without a relay"
@@ -37,12 +40,14 @@ _ONE_PROCESS = (
 
 
 @dataclass(frozen=True, slots=True)
-class OpenStore:
-    """The part that owns the outbox."""
+class StorePart:
+    """The part that owns the outbox. `relay` is None where others deliver."""
 
     outbox: Outbox
+    relay: Relay | None
     sampler: Sampler
     supervisor: Supervisor
+    status: Callable[[], Status]
 
 
 def load_store(settings: Settings) -> None:
@@ -52,7 +57,7 @@ def load_store(settings: Settings) -> None:
     """
     inngest_address(settings)
     if settings.sqlite_path is None:
-        load_postgres()
+        import service.outbox.postgres.store  # noqa: F401
 
 
 @contextlib.asynccontextmanager
@@ -66,61 +71,98 @@ async def run_store_process(
     served, so that posts wait for another store.
     """
     recorder = PrometheusRecorder()
-    relay: Relay | None = None
-    timings = timings_beside_fronts(settings.web_concurrency)
-    inngest = inngest_address(settings)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(fronts)
-        tracing = stack.enter_context(start_tracing(settings))
-        store = await stack.enter_async_context(
-            open_store(settings, recorder, relay=with_relay, timings=timings)
-        )
-        if take_over and store.outbox.failure:
-            raise OutboxUnavailableError(store.outbox.failure)
-
-        def status() -> Status:
-            return store_status(store.outbox, relay, store.supervisor.faults, inngest)
-
-        await stack.enter_async_context(serve_outbox(fronts, store.outbox, status))
-        relay = await stack.enter_async_context(
-            deliver(settings, store, recorder, tracing, wanted=with_relay)
-        )
-        yield store.outbox
+    with fronts, start_tracing(settings) as tracing:
+        async with run_store_part(
+            settings,
+            recorder,
+            tracing,
+            with_relay=with_relay,
+            listening=fronts,
+            must_store=take_over,
+            timings=timings_beside_fronts(settings.web_concurrency),
+        ) as part:
+            yield part.outbox
 
 
 @contextlib.asynccontextmanager
-async def open_store(
-    settings: Settings, recorder: Recorder, *, relay: bool, timings: WriterTimings | None = None
-) -> AsyncIterator[OpenStore]:
-    """The outbox and who samples it. `relay` is whether this service delivers too.
-
-    `timings` are those of an SQLite outbox.
-    """
-    if settings.sqlite_path and not relay:
-        raise ConfigurationError([_ONE_PROCESS])
-    async with (
-        open_served_outbox(settings, recorder, timings) as outbox,
-        run_supervisor(recorder) as supervisor,
-    ):
-        sampler = Sampler(outbox.inspector, recorder, History(outbox.samples))
-        supervisor.watch("sampler", sampler.run)
-        watch_process(supervisor, recorder)
-        yield OpenStore(outbox, sampler, supervisor)
-
-
-@contextlib.asynccontextmanager
-async def deliver(
+async def run_store_part(
     settings: Settings,
-    store: OpenStore,
     recorder: Recorder,
     tracing: Tracing | None,
     *,
-    wanted: bool,
-) -> AsyncIterator[Relay | None]:
-    """A relay at work on the store, None where it is not wanted."""
-    if not wanted:
-        recorder.gauge("confirmations_ok", 1.0)  # another process asks
-        yield None
-        return
-    async with run_relay(settings, store.outbox, recorder, store.supervisor, tracing) as relay:
-        yield relay
+    with_relay: bool,
+    listening: socket.socket | None = None,
+    must_store: bool = False,
+    timings: WriterTimings | None = None,
+) -> AsyncIterator[StorePart]:
+    """The outbox, its link, the sampler, and a relay at work where it is wanted.
+
+    `listening`, `must_store` and `timings` are those of `open_served_outbox`.
+    """
+    if settings.sqlite_path and not with_relay:
+        raise ConfigurationError([_ONE_PROCESS])
+    inngest = inngest_address(settings)
+    relay: Relay | None = None
+    supervisor: Supervisor | None = None
+
+    def status(outbox: Outbox) -> Status:
+        faults = supervisor.faults if supervisor else []
+        return msgspec.structs.replace(store_status(outbox, relay, faults), inngest=inngest)
+
+    async with contextlib.AsyncExitStack() as stack:
+        outbox = await stack.enter_async_context(
+            open_served_outbox(
+                settings,
+                recorder,
+                status=status,
+                listening=listening,
+                must_store=must_store,
+                timings=timings,
+            )
+        )
+        supervisor = await stack.enter_async_context(run_supervisor(recorder))
+        sampler = Sampler(outbox.inspector, recorder, History(outbox.samples))
+        supervisor.watch("sampler", sampler.run)
+        watch_process(supervisor, recorder)
+        if with_relay:
+            relay = await stack.enter_async_context(
+                run_relay(settings, outbox, recorder, supervisor, tracing)
+            )
+        else:
+            recorder.gauge("confirmations_ok", 1.0)  # another process asks
+        yield StorePart(outbox, relay, sampler, supervisor, lambda: status(outbox))
+
+
+def store_status(outbox: Outbox, relay: Relay | None, faults: list[str]) -> Status:
+    """The state of a store process. `faults` are those of its tasks."""
+    detail: dict[str, object] = {"undelivered": outbox.undelivered}
+    if relay:
+        breaker = relay.breaker
+        state = "paused" if breaker.paused else breaker.state.value
+        detail["delivery"] = {"state": state, REASON_KEY: breaker.reason or None}
+        if relay.confirmation_fault:
+            detail["confirmation"] = {"state": "failing", REASON_KEY: relay.confirmation_fault}
+        detail["deliveredPerSecond"] = round(relay.rate, 1)
+    return Status(
+        failure=outbox.failure,
+        undelivered=outbox.undelivered,
+        settings_revision=outbox.settings.scope_revision,
+        faults=tuple(faults),
+        detail=detail,
+    )
+
+
+def timings_beside_fronts(fronts: int, cores: int | None = None) -> WriterTimings:
+    """The timings of a writer to which `fronts` processes hand events.
+
+    Commits wait a moment for the messages of other fronts. While many events come in and there is
+    no backlog, claims are fewer and larger. Where there are fewer `cores` than processes, None for
+    those of this machine, a drain leaves the fronts their part of them.
+    """
+    known = cores or os.cpu_count() or 1
+    pace = ClaimPace()
+    share = pace.processor_share * min(1.0, known / (fronts + 1))
+    return WriterTimings(
+        delay=DelayPolicy(share=_DELAY_SHARE),
+        pace=replace(pace, stream_pause_seconds=_STREAM_PAUSE_SECONDS, processor_share=share),
+    )

@@ -1,25 +1,32 @@
-"""Which store OUTBOX_URL names."""
+"""The store that OUTBOX_URL names, and the link by which other processes reach it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
-from service.bootstrap.postgres import open_postgres_outbox
-from service.bootstrap.web_outbox import WebOutbox, store_faults
 from service.config.settings import Settings
 from service.console.operations.actions import OperatorActions
-from service.console.operations.control_server import serve_control_socket
-from service.console.operations.sign_outs import AuditedScopes, LoggedSignOuts, SessionSignOuts
+from service.console.operations.sign_outs import (
+    AuditedScopes,
+    LoggedSignOuts,
+    SessionSignOuts,
+    SignOuts,
+)
+from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.link.socket_folder import control_address
-from service.outbox.parts import StoreParts
-from service.outbox.ports import Confirmations, Delivery, Queue
+from service.outbox.link.messages import Status
+from service.outbox.link.served import COMMANDS, OneProcess, Served
+from service.outbox.link.server import ServedPart, parts_of, serve_link
+from service.outbox.link.socket_folder import service_socket
+from service.outbox.parts import StoreParts, WebOutbox
+from service.outbox.ports import Confirmations, Delivery, Queue, Repairs
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 from service.outbox.sqlite.volume import loss_of_volume
@@ -65,58 +72,69 @@ async def open_outbox(
 ) -> AsyncIterator[Outbox]:
     """The outbox of this process; of SQLite its only writer, which `socket` reaches.
 
-    Raises OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
+    PostgreSQL's driver takes a tenth of a start, so it is loaded where an address names it. Raises
+    OutboxBusyError, SchemaTooNewError or OutboxUnavailableError.
     """
     limits: dict[str, Any] = {
         "max_pending": settings.max_pending,
         "max_pending_per_user": settings.max_pending_per_user,
         "max_bytes": settings.max_bytes,
         "max_bytes_per_user": settings.max_bytes_per_user,
+        "recorder": recorder or NullRecorder(),
     }
     path = settings.sqlite_path
     if path is None:
-        async with open_postgres_outbox(
-            settings.store_url, **limits, recorder=recorder or NullRecorder()
-        ) as postgres:
+        from service.outbox.postgres.store import open_postgres_outbox
+
+        async with open_postgres_outbox(settings.store_url, **limits) as postgres:
             yield postgres
     else:
         async with open_sqlite_outbox(
-            Path(path),
-            **limits,
-            socket=socket,
-            recorder=recorder,
-            timings=timings,
+            Path(path), **limits, socket=socket, timings=timings
         ) as sqlite:
             yield sqlite
 
 
 @contextlib.asynccontextmanager
 async def open_served_outbox(
-    settings: Settings, recorder: Recorder, timings: WriterTimings | None = None
+    settings: Settings,
+    recorder: Recorder,
+    *,
+    status: Callable[[Outbox], Status] | None = None,
+    listening: socket.socket | None = None,
+    must_store: bool = False,
+    timings: WriterTimings | None = None,
 ) -> AsyncIterator[Outbox]:
-    """The outbox of a process that serves: operators' commands reach it while it is open.
+    """The outbox of a process that serves. Others reach it by the link while it is open.
 
-    `timings` are those of an SQLite outbox.
-
-    Raises what `open_outbox` raises.
+    They connect to `listening`; None makes a socket for commands. `status` is what they are told.
+    `timings` are those of an SQLite outbox. Raises what `open_outbox` raises; with `must_store`
+    also OutboxUnavailableError where no event can be stored, before anybody is served.
     """
-    if settings.sqlite_path is None:
-        async with open_outbox(settings, recorder=recorder) as outbox:
-            yield outbox
-        return
-    if fault := loss_of_volume(Path(settings.sqlite_path)):
-        log.warning("outbox_may_be_lost", reason=fault)
-    recorder.gauge("notify_ok", 1.0)  # one process needs no notifications
-    with control_address() as address:
-        async with contextlib.AsyncExitStack() as stack:
-            outbox = await stack.enter_async_context(
-                open_outbox(settings, recorder=recorder, socket=address, timings=timings)
-            )
-            if address:
-                actions = OperatorActions(outbox.repairs, recorder)
-                sign_outs = LoggedSignOuts(SessionSignOuts(outbox.settings))
-                control = serve_control_socket(
-                    address, actions, lambda: store_faults(outbox), sign_outs
-                )
-                await stack.enter_async_context(control)
-            yield outbox
+    if settings.sqlite_path is not None:
+        recorder.gauge("notify_ok", 1.0)  # one process needs no notifications
+        if fault := loss_of_volume(Path(settings.sqlite_path)):
+            log.warning("outbox_may_be_lost", reason=fault)
+    async with contextlib.AsyncExitStack() as stack:
+        own = listening or stack.enter_context(service_socket())
+        address = own.getsockname() if own else None
+        opening = open_outbox(settings, recorder=recorder, socket=address, timings=timings)
+        outbox = await stack.enter_async_context(opening)
+        if must_store and outbox.failure:
+            raise OutboxUnavailableError(outbox.failure)
+        if own:
+            parts = _parts(outbox, recorder)
+            if listening is None:
+                parts.append(ServedPart(Served, OneProcess(settings.store_url)))
+            told = (lambda: status(outbox)) if status else (lambda: Status(outbox.failure))
+            await stack.enter_async_context(serve_link(own, parts, told, outbox.intake))
+        yield outbox
+
+
+def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:
+    """The parts that fronts call, and those that commands call: these log and count."""
+    return [
+        *parts_of(outbox),
+        ServedPart(Repairs, OperatorActions(outbox.repairs, recorder), COMMANDS),
+        ServedPart(SignOuts, LoggedSignOuts(SessionSignOuts(outbox.settings))),
+    ]

@@ -16,16 +16,25 @@ from service.bootstrap.identity import (
     session_secrets,
     user_issuer,
 )
-from service.bootstrap.operator_page import make_operator_page
 from service.bootstrap.tracing import Tracing
-from service.bootstrap.web_outbox import StoreReadiness, WebOutbox
 from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
+from service.console.operations.actions import OperatorActions
+from service.console.operations.payloads import Payloads
+from service.console.operations.proposals import Proposals
 from service.console.operations.sampler import Sampler
 from service.console.operations.search import Search, SearchPolicy
 from service.console.pages.access import OperatorAccess
+from service.console.pages.audit_page import AuditPage
+from service.console.pages.changes import Changes
+from service.console.pages.chart_source import ChartSource
+from service.console.pages.event_list import EventList
+from service.console.pages.event_page import EventPage
+from service.console.pages.overview import Overview
 from service.console.pages.page import OperatorPage
+from service.console.pages.pausing import Pausing
+from service.console.pages.renderer import Renderer
 from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.encryption import Encryption
@@ -39,6 +48,8 @@ from service.identity.user import DEV_ISSUER
 from service.inngest.address import event_link
 from service.observe.metrics import PrometheusRecorder
 from service.outbox.keys import Digests, plain_digests
+from service.outbox.link.messages import Status
+from service.outbox.parts import WebOutbox
 from service.outbox.row_lookup import RowLookup
 from service.supervisor import Supervisor
 from service.web.app import Resource, build_app
@@ -64,6 +75,7 @@ from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
 
+_CHANGE_SEARCH = SearchPolicy(budget_seconds=8.0)
 _OWN_SEARCH = SearchPolicy(window=5_000, budget_seconds=0.5)
 
 
@@ -72,7 +84,7 @@ class Running:
     """What runs in the web part of a service."""
 
     outbox: WebOutbox
-    readiness: StoreReadiness
+    status: Callable[[], Status]
     supervisor: Supervisor
     recorder: PrometheusRecorder
     bucket: Bucket | None
@@ -195,7 +207,7 @@ def _health(settings: Settings, running: Running) -> Health:
         faults=lambda: _faults(settings, running),
         detail=lambda: {
             **_inngest(settings),
-            **running.readiness.detail(),
+            **running.status().detail,
             **({"storage": storage.tell()} if storage else {}),
         },
         render_metrics=running.recorder.render,
@@ -206,13 +218,20 @@ def _health(settings: Settings, running: Running) -> Health:
 def _operator_page(
     settings: Settings, running: Running, authenticator: Authenticator, operators: Operators
 ) -> OperatorPage:
-    return make_operator_page(
-        running.outbox,
-        running.sampler,
-        running.recorder,
-        access=OperatorAccess(authenticator.user, operators),
-        link=event_link(settings),
-        encryption=running.encryption if settings.show_decrypted else None,
+    outbox, recorder, sampler = running.outbox, running.recorder, running.sampler
+    inspector, positions = outbox.inspector, outbox.positions
+    access = OperatorAccess(authenticator.user, operators)
+    actions = OperatorActions(outbox.repairs, recorder)
+    shown_by = running.encryption if settings.show_decrypted else None
+    payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
+    renderer, link = Renderer(), event_link(settings)
+    return OperatorPage(
+        Overview(inspector, sampler, ChartSource(outbox.samples, sampler), access, renderer),
+        EventList(inspector, Search(inspector, positions), access, renderer),
+        EventPage(inspector, outbox.samples, payloads, access, renderer, link),
+        Changes(Proposals(Search(inspector, positions, _CHANGE_SEARCH), actions), access, renderer),
+        Pausing(actions, access, renderer),
+        AuditPage(inspector, access, renderer),
     )
 
 
@@ -226,7 +245,9 @@ def _configured(bucket: Bucket | None, settings: Settings) -> Bucket:
 def _faults(settings: Settings, running: Running) -> list[str]:
     missing = _missing_storage(settings, running)
     faults = [f"not configured: {', '.join(missing)}"] if missing else []
-    return [*faults, *running.readiness.faults(), *running.supervisor.faults]
+    status = running.status()
+    found = [*faults, status.failure, *status.faults, *running.supervisor.faults]
+    return list(dict.fromkeys(fault for fault in found if fault))
 
 
 def _missing_storage(settings: Settings, running: Running) -> list[str]:

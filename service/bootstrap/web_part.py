@@ -6,26 +6,33 @@ A process of its own for it, a front process, loads neither a store nor the rela
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 from aiohttp import web
 
 from service.app_settings.app_settings import AppSettings, load_defaults
-from service.bootstrap.following import start_follower
-from service.bootstrap.http import make_http
+from service.bootstrap.process import make_http, watch_process
 from service.bootstrap.tracing import Tracing, start_tracing
-from service.bootstrap.watched_process import watch_process
 from service.bootstrap.web import Running, make_app
-from service.bootstrap.web_outbox import StoreReadiness, WebOutbox, store_faults
 from service.config.settings import Settings
 from service.console.operations.sampler import Sampler
 from service.documents.bucket import Bucket
 from service.encryption import Encryption
 from service.event_types.types_file import load_event_types
+from service.inngest.address import run_link
+from service.inngest.rest_api import make_rest_api
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.link.messages import Status
 from service.outbox.link.outbox import open_remote_outbox
+from service.outbox.parts import WebOutbox
 from service.supervisor import Supervisor, run_supervisor
+from service.web.events.followed_event import FollowPolicy
+from service.web.events.follower import EventFollower
+from service.web.events.run_asker import RunAsker
+
+_ASK_TIMEOUT_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -46,10 +53,7 @@ async def run_front_process(
             run_web(
                 settings,
                 outbox,
-                StoreReadiness(
-                    faults=lambda: [*store_faults(outbox), *outbox.status.faults],
-                    detail=lambda: outbox.status.detail,
-                ),
+                lambda: outbox.status,
                 recorder=recorder,
                 supervisor=supervisor,
                 sampler=sampler,
@@ -63,14 +67,17 @@ async def run_front_process(
 async def run_web(
     settings: Settings,
     outbox: WebOutbox,
-    readiness: StoreReadiness,
+    status: Callable[[], Status],
     *,
     recorder: PrometheusRecorder,
     supervisor: Supervisor,
     sampler: Sampler,
     tracing: Tracing | None,
 ) -> AsyncIterator[web.Application]:
-    """The application over an outbox, and what works for its requests."""
+    """The application over an outbox, and what works for its requests.
+
+    `status` returns the state of the process that owns the outbox.
+    """
     defaults = load_defaults(settings.app_settings_file)
     event_types = load_event_types(settings.event_types_file)
     async with (
@@ -80,7 +87,7 @@ async def run_web(
     ):
         running = Running(
             outbox=outbox,
-            readiness=readiness,
+            status=status,
             supervisor=supervisor,
             recorder=recorder,
             bucket=bucket,
@@ -88,7 +95,7 @@ async def run_web(
             app_settings=AppSettings(outbox.settings, defaults),
             sampler=sampler,
             tracing=tracing,
-            follower=start_follower(settings, outbox, asking, supervisor),
+            follower=_start_follower(settings, outbox, asking, supervisor),
             event_types=event_types,
             encryption=_encryption(settings),
         )
@@ -109,3 +116,19 @@ async def _bucket(settings: Settings) -> AsyncIterator[Bucket | None]:
         if settings.document_check != "off":
             bucket.open_soon()
         yield bucket
+
+
+def _start_follower(
+    settings: Settings, outbox: WebOutbox, http: aiohttp.ClientSession, supervisor: Supervisor
+) -> EventFollower:
+    """A follower at work under `supervisor`."""
+    policy = FollowPolicy(no_run_seconds=settings.no_run_seconds)
+    reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
+    follower = EventFollower(
+        outbox.inspector, RunAsker(reader, run_link(settings), policy) if reader else None, policy
+    )
+    supervisor.watch("following", follower.look)
+    supervisor.watch("ending-waits", follower.end_waits)
+    if follower.runs_follow:
+        supervisor.watch("asking-for-runs", follower.ask)
+    return follower

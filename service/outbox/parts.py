@@ -57,6 +57,20 @@ class ServedParts(ReadParts, Protocol):
         ...
 
 
+class WebOutbox(ServedParts, Protocol):
+    """The parts that requests need, and the state of the store."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why events can't be stored now, None while they can."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """How many rows are pending or delivering, lately; reading it costs nothing."""
+        ...
+
+
 class StoreIntake(Intake, Protocol):
     """The Intake of the process that owns the store."""
 

@@ -13,7 +13,6 @@ import os
 import socket
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from service.errors import ConfigurationError
 
@@ -53,15 +52,6 @@ def open_listening(host: str, port: int) -> Iterator[Listening]:
         yield listening
     finally:
         listening.close()
-
-
-@contextlib.contextmanager
-def listen_unix(path: Path) -> Iterator[socket.socket]:
-    """A listening Unix socket that only this user can reach. Raises OSError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
-        bound.bind(str(path))
-        bound.listen(BACKLOG)
-        yield bound
 
 
 def url_of(host: str, port: int) -> str:

@@ -15,23 +15,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.config.settings import Settings
+from service.errors import OutboxUnavailableError, UpgradeError
 from service.observe.log_stream import LogStream
-from service.observe.recorder import NullRecorder
 from service.observe.service_manager import ServiceManager
 from service.observe.shared_metrics import SHARED_FOLDER, forget_gauges
-from service.outbox.link.outbox import open_remote_outbox
-from service.outbox.link.socket_folder import socket_folder
+from service.outbox.link.messages import Status
+from service.outbox.link.outbox import RemoteOutbox
+from service.outbox.link.served import Served, outbox_at
+from service.outbox.link.server import ServedPart, serve_link
+from service.outbox.link.socket_folder import SERVICE, STORE, listen_in, socket_folder
+from service.outbox.link.store_link import open_link
 from service.processes.banner import Announcer, announcer_for, greet
 from service.processes.child_process import Child, comes_first
 from service.processes.development_inngest import open_inngest
-from service.processes.listening import Listening, listen_unix
-from service.processes.process_pool import ProcessPool
+from service.processes.listening import Listening
+from service.processes.process_pool import STOPS, ProcessPool
 from service.processes.signals import on_hangup, stop_on_signals
-from service.processes.upgrade_socket import UPGRADE_SOCKET, serve_upgrades
-from service.processes.upgrades import Upgrades
-from service.supervisor import run_supervisor
 
-_STORE_SOCKET = "store"
 _METRICS = "metrics"
 
 
@@ -48,36 +48,91 @@ async def serve_with_processes(
     ):
         with (
             socket_folder() as folder,
+            listen_in(folder, SERVICE) as own,
             _pool(known, listening, folder, announcer, relay=relay) as pool,
         ):
             stop = stop_on_signals(logs, then=pool.kill)
-            upgrades = Upgrades(pool.upgrade, announcer.say, manager, status)
+            upgrades = Upgrades(known.store_url, pool, announcer, manager, status)
             on_hangup(upgrades.ask)
             running = asyncio.create_task(pool.run(), name="processes")
             ended = asyncio.create_task(_first(running, stop), name="end")
             if await comes_first(pool.ready(), asyncio.shield(ended)):
-                await _greet(announcer, known, listening.url, status, folder / _STORE_SOCKET)
+                await _greet(announcer, known, listening.url, status, folder / STORE)
                 manager.ready(status)
-            async with serve_upgrades(str(folder / UPGRADE_SOCKET), known.store_url, upgrades):
+            async with serve_link(own, [ServedPart(Served, upgrades)], Status):
                 await ended
+                upgrades.cancel()
             manager.stopping()
             announcer.say("Stopping: the processes finish requests and sends under way.")
             listening.close()
-            upgrades.cancel()
             pool.stop()
             return await running
+
+
+class Upgrades:
+    """Upgrades of a service of several processes, one at a time, and what is said of them.
+
+    `status` is what the service manager shows while all is well.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        pool: ProcessPool,
+        announcer: Announcer,
+        manager: ServiceManager,
+        status: str,
+    ) -> None:
+        self._url = url
+        self._pool = pool
+        self._announcer = announcer
+        self._manager = manager
+        self._status = status
+        self._running: asyncio.Task[str | None] | None = None
+
+    async def outbox(self) -> str:
+        """See Served.outbox."""
+        return outbox_at(self._url)
+
+    async def upgrade(self) -> None:
+        """See Served.upgrade."""
+        running = self.ask()
+        await asyncio.wait([running])
+        if failure := STOPS if running.cancelled() else running.result():
+            raise UpgradeError(failure)
+
+    def ask(self) -> asyncio.Task[str | None]:
+        """Begin an upgrade, unless one runs; the sentence of its failure."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run(), name="upgrade")
+        return self._running
+
+    def cancel(self) -> None:
+        """Give up the upgrade that runs, if any: the service stops."""
+        if self._running:
+            self._running.cancel()
+
+    async def _run(self) -> str | None:
+        self._announcer.say("Upgrade: the new version loads.")
+        self._manager.reloading()
+        failure = None
+        try:
+            await self._pool.upgrade()
+        except UpgradeError as error:
+            failure = str(error)
+        self._announcer.say(f"Upgrade failed: {failure}" if failure else "Upgrade: done.")
+        self._manager.ready(self._status)
+        return failure
 
 
 async def _greet(
     announcer: Announcer, settings: Settings, url: str, sentence: str, store: Path
 ) -> None:
     """Say the banner, with what the store process knows: the parent opens no outbox."""
-    async with (
-        run_supervisor(NullRecorder()) as supervisor,
-        open_remote_outbox(str(store), supervisor) as outbox,
-    ):
-        known = settings.with_known_inngest(outbox.status.inngest)
-        await greet(announcer, known, url, sentence, outbox.inspector)
+    with contextlib.suppress(OutboxUnavailableError):
+        async with open_link(str(store)) as link:
+            known = settings.with_known_inngest(link.status.inngest)
+            await greet(announcer, known, url, sentence, RemoteOutbox(link).inspector)
 
 
 @contextlib.contextmanager
@@ -91,11 +146,10 @@ def _pool(
 ) -> Iterator[ProcessPool]:
     metrics = folder / _METRICS
     metrics.mkdir()
-    path = folder / _STORE_SOCKET
-    with listen_unix(path) as fronts:
+    with listen_in(folder, STORE) as fronts:
         command = _command(settings, relay=relay)
         store = _child("Store process", [*command, "--store"], [fronts])
-        taking = [*command, "--store-socket", str(path)]
+        taking = [*command, "--store-socket", str(folder / STORE)]
         yield ProcessPool(
             store,
             [

@@ -11,6 +11,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
+from service.errors import UpgradeError
 from service.processes.child_process import Child
 from service.processes.child_supervisor import (
     LOAD_SECONDS,
@@ -18,8 +19,8 @@ from service.processes.child_supervisor import (
     ChildSupervisor,
     SupervisorPolicy,
 )
-from service.processes.upgrades import STOPPED, Outcome
 
+STOPS = "There is no upgrade: the service stops."
 _CONTINUES = "The old version continues."
 
 
@@ -73,74 +74,70 @@ class ProcessPool:
         for child in (self._store, *self._fronts, *self._coming):
             child.stop(signal.SIGKILL)
 
-    async def upgrade(self) -> Outcome:
+    async def upgrade(self) -> None:
         """Replace the children by processes of the program as it is now.
 
         All new processes load first, then the new store takes the outbox, then the new fronts take
-        requests. While the outbox changes hands posts wait in the fronts. The outcome says which
-        version serves.
+        requests. While the outbox changes hands posts wait in the fronts. Raises UpgradeError,
+        which says which version serves.
         """
         if self._is_stopping:
-            return STOPPED
+            raise UpgradeError(STOPS)
         store, *fronts = self._coming = self._supervisors()
-        return Outcome(
-            await self._load(self._coming)
-            or await self._replace_store(store, fronts)
-            or await self._replace_fronts(fronts)
-        )
+        await self._load(self._coming)
+        await self._replace_store(store, fronts)
+        await self._replace_fronts(fronts)
 
-    async def _load(self, new: list[ChildSupervisor]) -> str | None:
+    async def _load(self, new: list[ChildSupervisor]) -> None:
         for one in new:
             one.start(take_over=True)
         for one in new:
             if not await one.comes(one.waits, LOAD_SECONDS):
-                what = f"{_CONTINUES} {one.name} of the new version did not load: {one.fault}"
-                return await self._give_up(what)
-        return None
+                await self._give_up()
+                what = f"{one.name} of the new version did not load: {one.fault}"
+                raise UpgradeError(f"{_CONTINUES} {what}")
 
-    async def _replace_store(
-        self, new: ChildSupervisor, fronts: list[ChildSupervisor]
-    ) -> str | None:
-        """The sentence that says why the new store does not serve, None when it does."""
+    async def _replace_store(self, new: ChildSupervisor, fronts: list[ChildSupervisor]) -> None:
         old = self._store
         old.hand_over()
         if not await old.comes(old.waits, LOAD_SECONDS):
             old.take_back()
-            return await self._give_up(f"{_CONTINUES} Its store process kept the outbox.")
+            await self._give_up()
+            raise UpgradeError(f"{_CONTINUES} Its store process kept the outbox.")
         self._store, self._coming = new, [old, *fronts]
         new.go()
         if await new.comes(new.ready, OPEN_SECONDS):
             self._coming = fronts
             await self._end([old], signal.SIGTERM)
-            return None
+            return
         self._store, self._coming = old, [new, *fronts]
+        await self._give_up()
         failure = f"The new store process did not open the outbox: {new.fault}"
-        await self._give_up(failure)
         old.go()
         if await old.comes(old.ready, LOAD_SECONDS):
-            return f"{_CONTINUES} {failure}"
-        return f"No version has the outbox. {failure} The old one could not either: {old.fault}"
+            raise UpgradeError(f"{_CONTINUES} {failure}")
+        raise UpgradeError(
+            f"No version has the outbox. {failure} The old one could not either: {old.fault}"
+        )
 
-    async def _replace_fronts(self, new: list[ChildSupervisor]) -> str | None:
-        """The sentence that says why the new fronts do not serve, None when they do."""
+    async def _replace_fronts(self, new: list[ChildSupervisor]) -> None:
         for front in new:
             front.go()
         if not all([await front.comes(front.ready, LOAD_SECONDS) for front in new]):
             faults = "; ".join({front.fault for front in new if front.fault})
-            return await self._give_up(
+            await self._give_up()
+            raise UpgradeError(
                 "The store process is of the new version, the front processes are of the old one: "
                 f"a new one did not come. {faults}"
             )
         self._coming, self._fronts = self._fronts, new
         await self._end(self._coming, None)
         self._coming = []
-        return None
 
-    async def _give_up(self, failure: str) -> str:
-        """End the processes that were to come; returns `failure`."""
+    async def _give_up(self) -> None:
+        """End the processes that were to come."""
         await self._end(self._coming, signal.SIGKILL)
         self._coming = []
-        return failure
 
     async def _end(self, leaving: list[ChildSupervisor], number: signal.Signals | None) -> None:
         """End processes by a signal; None asks them to let go of what they hold first."""

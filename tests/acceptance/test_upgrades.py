@@ -41,8 +41,9 @@ async def test_one_process_is_not_upgraded_and_the_command_says_what_restarts_it
     settings = environment(f"sqlite:///{outbox}", inngest_api.url)
     async with running("serve", environment=settings) as alone, client() as poster:
         await poster.sign_in(alone.url)
-        code, out, _ = await outbox_command(outbox, "upgrade")
+        code, out, err = await outbox_command(outbox, "upgrade")
         assert (code, out) == (2, "")
+        assert "systemctl restart inngest-outbox" in err
         alone.process.send_signal(signal.SIGHUP)
         await alone.said("systemctl restart inngest-outbox")
         assert await poster.post(alone.url) == 200

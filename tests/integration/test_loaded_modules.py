@@ -44,13 +44,13 @@ def test_a_front_process_loads_no_store_and_no_relay() -> None:
 _TOLD = """
 import asyncio, tempfile
 from pathlib import Path
-from service.bootstrap.readiness import store_status
 from service.processes.parent import _greet
 from service.processes.banner import Announcer
 from service.bootstrap.web_part import run_front_process
 from service.config.inngest_address import InngestAddress
 from service.config.settings import Settings
-from service.outbox.link.server import serve_outbox
+from service.outbox.link.messages import Status
+from service.outbox.link.server import parts_of, serve_link
 from tests.support.remote_storage import unix_socket
 from tests.support.storage import SqliteStorage
 
@@ -61,7 +61,7 @@ async def main(folder):
     with unix_socket(path) as listening:
         async with (
             SqliteStorage(Path(folder) / "outbox.db").open() as store,
-            serve_outbox(listening, store, lambda: store_status(store, None, [], address)),
+            serve_link(listening, parts_of(store), lambda: Status(inngest=address)),
         ):
             async with run_front_process(settings, str(path)):
                 pass

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from service.bootstrap.transfer import move_outbox
+from service.bootstrap.operations import move_outbox
 from service.console.commands.main import app
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.event import Meta

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.bootstrap.transfer import _transfer
+from service.bootstrap.operations import _transfer
 from service.config.outbox_url import sqlite_url
 from service.outbox.event import Event, Meta
 from service.outbox.model import Filter, Retry, Settlement

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.bootstrap.transfer import move_outbox
+from service.bootstrap.operations import move_outbox
 from service.errors import OutboxMoveError, OutboxUnavailableError
 from service.outbox.schema import migrate
 from tests.support.moving import move

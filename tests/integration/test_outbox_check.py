@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.console.operations.control_server import serve_control_socket
-from service.outbox.link.socket_folder import control_address
+from service.outbox.link.messages import Status
+from service.outbox.link.server import serve_link
+from service.outbox.link.socket_folder import service_socket
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command
@@ -66,12 +67,13 @@ async def test_a_refused_configuration_is_critical_also_while_nothing_waits(
 
 
 async def test_a_service_that_can_not_store_is_critical(path: Path) -> None:
-    with control_address() as address:
+    with service_socket() as listening:
+        assert listening
         async with (
             open_sqlite_outbox(
-                path, max_pending=9, max_pending_per_user=9, socket=address
-            ) as outbox,
-            serve_control_socket(str(address), outbox, lambda: ["The disk is full."]),
+                path, max_pending=9, max_pending_per_user=9, socket=listening.getsockname()
+            ),
+            serve_link(listening, [], lambda: Status("The disk is full.")),
         ):
             code, out, _ = await outbox_command(path, "check")
     assert code == 2

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bootstrap.readiness import store_status
 from service.bootstrap.stores import Outbox
 from service.errors import (
     EventLeftError,
@@ -25,14 +25,12 @@ from service.errors import (
 )
 from service.observe.recorder import NullRecorder
 from service.outbox.link.channel import Channel
-from service.outbox.link.faults import from_fault, to_fault
-from service.outbox.link.messages import Call
+from service.outbox.link.messages import PROTOCOL, Call, Fault, Hello, Status, from_fault, to_fault
 from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
-from service.outbox.link.server import serve_outbox
 from service.outbox.link.store_link import LinkPolicy
 from service.outbox.model import Filter, State
 from service.supervisor import run_supervisor
-from tests.support.remote_storage import unix_socket
+from tests.support.remote_storage import served, unix_socket
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually
 
 QUICK = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01)
@@ -60,20 +58,13 @@ async def front(tmp_path: Path, policy: LinkPolicy = PATIENT) -> AsyncIterator[R
         yield remote
 
 
-@contextlib.asynccontextmanager
-async def served(listening: socket.socket, store: Outbox) -> AsyncIterator[None]:
-    """`store` at the socket, which stays open for the next one."""
-    async with serve_outbox(listening.dup(), store, lambda: store_status(store, None, [])):
-        yield
-
-
 async def test_a_call_waits_for_a_store_that_is_about_to_come(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     opening = front(tmp_path)
     entered = asyncio.create_task(opening.__aenter__())
     await asyncio.sleep(0)
-    async with served(listening, store):
+    async with served(listening.dup(), store):
         remote = await entered
         sent = event()
         assert (await remote.intake.append(sent)).event_id == sent.id
@@ -98,7 +89,7 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
-        await first.enter_async_context(served(listening, store))
+        await first.enter_async_context(served(listening.dup(), store))
         async with front(tmp_path, LinkPolicy(patience_seconds=0.5)) as remote:
             await eventually(lambda: asyncio.sleep(0, not remote.failure))
             events = [event() for _ in range(200)]
@@ -108,7 +99,7 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
             late = [asyncio.create_task(remote.intake.append(each)) for each in events[100:]]
             await closing
             await asyncio.sleep(0.6)  # longer than calls wait for a store that was lost
-            async with served(listening, store):
+            async with served(listening.dup(), store):
                 receipts = await asyncio.gather(*early, *late)
     assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
     assert (await store.inspector.stats()).pending == 200
@@ -117,7 +108,7 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
 async def test_a_call_whose_store_is_lost_fails(tmp_path: Path, listening: socket.socket) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(message(READY))
-        await reader.read(1)
+        await reader.readexactly(len(message(Hello(PROTOCOL))) + 1)  # a call has begun
         writer.close()
 
     server = await asyncio.start_unix_server(hang_up, sock=listening)
@@ -147,9 +138,10 @@ async def test_a_front_that_does_not_read_holds_up_nobody(
 ) -> None:
     stored = event(size=1_000_000)
     await store.intake.append(stored)
-    async with served(listening, store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path) as remote:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stuck:
             stuck.connect(str(tmp_path / "store"))
+            stuck.sendall(message(Hello(PROTOCOL)))
             arguments = msgspec.Raw(msgspec.msgpack.encode([stored.id]))
             for number in range(50):
                 stuck.sendall(message(Call(number, "Inspector.payload", arguments)))
@@ -164,7 +156,7 @@ async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
     stored = event(size=1_000_000)
     await store.intake.append(stored)
     sent = [event(size=1_000_000) for _ in range(8)]
-    async with served(listening, store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path) as remote:
         payloads, receipts = await asyncio.gather(
             asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
             asyncio.gather(*map(remote.intake.append, sent)),
@@ -177,7 +169,7 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with (
-        served(listening, store),
+        served(listening.dup(), store),
         front(tmp_path) as here,
         front(tmp_path) as there,
     ):
@@ -196,11 +188,11 @@ async def test_a_new_store_may_have_changed_every_scope(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
-        await first.enter_async_context(served(listening, store))
+        await first.enter_async_context(served(listening.dup(), store))
         async with front(tmp_path) as remote:
             before = remote.settings.scope_revision
             await first.aclose()
-            async with served(listening, store):
+            async with served(listening.dup(), store):
                 await remote.inspector.stats()
                 assert remote.settings.scope_revision > before
 
@@ -210,26 +202,57 @@ async def test_a_result_can_be_many_rows(
 ) -> None:
     for _ in range(300):
         await store.intake.append(event())
-    async with served(listening, store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path) as remote:
         rows = await remote.inspector.rows(Filter(limit=1000))
         assert len(rows) == 300
         assert {row.state for row in rows} == {State.PENDING}
 
 
-async def test_a_message_beyond_the_limit_ends_its_connection_only(
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff\xff\xff\xff",
+        b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+        b"\0\0\0\5hello",
+        b"\0\0\0\2\x92\x08",
+        b"\0\0\0\2\x91\x05",
+    ],
+    ids=["too large", "HTTP", "text", "a part", "no greeting"],
+)
+async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
+    tmp_path: Path, listening: socket.socket, store: Outbox, sent: bytes
+) -> None:
+    async with served(listening.dup(), store), front(tmp_path) as remote:
+        with structlog.testing.capture_logs() as lines:
+            assert await answered(tmp_path / "store", sent) == b""
+        assert [line["event"] for line in lines] == ["link_message_refused"]
+        assert "exc_info" not in lines[0]
+        assert (await remote.inspector.stats()).pending == 0
+
+
+async def test_an_unknown_version_of_the_protocol_gets_a_sentence(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
-    async with served(listening, store), front(tmp_path) as remote:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as hostile:
-            hostile.connect(str(tmp_path / "store"))
-            hostile.sendall(b"\xff\xff\xff\xff")
-            hostile.settimeout(0)
-            loop = asyncio.get_running_loop()
-            with contextlib.suppress(ConnectionResetError):
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    while await loop.sock_recv(hostile, 1000):
-                        pass
-        assert (await remote.inspector.stats()).pending == 0
+    async with served(listening.dup(), store):
+        answer = await answered(tmp_path / "store", message(Hello(PROTOCOL + 1)))
+    fault = msgspec.msgpack.decode(answer[4:], type=Fault)
+    assert (fault.number, fault.message) == (
+        0,
+        "The service speaks version 1 of its link, the caller version 2.",
+    )
+
+
+async def answered(path: Path, sent: bytes) -> bytes:
+    """The bytes that the store process sends before it ends the connection."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(sent)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            answer = await reader.read()
+        except ConnectionResetError:
+            answer = b""
+    writer.close()
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -284,7 +307,7 @@ def test_messages_arrive_whole_however_the_stream_is_cut(
     assert kept.messages == messages
 
 
-READY = msgspec.msgpack.decode(msgspec.msgpack.encode([3, None, 0, 0, [], {}]))
+READY = Status()
 
 
 def message(body: object) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.bootstrap.transfer import move_outbox
+from service.bootstrap.operations import move_outbox
 from service.outbox.move.move import Moved
 
 

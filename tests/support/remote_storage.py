@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from service.bootstrap.readiness import store_status
+from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
-from service.outbox.link.outbox import RemoteOutbox, RemoteScopes, open_remote_outbox
-from service.outbox.link.server import serve_outbox
+from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
+from service.outbox.link.server import parts_of, serve_link
 from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
 from service.supervisor import run_supervisor
@@ -33,11 +33,19 @@ async def remote_outbox(store: Outbox) -> AsyncIterator[RemoteOutbox]:
     """`store` as a front process sees it."""
     with tempfile.TemporaryDirectory() as folder, unix_socket(Path(folder) / "s") as listening:
         async with (
-            serve_outbox(listening, store, lambda: store_status(store, None, [])),
+            served(listening, store),
             run_supervisor(NullRecorder()) as supervisor,
             open_remote_outbox(f"{folder}/s", supervisor) as remote,
         ):
             yield remote
+
+
+@contextlib.asynccontextmanager
+async def served(listening: socket.socket, store: Outbox) -> AsyncIterator[None]:
+    """`store` at the socket, as a store process serves it."""
+    parts = parts_of(store)
+    async with serve_link(listening, parts, lambda: store_status(store, None, []), store.intake):
+        yield
 
 
 @contextlib.contextmanager
@@ -48,12 +56,18 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
         yield bound
 
 
-class _Settings(RemoteScopes):
+class _Settings:
     """Operators' commands change the store itself."""
 
     def __init__(self, remote: RemoteOutbox, store: Outbox) -> None:
-        super().__init__(remote._link)
+        self._remote = remote.settings
+        self.load_scope = remote.settings.load_scope
+        self.save_scope = remote.settings.save_scope
         self.save_audited = store.settings.save_audited
+
+    @property
+    def scope_revision(self) -> int:
+        return self._remote.scope_revision
 
 
 class _Mixed:

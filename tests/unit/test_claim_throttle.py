@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.bootstrap.beside_fronts import timings_beside_fronts
+from service.bootstrap.store_part import timings_beside_fronts
 from service.outbox.sqlite.throttle import ClaimPace, ClaimThrottle
 
 BATCH = 500

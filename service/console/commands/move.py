@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.transfer import move_outbox
+from service.bootstrap.operations import move_outbox
 from service.config.outbox_url import sqlite_path
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import exit_on_fault

@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from service.bootstrap.http import make_http
 from service.bootstrap.operations import open_reading, open_repairs
+from service.bootstrap.process import make_http
 from service.config.settings import Settings
 from service.console.operations.bulk import change_ids
 from service.console.operations.event_ids import find_ids

@@ -1,6 +1,6 @@
 """What operators change, with a log line and a count for each change.
 
-The page and the control socket both use these actions, so that every change is logged and counted.
+The page and the commands both use these actions, so that every change is logged and counted.
 The store writes the audit row in the commit of the change.
 """
 

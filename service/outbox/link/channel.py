@@ -1,31 +1,54 @@
 """A stream of messages over a socket: each has its length before it, many go out in one write.
 
-The invariant: a message is whole and bounded, or the connection ends.
+The invariant: a message is whole, bounded and understood, or the connection ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
 import structlog
 
-from service.outbox.link.gathering import Gathering
-
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 4
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class Coalescer(Generic[T]):
+    """Calls `hand_over` at the end of a turn with all that was added in it, in its order."""
+
+    def __init__(self, hand_over: Callable[[Sequence[T]], None]) -> None:
+        self._hand_over = hand_over
+        self._items: list[T] = []
+
+    def add(self, item: T) -> None:
+        """Hand `item` over soon."""
+        if not self._items:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._items.append(item)
+
+    def end(self) -> None:
+        """Hand over now what was added; nothing without any."""
+        items, self._items = self._items, []
+        if items:
+            self._hand_over(items)
 
 
 class Listener(Protocol):
     """The process at this end of a channel."""
 
     def received(self, message: memoryview) -> None:
-        """A message arrived; the view is valid during this call only."""
+        """A message arrived; the view is valid during this call only.
+
+        Raises msgspec.MsgspecError for one that is not understood, which ends the connection.
+        """
         ...
 
     def lost(self) -> None:
@@ -48,7 +71,7 @@ class Channel(asyncio.Protocol):
         self._listener: Listener | None = None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._out: Gathering[bytes] = Gathering(self._write)
+        self._out: Coalescer[bytes] = Coalescer(self._write)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message soon; nothing happens when the connection has ended."""
@@ -102,20 +125,30 @@ class Channel(asyncio.Protocol):
             self._received += memoryview(data)[self._take(data) :]
 
     def _take(self, data: bytes | bytearray) -> int:
+        """Hand over the whole messages of `data`; returns how many bytes they were."""
         start = 0
         with memoryview(data) as view:
             while (body := start + _HEAD_BYTES) <= len(view):
                 size = int.from_bytes(view[start:body], "big")
-                if size > MAX_MESSAGE_BYTES:
-                    log.error("message_too_large", size=size)
-                    self.abort()
-                    return len(view)
+                if size > _MAX_MESSAGE_BYTES:
+                    return self._refuse(len(view), f"a message of {size} bytes")
                 if body + size > len(view):
                     break
                 start = body + size
-                if self._listener:
-                    self._listener.received(view[body:start])
+                try:
+                    if self._listener:
+                        self._listener.received(view[body:start])
+                except msgspec.MsgspecError as error:
+                    return self._refuse(len(view), str(error))
         return start
+
+    def _refuse(self, size: int, reason: str) -> int:
+        log.warning("link_message_refused", reason=reason)
+        self._listener, lost = None, self._listener
+        if lost:
+            lost.lost()
+        self.abort()
+        return size
 
     def _write(self, bodies: Sequence[bytes]) -> None:
         if self._transport:

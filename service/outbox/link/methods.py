@@ -44,8 +44,10 @@ class Method:
         return function(*arguments[:at], **named)
 
 
-def methods_of(port: type) -> dict[str, Method]:
+def methods_of(port: type, called: str | None = None) -> dict[str, Method]:
     """The asynchronous methods of a port (a Protocol), by name.
+
+    In calls the port is `called` so, by default by its own name.
 
     >>> class Port:
     ...     async def add(self, one: int, *, two: int = 2) -> int: ...
@@ -54,7 +56,7 @@ def methods_of(port: type) -> dict[str, Method]:
     ([1, 2], (1, 2))
     """
     return {
-        name: _method(f"{port.__name__}.{name}", function)
+        name: _method(f"{called or port.__name__}.{name}", function)
         for name, function in inspect.getmembers(port, inspect.iscoroutinefunction)
     }
 

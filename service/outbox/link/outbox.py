@@ -1,4 +1,4 @@
-"""The outbox of a front process: its parts are those of the store process.
+"""The outbox of a front process: its parts are those of the process that owns it.
 
 The promises of the ports hold: a call returns after the store's own call has returned.
 """
@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
-from service.identity.scopes import Scopes, Tree
+from service.identity.scopes import Scopes
 from service.outbox.link.messages import Status
 from service.outbox.link.methods import Method, methods_of
 from service.outbox.link.store_link import LinkPolicy, StoreLink
@@ -19,21 +19,23 @@ from service.supervisor import Supervisor
 
 
 class RemoteOutbox:
-    """The parts that requests need. Made by `open_remote_outbox`."""
+    """The parts that requests need, over `link`."""
 
     def __init__(self, link: StoreLink) -> None:
         self._link = link
-        self.intake = cast("Intake", _remote(Intake, link, append=link.append))
-        self.inspector = cast("Inspector", _remote(Inspector, link))
-        self.repairs = cast("Repairs", _remote(Repairs, link))
-        self.positions = cast("Positions", _remote(Positions, link))
-        self.samples = cast("Samples", _remote(Samples, link))
-        self.trail = cast("AuditTrail", _remote(AuditTrail, link))
-        self.settings = RemoteScopes(link)
+        # Grows with every save that the store tells of, and with every new connection.
+        revision = property(lambda _: link.settings_revision)
+        self.intake = cast("Intake", remote(Intake, link, append=staticmethod(link.append)))
+        self.inspector = cast("Inspector", remote(Inspector, link))
+        self.repairs = cast("Repairs", remote(Repairs, link))
+        self.positions = cast("Positions", remote(Positions, link))
+        self.samples = cast("Samples", remote(Samples, link))
+        self.trail = cast("AuditTrail", remote(AuditTrail, link))
+        self.settings = cast("Scopes", remote(Scopes, link, scope_revision=revision))
 
     @property
     def status(self) -> Status:
-        """How the store process is."""
+        """The state of the store process."""
         return self._link.status
 
     @property
@@ -45,27 +47,6 @@ class RemoteOutbox:
     def undelivered(self) -> int:
         """How many rows are pending or delivering, lately."""
         return self._link.status.undelivered
-
-
-class RemoteScopes:
-    """The stored settings of users and organizations."""
-
-    def __init__(self, link: StoreLink) -> None:
-        self._link = link
-        self._scopes = cast("Scopes", _remote(Scopes, link))
-
-    @property
-    def scope_revision(self) -> int:
-        """Grows with every save that the store tells of, and with every new connection."""
-        return self._link.settings_revision
-
-    async def load_scope(self, scope: str, scope_id: str) -> Tree | None:
-        """The object, None when never set."""
-        return await self._scopes.load_scope(scope, scope_id)
-
-    async def save_scope(self, scope: str, scope_id: str, settings: Tree) -> None:
-        """Replace the object; durable on return."""
-        await self._scopes.save_scope(scope, scope_id, settings)
 
 
 @contextlib.asynccontextmanager
@@ -86,11 +67,13 @@ async def open_remote_outbox(
         await supervisor.stop("store-link")
 
 
-def _remote(port: type, link: StoreLink, **own: Callable[..., Awaitable[object]]) -> object:
-    """An implementation of `port` whose methods are calls to the store process, but for `own`."""
-    calls = {name: _calling(link, method) for name, method in methods_of(port).items()}
-    special = {name: staticmethod(function) for name, function in own.items()}
-    return type(f"Remote{port.__name__}", (), {**calls, **special})()
+def remote(port: type, link: StoreLink, called: str | None = None, **own: object) -> object:
+    """An implementation of `port` whose methods are calls over `link`, but for its `own` members.
+
+    In calls the port is `called` so, by default by its own name.
+    """
+    calls = {name: _calling(link, one) for name, one in methods_of(port, called).items()}
+    return type(f"Remote{port.__name__}", (), {**calls, **own})()
 
 
 def _calling(link: StoreLink, method: Method) -> Callable[..., Awaitable[object]]:

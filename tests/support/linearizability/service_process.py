@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from service.bootstrap.operations import open_inspector, open_repairs
-from service.bootstrap.readiness import store_readiness
+from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.web_part import run_web
 from service.config.settings import Settings
@@ -116,7 +116,7 @@ async def _web(settings: Settings, outbox: Outbox) -> AsyncIterator[str]:
         run_web(
             settings,
             outbox,
-            store_readiness(outbox, None),
+            lambda: store_status(outbox, None, []),
             recorder=recorder,
             supervisor=supervisor,
             sampler=Sampler(outbox.inspector, recorder),

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from service.bootstrap.transfer import move_outbox
+from service.bootstrap.operations import move_outbox
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile

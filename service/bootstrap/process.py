@@ -1,10 +1,15 @@
-"""HTTP clients for the service's neighbours."""
+"""The parts of any process: HTTP clients for its neighbours, and what it watches in itself."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+
+from service.console.operations.loop_lag import keep_lag
+from service.observe.file_descriptors import DescriptorShortage
+from service.observe.recorder import Recorder
+from service.supervisor import Supervisor
 
 
 def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> aiohttp.ClientSession:
@@ -21,6 +26,12 @@ def make_http(*, limit: int, on_connect: Callable[[], None] | None = None) -> ai
         trust_env=False,
         trace_configs=[tracing] if on_connect else None,
     )
+
+
+def watch_process(supervisor: Supervisor, recorder: Recorder) -> None:
+    """Watch the event loop's lag and the file descriptors, as every process does that serves."""
+    supervisor.watch("event-loop-lag", lambda: keep_lag(recorder))
+    supervisor.watch("file-descriptors", DescriptorShortage(recorder).watch)
 
 
 def _calling(on_connect: Callable[[], None]) -> Callable[..., Awaitable[None]]:

@@ -1,0 +1,94 @@
+"""The services that serve an outbox, found by their sockets, and their upgrade.
+
+`outbox upgrade` finds a service by its outbox, on SQLite and on PostgreSQL. Each process that
+listens for requests answers, the parent where there are several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol, cast
+
+from service.config.outbox_url import redacted_url, sqlite_file
+from service.errors import OutboxError, OutboxUnavailableError, UpgradeError
+from service.outbox.link.outbox import remote
+from service.outbox.link.socket_folder import sockets_of_services
+from service.outbox.link.store_link import LinkPolicy, open_link
+
+COMMANDS = "Commands"  # `Repairs` in calls of commands, which a service logs and counts
+ONE_PROCESS = (
+    "One process is not upgraded while it runs: its supervisor restarts it, as in "
+    "`systemctl restart inngest-outbox`. Nothing is changed."
+)
+COMMAND_POLICY = LinkPolicy(
+    patience_seconds=5.0,
+    closing_patience_seconds=5.0,
+    away="The service holds the outbox, but its socket does not answer.",
+    lost="The service has not answered. The command may still be carried out.",
+)
+_LOOK = LinkPolicy(patience_seconds=0.5, away="There is no service.", lost=COMMAND_POLICY.lost)
+
+
+class Served(Protocol):
+    """A service that runs."""
+
+    async def outbox(self) -> str:
+        """The outbox that it serves, as `outbox_at` names it."""
+        ...
+
+    async def upgrade(self) -> None:
+        """Replace its processes by the version that is installed now; returns when that serves.
+
+        Raises UpgradeError, which says which version serves.
+        """
+        ...
+
+
+class OneProcess:
+    """`Served` by one process on the outbox at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def outbox(self) -> str:
+        """See Served.outbox."""
+        return outbox_at(self._url)
+
+    async def upgrade(self) -> None:
+        """Refuse: its supervisor restarts it."""
+        raise UpgradeError(ONE_PROCESS)
+
+
+@contextlib.asynccontextmanager
+async def running_service(url: str) -> AsyncIterator[Served]:
+    """The one service of this user, on this machine, on the outbox at `url`.
+
+    Raises OutboxUnavailableError without one, and where there are several.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        found = []
+        for path in sockets_of_services():
+            with contextlib.suppress(OutboxError):
+                service = await stack.enter_async_context(_service(path))
+                if await service.outbox() == outbox_at(url):
+                    found.append(service)
+        if len(found) != 1:
+            count = f"{len(found)} services run" if found else "No service runs"
+            raise OutboxUnavailableError(
+                f"{count} on this outbox, on this machine and as this user (OUTBOX_URL or --url)."
+            )
+        yield found[0]
+
+
+def outbox_at(url: str) -> str:
+    """The outbox at `url`, however its address is written."""
+    file = sqlite_file(url)
+    return redacted_url(url) if file is None else str(Path(file).resolve())
+
+
+@contextlib.asynccontextmanager
+async def _service(path: Path) -> AsyncIterator[Served]:
+    async with open_link(str(path), _LOOK) as link:
+        yield cast("Served", remote(Served, link))

@@ -1,0 +1,162 @@
+"""The sockets of services: where they are, who may use them, and what a command says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.errors import OutboxUnavailableError
+from service.outbox.link import socket_folder
+from service.outbox.link.messages import PROTOCOL, Fault, Hello, Status
+from service.outbox.link.outbox import remote
+from service.outbox.link.served import COMMAND_POLICY, OneProcess, Served, running_service
+from service.outbox.link.server import ServedPart, serve_link
+from service.outbox.link.socket_folder import service_socket, sockets_of_services
+from service.outbox.link.store_link import LinkPolicy, open_link
+
+URL = "sqlite:///outbox.db"
+QUICK = LinkPolicy(
+    patience_seconds=0.1,
+    silence_seconds=0.1,
+    away=COMMAND_POLICY.away,
+    lost=COMMAND_POLICY.lost,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+async def test_a_command_waits_for_a_service_that_is_just_starting() -> None:
+    with service_socket() as listening:
+        assert listening
+
+        async def ask() -> str:
+            async with open_link(listening.getsockname(), COMMAND_POLICY) as link:
+                served: Served = remote(Served, link)  # type: ignore[assignment]
+                return await served.outbox()
+
+        command = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        async with serve_link(listening, [ServedPart(Served, OneProcess(URL))], Status):
+            assert await command == str(Path("outbox.db").resolve())  # noqa: ASYNC240
+
+
+async def test_a_command_gives_up_when_nothing_listens(tmp_path: Path) -> None:
+    with pytest.raises(OutboxUnavailableError, match="its socket does not answer"):
+        async with open_link(str(tmp_path / "absent"), QUICK):
+            pass
+
+
+async def test_a_service_of_another_version_is_said_at_once(tmp_path: Path) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read(100) == msgpack(Hello(PROTOCOL))
+        writer.write(msgpack(Fault(0, "OutboxUnavailableError", "It speaks version 7.", None)))
+        writer.close()
+
+    server = await asyncio.start_unix_server(refuse, path=tmp_path / "other")
+    with pytest.raises(OutboxUnavailableError, match="It speaks version 7"):
+        async with open_link(str(tmp_path / "other"), COMMAND_POLICY):
+            pass
+    server.close()
+
+
+async def test_a_service_that_hangs_is_said_and_what_may_still_happen(tmp_path: Path) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(msgpack(Status()))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, path=tmp_path / "hanging")
+    async with open_link(str(tmp_path / "hanging"), QUICK) as link:
+        served: Served = remote(Served, link)  # type: ignore[assignment]
+        with pytest.raises(OutboxUnavailableError, match="may still be carried out"):
+            await served.upgrade()
+    server.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+async def test_a_socket_of_another_user_is_said_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    with pytest.raises(OutboxUnavailableError, match="as the service's user"):
+        async with open_link(str(folder / "service"), COMMAND_POLICY):
+            pass
+
+
+async def test_two_services_on_one_outbox_are_told_apart_from_others() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for url in (URL, "sqlite:///other.db", URL):
+            listening = stack.enter_context(service_socket())
+            assert listening
+            part = ServedPart(Served, OneProcess(url))
+            await stack.enter_async_context(serve_link(listening, [part], Status))
+        async with running_service("sqlite:///other.db") as other:
+            assert await other.outbox() == str(Path("other.db").resolve())  # noqa: ASYNC240
+        with pytest.raises(OutboxUnavailableError, match="2 services run on this outbox"):
+            async with running_service(URL):
+                pass
+
+
+def test_the_sockets_of_a_unit_are_in_its_runtime_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{runtime}:/of/another/purpose")
+    with service_socket() as listening:
+        assert listening
+        path = Path(listening.getsockname())
+        assert path.parent.parent == runtime
+        assert sockets_of_services() == [path]
+        monkeypatch.delenv("RUNTIME_DIRECTORY")
+        assert sockets_of_services() == []
+        monkeypatch.setattr(socket_folder, "UNIT_FOLDER", runtime)
+        assert sockets_of_services() == [path]
+
+
+DIES = """
+import os, signal, tempfile
+from service.outbox.link.socket_folder import service_socket
+with service_socket() as listening:
+    print(listening.getsockname(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_service_that_was_killed_is_removed_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "outbox-being-made").mkdir()
+    with service_socket() as living:
+        assert living
+        done = subprocess.run(
+            [sys.executable, "-c", DIES],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        dead = Path(done.stdout.strip())
+        assert dead.exists()
+        with service_socket() as other:
+            assert other
+            names = {one.name for one in tmp_path.iterdir()}
+            assert Path(living.getsockname()).exists()
+        assert "outbox-being-made" in names
+        assert not dead.parent.exists()
+    assert {one.name for one in tmp_path.iterdir()} == {"outbox-being-made"}
+
+
+def msgpack(message: object) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(4, "big") + body
