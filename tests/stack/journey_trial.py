@@ -64,10 +64,12 @@ async def _result(stack: Stack, event_id: str) -> dict[str, object]:
 
 async def _runs(http: aiohttp.ClientSession, event_id: str) -> list[dict[str, object]]:
     async with http.get("/v1/events", params={"name": "documents/aws.index"}) as answer:
-        events = (await answer.json())["data"] or []
+        events = (await answer.json(content_type=None))["data"] or []
     for event in events:
         if event["id"] == event_id:
             async with http.get(f"/v1/events/{event['internal_id']}/runs") as answer:
-                found: list[dict[str, object]] = (await answer.json())["data"] or []
+                found: list[dict[str, object]] = (await answer.json(content_type=None))[
+                    "data"
+                ] or []
                 return found
     return []
