@@ -56,7 +56,8 @@ async def _result(stack: Stack, event_id: str) -> dict[str, object]:
         async with asyncio.timeout(LIMIT_SECONDS):
             while True:
                 for run in await _runs(http, event_id):
-                    if run["status"] in ("Completed", "Failed"):
+                    # The output comes a moment after the status.
+                    if run["status"] in ("Completed", "Failed") and "output" in run:
                         found = run["output"]
                         return found if isinstance(found, dict) else {"failed": found}
                 await asyncio.sleep(0.1)
