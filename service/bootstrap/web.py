@@ -70,7 +70,7 @@ from service.web.resources.health import Health
 from service.web.resources.uploads import Uploads
 from service.web.server.body_budget import BodyBudget
 from service.web.server.cross_site import CrossSite
-from service.web.server.proxies import Proxies
+from service.web.server.proxies import Proxies, proxies_key
 from service.web.signin.auth import Authenticator, EventKeyAuth, RateLimit
 from service.web.signin.dev_login import DevSignIn
 from service.web.signin.sign_in import SignIn
@@ -131,6 +131,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         body_budget=BodyBudget(settings.max_body_bytes_in_flight),
         secure=settings.production,
     )
+    app[proxies_key] = proxies
     if running.tracing:
         app.middlewares.insert(0, running.tracing.middleware)
     app.on_shutdown.append(page.close)

@@ -6,6 +6,7 @@ A process of its own for it, a front process, loads neither a store nor the rela
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
@@ -33,6 +34,8 @@ from service.web.events.follower import EventFollower
 from service.web.events.run_asker import RunAsker
 
 _ASK_TIMEOUT_SECONDS = 5.0
+
+_LEAST_FOLLOWERS = 16
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +125,11 @@ def _start_follower(
     settings: Settings, outbox: WebOutbox, http: aiohttp.ClientSession, supervisor: Supervisor
 ) -> EventFollower:
     """A follower at work under `supervisor`."""
-    policy = FollowPolicy(no_run_seconds=settings.no_run_seconds)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    policy = FollowPolicy(
+        no_run_seconds=settings.no_run_seconds,
+        max_followers_per_owner=max(_LEAST_FOLLOWERS, files // 4),
+    )
     reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
     follower = EventFollower(
         outbox.inspector, RunAsker(reader, run_link(settings), policy) if reader else None, policy

@@ -72,6 +72,25 @@ async def test_a_long_poll_that_sees_no_change_says_so(client):
     assert (answer.status, await answer.read()) == (304, b"")
 
 
+async def test_one_user_has_a_share_of_the_followers_and_another_has_room(tmp_path, aiohttp_client):
+    policy = replace(QUICK, max_followers_per_owner=1)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        await followed.outbox.intake.append(event(), key=None)
+        await followed.outbox.intake.append(event("e-2", "u-2"), key=None)
+        client = await aiohttp_client(followed.app)
+        ada, bob = {"X-User": "u-1"}, {"X-User": "u-2"}
+        first = await client.get("/api/events/e-1/stream", headers=ada)
+        refused = await client.get("/api/events/e-1/stream", headers=ada)
+        assert (first.status, refused.status) == (200, 503)
+        assert (await client.get("/api/events/e-1?wait=60", headers=ada)).status == 200
+        other = await client.get("/api/events/e-2/stream", headers=bob)
+        assert other.status == 200
+        first.close()
+        await eventually(lambda: asyncio.sleep(0, followed.follower.followers == 1))
+        assert (await client.get("/api/events/e-1/stream", headers=ada)).status == 200
+        followed.follower.close()
+
+
 async def test_a_tag_that_a_compressing_proxy_made_weak_is_known(client):
     known = (await client.get("/api/events/e-1")).headers["ETag"]
     headers = {"If-None-Match": f"W/{known}"}

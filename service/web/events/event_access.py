@@ -43,8 +43,8 @@ class EventAccess:
         self.user_of = user_of
         self._is_operator = is_operator
 
-    async def visible(self, request: web.Request) -> tuple[Row, bool]:
-        """The event in the path, and true for an operator.
+    async def visible(self, request: web.Request) -> tuple[Row, User, bool]:
+        """The event in the path, the user who asks, and true for an operator.
 
         Raises NotFoundError, also for another user's event.
         """
@@ -55,7 +55,7 @@ class EventAccess:
             raise NotFoundError("There is no such event.")
         if not self._owns(user, row):
             _log.info("operator_action", action="show_event", actor=user.id, event_id=row.id)
-        return row, is_operator
+        return row, user, is_operator
 
     async def own(self, request: web.Request) -> tuple[Row, User]:
         """The user's own event in the path, and the user. Raises NotFoundError for any other."""

@@ -75,10 +75,10 @@ class EventStream:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """The event as it is, then each change. An EventSource stops at the answer 204."""
-        if not self._follower.has_room:
+        row, user, _ = await self._access.visible(request)
+        if not self._follower.has_room(user.owner):
             raise OutboxUnavailableError("Too many streams are open. Try again shortly.")
-        row, _ = await self._access.visible(request)
-        followed = self._follower.begin(row)
+        followed = self._follower.begin(row, user.owner)
         try:
             await self._follower.ask_soon(followed)
             known = request.headers.get(_LAST_EVENT_ID)
@@ -91,7 +91,7 @@ class EventStream:
                 await self._send_changes(request, response, followed)
             return response
         finally:
-            self._follower.end(followed)
+            self._follower.end(followed, user.owner)
 
     async def _send_changes(
         self, request: web.Request, response: web.StreamResponse, followed: FollowedEvent

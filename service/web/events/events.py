@@ -62,16 +62,17 @@ class Events:
         """One event. With `wait`, the answer comes with the next change after `If-None-Match`."""
         seconds = whole_number(request, "wait", 0, self._max_wait_seconds)
         known = _tag(request.headers.get(hdrs.IF_NONE_MATCH, ""))
-        row, is_operator = await self._access.visible(request)
-        followed = self._follower.begin(row)
+        row, user, is_operator = await self._access.visible(request)
+        may_wait = self._follower.has_room(user.owner)
+        followed = self._follower.begin(row, user.owner)
         try:
             await self._follower.ask_soon(followed)
-            if seconds and self._follower.has_room:
+            if seconds and may_wait:
                 await self._wait(request, followed, known, seconds)
             stacks = followed.stacks if is_operator else {}
             return _answer(followed.snapshot, known, stacks)
         finally:
-            self._follower.end(followed)
+            self._follower.end(followed, user.owner)
 
     async def _wait(
         self, request: web.Request, followed: FollowedEvent, known: str, seconds: int

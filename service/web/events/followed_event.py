@@ -51,6 +51,7 @@ class FollowPolicy:
     linger_seconds: float = 2.0
     max_wait_seconds: int = 60
     max_followers: int = 20_000
+    max_followers_per_owner: int = 20_000
 
 
 class Client(Protocol):

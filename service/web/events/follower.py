@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -37,20 +38,22 @@ class EventFollower:
         self._asker = asker
         self._followed: dict[str, FollowedEvent] = {}
         self.followers = 0
+        self._owners: Counter[str] = Counter()
         self._wanted = asyncio.Event()
 
     @property
     def runs_follow(self) -> bool:
-        """Whether Inngest can be asked for runs."""
+        """True where Inngest can be asked for runs."""
         return self._asker is not None
 
-    @property
-    def has_room(self) -> bool:
-        """Whether one more request may wait."""
-        return self.followers < self.policy.max_followers and not self.closed
+    def has_room(self, owner: str) -> bool:
+        """True where one more request of `owner` may wait."""
+        if self.closed or self.followers >= self.policy.max_followers:
+            return False
+        return self._owners[owner] < self.policy.max_followers_per_owner
 
-    def begin(self, row: Row) -> FollowedEvent:
-        """Follow the event of `row`, as the store just read it, until `end`."""
+    def begin(self, row: Row, owner: str) -> FollowedEvent:
+        """Follow the event of `row`, as the store just read it, until `end`, for `owner`."""
         followed = self._followed.get(row.id)
         if followed is None:
             followed = FollowedEvent(row, self.policy, runs_follow=self._asker is not None)
@@ -59,6 +62,7 @@ class EventFollower:
         followed.show_row(row)
         followed.followers += 1
         self.followers += 1
+        self._owners[owner] += 1
         return followed
 
     async def ask_soon(self, followed: FollowedEvent) -> None:
@@ -66,11 +70,14 @@ class EventFollower:
         if self._asker:
             await self._asker.ask_soon(followed)
 
-    def end(self, followed: FollowedEvent) -> None:
-        """A follower leaves."""
+    def end(self, followed: FollowedEvent, owner: str) -> None:
+        """A follower of `owner` leaves."""
         followed.followers -= 1
         followed.left_at = asyncio.get_running_loop().time()
         self.followers -= 1
+        self._owners[owner] -= 1
+        if not self._owners[owner]:
+            del self._owners[owner]
 
     def close(self) -> None:
         """Release all waiting requests: the service stops."""

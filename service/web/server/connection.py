@@ -58,9 +58,9 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_admit",
         "_head_seconds",
         "_head_timer",
-        "_is_full",
         "_recorder",
         "_requests",
         "_unread_seconds",
@@ -78,7 +78,7 @@ class Connection(web.RequestHandler):
         limits: RequestLimits,
         head_seconds: float,
         unread_seconds: float,
-        is_full: Callable[[], bool],
+        admit: Callable[[str], bool],
         **options: Any,
     ) -> None:
         super().__init__(server, loop=loop, **options)
@@ -89,7 +89,7 @@ class Connection(web.RequestHandler):
         self._msg_queue_resume_size = MAX_PIPELINED // 2
         self._recorder = recorder
         self.on_lost: list[Callable[[], object]] = []
-        self._is_full = is_full
+        self._admit = admit
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_seconds = unread_seconds
@@ -98,7 +98,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or end at once where there are too many connections."""
-        if self._is_full():
+        if not self._admit(peer_of(transport)):
             self._recorder.count("refused", code=_TOO_MANY)
             transport.abort()  # type: ignore[attr-defined]
             return
@@ -203,6 +203,12 @@ class Connection(web.RequestHandler):
         self._messages.append((_ErrInfo(408, HeadSecondsError(), ""), EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of the other side, empty for a socket that is a file."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 async def _begin_what_was_taken() -> None:

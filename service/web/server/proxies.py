@@ -59,7 +59,7 @@ class Proxies:
     def said(self, request: web.Request, header: str) -> str | None:
         """The first value of `header` when a trusted proxy sent the request, else None."""
         value = request.headers.get(header)
-        if value is None or not self._is_trusted(request.remote or ""):
+        if value is None or not self.is_trusted(request.remote or ""):
             return None
         return value.partition(",")[0].strip()
 
@@ -82,7 +82,8 @@ class Proxies:
             raise MalformedRequestError
         return f"{self.scheme(request)}://{host}"
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """True for the address of a trusted proxy."""
         found = _address(address)
         return found is not None and any(found in network for network in self._networks)
 
@@ -116,6 +117,9 @@ def check_metrics_access(request: web.Request, token: str | None) -> None:
     is_given = hmac.compare_digest(_bytes(given), _bytes(token or ""))
     if not token or not is_given or scheme.lower() != _BEARER:
         raise MetricsTokenRequiredError
+
+
+proxies_key = web.AppKey("proxies", Proxies)
 
 
 def was_forwarded(request: web.Request) -> bool:

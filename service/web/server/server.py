@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import uuid_utils
 from aiohttp import hdrs, web
 
+from service.errors import OutboxUnavailableError, RateLimitedError
 from service.observe.recorder import Recorder
 from service.web.server.admission import Admission, AdmissionPolicy
 from service.web.server.answers import REQUEST_ID
-from service.web.server.connection import Connection
+from service.web.server.connection import Connection, peer_of
 from service.web.server.errors import error_response, refusal_of
 from service.web.server.middleware import arrived_at_key
+from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.request_parser import RequestLimits
 from service.web.server.security_headers import SERVER, security_headers
+from service.web.server.shares import ConnectionShares
 
 # Costs almost nothing, and says whether the event loop turns.
 _UNQUEUED = "/healthz"
@@ -80,6 +84,7 @@ class HttpServer(web.AppRunner):
             made.request_factory,
             recorder=self._recorder,
             policy=self._policy,
+            is_proxy=self.app.get(proxies_key, Proxies()).is_trusted,
             **self._kwargs,
         )
 
@@ -94,6 +99,7 @@ class _Server(web.Server):
         *,
         recorder: Recorder,
         policy: ServerPolicy,
+        is_proxy: Callable[[str], bool],
         **options: Any,
     ) -> None:
         self._recorder = recorder
@@ -101,15 +107,9 @@ class _Server(web.Server):
         self._handler = handler
         self._admission = Admission(policy.admission)
         self._is_lingering = False
-        self._ask_full = lambda: self.is_full  # one for all connections
+        self._shares = ConnectionShares(policy.max_connections, is_proxy)
         self._lost = asyncio.Event()
         super().__init__(self._handle, request_factory=request_factory, **options)
-
-    @property
-    def is_full(self) -> bool:
-        """True while there are as many connections as the policy allows."""
-        limit = self._policy.max_connections
-        return limit is not None and len(self._connections) >= limit
 
     async def linger(self, seconds: float) -> None:
         """Close each connection after its next answer; wait until all are closed, or so long."""
@@ -120,9 +120,15 @@ class _Server(web.Server):
                     await self._lost.wait()
                     self._lost.clear()
 
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        """Know a connection from now on."""
+        super().connection_made(handler, transport)
+        self._shares.add(handler, peer_of(transport))
+
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """Forget a connection."""
         super().connection_lost(handler, exc)
+        self._shares.remove(handler)
         self._lost.set()
 
     def __call__(self) -> Connection:
@@ -133,7 +139,7 @@ class _Server(web.Server):
             limits=self._policy.limits,
             head_seconds=self._policy.head_seconds,
             unread_seconds=self._policy.unread_seconds,
-            is_full=self._ask_full,
+            admit=self._shares.admit,
             **self._kwargs,
         )
 
@@ -148,24 +154,30 @@ class _Server(web.Server):
             and request.content.is_eof()
             and (admission.takes_post() or await admission.post_place())
         )
+        client: str | None = None
         try:
+            client = self._shares.begin(request)
             response: web.StreamResponse = await self._handler(request)
-        except web.HTTPException as error:
+        except (web.HTTPException, RateLimitedError, OutboxUnavailableError) as error:
             response = self._refuse(error)
         finally:
+            self._shares.end(request, client)
             if has_place:
                 admission.end_post()
         if self._is_lingering:
             response.force_close()
         return response
 
-    def _refuse(self, error: web.HTTPException) -> web.Response:
-        """The answer to an unknown Expect header, which aiohttp refuses outside of middlewares."""
-        refusal = refusal_of(error)
+    def _refuse(
+        self, error: web.HTTPException | RateLimitedError | OutboxUnavailableError
+    ) -> web.Response:
+        """The answer to a request that no middleware saw, an unknown Expect header among them."""
+        refusal = refusal_of(error) if isinstance(error, web.HTTPException) else error
         self._recorder.count("refused", code=refusal.code)
         response = error_response(refusal)
         response.headers.update(security_headers(secure=False))
         response.headers.update({REQUEST_ID: str(uuid_utils.uuid7()), hdrs.SERVER: SERVER})
+        response.force_close()
         return response
 
 

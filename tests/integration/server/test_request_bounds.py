@@ -8,11 +8,9 @@ import gzip
 import json
 
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from service.web.server.request_parser import RequestLimits
-from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.raw_http import send
 from tests.support.storage import PATIENCE_SECONDS
 
@@ -131,29 +129,6 @@ async def test_no_handler_gets_an_inflated_body(port):
         f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
     ).encode()
     assert (await send(port, head + packed))[::2] == (200, packed)
-
-
-async def test_above_the_most_connections_a_new_one_is_closed_at_once(recorder):
-    server = HttpServer(web.Application(), recorder, ServerPolicy(max_connections=3))
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    port = server.addresses[0][1]
-    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(server.server.connections) < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        reader, refused = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-        refused.close()
-        held.pop()[1].close()
-        while len(server.server.connections) == 3:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        assert (await send(port, b"GET / HTTP/1.0\r\n\r\n"))[0] == 404
-    assert b'outbox_refused_total{code="too_many_connections"} 1.0' in recorder.render()[0]
-    for _, writer in held:
-        writer.close()
-    await server.cleanup()
 
 
 async def test_a_broken_chunk_is_answered_at_once_and_closes_the_connection(port, read_began):

@@ -1,0 +1,168 @@
+"""No peer, client or flood takes all connections of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from service.observe.metrics import PrometheusRecorder
+from service.web.server.middleware import error_middleware
+from service.web.server.proxies import Proxies, proxies_key
+from service.web.server.server import HttpServer, ServerPolicy
+from tests.support.raw_http import send
+from tests.support.storage import PATIENCE_SECONDS, eventually
+
+LIMIT = 8
+CLOSE = b"Host: a\r\nConnection: close\r\n\r\n"
+
+
+class Site:
+    """A server with room for 8 connections. `/hold` answers once `may_end` is set."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self.recorder = PrometheusRecorder()
+        self.at_work = 0
+        self.may_end = asyncio.Event()
+        app = web.Application(middlewares=[error_middleware(self.recorder)])
+        app[proxies_key] = proxies
+        app.add_routes([web.get("/hold", self.hold), web.get("/{any:.*}", self.answer)])
+        policy = ServerPolicy(max_connections=LIMIT, shutdown_seconds=5)
+        self.server = HttpServer(app, self.recorder, policy)
+
+    @property
+    def port(self) -> int:
+        return int(self.server.addresses[0][1])
+
+    async def hold(self, request: web.Request) -> web.Response:
+        del request
+        self.at_work += 1
+        await self.may_end.wait()
+        return web.Response(text="held")
+
+    async def answer(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(text="here")
+
+    async def until(self, *, at_work: int = 0, connections: int = 0) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await eventually(
+                lambda: asyncio.sleep(
+                    0,
+                    self.at_work >= at_work and len(self.server.server.connections) >= connections,
+                )
+            )
+
+    async def asks(self, path: str, *lines: bytes) -> int:
+        head = b"GET %s HTTP/1.1\r\n" % path.encode() + b"".join(one + b"\r\n" for one in lines)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return (await send(self.port, head + CLOSE))[0]
+
+    def holding(self, count: int, *lines: bytes) -> list[asyncio.Task[int]]:
+        return [asyncio.create_task(self.asks("/hold", *lines)) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def serving(trusted: str) -> AsyncIterator[Site]:
+    site = Site(Proxies([trusted]))
+    await site.server.setup()
+    await web.TCPSite(site.server, "127.0.0.1", 0).start()
+    try:
+        yield site
+    finally:
+        site.may_end.set()
+        await site.server.cleanup()
+
+
+@pytest.fixture
+async def behind_a_proxy() -> AsyncIterator[Site]:
+    """This machine is the proxy."""
+    async with serving("127.0.0.1") as site:
+        yield site
+
+
+@pytest.fixture
+async def in_the_open() -> AsyncIterator[Site]:
+    async with serving("192.0.2.1") as site:
+        yield site
+
+
+async def test_a_new_connection_takes_the_place_of_the_longest_idle_one(behind_a_proxy: Site):
+    site = behind_a_proxy
+    held = site.holding(1)
+    await site.until(at_work=1)
+    idle = []
+    for count in range(2, LIMIT + 1):
+        idle.append(await asyncio.open_connection("127.0.0.1", site.port))
+        await site.until(connections=count)
+    used = idle.pop(0)
+    used[1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await used[0].readuntil(b"here")
+    assert await site.asks("/") == 200
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert await idle[0][0].read() == b""  # the longest without a request
+    used[1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await used[0].readuntil(b"here")
+    site.may_end.set()
+    assert await held[0] == 200
+    for _, writer in (used, *idle):
+        writer.close()
+
+
+async def test_while_most_are_at_work_health_and_operators_are_served(behind_a_proxy: Site):
+    site = behind_a_proxy
+    held = site.holding(LIMIT - 1)
+    await site.until(at_work=LIMIT - 1)
+    assert await site.asks("/other") == 503
+    for path in ("/healthz", "/readyz", "/metrics", "/outbox/events"):
+        assert await site.asks(path) == 200
+    site.may_end.set()
+    assert {await one for one in held} == {200}
+    assert await site.asks("/other") == 200
+
+
+async def test_a_connection_too_many_is_closed_while_all_are_at_work(behind_a_proxy: Site):
+    site = behind_a_proxy
+    held = site.holding(LIMIT - 1)
+    await site.until(at_work=LIMIT - 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(b"GET /outbox HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"here")
+    assert await site.asks("/healthz") == 200  # in the place of the idle one
+    site.may_end.set()
+    assert {await one for one in held} == {200}
+    writer.close()
+
+
+async def test_one_peer_has_half_of_the_connections(in_the_open: Site):
+    site = in_the_open
+    held = []
+    for count in range(1, LIMIT // 2 + 1):
+        held.append(await asyncio.open_connection("127.0.0.1", site.port))
+        await site.until(connections=count)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    counted = b'outbox_refused_total{code="too_many_connections"} 1.0'
+    assert counted in site.recorder.render()[0]
+    for _, one in (*held, (reader, writer)):
+        one.close()
+
+
+async def test_a_proxys_client_has_a_quarter_at_work_by_the_address_that_the_proxy_added(
+    behind_a_proxy: Site,
+):
+    site = behind_a_proxy
+    ada = b"X-Forwarded-For: 203.0.113.9, 198.51.100.1"
+    held = site.holding(LIMIT // 4, ada)
+    await site.until(at_work=LIMIT // 4)
+    assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.1") == 429
+    assert await site.asks("/other", b"X-Forwarded-For: 198.51.100.2") == 200
+    site.may_end.set()
+    assert {await one for one in held} == {200}
+    assert await site.asks("/other", ada) == 200
