@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage shuffle demo bench house check stack soak proof mutants planted docs pictures client-types lock audit clean
+.PHONY: help run test coverage shuffle demo bench house check stack soak proof mutants planted docs pictures lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -115,10 +115,6 @@ docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 
 pictures: $(DEV) ## the pictures of the operators' page in the documentation (needs Chromium)
 	$(BIN)/python -m tests.support.operator_pictures
-
-client-types: $(DEV) ## the TypeScript client's types, from the API's description (needs Node)
-	$(BIN)/python -m tests.support.api_description
-	cd clients/typescript && npm ci --no-audit --no-fund --silent && npm run --silent types
 
 lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml

@@ -6,9 +6,10 @@ a page is not current.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from prometheus_client import Counter
 from pydantic import ByteSize, SecretStr
 from typer.main import get_command
 
+from docs.api_description import description
 from docs.sizes import size_rows, spelled_size
 from service.config.settings import Settings
 from service.config.variables import VARIABLES
@@ -28,7 +30,6 @@ from service.observe.metrics import VOCABULARY, Metric
 from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
-OPENAPI = DOCS.parent / "clients" / "typescript" / "openapi.json"
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
 
@@ -62,7 +63,8 @@ def command_reference() -> str:
 
 def endpoints() -> str:
     """Every endpoint of the API's description with what it does."""
-    paths = json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"]
+    with tempfile.TemporaryDirectory() as made:
+        paths = asyncio.run(description(Path(made)))["paths"]
     rows = (
         (f"`{method.upper()} {path}`", endpoint["summary"])
         for path, endpoints in paths.items()

@@ -17,11 +17,11 @@ from service.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
 from tests.support.fleet import Process, environment, running
 from tests.support.front_server import FrontServer
-from tests.support.node_packages import CLIENT, built_client, npm
+from tests.support.node_packages import ROOT, built_client, npm, with_packages
 from tests.support.storage import PATIENCE_SECONDS, eventually
 
 # npm installs, then a browser starts
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 COOKIE = "outbox_session"
 
 
@@ -204,50 +204,71 @@ async def test_the_client_works_in_node(
     assert told["listed"] == [told["eventId"]] == list(inngest_api.ledger.ids)
 
 
-async def test_an_event_that_the_service_can_not_take_holds_back_no_other(
-    client_package: Path,
+async def test_events_of_a_machine_leave_together_and_once(
+    client_package: Path, tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    script = """
-    import { OutboxClient } from "inngest-outbox-client";
-    const fetch = async (url, { body }) =>
-      body.includes("bad")
-        ? Response.json({ status: "error", code: "internal_error", error: "" }, { status: 500 })
-        : Response.json({ status: "ok", eventId: JSON.parse(body).documentName });
-    const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
-    void outbox.submit({ documentName: "bad" });
-    const good = ["one", "two"].map((documentName) => outbox.submit({ documentName }));
-    const accepted = (await Promise.all(good)).map(({ eventId }) => eventId);
-    outbox.close();
-    const queued = (await outbox.queued()).map(({ body }) => JSON.parse(body).documentName);
-    console.log(JSON.stringify({ accepted, queued }));
-    """
-    told = await run_in_node(client_package, script)
-    assert told == {"accepted": ["one", "two"], "queued": ["bad"]}
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(url, inngest_api.url, OUTBOX_EVENT_KEYS="shop:0123456789abcdef")
+    async with running("serve", environment=settings) as service:
+        script = f"""
+        import {{ OutboxClient }} from "inngest-outbox-client";
+        const headers = async () => ({{ authorization: "Bearer 0123456789abcdef" }});
+        let requests = 0;
+        const lossy = async (url, init) => {{
+          const answer = await fetch(url, init);
+          requests += 1;
+          if (requests === 1) throw new TypeError("The answer is lost.");
+          return answer;
+        }};
+        const outbox = new OutboxClient({{ baseUrl: "{service.url}", headers, fetch: lossy }});
+        const path = "/api/events";
+        const send = (n) => outbox.submit({{ name: "n", data: {{ n }} }}, {{ path }});
+        const all = await Promise.all([1, 2, 3].map(send));
+        console.log(JSON.stringify({{ ids: all.map((one) => one.eventId), requests }}));
+        """
+        told = await run_in_node(client_package, script)
+        await inngest_api.ledger.wait_for_ids(3, timeout_seconds=PATIENCE_SECONDS)
+    arrived = [json.loads(kept.event)["data"]["n"] for kept in inngest_api.ledger.kept()]
+    assert (sorted(arrived), len(set(told["ids"])), told["requests"]) == ([1, 2, 3], 3, 2)
 
 
-async def test_a_refusal_that_can_not_be_stored_ends_no_sending(client_package: Path) -> None:
-    script = """
-    import { OutboxClient } from "inngest-outbox-client";
-    const left = { key: "k", path: "/api/route", body: '{"documentName": "bad"}', createdAt: 1 };
-    const queue = {
-      put: async ({ refusal }) => { if (refusal) throw new Error("no storage"); },
-      get: async () => left,
-      all: async () => [left],
-      remove: async () => undefined,
-    };
-    const fetch = async (url, { body }) =>
-      body.includes("bad")
-        ? Response.json({ status: "error", code: "invalid_field", error: "" }, { status: 400 })
-        : Response.json({ status: "ok", eventId: JSON.parse(body).documentName });
-    const outbox = new OutboxClient({ fetch, queue });
-    await outbox.flush();
-    const { eventId } = await outbox.submit({ documentName: "one" });
-    console.log(JSON.stringify(eventId));
-    """
-    assert await run_in_node(client_package, script) == "one"
+def test_the_client_passes_its_own_tests(client_package: Path) -> None:
+    npm(client_package, "test")
 
 
-def test_the_types_are_those_of_the_description(client_package: Path) -> None:
-    npm(client_package, "run", "types")
-    made = (client_package / "src" / "schema.ts").read_text()
-    assert made == (CLIENT / "src" / "schema.ts").read_text(), "run `make client-types`"
+async def test_the_packed_client_has_the_types_of_a_running_service(
+    client_package: Path, tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    types_file = ROOT / "examples" / "event-types" / "event-types.yaml"
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}",
+        inngest_api.url,
+        OUTBOX_EVENT_KEYS="shop:0123456789abcdef",
+        EVENT_TYPES_FILE=str(types_file),
+    )
+    project = await asyncio.to_thread(project_with, client_package, tmp_path / "project")
+    async with running("serve", environment=settings) as service:
+        make = ("inngest-outbox-client", "types", service.url, "-o", "outbox.d.ts")
+        await asyncio.to_thread(npm, project, "exec", "--", *make)
+    strict = (
+        "--strict",
+        "--noEmit",
+        "--skipLibCheck",
+        "--target",
+        "es2022",
+        "--module",
+        "nodenext",
+    )
+    npm(project, "exec", "--", "tsc", *strict, "types.ts")
+
+
+def project_with(client_package: Path, project: Path) -> Path:
+    """A project of somebody else that has the packed client and the tools of its tests."""
+    project.mkdir()
+    npm(client_package, "pack", "--ignore-scripts", "--pack-destination", str(project))
+    [packed] = project.glob("*.tgz")
+    tools = json.loads((client_package / "package.json").read_text())["devDependencies"]
+    with_packages(project, str(packed), *(f"{name}@{tools[name]}" for name in tools))
+    shutil.copy(client_package / "tests" / "types.ts", project)
+    (project / "package.json").write_text('{"type": "module"}')
+    return project

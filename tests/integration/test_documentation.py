@@ -37,6 +37,7 @@ READ_BY_OTHERS = {
     "INNGEST_BIN",
     "INNGEST_TEST_URL",
     "OTEL_",
+    "OUTBOX_EVENT_KEY",
     "OUTBOX_SERVICE_URL",
     "INNGEST_",
 }

@@ -11,13 +11,13 @@ import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from docs.api_description import description, whole_service
 from service.bootstrap.service import run_service
 from service.errors import ConfigurationError
 from service.event_types.declaration import RESERVED_PATHS
 from service.event_types.types_file import load_event_types
 from service.identity.front_end.nextauth_token import AUTH_JS_5, NEXT_AUTH_4
 from service.identity.user import DEV_ISSUER, SHARED_ISSUER
-from tests.support.api_description import COMMITTED, whole_service
 
 REPORT = {
     "name": "report/requested",
@@ -214,8 +214,10 @@ def test_a_file_that_is_missing_or_not_utf8_is_told(tmp_path):
         load_event_types(str(tmp_path / "latin.yaml"))
 
 
-def test_every_path_of_the_service_under_api_is_reserved_and_no_name_of_its_operations_is_free():
-    described = json.loads(COMMITTED.read_text())["paths"]
+async def test_every_path_of_the_service_under_api_is_reserved_and_no_operation_has_a_free_name(
+    tmp_path,
+):
+    described = (await description(tmp_path))["paths"]
     own = {path for path in described if path.startswith("/api/") and path != "/api/route"}
     assert {"/".join(path.split("/")[:3]) for path in own} == set(RESERVED_PATHS)
     names = [one["operationId"] for path in own for one in described[path].values()]

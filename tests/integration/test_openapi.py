@@ -12,8 +12,8 @@ from aiohttp import web
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from docs.api_description import whole_service
 from service.bootstrap.service import run_service
-from tests.support.api_description import COMMITTED, description, whole_service
 
 # The description itself, and pages for people.
 _NOT_DESCRIBED = ("/openapi.json", "/docs", "/outbox")
@@ -114,10 +114,6 @@ async def test_fields_that_a_post_needs_are_required(document):
     assert schemas["PostDocumentsAwsIndexBody"]["required"] == ["documentName"]
     assert schemas["UploadBody"]["required"] == ["documentName", "contentType", "size"]
     assert schemas["Accepted"]["required"] == ["status", "eventId"]
-
-
-async def test_the_description_that_the_typescript_client_is_made_from_is_current(tmp_path):
-    assert COMMITTED.read_text() == await description(tmp_path), "run `make client-types`"
 
 
 async def test_its_page_loads_files_of_the_service_alone(app, aiohttp_client):

@@ -1,13 +1,20 @@
-import { type EventPage, Events, type EventView, type ListOptions, type WaitOptions } from "./events.js";
-import { indexedDbQueue } from "./indexeddb_queue.js";
-import { memoryQueue } from "./memory_queue.js";
-import type { QueueEntry, QueueStore } from "./queue_store.js";
-import { DEFAULT_RETRY_POLICY, type RetryPolicy } from "./retry_policy.js";
-import type { EventBody, EventPath } from "./event_paths.js";
+import type {
+  DefaultPath,
+  DefaultPaths,
+  EventBody,
+  EventPage,
+  EventPath,
+  EventView,
+  FinalEvent,
+  ListOptions,
+} from "./api.js";
+import { Events, type WaitOptions } from "./events.js";
+import { type Broadcast, broadcast, onReturn } from "./page.js";
+import { indexedDbQueue, memoryQueue, type QueueEntry, type QueueStore } from "./queue.js";
+import { DEFAULT_RETRY_POLICY, type RetryPolicy } from "./retry.js";
 import { type Accepted, Submissions, type SubmitOptions } from "./submissions.js";
 import { Transport } from "./transport.js";
 import { type UploadedDocument, type UploadOptions, Uploads } from "./uploads.js";
-import { onReturn } from "./page_events.js";
 
 export interface OutboxClientOptions {
   /** The origin of the service; empty for the page's own. */
@@ -17,8 +24,11 @@ export interface OutboxClientOptions {
    * events of one user are not sent under the session of the next.
    */
   readonly account?: string;
-  /** Headers of every request, for example an Authorization header. Read at each request. */
-  readonly headers?: () => Record<string, string>;
+  /**
+   * Headers of every request, for example an Authorization header. Read at each request, which
+   * counts as a lost connection when this fails.
+   */
+  readonly headers?: () => HeadersInit | Promise<HeadersInit>;
   /** Where events wait: IndexedDB in a browser, memory elsewhere. */
   readonly queue?: QueueStore;
   readonly retry?: Partial<RetryPolicy>;
@@ -27,13 +37,17 @@ export interface OutboxClientOptions {
 
 const NAME = "inngest-outbox";
 
-/** Posts events to the outbox, each exactly once, and follows them to their result. */
-export class OutboxClient {
+/**
+ * Posts events to the outbox, each exactly once, and follows them to their result.
+ * `Paths` are the service's paths as `inngest-outbox-client types` makes them.
+ */
+export class OutboxClient<Paths extends object = DefaultPaths> {
   private readonly queue: QueueStore;
   private readonly submissions: Submissions;
   private readonly events: Events;
   private readonly uploads: Uploads;
   private readonly listeners = new Set<() => void>();
+  private readonly pages: Broadcast;
   private readonly stopListening: () => void;
 
   constructor(options: OutboxClientOptions = {}) {
@@ -47,7 +61,8 @@ export class OutboxClient {
     const policy = { ...DEFAULT_RETRY_POLICY, ...options.retry };
     const name = options.account ? `${NAME}:${options.account}` : NAME;
     this.queue = options.queue ?? (globalThis.indexedDB ? indexedDbQueue(name) : memoryQueue());
-    const changed = (): void => this.listeners.forEach((listener) => listener());
+    this.pages = broadcast(name, () => this.notify());
+    const changed = (): void => this.changed();
     this.submissions = new Submissions(transport, this.queue, `${name}:`, policy, changed);
     this.events = new Events(transport, policy);
     this.uploads = new Uploads(transport, request, policy);
@@ -59,11 +74,11 @@ export class OutboxClient {
    * Waits and repeats through outages, also after a reload or in another tab. Throws OutboxError
    * when the service refuses the event; `queuedAs` then tells whether it stays in the queue.
    */
-  submit<Path extends EventPath = "/api/route">(
-    body: EventBody<Path>,
+  submit<Path extends EventPath<Paths> = DefaultPath<Paths>>(
+    body: EventBody<Paths, Path>,
     options: SubmitOptions & { path?: Path } = {},
   ): Promise<Accepted> {
-    return this.submissions.submit(options.path ?? "/api/route", JSON.stringify(body), options);
+    return this.submissions.submit(options.path ?? "/api/route", body, options);
   }
 
   /** Sends the events that an earlier page left, and ends a wait between two tries. */
@@ -77,11 +92,12 @@ export class OutboxClient {
   }
 
   /** Removes an event from the queue, such as a refused one. The service may have it already. */
-  forget(key: string): Promise<void> {
-    return this.queue.remove(key);
+  async forget(key: string): Promise<void> {
+    await this.queue.remove(key);
+    this.changed();
   }
 
-  /** Calls `listener` after each change of the queue by this page; returns how to stop it. */
+  /** Calls `listener` after each change of the queue by any page; returns how to stop it. */
   onQueueChange(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => void this.listeners.delete(listener);
@@ -92,12 +108,12 @@ export class OutboxClient {
     return this.events.get(id, options);
   }
 
-  /** Resolves with the event when nothing more will happen to it: its run has ended, or it is dead. */
-  waitFor(id: string, options?: WaitOptions): Promise<EventView> {
+  /** Resolves with the event when it is dead, its runs have ended, or it starts none (`noRun`). */
+  waitFor(id: string, options?: WaitOptions): Promise<FinalEvent> {
     return this.events.waitFor(id, options);
   }
 
-  /** Yields the event as it is now and after each change, until nothing more will happen to it. */
+  /** Yields the event as it is now and after each change, until `waitFor` would resolve. */
   watch(id: string, options?: WaitOptions): AsyncGenerator<EventView> {
     return this.events.watch(id, options);
   }
@@ -120,6 +136,16 @@ export class OutboxClient {
   /** Stops sending. Queued events stay in a durable queue for the next page. */
   close(): void {
     this.stopListening();
+    this.pages.close();
     this.submissions.close();
+  }
+
+  private changed(): void {
+    this.notify();
+    this.pages.tell();
+  }
+
+  private notify(): void {
+    this.listeners.forEach((listener) => listener());
   }
 }

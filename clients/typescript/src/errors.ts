@@ -1,16 +1,20 @@
+import type { ErrorCode } from "./api.js";
+
+/** `http_` and the status stand for an answer that is not in the service's form, such as a proxy's. */
+export type RefusalCode = ErrorCode | `http_${number}`;
+
 /** The service answered and refused the request. */
 export class OutboxError extends Error {
   override readonly name = "OutboxError";
 
   /**
-   * `code` is one of the codes in the API's description.
    * `retryAfterSeconds` is the answer's Retry-After, undefined without one.
    * `queuedAs` is the key of an event that stays in the queue although its submission was refused;
    * such an event is sent after the next sign-in.
    */
   constructor(
     readonly status: number,
-    readonly code: string,
+    readonly code: RefusalCode,
     message: string,
     readonly requestId?: string,
     readonly retryAfterSeconds?: number,
@@ -37,13 +41,10 @@ export class OutboxConnectionError extends Error {
   override readonly name = "OutboxConnectionError";
 }
 
-/** The code of an answer that is not in the service's form, such as a proxy's, is this and its status. */
-export const FOREIGN_CODE = "http_";
-
 const TRANSIENT_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 const NEEDS_CONFIGURATION = "storage_not_configured";
 
-/** Whether the same request may succeed later without anybody changing it. */
+/** True when the same request may succeed later without anybody changing it. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof OutboxConnectionError) return true;
   return (
@@ -53,9 +54,9 @@ export function isTransient(error: unknown): boolean {
   );
 }
 
-/** Whether a refused event stays in the queue: a sign-in or a mended proxy lets it through. */
+/** True when a refused event stays in the queue: a sign-in or a mended proxy lets it through. */
 export function staysQueued(error: unknown): error is OutboxError {
   return (
-    error instanceof OutboxError && (error.status === 401 || error.code.startsWith(FOREIGN_CODE))
+    error instanceof OutboxError && (error.status === 401 || error.code.startsWith("http_"))
   );
 }

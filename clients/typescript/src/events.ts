@@ -1,12 +1,7 @@
+import type { EventPage, EventView, FinalEvent, ListOptions } from "./api.js";
 import { isTransient, OutboxConnectionError } from "./errors.js";
-import { delayMs, pause, type RetryPolicy } from "./retry_policy.js";
-import type { components, operations } from "./schema.js";
-import { serverSentData } from "./server_sent_events.js";
+import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Answer, Exchange, Transport } from "./transport.js";
-
-export type EventView = components["schemas"]["EventView"];
-export type EventPage = components["schemas"]["EventPage"];
-export type ListOptions = NonNullable<operations["listEvents"]["parameters"]["query"]>;
 
 export interface WaitOptions {
   /** Ends the wait; the promise or the iteration then rejects with the signal's reason. */
@@ -14,6 +9,8 @@ export interface WaitOptions {
 }
 
 const WAIT_SECONDS = 30;
+/** No server-sent event and no comment came for this long: the connection is dead. */
+const SILENCE_MS = 45_000;
 
 /** Follows events. Every read is repeated through outages until the service answers. */
 export class Events {
@@ -27,8 +24,8 @@ export class Events {
     return (await this.ask<EventView>({ method: "GET", path: pathOf(id), ...options })).body;
   }
 
-  /** Resolves with the event when nothing more will happen to it: its run has ended, or it is dead. */
-  async waitFor(id: string, { signal }: WaitOptions = {}): Promise<EventView> {
+  /** Resolves with the event when it is dead, its runs have ended, or it starts none. */
+  async waitFor(id: string, { signal }: WaitOptions = {}): Promise<FinalEvent> {
     let seen = "";
     for (;;) {
       const answer = await this.ask<EventView>({
@@ -40,11 +37,11 @@ export class Events {
       });
       if (answer.status === 304) continue;
       seen = answer.headers.get("etag") ?? "";
-      if (answer.body.final) return answer.body;
+      if (answer.body.final) return answer.body as FinalEvent;
     }
   }
 
-  /** Yields the event as it is now and after each change, until nothing more will happen to it. */
+  /** Yields the event as it is now and after each change, until `waitFor` would resolve. */
   async *watch(id: string, { signal }: WaitOptions = {}): AsyncGenerator<EventView> {
     let last = "";
     for (let failures = 1; ; failures += 1) {
@@ -100,4 +97,34 @@ export class Events {
 
 function pathOf(id: string): string {
   return `/api/events/${encodeURIComponent(id)}`;
+}
+
+/** The `data` of each server-sent event of a response. Ends with the response. */
+async function* serverSentData(answer: Response): AsyncGenerator<string> {
+  if (!answer.body) return;
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  try {
+    for (;;) {
+      const { done, value } = await within(SILENCE_MS, reader.read());
+      if (done) return;
+      const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");
+      text = blocks.pop() ?? "";
+      yield* blocks.map(dataOf).filter((data) => data !== "");
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+function dataOf(block: string): string {
+  const lines = block.split("\n").filter((line) => line.startsWith("data:"));
+  return lines.map((line) => line.slice(line.startsWith("data: ") ? 6 : 5)).join("\n");
+}
+
+function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new TypeError(`Silent for ${ms} ms.`)), ms);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

@@ -8,16 +8,35 @@ import {
   useEffect,
   useState,
 } from "react";
+import type { DefaultPath, DefaultPaths, EventBody, EventPath, EventView } from "./api.js";
 import type { OutboxClient } from "./client.js";
-import type { EventBody } from "./event_paths.js";
-import type { EventView } from "./events.js";
+import type { QueueEntry } from "./queue.js";
+
+interface ProviderProps<Paths extends object> {
+  readonly client: OutboxClient<Paths>;
+  readonly children?: ReactNode;
+}
+
+/** The hooks with the types of a service's own paths. */
+export interface OutboxHooks<Paths extends object> {
+  readonly OutboxProvider: FunctionComponent<ProviderProps<Paths>>;
+  readonly useOutbox: () => OutboxClient<Paths>;
+  readonly useSubmit: <Path extends EventPath<Paths> = DefaultPath<Paths>>(
+    path?: Path,
+  ) => Submission<EventBody<Paths, Path>>;
+}
+
+/** The same hooks, with the types of `Paths`. */
+export function outboxHooks<Paths extends object>(): OutboxHooks<Paths> {
+  return { OutboxProvider, useOutbox, useSubmit } as unknown as OutboxHooks<Paths>;
+}
 
 const Context = createContext<OutboxClient | undefined>(undefined);
 
 /** Gives the client to the hooks below it. */
-export const OutboxProvider: FunctionComponent<{ client: OutboxClient; children?: ReactNode }> = (
-  props,
-) => createElement(Context.Provider, { value: props.client }, props.children);
+export function OutboxProvider(props: ProviderProps<DefaultPaths>): ReactNode {
+  return createElement(Context.Provider, { value: props.client }, props.children);
+}
 
 /** The client of the provider above. */
 export function useOutbox(): OutboxClient {
@@ -48,32 +67,34 @@ export function useEvent(id: string | undefined): FollowedEvent {
   return followed;
 }
 
-type Body = EventBody<"/api/route">;
-
 /** What a submission is doing. `waiting` lasts until the service has the event. */
-export interface Submission extends FollowedEvent {
-  readonly submit: (body: Body | Promise<Body>) => Promise<void>;
+export interface Submission<Body> extends FollowedEvent {
+  readonly submit: (body: Body | Promise<Body>) => void;
   readonly waiting: boolean;
 }
 
 /**
- * Submits events and follows the last one to its result.
- * `submit` also takes the promise of a body, such as an upload's. It does not throw: see `error`.
+ * Submits events to a path and follows the last one to its result.
+ * `submit` also takes the promise of a body, such as an upload's. It returns at once, so that a form
+ * action may call it: React shows nothing of a form before its action has ended. It does not throw:
+ * see `error`.
  */
-export function useSubmit(): Submission {
+export function useSubmit<Path extends EventPath<DefaultPaths> = "/api/route">(
+  path?: Path,
+): Submission<EventBody<DefaultPaths, Path>> {
   const client = useOutbox();
   const [state, setState] = useState<SubmitState>(IDLE);
   const followed = useEvent(state.eventId);
   const submit = useCallback(
-    async (body: Body | Promise<Body>) => {
+    (body: EventBody<DefaultPaths, Path> | Promise<EventBody<DefaultPaths, Path>>) => {
       setState({ waiting: true });
-      const posted = Promise.resolve(body).then((given) => client.submit(given));
-      await posted.then(
+      const posted = Promise.resolve(body).then((given) => client.submit(given, path && { path }));
+      posted.then(
         ({ eventId }) => setState({ waiting: false, eventId }),
         (error: unknown) => setState({ waiting: false, error }),
       );
     },
-    [client],
+    [client, path],
   );
   return { ...followed, submit, waiting: state.waiting, error: state.error ?? followed.error };
 }
@@ -83,7 +104,8 @@ export function useQueued(): number {
   const client = useOutbox();
   const [count, setCount] = useState(0);
   useEffect(() => {
-    const read = (): void => void client.queued().then((entries) => setCount(entries.length));
+    const waiting = (entries: QueueEntry[]): number => entries.filter((one) => !one.refusal).length;
+    const read = (): void => void client.queued().then((entries) => setCount(waiting(entries)));
     read();
     return client.onQueueChange(read);
   }, [client]);

@@ -1,8 +1,8 @@
+import { type AcceptedEvent, type AcceptedEvents, MACHINE_PATH } from "./api.js";
 import { isTransient, OutboxConnectionError, OutboxError, staysQueued } from "./errors.js";
-import { type Release, tryLock } from "./page_lock.js";
-import type { QueueEntry, QueueStore, Refusal } from "./queue_store.js";
-import { delayMs, pause, type RetryPolicy } from "./retry_policy.js";
-import type { components } from "./schema.js";
+import { type Release, tryLock } from "./page.js";
+import type { QueueEntry, QueueStore, Refusal } from "./queue.js";
+import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Transport } from "./transport.js";
 
 /** The service has the event. `replayed` means that it had it before this request. */
@@ -12,13 +12,11 @@ export interface Accepted {
 }
 
 export interface SubmitOptions {
-  /** The Idempotency-Key. Without one, each call makes its own. */
+  /** The Idempotency-Key, or a machine's event id. Without one, each call makes its own. */
   readonly key?: string;
   /** Ends the wait for the answer. The event stays in the queue and is sent. */
   readonly signal?: AbortSignal;
 }
-
-type AcceptedAnswer = components["schemas"]["Accepted"];
 
 interface Waiter {
   readonly accept: (accepted: Accepted) => void;
@@ -29,16 +27,27 @@ interface Held {
   readonly entry: QueueEntry;
   readonly release: Release;
   waiter?: Waiter | undefined;
+  isSending?: boolean;
+  /** The request that it shared with others was refused. */
+  isSuspect?: boolean;
 }
 
+/** Requests side by side. A browser opens six connections to a host, and the page needs some. */
+const LANES = 4;
+const MAX_SHARED_EVENTS = 100;
+const MAX_SHARED_CHARACTERS = 500_000;
+
 /**
- * Sends queued events, one after the other, until the service has answered each.
+ * Sends queued events until the service has answered each: several requests side by side, one
+ * alone after a failure.
  * A page holds a lock for each event it sends; an event whose page is gone is taken over.
  */
 export class Submissions {
   private readonly held = new Map<string, Held>();
   private readonly closing = new AbortController();
-  private running = false;
+  private lanes = 0;
+  private failures = 0;
+  private restUntil = 0;
   private wake: () => void = () => undefined;
 
   constructor(
@@ -50,10 +59,11 @@ export class Submissions {
   ) {}
 
   /** Queues one event and resolves when the service has it. */
-  async submit(path: string, body: string, options: SubmitOptions = {}): Promise<Accepted> {
+  async submit(path: string, body: unknown, options: SubmitOptions = {}): Promise<Accepted> {
     options.signal?.throwIfAborted();
-    const entry = { key: options.key ?? newKey(), path, body, createdAt: Date.now() };
-    const release = (await tryLock(this.lockPrefix + entry.key)) ?? (() => undefined);
+    const key = options.key ?? newKey();
+    const entry = { key, path, body: bytesOf(path, body, key), createdAt: Date.now() };
+    const release = (await tryLock(this.lockPrefix + key)) ?? (() => undefined);
     // Where the browser refuses storage, the event is still sent from this page.
     await this.store.put(entry).catch(() => undefined);
     return new Promise((accept, refuse) => {
@@ -69,13 +79,8 @@ export class Submissions {
 
   /** Takes over the events that no open page holds, and tries at once. */
   async flush(): Promise<void> {
-    for (const { key, refusal } of await this.store.all()) {
-      if (refusal || this.held.has(key)) continue;
-      const release = await tryLock(this.lockPrefix + key);
-      if (!release) continue;
-      const entry = await this.store.get(key);
-      if (entry && !entry.refusal && !this.held.has(key)) this.hold({ entry, release });
-      else release();
+    for (const { key } of await this.store.all().catch(() => [])) {
+      if (!this.held.has(key)) await this.takeOver(key);
     }
     this.wake();
   }
@@ -87,64 +92,117 @@ export class Submissions {
     this.held.clear();
   }
 
+  private async takeOver(key: string): Promise<void> {
+    const release = await tryLock(this.lockPrefix + key);
+    if (!release) return;
+    const entry = await this.store.get(key).catch(() => undefined);
+    if (entry && !entry.refusal && !this.held.has(key)) this.hold({ entry, release });
+    else release();
+  }
+
   private hold(held: Held): void {
     this.held.set(held.entry.key, held);
     this.changed();
-    void this.run();
+    this.spread();
   }
 
-  private async run(): Promise<void> {
-    if (this.running) return;
-    this.running = true;
-    let failures = 0;
-    for (const held of this.queued()) {
-      try {
-        await this.settle(held, await this.send(held.entry));
-        failures = 0;
-      } catch (error) {
-        if (this.closing.signal.aborted) break;
-        if (isTransient(error)) {
-          this.moveToEnd(held);
-          await this.rest(delayMs(this.policy, ++failures, error));
-        } else {
-          await this.refuse(held, error);
-        }
-      }
-    }
-    this.running = false;
-  }
-
-  private *queued(): Generator<Held> {
-    for (let next = this.first(); next && !this.closing.signal.aborted; next = this.first()) {
-      yield next;
+  private spread(): void {
+    const trouble = this.failures > 0 || this.restMs() > 0;
+    while (this.lanes < (trouble ? 1 : LANES) && this.waiting().next().value) {
+      this.lanes += 1;
+      void this.lane();
     }
   }
 
-  private first(): Held | undefined {
-    return this.held.values().next().value;
+  private async lane(): Promise<void> {
+    await undefined; // events of one turn share a request
+    for (let batch = this.take(); batch.length; batch = this.take()) {
+      await this.deliver(batch);
+      if (this.restMs() > 0 && this.lanes > 1) break;
+      await this.rest();
+      this.spread();
+    }
+    this.lanes -= 1;
   }
 
-  /** One event that the service can't take now holds back no other. */
-  private moveToEnd(held: Held): void {
-    if (this.held.delete(held.entry.key)) this.held.set(held.entry.key, held);
+  private *waiting(): Generator<Held> {
+    for (const held of this.held.values()) if (!held.isSending) yield held;
   }
 
-  private rest(ms: number): Promise<void> {
+  /** The events of the next request, marked as under way. */
+  private take(): Held[] {
+    const batch: Held[] = [];
+    let room = MAX_SHARED_CHARACTERS;
+    for (const held of this.waiting()) {
+      room -= held.entry.body.length;
+      if (batch.length && (room < 0 || !mayShare(held))) continue;
+      batch.push(held);
+      held.isSending = true;
+      if (!mayShare(held) || batch.length === MAX_SHARED_EVENTS) break;
+    }
+    return batch;
+  }
+
+  private async deliver(batch: Held[]): Promise<void> {
+    try {
+      const accepted = await this.send(batch.map((held) => held.entry));
+      await Promise.all(batch.map((held, place) => this.settle(held, accepted[place]!)));
+      this.failures = 0;
+    } catch (error) {
+      if (this.closing.signal.aborted) return;
+      if (isTransient(error)) this.failed(batch, error);
+      else if (batch.length > 1 && !staysQueued(error)) this.putBack(batch, true);
+      else await Promise.all(batch.map((held) => this.refuse(held, error)));
+    }
+  }
+
+  private failed(batch: Held[], error: unknown): void {
+    // Requests side by side that fail together are one failure.
+    if (this.restMs() <= 0) this.failures += 1;
+    const until = performance.now() + delayMs(this.policy, this.failures, error);
+    this.restUntil = Math.max(this.restUntil, until);
+    this.putBack(batch);
+  }
+
+  /** At the end: events that the service can't take now hold back no other. */
+  private putBack(batch: Held[], areSuspect = false): void {
+    for (const held of batch) {
+      held.isSending = false;
+      held.isSuspect ||= areSuspect;
+      this.held.delete(held.entry.key);
+      this.held.set(held.entry.key, held);
+    }
+  }
+
+  private restMs(): number {
+    return this.restUntil - performance.now();
+  }
+
+  private async rest(): Promise<void> {
     const woken = (wake: () => void): void => void (this.wake = wake);
-    return pause(ms, this.closing.signal, woken).catch(() => undefined);
+    const ms = this.restMs();
+    if (ms > 0) await pause(ms, this.closing.signal, woken).catch(() => undefined);
+    this.restUntil = 0;
   }
 
-  private async send(entry: QueueEntry): Promise<Accepted> {
-    const { body, headers } = await this.transport.send<Partial<AcceptedAnswer> | null>({
+  private async send(entries: QueueEntry[]): Promise<Accepted[]> {
+    const [{ path, key, body: first }] = entries as [QueueEntry];
+    const isShared = path === MACHINE_PATH;
+    const answer = await this.transport.send<Partial<AcceptedEvent & AcceptedEvents> | null>({
       method: "POST",
-      path: entry.path,
-      body: entry.body,
-      headers: { "idempotency-key": entry.key },
+      path,
+      body: isShared ? `[${entries.map(({ body }) => body).join(",")}]` : first,
+      headers: isShared ? {} : { "idempotency-key": key },
       timeoutMs: this.policy.requestTimeoutMs,
       signal: this.closing.signal,
     });
-    if (!body?.eventId) throw new OutboxConnectionError("The answer is not the service's.");
-    return { eventId: body.eventId, replayed: headers.get("idempotent-replayed") === "true" };
+    const ids = answer.body?.eventIds ?? [answer.body?.eventId];
+    const replayed = answer.headers.get("idempotent-replayed") === "true";
+    return entries.map((_, place) => {
+      const eventId = ids[place];
+      if (!eventId) throw new OutboxConnectionError("The answer is not the service's.");
+      return { eventId, replayed };
+    });
   }
 
   private async settle(held: Held, accepted: Accepted): Promise<void> {
@@ -169,6 +227,17 @@ export class Submissions {
     held.release();
     this.changed();
   }
+}
+
+function mayShare({ entry, isSuspect }: Held): boolean {
+  return entry.path === MACHINE_PATH && !isSuspect;
+}
+
+/** A machine's event needs an id: only by its id is a repeat among others known. */
+function bytesOf(path: string, body: unknown, key: string): string {
+  if (path !== MACHINE_PATH) return JSON.stringify(body);
+  const event = body as { id?: string | null };
+  return JSON.stringify({ ...event, id: event.id || key });
 }
 
 function refusalOf(error: unknown): Refusal {

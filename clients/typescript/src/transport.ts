@@ -1,9 +1,9 @@
-import { FOREIGN_CODE, OutboxConnectionError, OutboxError } from "./errors.js";
+import { OutboxConnectionError, OutboxError, type RefusalCode } from "./errors.js";
 
 export interface TransportOptions {
   readonly baseUrl: string;
   readonly fetch: typeof fetch;
-  readonly headers: () => Record<string, string>;
+  readonly headers: () => HeadersInit | Promise<HeadersInit>;
   readonly credentials: RequestCredentials;
 }
 
@@ -55,9 +55,10 @@ export class Transport {
   private async fetch(exchange: Exchange): Promise<Response> {
     const { signal, timeoutMs } = exchange;
     const limits = [signal, timeoutMs && AbortSignal.timeout(timeoutMs)].filter((one) => !!one);
-    const headers: Record<string, string> = { ...this.options.headers(), ...exchange.headers };
-    if (exchange.body !== undefined) headers["content-type"] = "application/json";
     try {
+      const headers = new Headers(await this.options.headers());
+      for (const [name, value] of Object.entries(exchange.headers ?? {})) headers.set(name, value);
+      if (exchange.body !== undefined) headers.set("content-type", "application/json");
       return await this.options.fetch(this.options.baseUrl + exchange.path, {
         method: exchange.method,
         headers,
@@ -80,7 +81,7 @@ async function refusal(answer: Response): Promise<OutboxError> {
   const seconds = Number(answer.headers.get("retry-after") ?? Number.NaN);
   return new OutboxError(
     answer.status,
-    typeof code === "string" ? code : `${FOREIGN_CODE}${answer.status}`,
+    typeof code === "string" ? (code as RefusalCode) : `http_${answer.status}`,
     typeof error === "string" ? error : `The server answered ${answer.status}.`,
     answer.headers.get("x-request-id") ?? undefined,
     Number.isFinite(seconds) ? seconds : undefined,

@@ -1,9 +1,7 @@
+import type { UploadAnswer } from "./api.js";
 import { isTransient, OutboxConnectionError } from "./errors.js";
-import { delayMs, pause, type RetryPolicy } from "./retry_policy.js";
-import type { components } from "./schema.js";
+import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Transport } from "./transport.js";
-
-type UploadAnswer = components["schemas"]["UploadAnswer"];
 
 /** An uploaded document. `documentName` is what POST /api/route takes. */
 export interface UploadedDocument {

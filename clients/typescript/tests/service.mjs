@@ -1,0 +1,46 @@
+import { mock } from "node:test";
+
+/** Lets everything happen that waits for no timer. */
+export const settled = async () => {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+export const accepted = (eventId, headers) => Response.json({ status: "ok", eventId }, { headers });
+
+export const refused = (status, code, headers) =>
+  Response.json({ status: "error", code, error: "Refused." }, { status, headers });
+
+/** A `fetch` that keeps its requests and answers each by `answer(request, place)`. */
+export function service(answer) {
+  const requests = [];
+  const fetch = async (url, { method, headers, body, signal }) => {
+    const request = { method, url, headers, body: body && JSON.parse(body) };
+    requests.push(request);
+    signal?.throwIfAborted();
+    return answer(request, requests.length - 1);
+  };
+  return { requests, fetch };
+}
+
+/** Stops the clock of delays, which are then as long as they may be. `pass` lets time pass. */
+export function stoppedClock() {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  mock.method(Math, "random", () => 1);
+  return async (ms) => {
+    mock.timers.tick(ms);
+    await settled();
+  };
+}
+
+/** Web Locks as a browser has them. */
+export function webLocks() {
+  const held = new Set();
+  const request = async (name, _, hold) => {
+    if (held.has(name)) return hold(null);
+    held.add(name);
+    await hold({ name });
+    held.delete(name);
+  };
+  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
+  return held;
+}

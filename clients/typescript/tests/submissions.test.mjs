@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { afterEach, mock, test } from "node:test";
+import { memoryQueue, OutboxClient } from "inngest-outbox-client";
+import { accepted, refused, service, settled, stoppedClock, webLocks } from "./service.mjs";
+
+const RETRY = { firstDelayMs: 100, maxDelayMs: 10_000 };
+const nameOf = ({ body }) => body.documentName;
+const left = { key: "k", path: "/api/route", body: '{"documentName":"left"}', createdAt: 1 };
+const clients = [];
+
+function client(options) {
+  clients.push(new OutboxClient({ retry: RETRY, ...options }));
+  return clients.at(-1);
+}
+
+function submit(outbox, ...names) {
+  return names.map((documentName) => outbox.submit({ documentName }));
+}
+
+afterEach(() => {
+  clients.splice(0).forEach((one) => one.close());
+  delete globalThis.navigator;
+  mock.restoreAll();
+  mock.timers.reset();
+});
+
+test("four requests are under way side by side", async () => {
+  const answers = [];
+  const { requests, fetch } = service(() => new Promise((answer) => answers.push(answer)));
+  const all = submit(client({ fetch }), "1", "2", "3", "4", "5", "6");
+  await settled();
+  assert.deepEqual(requests.map(nameOf), ["1", "2", "3", "4"]);
+  answers[2](accepted("e-3"));
+  assert.deepEqual(await all[2], { eventId: "e-3", replayed: false });
+  await settled();
+  assert.deepEqual(requests.map(nameOf), ["1", "2", "3", "4", "5"]);
+});
+
+test("in an outage one request at a time is tried, and all go side by side after it", async () => {
+  const pass = stoppedClock();
+  const answers = [];
+  const { requests, fetch } = service((_, place) => {
+    if (place < 5) throw new TypeError("fetch failed");
+    return new Promise((answer) => answers.push(answer));
+  });
+  submit(client({ fetch }), "1", "2", "3", "4", "5", "6");
+  await settled();
+  assert.equal(requests.length, 4);
+  await pass(100);
+  assert.equal(requests.length, 5);
+  await pass(200);
+  assert.equal(requests.length, 6);
+  answers[0](accepted("e"));
+  await settled();
+  assert.equal(requests.length, 10);
+});
+
+test("events that the service can't take hold back no other", async () => {
+  const { fetch } = service(({ body: { documentName } }) =>
+    documentName === "bad" ? refused(500, "internal_error") : accepted(documentName),
+  );
+  const outbox = client({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
+  submit(outbox, "bad", "bad", "bad", "bad");
+  const ids = (await Promise.all(submit(outbox, "1", "2"))).map(({ eventId }) => eventId);
+  assert.deepEqual(ids, ["1", "2"]);
+  const bad = (await outbox.queued()).map(({ body }) => body);
+  assert.deepEqual(bad, Array(4).fill('{"documentName":"bad"}'));
+});
+
+test("delays grow with failures in a row, and begin again after an answer", async () => {
+  const pass = stoppedClock();
+  const { requests, fetch } = service((_, place) =>
+    [2, 4].includes(place) ? accepted("e") : refused(500, "internal_error"),
+  );
+  const outbox = client({ fetch });
+  void outbox.submit({ documentName: "1" });
+  await settled();
+  await pass(100);
+  assert.equal(requests.length, 2);
+  await pass(100);
+  assert.equal(requests.length, 2);
+  await pass(100);
+  assert.equal(requests.length, 3);
+  void outbox.submit({ documentName: "2" });
+  await settled();
+  assert.equal(requests.length, 4);
+  await pass(100);
+  assert.equal(requests.length, 5);
+});
+
+test("nothing is sent before Retry-After, in seconds", async () => {
+  const pass = stoppedClock();
+  const answers = [
+    refused(429, "too_many_pending", { "retry-after": "60" }),
+    refused(500, "internal_error"),
+    accepted("e"),
+    accepted("e"),
+  ];
+  const { requests, fetch } = service((_, place) => answers[place]);
+  const all = submit(client({ fetch }), "1", "2");
+  await settled();
+  await pass(59_000);
+  assert.equal(requests.length, 2);
+  await pass(1_100);
+  await Promise.all(all);
+});
+
+test("flush ends a wait between two tries", async () => {
+  stoppedClock();
+  const { requests, fetch } = service(() => refused(503, "outbox_full", { "retry-after": "60" }));
+  const outbox = client({ fetch });
+  void outbox.submit({ documentName: "1" });
+  await settled();
+  await outbox.flush();
+  await settled();
+  assert.equal(requests.length, 2);
+});
+
+test("an event of an earlier page that is refused stays, and is not sent again", async () => {
+  const queue = memoryQueue();
+  await queue.put(left);
+  const { requests, fetch } = service(() => refused(400, "invalid_field"));
+  const outbox = client({ fetch, queue });
+  await outbox.flush();
+  await settled();
+  const refusal = { status: 400, code: "invalid_field", message: "Refused." };
+  assert.deepEqual(await outbox.queued(), [{ ...left, refusal }]);
+  await outbox.flush();
+  await settled();
+  assert.equal(requests.length, 1);
+});
+
+test("a refusal that can't be stored ends no sending", async () => {
+  const queue = memoryQueue();
+  await queue.put(left);
+  queue.put = async () => Promise.reject(new Error("no storage"));
+  const { fetch } = service(({ body }) =>
+    body.documentName === "left" ? refused(400, "invalid_field") : accepted("e"),
+  );
+  const outbox = client({ fetch, queue });
+  await outbox.flush();
+  assert.equal((await outbox.submit({ documentName: "1" })).eventId, "e");
+});
+
+test("storage that fails while an event is taken over keeps no lock on it", async () => {
+  const held = webLocks();
+  const queue = memoryQueue();
+  await queue.put(left);
+  const { get } = queue;
+  queue.get = async () => Promise.reject(new Error("no storage"));
+  const { requests, fetch } = service(() => accepted("e"));
+  const outbox = client({ fetch, queue });
+  await outbox.flush();
+  await settled();
+  assert.deepEqual([...held], []);
+  queue.get = get;
+  await outbox.flush();
+  await settled();
+  assert.deepEqual(requests.map(nameOf), ["left"]);
+});
+
+test("headers may come later, and are asked for again when they fail", async () => {
+  const tokens = [Promise.reject(new Error("no token")), { authorization: "Bearer t" }];
+  tokens[0].catch(() => undefined);
+  const { requests, fetch } = service(() => accepted("e"));
+  const outbox = client({ fetch, headers: async () => tokens.shift(), retry: { firstDelayMs: 1 } });
+  await outbox.submit({ documentName: "1" });
+  assert.deepEqual(requests.map(({ headers }) => headers.get("authorization")), ["Bearer t"]);
+});
+
+test("events of a machine share a request, each with an id of its own", async () => {
+  const { requests, fetch } = service(({ body }) =>
+    Response.json({ status: "ok", ids: [], eventIds: body.map(({ data }) => `e-${data.n}`) }),
+  );
+  const outbox = client({ fetch });
+  const all = Array.from({ length: 50 }, (_, n) => n).map((n) =>
+    outbox.submit({ name: "n", data: { n }, ...(n ? {} : { id: "own" }) }, { path: "/api/events" }),
+  );
+  assert.deepEqual((await Promise.all(all)).map(({ eventId }) => eventId).at(-1), "e-49");
+  assert.equal(requests.length, 1);
+  assert.equal(requests[0].body[0].id, "own");
+  assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);
+});
+
+test("a refused event of a machine takes no other with it", async () => {
+  const { requests, fetch } = service(({ body }) =>
+    body.some(({ name }) => name === "")
+      ? refused(400, "invalid_field")
+      : Response.json({ status: "ok", eventIds: body.map(({ name }) => name) }),
+  );
+  const outbox = client({ fetch });
+  const all = ["a", "", "b"].map((name) => outbox.submit({ name }, { path: "/api/events" }));
+  const ends = await Promise.allSettled(all);
+  assert.deepEqual(
+    ends.map(({ value, reason }) => value?.eventId ?? reason.code),
+    ["a", "invalid_field", "b"],
+  );
+  assert.equal(requests.length, 4);
+});
+
+test("a key that is refused is refused once for all events of a request", async () => {
+  const { requests, fetch } = service(() => refused(401, "event_key_required"));
+  const outbox = client({ fetch });
+  const all = ["a", "b"].map((name) => outbox.submit({ name }, { path: "/api/events" }));
+  const ends = await Promise.allSettled(all);
+  assert.deepEqual(ends.map(({ reason }) => reason.code), Array(2).fill("event_key_required"));
+  assert.equal(requests.length, 1);
+  assert.equal((await outbox.queued()).length, 2);
+});

@@ -1,0 +1,61 @@
+// Compiled beside `outbox.d.ts`, the types of a service with examples/event-types/event-types.yaml.
+import { expectTypeOf } from "expect-type";
+import {
+  type ErrorCode,
+  type EventPage,
+  type EventPath,
+  type EventView,
+  type ListOptions,
+  OutboxClient,
+  OutboxError,
+} from "inngest-outbox-client";
+import { outboxHooks, useSubmit } from "inngest-outbox-client/react";
+import type { components, operations, paths } from "./outbox.js";
+
+type Described = components["schemas"];
+type Own = "/api/route" | "/api/events" | "/api/reports" | "/api/orders" | "/api/contracts/signed";
+
+// The client's own types are those of the service.
+expectTypeOf<Described["ErrorCode"]>().toEqualTypeOf<ErrorCode>();
+expectTypeOf<Described["EventView"]>().toExtend<EventView>();
+expectTypeOf<Described["EventPage"]>().toExtend<EventPage>();
+expectTypeOf<ListOptions>().toExtend<
+  NonNullable<operations["listEvents"]["parameters"]["query"]>
+>();
+
+// A service's own event types have their paths and bodies.
+expectTypeOf<EventPath<paths>>().toEqualTypeOf<Own>();
+const outbox = new OutboxClient<paths>({ headers: async () => ({ authorization: "Bearer t" }) });
+await outbox.submit({ report: "sales" }, { path: "/api/reports" });
+await outbox.submit({ documentName: "a" });
+await outbox.submit({ name: "n", data: { any: "thing" } }, { path: "/api/events" });
+// @ts-expect-error
+await outbox.submit({ report: "weather" }, { path: "/api/reports" });
+// @ts-expect-error
+await outbox.submit({ report: "sales" });
+// @ts-expect-error
+await outbox.submit({ report: "sales" }, { path: "/api/report" });
+// @ts-expect-error
+await outbox.submit([{ name: "n" }], { path: "/api/events" });
+// @ts-expect-error
+await outbox.submit({}, { path: "/api/uploads" });
+
+// Without them, those of the packaged service.
+await new OutboxClient().submit({ documentName: "a" });
+// @ts-expect-error
+await new OutboxClient().submit({ report: "sales" }, { path: "/api/reports" });
+
+const hooks = outboxHooks<paths>();
+hooks.useSubmit("/api/reports").submit({ report: "stock" });
+hooks.useSubmit().submit(outbox.upload(new Blob()));
+useSubmit().submit({ documentName: "a" });
+// @ts-expect-error
+hooks.useSubmit("/api/reports").submit({ documentName: "a" });
+
+// A wait ends with runs, or with the word that there are none.
+const event = await outbox.waitFor("id");
+if (event.noRun) expectTypeOf(event.run).toEqualTypeOf<null>();
+
+// A code is one of the service's, or a status of somebody between.
+const { code } = new OutboxError(401, "session_required", "");
+expectTypeOf(code).toEqualTypeOf<ErrorCode | `http_${number}`>();
