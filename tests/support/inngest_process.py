@@ -89,11 +89,17 @@ async def fake_inngest_process(
 @contextlib.asynccontextmanager
 async def real_inngest_process(folder: Path) -> AsyncIterator[InngestProcess]:
     """A real self-hosted server on SQLite."""
-    key = SIGNING_KEY.rpartition("-")[2]
-    command = [REAL, "start", "--event-key", EVENT_KEY, "--signing-key", key]
-    command += ["--sqlite-dir", str(folder)]
-    async with _running(InngestProcess(command)) as one:
+    async with _running(InngestProcess(real_command(folder))) as one:
         yield one
+
+
+def real_command(folder: Path) -> list[str]:
+    """A real self-hosted server's command, but for its address; it keeps its data in `folder`."""
+    gateway = ("connect-gateway-port", "connect-gateway-grpc-port", "connect-executor-grpc-port")
+    given = {"event-key": EVENT_KEY, "signing-key": SIGNING_KEY.rpartition("-")[2]}
+    given |= {"sqlite-dir": str(folder), "tick": "50", "retry-interval": "1"}
+    given |= {name: str(free_port()) for name in gateway}
+    return [REAL, "start", *(f"--{name}={value}" for name, value in given.items())]
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store-rate", type=float, help="events stored a second; default: before the answer"
     )
-    parser.add_argument("--cached", action="store_true", help="cache as Inngest does")
     return parser
 
 
@@ -54,7 +53,6 @@ async def _serve(options: argparse.Namespace) -> None:
         signing_key=options.signing_key,
         store_rate=options.store_rate,
         store_path=options.store,
-        cached=options.cached,
     )
     async with FakeInngest(options.host, options.port, behaviour) as fake:
         sys.stdout.write(f"Fake Inngest listens on {fake.url}\n")

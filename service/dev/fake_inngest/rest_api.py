@@ -1,7 +1,7 @@
 """The fake Inngest's REST API as a self-hosted Inngest v1.43 answers it: the guard and the events.
 
 Below `/v1` an error is HTTP 200 with its status in the body, and answers about one event or run are
-repeated for a while, by their whole URL. Lists are newest ULID first.
+repeated for a while, by their whole URL, as text/plain. Lists are newest ULID first.
 """
 
 from __future__ import annotations
@@ -31,27 +31,32 @@ _encode = msgspec.json.encode
 
 
 class Refused(Exception):  # noqa: N818  (an answer, not a fault)
-    """An error that an answer below `/v1` has in its body."""
+    """An answer that is an error, with its HTTP status."""
 
-    def __init__(self, error: str, status: int) -> None:
-        super().__init__(error)
-        self.body = _encode({"error": error, "data": None, "status": status})
+    def __init__(self, body: object, http_status: int) -> None:
+        super().__init__(body)
+        self.body = _encode(body)
+        self.http_status = http_status
+
+
+def refused(error: str, status: int) -> Refused:
+    """An error below `/v1`."""
+    return Refused({"error": error, "data": None, "status": status}, 200)
 
 
 class Guard:
-    """Wraps handlers: counts, checks the key, waits `seconds`, repeats what is `cached`.
+    """Wraps handlers: counts, checks the key, waits `seconds`, repeats answers.
 
     `key` None asks for none, as a dev server. Who asks about an environment in
     `refused_environments` gets 401, as for a key of the cloud that may not see it.
     """
 
-    def __init__(self, clock: MovableClock, key: SigningKey | None, *, cached: bool) -> None:
+    def __init__(self, clock: MovableClock, key: SigningKey | None) -> None:
         self.requests = 0
         self.seconds = 0.0
         self.refused_environments: set[str] = set()
         self._clock = clock
         self._key = key
-        self._cached = cached
         self._answers: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     def wrap(
@@ -64,8 +69,15 @@ class Guard:
             await asyncio.sleep(self.seconds)
             if not self._accepts(request):
                 return web.Response(status=401, text="Authentication failed\n")
-            body = self._kept(request) or self._show(request, show, keep_seconds)
-            return web.Response(body=body, content_type="application/json")
+            if body := self._kept(request):
+                return web.Response(body=body, content_type="text/plain", charset="utf-8")
+            try:
+                body = show(request)
+            except Refused as error:
+                return _json(error.body, error.http_status)
+            if keep_seconds:
+                self._keep(request, body, keep_seconds)
+            return _json(body, 200)
 
         return handle
 
@@ -78,18 +90,10 @@ class Guard:
         until, body = self._answers.get(_question(request), (0.0, b""))
         return body if until > self._clock() else None
 
-    def _show(
-        self, request: web.Request, show: Callable[[web.Request], bytes], keep_seconds: float
-    ) -> bytes:
-        try:
-            body = show(request)
-        except Refused as refused:
-            return refused.body
-        if self._cached and keep_seconds:
-            if len(self._answers) >= _MAX_CACHED:
-                self._answers.clear()
-            self._answers[_question(request)] = (self._clock() + keep_seconds, body)
-        return body
+    def _keep(self, request: web.Request, body: bytes, seconds: float) -> None:
+        if len(self._answers) >= _MAX_CACHED:
+            self._answers.clear()
+        self._answers[_question(request)] = (self._clock() + seconds, body)
 
 
 class RestApi:
@@ -109,7 +113,7 @@ class RestApi:
         query = request.query
         cursor = query.get("cursor") or None
         if cursor and not _ULID.fullmatch(cursor):
-            raise Refused("Invalid cursor query parameter", 400)
+            raise refused("Invalid cursor query parameter", 400)
         now_ms = self._clock.now_ms
         limit = int(query["limit"]) if query.get("limit", "").isdigit() else _DEFAULT_PAGE
         found = self._store.page(
@@ -124,7 +128,7 @@ class RestApi:
     def _show_event(self, request: web.Request) -> bytes:
         found = self._store.find(event_ulid(request))
         if found is None:
-            raise Refused("Event not found", 404)
+            raise refused("Event not found", 404)
         return answered(_event(found), self._clock.now_ms)
 
 
@@ -132,7 +136,7 @@ def event_ulid(request: web.Request) -> str:
     """The ULID in the path. Raises Refused."""
     internal_id = request.match_info["id"]
     if not is_ulid(internal_id):
-        raise Refused(f"Invalid event ID: {internal_id}", 400)
+        raise refused(f"Invalid event ID: {internal_id}", 400)
     return internal_id
 
 
@@ -176,8 +180,12 @@ def _milliseconds(text: str | None, default: int) -> int:
     try:
         return int(datetime.fromisoformat(text).timestamp() * 1000)
     except ValueError:
-        raise Refused("Invalid received_after query parameter", 400) from None
+        raise refused("Invalid received_after query parameter", 400) from None
 
 
 def _question(request: web.Request) -> tuple[str, str]:
     return request.path_qs, request.headers.get("Authorization", "")
+
+
+def _json(body: bytes, status: int) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json")

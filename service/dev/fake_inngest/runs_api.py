@@ -11,7 +11,15 @@ from aiohttp import web
 
 from service.dev.fake_inngest.clock import MovableClock
 from service.dev.fake_inngest.functions import Function
-from service.dev.fake_inngest.rest_api import Guard, Refused, answered, event_ulid, is_ulid, moment
+from service.dev.fake_inngest.rest_api import (
+    Guard,
+    Refused,
+    answered,
+    event_ulid,
+    is_ulid,
+    moment,
+    refused,
+)
 from service.dev.fake_inngest.runs import Run, Runs
 
 HISTORY_MS = 300  # from a run's status to its end and output in the first API
@@ -47,10 +55,10 @@ class RunsApi:
     def _old_run(self, request: web.Request) -> bytes:
         run_id, now_ms = request.match_info["id"], self._clock.now_ms
         if not is_ulid(run_id):
-            raise Refused(f"Invalid run ID: {run_id}", 400)
+            raise refused(f"Invalid run ID: {run_id}", 400)
         found = self._runs.find(run_id, now_ms)
         if found is None:
-            raise Refused(f"Unable to load function run: {run_id}", 500)
+            raise refused(f"Unable to load function run: {run_id}", 500)
         return answered(self._old_view(found, now_ms), now_ms)
 
     def _old_view(self, run: Run, now_ms: int) -> dict[str, object]:
@@ -71,10 +79,10 @@ class RunsApi:
     def _runs_of(self, request: web.Request) -> bytes:
         query, ulid, now_ms = request.query, request.match_info["id"], self._clock.now_ms
         if not is_ulid(ulid):
-            raise _refused("Event ID must be a valid ULID")
+            raise _invalid("Event ID must be a valid ULID")
         limit = int(query["limit"]) if query.get("limit", "").isdigit() else _DEFAULT_PAGE
         if limit > _MAX_PAGE:
-            raise _refused(f"Limit cannot exceed {_MAX_PAGE}")
+            raise _invalid(f"Limit cannot exceed {_MAX_PAGE}")
         below = query.get("cursor") or "8"
         found = [one for one in self._runs.of_event(ulid, now_ms) if one.run_id < below]
         with_output = query.get("includeOutput") == "true"
@@ -128,6 +136,5 @@ def _old_output(run: Run, function: Function) -> object:
     return msgspec.Raw(run.output)
 
 
-def _refused(message: str) -> web.HTTPBadRequest:
-    body = {"errors": [{"code": "invalid_field_format", "message": message}]}
-    return web.HTTPBadRequest(body=_encode(body), content_type="application/json")
+def _invalid(message: str) -> Refused:
+    return Refused({"errors": [{"code": "invalid_field_format", "message": message}]}, 400)

@@ -35,8 +35,7 @@ class FakeOptions:
 
     `keys`, `keys_required` and `sink` are EventApi's. `signing_key` None asks for none, as a dev
     server. `store_rate` is how many events a second are stored behind the answers, None stores
-    before it answers; `store_path` keeps what was stored over a stop. `cached` repeats answers
-    about one event or run as Inngest does.
+    before it answers; `store_path` keeps what was stored over a stop.
     """
 
     keys: Collection[str] | None = None
@@ -45,7 +44,6 @@ class FakeOptions:
     signing_key: str | None = None
     store_rate: float | None = None
     store_path: Path | None = None
-    cached: bool = False
 
 
 class FakeInngest:
@@ -65,7 +63,7 @@ class FakeInngest:
         self.storing = Storing(self.store, self.clock, options.store_rate)
         key = SigningKey(options.signing_key) if options.signing_key else None
         self.runs = self.store.runs
-        self.questions = Guard(self.clock, key, cached=options.cached)
+        self.questions = Guard(self.clock, key)
         self.rest_api = RestApi(self.store, self.clock, self.questions)
         self.event_api = EventApi(
             self.ledger,

@@ -51,12 +51,16 @@ def request_ulids(seed: str | None, count: int, now_ms: int) -> list[str]:
 
 
 def _read_seed(seed: str) -> int | None:
-    ms, _, entropy = seed.partition(",")
+    ms, _, entropy = seed.removeprefix("+").partition(",")
     try:
         raw = base64.b64decode(entropy, validate=True)
     except (binascii.Error, ValueError):
         return None
-    if not (ms.isascii() and ms.isdigit()) or len(raw) != _SEED_BYTES or int(ms) > _LAST_MS:
+    if (
+        not (ms.isascii() and ms.isdigit())
+        or len(raw) != _SEED_BYTES
+        or not 0 < int(ms) <= _LAST_MS
+    ):
         return None
     return (int(ms) << _RANDOM_BITS) | int.from_bytes(raw)
 

@@ -1,0 +1,119 @@
+"""An Inngest to compare with, the fake or a real one: posts, questions and waits."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import aiohttp
+
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from tests.support.confirmed_delivery import SIGNING_KEY
+from tests.support.inngest_process import EVENT_KEY
+
+UNKNOWN_ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+_SECONDS = 60.0
+
+_Found = TypeVar("_Found")
+_turns = itertools.count()
+
+
+class Inngest:
+    """One at `url`."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self.url = url
+        self._http = http
+
+    async def post(
+        self, body: bytes | str, headers: Mapping[str, str] = {}, key: str = EVENT_KEY
+    ) -> tuple[int, dict[str, Any]]:
+        """A request to the Event API: status and answer."""
+        url = f"{self.url}/e/{key}"
+        async with self._http.post(url, data=body, headers=headers) as answer:
+            return answer.status, json.loads(await answer.text())
+
+    async def send(self, *events: Mapping[str, object], lead_ms: int | None = None) -> list[str]:
+        """Their ULIDs, whose moment is `lead_ms` from now, or the server's where that is None."""
+        headers = {} if lead_ms is None else {SEED_HEADER: seed(lead_ms)}
+        status, answer = await self.post(json.dumps(events), headers)
+        assert status == 200, answer
+        ids: list[str] = answer["ids"]
+        return ids
+
+    async def ask(self, path: str, key: str | None = SIGNING_KEY) -> tuple[int, Any]:
+        """A question to the REST API: status, and the answer, as text where it is no JSON."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with self._http.get(f"{self.url}{path}", headers=headers) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+
+    async def page(self, query: str) -> list[dict[str, Any]]:
+        """Events of the list."""
+        found: list[dict[str, Any]] = (await self.ask(f"/v1/events?{query}"))[1]["data"]
+        return found
+
+    async def event(self, ulid: str) -> dict[str, Any] | None:
+        """One event, None before it is stored."""
+        found: dict[str, Any] | None = (await self.ask(f"/v1/events/{ulid}?{next(_turns)}"))[1][
+            "data"
+        ]
+        return found
+
+    async def runs(self, ulid: str) -> list[dict[str, Any]]:
+        """The runs of an event in the second API."""
+        path = f"/api/v2/events/{ulid}/runs?includeOutput=true"
+        found: list[dict[str, Any]] = (await self.ask(path))[1].get("data", [])
+        return found
+
+    async def old_runs(self, ulid: str) -> list[dict[str, Any]]:
+        """The runs of an event in the first API, past its cache."""
+        path = f"/v1/events/{ulid}/runs?{next(_turns)}"
+        found: list[dict[str, Any]] = (await self.ask(path))[1]["data"]
+        return found
+
+    async def running(self, ulid: str) -> dict[str, Any]:
+        """The run of an event, once it runs."""
+        found = await until(lambda: self.runs(ulid), bool)
+        return found[0]
+
+    async def ended(self, ulid: str, count: int = 1) -> list[dict[str, Any]]:
+        """The `count` runs of an event, once all have ended."""
+        return await until(
+            lambda: self.runs(ulid),
+            lambda runs: len(runs) == count and all("endedAt" in one for one in runs),
+        )
+
+    async def old_ended(self, ulid: str, count: int = 1) -> list[dict[str, Any]]:
+        """The same of the first API."""
+        return await until(
+            lambda: self.old_runs(ulid),
+            lambda runs: len(runs) == count and all(one["ended_at"] for one in runs),
+        )
+
+
+async def until(ask: Callable[[], Awaitable[_Found]], good: Callable[[_Found], bool]) -> _Found:
+    """What `ask` gives once it is `good`. Raises TimeoutError with the last of it."""
+    ends = time.monotonic() + _SECONDS
+    while not good(found := await ask()):
+        if time.monotonic() > ends:
+            raise TimeoutError(f"Still {found!r}")
+        await asyncio.sleep(0.05)
+    return found
+
+
+def seed(lead_ms: int) -> str:
+    """A seed header whose ULIDs lie `lead_ms` from now."""
+    entropy = base64.b64encode(secrets.token_bytes(10)).decode()
+    return f"{int(time.time() * 1000) + lead_ms},{entropy}"
+
+
+def new_key() -> str:
+    """A value for `data.key` or an id that no other test has."""
+    return secrets.token_hex(8)

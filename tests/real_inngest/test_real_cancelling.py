@@ -1,0 +1,85 @@
+"""Events that cancel runs, and events that runs wait for, by the moment in their ULIDs.
+
+A run's ULID has the moment of its start. A lead of 0 is the moment of the sending.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.real_inngest.answers import ANSWERS
+from tests.real_inngest.inngest_handle import Inngest, new_key, until
+
+CANCELLED, RUNNING = "CANCELLED", "RUNNING"
+
+
+def named(case: dict[str, Any]) -> str:
+    return " ".join(str(value) for value in case.values())
+
+
+@pytest.mark.parametrize("case", ANSWERS["cancel"], ids=named)
+async def test_a_run_is_cancelled_by_an_event_with_a_higher_ulid(
+    inngest: Inngest, case: dict[str, Any]
+) -> None:
+    data = {"data": {"key": new_key()}}
+    start, cancel = {"name": "py/long"} | data, {"name": "py/stop"} | data
+    order = [start, cancel] if case["order"] == "start cancel" else [cancel, start]
+    lead = case["lead"]
+    if case.get("one_request"):
+        given = await inngest.send(*order, lead_ms=lead)
+    else:
+        given = await inngest.send(order[0], lead_ms=lead)
+        if order[0] is start:
+            await inngest.running(given[0])
+        given += await inngest.send(order[1], lead_ms=lead)
+    ulid = given[order.index(start)]
+    if case["cancelled"]:
+        assert (await inngest.ended(ulid))[0]["status"] == CANCELLED
+        return
+    await inngest.running(ulid)
+    await another_is_cancelled(inngest)
+    assert (await inngest.runs(ulid))[0]["status"] == RUNNING
+
+
+async def another_is_cancelled(inngest: Inngest) -> None:
+    """A witness: an earlier cancel event that had worked would have been seen by now."""
+    data = {"data": {"key": new_key()}}
+    [witness] = await inngest.send({"name": "py/long"} | data)
+    await inngest.running(witness)
+    await inngest.send({"name": "py/stop"} | data)
+    await inngest.ended(witness)
+
+
+@pytest.mark.parametrize("case", ANSWERS["latest_wins"], ids=named)
+async def test_a_function_that_its_own_trigger_cancels(
+    inngest: Inngest, case: dict[str, Any]
+) -> None:
+    event = {"name": "py/latest", "data": {"key": new_key()}}
+    lead = case["lead"]
+    if case.get("one_request"):
+        given = await inngest.send(event, event, lead_ms=lead)
+    else:
+        given = await inngest.send(event, lead_ms=lead)
+        await inngest.running(given[0])
+        given += await inngest.send(event, lead_ms=lead)
+    assert [(await inngest.ended(ulid))[0]["status"] for ulid in given] == case["statuses"]
+
+
+@pytest.mark.parametrize("lead_ms", ANSWERS["wait"])
+async def test_a_run_waits_for_an_event_whatever_its_ulid_says(
+    inngest: Inngest, app: str, lead_ms: int | None
+) -> None:
+    data = {"data": {"key": new_key()}}
+    [ulid] = await inngest.send({"name": f"{app}/wait"} | data)
+    await inngest.running(ulid)
+    awaited: list[str] = []
+
+    # A run runs before it waits.
+    async def sent_again() -> list[dict[str, Any]]:
+        awaited.extend(await inngest.send({"name": f"{app}/go"} | data, lead_ms=lead_ms))
+        return await inngest.runs(ulid)
+
+    [run] = await until(sent_again, lambda runs: "endedAt" in runs[0])
+    assert run["output"]["got"] in awaited

@@ -1,0 +1,169 @@
+"""The runs of events in both APIs, and what a function sees of its event."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.dev.fake_inngest.event_api import SEED_HEADER
+from tests.real_inngest.answers import ANSWERS
+from tests.real_inngest.functions import BATCH, ERROR
+from tests.real_inngest.inngest_handle import Inngest, new_key, seed, until
+
+
+@pytest.mark.parametrize("case", ANSWERS["runs"], ids=lambda case: case["event"])
+async def test_an_ended_run_is_shown_so(inngest: Inngest, app: str, case: dict[str, Any]) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/{case['event']}"})
+    [run] = await inngest.ended(ulid)
+    assert (run["status"], run["output"]) == (case["status"], case["output"])
+    assert run["trigger"]["eventIds"] == [ulid]
+    [old] = await inngest.old_ended(ulid)
+    # A word of the first API's list may stay behind the end.
+    assert old["status"] in (case["status"].capitalize(), "Running", "Scheduled")
+    assert (old["run_id"], old["event_id"]) == (run["id"], ulid)
+    assert old["output"] == ("" if app == "js4" else case["old"])
+    shown = (await inngest.ask(f"/v1/runs/{run['id']}"))[1]["data"]
+    assert (shown["run_id"], shown["output"]) == (run["id"], old["output"])
+
+
+async def test_a_run_that_fails_shows_an_attempts_error_before_its_end(
+    inngest: Inngest, app: str
+) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/fails"})
+    [run] = await until(lambda: inngest.runs(ulid), lambda runs: bool(runs) and "output" in runs[0])
+    assert (run["status"], "endedAt" in run) == ("RUNNING", False)
+    assert run["output"]["error"]["message"] == ERROR["message"]
+    [run] = await inngest.ended(ulid)
+    assert run["status"] == "FAILED"
+    error = run["output"]["error"]
+    assert error["message"] == ERROR["message"]
+    assert {"name", "stack"} <= error.keys()
+    [old] = await inngest.old_ended(ulid)
+    assert old["output"] == error
+
+
+async def test_a_run_that_sleeps_runs_and_has_no_output(inngest: Inngest, app: str) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/sleeps"})
+    run = await inngest.running(ulid)
+    assert run["status"] in ("QUEUED", "RUNNING")
+    assert not {"endedAt", "output"} & run.keys()
+    [old] = await until(lambda: inngest.old_runs(ulid), bool)
+    assert old["ended_at"] is None
+
+
+async def test_an_event_of_two_functions_has_two_runs(inngest: Inngest, app: str) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/fan"})
+    runs = await inngest.ended(ulid, 2)
+    assert {one["output"]["from"] for one in runs} == {"a", "b"}
+    assert len(await inngest.old_ended(ulid, 2)) == 2
+
+
+async def test_pages_of_runs_go_on_at_the_cursor(inngest: Inngest) -> None:
+    [ulid] = await inngest.send({"name": "py/fan"})
+    runs = await inngest.ended(ulid, 2)
+    path = f"/api/v2/events/{ulid}/runs?limit=1"
+    first = (await inngest.ask(path))[1]
+    assert (first["page"]["hasMore"], first["data"][0]["id"]) == (True, runs[0]["id"])
+    second = (await inngest.ask(f"{path}&cursor={first['page']['cursor']}"))[1]
+    assert second["data"][0]["id"] == runs[1]["id"]
+    assert "hasMore" not in second["page"]
+    assert "output" not in second["data"][0]
+
+
+async def test_a_cancelled_runs_end_lies_ten_seconds_ahead(inngest: Inngest, app: str) -> None:
+    key = new_key()
+    [ulid] = await inngest.send({"name": f"{app}/long", "data": {"key": key}})
+    await inngest.running(ulid)
+    await inngest.send({"name": f"{app}/stop", "data": {"key": key}})
+    [run] = await inngest.ended(ulid)
+    assert (run["status"], "output" in run) == ("CANCELLED", False)
+    [old] = await inngest.old_ended(ulid)
+    assert (old["status"], old["output"]) == ("Cancelled", {})
+    ahead = datetime.fromisoformat(run["endedAt"]) - datetime.fromisoformat(old["ended_at"])
+    assert timedelta(seconds=9) < ahead < timedelta(seconds=11)
+
+
+@pytest.mark.parametrize("own", [{"id": "of the sender"}, {}], ids=["with an id", "without an id"])
+async def test_a_function_sees_the_id_of_the_wire_else_the_ulid(
+    inngest: Inngest, app: str, own: dict[str, str]
+) -> None:
+    own = own and {"id": new_key()}
+    [ulid] = await inngest.send(
+        {"name": f"{app}/echo", "data": {"n": 1}, "ts": 1795559419447} | own
+    )
+    [run] = await inngest.ended(ulid)
+    seen = own.get("id", ulid)
+    wanted = {"id": seen, "name": f"{app}/echo", "data": {"n": 1}, "ts": 1795559419447}
+    assert run["output"] == wanted
+
+
+@pytest.mark.parametrize("own", [{"id": "of the sender"}, {}], ids=["with an id", "without an id"])
+async def test_a_failures_handler_sees_the_same_id(
+    inngest: Inngest, kind: tuple[str, str], own: dict[str, str]
+) -> None:
+    if kind[0] == "fake":
+        pytest.skip("the fake sends no events of its own")
+    own = own and {"id": new_key()}
+    [ulid] = await inngest.send({"name": "py/fails"} | own)
+
+    async def seen() -> set[str]:
+        return {one["data"]["id"] for one in await inngest.page("name=py/seen&limit=51")}
+
+    assert await until(seen, lambda ids: own.get("id", ulid) in ids)
+
+
+async def test_one_id_starts_a_function_once(inngest: Inngest, app: str) -> None:
+    event = {"name": f"{app}/echo", "id": new_key()}
+    [first] = await inngest.send(event)
+    await inngest.ended(first)
+    [second], [other] = (
+        await inngest.send(event),
+        await inngest.send(event | {"name": f"{app}/text"}),
+    )
+    await inngest.ended(other)
+    assert (await inngest.runs(second), await inngest.old_runs(second)) == ([], [])
+
+
+async def test_one_seed_starts_a_function_once(inngest: Inngest) -> None:
+    [first, witness] = [f'{{"name": "py/{name}"}}' for name in ("echo", "text")]
+    headers = {SEED_HEADER: seed(0)}
+    [ulid] = (await inngest.post(first, headers))[1]["ids"]
+    await inngest.ended(ulid)
+    await inngest.post(first, headers)
+    [other] = (await inngest.post(witness))[1]["ids"]
+    await inngest.ended(other)
+    assert len(await inngest.runs(ulid)) == 1
+
+
+async def test_a_batch_is_the_run_of_each_of_its_events(inngest: Inngest, app: str) -> None:
+    given = await inngest.send(*({"name": f"{app}/batch"} for _ in range(BATCH)))
+    runs = [(await inngest.ended(ulid))[0] for ulid in given]
+    assert len({one["id"] for one in runs}) == 1
+    assert sorted(runs[0]["output"]["ids"]) == sorted(given)
+    assert runs[0]["trigger"]["isBatch"] is True
+    [first] = runs[0]["trigger"]["eventIds"]
+    # The first API knows the run of the first one only.
+    await inngest.old_ended(first)
+    assert [len(await inngest.old_runs(ulid)) for ulid in given if ulid != first] == [0, 0]
+
+
+async def test_a_batch_that_is_not_full_runs_when_its_time_is_over(inngest: Inngest) -> None:
+    [ulid] = await inngest.send({"name": "py/batch", "id": new_key()})
+    [run] = await inngest.ended(ulid)
+    assert len(run["output"]["ids"]) == 1
+
+
+async def test_of_debounced_events_one_runs(inngest: Inngest, app: str) -> None:
+    key = new_key()
+    event = {"name": f"{app}/debounce", "data": {"key": key}}
+    given = [(await inngest.send(event))[0] for _ in range(3)]
+
+    async def runs() -> list[dict[str, Any]]:
+        return [run for ulid in given for run in await inngest.runs(ulid)]
+
+    # Events of the same moment are scheduled side by side: the last one sent need not be it.
+    [run] = await until(runs, lambda found: bool(found) and "endedAt" in found[0])
+    assert run["output"]["id"] in given
+    assert len(await runs()) == 1
