@@ -6,6 +6,7 @@ places of the images; `make stack IMAGES=real` pulls them. Exits with 1 when a p
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -27,8 +28,11 @@ from tests.stack.tools_trial import compare_with_table
 from tests.stack.trouble_trial import trouble_each_part
 
 
-def main(images: str) -> int:
+def main() -> int:
     """Run every trial on `real` images or `stand-ins`; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stack")
+    parser.add_argument("images", choices=("stand-ins", "real"))
+    images = parser.parse_args().images
     # A stopped run still removes its containers and ends its engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     table = Table()
@@ -71,4 +75,4 @@ def try_all(table: Table, *, real: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

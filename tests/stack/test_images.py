@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.stack.compose_file import compose_services
 from tests.stack.pinned_images import PinnedImage, pinned_images, python_image
@@ -72,6 +75,29 @@ def test_a_health_check_by_a_tool_that_the_image_lacks_is_found(
     assert missing(WGET, inngest) == {"wget"}
     assert missing(["CMD-SHELL", "curl -f http://127.0.0.1:8288/health"], inngest) == {"curl"}
     assert missing(["CMD", "bash", "-c", "read -r line && nc -z 127.0.0.1 8288"], inngest) == {"nc"}
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1)])
+async def test_the_health_check_of_inngest_reads_the_status_of_its_answer(
+    parts: dict[str, Any], status: int, exit_code: int
+) -> None:
+    kind, *command = parts["inngest"]["healthcheck"]["test"]
+    assert kind == "CMD"
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="HTTP 200")
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    async with TestServer(app) as server:
+        command[-1] = command[-1].replace("$$", "$").replace("8288", str(server.port))
+        assert await exit_code_of(command) == exit_code
+    assert await exit_code_of(command) == 1
+
+
+async def exit_code_of(command: list[str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    return await asyncio.wait_for(process.wait(), 30)
 
 
 def test_each_command_begins_with_a_program_of_its_image(

@@ -140,8 +140,13 @@ class FakeInngest:
     def build_app(self) -> web.Application:
         """The application with all its endpoints."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
+        app.router.add_get("/health", _healthy)
         self.event_api.add_routes(app)
         self.rest_api.add_routes(app)
         RunsApi(self.runs, self.clock, self.questions).add_routes(app)
         Control(self.ledger, self.faults, self.store, self.storing, self.clock).add_routes(app)
         return app
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    return web.json_response({"status": 200, "message": "OK"})

@@ -39,7 +39,6 @@ class Inngest(FakeInngest):
     def build_app(self) -> web.Application:
         app = super().build_app()
         self.gateway.add_routes(app)
-        app.router.add_get("/health", _healthy)
         return app
 
     def _store_and_run(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
@@ -54,10 +53,6 @@ class Inngest(FakeInngest):
 
     def _end(self, run: Run) -> None:
         self.runs.end(run.run_id, run.status, run.output, self.clock.now_ms)
-
-
-async def _healthy(_: web.Request) -> web.Response:
-    return web.json_response({"status": 200})
 
 
 async def main() -> None:
