@@ -44,7 +44,7 @@ async def run_relay(
     unconfirmed = Unconfirmed(settings.unconfirmed_max) if confirmation_mode(settings).on else None
     await _count_unconfirmed(outbox.confirmations, unconfirmed)
     async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(make_http(limit=settings.senders * 4))
+        http = await stack.enter_async_context(make_http(limit=settings.senders * 4 + 32))
         relay = _relay(
             settings,
             outbox,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_WORDS = 500
+TIMEOUT = "timeout"
 
 _CONFIGURATION_STATUSES = frozenset({401, 403, 404, 405})
 _BUSY_STATUSES = frozenset({408, 425, 429})
@@ -52,6 +53,11 @@ class SendResult:
     retry_after_seconds: float | None = None
     skew_seconds: float | None = None
     reached: bool = True
+
+    @property
+    def hung(self) -> bool:
+        """True when the request was sent and got no answer in time."""
+        return self.status is None and self.reached and self.words == TIMEOUT
 
     @property
     def reason(self) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from service.inngest.send_result import MAX_WORDS, SendResult
+from service.inngest.send_result import MAX_WORDS, TIMEOUT, SendResult
 from service.observe.printable import printable
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 
@@ -27,6 +27,7 @@ _MAX_ANSWER_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024
 _KEY_REFUSED = frozenset({401, 403, 404})  # the cloud answers 404 for a wrong key
 _UNAVAILABLE = 503
+_OK = 200
 _KEY_TAKEN = frozenset({200, 400})
 _HIDDEN = "********"
 
@@ -34,6 +35,7 @@ _HIDDEN = "********"
 class _Body(msgspec.Struct):
     ids: tuple[str, ...] | None = None
     error: str | None = None
+    status: object = None
 
 
 class InngestSender:
@@ -106,7 +108,7 @@ class InngestSender:
                 self._unreached(error)
             return SendResult(None, words=_fault(error), reached=False)
         except TimeoutError:
-            return SendResult(None, words="timeout")
+            return SendResult(None, words=TIMEOUT)
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             return SendResult(None, words=_fault(error))
 
@@ -125,12 +127,16 @@ def _result(response: aiohttp.ClientResponse, text: bytes) -> SendResult:
         body = msgspec.json.decode(text, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
+    status = response.status
     if body is None:
         words, ids = _words_of_another(response, text), None
     else:
         words, ids = body.error or "", body.ids
+        # A gateway may put the failure of what is behind it into an answer of its own.
+        if status == _OK and isinstance(body.status, int):
+            status = body.status
     return SendResult(
-        response.status,
+        status,
         ids,
         words,
         _seconds(response.headers.get("Retry-After")),

@@ -19,6 +19,7 @@ from service.inngest.delivery_request import (
     DeliveryRequest,
     SeedCheck,
     UndividableError,
+    parts_of,
     requests_again,
     requests_of,
     rows_of,
@@ -93,7 +94,9 @@ class BatchDelivery:
         isolated = batch.entries[0].isolated
         claimed = _Claimed(permit, isolated, _is_drained(permit, batch), send_until)
         events = len(batch.entries)
-        ticket = self._sends.enter(permit.epoch, isolated=isolated, events=events)
+        ticket = self._sends.enter(
+            permit.epoch, isolated=isolated, events=events, singly=permit.singly
+        )
         return self._deliver(claimed, batch, ticket)
 
     async def _deliver(self, claimed: _Claimed, batch: Batch, ticket: Ticket) -> None:
@@ -101,7 +104,7 @@ class BatchDelivery:
         try:
             if left := await self._without_held(batch):
                 wanted = left
-                requests = requests_of(with_ids(left, self._ids), self._ids)
+                requests = self._requests(claimed.permit, with_ids(left, self._ids))
         except UndividableError:
             await self._settler.put_back(wanted, isolated=True)
         finally:
@@ -109,6 +112,13 @@ class BatchDelivery:
         if requests and self._keeper.breaker.is_current(claimed.permit):
             self._report.begins(wanted)
         await self._send_all(claimed, requests)
+
+    def _requests(self, permit: Permit, batch: Batch) -> list[DeliveryRequest]:
+        """The requests that deliver the batch. Raises UndividableError."""
+        parts = [batch]
+        if permit.singly and len(batch.entries) > 1:
+            parts = parts_of(batch, [[at] for at in range(len(batch.entries))])
+        return [request for part in parts for request in requests_of(part, self._ids)]
 
     async def _without_held(self, batch: Batch) -> Batch | None:
         """The rows to send, None for none; settles the rows that Inngest got long ago."""
@@ -127,7 +137,9 @@ class BatchDelivery:
         for request in requests:
             isolated = claimed.isolated or request.again
             events = len(request.batch.entries)
-            ticket = self._sends.enter(epoch, isolated=isolated, events=events)
+            ticket = self._sends.enter(
+                epoch, isolated=isolated, events=events, singly=claimed.permit.singly
+            )
             sends.append(self._send(claimed, request, ticket))
         return sends[0] if len(sends) == 1 else _all(sends)
 
@@ -195,6 +207,8 @@ class BatchDelivery:
         parts = self._policy.parts(now - began_at, chance=chance)
         done = outcome(result, request.batch, known, self._policy, parts=parts)
         self._keeper.move(_without_settled(after, done))
+        if after.wants_witness(now):
+            self._empty_request.witness()
         self._lone_failure.answered(request.batch, answered.signal)
         if answered.signal is Signal.TOO_LARGE and answered.lone is not None:
             self._ask_size(answered.lone, answered.size)
@@ -227,6 +241,7 @@ def _answered(
         again=request.again,
         newly_refused=None if claimed.isolated else entries[0].seq,
         drained=claimed.drained,
+        hung=result.hung,
         seqs=frozenset(entry.seq for entry in entries) if failed else frozenset(),
     )
 

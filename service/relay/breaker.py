@@ -19,6 +19,7 @@ the caller's monotonic clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from service.outbox.model import Isolated
@@ -38,7 +39,10 @@ class Breaker:
     `probes_left` the probes that this round may still begin, `reopens_at` is when it may begin.
     `trouble_epoch` is the epoch in which the trouble began.
     `provisional` says that a single failure tripped it, before any request had passed.
-    `isolated_turn` says that isolated events come before others next.
+    `isolated_turn` says that isolated events come before others next. While `narrow`, events go
+    alone, since some hang; `narrow_until` is when that may end. `passed_at` is when a request last
+    passed. `refused_at` is when the refusals of every event began, None while something passes;
+    until `witnessed_until` Inngest is known to be well without a pass.
     """
 
     policy: BreakerPolicy
@@ -58,6 +62,11 @@ class Breaker:
     provisional: bool = False
     paused: bool = False
     isolated_turn: bool = True
+    narrow: bool = False
+    narrow_until: float = 0.0
+    passed_at: float = -math.inf
+    refused_at: float | None = None
+    witnessed_until: float = -math.inf
 
     @classmethod
     def fresh(
@@ -73,14 +82,19 @@ class Breaker:
         """
         if self.paused or sends.isolated > self.senders * self.policy.resends_per_sender:
             return None
-        if self.state is BreakerState.HEALTHY:
-            return 0.0 if sends.others < self.senders else None
+        if self.state is BreakerState.HEALTHY or (self.narrow and not self.state.waits):
+            return 0.0 if sends.others < self.width else None
         if self.state is BreakerState.RECOVERING:
             return None if sends.others_now else 0.0
-        probing = sends.others_now + sends.isolated_now
-        if probing >= self.senders or (probing and not self.probes_left):
+        probing = sends.others if self.narrow else sends.others_now + sends.isolated_now
+        if probing >= self.width or (probing and not self.probes_left):
             return None
         return max(0.0, self.reopens_at - now)
+
+    @property
+    def width(self) -> int:
+        """How many requests with events that are not isolated may be in flight."""
+        return self.policy.narrow_senders if self.narrow else self.senders
 
     def permit(self, sends: InFlight) -> Permit:
         """The next permit."""
@@ -90,11 +104,12 @@ class Breaker:
             # Every second time the newest event is the probe, because older ones may be the cause.
             turn = self.failures + (self.probes_left if self.widened else 0)
             newest = float(turn % 2)
-            return Permit(1, size, isolated, newest, self.epoch, self.state)
+            return Permit(1, size, isolated, newest, self.epoch, self.state, singly=self.narrow)
         recovering = self.state is BreakerState.RECOVERING
         policy = self.policy
         share = policy.recovering_fresh_share if recovering else policy.fresh_share
-        return Permit(self.limit.events, size, isolated, share, self.epoch, self.state)
+        events = max(1, self.width - sends.others) if self.narrow else self.limit.events
+        return Permit(events, size, isolated, share, self.epoch, self.state, singly=self.narrow)
 
     def is_current(self, permit: Permit) -> bool:
         """Whether a request may still be sent under `permit`."""
@@ -114,6 +129,33 @@ class Breaker:
             refusing=False,
             limit=self.limit.with_events(self.limit.max_events),
             failures=0,
+            narrow=False,
+        )
+
+    def with_hung(self, now: float, seconds: float) -> Breaker:
+        """A request got no answer in `seconds` while others pass: events go alone for a while."""
+        until = now + max(self.policy.narrow, 2 * seconds)
+        return replace(self, narrow=True, narrow_until=until)
+
+    def passes(self, now: float) -> bool:
+        """True when a request passed lately, whatever trouble there has been since."""
+        return now - self.passed_at < self.policy.bad_memory
+
+    def wants_witness(self, now: float) -> bool:
+        """True when every event has been refused for so long that Inngest itself is in question."""
+        began_at = self.refused_at
+        return self.refusing and began_at is not None and now - began_at >= self.policy.patience
+
+    def with_witness(self, now: float) -> Breaker:
+        """The breaker after Inngest answered an empty request: for a while refusals count."""
+        return replace(
+            self,
+            state=BreakerState.RECOVERING,
+            refusing=False,
+            failures=0,
+            reopens_at=0.0,
+            epoch=self.epoch + 1,
+            witnessed_until=now + self.policy.witness,
         )
 
     def with_pause(self, *, paused: bool) -> Breaker:
@@ -136,6 +178,7 @@ class Breaker:
         shared: bool = True,
         provisional: bool = False,
         asked_for_time: frozenset[int] = frozenset(),
+        refused_at: float | None = None,
     ) -> Breaker:
         """The breaker in trouble: it sends nothing before `reopens_at`, then `probes` events.
 
@@ -155,6 +198,7 @@ class Breaker:
             probes_left=probes,
             reopens_at=reopens_at,
             provisional=provisional,
+            refused_at=refused_at,
             epoch=epoch,
             trouble_epoch=self.trouble_epoch if self.state.waits else epoch,
         )

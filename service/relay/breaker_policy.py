@@ -42,6 +42,12 @@ class BreakerPolicy:
     was too large is tried again after `relax_after_sends`. No batch is claimed while more than
     `resends_per_sender` requests for each sender wait to be sent again.
 
+    Hanging: after a request without an answer in time, while others passed in the last `bad_memory`
+    seconds, events go alone for `narrow` seconds at least, `narrow_senders` side by side.
+
+    Only refusals: after `patience` seconds in which every event was refused, an empty request that
+    Inngest answers is witness that Inngest is well, for `witness` seconds.
+
     Nothing to send: recovery ends after `idle` seconds. In other trouble an empty request probes
     after `ask_idle` seconds.
     """
@@ -69,6 +75,10 @@ class BreakerPolicy:
     shrink_sends: int = 20
     relax_after_sends: int = 200
     resends_per_sender: int = 16
+    narrow: float = 10.0
+    narrow_senders: int = 32
+    patience: float = 300.0
+    witness: float = 60.0
     idle: float = 1.0
     ask_idle: float = 6.0
 

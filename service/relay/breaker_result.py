@@ -31,6 +31,8 @@ def with_result(
     if breaker.state.waits:
         return _probe_failed(breaker, answered, now, jitter)
     learned = _learned(breaker, answered, now)
+    if answered.hung and breaker.passes(now):
+        learned = learned.with_hung(now, now - answered.began_at)
     if _is_trouble(breaker, learned, answered, now):
         return _tripped(learned, answered, now, jitter)
     return learned
@@ -48,13 +50,20 @@ def view(
         confirmed_bad=(resend or breaker.refusing) and lone in before.ledger.confirmed_bad,
         refusals=0 if lone is None else before.ledger.refusals.get(lone, 0),
         bad_events=before.ledger.found_lately(now, before.policy.bad_memory),
+        narrow=breaker.narrow,
         passed_size=before.limit.passed_size,
     )
 
 
 def _passed(breaker: Breaker, answered: Answered, permit: Permit, now: float) -> Breaker:
     healed = answered.lone if answered.known_isolated else None
-    known = replace(breaker, ledger=breaker.ledger.with_pass(now, healed))
+    known = replace(
+        breaker,
+        ledger=breaker.ledger.with_pass(now, healed),
+        narrow=breaker.narrow and now < breaker.narrow_until,
+        passed_at=now,
+        refused_at=None,
+    )
     # A request in flight at the same time passed, so Inngest was not the cause.
     if permit.epoch < breaker.trouble_epoch - breaker.provisional:
         return known
@@ -126,6 +135,8 @@ def _counts_in_a_row(breaker: Breaker, answered: Answered, now: float) -> bool:
     if answered.signal is Signal.TOO_LARGE:
         passed_before = answered.size <= breaker.limit.passed_size
         return not answered.known_isolated and (passed_before or answered.lone is not None)
+    if answered.hung and answered.known_isolated and breaker.passes(now):
+        return False
     if not answered.known_isolated:
         return True
     return not breaker.ledger.found_lately(now, breaker.policy.bad_memory)
@@ -134,7 +145,9 @@ def _counts_in_a_row(breaker: Breaker, answered: Answered, now: float) -> bool:
 def _is_trouble(before: Breaker, learned: Breaker, answered: Answered, now: float) -> bool:
     policy = before.policy
     if answered.signal in _REASONS:
-        return learned.streak.is_refusing(now, policy)
+        return now >= before.witnessed_until and learned.streak.is_refusing(now, policy)
+    if answered.hung and before.passes(now):
+        return learned.streak.count >= policy.narrow_senders
     if not before.streak.passing:
         return True
     if answered.retry_after_seconds is not None and not answered.failed_before:
@@ -161,12 +174,15 @@ def _tripped(breaker: Breaker, answered: Answered, now: float, jitter: float) ->
     state = BreakerState.BACKING_OFF
     if signal is Signal.MISCONFIGURED:
         state, wait = BreakerState.MISCONFIGURED, policy.misconfigured_wait
-    return breaker.with_wait(
+    narrow = breaker.narrow and breaker.passes(now)
+    refusing = signal in _REASONS
+    return replace(breaker, narrow=narrow).with_wait(
         state,
         _REASONS.get(signal, answered.reason),
         now + wait,
-        probes=policy.probes(breaker.failures, cause),
-        refusing=signal in _REASONS,
+        probes=policy.narrow_senders if narrow else policy.probes(breaker.failures, cause),
+        refusing=refusing,
+        refused_at=(breaker.refused_at or now) if refusing else None,
         provisional=not breaker.state.waits and asked is None and breaker.streak.count <= 1,
         shared=signal not in _REASONS and breaker.streak.fresh > 0,
         asked_for_time=answered.seqs if asked is not None else frozenset(),

@@ -95,6 +95,8 @@ class BreakerSync:
     def move(self, breaker: Breaker) -> None:
         """Replace the breaker; a change of its state is logged."""
         before, self.breaker = self.breaker, breaker
+        if before.narrow != breaker.narrow:
+            self._changed()
         if before.state is breaker.state:
             return
         self._since_ms = wall_now_ms()

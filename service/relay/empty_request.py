@@ -20,6 +20,7 @@ from service.relay.sends import BreakerState
 from service.supervisor import end
 
 _ANSWERS = frozenset({200, 400})
+_TAKEN = frozenset({200})
 
 
 class Sender(Protocol):
@@ -61,28 +62,36 @@ class EmptyRequest:
         """An event was too large, and none of its size has passed: probe with a smaller request."""
         self.ask(lambda: self._smaller_passes(seq))
 
-    def ask(self, then: Callable[[], None]) -> None:
+    def witness(self) -> None:
+        """Every event has been refused for long: an empty request that is taken is witness."""
+        self.ask(self._witnessed, answers=_TAKEN)
+
+    def ask(self, then: Callable[[], None], *, answers: frozenset[int] = _ANSWERS) -> None:
         """Send one, and call `then` if Inngest answers and the breaker has not changed meanwhile.
 
-        Does nothing while another one is in flight.
+        `answers` are the statuses of such an answer. Does nothing while another one is in flight.
         """
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(then), name="ask-with-nothing")
+            self._asking = asyncio.create_task(self._ask(then, answers), name="ask-with-nothing")
 
     async def stop(self) -> None:
         """Cancel a request in flight."""
         if self._asking:
             await end(self._asking)
 
-    async def _ask(self, then: Callable[[], None]) -> None:
+    async def _ask(self, then: Callable[[], None], answers: frozenset[int]) -> None:
         try:
             epoch = self._keeper.breaker.epoch
             result = await self._sender.send(b"")
-            is_answer = result.status in _ANSWERS and result.ids is not None
+            is_answer = result.status in answers and result.ids is not None
             if is_answer and self._keeper.breaker.epoch == epoch:
                 then()
         finally:
             self._asking = None
+
+    def _witnessed(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._keeper.move(self._keeper.breaker.with_witness(now))
 
     def _smaller_passes(self, seq: int) -> None:
         breaker = self._keeper.breaker

@@ -96,7 +96,8 @@ def outcome(
         return _passed(result, batch)
     if len(batch.entries) == 1:
         return _failed_alone(signal, result, batch, view, policy, once_more=parts == 1)
-    if not view.resend:
+    if not view.resend or (view.narrow and result.hung):
+        # The narrow claims send each alone, many side by side.
         settlement = Settlement(batch.claim, retry=due_again(batch.entries))
         return Outcome(settlement, signal, result.reason)
     parts = max(parts, 2) if signal is Signal.TOO_LARGE else parts

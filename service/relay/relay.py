@@ -196,5 +196,5 @@ class Relay:
         breaker = self.breaker
         others = self._sends.count(breaker.epoch).others
         healthy = breaker.state is BreakerState.HEALTHY
-        if isolated or not healthy or others + 1 >= breaker.senders:
+        if isolated or not healthy or others + 1 >= breaker.width:
             self._wake()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -36,7 +37,7 @@ class BreakerState(enum.StrEnum):
 class Permit:
     """Permission to send one batch of at most `max_events` and `max_bytes`, given in `epoch`.
 
-    `fresh_share` of it are the newest events.
+    `fresh_share` of it are the newest events. With `singly` each event is a request of its own.
     """
 
     max_events: int
@@ -45,6 +46,7 @@ class Permit:
     fresh_share: float
     epoch: int
     state: BreakerState
+    singly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class Answered:
 
     `began_at` is when it was sent, `size` its bytes. `lone` is the seq of an event that was sent
     alone, `known_isolated` whether it was isolated before. `again` says that the request is a part
-    of one that failed. `newly_refused` is an event that was refused for the first time.
-    `drained` says that the batch had room for more. `seqs` are the events, where they matter.
+    of one that failed, `hung` that no answer came in time. `newly_refused` is an event that was
+    refused for the first time. `drained` says that the batch had room for more. `seqs` are the
+    events, where they matter.
     """
 
     signal: Signal
@@ -81,6 +84,7 @@ class Answered:
     again: bool = False
     newly_refused: int | None = None
     drained: bool = False
+    hung: bool = False
     seqs: frozenset[int] = frozenset()
 
     @property
@@ -96,6 +100,7 @@ class BreakerView:
     `resend`: others pass, so failed parts are sent again at once. `refusing`: every event is
     refused, so no refusal counts. `confirmed_bad`: the event was the cause of its last failure.
     `refusals` counts its earlier refusals. `bad_events`: some were confirmed bad lately.
+    `narrow`: events go alone, since some hang.
     `passed_size` is the largest request that passes, in bytes, 0 when none is known.
     """
 
@@ -104,16 +109,21 @@ class BreakerView:
     confirmed_bad: bool = False
     refusals: int = 0
     bad_events: bool = False
+    narrow: bool = False
     passed_size: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A request with so many `events` that is in flight or about to be; `epoch` is its permit's."""
+    """A request with so many `events` that is in flight or about to be; `epoch` is its permit's.
+
+    One that goes `singly` waits for no sender: its claim has counted those that are free.
+    """
 
     epoch: int
     isolated: bool
     events: int
+    singly: bool = False
     began_at: float | None = None
 
 
@@ -129,9 +139,16 @@ class SendsInFlight:
 
     def count(self, epoch: int) -> InFlight:
         """How many requests are in flight or wait for a sender; `epoch` is the current one."""
-        isolated = [send.epoch for send in self._sends if send.isolated]
-        others = [send.epoch for send in self._sends if not send.isolated]
-        return InFlight(len(isolated), len(others), isolated.count(epoch), others.count(epoch))
+        found: Counter[tuple[bool, bool]] = Counter()
+        for send in self._sends:
+            # A claim whose events go singly is about to be as many requests.
+            found[send.isolated, send.epoch == epoch] += send.events if send.singly else 1
+        return InFlight(
+            isolated=found[True, True] + found[True, False],
+            others=found[False, True] + found[False, False],
+            isolated_now=found[True, True],
+            others_now=found[False, True],
+        )
 
     def longest_seconds(self, now: float) -> float:
         """How long the oldest request has been in flight."""
@@ -143,9 +160,9 @@ class SendsInFlight:
         """How many events are in flight or about to be."""
         return sum(send.events for send in self._sends)
 
-    def enter(self, epoch: int, *, isolated: bool, events: int) -> Ticket:
+    def enter(self, epoch: int, *, isolated: bool, events: int, singly: bool = False) -> Ticket:
         """Count a request from now on, until `sender` or `leave` ends it."""
-        ticket = Ticket(epoch, isolated, events)
+        ticket = Ticket(epoch, isolated, events, singly)
         self._sends.add(ticket)
         return ticket
 
@@ -160,8 +177,9 @@ class SendsInFlight:
         """Wait for a sender and hold it."""
         key = ticket.epoch, ticket.isolated
         pool = self._pools.setdefault(key, asyncio.Semaphore(self._senders))
+        alone = ticket.singly and not ticket.isolated
         try:
-            async with pool:
+            async with contextlib.nullcontext() if alone else pool:
                 ticket.began_at = asyncio.get_running_loop().time()
                 yield
         finally:

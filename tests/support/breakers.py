@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from service.inngest.send_result import Signal
@@ -29,16 +29,3 @@ def passed(breaker: Breaker, now: float = 0.0, **answer: object) -> Breaker:
 def knowing(breaker: Breaker, **known: Any) -> Breaker:
     """The breaker with this in its ledger."""
     return replace(breaker, ledger=replace(breaker.ledger, **known))
-
-
-def changes(before: Breaker, now: Breaker) -> dict[str, object]:
-    """The fields that differ, those of its parts as `part.field`."""
-    found: dict[str, object] = {}
-    for part in ("", "limit", "streak", "ledger"):
-        one, other = (getattr(breaker, part) if part else breaker for breaker in (before, now))
-        for field in fields(other):
-            name = f"{part}.{field.name}" if part else field.name
-            value = getattr(other, field.name)
-            if name not in {"limit", "streak", "ledger"} and value != getattr(one, field.name):
-                found[name] = value
-    return found

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from service.inngest.send_result import SendResult
 from service.observe.recorder import NullRecorder
+from service.relay.breaker_sync import Announcement
 from service.relay.confirmer import Confirmer
 from service.relay.relay import Relay, RelayLimits
 from service.relay.report import ConfirmationReport
@@ -57,13 +58,16 @@ class ConfirmedWorld:
             ),
             ids=IDS,
             unconfirmed=self.unconfirmed,
+            announcement=Announcement("self-hosted", "on (self-hosted)"),
         )
         self.confirmer = Confirmer(
             self.outbox.confirmations,
             self.store,
             IDS,
             self.unconfirmed,
-            ConfirmationReport(NullRecorder(), self.relay.confirmed),
+            ConfirmationReport(
+                NullRecorder(), self.relay.confirmed, on_fault=self.relay.tell_confirmation
+            ),
         )
 
     @contextlib.asynccontextmanager

@@ -119,3 +119,32 @@ def test_an_isolated_event_asks_again_when_nothing_else_comes() -> None:
         assert rows[0].attempts == 3
 
     run_in_virtual_time(main())
+
+
+def test_a_backlog_of_only_refused_events_ends_once_inngest_answers_an_empty_request() -> None:
+    async def main() -> None:
+        world = World()
+        rows = world.add(*[REFUSED] * 593)
+        async with world.running():
+            await world.until(rows, 600)
+        check(rows)
+        assert max(world.inngest.sent_alone.values()) < 400
+
+    random.seed(1)
+    run_in_virtual_time(main())
+
+
+def test_nobody_dies_while_an_inngest_that_refuses_everything_refuses_an_empty_request() -> None:
+    async def main() -> None:
+        world = World()
+        rows = world.add(*[HEALTHY] * 50)
+        world.inngest.mode = "refusing"
+        async with world.running():
+            await asyncio.sleep(1_200)
+            assert {row.state for row in rows} <= {"pending", "delivering"}
+            world.inngest.mode = None
+            await world.until(rows, 30)
+        check(rows)
+
+    random.seed(1)
+    run_in_virtual_time(main())

@@ -122,3 +122,27 @@ def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
         check(world, rows)
 
     run_in_virtual_time(main())
+
+
+def test_an_environment_that_inngest_refuses_stops_alone_at_its_bound_and_is_announced():
+    async def main() -> None:
+        world = ConfirmedWorld(rate=1_000, unconfirmed_max=500)
+        world.outbox.environments = (None, "branch")
+        world.store.refused = {"branch"}
+        rows = world.add(*[HEALTHY] * 1_000)
+        own = [row for row in rows if row.event.meta.environment is None]
+        async with world.running():
+            await world.until(own, 60)
+            await asyncio.sleep(20)
+            sent = await world.outbox.confirmations.count_sent()
+            assert 50 <= sent < 200
+            record = await world.outbox.delivery.load()
+            assert record.confirmation == "failing (refuses branch)"
+            world.store.refused = set()
+            await world.until(rows, 120)
+            await asyncio.sleep(10)
+            record = await world.outbox.delivery.load()
+            assert record.confirmation == "on (self-hosted)"
+        check(world, rows)
+
+    run_in_virtual_time(main())

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from service.inngest.send_result import SendResult
+from service.inngest.send_result import SendResult, Signal, classify
 from service.inngest.sender import InngestSender
 from tests.support.scripted_session import MIB, Answer, ScriptedSession
 
@@ -101,6 +101,14 @@ async def test_the_answer_is_read_to_its_end_and_up_to_a_mebibyte() -> None:
     answer = Answer(200, (b" " * (MIB - 1), b"x", b"beyond"), content_type="text/html")
     assert (await sent(answer)).words == f"an answer that is not the API's (text/html, {MIB} bytes)"
     assert not answer.content.at_eof()
+
+
+async def test_a_status_in_the_body_of_a_200_is_the_answer_s() -> None:
+    body = b'{"ids": ["01J"], "status": 500, "error": "it broke"}'
+    result = await sent(Answer(200, (body,)))
+    assert (result.status, result.words) == (500, "it broke")
+    assert classify(result, 1) is Signal.TROUBLE
+    assert (await sent(Answer(200, (b'{"ids": ["01J"], "status": "ok"}',)))).status == 200
 
 
 async def test_an_answer_that_is_not_the_apis_has_no_ids_and_is_not_quoted() -> None:
