@@ -1,4 +1,4 @@
-"""The entry points of `python -m service` and of the `outbox` script.
+"""The entry points of `inngest-outbox`, which is `python -m service`, and of `outbox`.
 
 The worker is imported without the server's modules, so that its process stays under 100 MiB for a
 document of any size.

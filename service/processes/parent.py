@@ -168,7 +168,9 @@ def _child(name: str, command: Sequence[str], listening: Sequence[socket.socket]
 
 
 def _command(settings: Settings, *, relay: bool) -> list[str]:
-    own = [sys.executable, "-m", "service", "serve", "--relay" if relay else "--no-relay"]
+    # -P: a folder `service` in the working directory is somebody else's.
+    python = [sys.executable, "-P", "-m", "service"]
+    own = [*python, "serve", "--relay" if relay else "--no-relay"]
     fake = settings.fake_inngest_url
     return [*own, "--fake-inngest-url", fake] if fake else own
 

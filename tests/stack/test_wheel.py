@@ -1,7 +1,8 @@
-"""The wheel, installed by itself and run from an empty folder."""
+"""The wheel in an environment of its own, run as `pipx` and `uvx` run it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,12 +15,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 60
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def python(*arguments: str, **environment: str) -> str:
+def printed(
+    *command: str, folder: Path | None = None, environment: dict[str, str] | None = None
+) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **environment},
+        command,
+        cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -31,42 +36,46 @@ def python(*arguments: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the wheel installs, and nothing of the repository."""
+    """A virtual environment with the wheel; its dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("--no-build-isolation", "--no-deps", "--wheel-dir", str(folder))
-    python(*pip, "wheel", *build, str(ROOT))
+    printed(*pip, "wheel", *build, str(ROOT))
     [wheel] = folder.glob("*.whl")
-    python(*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel))
-    return folder / "site"
+    venv = folder / "venv"
+    printed(sys.executable, "-m", "venv", "--without-pip", str(venv))
+    printed(*pip, "--python", str(venv), "install", "--no-deps", str(wheel))
+    [site] = venv.glob("lib/*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return venv
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with somebody else's package `service`."""
+    package = tmp_path / "service"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('another service')")
+    return tmp_path
 
 
 @pytest.fixture
 def environment(installed: Path, tmp_path: Path) -> dict[str, str]:
-    """The wheel's service comes before the repository's, which the test's Python knows too."""
     return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": f"{installed}{os.pathsep}{sysconfig.get_path('purelib')}",
+        "PATH": f"{installed / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "OUTBOX_URL": f"sqlite:///{tmp_path}/outbox.db",
         "INNGEST_DEV": "http://inngest.invalid:8288",
         "PORT": "0",
+        "WEB_CONCURRENCY": "2",
     }
 
 
-def test_it_holds_the_migrations_the_pages_and_the_default_settings(installed: Path) -> None:
-    found = {file.suffix for file in (installed / "service").rglob("*") if file.is_file()}
-    assert {".py", ".sql", ".html", ".css", ".js", ".json"} <= found
-    for dialect in ("sqlite", "postgresql"):
-        assert list((installed / "service" / "migrations" / dialect).glob("0001*.sql"))
-    assert (installed / "bin" / "outbox").exists()
-
-
 @pytest.fixture
-def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+def url(installed: Path, environment: dict[str, str], folder: Path) -> Iterator[str]:
     """A running service of the wheel."""
-    command = [sys.executable, "-m", "service", "serve"]
+    command = [str(installed / "bin" / "inngest-outbox"), "serve"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -77,16 +86,20 @@ def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
         assert process.wait(LIMIT_SECONDS) == 0
 
 
-def test_it_runs(url: str, environment: dict[str, str], installed: Path, tmp_path: Path) -> None:
+def test_an_installed_service_runs_beside_a_folder_named_service(
+    url: str, installed: Path, environment: dict[str, str], folder: Path
+) -> None:
     for path in ("/healthz", "/openapi.json", "/docs"):
         with urllib.request.urlopen(url + path, timeout=LIMIT_SECONDS) as answer:
             assert answer.status == 200
-    used = subprocess.run(
-        [sys.executable, "-c", "import service; print(service.__file__)"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert used.stdout.startswith(str(installed))
+    outbox = str(installed / "bin" / "outbox")
+    stats = json.loads(printed(outbox, "stats", "--json", folder=folder, environment=environment))
+    assert stats["pending"] == 0
+
+
+def test_it_holds_the_migrations_the_pages_and_the_default_settings(installed: Path) -> None:
+    [package] = installed.glob("lib/*/site-packages/service")
+    found = {file.suffix for file in package.rglob("*") if file.is_file()}
+    assert {".py", ".sql", ".html", ".css", ".js", ".json"} <= found
+    for dialect in ("sqlite", "postgresql"):
+        assert list((package / "migrations" / dialect).glob("0001*.sql"))

@@ -37,6 +37,7 @@ class DemoService:
         with self._log.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "service",
                 "serve",
