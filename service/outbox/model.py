@@ -132,6 +132,10 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     dead: Sequence[Dead] = ()
 
 
+FAILING = "failing"
+"""How a record's `confirmation` begins while Inngest can't be asked about sent events."""
+
+
 class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
     """The delivery's state as the store keeps it.
 

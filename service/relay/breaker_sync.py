@@ -16,7 +16,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord
+from service.outbox.model import FAILING, DeliveryRecord
 from service.outbox.ports import Delivery
 from service.relay.breaker import Breaker
 from service.relay.sends import BreakerState
@@ -36,7 +36,7 @@ class Announcement:
 
     def with_fault(self, fault: str | None) -> Announcement:
         """The announcement while Inngest can't be asked for the reason `fault`."""
-        return replace(self, confirmation=f"failing ({fault})") if fault else self
+        return replace(self, confirmation=f"{FAILING} ({fault})") if fault else self
 
 
 class BreakerSync:

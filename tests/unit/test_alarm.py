@@ -16,9 +16,12 @@ def found(
     state: str | None = "healthy",
     reason: str = "",
     paused_by: str | None = None,
+    confirmation: str = "on",
     faults: tuple[str, ...] = (),
 ) -> list[Alarm]:
-    delivery = state and DeliveryRecord(state, reason, 1, 0, 0.0, 0, paused_by=paused_by)
+    delivery = state and DeliveryRecord(
+        state, reason, 1, 0, 0.0, 0, paused_by=paused_by, confirmation=confirmation
+    )
     stats = Stats(
         pending=pending,
         delivering=0,
@@ -69,6 +72,11 @@ def test_nothing_is_wrong_while_nothing_waits(state: str | None) -> None:
             {"state": "misconfigured", "reason": "HTTP 401"},
             Severity.CRITICAL,
             "0 wait and delivery is misconfigured (HTTP 401)",
+        ),
+        (
+            {"confirmation": "failing (Inngest refuses INNGEST_SIGNING_KEY.)"},
+            Severity.WARNING,
+            "confirmation is failing (Inngest refuses INNGEST_SIGNING_KEY.)",
         ),
         (
             {"faults": ("The disk is full.",)},

@@ -52,8 +52,8 @@ def check(
 ) -> None:
     """Check for monitoring: one line and a Nagios exit code.
 
-    0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, or
-    delivery is not healthy though rows wait. 2, critical: a pending row is older than
+    0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, delivery
+    is not healthy though rows wait, or confirmation fails. 2, critical: a pending row is older than
     --critical-age, the configuration is refused, or no event can be stored. 3: it can't tell.
 
     Example: `outbox check --max-age 10m --critical-age 2h`

@@ -38,6 +38,7 @@ def alarms(
     return [
         *(Alarm(Severity.CRITICAL, f"events can't be stored: {fault}") for fault in faults),
         *_delivery(view),
+        *_confirmation(view),
         *_age(view, max_age_seconds, critical_age_seconds),
         *_dead(view),
     ]
@@ -55,6 +56,11 @@ def _delivery(view: StatsView) -> Iterator[Alarm]:
     words = delivery.reason if delivery.state == PAUSED else f"{delivery.state}{reason}"
     severity = Severity.CRITICAL if misconfigured else Severity.WARNING
     yield Alarm(severity, f"{waiting} wait and delivery is {words}")
+
+
+def _confirmation(view: StatsView) -> Iterator[Alarm]:
+    if view.confirmation_fails:
+        yield Alarm(Severity.WARNING, f"{view.sent} sent and confirmation is {view.confirmation}")
 
 
 def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -> Iterator[Alarm]:

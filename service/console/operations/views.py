@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.model import FAILING, DeliveryRecord, Row, State
 from service.outbox.stats import Stats
 
 PAUSED = "paused"
@@ -79,6 +79,11 @@ class StatsView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     database_bytes: int | None
     wal_bytes: int | None
     serving: bool | None
+
+    @property
+    def confirmation_fails(self) -> bool:
+        """True while Inngest can't be asked about sent events."""
+        return (self.confirmation or "").startswith(FAILING)
 
 
 def row_view(row: Row) -> RowView:

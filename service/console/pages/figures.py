@@ -83,7 +83,8 @@ def delivery_words(view: StatsView) -> str:
     name = delivery.state.replace("_", " ")
     to = " to a fake Inngest" if view.destination == "fake" else ""
     reason = f" ({delivery.reason})" if delivery.reason else ""
-    return f"Delivery{to} is {name}{reason}. {_DELIVERY.get(delivery.state, '')}"
+    fails = f" Confirmation is {view.confirmation}." if view.confirmation_fails else ""
+    return f"Delivery{to} is {name}{reason}. {_DELIVERY.get(delivery.state, '')}{fails}"
 
 
 def _age(seconds: float | None) -> str:
