@@ -27,10 +27,10 @@ MAX_EXPOSURE = 2.0
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit with an interpreter that is on this machine."""
+    """The unit with a program that is on this machine."""
     text = UNIT.read_text(encoding="utf-8")
     copy = tmp_path / UNIT.name
-    copy.write_text(text.replace("/opt/inngest-outbox/bin/python", sys.executable))
+    copy.write_text(text.replace("/opt/inngest-outbox/bin/inngest-outbox", sys.executable))
     shutil.copy(UNIT.with_suffix(".socket"), tmp_path)
     return copy
 
