@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +22,6 @@ from service.config.outbox_url import redacted_url, sqlite_file
 from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
 from service.outbox.file_fault import file_fault
 from service.outbox.schema_sqlite import SqliteSchema
-
-_POSTGRESQL = "service.outbox.schema_postgresql"  # an SQLite outbox needs no driver
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +114,9 @@ def _schema(url: str) -> Schema:
     file = sqlite_file(url)
     if file is not None:
         return SqliteSchema(Path(file))
-    return cast("Schema", importlib.import_module(_POSTGRESQL).PostgresSchema(url))
+    from service.outbox.schema_postgresql import PostgresSchema  # an SQLite outbox needs no driver
+
+    return PostgresSchema(url)
 
 
 def migration_files(dialect: str) -> list[Path]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,6 +23,7 @@ from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.front_processes import delivered
 from tests.support.installed import add_migration, install
+from tests.support.outbox_command import outbox_command
 from tests.support.postgres_rows import append_rows
 from tests.support.storage import eventually
 
@@ -27,7 +31,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 HTTP_OK = 200
 CONNECTIONS = 64
-UPGRADES = 10
+UPGRADES = 30
 KILLS = 20
 RECOVERED_POSTS = 20
 ROWS = 300_000
@@ -57,10 +61,34 @@ class Posters:
 
     async def post(self, poster: Client, url: str) -> None:
         while True:
-            began = time.monotonic()
-            if await poster.post(url) != HTTP_OK:
+            if await self.post_once(poster, url) != HTTP_OK:
                 await asyncio.sleep(0.05)
-            self.longest = max(self.longest, time.monotonic() - began)
+
+    async def post_once(self, poster: Client, url: str) -> int:
+        began = time.monotonic()
+        status = await poster.post(url)
+        self.longest = max(self.longest, time.monotonic() - began)
+        return status
+
+
+@contextlib.asynccontextmanager
+async def keeping(url: str, connections: int, chance: random.Random) -> AsyncIterator[Posters]:
+    """Each client keeps one connection, and rests for up to 8 s between two posts, some for 15."""
+
+    async def keep(posters: Posters, one: Client, most: float) -> None:
+        while True:
+            await posters.post_once(one, url)
+            await asyncio.sleep(chance.uniform(0, most))
+
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client()) for _ in range(connections)]
+        for one in clients:
+            await one.sign_in(url)
+        posters = Posters(clients)
+        rests = [15.0 if number % 8 == 0 else 8.0 for number in range(connections)]
+        keepers = (keep(posters, one, rest) for one, rest in zip(clients, rests, strict=True))
+        async with beside(*keepers):
+            yield posters
 
 
 @contextlib.asynccontextmanager
@@ -80,21 +108,80 @@ def settings_of(tmp_path: Path, api: FakeInngest, **changes: str) -> dict[str, s
     )
 
 
-async def test_ten_upgrades_under_load_refuse_no_post(
+@dataclass(frozen=True)
+class Version:
+    """A version that is installed, and the outcome of its upgrade."""
+
+    name: str
+    install: Callable[[Path, int], None]
+    serves: bool
+
+
+def _broken(module: str, more: str = "") -> Callable[[Path, int], None]:
+    """A version whose `module` does not load, or is changed by `more`."""
+
+    def install_it(program: Path, _: int) -> None:
+        path = program / "service" / module
+        text = path.read_text()
+        path.write_text(f"{text}\n\n{more}\n" if more else f"import no_such_module\n{text}")
+
+    return install_it
+
+
+def _migrating(statements: str) -> Callable[[Path, int], None]:
+    def install_it(program: Path, number: int) -> None:
+        add_migration(program, statements, number)
+
+    return install_it
+
+
+VERSIONS = (
+    Version("the same", lambda *_: None, serves=True),
+    Version("migrates", _migrating("SELECT 1;"), serves=True),
+    Version("its migration fails", _migrating("ALTER TABLE absent ADD COLUMN a;"), serves=False),
+    Version("its store does not load", _broken("relay/relay.py"), serves=False),
+    Version("its front does not load", _broken("bootstrap/web.py"), serves=False),
+    Version(
+        "its store can't write",
+        _broken(
+            "outbox/sqlite/health.py",
+            "SqliteHealth.failure = property(lambda _: 'The disk is full.')",
+        ),
+        serves=False,
+    ),
+)
+
+
+async def test_thirty_upgrades_of_all_kinds_refuse_no_post_and_cut_no_connection(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
-    async with running("serve", environment=settings_of(tmp_path, inngest_api)) as parent:
-        async with posting(parent.url, CONNECTIONS) as posters:
-            for number in range(1, UPGRADES + 1):
-                parent.process.send_signal(signal.SIGHUP)
-                await parent.said("Upgrade: done", times=number)
+    program, chance, migrations = tmp_path / "program", random.Random(1), 0
+    variables = install(program)
+    outcomes = Counter[str]()
+    async with running("serve", environment=settings_of(tmp_path, inngest_api, **variables)) as it:
+        async with keeping(it.url, CONNECTIONS, chance) as posters:
+            for number in range(UPGRADES):
+                version = VERSIONS[number % len(VERSIONS)]
+                kept = tmp_path / f"before-{number}"
+                await asyncio.to_thread(shutil.copytree, program, kept)
+                migrations += version.name == "migrates"
+                version.install(program, migrations + (not version.serves))
+                code, _, err = await outbox_command(tmp_path / "outbox.db", "upgrade")
+                assert (code == 0) is version.serves, err
+                assert version.serves or err.startswith("outbox: The old version continues.")
+                if not version.serves:
+                    await asyncio.to_thread(shutil.rmtree, program)
+                    await asyncio.to_thread(kept.rename, program)
+                outcomes[version.name] += 1
         await delivered(inngest_api, posters.accepted, within_seconds=60)
+        told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
         print(
-            f"\n{UPGRADES} upgrades under {CONNECTIONS} connections: {len(posters.accepted)} "
-            f"posts, {posters.failed} failed, the longest answer {posters.longest:.2f} s"
+            f"\n{UPGRADES} upgrades ({told}) under {CONNECTIONS} kept connections: "
+            f"{len(posters.accepted)} posts, {len(posters.statuses) - posters.statuses.count(0)} "
+            f"refused, {posters.statuses.count(0)} cut, the longest answer {posters.longest:.2f} s"
         )
-        assert posters.failed == 0
-        assert await parent.stop() == 0
+        assert posters.statuses == []
+        assert await it.stop() == 0
 
 
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
