@@ -1,7 +1,7 @@
 """Whether the process has file descriptors left; their shortage is logged and counted.
 
-When the event loop has none for a new connection, it closes the connection without an error. So the
-process tries twice a second whether one is left.
+Without one new connections wait, and nobody else would say so. So the process tries twice a second
+whether one is left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DescriptorShortage:
         self._lasts = False
 
     async def watch(self) -> None:
-        """Look twice a second until cancelled, for connections that were closed at once."""
+        """Look twice a second until cancelled, for connections that wait."""
         while True:
             if is_out_of_descriptors():
                 self._note("accept")

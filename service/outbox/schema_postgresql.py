@@ -17,11 +17,14 @@ CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK = 0x6F7574626F78  # "outbox"
 
 # A wait for another process's migration, or a migration of a large outbox, may take longer than a
-# role or a database allows a session.
+# role or a database allows a session. Since PostgreSQL 14 the migration of a killed process ends
+# within 2 s, and with it its lock.
 _NO_TIMEOUTS = """
-SELECT set_config(name, '0', true) FROM pg_settings
+SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '2s' ELSE '0' END,
+                  true)
+FROM pg_settings
 WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout',
-               'idle_in_transaction_session_timeout')
+               'idle_in_transaction_session_timeout', 'client_connection_check_interval')
 """
 # A migration that waits for a table's lock blocks every later statement: it gives up instead.
 _LIMITS = "SET LOCAL lock_timeout = '10s'"

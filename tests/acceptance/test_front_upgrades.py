@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -98,3 +99,25 @@ async def test_an_upgrade_with_a_migration_refuses_no_post(
         await delivered(inngest_api, poster.accepted)
         with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
             assert file.execute("SELECT count(more) FROM outbox").fetchall() == [(0,)]
+
+
+async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_closed(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    async with two_fronts(url, inngest_api) as (parent, _):
+        host, port = parent.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        upgrading = asyncio.create_task(outbox_command(tmp_path / "outbox.db", "upgrade"))
+        closes = False
+        while not closes:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            [length] = re.findall(rb"content-length: (\d+)", head.lower())
+            await reader.readexactly(int(length))
+            closes = b"connection: close" in head.lower()
+            await asyncio.sleep(0.01)
+        assert await reader.read() == b""
+        writer.close()
+        assert (await upgrading)[0] == 0

@@ -54,14 +54,13 @@ async def test_a_stop_during_a_start_that_migrates_is_obeyed_and_leaves_no_trace
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
     program = tmp_path / "program"
-    settings = environment(
-        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, **install(program)
-    )
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(url, inngest_api.url, **install(program))
     async with running("serve", environment=settings) as first:
         assert await first.stop() == 0
     add_migration(program, ENDLESS)
     async with running("serve", environment=settings, ready=None) as migrating:
-        await eventually(lambda: is_migrating(tmp_path))
+        await eventually(lambda: is_migrating(url))
         assert await migrating.stop() == 0
     add_migration(program, "SELECT 1;")
     async with running("serve", environment=settings) as again:

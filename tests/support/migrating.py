@@ -6,12 +6,24 @@ import fcntl
 import os
 from pathlib import Path
 
+import psycopg
+
+from service.config.outbox_url import sqlite_file
+from service.outbox.schema_postgresql import ADVISORY_LOCK
+
 ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
+ENDLESS_ON_POSTGRES = "SELECT pg_sleep(3600);"
+_LOCKS = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s"
 
 
-async def is_migrating(folder: Path) -> bool:
-    """True while a process holds the lock under which it migrates an SQLite file in `folder`."""
-    handle = os.open(folder, os.O_RDONLY)
+async def is_migrating(url: str) -> bool:
+    """True while a process holds the lock under which it migrates the outbox at `url`."""
+    file = sqlite_file(url)
+    if file is None:
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            locks = await connection.execute(_LOCKS, (ADVISORY_LOCK & 0xFFFFFFFF,))
+            return bool(await locks.fetchall())
+    handle = os.open(Path(file).parent, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

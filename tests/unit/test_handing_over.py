@@ -154,6 +154,27 @@ def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
     main()
 
 
+def test_a_child_that_was_ready_comes_again_at_once_however_often_it_failed_before(
+    processes: type[Process],
+) -> None:
+    @in_virtual_time
+    async def main() -> None:
+        own, running = await ready_pool()
+        for failures in (0, 5):
+            processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * failures
+            processes.started[-1 if failures else 0].signal(signal.SIGKILL)
+            await asyncio.sleep(30)
+        assert serving(processes, "store") == 1
+        count = len(processes.started)
+        processes.started[-1].signal(signal.SIGKILL)
+        await asyncio.sleep(0.15)
+        assert len(processes.started) == count + 1
+        own.stop()
+        assert await running == 0
+
+    main()
+
+
 def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
     processes: type[Process],
 ) -> None:
