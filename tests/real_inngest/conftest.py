@@ -1,26 +1,55 @@
 """The fake Inngest, and a real one where INNGEST_BIN names its program.
 
-A real one is started once; a worker of an SDK is started by the first test that needs it.
+Each is started once, and what runs beside it by the first test that needs it.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
 import aiohttp
 import pytest
 
-from service.dev.fake_inngest.server import FakeInngest, FakeOptions
-from tests.real_inngest.functions import functions
 from tests.real_inngest.inngest_handle import Inngest
-from tests.real_inngest.real_server import JAVASCRIPT, RealServer
-from tests.support.confirmed_delivery import SIGNING_KEY
-from tests.support.inngest_process import EVENT_KEY, REAL
+from tests.real_inngest.servers import JAVASCRIPT, FakeServer, RealServer, Server
+from tests.support.inngest_process import REAL
+
+
+class Kind(NamedTuple):
+    """The server that a test is held against, the app that it uses, and the way of its events."""
+
+    server: str
+    app: str = "py"
+    way: str = "direct"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an `app` is done for each SDK's; one that is marked, through the service too."""
+    if "inngest" not in metafunc.fixturenames:
+        return
+    relayed = metafunc.definition.get_closest_marker("relayed")
+    kinds = [] if relayed and relayed.kwargs.get("only") else [Kind("fake"), Kind("real")]
+    if relayed:
+        kinds += [Kind("fake", way="relayed"), Kind("real", way="relayed")]
+    chosen = [pytest.param(one, id="-".join(one)) for one in kinds]
+    if "app" in metafunc.fixturenames:
+        others = [Kind("fake", "js4"), *(Kind("real", app) for app in JAVASCRIPT)]
+        chosen += [pytest.param(one, id="-".join(one), marks=pytest.mark.slow) for one in others]
+    metafunc.parametrize("kind", chosen, scope="session")
 
 
 @pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = FakeServer(tmp_path_factory.mktemp("fake"))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not REAL:
         pytest.skip("INNGEST_BIN names no server")
     server = RealServer(tmp_path_factory.mktemp("inngest"))
@@ -30,37 +59,16 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer
         server.close()
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an `app` is done for each SDK's, any other one for the Python SDK's."""
-    if "inngest" not in metafunc.fixturenames:
-        return
-    slow = pytest.mark.slow
-    kinds = [("fake", "py"), ("real", "py")]
-    if "app" in metafunc.fixturenames:
-        kinds.insert(1, ("fake", "js4"))
-    chosen = [pytest.param(one, id="-".join(one)) for one in kinds]
-    if "app" in metafunc.fixturenames:
-        chosen += [pytest.param(("real", js), id=f"real-{js}", marks=slow) for js in JAVASCRIPT]
-    metafunc.parametrize("kind", chosen, scope="session")
-
-
 @pytest.fixture
-def app(kind: tuple[str, str]) -> str:
+def app(kind: Kind) -> str:
     """The app whose functions the test starts."""
-    return kind[1]
+    return kind.app
 
 
 @pytest.fixture
-async def inngest(request: pytest.FixtureRequest, kind: tuple[str, str]) -> AsyncIterator[Inngest]:
-    name, app = kind
-    async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        if name == "real":
-            server: RealServer = request.getfixturevalue("real_server")
-            server.need(app)
-            yield Inngest(http, server.url)
-            return
-        options = FakeOptions(keys=[EVENT_KEY], signing_key=SIGNING_KEY)
-        fake = await stack.enter_async_context(FakeInngest(options=options))
-        fake.runs.declare(*functions(app))
-        yield Inngest(http, fake.url)
+async def inngest(request: pytest.FixtureRequest, kind: Kind) -> AsyncIterator[Inngest]:
+    server: Server = request.getfixturevalue(f"{kind.server}_server")
+    server.need(kind.app)
+    async with aiohttp.ClientSession() as http:
+        relayed = server.service_url if kind.way == "relayed" else None
+        yield Inngest(http, server.url, service_url=relayed)

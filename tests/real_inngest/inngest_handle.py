@@ -18,6 +18,7 @@ from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.inngest_process import EVENT_KEY
 
 UNKNOWN_ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SERVICE_KEY = "a-key-of-the-tests-only"
 _SECONDS = 60.0
 
 _Found = TypeVar("_Found")
@@ -25,17 +26,22 @@ _turns = itertools.count()
 
 
 class Inngest:
-    """One at `url`."""
+    """One at `url`; with a `service_url` its events go through the service there."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.url = url
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, service_url: str | None = None
+    ) -> None:
         self._http = http
+        self._url = url
+        self._service_url = service_url
 
     async def post(
         self, body: bytes | str, headers: Mapping[str, str] = {}, key: str = EVENT_KEY
     ) -> tuple[int, dict[str, Any]]:
         """A request to the Event API: status and answer."""
-        url = f"{self.url}/e/{key}"
+        url = f"{self._url}/e/{key}"
+        if self._service_url:
+            url = f"{self._service_url}/e/{SERVICE_KEY}"
         async with self._http.post(url, data=body, headers=headers) as answer:
             return answer.status, json.loads(await answer.text())
 
@@ -50,9 +56,17 @@ class Inngest:
     async def ask(self, path: str, key: str | None = SIGNING_KEY) -> tuple[int, Any]:
         """A question to the REST API: status, and the answer, as text where it is no JSON."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with self._http.get(f"{self.url}{path}", headers=headers) as answer:
+        async with self._http.get(f"{self._url}{path}", headers=headers) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith("{") else text
+
+    async def view(self, ulid: str) -> dict[str, Any]:
+        """An event as the service shows it."""
+        headers = {"Authorization": f"Bearer {SERVICE_KEY}"}
+        url = f"{self._service_url}/api/events/{ulid}"
+        async with self._http.get(url, headers=headers) as answer:
+            view: dict[str, Any] = await answer.json()
+            return view
 
     async def page(self, query: str) -> list[dict[str, Any]]:
         """Events of the list."""

@@ -5,6 +5,7 @@ A run's ULID has the moment of its start. A lead of 0 is the moment of the sendi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,21 +20,30 @@ def named(case: dict[str, Any]) -> str:
     return " ".join(str(value) for value in case.values())
 
 
+def sent_as_they_are(name: str) -> list[dict[str, Any]]:
+    return [case for case in ANSWERS[name] if case["lead"] is None]
+
+
 @pytest.mark.parametrize("case", ANSWERS["cancel"], ids=named)
 async def test_a_run_is_cancelled_by_an_event_with_a_higher_ulid(
     inngest: Inngest, case: dict[str, Any]
 ) -> None:
+    await start_and_cancel(inngest, case)
+
+
+@pytest.mark.relayed(only=True)
+@pytest.mark.parametrize("case", sent_as_they_are("cancel"), ids=named)
+async def test_through_the_service_a_run_is_cancelled_as_without_it(
+    inngest: Inngest, case: dict[str, Any]
+) -> None:
+    await start_and_cancel(inngest, case)
+
+
+async def start_and_cancel(inngest: Inngest, case: dict[str, Any]) -> None:
     data = {"data": {"key": new_key()}}
     start, cancel = {"name": "py/long"} | data, {"name": "py/stop"} | data
     order = [start, cancel] if case["order"] == "start cancel" else [cancel, start]
-    lead = case["lead"]
-    if case.get("one_request"):
-        given = await inngest.send(*order, lead_ms=lead)
-    else:
-        given = await inngest.send(order[0], lead_ms=lead)
-        if order[0] is start:
-            await inngest.running(given[0])
-        given += await inngest.send(order[1], lead_ms=lead)
+    given = await sent(inngest, order, case)
     ulid = given[order.index(start)]
     if case["cancelled"]:
         assert (await inngest.ended(ulid))[0]["status"] == CANCELLED
@@ -41,6 +51,19 @@ async def test_a_run_is_cancelled_by_an_event_with_a_higher_ulid(
     await inngest.running(ulid)
     await another_is_cancelled(inngest)
     assert (await inngest.runs(ulid))[0]["status"] == RUNNING
+
+
+async def sent(
+    inngest: Inngest, events: Sequence[dict[str, object]], case: dict[str, Any]
+) -> list[str]:
+    """Both in one request, or the second one once the first one's run is seen."""
+    lead = case["lead"]
+    if case.get("one_request"):
+        return await inngest.send(*events, lead_ms=lead)
+    [first] = await inngest.send(events[0], lead_ms=lead)
+    if events[0]["name"] != "py/stop":
+        await inngest.running(first)
+    return [first, *await inngest.send(events[1], lead_ms=lead)]
 
 
 async def another_is_cancelled(inngest: Inngest) -> None:
@@ -56,14 +79,20 @@ async def another_is_cancelled(inngest: Inngest) -> None:
 async def test_a_function_that_its_own_trigger_cancels(
     inngest: Inngest, case: dict[str, Any]
 ) -> None:
+    await trigger_twice(inngest, case)
+
+
+@pytest.mark.relayed(only=True)
+@pytest.mark.parametrize("case", sent_as_they_are("latest_wins"), ids=named)
+async def test_through_the_service_the_latest_wins_as_without_it(
+    inngest: Inngest, case: dict[str, Any]
+) -> None:
+    await trigger_twice(inngest, case)
+
+
+async def trigger_twice(inngest: Inngest, case: dict[str, Any]) -> None:
     event = {"name": "py/latest", "data": {"key": new_key()}}
-    lead = case["lead"]
-    if case.get("one_request"):
-        given = await inngest.send(event, event, lead_ms=lead)
-    else:
-        given = await inngest.send(event, lead_ms=lead)
-        await inngest.running(given[0])
-        given += await inngest.send(event, lead_ms=lead)
+    given = await sent(inngest, [event, event], case)
     assert [(await inngest.ended(ulid))[0]["status"] for ulid in given] == case["statuses"]
 
 

@@ -1,0 +1,100 @@
+"""What the service shows of events that it sent: their state and their runs."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from typing import Any
+
+import pytest
+
+from tests.real_inngest.functions import ERROR
+from tests.real_inngest.inngest_handle import Inngest, new_key, until
+
+pytestmark = pytest.mark.relayed(only=True)
+
+KINDS = {"object": 1, "fails": 1, "long": 1, "sleeps": 1, "fan": 2}
+EACH = 40
+AT_ONCE = 4
+
+
+@pytest.mark.parametrize("name", ["echo", "number", "text", "nothing", "sleeps", "fails", "fan"])
+async def test_an_events_runs_are_shown_as_inngest_shows_them(
+    inngest: Inngest, app: str, name: str
+) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/{name}", "id": new_key()})
+    runs = await inngest.ended(ulid, KINDS.get(name, 1))
+    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    assert (view["state"], view["inngestId"]) == ("delivered", ulid)
+    assert shown(view) == [told(run) for run in sorted(runs, key=lambda run: run["id"])]
+
+
+async def test_an_event_of_no_function_is_delivered_without_a_run(inngest: Inngest) -> None:
+    [ulid] = await inngest.send({"name": "py/unknown"})
+    view = await until(lambda: inngest.view(ulid), lambda view: view["state"] == "delivered")
+    assert (view["run"], view["otherRuns"], view["noRun"]) == (None, [], False)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+async def test_two_hundred_runs_of_five_kinds_are_seen_soon_after_their_end(
+    inngest: Inngest,
+) -> None:
+    """Prints, for each kind, how long after Inngest's own API the view has its end and output."""
+    for name, count in KINDS.items():
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str = name, count: int = count, turns: Any = turns) -> float:
+            async with turns:
+                return await seconds_to_the_view(inngest, name, count)
+
+        seconds = await asyncio.gather(*(one() for _ in range(EACH)))
+        late = [f"{value:.2f}" for value in seconds if value > 2]
+        print(f"\n{name}: median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s")
+        assert not late
+
+
+async def seconds_to_the_view(inngest: Inngest, name: str, count: int) -> float:
+    data = {"key": new_key()}
+    [ulid] = await inngest.send({"name": f"py/{name}", "data": data})
+    if name == "long":
+        await inngest.running(ulid)
+        await inngest.send({"name": "py/stop", "data": data})
+    watching = asyncio.create_task(seen_at(inngest, ulid, count))
+    runs = await inngest.ended(ulid, count)
+    ended_at = time.monotonic()
+    view, seen = await watching
+    assert shown(view) == [told(run) for run in sorted(runs, key=lambda run: run["id"])]
+    return seen - ended_at
+
+
+async def seen_at(inngest: Inngest, ulid: str, count: int) -> tuple[dict[str, Any], float]:
+    """The view that has the ends of so many runs, and its moment."""
+    view = await until(
+        lambda: inngest.view(ulid),
+        lambda view: len(shown(view)) == count and all(run["ended"] for run in shown(view)),
+    )
+    return view, time.monotonic()
+
+
+def shown(view: dict[str, Any]) -> list[dict[str, Any]]:
+    runs = [view["run"], *view["otherRuns"]] if view["run"] else []
+    return [
+        {
+            "id": run["id"],
+            "status": run["status"],
+            "ended": run["endedAt"] is not None,
+            "output": run["output"],
+        }
+        for run in runs
+    ]
+
+
+def told(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of Inngest's API, as the view has it: of an error its name and message."""
+    output = run.get("output")
+    if run["status"] == "FAILED":
+        output = {name: output["error"][name] for name in ("name", "message")}
+        assert output["message"] == ERROR["message"]
+    return {"id": run["id"], "status": run["status"].lower(), "ended": True, "output": output}
