@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 import aiohttp
 
-from service.outbox.sqlite.connection import SqliteConnection
-from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.sqlite.file.connection import SqliteConnection
+from service.outbox.sqlite.file.log import WriteAheadLog
 
 Costs = dict[str, int]
 _WORDS = 5

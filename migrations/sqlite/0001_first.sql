@@ -1,11 +1,12 @@
 -- The outbox. A row of `outbox` is written once; later it can only lose its idempotency key. Where
--- an event is, is which of four narrow tables names its `seq`, exactly one of them: outbox_ready (pending), outbox_claims
--- (delivering), outbox_sent (answered, not confirmed), outbox_done (delivered or dead).
+-- an event is, is which of four narrow tables names its `seq`, exactly one of them: outbox_ready
+-- (pending), outbox_claims (delivering), outbox_sent (answered, not confirmed), outbox_done (delivered
+-- or dead).
 -- Times are milliseconds since 1970. Instants of the store's own clock end in `_at_ms` too; they
 -- mean something only while one process runs.
 
--- owner decides quotas, idempotency keys and visibility; user_id is for people. meta is a
--- JSON object of an event's rare attributes, null without any.
+-- owner decides quotas, idempotency keys and visibility; user_id is for people. meta is a JSON object
+-- of an event's rare attributes, null without any.
 CREATE TABLE outbox (
     seq                INTEGER PRIMARY KEY,
     event_id           TEXT    NOT NULL UNIQUE,
@@ -28,16 +29,16 @@ CREATE INDEX outbox_wire_id ON outbox (owner, meta ->> 'wire_id')
 CREATE INDEX outbox_moved_id ON outbox (meta ->> 'moved_id')
     WHERE meta ->> 'moved_id' IS NOT NULL;
 
--- due_at_ms 0 means due at once, by any clock. held: the caller asked for due_at_ms, so it is wall
--- time and outlives a restart. express: the row's owner had few rows waiting while another owner's
--- rows filled the queue. The defaults are an event's that was never sent. history is a JSON array
--- of notes, null without one.
+-- due_at_ms 0 means due at once, by any clock. delayed: the caller asked for due_at_ms, so it is wall
+-- time and outlives a restart. fair_share: the row's owner had few rows waiting while a noisy owner's
+-- rows filled the queue. The defaults are an event's that was never sent. history is a JSON array of
+-- notes, null without one.
 CREATE TABLE outbox_ready (
     seq              INTEGER PRIMARY KEY,
     payload_bytes    INTEGER NOT NULL,
     due_at_ms        INTEGER NOT NULL DEFAULT 0,
-    held             INTEGER NOT NULL DEFAULT 0,
-    express          INTEGER NOT NULL DEFAULT 0,
+    delayed          INTEGER NOT NULL DEFAULT 0,
+    fair_share       INTEGER NOT NULL DEFAULT 0,
     isolated         INTEGER NOT NULL DEFAULT 0,
     attempts         INTEGER NOT NULL DEFAULT 0,
     sends            INTEGER NOT NULL DEFAULT 0,
@@ -47,8 +48,8 @@ CREATE TABLE outbox_ready (
 
 CREATE INDEX outbox_ready_delayed ON outbox_ready (due_at_ms) WHERE due_at_ms > 0 AND isolated = 0;
 CREATE INDEX outbox_ready_isolated ON outbox_ready (due_at_ms) WHERE isolated = 1;
-CREATE INDEX outbox_ready_express ON outbox_ready (seq)
-    WHERE express = 1 AND due_at_ms = 0 AND isolated = 0;
+CREATE INDEX outbox_ready_fair_share ON outbox_ready (seq)
+    WHERE fair_share = 1 AND due_at_ms = 0 AND isolated = 0;
 
 CREATE TABLE outbox_claims (
     seq              INTEGER PRIMARY KEY,
@@ -56,7 +57,7 @@ CREATE TABLE outbox_claims (
     claimed_at_ms    INTEGER NOT NULL,
     lease_until_ms   INTEGER NOT NULL,
     payload_bytes    INTEGER NOT NULL,
-    express          INTEGER NOT NULL,
+    fair_share       INTEGER NOT NULL,
     isolated         INTEGER NOT NULL,
     attempts         INTEGER NOT NULL,
     sends            INTEGER NOT NULL,
@@ -74,10 +75,12 @@ CREATE TABLE outbox_sent (
     history          TEXT
 ) STRICT;
 
+-- ran_ms is how long the service had run in all when the row was settled (see outbox_meta).
 CREATE TABLE outbox_done (
     seq              INTEGER PRIMARY KEY,
     dead             INTEGER NOT NULL CHECK (dead IN (0, 1)),
     settled_at_ms    INTEGER NOT NULL,
+    ran_ms           INTEGER NOT NULL DEFAULT 0,
     isolated         INTEGER NOT NULL,
     attempts         INTEGER NOT NULL,
     sends            INTEGER NOT NULL,
@@ -103,7 +106,7 @@ SELECT outbox.seq AS seq, event_id, name, owner, user_id, accepted_at_ms, meta, 
            AS isolated,
        coalesce(r.first_sent_at_ms, outbox_claims.first_sent_at_ms, outbox_sent.first_sent_at_ms,
                 outbox_done.first_sent_at_ms, claimed_at_ms) AS first_sent_at_ms,
-       due_at_ms, held, lease_until_ms, sent_at_ms, settled_at_ms, reason, detail,
+       due_at_ms, delayed, lease_until_ms, sent_at_ms, settled_at_ms, reason, detail,
        coalesce(r.history, outbox_claims.history, outbox_sent.history, outbox_done.history)
            AS history
 FROM outbox LEFT JOIN outbox_ready AS r ON r.seq = outbox.seq
@@ -160,14 +163,35 @@ CREATE TABLE outbox_samples (
 
 CREATE INDEX outbox_audit_act ON outbox_audit (act);
 
--- inngest_id_prefix: the first six random bytes of every id that this outbox's rows get in Inngest.
+-- What an outbox knows of itself. file_id names this file: a copy gets another. expects_log says that
+-- a write-ahead log belongs to it; log_marks changes with each log, so that each holds this row.
 -- settings_revision grows with every change of outbox_settings. last_seq is the highest seq of a row
--- that was removed: no other row may get it, since Inngest's id follows from it.
+-- that was removed: no other row may get it, since Inngest's id follows from it. ran_ms is how long
+-- services have run on the outbox, whatever the clock said.
 CREATE TABLE outbox_meta (
     single            INTEGER PRIMARY KEY CHECK (single = 1),
-    inngest_id_prefix BLOB    NOT NULL CHECK (length(inngest_id_prefix) = 6),
+    file_id           BLOB    NOT NULL DEFAULT (randomblob(8)),
+    expects_log       INTEGER NOT NULL DEFAULT 0,
+    log_marks         INTEGER NOT NULL DEFAULT 0,
     settings_revision INTEGER NOT NULL DEFAULT 0,
-    last_seq          INTEGER NOT NULL DEFAULT 0
+    last_seq          INTEGER NOT NULL DEFAULT 0,
+    ran_ms            INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-INSERT INTO outbox_meta (single, inngest_id_prefix) VALUES (1, randomblob(6));
+INSERT INTO outbox_meta (single) VALUES (1);
+
+-- The six random bytes of the ids that rows get in Inngest, from this seq on. Each start takes new
+-- ones: a file that was restored gives its numbers again.
+CREATE TABLE outbox_prefixes (
+    from_seq INTEGER PRIMARY KEY,
+    prefix   BLOB    NOT NULL CHECK (length(prefix) = 6)
+) STRICT;
+
+INSERT INTO outbox_prefixes VALUES (0, randomblob(6));
+
+-- The highest seq when services had run for ran_ms: the rows up to it are at least as old. One row
+-- for each hour that they ran, of the last day.
+CREATE TABLE outbox_ages (
+    ran_ms INTEGER PRIMARY KEY,
+    seq    INTEGER NOT NULL
+) STRICT;

@@ -35,16 +35,15 @@ from service.outbox.operator_ports import Positions
 from service.outbox.parts import ReadParts
 from service.outbox.ports import Inspector, Repairs
 from service.outbox.schema import migrate, pending
-from service.outbox.sqlite import backup
-from service.outbox.sqlite.connection import open_onlooker
-from service.outbox.sqlite.inspector import SqliteInspector
-from service.outbox.sqlite.lock import writer_of
-from service.outbox.sqlite.missing import count_missing, missing_fault
-from service.outbox.sqlite.positions import SqlitePositions
-from service.outbox.sqlite.recover import RecoveredFile, recover
+from service.outbox.sqlite.file import backup
+from service.outbox.sqlite.file.connection import open_read_only
+from service.outbox.sqlite.file.lock import writer_of
+from service.outbox.sqlite.file.log import WriteAheadLog
+from service.outbox.sqlite.file.recover import RecoveredFile, recover
+from service.outbox.sqlite.file.transfer import open_sqlite_transfer
+from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
+from service.outbox.sqlite.recovery import find_damage
 from service.outbox.sqlite.store import open_sqlite_outbox
-from service.outbox.sqlite.transfer import open_sqlite_transfer
-from service.outbox.sqlite.wal import WriteAheadLog
 
 if TYPE_CHECKING:
     from service.outbox.postgres.store import PostgresOutbox
@@ -54,6 +53,7 @@ SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'outbox_claims', 'ou
 """
 _APPLIED = "SELECT id FROM outbox_migrations"
 _TABLE_COUNT = 3
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ async def open_reading(url: str) -> AsyncIterator[ReadParts]:
             yield operations
         return
     _check_readable(path)
-    async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
+    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
         yield _Onlooker(SqliteInspector(connection, path), SqlitePositions(connection))
 
@@ -175,9 +175,9 @@ async def file_faults(url: str) -> list[str]:
     path = sqlite_path(url)
     if path is None:
         return []
-    async with open_onlooker(path, immutable=_is_at_rest(path)) as connection:
-        count = await connection.run(count_missing)
-    return [missing_fault(count)] if count else []
+    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+        damage = await connection.run(find_damage, _LOOK_SECONDS)
+    return [f"The outbox's file is damaged: {damage}. Run `outbox recover`."] if damage else []
 
 
 def move_outbox(

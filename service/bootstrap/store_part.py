@@ -25,9 +25,7 @@ from service.inngest.address import inngest_address
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import Recorder
 from service.outbox.link.messages import REASON_KEY, Status
-from service.outbox.sqlite.commit_delay import DelayPolicy
-from service.outbox.sqlite.throttle import ClaimPace
-from service.outbox.sqlite.timings import WriterTimings
+from service.outbox.sqlite.timings import ClaimPace, DelayPolicy, WriterTimings
 from service.relay.relay import Relay
 from service.supervisor import Supervisor, run_supervisor
 

@@ -27,9 +27,9 @@ from service.outbox.link.server import ServedPart, parts_of, serve_link
 from service.outbox.link.socket_folder import service_socket
 from service.outbox.parts import StoreParts, WebOutbox
 from service.outbox.ports import Confirmations, Delivery, Queue, Repairs
+from service.outbox.sqlite.file.disk import loss_of_volume
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
-from service.outbox.sqlite.volume import loss_of_volume
 
 log = structlog.get_logger(__name__)
 

@@ -59,26 +59,39 @@ class WantedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InngestIds:
-    """The ids of one outbox's rows; `prefix` is its six random bytes.
+    """The ids of one outbox's rows; `prefix` is six random bytes.
+
+    Rows below `since` have one of the `earlier` prefixes, each from a seq on, the latest first.
 
     >>> InngestIds(bytes(6)).ulid(seq=33, accepted_at_ms=299_900)
     '00000094Z00000000000000011'
     """
 
     prefix: bytes
+    since: int = 0
+    earlier: tuple[tuple[int, bytes], ...] = ()
+
+    def of(self, seq: int) -> InngestIds:
+        """The same for one row: without the prefixes of others."""
+        return InngestIds(self._prefix(seq)) if self.earlier else self
 
     def number(self, seq: int, accepted_at_ms: int, meta: Meta = NO_META) -> int:
         """The ULID of a row as a number."""
         if meta.moved_id is not None:
             return decode_ulid(meta.moved_id)
-        return _first_of(self.prefix, _slot(accepted_at_ms, meta)) | seq & COUNTER_MASK
+        return _first_of(self._prefix(seq), _slot(accepted_at_ms, meta)) | seq & COUNTER_MASK
 
     def ulid(self, seq: int, accepted_at_ms: int, meta: Meta = NO_META) -> str:
         """The ULID of a row as text."""
         if meta.moved_id:
             return meta.moved_id
-        upper = _upper_text(self.prefix, _slot(accepted_at_ms, meta), seq >> _PAIR_BITS)
+        upper = _upper_text(self._prefix(seq), _slot(accepted_at_ms, meta), seq >> _PAIR_BITS)
         return upper + _PAIRS[seq & _PAIR_MASK]
+
+    def _prefix(self, seq: int) -> bytes:
+        if seq >= self.since:
+            return self.prefix
+        return next((prefix for first, prefix in self.earlier if seq >= first), self.prefix)
 
 
 def _slot(accepted_at_ms: int, meta: Meta) -> int:

@@ -14,6 +14,8 @@ from service.outbox.receipt import Receipt
 
 Digests = Callable[[bytes], Sequence[bytes]]
 """Digests (32 bytes) of what a key stands for: the one to store, then those of earlier secrets."""
+RUN_SECONDS = 86_400.0
+"""What is past its time by the clock goes only when the service has run for so long since."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
@@ -84,11 +86,15 @@ def divide(
     ids: InngestIds,
     next_seq: int,
     now_ms: int,
+    is_aged: Callable[[int, float], bool] | None = None,
 ) -> Division:
-    """Which of the events are new, beside earlier `uses` of their keys.
+    """The events divided into new ones and repeats, beside earlier `uses` of their keys.
 
-    Raises IdempotencyKeyReusedError where one key was used with another digest.
+    `is_aged` says whether the service has run for so many seconds since a seq was accepted: a clock
+    that was wrong for a while frees no key. None where that is not known. Raises
+    IdempotencyKeyReusedError where one key was used with another digest.
     """
+    newest = ids.of(next_seq)
     receipts: list[Receipt] = []
     new: list[int] = []
     mine: dict[tuple[str, str], KeyUse] = {}
@@ -98,7 +104,7 @@ def divide(
         if key:
             name = (event.owner, key.key)
             use = mine.get(name) or uses.get(name)
-            if use and not _is_expired(key, use, now_ms):
+            if use and not _is_expired(key, use, now_ms, is_aged):
                 receipts.append(replay(key, use, ids))
                 continue
             if use:
@@ -107,18 +113,26 @@ def divide(
                 event.id, seq, event.accepted_at_ms, key.digest, event.meta, stored=False
             )
         new.append(at)
-        receipts.append(Receipt(event.id, seq, event.accepted_at_ms, ids, meta=event.meta))
+        receipts.append(Receipt(event.id, seq, event.accepted_at_ms, newest, meta=event.meta))
     return Division(receipts, new, mine, expired)
 
 
-def _is_expired(key: IdempotencyKey, use: KeyUse, now_ms: int) -> bool:
+def _is_expired(
+    key: IdempotencyKey,
+    use: KeyUse,
+    now_ms: int,
+    is_aged: Callable[[int, float], bool] | None,
+) -> bool:
     lifetime = key.lifetime_seconds
-    age_ms = now_ms - use.accepted_at_ms
-    return lifetime is not None and use.stored and age_ms > lifetime * 1000
+    if lifetime is None or not use.stored or now_ms - use.accepted_at_ms <= lifetime * 1000:
+        return False
+    return is_aged is None or is_aged(use.seq, min(lifetime, RUN_SECONDS))
 
 
 def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
     """The first receipt again. Raises IdempotencyKeyReusedError for another digest."""
     if use.digest not in (key.digest, *key.earlier):
         raise IdempotencyKeyReusedError
-    return Receipt(use.event_id, use.seq, use.accepted_at_ms, ids, replayed=True, meta=use.meta)
+    return Receipt(
+        use.event_id, use.seq, use.accepted_at_ms, ids.of(use.seq), replayed=True, meta=use.meta
+    )

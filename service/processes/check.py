@@ -14,7 +14,7 @@ from service.config.settings import Settings
 from service.config.values import spelled_duration
 from service.event_types.types_file import load_event_types
 from service.observe.printable import printable
-from service.outbox.sqlite.connection import has_wal_reset_bug
+from service.outbox.sqlite.file.connection import has_wal_reset_bug
 
 NEIGHBOUR_FAULT = 1
 _HIDDEN = "********"

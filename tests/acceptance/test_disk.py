@@ -16,7 +16,7 @@ import pytest
 
 from bench.fill import fill
 from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support import disks
 from tests.support.fleet import client, environment, running

@@ -61,7 +61,7 @@ async def test_an_upgrade_to_a_version_that_does_not_load_changes_nothing(
         before = children_of(parent)
         settings_file.write_text("no JSON")
         parent.process.send_signal(signal.SIGHUP)
-        await parent.said("Upgrade failed: The old version continues.*APP_SETTINGS_FILE")
+        await parent.said("Upgrade failed")
         assert await poster.post(parent.url) == 200
         assert set(children_of(parent)) == set(before)
 

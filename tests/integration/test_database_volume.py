@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.sqlite import volume
-from service.outbox.sqlite.volume import loss_of_volume
+from service.outbox.sqlite.file import disk as volume
+from service.outbox.sqlite.file.disk import loss_of_volume
 
 
 @pytest.fixture

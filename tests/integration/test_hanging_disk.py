@@ -33,7 +33,7 @@ def hanging_disk(outbox: SqliteOutbox) -> Iterator[Hang]:
     patient = outbox.writer._timings
     outbox.writer._timings = outbox.writer.watchdog._timings = SOON
     try:
-        yield lambda: outbox.jobs.run(lambda _: released.wait(PATIENCE_SECONDS))
+        yield lambda: outbox.writer.run(lambda _: released.wait(PATIENCE_SECONDS))
     finally:
         outbox.writer._timings = outbox.writer.watchdog._timings = patient
         released.set()
@@ -95,7 +95,7 @@ async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> Non
             hang = disk.enter_context(hanging_disk(one))
             hanging = asyncio.ensure_future(hang())
             await eventually(lambda: asyncio.sleep(0, one.writer.watchdog.group))
-            queued = asyncio.ensure_future(one.jobs.run(lambda _: True))
+            queued = asyncio.ensure_future(one.writer.run(lambda _: True))
             await asyncio.sleep(0)
         for future in (hanging, queued):
             with pytest.raises((OutboxUnavailableError, asyncio.CancelledError)):

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
 from service.outbox.schema import known_ids, migrate, pending
-from service.outbox.schema_sqlite import SqliteSchema
+from service.outbox.sqlite.file.schema import SqliteSchema
 from tests.support.disk_shim import DiskShim, read_record
 
 

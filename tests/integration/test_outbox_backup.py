@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.fill import fill
 from service.outbox.model import State
-from service.outbox.sqlite.backup import back_up
+from service.outbox.sqlite.file.backup import back_up
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.disk_shim import DiskShim
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
@@ -130,7 +130,7 @@ def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:
     fill(path, 30_000)
     code = (
         "import os, signal, sys; from pathlib import Path; "
-        "from service.outbox.sqlite.backup import back_up; "
+        "from service.outbox.sqlite.file.backup import back_up; "
         "back_up(Path(sys.argv[1]), Path(sys.argv[2]), lambda done, total: "
         "done and os.kill(os.getpid(), signal.SIGKILL))"
     )

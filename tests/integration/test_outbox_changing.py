@@ -16,7 +16,7 @@ from service.bootstrap.stores import Outbox, open_served_outbox
 from service.config.settings import Settings
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Dead, Settlement, State
-from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.outbox_command import one_of_each, outbox_command, outbox_json
 from tests.support.rows import bury_all

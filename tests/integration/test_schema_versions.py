@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.errors import OutboxUnavailableError, SchemaTooNewError
 from service.outbox import schema
 from service.outbox.schema import known_ids, migrate, migration_files, pending
-from service.outbox.schema_sqlite import SqliteSchema
+from service.outbox.sqlite.file.schema import SqliteSchema
 
 KNOWN = tuple((f"000{n}_{name}", f"CREATE TABLE {name} (x);") for n, name in enumerate("abc", 1))
 IDS = [migration_id for migration_id, _ in KNOWN]

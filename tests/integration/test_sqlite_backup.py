@@ -15,8 +15,8 @@ import pytest
 from service.config.outbox_url import sqlite_url
 from service.errors import OutboxUnavailableError
 from service.outbox.schema import migrate
-from service.outbox.sqlite import backup as module
-from service.outbox.sqlite.backup import _snapshot, back_up
+from service.outbox.sqlite.file import backup as module
+from service.outbox.sqlite.file.backup import _snapshot, back_up
 from tests.support.open_files import open_files
 
 ROW = "INSERT INTO outbox_settings VALUES ('user', ?, '{}')"
@@ -127,7 +127,9 @@ def test_the_copy_is_synced_before_it_is_named_and_its_name_after(
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "link", linked)
     size = back_up(source, target, ignore)
-    assert acts == [("sync", size), ("name", "copy.db"), ("sync", 0)]
+    nearly = f"copy.db.named-{os.getpid()}"
+    synced = ("sync", size)
+    assert acts == [synced, ("name", nearly), synced, ("name", "copy.db"), ("sync", 0)]
 
 
 def failing_sync(of: Callable[[int], bool]) -> Callable[[int], None]:

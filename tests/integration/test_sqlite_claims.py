@@ -14,7 +14,7 @@ async def test_a_claim_that_came_as_it_was_cancelled_is_released(outbox: SqliteO
     await append_all(outbox, 5)
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
     await asyncio.sleep(0)
-    [future] = outbox.writer._queue._waiting[outbox.claims].futures
+    [(_, future)] = outbox.writer._waiting.claims
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not future.done():  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -35,7 +35,7 @@ async def test_a_cancelled_claim_leaves_no_row_delivering_without_another_claim(
     await append_all(outbox, 5)
     waiting = asyncio.create_task(outbox.queue.claim(ask()))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while outbox.claims not in outbox.writer.watchdog.group:  # noqa: ASYNC110
+        while not outbox.writer.watchdog.group.claims:  # noqa: ASYNC110
             await asyncio.sleep(0)
     groups = outbox.commits.count
     waiting.cancel()

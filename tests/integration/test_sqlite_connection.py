@@ -15,12 +15,12 @@ import aiosqlite
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite import connection as module
-from service.outbox.sqlite.connection import (
+from service.outbox.sqlite.file import connection as module
+from service.outbox.sqlite.file.connection import (
     SqliteConnection,
     _close,
     has_wal_reset_bug,
-    open_onlooker,
+    open_read_only,
     open_reader,
     open_writer,
 )
@@ -74,13 +74,13 @@ async def test_the_writer_syncs_its_log_at_each_commit_and_checkpoints(
     writer: SqliteConnection,
 ) -> None:
     kept = "journal_mode synchronous busy_timeout wal_autocheckpoint"
-    assert await writer.run(pragmas, kept) == ["wal", 2, 1000, 3000]
+    assert await writer.run(pragmas, kept) == ["wal", 2, 1000, 0]
     held = "journal_size_limit cache_size temp_store"
     assert await writer.run(pragmas, held) == [33554432, -32768, 2]
     assert await writer.run(lambda one: one.isolation_level) is None
 
 
-@pytest.mark.parametrize("opened", [open_reader, open_onlooker])
+@pytest.mark.parametrize("opened", [open_reader, open_read_only])
 async def test_a_reader_neither_writes_nor_checkpoints(
     path: Path, writer: SqliteConnection, opened: Callable[[Path], Any]
 ) -> None:
@@ -97,16 +97,16 @@ async def test_a_reader_neither_writes_nor_checkpoints(
 async def test_an_onlooker_of_a_file_that_nobody_writes_reads_that_file_alone(
     path: Path, writer: SqliteConnection
 ) -> None:
-    async with open_onlooker(path, immutable=True) as reader:
+    async with open_read_only(path, immutable=True) as reader:
         assert await reader.run(fetched, "SELECT name FROM sqlite_schema") == []
     await writer.run(fetched, "PRAGMA wal_checkpoint")
-    async with open_onlooker(path, immutable=True) as reader:
+    async with open_read_only(path, immutable=True) as reader:
         assert await reader.run(fetched, "SELECT name FROM sqlite_schema") == [("t",)]
 
 
 async def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a?b%20c"
-    async with open_writer(path) as writer, open_onlooker(path) as reader:
+    async with open_writer(path) as writer, open_read_only(path) as reader:
         await writer.run(fetched, "CREATE TABLE t (a TEXT)")
         assert await reader.run(fetched, "SELECT name FROM sqlite_schema") == [("t",)]
         assert path.is_file()

@@ -18,7 +18,7 @@ async def test_nobody_is_marked_while_many_have_few(tmp_path: Path) -> None:
     async with open_sqlite_outbox(tmp_path / "outbox.db", **LIMITS, fair_share=SMALL) as outbox:
         for number in range(20):
             await append_all(outbox, 10, f"u-{number}")
-        assert not outbox.claims.picker.may_have_express
+        assert not outbox.claims.picker.may_have_fair_share
 
 
 async def test_limits_hold_from_the_first_post_after_a_restart(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from service.outbox.sqlite import maintenance
+from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox
-from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 from tests.support.storage import append_all
 
 
@@ -63,7 +63,7 @@ async def test_a_log_that_was_emptied_is_filled_again(
 async def test_a_log_of_a_nearly_full_disk_is_not_filled(
     outbox: SqliteOutbox, filled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.outbox.sqlite.disk.Disk.is_short", lambda _: True)
+    monkeypatch.setattr("service.outbox.sqlite.file.disk.Disk.is_short", lambda _: True)
     filled.clear()  # a piece may have been begun before
     await outbox.maintenance.fill()
     assert filled == []

@@ -14,13 +14,13 @@ from threading import Thread
 import pytest
 
 from service.errors import OutboxBusyError
-from service.outbox.sqlite.lock import LockTimings, sole_writer
+from service.outbox.sqlite.file.lock import LockTimings, sole_writer
 
 NEVER_GIVES_UP = LockTimings(dead_holder_seconds=10**6)
 HOLD = """
 import os, sys
 from pathlib import Path
-from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.file.lock import sole_writer
 memory = bytearray(200_000_000)  # the kernel clears it away before the lock goes
 with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
     print("held", flush=True)
@@ -29,7 +29,7 @@ with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
 LEAVE_A_CHILD = """
 import os, sys
 from pathlib import Path
-from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.file.lock import sole_writer
 with sole_writer(Path(sys.argv[1]), socket="/nowhere"):
     if os.fork():
         os._exit(0)

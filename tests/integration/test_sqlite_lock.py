@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite.lock import LockTimings, lock_path, sole_writer, writer_of
+from service.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
+from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 from tests.support.disks import run
 from tests.support.posting import can_append
 from tests.support.storage import append_all, event, eventually
@@ -22,7 +22,7 @@ from tests.support.storage import append_all, event, eventually
 HOLD = """
 import sys, time
 from pathlib import Path
-from service.outbox.sqlite.lock import sole_writer
+from service.outbox.sqlite.file.lock import sole_writer
 with sole_writer(Path(sys.argv[1])) as lock:
     print("held", flush=True)
     while not lock.is_wanted:

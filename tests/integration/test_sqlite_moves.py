@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from service.outbox.event import Meta
-from service.outbox.model import Batch, Dead, Isolated, Retry, Settlement
-from service.outbox.sqlite.settlements import SqliteSettlements
+from service.outbox.model import Batch, Dead, Isolated, Retry
 from tests.support.sqlite_room import START_MS, Room
 from tests.support.storage import event
 
@@ -32,13 +31,15 @@ def filled(room: Room, count: int) -> Batch:
 
 
 def claimed(seq: int, batch: Batch, **changes: Any) -> dict[str, Any]:
-    new = {"seq": seq, "payload_bytes": SIZE, "express": 0, "isolated": 0, "attempts": 0}
+    new = {"seq": seq, "payload_bytes": SIZE, "fair_share": 0, "isolated": 0, "attempts": 0}
     lease = {"claimed_at_ms": START_MS, "lease_until_ms": START_MS + 30_000}
     return {**new, **lease, "sends": 0, "claim": batch.claim, **changes}
 
 
 def waiting(seq: int, **changes: Any) -> dict[str, Any]:
-    marks = dict.fromkeys(("due_at_ms", "held", "express", "isolated", "attempts", "sends"), 0)
+    marks = dict.fromkeys(
+        ("due_at_ms", "delayed", "fair_share", "isolated", "attempts", "sends"), 0
+    )
     return {"seq": seq, "payload_bytes": SIZE, **marks, **changes}
 
 
@@ -155,11 +156,11 @@ def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(
 ) -> None:
     room.append(event())
     room.connection.execute(
-        "UPDATE outbox_ready SET express = 1, attempts = 2, sends = 5, first_sent_at_ms = 77,"
+        "UPDATE outbox_ready SET fair_share = 1, attempts = 2, sends = 5, first_sent_at_ms = 77,"
         " history = '[1]', isolated = 1"
     )
     batch = room.claim(lease_seconds=30.0, wanted=named != "nobody received it")
-    assert room.row(1) == claimed(1, batch, express=1, **PAST)  # type: ignore[arg-type]
+    assert room.row(1) == claimed(1, batch, fair_share=1, **PAST)  # type: ignore[arg-type]
     if named == "nobody received it" or named is None:
         room.at(0 if named else 30_000).claim(isolated=Isolated.NONE)
         named = {}
@@ -167,7 +168,7 @@ def test_a_row_keeps_its_past_on_each_way_out_of_a_claim(
         assert room.settle(batch.claim, **named) == 0  # type: ignore[union-attr]
     row = room.row(1)
     assert {name: row[name] for name in PAST} == kept
-    assert row.get("express", 1) == 1
+    assert row.get("fair_share", 1) == 1
     assert row.get("payload_bytes", SIZE) == SIZE
 
 
@@ -232,19 +233,6 @@ def test_what_a_hang_settled_after_all_lost_no_lease_once(room: Room) -> None:
     assert room.settle(batch.claim, delivered=[4]) == 0
 
 
-def test_settlements_that_nobody_saw_are_remembered_up_to_a_bound() -> None:
-    room = Room()
-    batch = filled(room, 1)
-    settlements = SqliteSettlements(room.clock, room.counts, room.claims)  # type: ignore[arg-type]
-    many = [Settlement(f"claim-{at}", delivered=[at]) for at in range(1000)]
-    settlements.committed(many, [0] * 1000, [False] * 1000)
-    last = Settlement(batch.claim, delivered=[1])
-    settlements.committed([last], [0], [False])
-    assert settlements.apply(room.connection, [Settlement("claim-999", delivered=[999])]) == [0]
-    room.connection.execute("DELETE FROM outbox_claims")
-    assert settlements.apply(room.connection, [last]) == [1]
-
-
 def test_settled_rows_leave_the_counts_of_their_owners_and_tried_ones_stay(room: Room) -> None:
     batch = filled(room, 5)
     room.settle(
@@ -265,13 +253,8 @@ def test_settled_rows_leave_the_counts_of_their_owners_and_tried_ones_stay(room:
 
 def test_an_express_row_that_comes_back_is_looked_for_again(room: Room) -> None:
     batch = filled(room, 2)
-    room.claims.picker.may_have_express = False
+    room.claims.picker.may_have_fair_share = False
     room.settle(batch.claim, delivered=[1])
-    assert not room.claims.picker.may_have_express
+    assert not room.claims.picker.may_have_fair_share
     room.settle(batch.claim, retry=[Retry(2, 0, 0, isolated=False)])
-    assert room.claims.picker.may_have_express
-
-
-def test_claims_and_settlements_are_not_synced_one_by_one(room: Room) -> None:
-    assert not room.settlements.synced
-    assert not room.claims.synced
+    assert room.claims.picker.may_have_fair_share

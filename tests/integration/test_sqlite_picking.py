@@ -170,9 +170,9 @@ def test_who_has_few_rows_has_half_of_a_claim_beside_a_flood() -> None:
     room = flooded()
     assert room.take(4) == [1, 2, 11, 12]
     assert room.take(4) == [3, 4, 5, 13]
-    assert room.claims.picker.may_have_express
+    assert room.claims.picker.may_have_fair_share
     assert room.take(4) == [6, 7, 8, 9]
-    assert not room.claims.picker.may_have_express
+    assert not room.claims.picker.may_have_fair_share
 
 
 def test_a_row_of_someone_with_few_rows_that_is_among_the_oldest_is_taken_once() -> None:
@@ -227,7 +227,7 @@ def test_a_large_row_at_the_head_has_its_turn() -> None:
 
 def test_no_express_row_is_looked_for_where_none_may_wait() -> None:
     room = flooded()
-    room.claims.picker.may_have_express = False
+    room.claims.picker.may_have_fair_share = False
     assert room.take(4) == [1, 2, 3, 4]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxBusyError
-from service.outbox.sqlite.lock import _WANTED_BYTE
+from service.outbox.sqlite.file.lock import _WANTED_BYTE
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, ask, claim, deliver, event
 

@@ -11,12 +11,10 @@ import pytest
 from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.fair_share import FairShare
 from service.outbox.limits import Limits
-from service.outbox.sqlite.quota import (
+from service.outbox.sqlite.state import (
     BytesCount,
     Freed,
     StoredCounts,
-    count_pending,
-    count_ready,
 )
 from tests.support.sqlite_room import Room
 from tests.support.storage import event
@@ -78,7 +76,7 @@ def test_the_counts_are_those_of_the_rows_over_any_changes(seed: int) -> None:
         assert counts._pending == +model.rows
         assert counts._bytes == +model.bytes
         assert (counts.total, counts.total_bytes) == (model.rows.total(), model.bytes.total())
-        assert counts._heavy_total == sum(n for n in model.rows.values() if n >= HEAVY)
+        assert counts._noisy_total == sum(n for n in model.rows.values() if n >= HEAVY)
     assert 20 < crowded < 580
 
 
@@ -152,12 +150,3 @@ def test_an_empty_outbox_has_no_page() -> None:
     pages.begin(filled({}))
     assert pages.newest == 0
     assert pages.is_done
-
-
-def test_pending_rows_are_counted_by_owner() -> None:
-    room = Room()
-    for owner in ("ada", "bob", "ada", "kim"):
-        room.append(event(owner))
-    assert room.take(1) == [1]
-    assert count_pending(room.connection) == {"ada": 1, "bob": 1, "kim": 1}
-    assert count_ready(room.connection) == 3

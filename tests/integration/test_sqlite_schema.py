@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.outbox.schema_sqlite import SqliteSchema, make_folder
+from service.outbox.sqlite.file.schema import SqliteSchema, make_folder
 from tests.support.storage import eventually
 
 GOOD = ("0001_good", "CREATE TABLE good (x);")
@@ -107,15 +107,15 @@ def test_a_migration_waits_30_s_for_another_process(path: Path) -> None:
     assert run(path, "SELECT * FROM waits") == [(30_000,)]
 
 
-def test_one_that_fails_leaves_those_before_it_and_nothing_open(path: Path) -> None:
+def test_one_that_fails_leaves_none_and_nothing_open(path: Path) -> None:
     before = open_files()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with pytest.raises(sqlite3.OperationalError, match="no such table: nowhere"):
             SqliteSchema(path).apply([GOOD, BAD])
         assert open_files() == before
-        assert SqliteSchema(path).applied() == {"0001_good"}
-        SqliteSchema(path).apply([("0002_mended", "CREATE TABLE half (x);")])
+        assert SqliteSchema(path).applied() == set()
+        SqliteSchema(path).apply([GOOD, ("0002_mended", "CREATE TABLE half (x);")])
     assert open_files() == before
     assert warned == []
     assert run(path, "SELECT id FROM outbox_migrations ORDER BY id") == [

@@ -15,12 +15,12 @@ from service.errors import OutboxBusyError, OutboxFullError, OutboxUnavailableEr
 from service.outbox.keys import IdempotencyKey
 from service.outbox.sqlite import store
 from service.outbox.sqlite.commit import SqliteCommits
-from service.outbox.sqlite.disk import Disk
-from service.outbox.sqlite.lock import LockTimings, sole_writer
-from service.outbox.sqlite.quota import BytesCount
+from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.lock import LockTimings, sole_writer
+from service.outbox.sqlite.state import BytesCount
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.sqlite_faults import fault, sqlite_error
 from tests.support.storage import LIMITS, PATIENT_WRITER, append_all, event, eventually
-from tests.support.work_kinds import fault, sqlite_error
 
 QUICK = replace(PATIENT_WRITER, probe_seconds=0.01)
 KEY = IdempotencyKey("k", bytes(32))

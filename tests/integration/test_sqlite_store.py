@@ -13,7 +13,7 @@ from service.errors import OutboxFullError, TooManyPendingError
 from service.outbox.fair_share import FairShare
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter, Named, Settlement, State
-from service.outbox.sqlite.lock import writer_of
+from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.delivery_world import Remembering
 from tests.support.ended_threads import ended_threads
@@ -109,7 +109,7 @@ async def test_an_outbox_uses_what_it_is_given(path: Path) -> None:
         assert (writer_of(path) or {})["socket"] == "/run/a.sock"
         await append_all(outbox, 3)
         await append_all(outbox, 1, "u-2")
-        assert outbox.claims.picker.may_have_express
+        assert outbox.claims.picker.may_have_fair_share
         with pytest.raises(TooManyPendingError, match="bytes"):
             await outbox.intake.append(event("u-3", size=3001))
         await outbox.intake.append(event("u-3", size=3000))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from service.outbox.sqlite import maintenance
-from service.outbox.sqlite.disk import Disk
+from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox
-from service.outbox.sqlite.wal import PREALLOCATED_BYTES, WriteAheadLog
 from tests.support.storage import PATIENCE_SECONDS, append_all, ask, claim, deliver, event
 
 
@@ -48,7 +48,7 @@ async def test_an_idle_outbox_cuts_a_large_log_and_a_reader_only_delays_that(
     path = tmp_path / "outbox.db"
     log = WriteAheadLog(path)
     await append_all(outbox, 1)
-    await outbox.jobs.run(lambda writer: writer.execute("PRAGMA busy_timeout = 60000").fetchall())
+    await outbox.writer.run(lambda writer: writer.execute("PRAGMA busy_timeout = 60000").fetchall())
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM outbox").fetchall()

@@ -14,8 +14,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Settlement
-from service.outbox.sqlite import commit
-from service.outbox.sqlite.commit import transact, write_something
+from service.outbox.sqlite.commit import Group, SqliteCommits
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.posting import can_append
 from tests.support.storage import append_all, claim, deliver, event, eventually, ids
@@ -53,7 +52,7 @@ async def test_while_another_holds_the_file_posts_are_refused_soon_and_nothing_i
         assert {type(answer) for answer in answers} == {OutboxUnavailableError}
         assert "Another process" in str(outbox.failure)
         with monkeypatch.context() as patch:
-            patch.setattr(outbox.writer, "submit", None)  # the next one does not wait for it
+            patch.setattr(outbox.writer, "append", None)  # the next one does not wait for it
             with pytest.raises(OutboxUnavailableError):
                 await outbox.intake.append(event())
     await eventually(lambda: can_append(outbox))
@@ -79,18 +78,14 @@ async def test_who_comes_while_a_post_waits_for_the_file_is_refused_with_it(
         assert outbox.undelivered == 0
 
 
-@pytest.mark.parametrize(
-    "touch", [write_something, lambda connection: transact(connection, [], None)]
-)
-async def test_a_probe_and_a_late_sync_really_write(
-    touch: Callable[[sqlite3.Connection], object], outbox: SqliteOutbox, tmp_path: Path
-) -> None:
+async def test_a_probe_and_a_late_sync_really_write(outbox: SqliteOutbox, tmp_path: Path) -> None:
     log = tmp_path / "outbox.db-wal"
     await append_all(outbox, 1)
-    for _ in range(3):
-        before = log.read_bytes()
-        await outbox.writer.between_commits(touch)
-        assert log.read_bytes() != before
+    before = log.read_bytes()
+    await outbox.writer.between_commits(outbox.commits._write_something)
+    probed = log.read_bytes()
+    await outbox.writer._commit(Group())
+    assert log.read_bytes() != probed != before
 
 
 async def test_a_claim_is_synced_soon_also_when_no_post_follows(outbox: SqliteOutbox) -> None:
@@ -106,9 +101,13 @@ async def test_a_late_sync_that_finds_the_disk_full_says_so(
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode, full.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
     await append_all(outbox, 1)
+
+    def failing(*_: object) -> None:
+        raise full
+
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "transact", raising(full))
-        await outbox.writer._commit({})
+        patch.setattr(SqliteCommits, "_transact", failing)
+        await outbox.writer._commit(Group())
     assert "disk of the outbox is full" in str(outbox.failure)
     outbox.writer.wake()
     await eventually(lambda: can_append(outbox))
@@ -137,8 +136,8 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     waiting = asyncio.create_task(claim(outbox))
     answers = await asyncio.gather(
         outbox.intake.append(good),
-        outbox.jobs.run(raising(ValueError("a bug"))),
-        outbox.jobs.run(raising(sqlite3.IntegrityError("a constraint"))),
+        outbox.writer.run(raising(ValueError("a bug"))),
+        outbox.writer.run(raising(sqlite3.IntegrityError("a constraint"))),
         deliver(outbox, batch),
         outbox.settings.save_scope("user", "u-1", {"a": 1}),
         outbox.intake.append(bad),

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.sqlite import lock as module
-from service.outbox.sqlite.lock import LockTimings, lock_path, sole_writer, writer_of
+from service.outbox.sqlite.file import lock as module
+from service.outbox.sqlite.file.lock import LockTimings, lock_path, sole_writer, writer_of
 from tests.support.locked_bytes import LOCK, WANTED, locked
 from tests.support.open_files import open_files
 
@@ -63,10 +63,10 @@ def test_a_writer_locks_one_byte_and_writes_who_it_is(path: Path) -> None:
     with sole_writer(folder / "outbox.db", socket="/run/s") as lock:
         inside = folder / "outbox.db"
         assert locked(inside) == [LOCK, 1]
-        assert writer_of(inside) == {"pid": os.getpid(), "socket": "/run/s", "suspectsLog": False}
+        assert writer_of(inside) == {"pid": os.getpid(), "socket": "/run/s"}
         assert (mode(inside), mode(lock_path(inside))) == (0o600, 0o600)
         assert lock_path(inside).stat().st_size == 512
-        assert (lock.suspects_log, lock.fault, lock.is_wanted) == (False, None, False)
+        assert (lock.fault, lock.is_wanted) == (None, False)
     assert locked(inside) == []
     assert writer_of(inside) is None
     assert open_files(inside.parent) == []
@@ -180,20 +180,6 @@ def test_a_log_without_its_file_is_refused(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_suspicion_of_the_log_is_left_to_the_next_writer(path: Path) -> None:
-    with sole_writer(path) as lock:
-        lock.suspect_log(suspected=True)
-        assert (writer_of(path) or {})["suspectsLog"] is True
-    with sole_writer(path) as lock:
-        assert lock.suspects_log
-        lock_path(path).unlink()
-        lock.keep_note()
-        assert (writer_of(path) or {})["suspectsLog"] is True
-        lock.suspect_log(suspected=False)
-    with sole_writer(path) as lock:
-        assert not lock.suspects_log
-
-
 def test_a_note_is_written_again_only_where_it_was_removed(path: Path) -> None:
     with sole_writer(path) as lock:
         note = lock_path(path)
@@ -210,8 +196,7 @@ def test_a_note_is_written_again_only_where_it_was_removed(path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'"x"', b"\xff", b"x" * 1000])
 def test_a_note_that_says_nothing_is_written_over(path: Path, content: bytes) -> None:
     lock_path(path).write_bytes(content)
-    with sole_writer(path) as lock:
-        assert not lock.suspects_log
+    with sole_writer(path):
         assert json.loads(lock_path(path).read_text())["pid"] == os.getpid()
         assert lock_path(path).stat().st_size == 512
 
@@ -219,8 +204,6 @@ def test_a_note_that_says_nothing_is_written_over(path: Path, content: bytes) ->
 def test_a_writer_does_without_its_note(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock_path(path).mkdir()
     with sole_writer(path) as lock:
-        lock.suspect_log(suspected=True)
-        assert lock.suspects_log
         lock.keep_note()
     lock_path(path).rmdir()
     with sole_writer(path) as lock:
@@ -233,8 +216,8 @@ def test_a_writer_does_without_its_note(path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with sole_writer(path) as lock:
-        lock.suspect_log(suspected=True)
+    with sole_writer(path):
+        pass
     assert open_files(path.parent) == []
 
 

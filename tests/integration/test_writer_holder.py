@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.outbox.sqlite import holder
-from service.outbox.sqlite.holder import is_ending
+from service.outbox.sqlite.file import lock as holder
+from service.outbox.sqlite.file.lock import is_ending
 
 PID = 4711
 NAMED = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +20,9 @@ from service.outbox.limits import Limits
 from service.outbox.model import Batch, Retry, Settlement
 from service.outbox.sqlite.appends import Append, SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
-from service.outbox.sqlite.commit import transact
-from service.outbox.sqlite.damage import Damage
-from service.outbox.sqlite.jobs import nothing
-from service.outbox.sqlite.memory import Memory
-from service.outbox.sqlite.quota import StoredCounts
-from service.outbox.sqlite.salvage import Salvage
-from service.outbox.sqlite.settlements import SqliteSettlements
+from service.outbox.sqlite.commit import nothing
+from service.outbox.sqlite.queue import SqliteSettlements
+from service.outbox.sqlite.state import CachedState, StoredCounts
 from tests.support.delivery_world import Remembering
 from tests.support.storage import ask
 
@@ -48,10 +44,10 @@ class Clock:
 
 
 class Room:
-    """An empty outbox; `heavy_rows` are how many waiting rows make an owner's a flood."""
+    """An empty outbox; `heavy_rows` are how many waiting rows make an owner noisy."""
 
     def __init__(self, *, heavy_rows: int = 1000) -> None:
-        self.clock, self.recorder, self.damage = Clock(), Remembering(), Damage(Path("outbox.db"))
+        self.clock, self.recorder = Clock(), Remembering()
         self.connection = empty()
         fair_share = FairShare(heavy_rows)
         self.counts = StoredCounts(Limits(10_000, 10_000), fair_share)
@@ -59,16 +55,22 @@ class Room:
 
     def start(self) -> None:
         """What a process does at its start, on the same database."""
-        salvage = Salvage(Path("/nonexistent"), self.damage)
-        self.claims = SqliteClaims(
+        self.state = CachedState()
+        self.state.ids = IDS
+        self.claims = SqliteClaims(self.clock)  # type: ignore[arg-type]
+        self.settlements = SqliteSettlements(
             self.clock,  # type: ignore[arg-type]
+            self.state,
             self.counts,
-            self.recorder,
-            salvage,
+            self.claims,
         )
-        self.settlements = SqliteSettlements(self.clock, self.counts, self.claims)  # type: ignore[arg-type]
-        picker, memory = self.claims.picker, Memory(ids=IDS)
-        self.appends = SqliteAppends(self.counts, picker, self.recorder, memory, self.clock)  # type: ignore[arg-type]
+        self.appends = SqliteAppends(
+            self.counts,
+            self.claims.picker,
+            self.recorder,
+            self.state,
+            self.clock,  # type: ignore[arg-type]
+        )
         self.recovered = self.claims.recover(self.connection)
 
     def at(self, ms: int) -> Room:
@@ -76,23 +78,33 @@ class Room:
         self.clock.ms = START_MS + ms
         return self
 
-    def commit(self, kind: Any, *items: Any, wanted: bool = True) -> list[Any]:
-        """One transaction; `wanted` says whether the submitters wait for its results."""
-        [results] = transact(self.connection, [(kind, items)], None)
-        kind.committed(items, results, [wanted] * len(items))
-        return list(results)
-
     def append(self, *events: Event, keys: Keys = ()) -> Any:
         """What the submitter of one call gets."""
         size = sum(len(event.payload) for event in events)
-        express = self.counts.enter(events[0].owner, len(events), size)
-        [result] = self.commit(self.appends, Append(events, keys, express))
-        return result
+        fair_share = self.counts.enter(events[0].owner, len(events), size)
+        items = [Append(events, keys, fair_share)]
+        with self.transaction():
+            results = self.appends.apply(self.connection, items)
+        self.appends.committed(items, results)
+        return results[0]
 
     def claim(self, max_events: int = 100, *, wanted: bool = True, **changes: Any) -> Batch | None:
         """What the submitter of a claim gets, None where it waits on."""
-        [batch] = self.commit(self.claims, ask(max_events, **changes), wanted=wanted)
-        return batch  # type: ignore[no-any-return]
+        with self.transaction():
+            batches = self.claims.apply(self.connection, [ask(max_events, **changes)])
+        self.claims.committed(batches, [wanted])
+        return batches[0]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
 
     def take(self, max_events: int = 100, **changes: Any) -> list[int]:
         """The seqs of a claim."""
@@ -101,7 +113,10 @@ class Room:
 
     def settle(self, claim: str, *, wanted: bool = True, **named: Any) -> int:
         """How many rows were no longer under the claim."""
-        [stale] = self.commit(self.settlements, Settlement(claim, **named), wanted=wanted)
+        job = self.settlements.job(Settlement(claim, **named))
+        with self.transaction():
+            stale = job.run(self.connection)
+        job.then(stale, wanted)
         return int(stale)
 
     def put_back(self, batch: Batch, *seqs: int, delay: float = 0, isolated: bool = False) -> int:
@@ -125,10 +140,10 @@ class Room:
         cursor = self.connection.execute(f"SELECT * FROM {table} WHERE seq = ?", (seq,))
         [values] = cursor.fetchall()
         named = zip((column for column, *_ in cursor.description), values, strict=True)
-        return {name: value for name, value in named if value is not None}
+        return {name: value for name, value in named if value is not None and name != "ran_ms"}
 
 
-class InlineJobs:
+class InlineWriter:
     """Runs jobs of a room in place of its writer, one after the other."""
 
     def __init__(self, room: Room) -> None:
@@ -137,11 +152,9 @@ class InlineJobs:
     async def run(
         self, run: Callable[[sqlite3.Connection], T], then: Callable[[T], None] = nothing
     ) -> T:
-        """What the job returns, which is not None; `then` gets it after the commit."""
-        self._room.connection.execute("BEGIN IMMEDIATE")
-        found = run(self._room.connection)
-        self._room.connection.execute("COMMIT")
-        assert found is not None
+        """What the job returns; `then` gets it after the commit."""
+        with self._room.transaction():
+            found = run(self._room.connection)
         then(found)
         return found
 

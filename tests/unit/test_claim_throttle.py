@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.bootstrap.store_part import timings_beside_fronts
-from service.outbox.sqlite.throttle import ClaimPace, ClaimThrottle
+from service.outbox.sqlite.timings import ClaimPace, ClaimThrottle
 
 BATCH = 500
 STEP_SECONDS = 0.001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox.sqlite.commit_delay import CommitDelay, DelayPolicy
+from service.outbox.sqlite.timings import CommitDelay, DelayPolicy
 
 POLICY = DelayPolicy(share=2.0, least_appends=5, most_awaited=64, most_seconds=0.01)
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.outbox.sqlite import disk as module
-from service.outbox.sqlite.disk import Disk, beside
+from service.outbox.sqlite.file import disk as module
+from service.outbox.sqlite.file.disk import Disk, beside
 
 BLOCK = 4096
 HEADROOM_BLOCKS = 16 * 1024 * 1024 // BLOCK

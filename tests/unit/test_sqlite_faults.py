@@ -8,16 +8,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite import faults
-from service.outbox.sqlite.faults import (
+from service.outbox.sqlite.file import faults
+from service.outbox.sqlite.file.faults import (
     FaultScope,
-    is_damage,
+    is_corruption,
     is_disk_trouble,
     is_io_error,
     scope_of,
     unavailable_if_sqlite_fails,
 )
-from tests.support.work_kinds import fault, sqlite_error
+from tests.support.sqlite_faults import fault, sqlite_error
 
 STORE, KIND, ITEM = FaultScope.STORE, FaultScope.KIND, FaultScope.ITEM
 MEANING = [
@@ -32,8 +32,8 @@ MEANING = [
     ("SQLITE_IOERR_FSYNC", STORE, "yes yes no"),
     ("SQLITE_FULL", KIND, "no yes no"),
     ("SQLITE_NOMEM", KIND, "no no no"),
-    ("SQLITE_CORRUPT", KIND, "no no yes"),
-    ("SQLITE_CORRUPT_INDEX", KIND, "no no yes"),
+    ("SQLITE_CORRUPT", STORE, "no no yes"),
+    ("SQLITE_CORRUPT_INDEX", STORE, "no no yes"),
     ("SQLITE_CONSTRAINT_UNIQUE", ITEM, "no no no"),
     ("SQLITE_ERROR", ITEM, "no no no"),
 ]
@@ -45,7 +45,7 @@ def test_an_error_means_the_same_as_sqlite_raises_it_and_as_the_outbox_does(
 ) -> None:
     for error in (sqlite_error(name), fault(name)):
         assert scope_of(error) is scope
-        found = (is_io_error(error), is_disk_trouble(error), is_damage(error))
+        found = (is_io_error(error), is_disk_trouble(error), is_corruption(error))
         assert found == tuple(word == "yes" for word in is_one.split())
 
 
@@ -61,7 +61,7 @@ def test_an_error_without_a_code_of_sqlite_is_the_outboxs_or_the_items(
     error: Exception, scope: FaultScope
 ) -> None:
     assert scope_of(error) is scope
-    assert {is_io_error(error), is_disk_trouble(error), is_damage(error)} == {False}
+    assert {is_io_error(error), is_disk_trouble(error), is_corruption(error)} == {False}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from service.outbox.sqlite.volume import fault_of_mount
+from service.outbox.sqlite.file.disk import fault_of_mount
 
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda rw"
 LAYER = "511 430 0:62 / / ro,relatime master:1 - overlay overlay rw,lowerdir=/l,upperdir=/u"

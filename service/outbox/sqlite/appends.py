@@ -1,91 +1,95 @@
-"""Appending to an SQLite outbox: the kind of work.
+"""Appending to an SQLite outbox.
 
-One statement inserts all events that wait at one moment. The invariants: the events of one call are
-stored in one transaction or not at all, and an idempotency key is in the same commit as its event,
-so that two requests with one key can't both insert.
+One statement inserts many events in one step of SQLite: executemany would hand the interpreter lock
+back and forth for each row. A column that no row has a value for is left out: binding None costs
+more than binding a number. The invariants: the events of one call are stored in one transaction or
+not at all, and an idempotency key is in the same commit as its event, so that two requests with one
+key can't both insert.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
-from service.outbox.event import Event, by_environment, payload_bytes
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Keys, KeyUse, divide
+from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
+from service.outbox.keys import IdempotencyKey, Keys, KeyUse, divide
 from service.outbox.receipt import Receipt
-from service.outbox.sqlite.key_uses import take_keys, uses_of
-from service.outbox.sqlite.memory import Memory
-from service.outbox.sqlite.new_rows import NewRow, insert, next_seq
-from service.outbox.sqlite.picking import Picker
-from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.claims import Picker
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.state import CachedState, StoredCounts
+
+_MAX_ROWS = 256  # of one statement; SQLite binds at most 32,766 values
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
     """Events of one owner on their way in.
 
-    `express` is whether the owner has few rows in a full queue.
+    `fair_share` says that the owner has few rows in a queue that a noisy owner fills.
     """
 
     events: Sequence[Event]
     keys: Keys
-    express: bool = False
+    fair_share: bool = False
+
+
+class _NewRow(msgspec.Struct, frozen=True, gc=False):
+    event: Event
+    key: IdempotencyKey | None
+    fair_share: bool
 
 
 class SqliteAppends:
-    """The kind of work that appends (see `WorkKind`)."""
-
-    synced: ClassVar[bool] = True
+    """Stores the appends of a transaction."""
 
     def __init__(
         self,
         counts: StoredCounts,
         picker: Picker,
         recorder: Recorder,
-        memory: Memory,
+        state: CachedState,
         clock: Clock,
     ) -> None:
         self._counts = counts
         self._picker = picker
         self._recorder = recorder
-        self._memory = memory
+        self._state = state
         self._clock = clock
         self._next_seq: int | None = None
         self.appended = 0
 
     def apply(self, connection: sqlite3.Connection, items: Sequence[Append]) -> Sequence[Any]:
         """Insert all; the receipts of each item, or IdempotencyKeyReusedError."""
-        first_seq = self._next_seq or next_seq(connection)
+        plan = _Plan(self._next_seq or next_seq(connection), self._state, self._clock.now_ms())
         keyed = [item for item in items if item.keys]
-        plan = _Plan(
-            first_seq,
-            self._memory.known_ids(),
-            _uses(connection, keyed) if keyed else {},
-            self._clock.now_ms(),
-        )
+        if keyed:
+            events = [event for item in keyed for event in item.events]
+            plan.uses = uses_of(connection, events, [key for item in keyed for key in item.keys])
         results: list[Any] = [None] * len(items)
         for at in by_environment([item.events for item in items]):
             item = items[at]
             results[at] = plan.add_keyed(item) if item.keys else plan.add(item)
         if plan.expired:
-            take_keys(connection, plan.expired)
+            seqs = _encode(plan.expired).decode()
+            connection.execute(SQL["TAKE_KEYS"], {"seqs": seqs})
         if plan.rows:
-            insert(connection, plan.rows, first_seq)
-            self._picker.may_have_express |= any(item.express for item in items)
-        self._next_seq = first_seq + len(plan.rows)
+            _insert(connection, plan.rows, plan.first_seq)
+            self._picker.may_have_fair_share |= any(item.fair_share for item in items)
+        self._next_seq = plan.first_seq + len(plan.rows)
         return results
 
-    def committed(
-        self, items: Sequence[Append], results: Sequence[Any], still_wanted: Sequence[bool]
-    ) -> None:
+    def committed(self, items: Sequence[Append], results: Sequence[Any]) -> None:
         """Count what was accepted; give back the room of what was not inserted."""
-        del still_wanted
         events = stored = 0
         for item, receipts in zip(items, results, strict=True):
             events += len(item.events)
@@ -95,7 +99,7 @@ class SqliteAppends:
         self._recorder.observe("group_events", events)
 
     def failed(self, items: Sequence[Append]) -> None:
-        """Give all room back."""
+        """Give all room back: none of the items has left a trace."""
         for item in items:
             self._undo(item.events)
 
@@ -115,28 +119,23 @@ class SqliteAppends:
         self._counts.undo(events[0].owner, len(events), payload_bytes(events))
 
 
-def _uses(connection: sqlite3.Connection, keyed: Sequence[Append]) -> dict[tuple[str, str], KeyUse]:
-    events = [event for item in keyed for event in item.events]
-    return uses_of(connection, events, [key for item in keyed for key in item.keys])
-
-
 class _Plan:
     """The rows of one transaction, and the keys that older rows lose to them."""
 
-    def __init__(
-        self, first_seq: int, ids: InngestIds, uses: dict[tuple[str, str], KeyUse], now_ms: int
-    ) -> None:
-        self._first_seq = first_seq
-        self._ids = ids
-        self._uses = uses
+    def __init__(self, first_seq: int, state: CachedState, now_ms: int) -> None:
+        self.first_seq = first_seq
+        self._state = state
+        self._ids = state.known_ids()
+        self._newest = self._ids.of(first_seq)
         self._now_ms = now_ms
-        self.rows: list[NewRow] = []
+        self.uses: dict[tuple[str, str], KeyUse] = {}
+        self.rows: list[_NewRow] = []
         self.expired: list[int] = []
 
     def add(self, item: Append) -> Sequence[Receipt]:
         """Take in events without keys; their receipts."""
-        seq, ids = self._first_seq + len(self.rows), self._ids
-        self.rows += [NewRow(event, None, item.express) for event in item.events]
+        seq, ids = self.first_seq + len(self.rows), self._newest
+        self.rows += [_NewRow(event, None, item.fair_share) for event in item.events]
         return [
             Receipt(event.id, at, event.accepted_at_ms, ids, meta=event.meta)
             for at, event in enumerate(item.events, seq)
@@ -148,14 +147,81 @@ class _Plan:
             found = divide(
                 item.events,
                 item.keys,
-                uses=self._uses,
+                uses=self.uses,
                 ids=self._ids,
-                next_seq=self._first_seq + len(self.rows),
+                next_seq=self.first_seq + len(self.rows),
                 now_ms=self._now_ms,
+                is_aged=self._state.is_aged,
             )
         except IdempotencyKeyReusedError as error:
             return error
-        self._uses.update(found.uses)
+        self.uses.update(found.uses)
         self.expired += found.expired
-        self.rows += [NewRow(item.events[at], item.keys[at], item.express) for at in found.new]
+        self.rows += [_NewRow(item.events[at], item.keys[at], item.fair_share) for at in found.new]
         return found.receipts
+
+
+def next_seq(connection: sqlite3.Connection) -> int:
+    """The seq that the next row gets."""
+    [(seq,)] = connection.execute(SQL["NEXT_SEQ"]).fetchall()
+    return int(seq)
+
+
+def uses_of(
+    connection: sqlite3.Connection, events: Sequence[Event], keys: Keys
+) -> dict[tuple[str, str], KeyUse]:
+    """The earlier uses of the keys of `events`."""
+    pairs = [(event.owner, key.key) for event, key in zip(events, keys, strict=True) if key]
+    found = connection.execute(SQL["KEYS_USED"], {"pairs": _encode(pairs).decode()}).fetchall()
+    return {
+        (owner, key): KeyUse(
+            event_id, seq, accepted_at_ms, bytes.fromhex(digest), decode_meta(meta)
+        )
+        for owner, key, event_id, seq, accepted_at_ms, digest, meta in found
+    }
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[_NewRow], first_seq: int) -> None:
+    """Insert the rows under consecutive seqs, and make them pending."""
+    for start in range(0, len(rows), _MAX_ROWS):
+        part = rows[start : start + _MAX_ROWS]
+        columns = _columns(part, first_seq + start)
+        values = list(itertools.chain.from_iterable(zip(*columns.values(), strict=True)))
+        connection.execute(append_rows(len(part), tuple(columns)), values)
+    if any(row.fair_share or row.event.meta.due_at_ms for row in rows):
+        marks = [
+            (len(row.event.payload), row.event.meta.due_at_ms, int(row.fair_share)) for row in rows
+        ]
+        values_of_marks = {"marks": _encode(marks).decode(), "first": first_seq}
+        connection.execute(SQL["APPEND_READY_MARKED"], values_of_marks)
+    else:
+        sizes = _encode([len(row.event.payload) for row in rows]).decode()
+        connection.execute(SQL["APPEND_READY"], {"sizes": sizes, "first": first_seq})
+
+
+@functools.cache
+def append_rows(count: int, columns: tuple[str, ...]) -> str:
+    """The statement that inserts so many rows with these columns."""
+    places = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO outbox ({', '.join(columns)}) VALUES {', '.join([places] * count)}"
+
+
+def _columns(rows: Sequence[_NewRow], first_seq: int) -> dict[str, Sequence[object]]:
+    """The values of each column that one of the rows has."""
+    events, keys = [row.event for row in rows], [row.key for row in rows]
+    columns: dict[str, Sequence[object]] = {
+        "seq": range(first_seq, first_seq + len(rows)),
+        "event_id": [event.id for event in events],
+        "name": [event.name for event in events],
+        "owner": [event.owner for event in events],
+        "user_id": [event.user_id for event in events],
+        "accepted_at_ms": [event.accepted_at_ms for event in events],
+        "payload": [event.payload for event in events],
+    }
+    metas = [encode_meta(event.meta) for event in events]
+    if any(metas):
+        columns["meta"] = metas
+    if any(keys):
+        columns["idempotency_key"] = [key and key.key for key in keys]
+        columns["idempotency_digest"] = [key and key.digest.hex() for key in keys]
+    return columns

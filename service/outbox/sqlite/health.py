@@ -1,45 +1,150 @@
-"""Whether an SQLite outbox takes events now, and why not."""
+"""The health of an SQLite outbox: whether it can be written, and an error for callers who wait.
+
+The invariant: no caller waits for the disk longer than `stall_seconds`, and a failure is logged
+once when it begins and once when it ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+import structlog
 
 from service.errors import OutboxUnavailableError
-from service.outbox.sqlite.damage import SENTENCE, Damage
-from service.outbox.sqlite.disk import Disk
-from service.outbox.sqlite.lock import WriterLock
-from service.outbox.sqlite.writer import SqliteWriter
+from service.observe.recorder import Recorder
+from service.outbox.sqlite.commit import Group
+from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.faults import Corruption, FaultScope, scope_of
+from service.outbox.sqlite.file.lock import WriterLock
+from service.outbox.sqlite.timings import WriterTimings
 
+_STALLED = "The outbox's disk does not answer."
 _DISK_SHORT = "The disk of the outbox is nearly full."
 _CHECK_SECONDS = 1.0
 _FINE_SECONDS = 0.05
 
+log = structlog.get_logger(__name__)
 
-class SqliteHealth:
-    """Asks the writer, the disk, the lock and the damage. `clock` is in seconds."""
+
+class Watchdog:
+    """Watches the calls to the disk; `on_stall` is called repeatedly while one hangs."""
 
     def __init__(
         self,
-        writer: SqliteWriter,
+        timings: WriterTimings,
+        recorder: Recorder,
+        corruption: Corruption,
+        on_stall: Callable[[OutboxUnavailableError], None],
+    ) -> None:
+        self._timings = timings
+        self._recorder = recorder
+        self._corruption = corruption
+        self._on_stall = on_stall
+        self._loop = asyncio.get_running_loop()
+        self._failed_kinds: frozenset[str] = frozenset()
+        self._probe_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.failure: OutboxUnavailableError | None = None
+        self.group = Group()
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether the outbox can't be written and it is time to try again."""
+        if self._corruption.fault is not None:
+            return False
+        return self.failure is not None and self._loop.time() >= self._probe_at
+
+    @contextlib.contextmanager
+    def watching(self, group: Group) -> Iterator[None]:
+        """While inside, submitters of `group` get an error after `stall_seconds`."""
+        self.group = group
+        self._arm()
+        try:
+            yield
+        finally:
+            if self._timer:
+                self._timer.cancel()
+            self.group = Group()
+
+    def failed(self, error: Exception, group: Group) -> bool:
+        """A commit of `group` failed and can't be made smaller.
+
+        Returns whether every other fails too.
+        """
+        self._corruption.note(error)
+        scope = scope_of(error)
+        if not isinstance(error, OutboxUnavailableError) or scope is FaultScope.ITEM:
+            return False
+        self._begin(error)
+        self._failed_kinds = group.kinds if scope is FaultScope.KIND else frozenset()
+        return scope is FaultScope.STORE
+
+    def passed(self, group: Group) -> None:
+        """A commit of `group` passed: the store and the kinds in it work again."""
+        if not self._failed_kinds or self._failed_kinds & group.kinds:
+            self._end()
+
+    def probed(self, error: OutboxUnavailableError | None) -> None:
+        """A probe ended, with `error` when the outbox still can't be written."""
+        self._probe_at = self._loop.time() + self._timings.probe_seconds
+        if error is None:
+            self._end()
+        else:
+            self._begin(error)
+
+    def _arm(self) -> None:
+        self._timer = self._loop.call_later(self._timings.stall_seconds, self._stalled)
+
+    def _stalled(self) -> None:
+        self._arm()
+        error = OutboxUnavailableError(_STALLED)
+        self._begin(error)
+        self.group.fail(error)
+        self._on_stall(error)
+
+    def _begin(self, error: OutboxUnavailableError) -> None:
+        if self.failure is None or str(self.failure) != str(error):
+            self._recorder.count("write_failures")
+            log.error("not_writable", reason=str(error))
+        self.failure = error
+
+    def _end(self) -> None:
+        if self.failure:
+            log.warning("writable_again")
+        self.failure, self._failed_kinds = None, frozenset()
+
+
+class SqliteHealth:
+    """Asks the watchdog, the disk, the lock and the file's damage. `clock` is in seconds.
+
+    `is_alive` says whether the writer runs.
+    """
+
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        is_alive: Callable[[], bool],
         disk: Disk,
         lock: WriterLock,
-        damage: Damage,
+        corruption: Corruption,
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
-        self._writer = writer
-        self._watchdog = writer.watchdog
+        self._watchdog = watchdog
+        self._is_alive = is_alive
         self._fine_until = 0.0
         self._disk = disk
         self._lock = lock
-        self._damage = damage
+        self._corruption = corruption
         self._lock_fault: str | None = None
         self._checked_at = float("-inf")
 
     @property
     def failure(self) -> str | None:
         """Why events can't be stored now, None while they can."""
-        if not self._writer.alive:
+        if not self._is_alive():
             return "The outbox's writer has ended."
         return self._refusal()
 
@@ -49,17 +154,18 @@ class SqliteHealth:
         The disk and the lock are not asked again within 50 ms.
         """
         now = self._clock()
-        if now < self._fine_until and not (self._watchdog.failure or self._damage.is_found):
+        is_failing = self._watchdog.failure or self._corruption.fault
+        if now < self._fine_until and not is_failing:
             return
         if refusal := self._refusal():
             raise OutboxUnavailableError(refusal)
         self._fine_until = now + _FINE_SECONDS
 
     def _refusal(self) -> str | None:
+        if fault := self._corruption.fault:
+            return fault
         if failure := self._watchdog.failure:
             return str(failure)
-        if self._damage.is_found:
-            return SENTENCE
         if fault := self._lock_is_lost():
             return fault
         return _DISK_SHORT if self._disk.is_short() else None

@@ -10,55 +10,49 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from service.errors import OutboxUnavailableError
+import msgspec
+
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Filter, Row
+from service.outbox.event import decode_meta
+from service.outbox.filter import Dialect, Way, filter_sql
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.outbox.owner_share import OwnerShare
-from service.outbox.sqlite.faults import is_damage
-from service.outbox.sqlite.reader import Reads
-from service.outbox.sqlite.rows import count, matching, readable, row_of
-from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.reach import Reach
+from service.outbox.sqlite.file.connection import Reads
+from service.outbox.sqlite.file.disk import beside
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.records import delivery_record
 from service.outbox.stats import Stats
 
-COUNTS = """
-SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims),
-       (SELECT count(*) FROM outbox_sent), (SELECT count(*) FROM outbox_done),
-       (SELECT count(*) FROM outbox_done WHERE dead = 1)
-"""
+PAST_ALL = 2**63 - 1
 
-# Rows are numbered in the order of their acceptance. Where the clock was ahead, the first rows may
-# lie in the future: they do not count.
-_OLDEST = """
-SELECT coalesce(min(iif(accepted_at_ms <= :now, accepted_at_ms, NULL)), min(accepted_at_ms)) FROM (
-    SELECT * FROM (SELECT seq FROM outbox_ready WHERE {due} ORDER BY seq LIMIT 100)
-    UNION ALL
-    SELECT * FROM (SELECT seq FROM outbox_ready WHERE {due} ORDER BY seq DESC LIMIT 100)
-    UNION ALL SELECT * FROM (SELECT seq FROM outbox_claims ORDER BY seq LIMIT 100))
-CROSS JOIN outbox USING (seq)
-"""
-OLDEST_PENDING = _OLDEST.format(due="true")
-OLDEST_DUE = _OLDEST.format(due="due_at_ms <= :now")
-DELIVERY = """
-SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, paused_by, revision,
-       destination, confirmation, pause_reason
-FROM outbox_delivery
-"""
-PAYLOAD = "SELECT payload FROM outbox WHERE event_id = :id"
-OWNERS = """
-SELECT owner, count(*), sum(length(payload)) FROM outbox
-GROUP BY owner ORDER BY 3 DESC, owner LIMIT :limit
-"""
-# The newest acts, then all of their rows.
-AUDIT = """
-WITH newest AS (
-    SELECT act, max(id) AS last FROM outbox_audit
-    WHERE :event IS NULL OR instr(ids, :event) > 0
-    GROUP BY act ORDER BY last DESC LIMIT :limit
-)
-SELECT act, at_ms, actor, action, detail, ids
-FROM newest CROSS JOIN outbox_audit USING (act) ORDER BY last DESC, id
-"""
+_decode_history = msgspec.json.Decoder(tuple[dict[str, object], ...]).decode
+_DIALECT = Dialect(parameter=":{}".format, column="{}".format, now_ms=":now")
+# Reading a state reads no row of another. Many ids may share a prefix: the limit bounds the read.
+_SOURCES: dict[Way | State, str] = {
+    Way.IDS: "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value",
+    Way.ALIAS: (
+        "(SELECT seq FROM outbox WHERE owner = :owner AND meta ->> 'wire_id' = :alias"
+        " AND length(meta ->> 'wire_id') <= 255"
+        " UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias)"
+        " CROSS JOIN outbox_rows USING (seq)"
+    ),
+    Way.PREFIX: (
+        "(SELECT seq FROM outbox WHERE event_id >= :prefix AND event_id < :prefix_end"
+        " ORDER BY event_id DESC LIMIT 10000) CROSS JOIN outbox_rows USING (seq)"
+    ),
+    Way.OWNER: "outbox_rows",
+    Way.ALL: "outbox_rows",
+    State.PENDING: "(SELECT seq FROM outbox_ready) CROSS JOIN outbox_rows USING (seq)",
+    State.DELIVERING: "(SELECT seq FROM outbox_claims) CROSS JOIN outbox_rows USING (seq)",
+    State.SENT: "(SELECT seq FROM outbox_sent) CROSS JOIN outbox_rows USING (seq)",
+    State.DELIVERED: (
+        "(SELECT seq FROM outbox_done WHERE dead = 0) CROSS JOIN outbox_rows USING (seq)"
+    ),
+    State.DEAD: "(SELECT seq FROM outbox_done WHERE dead = 1) CROSS JOIN outbox_rows USING (seq)",
+}
 
 
 class SqliteInspector:
@@ -67,28 +61,21 @@ class SqliteInspector:
     def __init__(self, reads: Reads, path: Path) -> None:
         self._reads = reads
         self._path = path
-        self._log = WriteAheadLog(path)
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first."""
-        now = wall_now_ms()
-        try:
-            found = await self._reads.run(matching, wanted, now)
-        except OutboxUnavailableError as error:
-            if not is_damage(error):
-                raise
-            found = await self._reads.run(readable, wanted, now)
-        return [row_of(row, now) for row in found]
+        return await self._reads.run(matching, wanted, wall_now_ms())
 
     async def count(self, wanted: Filter) -> int:
         """How many rows match, at most `wanted.limit`."""
-        return await self._reads.run(count, wanted, wall_now_ms())
+        text, values = _searched(wanted, wall_now_ms())
+        rows = await self._reads.run(_fetch, f"SELECT count(*) FROM (SELECT seq {text})", values)
+        return int(rows[0][0])
 
     async def stats(self) -> Stats:
         """The figures."""
         now = wall_now_ms()
-        found = await self._reads.run(_stats, now)
-        ready, claimed, sent, done, dead, oldest, due, delivery = found
+        ready, claimed, sent, done, dead, oldest, due, delivery = await self._reads.run(_stats, now)
         return Stats(
             pending=ready,
             delivering=claimed,
@@ -99,53 +86,121 @@ class SqliteInspector:
             oldest_due_seconds=_age(due, now),
             delivery=delivery_record(delivery, now),
             database_bytes=_size(self._path),
-            wal_bytes=self._log.size,
+            wal_bytes=_size(beside(self._path, "-wal")) or 0,
         )
 
     async def load_delivery(self) -> DeliveryRecord:
         """The delivery record as last saved."""
-        [delivery] = await self._reads.run(_fetch, DELIVERY, {})
+        [delivery] = await self._reads.run(_fetch, SQL["DELIVERY"], {})
         return delivery_record(delivery, wall_now_ms())
 
     async def payload(self, event_id: str) -> bytes | None:
         """The stored bytes of one event, None when there is no such event."""
-        rows = await self._reads.run(_fetch, PAYLOAD, {"id": event_id})
+        rows = await self._reads.run(_fetch, SQL["PAYLOAD"], {"id": event_id})
         return bytes(rows[0][0]) if rows else None
 
     async def owners(self, limit: int) -> list[OwnerShare]:
         """Who holds the most bytes, the largest first. Reads every row."""
-        rows = await self._reads.run(_fetch, OWNERS, {"limit": limit})
+        rows = await self._reads.run(_fetch, SQL["OWNERS"], {"limit": limit})
         return [OwnerShare(*row) for row in rows]
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
         """The latest commands, newest first; only those that changed `event`, if given."""
         values = {"limit": limit, "event": event and id_start(event)}
-        return records(await self._reads.run(_fetch, AUDIT, values))
+        return records(await self._reads.run(_fetch, SQL["AUDIT"], values))
 
 
-def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
-    """The delivery record as DELIVERY gives it.
+class SqlitePositions:
+    """Positions among the rows: where a bounded look ends, where a moment is."""
 
-    When the clock was set back after the save, the wait can't be known and is over.
-    """
-    state, reason, window, failures, reopens_at, since, rate, paused_by, revision = row[:9]
-    destination, confirmation, pause_reason = row[9:]
-    if now_ms < since:
-        reopens_at = 0
-    return DeliveryRecord(
-        state=state,
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
+    async def reach(
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
+    ) -> Reach | None:
+        """The last of the newest `window` rows in this state or of this owner; None when fewer."""
+        before = PAST_ALL if before_seq is None else before_seq
+        name = f"REACH_{'ALL' if state is None else state.upper()}"
+        statement = SQL[name if owner is None else "REACH_OF_OWNER"]
+        values = {"skipped": window - 1, "before": before, "owner": owner}
+        rows = await self._reads.run(_fetch, statement, values)
+        return Reach(*rows[0]) if rows else None
+
+    async def seq_at(self, at_ms: int) -> int:
+        """The number below which rows were accepted before `at_ms`."""
+        return await self._reads.run(_seq_at, at_ms)
+
+
+def found_row(connection: sqlite3.Connection, event_id: str) -> Row | None:
+    """The row of an event, None when there is none."""
+    rows = connection.execute(SQL["ROW_BY_ID"], {"id": event_id}).fetchall()
+    return row_of(rows[0], wall_now_ms()) if rows else None
+
+
+def matching(connection: sqlite3.Connection, wanted: Filter, now_ms: int) -> list[Row]:
+    """The rows that match, newest first."""
+    text, values = _searched(wanted, now_ms)
+    found = connection.execute(f"{SQL['ROWS']} {text}", values).fetchall()
+    return [row_of(row, now_ms) for row in found]
+
+
+def _searched(wanted: Filter, now_ms: int) -> tuple[str, dict[str, Any]]:
+    """The FROM and what follows of a search, and its parameters."""
+    way, conditions, values = filter_sql(wanted, _DIALECT)
+    place = wanted.state if way is Way.STATE and wanted.state else way
+    values["now"] = now_ms
+    if "ids" in values:
+        values["ids"] = msgspec.json.encode(values["ids"]).decode()
+    return f"FROM {_SOURCES[place]} WHERE {conditions} ORDER BY seq DESC LIMIT :limit", values
+
+
+def row_of(row: tuple[Any, ...], now: int) -> Row:
+    """The row that ROWS gives, at this moment."""
+    (seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms) = row[
+        :10
+    ]
+    first_sent_at, settled_at, due_at, lease_until, reason, detail, history = row[10:17]
+    size, meta_text, prefix = row[17:]
+    meta = decode_meta(meta_text)
+    return Row(
+        id=event_id,
+        name=name,
+        owner=owner,
+        user_id=user_id,
+        state=State(state),
+        attempts=attempts,
+        sends=sends,
+        isolated=bool(isolated),
+        accepted_at_ms=accepted_at_ms,
+        first_sent_at_ms=first_sent_at,
+        settled_at_ms=settled_at,
+        due_in_seconds=_seconds_to(due_at, now),
+        lease_in_seconds=_seconds_to(lease_until, now),
         reason=reason,
-        window=window,
-        failures=failures,
-        reopens_in_seconds=max(0, reopens_at - now_ms) / 1000,
-        since_ms=since,
-        rate=rate,
-        paused_by=paused_by,
-        pause_reason=pause_reason,
-        revision=revision,
-        destination=destination,
-        confirmation=confirmation,
+        detail=detail,
+        history=notes_of(history),
+        payload_bytes=size,
+        seq=seq,
+        inngest_id=InngestIds(prefix).ulid(seq, accepted_at_ms, meta),
+        meta=meta,
     )
+
+
+def notes_of(history: str | None) -> tuple[dict[str, object], ...]:
+    """The notes of a row; one note says so where they can't be read."""
+    try:
+        return _decode_history(history or "[]")
+    except msgspec.DecodeError:
+        return ({"at": 0, "note": "The history can't be read."},)
+
+
+def _seconds_to(at_ms: int | None, now: int) -> float | None:
+    return None if at_ms is None else max(0, at_ms - now) / 1000
 
 
 def _fetch(
@@ -157,17 +212,29 @@ def _fetch(
 def _stats(connection: sqlite3.Connection, now: int) -> tuple[Any, ...]:
     connection.execute("BEGIN")  # one snapshot, so that the figures agree with each other
     try:
-        [counts] = connection.execute(COUNTS).fetchall()
-        oldest = connection.execute(OLDEST_PENDING, {"now": now}).fetchall()
-        due = connection.execute(OLDEST_DUE, {"now": now}).fetchall()
-        [delivery] = connection.execute(DELIVERY).fetchall()
+        [counts] = _fetch(connection, SQL["COUNTS"], {})
+        [[oldest]] = _fetch(connection, SQL["OLDEST"], {"now": now, "due": PAST_ALL})
+        [[due]] = _fetch(connection, SQL["OLDEST"], {"now": now, "due": now})
+        [delivery] = _fetch(connection, SQL["DELIVERY"], {})
     finally:
         connection.execute("ROLLBACK")
     return (*counts, oldest, due, delivery)
 
 
-def _age(accepted: list[tuple[int | None]], now_ms: int) -> float | None:
-    [(at_ms,)] = accepted
+def _seq_at(connection: sqlite3.Connection, at_ms: int) -> int:
+    """Halves the numbers until one is left."""
+    [(low, high)] = _fetch(connection, SQL["ENDS"], {})
+    while low < high:
+        middle = (low + high) // 2
+        rows = _fetch(connection, SQL["ACCEPTED_FROM"], {"seq": middle})
+        if rows and rows[0][0] < at_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return int(low)
+
+
+def _age(at_ms: int | None, now_ms: int) -> float | None:
     return None if at_ms is None else max(0, now_ms - at_ms) / 1000
 
 

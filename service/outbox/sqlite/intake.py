@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Sequence
 
 from service.errors import OutboxUnavailableError, RefusedError
+from service.outbox.clock import Clock
 from service.outbox.event import Event, check_call, payload_bytes
-from service.outbox.keys import IdempotencyKey, Keys
+from service.outbox.keys import Division, IdempotencyKey, Keys, divide
 from service.outbox.model import Row
 from service.outbox.receipt import Receipt
-from service.outbox.sqlite.appends import Append, SqliteAppends
+from service.outbox.sqlite.appends import Append, uses_of
+from service.outbox.sqlite.file.connection import SqliteReader
 from service.outbox.sqlite.health import SqliteHealth
-from service.outbox.sqlite.key_uses import EarlierUses
-from service.outbox.sqlite.quota import StoredCounts
-from service.outbox.sqlite.reader import SqliteReader
-from service.outbox.sqlite.rows import found_row
+from service.outbox.sqlite.inspector import found_row
+from service.outbox.sqlite.state import CachedState, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter
 
 
@@ -25,17 +25,17 @@ class SqliteIntake:
     def __init__(
         self,
         writer: SqliteWriter,
-        appends: SqliteAppends,
         counts: StoredCounts,
-        uses: EarlierUses,
+        state: CachedState,
+        clock: Clock,
         reader: SqliteReader,
         health: SqliteHealth,
     ) -> None:
         self._writer = writer
-        self._appends = appends
         self._counts = counts
+        self._state = state
+        self._clock = clock
         self._reader = reader
-        self._uses = uses
         self._health = health
 
     async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
@@ -67,13 +67,27 @@ class SqliteIntake:
 
         Raises again what refuses those that are new.
         """
-        known = await self._uses.known(events, keys)
+        known = await self._known(events, keys)
         if known is None:
             return await self._submit(events, keys)
         if not known.new:
             return known.receipts
-        new = [events[at] for at in known.new]
-        return await self._submit(events, keys, new=new)
+        return await self._submit(events, keys, new=[events[at] for at in known.new])
+
+    async def _known(self, events: Sequence[Event], keys: Keys) -> Division | None:
+        """The events divided by what is stored, None where none of them is."""
+        uses = await self._reader.run_soon(uses_of, events, keys) if any(keys) else {}
+        if not uses:
+            return None
+        return divide(
+            events,
+            keys,
+            uses=uses,
+            ids=self._state.known_ids(),
+            next_seq=0,
+            now_ms=self._clock.now_ms(),
+            is_aged=self._state.is_aged,
+        )
 
     def _submit(
         self, events: Sequence[Event], keys: Keys, *, new: Sequence[Event] | None = None
@@ -88,5 +102,5 @@ class SqliteIntake:
         else:
             self._counts.check(owner, len(new), payload_bytes(new))
         self._health.refuse_if_failing()
-        express = self._counts.enter(owner, len(events), size)
-        return self._writer.submit(self._appends, Append(events, keys, express))
+        fair_share = self._counts.enter(owner, len(events), size)
+        return self._writer.append(Append(events, keys, fair_share))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import structlog
 
 from service.errors import OutboxUnavailableError
 from service.outbox.sqlite.commit import SqliteCommits
-from service.outbox.sqlite.disk import Disk
-from service.outbox.sqlite.lock import WriterLock
-from service.outbox.sqlite.wal import WriteAheadLog
+from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.writer import SqliteWriter
 
 LARGE_LOG_BYTES = 64 * 1024 * 1024
@@ -24,18 +22,17 @@ log = structlog.get_logger(__name__)
 
 
 class SqliteMaintenance:
-    """Looks after the log of the outbox at `path`, which is on `disk`. `clock` is in seconds."""
+    """Looks after the log of `commits`, which is on `disk`. `clock` is in seconds."""
 
     def __init__(
         self,
-        path: Path,
         disk: Disk,
         lock: WriterLock,
         commits: SqliteCommits,
         writer: SqliteWriter,
         clock: Callable[[], float],
     ) -> None:
-        self._log = WriteAheadLog(path)
+        self._log = commits.log
         self._disk = disk
         self._lock = lock
         self._commits = commits
@@ -68,8 +65,8 @@ class SqliteMaintenance:
         """Checkpoint the write-ahead log when nothing was written since the last call.
 
         A log above its preallocated size is then truncated; on a disk that is nearly full, at once.
-        Under load the writer's own checkpoints reuse the log. While a reader holds a transaction
-        open it can only grow, which is logged. Missing room is preallocated again.
+        Under load the writer's checkpoints let the log begin again. While a reader holds a
+        transaction open it can only grow, which is logged. Missing room is preallocated again.
         """
         self._lock.keep_note()
         commits = self._commits.count

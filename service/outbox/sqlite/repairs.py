@@ -1,38 +1,34 @@
-"""The Repairs of an SQLite outbox: changes by operators' commands.
+"""Changes by operators' commands, and the purge.
 
-The invariant: nothing here touches a row under a claim, and every action leaves an audit row in its
-own commit.
+The invariant: nothing here touches a row under a claim, and every action of an operator leaves an
+audit row in its own commit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from service.outbox.audit import Act, act_of
-from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Named, State
-from service.outbox.retention import purge
-from service.outbox.sqlite.delivery import SqliteDelivery
-from service.outbox.sqlite.jobs import JobRunner
-from service.outbox.sqlite.notes import audit_rows, noted
-from service.outbox.sqlite.purge import SqlitePurger
-from service.outbox.sqlite.quota import Freed, StoredCounts
-from service.outbox.sqlite.removal import Removal
-from service.outbox.sqlite.rows import matching
+from service.errors import OutboxBusyError
+from service.outbox.audit import Act, act_of, new_act
+from service.outbox.clock import Clock, wall_now_ms
+from service.outbox.keys import RUN_SECONDS
+from service.outbox.model import DeliveryRecord, Named, Row, State
+from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge
+from service.outbox.sqlite.file.lock import WriterLock
+from service.outbox.sqlite.inspector import matching
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.records import SqliteDelivery, write_audit
+from service.outbox.sqlite.state import BytesCount, CachedState, Freed, StoredCounts
+from service.outbox.sqlite.writer import SqliteWriter
 
-# A dead row is pending again, with no attempts counted.
-REPLAY = f"""
-INSERT INTO outbox_ready (seq, payload_bytes, sends, first_sent_at_ms, history)
-SELECT seq, length(payload), sends, first_sent_at_ms, {noted(":now", ":note")}
-FROM json_each(:seqs) CROSS JOIN outbox_done ON seq = value CROSS JOIN outbox USING (seq)
-"""
-REPLAY_REMOVE = "DELETE FROM outbox_done WHERE seq IN (SELECT value FROM json_each(:seqs))"
-
-_SEQ, _EVENT_ID, _OWNER, _STATE = 0, 1, 3, 5
+_VACUUM_PAGES = 1000
+_MAKES_WAY = "A service is starting, so the purge stopped early. Repeat the command."
 
 
 class _Changed(NamedTuple):
@@ -45,21 +41,26 @@ class _Removed(NamedTuple):
     freed: Freed
 
 
+class _Page(NamedTuple):
+    ended: PurgedPage
+    freed: dict[str, int]
+
+
 class SqliteRepairs:
-    """Changes rows through `jobs`, and keeps the counts true."""
+    """Changes rows through `writer`, and keeps the counts true."""
 
     def __init__(
         self,
-        jobs: JobRunner,
+        writer: SqliteWriter,
         delivery: SqliteDelivery,
         counts: StoredCounts,
-        removal: Removal,
+        bytes_count: BytesCount,
         purger: SqlitePurger,
     ) -> None:
-        self._jobs = jobs
+        self._writer = writer
         self._delivery = delivery
         self._counts = counts
-        self._removal = removal
+        self._bytes_count = bytes_count
         self._purger = purger
 
     async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
@@ -75,27 +76,27 @@ class SqliteRepairs:
             now = wall_now_ms()
             rows = matching(connection, settled, now) if is_done else []
             values = {"seqs": _seqs(rows), "now": now, "note": f"replayed by {actor}"}
-            connection.execute(REPLAY, values)
-            connection.execute(REPLAY_REMOVE, values)
-            ids = [row[_EVENT_ID] for row in rows]
-            audit_rows(connection, actor, "replay", act or act_of(wanted.filter), ids)
+            connection.execute(SQL["REPLAY"], values)
+            connection.execute(SQL["REPLAY_END"], values)
+            ids = [row.id for row in rows]
+            write_audit(connection, actor, "replay", act or act_of(wanted.filter), ids)
             return _Changed(ids, _by_owner(rows))
 
-        return (await self._jobs.run(run, lambda done: self._counts.returned(done.pending))).ids
+        return (await self._writer.run(run, lambda done: self._counts.returned(done.pending))).ids
 
     async def discard(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
         """Remove the named rows that are not under a claim; returns their ids."""
 
         def run(connection: sqlite3.Connection) -> _Removed:
             found = matching(connection, wanted.filter, wall_now_ms())
-            rows = [row for row in found if row[_STATE] != State.DELIVERING]
-            pending = _by_owner([row for row in rows if row[_STATE] == State.PENDING])
-            stored_bytes, _ = self._removal.remove(connection, _seqs(rows))
-            ids = [row[_EVENT_ID] for row in rows]
-            audit_rows(connection, actor, "discard", act or act_of(wanted.filter), ids)
+            rows = [row for row in found if row.state is not State.DELIVERING]
+            pending = _by_owner([row for row in rows if row.state is State.PENDING])
+            stored_bytes, _ = _remove(connection, _seqs(rows), self._bytes_count)
+            ids = [row.id for row in rows]
+            write_audit(connection, actor, "discard", act or act_of(wanted.filter), ids)
             return _Removed(ids, Freed(pending, stored_bytes))
 
-        return (await self._jobs.run(run, lambda done: self._counts.free(done.freed))).ids
+        return (await self._writer.run(run, lambda done: self._counts.free(done.freed))).ids
 
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """Remove delivered rows settled longer ago, in small pages; returns how many."""
@@ -110,12 +111,94 @@ class SqliteRepairs:
         )
 
 
-def _seqs(rows: Sequence[tuple[Any, ...]]) -> str:
-    return msgspec.json.encode([row[_SEQ] for row in rows]).decode()
+class SqlitePurger:
+    """Removes pages of old delivered rows and gives their space back."""
+
+    def __init__(
+        self,
+        writer: SqliteWriter,
+        counts: StoredCounts,
+        bytes_count: BytesCount,
+        clock: Clock,
+        state: CachedState,
+        lock: WriterLock,
+    ) -> None:
+        self._writer = writer
+        self._counts = counts
+        self._bytes_count = bytes_count
+        self._clock = clock
+        self._state = state
+        self._lock = lock
+
+    async def purge_page(self, after_seq: int, older_than_seconds: float) -> PurgedPage:
+        """Remove old delivered rows of one page after `after_seq`, atomically.
+
+        A row is old by the clock that settled it, and by the time that services have run since: a
+        day, or `older_than_seconds` where that is less. Raises OutboxBusyError when this process is
+        a command and a service waits for the file.
+        """
+        if self._lock.is_wanted:
+            raise OutboxBusyError(_MAKES_WAY)
+
+        def run(connection: sqlite3.Connection) -> _Page:
+            before = self._clock.now_ms() - int(older_than_seconds * 1000)
+            ran = self._state.ran_ms() - int(min(older_than_seconds, RUN_SECONDS) * 1000)
+            page = connection.execute(SQL["PURGE_PAGE"], {"after": after_seq}).fetchall()
+            [(upto, accepted_at_ms)] = page
+            if upto is None:
+                return _Page(PurgedPage(None, 0), {})
+            values = {"after": after_seq, "upto": upto, "before": before, "ran_before": ran}
+            [(seqs,)] = connection.execute(SQL["PURGE_PICK"], values).fetchall()
+            freed, removed = _remove(connection, seqs, self._bytes_count)
+            is_last = accepted_at_ms > before
+            return _Page(PurgedPage(None if is_last else upto, removed), freed)
+
+        page = await self._writer.run(run, lambda page: self._counts.free_bytes(page.freed))
+        return page.ended
+
+    async def purge_ended(self, removed: int, actor: str | None) -> None:
+        """Note the purge in the audit unless `actor` is None, and give the space back.
+
+        A command leaves the space to a service that waits for the file.
+        """
+        if actor is not None:
+            act = new_act(f"{removed} delivered rows")
+            await self._writer.run(lambda connection: write_audit(connection, actor, "purge", act))
+        more = True
+        while more and not self._lock.is_wanted:
+            more = await self._writer.between_commits(_vacuum_some)
+            await asyncio.sleep(PAUSE_SECONDS if more else 0)
 
 
-def _by_owner(rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
-    by_owner: dict[str, int] = {}
-    for row in rows:
-        by_owner[row[_OWNER]] = by_owner.get(row[_OWNER], 0) + 1
-    return by_owner
+def _remove(
+    connection: sqlite3.Connection, seqs: str, count: BytesCount
+) -> tuple[dict[str, int], int]:
+    """Remove the rows of a JSON array, which are under no claim.
+
+    Returns the bytes by owner that had been counted, and how many rows.
+    """
+    values = {"seqs": seqs, "counted_to": count.counted_to, "newest": count.newest}
+    freed = dict(connection.execute(SQL["REMOVED_BYTES"], values).fetchall())
+    for name in ("REMEMBER_LAST", "REMOVE_READY", "REMOVE_SENT", "REMOVE_DONE"):
+        connection.execute(SQL[name], {"seqs": seqs})
+    return freed, connection.execute(SQL["REMOVE_ROW"], {"seqs": seqs}).rowcount
+
+
+def _vacuum_some(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the file system; returns whether many are left.
+
+    `executescript` runs the pragma to its end; `execute` would free one page.
+    """
+    [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
+    if free < _VACUUM_PAGES:
+        return False
+    connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+    return True
+
+
+def _seqs(rows: Sequence[Row]) -> str:
+    return msgspec.json.encode([row.seq for row in rows]).decode()
+
+
+def _by_owner(rows: Sequence[Row]) -> dict[str, int]:
+    return dict(Counter(row.owner for row in rows))

@@ -8,8 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import structlog
-
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
@@ -19,37 +17,28 @@ from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.commit import SqliteCommits
 from service.outbox.sqlite.confirmations import SqliteConfirmations
-from service.outbox.sqlite.damage import Damage
-from service.outbox.sqlite.delivery import SqliteDelivery
-from service.outbox.sqlite.disk import Disk
-from service.outbox.sqlite.faults import is_disk_trouble
+from service.outbox.sqlite.file.connection import SqliteReader
+from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.faults import Corruption, is_disk_trouble
+from service.outbox.sqlite.file.lock import LockTimings, WriterLock, sole_writer
 from service.outbox.sqlite.health import SqliteHealth
-from service.outbox.sqlite.inspector import SqliteInspector
+from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.jobs import JobRunner, SqliteJobs
-from service.outbox.sqlite.key_uses import EarlierUses
-from service.outbox.sqlite.lock import LockTimings, WriterLock, sole_writer
 from service.outbox.sqlite.maintenance import SqliteMaintenance
-from service.outbox.sqlite.memory import Memory
-from service.outbox.sqlite.positions import SqlitePositions
-from service.outbox.sqlite.purge import SqlitePurger
-from service.outbox.sqlite.queue import SqliteQueue
-from service.outbox.sqlite.quota import BytesCount, StoredCounts
-from service.outbox.sqlite.reader import SqliteReader
+from service.outbox.sqlite.queue import SqliteQueue, SqliteSettlements
+from service.outbox.sqlite.records import (
+    SqliteDelivery,
+    SqliteSamples,
+    SqliteSettings,
+    SqliteTrail,
+)
 from service.outbox.sqlite.recovery import Recovery
-from service.outbox.sqlite.removal import Removal
-from service.outbox.sqlite.repairs import SqliteRepairs
-from service.outbox.sqlite.salvage import Salvage
-from service.outbox.sqlite.samples import SqliteSamples
-from service.outbox.sqlite.settings import SqliteSettings
-from service.outbox.sqlite.settlements import SqliteSettlements
-from service.outbox.sqlite.throttle import ClaimThrottle
-from service.outbox.sqlite.timings import WriterTimings
-from service.outbox.sqlite.trail import SqliteTrail
+from service.outbox.sqlite.repairs import SqlitePurger, SqliteRepairs
+from service.outbox.sqlite.state import BytesCount, CachedState, StoredCounts
+from service.outbox.sqlite.timings import ClaimThrottle, WriterTimings
 from service.outbox.sqlite.writer import SqliteWriter
 from service.supervisor import end
 
-log = structlog.get_logger(__name__)
 _BYTES_PAUSE_SECONDS = 0.02
 
 
@@ -65,37 +54,52 @@ class SqliteOutbox:
         *,
         timings: WriterTimings,
         fair_share: FairShare,
+        accepts_loss: bool,
     ) -> None:
-        self._path, self._disk, self._timings = path, Disk(path.resolve().parent), timings
-        clock, memory, now = Clock(), Memory(), time.monotonic
-        self._damage = damage = Damage(path)
+        self._path, self._disk = path, Disk(path.resolve().parent)
+        clock, state, now = Clock(), CachedState(), time.monotonic
+        self._corruption = corruption = Corruption(path)
         self._counts = counts = StoredCounts(limits, fair_share)
-        self._bytes_count = BytesCount()
-        salvage = Salvage(path, damage)
-        self.claims = claims = SqliteClaims(clock, counts, recorder, salvage)
-        settlements = SqliteSettlements(clock, counts, claims)
-        appends = SqliteAppends(counts, claims.picker, recorder, memory, clock)
-        kind = SqliteJobs()
-        self.recovery = Recovery(path, claims, memory, counts, self._bytes_count, damage)
-        self.commits = commits = SqliteCommits(path, lock, self.recovery, recorder, timings)
-        kinds = (settlements, kind, appends)
-        self.writer = writer = SqliteWriter(commits, kinds, claims, recorder, timings, damage)
-        self._reader = reader = SqliteReader(path, timings, damage)
-        self.jobs = jobs = JobRunner(writer, kind)
-        self.delivery = delivery = SqliteDelivery(jobs, memory)
-        removal = Removal(self._bytes_count)
-        self.purger = purger = SqlitePurger(writer, jobs, counts, removal, clock, lock)
-        self._health = SqliteHealth(writer, self._disk, lock, damage, now)
-        self.intake = self._make_intake(appends, EarlierUses(reader, memory, clock))
-        self.queue = self._make_queue(settlements, appends)
-        self.confirmations = SqliteConfirmations(reader, jobs, counts, clock, memory)
+        self._bytes_count = bytes_count = BytesCount()
+        self.claims = claims = SqliteClaims(clock)
+        appends = SqliteAppends(counts, claims.picker, recorder, state, clock)
+        self.recovery = Recovery(
+            path, claims, state, counts, bytes_count, corruption, accepts_loss=accepts_loss
+        )
+        self.commits = commits = SqliteCommits(
+            path,
+            self.recovery,
+            appends=appends,
+            claims=claims,
+            corruption=corruption,
+            recorder=recorder,
+            timings=timings,
+            ended=state.keep_ages,
+        )
+        self.writer = writer = SqliteWriter(commits, appends, claims, recorder, timings)
+        self._reader = reader = SqliteReader(path, corruption, timings.stall_seconds)
+        self._health = SqliteHealth(
+            writer.watchdog, lambda: writer.alive, self._disk, lock, corruption, now
+        )
+        self.intake = SqliteIntake(writer, counts, state, clock, reader, self._health)
+        self.queue = SqliteQueue(
+            writer,
+            claims,
+            SqliteSettlements(clock, state, counts, claims),
+            ClaimThrottle(
+                timings.pace, lambda: appends.appended, clock=now, used=time.process_time
+            ),
+        )
+        self.delivery = delivery = SqliteDelivery(writer, state)
+        self.confirmations = SqliteConfirmations(reader, writer, counts, clock, state)
         self.inspector = SqliteInspector(reader, path)
-        self.repairs = SqliteRepairs(jobs, delivery, counts, removal, purger)
         self.positions = SqlitePositions(reader)
-        self.settings = SqliteSettings(reader, jobs)
-        self.samples = SqliteSamples(reader, jobs)
-        self.trail = SqliteTrail(jobs)
-        self.maintenance = SqliteMaintenance(path, self._disk, lock, commits, writer, now)
+        self.purger = purger = SqlitePurger(writer, counts, bytes_count, clock, state, lock)
+        self.repairs = SqliteRepairs(writer, delivery, counts, bytes_count, purger)
+        self.settings = SqliteSettings(reader, writer)
+        self.samples = SqliteSamples(reader, writer, state)
+        self.trail = SqliteTrail(writer)
+        self.maintenance = SqliteMaintenance(self._disk, lock, commits, writer, now)
 
     @property
     def failure(self) -> str | None:
@@ -111,7 +115,8 @@ class SqliteOutbox:
     async def opened(self) -> AsyncIterator[SqliteOutbox]:
         """Recover what an earlier process left, then serve; closes the file at the end.
 
-        On a disk that is full or fails it serves too: it refuses events and tries again.
+        On a disk that is full or fails it serves too: it refuses events and tries again. A damaged
+        file is read, and never written.
         """
         try:
             await self._start()
@@ -128,26 +133,15 @@ class SqliteOutbox:
             await self._reader.close()
             await self.writer.stop()
 
-    def _make_intake(self, appends: SqliteAppends, uses: EarlierUses) -> SqliteIntake:
-        return SqliteIntake(self.writer, appends, self._counts, uses, self._reader, self._health)
-
-    def _make_queue(self, settlements: SqliteSettlements, appends: SqliteAppends) -> SqliteQueue:
-        throttle = ClaimThrottle(
-            self._timings.pace,
-            lambda: appends.appended,
-            clock=time.monotonic,
-            used=time.process_time,
-        )
-        return SqliteQueue(self.writer, self.claims, settlements, throttle)
-
     async def _start(self) -> None:
         failure: OutboxUnavailableError | None = None
         try:
             await self.commits.open()
         except OutboxUnavailableError as error:
-            if not self._can_wait_for_disk(error):
+            is_damaged = self._corruption.fault is not None
+            if not is_damaged and not self._can_wait_for_disk(error):
                 raise
-            await self.recovery.read_at_rest()
+            await self.recovery.read_only(immutable=not is_damaged)
             failure = error
         self.writer.start(failure)
 
@@ -162,7 +156,7 @@ class SqliteOutbox:
             try:
                 page = await self.writer.between_commits(self._bytes_count.count_page)
             except OutboxUnavailableError:
-                if self._damage.is_found:
+                if self._corruption.fault is not None:
                     return
             else:
                 self._counts.add_bytes(page)
@@ -182,11 +176,13 @@ async def open_sqlite_outbox(
     timings: WriterTimings | None = None,
     fair_share: FairShare | None = None,
     lock_timings: LockTimings | None = None,
+    accepts_loss: bool = False,
 ) -> AsyncIterator[SqliteOutbox]:
     """The outbox at `path`, which is made if missing, with this process as its only writer.
 
-    `socket` is where operator commands reach this process. Raises OutboxBusyError,
-    SchemaTooNewError or OutboxUnavailableError.
+    `socket` is where operator commands reach this process. `accepts_loss` starts a file whose log
+    is missing, or another's. Raises OutboxBusyError, SchemaTooNewError, SchemaTooOldError or
+    OutboxUnavailableError.
     """
     async with sole_writer_soon(path, socket, lock_timings) as lock:
         outbox = SqliteOutbox(
@@ -196,6 +192,7 @@ async def open_sqlite_outbox(
             recorder or NullRecorder(),
             timings=timings or WriterTimings(),
             fair_share=fair_share or FairShare(),
+            accepts_loss=accepts_loss,
         )
         async with outbox.opened():
             yield outbox

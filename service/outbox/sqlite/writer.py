@@ -1,58 +1,58 @@
 """Group commit: all work that waits at one moment shares one transaction and one sync.
 
-`work_queue` holds the waiting items, `commit` runs the transactions, `watchdog` knows whether the
-outbox can be written. The invariant: a result is handed out only after its commit, and every
-submitted item gets a result or an error, whatever happens to the disk.
+Work is an append, a claim, or a job: one function inside the transaction, such as a settlement or
+an operator's change. `commit` runs the transactions, `health` knows whether the outbox can be
+written. The invariants: a result is handed out only after its commit; every submitted item gets one
+result or one error, whatever happens to the disk; an item is in the queue or in one group that was
+taken, never in both.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import sqlite3
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import structlog
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
-from service.outbox.sqlite.commit import SqliteCommits, retry_smaller
-from service.outbox.sqlite.commit_delay import CommitDelay
-from service.outbox.sqlite.damage import Damage
-from service.outbox.sqlite.timings import WriterTimings
-from service.outbox.sqlite.watchdog import Watchdog
-from service.outbox.sqlite.work import BlockingKind, Group, WorkKind, count_synced, fail_all
-from service.outbox.sqlite.work_queue import WorkQueue, cancel_all
+from service.outbox.model import Batch, ClaimRequest
+from service.outbox.sqlite.appends import Append, SqliteAppends
+from service.outbox.sqlite.claims import SqliteClaims
+from service.outbox.sqlite.commit import Group, Job, SqliteCommits, Waiting, nothing
+from service.outbox.sqlite.health import Watchdog
+from service.outbox.sqlite.timings import CommitDelay, WriterTimings
 from service.supervisor import end
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
 
 class SqliteWriter:
-    """The task that owns the writing connection.
-
-    `kinds` are applied in their order inside a transaction, then `blocking`, whose items start no
-    transaction of their own unless they are new or due. `watchdog` knows whether the outbox can be
-    written.
-    """
+    """The task that owns the writing connection. Claims wait in it until rows are due."""
 
     def __init__(
         self,
         commits: SqliteCommits,
-        kinds: Sequence[WorkKind[Any, Any]],
-        blocking: BlockingKind[Any, Any],
+        appends: SqliteAppends,
+        claims: SqliteClaims,
         recorder: Recorder,
         timings: WriterTimings,
-        damage: Damage,
     ) -> None:
         self._commits = commits
+        self._appends = appends
+        self._claims = claims
         self._timings = timings
-        self._queue = queue = WorkQueue(kinds, blocking)
-        self.watchdog = Watchdog(timings, recorder, damage, queue.fail)
+        self._waiting = Group()
+        self._try_claims = False
+        self.watchdog = Watchdog(timings, recorder, commits.corruption, self._fail_waiting)
         self._delay = CommitDelay(timings.delay, timings.clock)
         self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -68,28 +68,51 @@ class SqliteWriter:
         self._task = asyncio.create_task(self._run(), name="outbox-writer")
 
     async def stop(self) -> None:
-        """Write all waiting items, cancel blocking ones, close. Abandons a disk that hangs."""
+        """Write all waiting items, cancel claims, close. Abandons a disk that hangs."""
         self._stopping = True
         self._delay.end()
-        self._queue.arrived.set()
+        self._arrived.set()
         if self._task:
             await asyncio.wait([self._task], timeout=self._timings.stall_seconds)
             under_way = self.watchdog.group
             await end(self._task)
-            cancel_all(under_way)
-            self._queue.cancel()
+            under_way.cancel()
+            self._waiting.cancel()
         await self._commits.stop()
 
-    def submit(self, kind: WorkKind[T, R], item: T) -> asyncio.Future[R]:
-        """Queue an item; the future has its result after the commit.
+    def append(self, item: Append) -> asyncio.Future[Any]:
+        """Queue events; the future has their receipts after the commit.
 
-        Cancelling the future does not take the item back.
+        Cancelling the future does not take them back.
         """
-        return self._queue.submit(kind, item)
+        return self._queue(self._waiting.appends, item)
+
+    def claim(self, item: ClaimRequest) -> asyncio.Future[Batch]:
+        """Queue a claim, which waits until rows are due; the future has the batch."""
+        self._try_claims = True
+        return self._queue(self._waiting.claims, item)
+
+    def submit(self, job: Job) -> asyncio.Future[Any]:
+        """Queue a job; the future has its result after the commit."""
+        return self._queue(self._waiting.jobs, job)
+
+    async def run(
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        then: Callable[[T], None] = nothing,
+    ) -> T:
+        """The result of `run`, committed and synced; `then` gets it after the commit.
+
+        `then` is called even when nobody waits for the result any more. Raises
+        OutboxUnavailableError.
+        """
+        result: T = await self.submit(Job(run, lambda done, _: then(done)))
+        return result
 
     def wake(self) -> None:
-        """Try the blocking items again."""
-        self._queue.wake()
+        """Try the waiting claims again."""
+        self._try_claims = True
+        self._arrived.set()
 
     async def between_commits(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run `work(connection, …)` on the writing connection between two transactions.
@@ -99,12 +122,18 @@ class SqliteWriter:
         try:
             return await self._commits.run(work, *arguments)
         except OutboxUnavailableError as error:
-            self.watchdog.failed(error, {})
-            self._queue.arrived.set()
+            self.watchdog.failed(error, Group())
+            self._arrived.set()
             raise
 
+    def _queue(self, waiting: list[Waiting], item: object) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        waiting.append((item, future))
+        self._arrived.set()
+        return future
+
     async def _run(self) -> None:
-        while not self._stopping or self._queue.has_work:
+        while not self._stopping or self._waiting.has_work:
             await self._wait_for_work()
             try:
                 await self._work()
@@ -117,25 +146,58 @@ class SqliteWriter:
     async def _work(self) -> None:
         if self.watchdog.wants_probe:
             await self._probe()
-        await self._queue.gather(self._timings.gather_turns)
-        await self._queue.wait_for_expected(self._delay)
-        if group := self._queue.take(with_due=not self._stopping):
+        await self._gather()
+        if (group := self._take()) is not None:
             await self._commit(group)
         elif (at := self._commits.sync_due_at) is not None and self._loop.time() >= at:
-            await self._commit({})
+            await self._commit(Group())
+        if self._commits.wants_checkpoint:
+            await self._checkpoint()
 
     async def _wait_for_work(self) -> None:
-        """Wait for a submission, a due item, a sync, a probe or the stop."""
+        """Wait for a submission, a due claim, a sync, a probe or the stop."""
         if not self._stopping:
-            await self._queue.wait(self._patience())
-        self._queue.arrived.clear()
+            await self._wait(self._patience())
+        self._arrived.clear()
 
     def _patience(self) -> float | None:
         if self.watchdog.failure:
             return self._timings.probe_seconds
-        due, sync_at = self._queue.due_in_seconds(), self._commits.sync_due_at
+        due, sync_at = self._due_in_seconds(), self._commits.sync_due_at
         sync = None if sync_at is None else sync_at - self._loop.time()
         return min((one for one in (due, sync) if one is not None), default=None)
+
+    def _due_in_seconds(self) -> float | None:
+        return self._claims.due_in_seconds(waiting=bool(self._waiting.claims))
+
+    async def _wait(self, seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+
+    async def _gather(self) -> None:
+        """Let requests join that have arrived, then appends that are on their way."""
+        seen = -1
+        for _ in range(self._timings.gather_turns):
+            before, seen = seen, len(self._waiting)
+            if before == seen:
+                break
+            await asyncio.sleep(0)
+        while seconds := self._delay.seconds(self._waiting.synced):
+            self._arrived.clear()
+            await self._wait(seconds)
+
+    def _take(self) -> Group | None:
+        """All waiting items, if one of them wants a transaction: claims only if new or due."""
+        due = self._due_in_seconds()
+        is_due = due is not None and due <= 0 and not self._stopping
+        wanted, self._try_claims = self._try_claims or is_due, False
+        if not wanted and not self._waiting.has_work:
+            return None
+        group, self._waiting = self._waiting, Group()
+        group.claims = [one for one in group.claims if not one[1].cancelled()]
+        group.frees_claims = is_due
+        return group
 
     async def _commit(self, group: Group) -> None:
         """Commit the group, or the parts of it that can be committed."""
@@ -147,36 +209,87 @@ class SqliteWriter:
                 with self.watchdog.watching(part):
                     results = await self._commits.commit_once(part)
             except Exception as error:  # noqa: BLE001  (every item gets its answer)
-                smaller = retry_smaller(part, error)
+                smaller = part.parts_after(error)
                 if not smaller:
                     self._refuse(part, groups, error)
                 groups = [*smaller, *groups]
             else:
                 self.watchdog.passed(part)
                 try:
-                    self._queue.answer(part, results)
+                    self._answer(part, *results)
                 except Exception as fault:  # noqa: BLE001  (raised after the other parts)
                     faults.append(fault)
-                self._delay.committed(count_synced(part), waiting=self._queue.synced)
+                self._delay.committed(part.synced, waiting=self._waiting.synced)
         if faults:
             raise faults[0]
 
+    def _answer(self, group: Group, jobs: Any, appends: Any, claims: Any) -> None:
+        """Hand out the results of a commit, after everything in memory knows of it.
+
+        A claim without a batch waits for a later transaction.
+        """
+        try:
+            for (job, future), result in zip(group.jobs, jobs, strict=True):
+                job.then(result, not future.done())
+            if group.appends:
+                self._appends.committed([item for item, _ in group.appends], appends)
+            if group.claims or group.frees_claims:
+                wanted = [not future.done() for _, future in group.claims]
+                self._claims.committed(claims, wanted)
+        finally:
+            _hand_out(group.jobs, jobs)
+            _hand_out(group.appends, appends)
+            for waiting, batch in zip(group.claims, claims, strict=True):
+                if batch is None:
+                    self._waiting.claims.append(waiting)
+                else:
+                    _hand_out([waiting], [batch])
+
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
         """Raise `error` to the submitters of `part`, and to all if nothing can be written."""
-        fail_all(part, error)
+        self._fail(part, error)
         if self.watchdog.failed(error, part):
             while others:
-                fail_all(others.pop(), error)
+                self._fail(others.pop(), error)
             # Items that came during the attempt do not wait for another one.
-            self._queue.fail(error)
+            self._fail_waiting(error)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        group, self._waiting = self._waiting, Group()
+        self._fail(group, error)
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        """Raise `error` to the submitters of the group, which has left no trace."""
+        group.fail(error)
+        self._appends.failed([item for item, _ in group.appends])
+        if group.claims:
+            self._claims.failed()
 
     async def _probe(self) -> None:
         """Find out by a real write whether the cause of a failure is gone."""
         try:
-            with self.watchdog.watching({}):
+            with self.watchdog.watching(Group()):
                 await self._commits.probe()
         except OutboxUnavailableError as error:
             self.watchdog.probed(error)
         else:
             self.watchdog.probed(None)
             self.wake()
+
+    async def _checkpoint(self) -> None:
+        """Copy the log into the database; the commits that filled it have been answered."""
+        try:
+            with self.watchdog.watching(Group()):
+                await self._commits.checkpoint()
+        except OutboxUnavailableError as error:
+            self.watchdog.failed(error, Group())
+
+
+def _hand_out(waiting: list[Waiting], results: Any) -> None:
+    for (_, future), result in zip(waiting, results, strict=True):
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -18,14 +18,7 @@ import msgspec
 import uuid_utils
 
 from service.identity.user import User
-from service.outbox.event import (
-    FIRST_TS_MS,
-    LAST_TS_MS,
-    MAX_EVENT_BYTES,
-    ULID_BYTES,
-    Event,
-    Meta,
-)
+from service.outbox.event import FIRST_TS_MS, ID_BYTES, LAST_TS_MS, MAX_EVENT_BYTES, Event, Meta
 from service.outbox.nesting import is_too_deep
 from service.outbox.storable import storable
 from service.web.intake.lenient_json import (
@@ -52,7 +45,6 @@ _SMALL_BYTES = 300
 _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _NULL = b"null"
 _NO_ID = Meta(wire_id="")
-_ID_BYTES = len('"id":,')
 _NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
 _Raw = msgspec.Raw | msgspec.UnsetType
 
@@ -74,7 +66,8 @@ class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     meta: _Raw = msgspec.UNSET
 
 
-class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    id: str | None = None
     name: str
     ts: int
     v: str | None = None
@@ -128,9 +121,18 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
     name = _name(given.name)
     client_id = storable(given.id) if given.id else None
     ts = _ts(given.ts) or now_ms
-    payload = _encode(_Wire(name, ts, given.v, given.data, given.user, given.meta))
-    id_bytes = _ID_BYTES + (len(_encode(client_id)) if client_id else ULID_BYTES)
-    if len(payload) + id_bytes > MAX_EVENT_BYTES:
+    payload = _encode(
+        _Wire(
+            id=client_id,
+            name=name,
+            ts=ts,
+            v=given.v,
+            data=given.data,
+            user=given.user,
+            meta=given.meta,
+        )
+    )
+    if len(payload) + (0 if client_id else ID_BYTES) > MAX_EVENT_BYTES:
         raise BadEventError(_TOO_LARGE)
     return Event(
         str(uuid_utils.uuid7()),

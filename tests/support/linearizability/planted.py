@@ -13,11 +13,10 @@ from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
 from service.outbox.retention import PurgedPage
-from service.outbox.sqlite import purge
 from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.purge import SqlitePurger
-from service.outbox.sqlite.repairs import SqliteRepairs
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.repairs import SqlitePurger, SqliteRepairs
 from service.outbox.stats import Stats
 
 _INSPECTORS: tuple[Any, ...] = (SqliteInspector, PostgresInspector)
@@ -67,8 +66,8 @@ def _list_without_a_row() -> None:
 def _purge_in_parts() -> None:
     """A page is removed in several commits."""
     postgres_repairs._PURGE_PAGE = _FEW
-    purge.PURGE_PICK = f"""
-        SELECT json_group_array(seq) FROM (SELECT seq {purge.PURGE_PICK.partition("(seq)")[2]}
+    SQL._texts["PURGE_PICK"] = f"""
+        SELECT json_group_array(seq) FROM (SELECT seq {SQL["PURGE_PICK"].partition("(seq)")[2]}
                                            LIMIT {_FEW})
     """
     remove = SqlitePurger.purge_page

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.outbox import schema_sqlite
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
 from service.outbox.receipt import Receipt
-from service.outbox.sqlite import backup, commit, transfer
+from service.outbox.sqlite import commit
+from service.outbox.sqlite.file import backup, disk, log, schema, transfer
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.lock import WriterLock
 from tests.support.simulation.planted_confirmation import BUGS as CONFIRMATION
 from tests.support.simulation.planted_delivery import BUGS as DELIVERY
 from tests.support.simulation.planted_intake import BUGS as INTAKE
@@ -46,10 +46,8 @@ def _answer_before_the_commit() -> None:
 
 
 def _log_with_a_hole_is_used() -> None:
-    def suspect(self: WriterLock, *, suspected: bool) -> None:
-        del self, suspected
-
-    WriterLock.suspect_log = suspect  # type: ignore[method-assign]
+    log.WriteAheadLog.make_durable = lambda self: None  # type: ignore[method-assign]
+    log.WriteAheadLog.renew = lambda self, connection: None  # type: ignore[method-assign]
 
 
 def _unsynced_os(what: Callable[[int], bool]) -> Any:
@@ -63,7 +61,7 @@ def _unsynced_os(what: Callable[[int], bool]) -> Any:
 
 
 def _new_folders_not_synced() -> None:
-    schema_sqlite.os = _unsynced_os(stat.S_ISDIR)
+    disk.os = _unsynced_os(stat.S_ISDIR)
 
 
 def _backup_without_its_name() -> None:
@@ -74,28 +72,24 @@ def _backup_without_its_content() -> None:
     backup.os = _unsynced_os(stat.S_ISREG)
 
 
-class _Unsynced:
-    """`sqlite3` whose connections sync nothing."""
-
-    Error = sqlite3.Error
-
-    @staticmethod
-    def connect(path: Path, isolation_level: None) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=isolation_level)
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
-
 def _move_not_synced() -> None:
-    transfer.sqlite3 = _Unsynced  # type: ignore[assignment]
+    @contextlib.contextmanager
+    def unsynced(path: Path) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            yield connection
+
+    transfer.open_alone = unsynced  # type: ignore[assignment]
 
 
 def _migration_in_steps() -> None:
-    def apply_one(connection: sqlite3.Connection, migration_id: str, text: str) -> None:
-        connection.executescript(text)
-        connection.execute(schema_sqlite._RECORD, (migration_id, wall_now_ms()))
+    def apply(connection: sqlite3.Connection, migrations: Sequence[tuple[str, str]]) -> None:
+        connection.executescript(schema._MAKE_RECORD)
+        for migration_id, text in migrations:
+            connection.executescript(text)
+            connection.execute(schema._RECORD, (migration_id, wall_now_ms()))
 
-    schema_sqlite._apply_one = apply_one
+    schema._apply = apply
 
 
 # The bug, by its name, and the load that it shows in.

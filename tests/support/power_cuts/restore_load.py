@@ -6,8 +6,8 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from service.outbox.schema_sqlite import make_folder
-from service.outbox.sqlite.backup import back_up
+from service.outbox.sqlite.file.backup import back_up
+from service.outbox.sqlite.file.schema import make_folder
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.power_cuts.answers import AnswersFile
 from tests.support.power_cuts.small_files import DATABASE, LIMITS

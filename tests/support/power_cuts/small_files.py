@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.outbox.sqlite import connection, wal
+from service.outbox.sqlite.file import log
 
 # Below the folder whose writes are recorded; the outbox makes its own folder.
 DATABASE = "new/outbox.db"
@@ -11,11 +11,9 @@ ANSWERS = "answers"
 LIMITS = {"max_pending": 100_000, "max_pending_per_user": 100_000}
 # The events of one call. The last is named so; an outbox that ends in a part holds half a call.
 PART, LAST_PART = "part", "last part"
-_CHECKPOINT = "wal_autocheckpoint = 3000"
 
 
 def keep_files_small() -> None:
     """Shrink the log's preallocated size to 256 KiB; checkpoint it every 40 pages."""
-    assert _CHECKPOINT in connection._WRITER
-    wal.PREALLOCATED_BYTES = 256 * 1024
-    connection._WRITER = connection._WRITER.replace(_CHECKPOINT, "wal_autocheckpoint = 40")
+    log.PREALLOCATED_BYTES = 256 * 1024
+    log.CHECKPOINT_FRAMES, log._AGAIN_FRAMES = 40, 10

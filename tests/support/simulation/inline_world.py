@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from service.outbox.sqlite import connection as sqlite_connection
+from service.outbox.sqlite.file import connection as sqlite_connection
 from tests.support.virtual_time import VirtualLoop
 
 START_SECONDS = 1_800_000_000.0

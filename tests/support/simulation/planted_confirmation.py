@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.outbox.model import Settlement
-from service.outbox.sqlite import confirmations
 from service.outbox.sqlite.confirmations import SqliteConfirmations
+from service.outbox.sqlite.queries import SQL
 from service.relay import confirmer
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
@@ -22,7 +22,7 @@ def _resend_nothing() -> None:
 
 
 def _resend_into_nowhere() -> None:
-    confirmations.RESEND = "SELECT :seqs, :now, :note"
+    SQL._texts["RESEND"] = "SELECT :seqs, :now, :note"
 
 
 def _believe_every_answer() -> None:

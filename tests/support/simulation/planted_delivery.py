@@ -12,7 +12,7 @@ import msgspec
 from service.inngest import delivery_request
 from service.inngest.send_result import Signal
 from service.outbox.model import Batch, Dead, Entry, Retry, Settlement
-from service.outbox.sqlite import claims, settlements
+from service.outbox.sqlite import claims, queue
 from service.relay import batch_delivery, breaker_result, outcome, settler
 from service.relay.outcome import RetryPolicy
 
@@ -33,12 +33,12 @@ def _take_one_row_more_than_is_held() -> None:
 
 
 def _settle_without_retries() -> None:
-    judged = settlements._judged
+    moves = queue._moves
 
-    def judging(item: Settlement, now: int) -> Any:
-        return judged(msgspec.structs.replace(item, retry=()), now)
+    def moving(item: Settlement, now: int) -> Any:
+        return moves(msgspec.structs.replace(item, retry=()), now)
 
-    settlements._judged = judging
+    queue._moves = moving
 
 
 def _take_all_for_taken(change: Callable[[Settlement, Batch], Settlement]) -> None:

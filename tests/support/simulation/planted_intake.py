@@ -13,10 +13,11 @@ from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter, Named, State
 from service.outbox.receipt import Receipt
-from service.outbox.sqlite import commit, repairs
+from service.outbox.sqlite.commit import Group, SqliteCommits
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.repairs import SqliteRepairs
+from service.outbox.sqlite.state import StoredCounts
 
 
 def _answer_before_the_commit() -> None:
@@ -31,22 +32,22 @@ def _answer_before_the_commit() -> None:
 
 
 def _answer_a_commit_that_was_rolled_back() -> None:
-    transact = commit.transact
+    transact = SqliteCommits._transact
     commits = 0
 
     def losing(
-        connection: sqlite3.Connection, work: Sequence[Any], mode: str | None
-    ) -> list[Sequence[Any]]:
+        self: SqliteCommits, connection: sqlite3.Connection, group: Group, mode: str | None
+    ) -> Any:
         nonlocal commits
         commits += 1
         if commits % 100:
-            return transact(connection, work, mode)
+            return transact(self, connection, group, mode)
         connection.execute("BEGIN IMMEDIATE")
-        results = [kind.apply(connection, items) for kind, items in work]
+        results = self._apply(connection, group)
         connection.execute("ROLLBACK")
         return results
 
-    commit.transact = losing
+    SqliteCommits._transact = losing  # type: ignore[method-assign]
 
 
 def _store_an_array_event_by_event() -> None:
@@ -103,7 +104,7 @@ def _take_no_ids_for_all() -> None:
 
 
 def _replay_into_nowhere() -> None:
-    repairs.REPLAY = "SELECT :seqs, :now, :note"
+    SQL._texts["REPLAY"] = "SELECT :seqs, :now, :note"
 
 
 def _resume_nothing() -> None:

@@ -10,8 +10,9 @@ from service.inngest.dedupe_horizon import DedupeHorizon, HorizonCheck
 from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
 from service.outbox.model import Batch
-from service.outbox.sqlite import claims, statements
-from service.outbox.sqlite.memory import Memory
+from service.outbox.sqlite import claims
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.state import CachedState
 
 _END_OF_TIME_MS = claims._END_OF_TIME_MS
 
@@ -36,7 +37,7 @@ def _end_leases_in_secret() -> None:
 
 
 def _lose_the_rows_of_a_lease() -> None:
-    statements.EXPIRE_READY = f"{statements.EXPIRE_READY} AND sends > 0"
+    SQL._texts["EXPIRE_READY"] = f"{SQL['EXPIRE_READY']} AND sends > 0"
 
 
 def _keep_time_by_the_wall() -> None:
@@ -65,16 +66,16 @@ def _ask_nobody_about_old_rows() -> None:
 
 
 def _make_other_ids_after_a_restart() -> None:
-    known = Memory.known_ids
+    known = CachedState.known_ids
     made: set[InngestIds] = set()
 
-    def other(self: Memory) -> InngestIds:
+    def other(self: CachedState) -> InngestIds:
         if known(self) not in made:
             self.ids = InngestIds(os.urandom(PREFIX_BYTES))
             made.add(self.ids)
         return known(self)
 
-    Memory.known_ids = other  # type: ignore[method-assign]
+    CachedState.known_ids = other  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {

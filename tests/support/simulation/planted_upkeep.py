@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.outbox.model import Named
-from service.outbox.sqlite import purge
+from service.outbox.model import Named, Settlement
 from service.outbox.sqlite.intake import SqliteIntake
-from service.outbox.sqlite.quota import StoredCounts
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.queue import SqliteSettlements
 from service.outbox.sqlite.repairs import SqliteRepairs
-from service.outbox.sqlite.settlements import SqliteSettlements
+from service.outbox.sqlite.state import StoredCounts
 from service.relay.breaker_sync import BreakerSync
 from service.relay.relay import Relay
 
@@ -19,7 +19,7 @@ _FEW_ROWS = 20
 
 
 def _purge_the_dead_too() -> None:
-    purge.PURGE_PICK = purge.PURGE_PICK.replace("AND dead = 0", "")
+    SQL._texts["PURGE_PICK"] = SQL["PURGE_PICK"].replace("AND dead = 0", "")
 
 
 def _give_no_bytes_back() -> None:
@@ -46,19 +46,13 @@ def _return_no_place_to_the_count() -> None:
 
 
 def _remember_every_settlement() -> None:
-    committed = SqliteSettlements.committed
+    settled = SqliteSettlements._settled
 
-    def remembering(
-        self: SqliteSettlements,
-        items: Sequence[Any],
-        results: Sequence[int],
-        still_wanted: Sequence[bool],
-    ) -> None:
-        committed(self, items, results, still_wanted)
-        for item in items:
-            self._unseen[item.claim] = set(item.sent)
+    def remembering(self: SqliteSettlements, item: Settlement, *, is_wanted: bool) -> None:
+        settled(self, item, is_wanted=is_wanted)
+        self._unseen[item.claim] = set(item.sent)
 
-    SqliteSettlements.committed = remembering  # type: ignore[method-assign]
+    SqliteSettlements._settled = remembering  # type: ignore[method-assign]
 
 
 def _remember_every_send() -> None:

@@ -12,9 +12,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from service.outbox.sqlite.work import Group, WorkKind
+
 from service.outbox.sqlite.appends import Append
 from service.outbox.sqlite.store import SqliteOutbox
-from service.outbox.sqlite.work import Group, WorkKind
 
 OWNERS_EVERY = 50
 BYTES_EVERY = 500

@@ -1,0 +1,111 @@
+"""Copying what can be read of a damaged SQLite outbox to a new file.
+
+A page that can't be read is divided until the unreadable rows are found. Where only the event of a
+row can be read, and not its state, it becomes pending: it may be delivered a second time, under the
+same id. It stays delayed until its time where at least that can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from service.config.outbox_url import sqlite_url
+from service.errors import OutboxUnavailableError
+from service.outbox.move.transfer import TransferRow
+from service.outbox.schema import migrate
+from service.outbox.sqlite.file.connection import connect_read_only
+from service.outbox.sqlite.file.faults import unavailable_if_sqlite_fails
+from service.outbox.sqlite.file.lock import sole_writer
+from service.outbox.sqlite.file.transfer import (
+    SqliteTransferEvents,
+    SqliteTransferMetadata,
+    open_sqlite_transfer,
+    transfer_row,
+)
+from service.outbox.sqlite.queries import SQL
+
+_PAGE = 500
+_UNREADABLE = (sqlite3.Error, ValueError)
+
+
+class RecoveredFile(NamedTuple):
+    """How many rows were copied, how many of them without their state, and how many were lost."""
+
+    rows: int
+    without_state: int
+    lost: int
+
+
+class _Copy:
+    """One recovery under way."""
+
+    def __init__(self, source: sqlite3.Connection, target: SqliteTransferEvents) -> None:
+        self._source = source
+        self._events = SqliteTransferEvents(source)
+        self._target = target
+        self.rows = self.without_state = self.lost = 0
+
+    def copy(self, after: int, upto: int) -> None:
+        """Copy the rows after `after` up to `upto`, as far as they can be read."""
+        with contextlib.suppress(*_UNREADABLE):
+            values = {"after": after, "upto": upto}
+            eventless = self._source.execute(SQL["EVENTLESS"], values).fetchall()
+            self._write(self._events.page(after, _PAGE, upto))
+            self.lost += len(eventless)
+            return
+        if upto - after > 1:
+            middle = (after + upto) // 2
+            self.copy(after, middle)
+            self.copy(middle, upto)
+        else:
+            self._copy_alone(upto)
+
+    def _copy_alone(self, seq: int) -> None:
+        for name in ("TRANSFER_STATELESS", "TRANSFER_ALONE"):
+            with contextlib.suppress(*_UNREADABLE):
+                rows = self._source.execute(SQL[name], {"seq": seq}).fetchall()
+                self._write([transfer_row(row) for row in rows])
+                self.without_state += len(rows)
+                return
+        self.lost += 1
+
+    def _write(self, events: list[TransferRow]) -> None:
+        self._target.write(events, self._events.payloads([event.id for event in events]))
+        self.rows += len(events)
+
+
+def recover(source: Path, target: Path, progress: Callable[[int, int], None]) -> RecoveredFile:
+    """Copy what can be read of the outbox `source` to the new file `target`. Blocks.
+
+    `progress` gets the rows read and the rows in all. Changes nothing in `source`. Raises
+    OutboxBusyError when a service holds the file, and OutboxUnavailableError when `target` exists
+    or can't be written, or when nothing in `source` can be read.
+    """
+    if target.exists():
+        raise OutboxUnavailableError(f"{target} exists already; a recovery replaces nothing.")
+    with sole_writer(source), unavailable_if_sqlite_fails(), connect_read_only(source) as reading:
+        last = _last_seq(reading)
+        migrate(sqlite_url(target))
+        with open_sqlite_transfer(target) as writing:
+            copy = _Copy(reading, writing.events)
+            for after in range(0, last, _PAGE):
+                copy.copy(after, min(last, after + _PAGE))
+                progress(min(last, after + _PAGE), last)
+            with contextlib.suppress(*_UNREADABLE):
+                writing.metadata.write(SqliteTransferMetadata(reading).read())
+    return RecoveredFile(copy.rows, copy.without_state, copy.lost)
+
+
+def _last_seq(reading: sqlite3.Connection) -> int:
+    found = []
+    for table in ("outbox", "outbox_ready", "outbox_claims", "outbox_sent", "outbox_done"):
+        with contextlib.suppress(sqlite3.Error):
+            [(seq,)] = reading.execute(f"SELECT max(seq) FROM {table}").fetchall()
+            found.append(seq or 0)
+    if not found:
+        raise OutboxUnavailableError("Nothing in the file can be read.")
+    return max(found)

@@ -1,0 +1,51 @@
+-- The delivery record, stored settings, samples and the audit.
+
+-- name: DELIVERY
+SELECT state, reason, batch_window, failures, reopens_at_ms, since_ms, rate, paused_by, revision,
+       destination, confirmation, pause_reason
+FROM outbox_delivery
+
+-- name: SAVE_DELIVERY
+UPDATE outbox_delivery SET state = :state, reason = :reason, batch_window = :window,
+       failures = :failures, reopens_at_ms = :reopens_at_ms, since_ms = :since_ms, rate = :rate,
+       revision = revision + 1, destination = :destination, confirmation = :confirmation
+
+-- name: SET_PAUSED
+UPDATE outbox_delivery SET paused_by = :paused_by, pause_reason = :reason, revision = revision + 1,
+       reopens_at_ms = iif(:ask_now, 0, reopens_at_ms)
+
+-- name: LOAD_SETTINGS
+SELECT settings FROM outbox_settings WHERE scope = :scope AND scope_id = :scope_id
+
+-- name: SAVE_SETTINGS
+INSERT INTO outbox_settings (scope, scope_id, settings) VALUES (:scope, :scope_id, :settings)
+ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
+
+-- name: RAISE_REVISION
+UPDATE outbox_meta SET settings_revision = settings_revision + 1
+
+-- name: ADD_SAMPLE
+INSERT INTO outbox_samples (at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason)
+VALUES (:at_ms, :waiting, :dead, :accepted_rate, :delivered_rate, :state, :reason)
+ON CONFLICT (at_ms) DO NOTHING
+
+-- name: DROP_SAMPLES
+DELETE FROM outbox_samples WHERE at_ms < :oldest_ms
+
+-- name: SAMPLES
+SELECT at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason FROM outbox_samples
+WHERE at_ms >= :from_ms AND at_ms <= :until_ms ORDER BY at_ms
+
+-- name: ADD_AUDIT
+INSERT INTO outbox_audit (act, at_ms, actor, action, detail, ids)
+VALUES (:act, :at_ms, :actor, :action, :detail, :ids)
+
+-- name: AUDIT
+-- The newest acts, then all of their rows.
+WITH newest AS (
+    SELECT act, max(id) AS last FROM outbox_audit
+    WHERE :event IS NULL OR instr(ids, :event) > 0
+    GROUP BY act ORDER BY last DESC LIMIT :limit
+)
+SELECT act, at_ms, actor, action, detail, ids
+FROM newest CROSS JOIN outbox_audit USING (act) ORDER BY last DESC, id

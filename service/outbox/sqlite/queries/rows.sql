@@ -1,0 +1,73 @@
+-- The rows for people, and figures of the outbox.
+
+-- name: ROW_BY_ID
+SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
+       first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail, history,
+       payload_bytes, meta,
+       (SELECT prefix FROM outbox_prefixes WHERE from_seq <= seq ORDER BY from_seq DESC LIMIT 1)
+FROM outbox_rows WHERE event_id = :id
+
+-- name: ROWS
+-- Columns of the rows of a filter: the text that follows begins with FROM.
+SELECT seq, event_id, name, owner, user_id, state, attempts, sends, isolated, accepted_at_ms,
+       first_sent_at_ms, settled_at_ms, due_at_ms, lease_until_ms, reason, detail, history,
+       payload_bytes, meta,
+       (SELECT prefix FROM outbox_prefixes WHERE from_seq <= seq ORDER BY from_seq DESC LIMIT 1)
+
+-- name: COUNTS
+SELECT (SELECT count(*) FROM outbox_ready), (SELECT count(*) FROM outbox_claims),
+       (SELECT count(*) FROM outbox_sent), (SELECT count(*) FROM outbox_done),
+       (SELECT count(*) FROM outbox_done WHERE dead = 1)
+
+-- name: OLDEST
+-- When the oldest row that waits and is due at :due was accepted. Rows are numbered in the order of
+-- their acceptance. Where the clock was ahead, the first rows may lie in the future of :now: they do
+-- not count.
+SELECT coalesce(min(iif(accepted_at_ms <= :now, accepted_at_ms, NULL)), min(accepted_at_ms)) FROM (
+    SELECT * FROM (SELECT seq FROM outbox_ready WHERE due_at_ms <= :due ORDER BY seq LIMIT 100)
+    UNION ALL
+    SELECT * FROM (SELECT seq FROM outbox_ready WHERE due_at_ms <= :due ORDER BY seq DESC LIMIT 100)
+    UNION ALL SELECT * FROM (SELECT seq FROM outbox_claims ORDER BY seq LIMIT 100))
+CROSS JOIN outbox USING (seq)
+
+-- name: PAYLOAD
+SELECT payload FROM outbox WHERE event_id = :id
+
+-- name: OWNERS
+SELECT owner, count(*), sum(length(payload)) FROM outbox
+GROUP BY owner ORDER BY 3 DESC, owner LIMIT :limit
+
+-- name: REACH_OF_OWNER
+SELECT seq, accepted_at_ms FROM outbox WHERE owner = :owner AND seq < :before
+ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: ENDS
+SELECT coalesce((SELECT min(seq) FROM outbox), 0), coalesce((SELECT max(seq) FROM outbox), 0) + 1
+
+-- name: ACCEPTED_FROM
+SELECT accepted_at_ms FROM outbox WHERE seq >= :seq ORDER BY seq LIMIT 1
+
+-- name: REACH_ALL
+SELECT seq, accepted_at_ms FROM outbox WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: REACH_PENDING
+SELECT seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = place.seq)
+FROM outbox_ready AS place WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: REACH_DELIVERING
+SELECT seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = place.seq)
+FROM outbox_claims AS place WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: REACH_SENT
+SELECT seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = place.seq)
+FROM outbox_sent AS place WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: REACH_DELIVERED
+SELECT seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = place.seq)
+FROM outbox_done AS place WHERE dead = 0 AND seq < :before
+ORDER BY seq DESC LIMIT 1 OFFSET :skipped
+
+-- name: REACH_DEAD
+SELECT seq, (SELECT accepted_at_ms FROM outbox WHERE outbox.seq = place.seq)
+FROM outbox_done AS place WHERE dead = 1 AND seq < :before
+ORDER BY seq DESC LIMIT 1 OFFSET :skipped

@@ -1,0 +1,210 @@
+"""The small records of an SQLite outbox: delivery, settings, samples and the audit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from service.outbox.audit import Act, ids_text, new_act
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import DeliveryRecord
+from service.outbox.sample import KEPT_MS, Sample
+from service.outbox.sqlite.file.connection import Reads, SqliteReader
+from service.outbox.sqlite.queries import SQL
+from service.outbox.sqlite.state import CachedState
+from service.outbox.sqlite.writer import SqliteWriter
+
+
+class SqliteDelivery:
+    """Loads and saves the delivery record. Only the process that holds the outbox writes it."""
+
+    def __init__(self, writer: SqliteWriter, state: CachedState) -> None:
+        self._writer = writer
+        self._state = state
+
+    async def load(self) -> DeliveryRecord:
+        """The record as last saved. Raises OutboxUnavailableError before the file was read."""
+        return self._state.known_record()
+
+    async def save(self, record: DeliveryRecord) -> DeliveryRecord:
+        """Save the breaker's fields and keep `paused_by`; returns the stored record."""
+
+        def run(connection: sqlite3.Connection) -> DeliveryRecord:
+            values = {
+                "state": record.state,
+                "reason": record.reason,
+                "window": record.window,
+                "failures": record.failures,
+                "reopens_at_ms": wall_now_ms() + int(record.reopens_in_seconds * 1000),
+                "since_ms": record.since_ms,
+                "rate": record.rate,
+                "destination": record.destination,
+                "confirmation": record.confirmation,
+            }
+            connection.execute(SQL["SAVE_DELIVERY"], values)
+            return read_delivery(connection)
+
+        return await self._writer.run(run, self._remember)
+
+    async def set_paused(
+        self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
+    ) -> DeliveryRecord:
+        """Pause or resume delivery, and with `ask_now` end a wait; returns the stored record."""
+
+        def run(connection: sqlite3.Connection) -> DeliveryRecord:
+            values = {"paused_by": actor if paused else None, "ask_now": ask_now}
+            values["reason"] = reason if paused else ""
+            connection.execute(SQL["SET_PAUSED"], values)
+            write_audit(connection, actor, "pause" if paused else "resume", new_act(reason))
+            return read_delivery(connection)
+
+        return await self._writer.run(run, self._remember)
+
+    def _remember(self, record: DeliveryRecord) -> None:
+        self._state.record = record
+
+
+def read_delivery(connection: sqlite3.Connection) -> DeliveryRecord:
+    """The record as it stands in the file."""
+    [row] = connection.execute(SQL["DELIVERY"]).fetchall()
+    return delivery_record(row, wall_now_ms())
+
+
+def delivery_record(row: tuple[Any, ...], now_ms: int) -> DeliveryRecord:
+    """The delivery record as DELIVERY gives it.
+
+    When the clock was set back after the save, the wait can't be known and is over.
+    """
+    state, reason, window, failures, reopens_at, since, rate, paused_by, revision = row[:9]
+    destination, confirmation, pause_reason = row[9:]
+    if now_ms < since:
+        reopens_at = 0
+    return DeliveryRecord(
+        state=state,
+        reason=reason,
+        window=window,
+        failures=failures,
+        reopens_in_seconds=max(0, reopens_at - now_ms) / 1000,
+        since_ms=since,
+        rate=rate,
+        paused_by=paused_by,
+        pause_reason=pause_reason,
+        revision=revision,
+        destination=destination,
+        confirmation=confirmation,
+    )
+
+
+class SqliteSettings:
+    """The stored settings. One process writes them, so their revision is counted in memory."""
+
+    def __init__(self, reader: SqliteReader, writer: SqliteWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._revision = 0
+
+    @property
+    def scope_revision(self) -> int:
+        """A number that has grown when a scope was saved."""
+        return self._revision
+
+    async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
+        """The settings of one scope, None when never set."""
+        return await self._reader.run_soon(_load, {"scope": scope, "scope_id": scope_id})
+
+    async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
+        """Replace the settings of one scope."""
+        values = [_values(scope, scope_id, settings)]
+        await self._writer.run(lambda connection: _save(connection, values), self._saved)
+
+    async def save_audited(
+        self,
+        scope: str,
+        settings: Mapping[str, dict[str, object]],
+        *,
+        actor: str,
+        action: str,
+        detail: str,
+    ) -> None:
+        """Replace the settings of these ids and write one audit row, in one commit."""
+        values = [_values(scope, scope_id, one) for scope_id, one in settings.items()]
+
+        def run(connection: sqlite3.Connection) -> None:
+            write_audit(connection, actor, action, new_act(detail))
+            _save(connection, values)
+
+        await self._writer.run(run, self._saved)
+
+    def _saved(self, _: None) -> None:
+        self._revision += 1
+
+
+def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:
+    rows = connection.execute(SQL["LOAD_SETTINGS"], values).fetchall()
+    return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
+
+
+def _save(connection: sqlite3.Connection, values: Sequence[dict[str, str]]) -> None:
+    connection.executemany(SQL["SAVE_SETTINGS"], values)
+    connection.execute(SQL["RAISE_REVISION"])
+
+
+def _values(scope: str, scope_id: str, settings: dict[str, object]) -> dict[str, str]:
+    text = msgspec.json.encode(settings).decode()
+    return {"scope": scope, "scope_id": scope_id, "settings": text}
+
+
+class SqliteSamples:
+    """The samples: a row for each minute of the last days."""
+
+    def __init__(self, reads: Reads, writer: SqliteWriter, state: CachedState) -> None:
+        self._reads = reads
+        self._writer = writer
+        self._state = state
+
+    async def add(self, sample: Sample) -> None:
+        """Keep a sample unless its minute has one, and drop those of more than 7 days before.
+
+        Keeps how long services have run, too.
+        """
+
+        def run(connection: sqlite3.Connection) -> None:
+            connection.execute(SQL["ADD_SAMPLE"], msgspec.structs.asdict(sample))
+            connection.execute(SQL["DROP_SAMPLES"], {"oldest_ms": sample.at_ms - KEPT_MS})
+            self._state.keep_ages(connection)
+
+        await self._writer.run(run)
+
+    async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
+        """The samples of minutes that begin within these moments, oldest first."""
+        return await self._reads.run(_between, {"from_ms": from_ms, "until_ms": until_ms})
+
+
+def _between(connection: sqlite3.Connection, values: dict[str, int]) -> list[Sample]:
+    return [Sample(*row) for row in connection.execute(SQL["SAMPLES"], values).fetchall()]
+
+
+class SqliteTrail:
+    """Acts of operators that change no row, in the audit."""
+
+    def __init__(self, writer: SqliteWriter) -> None:
+        self._writer = writer
+
+    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
+        """Add an act about one event to the audit. Raises OutboxUnavailableError."""
+        await self._writer.run(
+            lambda connection: write_audit(connection, actor, action, new_act(detail), [event_id])
+        )
+
+
+def write_audit(
+    connection: sqlite3.Connection, actor: str, action: str, act: Act, ids: Sequence[str] = ()
+) -> None:
+    """Add a change of these events to the audit, in the transaction of the change."""
+    values = {"act": act.id, "at_ms": wall_now_ms(), "actor": actor, "action": action}
+    connection.execute(
+        SQL["ADD_AUDIT"], {**values, "detail": act.chosen, "ids": ids_text(list(ids))}
+    )
