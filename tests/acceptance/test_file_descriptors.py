@@ -33,6 +33,23 @@ async def counted(http: aiohttp.ClientSession, url: str, metric: str) -> bool:
         return f"\n{metric} " in await answer.text()
 
 
+async def unanswered(
+    url: str, pid: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """A request on a new connection that waits; None when it is answered after all."""
+    forbid_new_files(pid)
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    answer = asyncio.create_task(reader.readline())
+    done, _ = await asyncio.wait([answer], timeout=1)
+    answer.cancel()
+    if done:
+        writer.close()
+        return None
+    return reader, writer
+
+
 async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_nothing(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:
@@ -56,9 +73,7 @@ async def test_a_shortage_of_file_descriptors_is_logged_and_counted_and_loses_no
 
                 await eventually(seen)
             await process.said("no_file_descriptors")
-            host, port = process.url.removeprefix("http://").split(":")
-            reader, waiting = await asyncio.open_connection(host, int(port))
-            waiting.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            reader, waiting = await eventually(lambda: unanswered(process.url, pid))
             inngest_api.faults.clear()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
             await process.said("file_descriptors_are_back")
