@@ -20,7 +20,7 @@ from service.errors import InvalidFieldError
 from service.event_types.schema_tree import DIALECT, Schema, check_references, property_names
 
 SEND_AT = "sendAt"
-_SEND_AT_SCHEMA = {
+SEND_AT_SCHEMA = {
     "description": "Hold the event until then: milliseconds since 1970. A time in the past holds "
     "nothing.",
     "type": ["integer", "null"],
@@ -40,7 +40,7 @@ class BodySchema:
     def __init__(self, declared: Schema) -> None:
         _check(declared)
         properties = declared.get("properties", {})
-        self.schema = {**declared, "properties": {**properties, SEND_AT: _SEND_AT_SCHEMA}}
+        self.schema = {**declared, "properties": {**properties, SEND_AT: SEND_AT_SCHEMA}}
         self._names = property_names(self.schema)
         self._validate = _compiled(self.schema).validate
         for example in self.schema.get("examples", ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPE = re.compile(
+ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})"
     r"|.)",
@@ -29,5 +29,5 @@ def repaired(raw: bytes) -> bytes:
     """
     text = raw.decode(errors="replace")
     if "\\u" in text:
-        text = _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+        text = ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
     return text.encode()

@@ -19,6 +19,7 @@ from service.config.settings import Settings
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
 from service.outbox.model import Filter
 from service.web.intake.event_batch import MAX_BATCH_BYTES
+from tests.support.raw_http import send
 
 KEY = "0123456789abcdef"
 WEB_KEY = "fedcba9876543210"
@@ -181,7 +182,7 @@ async def test_the_environment_is_kept_and_one_that_is_no_name_is_refused(door: 
     await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "branch-x"})
     [row] = await door.service.outbox.inspector.rows(Filter())
     assert row.meta.environment == "branch-x"
-    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "two words"})
+    status, answer = await door.send({"name": "a"}, **{ENVIRONMENT_HEADER: "x" * 256})
     assert (status, answer["ids"]) == (400, [""])
 
 
@@ -220,3 +221,16 @@ async def test_what_was_accepted_and_refused_is_counted(door: Door) -> None:
     assert 'outbox_accepted_by_key_total{key="cron"} 2.0' in figures
     assert 'outbox_refused_total{code="body_too_large"} 1.0' in figures
     assert KEY not in figures
+
+
+async def test_an_environment_in_one_byte_a_letter_is_read_as_browsers_mean_it(door: Door) -> None:
+    client = door.client
+    port = client.server.port
+    body = b'{"name":"a"}'
+    head = (
+        f"POST /e/{KEY} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n{ENVIRONMENT_HEADER}: gr\u00fcn\r\n\r\n"
+    ).encode("latin-1")
+    assert (await send(port, head + body))[0] == 200
+    [row] = await door.service.outbox.inspector.rows(Filter())
+    assert row.meta.environment == "gr\u00fcn"

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap.service import Service, run_service
 from service.config.settings import Settings
+from service.outbox.model import Filter
 from tests.support.storage import eventually
 
 KEY = "0123456789abcdef"
@@ -203,3 +204,18 @@ async def test_another_site_may_post_with_a_key_because_it_can_not_know_one(
     machine: Machine,
 ) -> None:
     await machine.post(EVENTS, headers={"Origin": "https://elsewhere.example"})
+
+
+async def test_send_at_holds_an_event_of_a_machine_and_a_wrong_one_is_refused(
+    machine: Machine,
+) -> None:
+    later = 4_102_444_799_000
+    answer = await machine.post([{"name": "a", "sendAt": later}, {"name": "b", "sendAt": 1}])
+    rows = {row.name: row for row in await machine.service.outbox.inspector.rows(Filter())}
+    assert {name: row.meta.due_at_ms for name, row in rows.items()} == {"a": later, "b": 0}
+    assert len(answer["eventIds"]) == 2
+    for wrong in ("soon", -1, 4_102_444_800_001, 1.5):
+        status, refused = await machine.ask(
+            "POST", "/api/events", json={"name": "a", "sendAt": wrong}
+        )
+        assert (status, refused["code"]) == (400, "invalid_field")

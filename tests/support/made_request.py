@@ -47,4 +47,5 @@ def made_request(
     else:
         arrive()
     given = CIMultiDict(headers)
+    more.setdefault("app", web.Application())
     return make_mocked_request(method, path, given, payload=content, loop=loop, **more)

@@ -11,7 +11,7 @@ import pytest
 from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
@@ -112,7 +112,7 @@ async def test_another_id_name_or_environment_is_another_event(
     body: bytes, environment: str | None
 ) -> None:
     [first] = await keys_of(b'{"name":"a","id":"1"}')
-    [other] = await keys_of(body, environment=environment)
+    [other] = await keys_of(body, meta=Meta(environment=environment))
     assert first
     assert other
     assert first.key != other.key

@@ -11,7 +11,7 @@ from service.errors import InvalidJsonError
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event
+from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
 from service.outbox.receipt import Receipt
@@ -87,7 +87,7 @@ async def test_an_empty_request_stores_and_counts_nothing(body: bytes) -> None:
 
 async def test_an_event_is_accepted_now_and_goes_to_the_environment_of_the_request() -> None:
     intake = Intake()
-    request = BatchRequest(user=CRON, body=b'{"name":"a"}', environment="branch")
+    request = BatchRequest(user=CRON, body=b'{"name":"a"}', meta=Meta(environment="branch"))
     await batches(intake).accept(request)
     [event] = intake.events
     assert (event.accepted_at_ms, event.meta.environment, event.owner) == (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.dev.fake_inngest.events import read_events as read_as_inngest
 from service.identity.user import User
-from service.outbox.event import MAX_EVENT_BYTES, Event, with_id
+from service.outbox.event import MAX_EVENT_BYTES, Event, Meta, with_id
 from service.outbox.storable import storable
 from service.web.intake.incoming import read_events
 from service.web.intake.lenient_json import MAX_EVENTS, BadEventError
@@ -64,7 +64,7 @@ def test_a_client_s_id_and_time_are_kept_and_the_row_has_its_own() -> None:
 
 
 def test_an_event_belongs_to_the_machine_and_goes_to_the_environment() -> None:
-    [incoming] = read_events(b'{"name":"a"}', CRON, NOW_MS, environment="branch-x")
+    [incoming] = read_events(b'{"name":"a"}', CRON, NOW_MS, meta=Meta(environment="branch-x"))
     event = incoming.event
     assert (event.owner, event.user_id, event.meta.environment) == ("key cron", "cron", "branch-x")
 

@@ -54,13 +54,6 @@ def test_an_event_may_have_3_mib_as_it_is_sent() -> None:
     assert "larger than" in refusal(filled(body, MAX_EVENT_BYTES - added + 1))
 
 
-def test_a_large_event_lets_others_run_before_it_is_read_and_between_its_pieces() -> None:
-    small, large = b'{"name":"a"}', b'{"name":"a","data":{"x":"%b"}}' % (b"x" * 3 * LARGE_BYTES)
-    pauses = [one is None for one in read(b"[%b,%b]" % (small, large))]
-    assert pauses == [False, *[True] * 5, False]
-    assert [one is None for one in read(filled(b'{"name":"%b"}', LARGE_BYTES + 1))] == [True, False]
-
-
 @pytest.mark.parametrize("field", [b"data", b"user"])
 @pytest.mark.parametrize("size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1])
 @pytest.mark.parametrize("value", [b"1e400", b"1" * 310, b"[" * 501 + b"]" * 501])

@@ -164,17 +164,48 @@ async def test_a_body_has_at_most_20_mib(door: Door) -> None:
     assert (await door.said(b" " * (MAX_BATCH_BYTES + 1)))["status"] == 413
 
 
-@pytest.mark.parametrize("name", ["branch-x", "!~", "x" * 255])
-async def test_events_go_to_the_environment_that_is_named(door: Door, name: str) -> None:
-    await door.said(**{ENVIRONMENT_HEADER: name})
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("branch-x", "branch-x"),
+        ("two words", "two words"),
+        ("gr\u00fcn", "gr\u00fcn"),
+        ("x" * 255, "x" * 255),
+    ],
+)
+async def test_events_go_to_the_environment_that_is_named(door: Door, sent: str, name: str) -> None:
+    await door.said(**{ENVIRONMENT_HEADER: sent})
     assert [one.meta.environment for one in door.events] == [name]
 
 
-@pytest.mark.parametrize("name", ["a b", "\u00e9", "x" * 256, "a\tb"])
-async def test_an_environment_is_named_in_visible_ascii(door: Door, name: str) -> None:
+@pytest.mark.parametrize("name", ["x" * 256, "a\tb"])
+async def test_an_environment_that_can_t_be_shown_is_refused(door: Door, name: str) -> None:
     answer = await door.said(**{ENVIRONMENT_HEADER: name})
-    error = f"{ENVIRONMENT_HEADER} is not a name in visible ASCII"
+    error = f"{ENVIRONMENT_HEADER} is not a name in printable characters."
     assert (answer, door.events) == ({"ids": [""], "status": 400, "error": error}, [])
+
+
+async def test_a_key_has_32_environments(door: Door) -> None:
+    for number in range(32):
+        assert (await door.said(**{ENVIRONMENT_HEADER: f"branch-{number}"}))["status"] == 200
+    refused = await door.said(**{ENVIRONMENT_HEADER: "one more"})
+    assert refused["status"] == 400
+    assert "at most 32 environments" in refused["error"]
+    assert (await door.said(**{ENVIRONMENT_HEADER: "branch-7"}))["status"] == 200
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [(TRACE, TRACE), ("01" + TRACE[2:], None), (f"00-{'0' * 32}{TRACE[35:]}", None), ("x", None)],
+)
+async def test_the_trace_of_a_request_is_that_of_its_events(
+    door: Door, sent: str, kept: str | None
+) -> None:
+    await door.said(traceparent=sent)
+    assert [one.meta.trace for one in door.events] == [kept]
 
 
 async def test_an_empty_environment_is_our_own(door: Door) -> None:

@@ -13,7 +13,7 @@ from service.errors import InvalidFieldError, InvalidJsonError
 from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event
+from service.outbox.event import NO_META, Event, Meta
 from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.receipt import Receipt
 from service.web.intake.incoming import IncomingEvent, read_events
@@ -39,16 +39,18 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRequest:
-    """The events of `user` in `body`, for an Inngest environment (None: the service's own).
+    """The events of `user` in `body`. `meta` is what the request says of all of them.
 
-    `mark` names a request that the client repeats with the same events; None says that an event
-    without an id is always new. `mark_seconds` is how long it counts, None as long as the row.
-    `partly` takes the good events before a bad one.
+    `takes_send_at` takes the field `sendAt` of an event. `mark` names a request that the client
+    repeats with the same events; None says that an event without an id is always new.
+    `mark_seconds` is how long it counts, None as long as the row. `partly` takes the good events
+    before a bad one.
     """
 
     user: User
     body: bytes
-    environment: str | None = None
+    meta: Meta = NO_META
+    takes_send_at: bool = False
     mark: str | None = None
     mark_seconds: float | None = None
     partly: bool = False
@@ -126,7 +128,11 @@ class EventBatches:
         batch, keyed = EventBatch(), _Keys(request, self._digests)
         room_events, room_bytes = self._policy.turn_events, self._policy.turn_bytes
         reading = read_events(
-            request.body, request.user, self._now_ms(), environment=request.environment
+            request.body,
+            request.user,
+            self._now_ms(),
+            meta=request.meta,
+            takes_send_at=request.takes_send_at,
         )
         try:
             for incoming in reading:

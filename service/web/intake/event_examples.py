@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from service.event_types.body_schema import SEND_AT, SEND_AT_SCHEMA
 from service.web.openapi.endpoint import Body, Parameter, ResponseHeader
 
 EVENT_ID = Parameter(
@@ -42,24 +45,34 @@ WAITING_EXAMPLE: dict[str, object] = {
     "run": None,
     "final": False,
 }
-_EVENT_SCHEMA: dict[str, object] = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {
-        "name": {"type": "string", "minLength": 1, "description": "Not `inngest/…`."},
-        "data": {"type": ["object", "null"]},
-        "id": {
-            "type": ["string", "null"],
-            "description": "The same name and id within 24 h is the same event.",
-        },
-        "ts": {"type": ["integer", "null"], "description": "Milliseconds since 1970."},
-        "user": {"type": ["object", "null"]},
-        "v": {"type": ["string", "null"]},
+_EVENT_FIELDS: dict[str, object] = {
+    "name": {"type": "string", "minLength": 1, "description": "Not `inngest/…`."},
+    "data": {"type": ["object", "null"]},
+    "id": {
+        "type": ["string", "null"],
+        "description": "The same name and id within 24 h is the same event.",
     },
+    "ts": {"type": ["integer", "null"], "description": "Milliseconds since 1970."},
+    "user": {"type": ["object", "null"]},
+    "v": {"type": ["string", "null"]},
 }
-EVENTS_BODY = Body(
-    {"oneOf": [_EVENT_SCHEMA, {"type": "array", "items": _EVENT_SCHEMA, "maxItems": 5_000}]},
-    [{"name": "report/requested", "data": {"month": "2026-10"}, "id": "report-2026-10"}],
+
+
+def _body(schema: Mapping[str, object]) -> Body:
+    """One event, or an array of them."""
+    return Body(
+        {"oneOf": [schema, {"type": "array", "items": schema, "maxItems": 5_000}]},
+        [{"name": "report/requested", "data": {"month": "2026-10"}, "id": "report-2026-10"}],
+    )
+
+
+EVENTS_BODY = _body({"type": "object", "required": ["name"], "properties": _EVENT_FIELDS})
+DELAYED_EVENTS_BODY = _body(
+    {
+        "type": "object",
+        "required": ["name"],
+        "properties": {**_EVENT_FIELDS, SEND_AT: SEND_AT_SCHEMA},
+    }
 )
 REPLAYED = ResponseHeader(
     "Idempotent-Replayed", "Set when no new event was made.", {"const": "true"}

@@ -29,10 +29,11 @@ from service.event_types.senders import Senders
 from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import Event, Meta, encode_event
+from service.outbox.event import NO_META, Event, encode_event
 from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
+from service.web.intake.incoming import request_meta
 from service.web.openapi.endpoint import (
     JSON,
     Access,
@@ -138,8 +139,11 @@ class EventRoute:
         key = idempotency_key(request, kind.path, body, self._digests)
         data = await kind.data(body, user)
         event = encode_event(kind.name, data, user, wall_now_ms())
+        meta = request_meta(request)
         if (send_at := int(body.get(SEND_AT) or 0)) > event.accepted_at_ms:
-            event = msgspec.structs.replace(event, meta=Meta(due_at_ms=send_at))
+            meta = msgspec.structs.replace(meta, due_at_ms=send_at)
+        if meta is not NO_META:
+            event = msgspec.structs.replace(event, meta=meta)
         return event, key
 
     def _count(self, user: User) -> None:

@@ -12,13 +12,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 
 import msgspec
 import uuid_utils
+from aiohttp import web
 
 from service.identity.user import User
-from service.outbox.event import FIRST_TS_MS, ID_BYTES, LAST_TS_MS, MAX_EVENT_BYTES, Event, Meta
+from service.outbox.event import (
+    FIRST_TS_MS,
+    ID_BYTES,
+    LAST_TS_MS,
+    MAX_EVENT_BYTES,
+    NO_META,
+    Event,
+    Meta,
+)
 from service.outbox.nesting import is_too_deep
 from service.outbox.storable import storable
 from service.web.intake.lenient_json import (
@@ -32,6 +42,7 @@ from service.web.intake.lenient_json import (
     faults,
     fields_of,
     has_many_digits,
+    large_fields_of,
 )
 
 MAX_SESSIONS = 5
@@ -45,7 +56,9 @@ _SMALL_BYTES = 300
 _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _NULL = b"null"
 _NO_ID = Meta(wire_id="")
+_SEND_AT = "sendat"  # names are compared in lower case
 _NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
+_is_trace = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _Raw = msgspec.Raw | msgspec.UnsetType
 
 
@@ -64,6 +77,7 @@ class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     data: _Raw = msgspec.UNSET
     user: _Raw = msgspec.UNSET
     meta: _Raw = msgspec.UNSET
+    sendat: int | None = None
 
 
 class _Wire(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -83,29 +97,45 @@ _decode_id = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def request_meta(request: web.BaseRequest, environment: str | None = None) -> Meta:
+    """What a request says of all its events: `environment`, and its trace context if it has one."""
+    trace = request.headers.get("traceparent")
+    if trace is not None and not _is_trace(trace):
+        trace = None
+    return Meta(environment=environment, trace=trace) if trace or environment else NO_META
+
+
 def read_events(
-    body: bytes, user: User, now_ms: int, *, environment: str | None = None
+    body: bytes, user: User, now_ms: int, *, meta: Meta = NO_META, takes_send_at: bool = False
 ) -> Iterator[IncomingEvent | None]:
     """The events of an array, or one event; an empty body has none. They belong to `user`.
 
-    None is a moment to let others run: a large event is read in pieces. An event without a ts is
-    accepted at `now_ms`. Raises BadEventError at the first bad event, or after 5,000.
+    None is a moment to let others run: what is large is read in pieces. `meta` is what the request
+    says of all its events. An event without a ts is accepted at `now_ms`. `takes_send_at` takes the
+    field `sendAt`, which Inngest ignores. Raises BadEventError at the first bad event, or after
+    5,000.
     """
     owner = user.owner  # makes a text each time
-    for position, raw in enumerate(elements(body)):
+    names = _NAMES | {_SEND_AT} if takes_send_at else _NAMES
+    position = 0
+    for raw in elements(body):
+        if raw is None:
+            yield None
+            continue
         if position == MAX_EVENTS:
             raise BadEventError(f"A request takes at most {MAX_EVENTS} events")
         if len(raw) > MAX_EVENT_BYTES:
             raise BadEventError(_TOO_LARGE)
-        if len(raw) > LARGE_BYTES:
-            yield None
         try:
-            given = _given(raw)
+            given = yield from _given(raw, names)
         except RecursionError as error:
             raise BadEventError(TOO_DEEP) from error
         if len(raw) > LARGE_BYTES:
             yield from _check_large(given)
-        yield IncomingEvent(_event(given, user, owner, now_ms, environment), raw)
+        if not takes_send_at:
+            given.sendat = None
+        yield IncomingEvent(_event(given, user, owner, now_ms, meta), raw)
+        position += 1
 
 
 def _check_large(given: _Given) -> Iterator[None]:
@@ -117,7 +147,7 @@ def _check_large(given: _Given) -> Iterator[None]:
             yield None
 
 
-def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str | None) -> Event:
+def _event(given: _Given, user: User, owner: str, now_ms: int, meta: Meta) -> Event:
     name = _name(given.name)
     client_id = storable(given.id) if given.id else None
     ts = _ts(given.ts) or now_ms
@@ -134,6 +164,14 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
     )
     if len(payload) + (0 if client_id else ID_BYTES) > MAX_EVENT_BYTES:
         raise BadEventError(_TOO_LARGE)
+    own = meta
+    if client_id or meta is not NO_META or ts > now_ms or given.sendat:
+        own = msgspec.structs.replace(
+            meta,
+            wire_id=client_id or "",
+            ts_ms=ts if ts > now_ms else 0,
+            due_at_ms=_due(given.sendat, now_ms),
+        )
     return Event(
         str(uuid_utils.uuid7()),
         storable(name) if "\x00" in name else name,
@@ -141,18 +179,24 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, environment: str 
         user.id,
         now_ms,
         payload,
-        _meta(client_id, environment, ts if ts > now_ms else 0),
+        _NO_ID if own is NO_META else own,
     )
 
 
-def _meta(client_id: str | None, environment: str | None, ts_ms: int) -> Meta:
-    if client_id or environment or ts_ms:
-        return Meta(client_id or "", environment, ts_ms=ts_ms)
-    return _NO_ID
+def _due(send_at: int | None, now_ms: int) -> int:
+    """The time that `sendAt` names, 0 for one that is over."""
+    if send_at is None:
+        return 0
+    if not 0 <= send_at <= LAST_TS_MS:
+        raise BadEventError("The event's sendAt must be in milliseconds, between 1970 and 2100")
+    return send_at if send_at > now_ms else 0
 
 
-def _given(raw: bytes) -> _Given:
-    """The fields of an event, looked through. Raises BadEventError."""
+def _given(raw: bytes, names: frozenset[str]) -> Generator[None, None, _Given]:
+    """The fields of an event, looked through; a large one a piece at a time.
+
+    Raises BadEventError, or RecursionError for what is nested too deeply.
+    """
     if not raw.startswith(b"{"):
         raise BadEventError("An event must be an object")
     try:
@@ -160,7 +204,12 @@ def _given(raw: bytes) -> _Given:
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # an unknown field, a name in another case, half a surrogate pair, or a fault
     try:
-        return _checked(_decode_given(_encode(fields_of(raw, _NAMES))))
+        if len(raw) > LARGE_BYTES:
+            yield None
+            fields = yield from large_fields_of(raw, names)
+        else:
+            fields = fields_of(raw, names)
+        return _checked(_decode_given(_encode(fields)))
     except msgspec.ValidationError as error:
         raise BadEventError("A field of the event has a wrong type or is out of range") from error
     except msgspec.DecodeError as error:
@@ -182,6 +231,8 @@ def checked_meta(meta: msgspec.Raw) -> msgspec.Raw | msgspec.UnsetType:
 
     Own sessions that are null as a whole take all inherited ones away.
     """
+    if len(bytes(meta)) > LARGE_BYTES:
+        raise BadEventError(f"The event's meta is larger than {LARGE_BYTES} bytes")
     layers = {} if bytes(meta) == _NULL else fields_of(bytes(meta), _LAYERS)
     own = _checked_layer(layers.get("sessions"), may_be_null=True)
     _checked_layer(layers.get("propagated_sessions"), may_be_null=False)

@@ -19,6 +19,7 @@ from service.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     IdempotencyKeyReusedError,
+    InvalidFieldError,
     NotFoundError,
     OutboxUnavailableError,
     RefusedError,
@@ -35,6 +36,7 @@ from service.web.intake.event_batch import (
     EventBatches,
 )
 from service.web.intake.event_examples import EVENTS_BODY, RETRY_AFTER
+from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import NO_EVENTS
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
 from service.web.server.body import read_raw_body
@@ -42,11 +44,12 @@ from service.web.server.errors import STATUS
 from service.web.signin.auth import EventKeyAuth
 
 KEY_NOT_FOUND = "Event key not found"
+MAX_ENVIRONMENTS = 32
+_MAX_ENVIRONMENT_CHARS = 255
 _TEXT = "text/plain"
 _MAY_BE_RETRIED = frozenset({429, 503})
 _NO_IDS = ("",)  # what Inngest answers instead of an empty list
 _is_seed = re.compile(r"[1-9][0-9]{0,14},[A-Za-z0-9+/]{14}==").fullmatch
-_is_environment = re.compile(r"[!-~]{1,255}").fullmatch
 _encode = msgspec.json.Encoder().encode
 _EXAMPLE_IDS = ["01KB08Z4Q0XW5M7T3Y8S000017"]
 
@@ -69,6 +72,7 @@ class InngestIntake:
         self._auth = auth
         self._batches = batches
         self._recorder = recorder
+        self._environments: dict[str, set[str]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
@@ -125,16 +129,12 @@ class InngestIntake:
             return _refusal(error)
 
     async def _accept(self, request: web.Request, machine: User) -> web.Response:
-        environment = request.headers.get(ENVIRONMENT_HEADER) or None
-        if environment and not _is_environment(environment):
-            return _response(
-                Reply(_NO_IDS, 400, f"{ENVIRONMENT_HEADER} is not a name in visible ASCII")
-            )
+        environment = self._environment(request, machine)
         seed = request.headers.get(SEED_HEADER, "")
         batch = BatchRequest(
             user=machine,
             body=await read_raw_body(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner),
-            environment=environment,
+            meta=request_meta(request, environment),
             mark=f"seed {seed}" if _is_seed(seed) else None,
             mark_seconds=REPEAT_SECONDS,
             partly=True,
@@ -142,6 +142,26 @@ class InngestIntake:
         receipts, error = await self._stored(batch)
         ids = [receipt.inngest_id for receipt in receipts]
         return _response(Reply(ids or _NO_IDS, 400 if error else 200, error))
+
+    def _environment(self, request: web.Request, machine: User) -> str | None:
+        """The Inngest environment of a request; InvalidFieldError for one that is not taken.
+
+        Each has questions and a place in the figures of its own, so a key has a few only.
+        """
+        given = request.headers.get(ENVIRONMENT_HEADER)
+        if not given:
+            return None
+        # Browsers and Node send one byte a letter where others send UTF-8.
+        name = given if _is_unicode(given) else _bytes(given).decode("latin-1")
+        if len(name) > _MAX_ENVIRONMENT_CHARS or not name.isprintable():
+            raise InvalidFieldError(f"{ENVIRONMENT_HEADER} is not a name in printable characters.")
+        known = self._environments.setdefault(machine.id, set())
+        if name not in known and len(known) >= MAX_ENVIRONMENTS:
+            raise InvalidFieldError(
+                f"{ENVIRONMENT_HEADER}: a key has at most {MAX_ENVIRONMENTS} environments."
+            )
+        known.add(name)
+        return name
 
     async def _stored(self, batch: BatchRequest) -> tuple[Sequence[Receipt], str | None]:
         try:
@@ -169,3 +189,11 @@ def _response(reply: Reply) -> web.Response:
     # Inngest's server calls its JSON text/plain, and ends it with a line.
     body = _encode(reply) + b"\n"
     return web.Response(status=reply.status, body=body, content_type=_TEXT, charset="utf-8")
+
+
+def _is_unicode(text: str) -> bool:
+    return all(not "\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

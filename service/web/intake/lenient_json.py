@@ -2,8 +2,9 @@
 
 The server is written in Go, whose decoder replaces what is not Unicode, matches field names in any
 case, and reads an array element by element: what stands before a fault counts. A decoder holds the
-event loop for as long as it takes, a value of 3 MiB for a second, so a large value is checked a
-piece at a time and without building it. The invariant: what passes here can be decoded there.
+event loop for as long as it takes, a value of 3 MiB for a second, so what is large is read a piece
+at a time and without building it: the generators yield None between two pieces. The invariant: what
+passes here can be decoded there.
 """
 
 from __future__ import annotations
@@ -11,25 +12,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from itertools import accumulate, islice
+from codecs import getincrementaldecoder
+from collections.abc import Generator, Iterator
+from itertools import accumulate
 
 import msgspec
 
 from service.outbox.nesting import MAX_DEPTH
-from service.outbox.storable import repaired
+from service.outbox.storable import ESCAPE, repaired
 
 NO_EVENTS = "The body is not an event object or an array of event objects in JSON"
 MAX_EVENTS = 5_000
-_LARGE_ARRAY_BYTES = 4_194_304
-_GLANCE_BYTES = 1_048_576
+_SPLIT_BYTES = 4_194_304  # so much is split at once within a few milliseconds
 _SPACE = " \t\r\n"
 _ENDS = ("", "]", "}")
 _space = re.compile(f"[{_SPACE}]*").match
 LARGE_BYTES = 65_536
 TOO_DEEP = f"An event is nested more than {MAX_DEPTH} levels deep"
 OUT_OF_RANGE = "A number is out of range"
-_PIECE_BYTES = 65_536
+_PIECE_BYTES = 16_384
 _FLOAT_DIGITS = 309  # a number of fewer digits, without an exponent, is in the range of a float
 _DIGITS = bytes.maketrans(b"0123456789", b"1" * 10)
 _MANY_DIGITS = b"1" * _FLOAT_DIGITS
@@ -38,9 +39,16 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEPS[byte])
 _IN_NUMBERS = b"-+.0123456789eE"
 _find_exponent = re.compile(rb"[0-9.][eE]").search
 _numbers = re.compile(rb"[-+.0-9eE]{2,}").findall
+_structure = re.compile(rb"[][{},]").finditer
+_short_key = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.){1,64}")[ \t\r\n]*:[ \t\r\n]*').match
+_find_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
+_escapes = ESCAPE.finditer
+_ESCAPES_A_PIECE = 4_096
 
 Fields = dict[str, msgspec.Raw]
+Piecewise = Generator[None, None, bytes]
 _decode_fields = msgspec.json.Decoder(Fields).decode
+_decode_key = msgspec.json.Decoder(str).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -48,12 +56,24 @@ class BadEventError(ValueError):
     """Inngest would refuse this event, or this body. The message holds no input."""
 
 
-def elements(body: bytes) -> Iterator[bytes]:
+class _NoFields(msgspec.Struct):
+    """Any object, of which nothing is built."""
+
+
+_check_syntax = msgspec.json.Decoder(_NoFields).decode
+
+
+def elements(body: bytes) -> Iterator[bytes | None]:
     """The elements of an array, or one object; an empty body has none.
 
-    Raises BadEventError after the last element that can be read.
+    Raises BadEventError after the last element that can be read. In a large body an element that
+    has more behind it than a comma is not read.
     """
-    text = body.lstrip(_SPACE.encode())
+    at = 0
+    while at < len(body) and not body[at : at + _PIECE_BYTES].strip(_SPACE.encode()):
+        at += _PIECE_BYTES
+        yield None
+    text = body[at:].lstrip(_SPACE.encode())
     if text.startswith(b"{"):
         yield text
     elif text.startswith(b"["):
@@ -62,27 +82,70 @@ def elements(body: bytes) -> Iterator[bytes]:
         raise BadEventError(NO_EVENTS)
 
 
-def _elements_of_array(body: bytes) -> Iterator[bytes]:
-    if len(body) > _LARGE_ARRAY_BYTES and _is_crowded(body):
-        yield from _walk(body.decode(errors="replace"))  # not split: nobody reads to its end
-        return
-    try:
-        found = _split_array(body)
-    except (msgspec.DecodeError, RecursionError):
+def _elements_of_array(body: bytes) -> Iterator[bytes | None]:
+    if len(body) <= _SPLIT_BYTES:
+        try:
+            yield from map(bytes, _split_array(body))
+        except (msgspec.DecodeError, RecursionError):
+            pass
+        else:
+            return
+    if len(body) <= LARGE_BYTES:
         yield from _walk(body.decode(errors="replace"))
-    else:
-        yield from map(bytes, found)
+        return
+    is_first = True
+    for span in _members(body):
+        if span is None:
+            yield None
+            continue
+        element = body[span].strip(_SPACE.encode())
+        if element:
+            yield element
+        elif not is_first or body[span.stop : span.stop + 1] == b",":
+            raise BadEventError(NO_EVENTS)
+        is_first = False
 
 
-def _is_crowded(body: bytes) -> bool:
-    """True where the beginning alone has more elements than a request may have."""
-    if body.count(b",", 0, _GLANCE_BYTES) < MAX_EVENTS:
-        return False
-    try:
-        found = _walk(body[:_GLANCE_BYTES].decode(errors="replace"))
-        return next(islice(found, MAX_EVENTS, None), None) is not None
-    except BadEventError:
-        return False
+def _members(text: bytes) -> Iterator[slice | None]:
+    """The places of the members of the array or object that `text` begins with.
+
+    It ends at its bracket, at the other bracket, or where the text ends.
+    """
+    level, start, at, inside = 0, 1, 0, False
+    while at < len(text):
+        piece = text[at : at + _PIECE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece = text[at : at + len(piece) + 1]  # a backslash stays with what it escapes
+        part_at = at
+        for part in piece.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"'):
+            low, after = (level, level) if inside else _lowest(part, level)
+            if low > 1:
+                level = after
+            for found in () if inside or low > 1 else _structure(part):
+                sign, place = found[0], part_at + found.start()
+                if sign in b"[{":
+                    level += 1
+                elif sign in b"]}":
+                    level -= 1
+                if level == 0 or (level == 1 and sign == b","):
+                    yield slice(start, place)
+                    start = place + 1
+                if level == 0:
+                    return
+            part_at += len(part) + 1
+            inside = not inside
+        inside = not inside
+        at += len(piece)
+        yield None
+    yield slice(start, len(text))
+
+
+def _lowest(part: bytes, level: int) -> tuple[int, int]:
+    """The lowest level in the part, and the level after it."""
+    levels = list(
+        accumulate(map(_STEPS.__getitem__, part.translate(None, _NO_BRACKETS)), initial=level)
+    )
+    return min(levels), levels[-1]
 
 
 def _walk(text: str) -> Iterator[bytes]:
@@ -124,6 +187,41 @@ def fields_of(raw: bytes, names: frozenset[str]) -> Fields:
     fields = _decode_fields(repaired(raw))
     folded = ((name.casefold(), value) for name, value in fields.items())
     return {name: value for name, value in folded if name in names}
+
+
+def large_fields_of(raw: bytes, names: frozenset[str]) -> Generator[None, None, Fields]:
+    """As `fields_of`, a piece at a time. Raises RecursionError only for the object itself."""
+    text = yield from _repaired(raw)
+    _check_syntax(text)
+    fields: Fields = {}
+    for span in _members(text):
+        if span is None:
+            yield None
+        elif key := _short_key(text, span.start, span.stop):
+            name = _decode_key(key[1]).casefold()
+            if name in names:
+                value = text[key.end() : span.stop].strip(_SPACE.encode())
+                fields[name] = msgspec.Raw(value)
+    return fields
+
+
+def _repaired(raw: bytes) -> Piecewise:
+    decoder = getincrementaldecoder("utf-8")("replace")
+    pieces = []
+    for at in range(0, len(raw), _PIECE_BYTES):
+        pieces.append(decoder.decode(raw[at : at + _PIECE_BYTES]))
+        yield None
+    text = "".join(pieces) + decoder.decode(b"", final=True)
+    if not _find_surrogate(text):
+        return text.encode()
+    kept, at = [], 0
+    for number, found in enumerate(_escapes(text)):
+        if found["half"]:
+            kept += [text[at : found.start()], "\\ufffd"]
+            at = found.end()
+        if number % _ESCAPES_A_PIECE == 0:
+            yield None
+    return "".join([*kept, text[at:]]).encode()
 
 
 def faults(value: bytes, piece_bytes: int = _PIECE_BYTES) -> Iterator[str | None]:

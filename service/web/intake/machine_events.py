@@ -17,8 +17,9 @@ from service.errors import (
     TooManyPendingError,
 )
 from service.web.intake.event_batch import MAX_BATCH_BYTES, BatchRequest, EventBatches
-from service.web.intake.event_examples import EVENTS_BODY, REPLAYED
+from service.web.intake.event_examples import DELAYED_EVENTS_BODY, REPLAYED
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key
+from service.web.intake.incoming import request_meta
 from service.web.openapi.endpoint import Access, Answer, Endpoint
 from service.web.server.answers import json_answer
 from service.web.server.body import JSON_REFUSALS, check_utf8, read_json_bytes
@@ -60,7 +61,7 @@ class MachineEvents:
                 summary="Events of any name from a machine with an event key",
                 access=Access.EVENT_KEY,
                 parameters=[IDEMPOTENCY_PARAMETER],
-                body=EVENTS_BODY,
+                body=DELAYED_EVENTS_BODY,
                 answers={
                     200: Answer(
                         "All are on disk and will be delivered",
@@ -87,7 +88,13 @@ class MachineEvents:
         key = given_key(request)
         body = await read_json_bytes(request, max_bytes=MAX_BATCH_BYTES, owner=machine.owner)
         check_utf8(body)
-        batch = BatchRequest(user=machine, body=body, mark=f"key {key}" if key else None)
+        batch = BatchRequest(
+            user=machine,
+            body=body,
+            meta=request_meta(request),
+            takes_send_at=True,
+            mark=f"key {key}" if key else None,
+        )
         receipts, _ = await self._batches.accept(batch)
         ids = [receipt.inngest_id for receipt in receipts]
         answer = AcceptedEvents("ok", ids, [receipt.event_id for receipt in receipts])

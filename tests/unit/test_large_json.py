@@ -1,0 +1,110 @@
+"""What is large is read a piece at a time, and as what is small is read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.identity.user import User
+from service.web.intake import lenient_json
+from service.web.intake.incoming import read_events
+from service.web.intake.lenient_json import BadEventError, elements, fields_of, large_fields_of
+
+NAMES = frozenset({"name", "id", "data"})
+OBJECTS = [
+    b'{"name":"a"}',
+    b' {"NAME" : "a" , "more":[1,{"name":"b"}],"data":{"x":[{},[]]} } ',
+    b'{"name":"a","name":"b"}',
+    b'{"n\\u0061me":"a","x\\\\":"\\"},{"}',
+    b'{"data":{"x":"\\\\\\"]},[{\\\\"},"id":"1"}',
+    b'{"id":"\\ud800 \\\\ud800 \\ud83d\\ude00 \xff"}',
+    b'{"' + b"k" * 100 + b'":1,"id":"2"}',
+    b"{}",
+]
+FAULTY = [b'{"name":"a"', b'{"name" "a"}', b'{"name":}', b'{"a":1 "name":"b"}', b'{"name":"a"}}']
+ARRAYS = [
+    b"[]",
+    b" [ ] ",
+    b'[{"name":"a"},{"name":"b]}"}]',
+    b'[ {"x":[1,[2,3]]} , {"y":"\\\\"} ]',
+    b'[{"name":"a"},{"name":"b"}}',
+    b'[{"name":"a"},{"name":"b"}',
+]
+BAD_ARRAYS = [b'[{"name":"a"},]', b'[{"name":"a"},,{}]', b"[,]"]
+
+
+def result(reading: Generator[None, None, Any]) -> Any:
+    while True:
+        try:
+            next(reading)
+        except StopIteration as ended:
+            return ended.value
+
+
+def read(found: Iterator[bytes | None]) -> tuple[list[Any], bool]:
+    """The elements, and true when a fault ended them."""
+    read: list[Any] = []
+    try:
+        read.extend(msgspec.json.decode(one) for one in found if one is not None)
+    except BadEventError:
+        return read, True
+    return read, False
+
+
+@pytest.fixture(params=[1, 2, 3, 7, 16_384])
+def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lenient_json, "_PIECE_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("piece_bytes")
+@pytest.mark.parametrize("raw", OBJECTS)
+def test_the_fields_of_a_large_object_are_those_of_a_small_one(raw: bytes) -> None:
+    raw = raw.strip()
+    assert result(large_fields_of(raw, NAMES)) == fields_of(raw, NAMES)
+
+
+@pytest.mark.usefixtures("piece_bytes")
+@pytest.mark.parametrize("raw", FAULTY)
+def test_a_large_object_that_is_no_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        result(large_fields_of(raw, NAMES))
+
+
+@pytest.mark.usefixtures("piece_bytes")
+@pytest.mark.parametrize("body", ARRAYS + BAD_ARRAYS)
+def test_the_elements_of_a_large_array_are_those_of_a_small_one(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = read(elements(body))
+    monkeypatch.setattr(lenient_json, "_SPLIT_BYTES", 0)
+    monkeypatch.setattr(lenient_json, "LARGE_BYTES", 0)
+    assert read(elements(body)) == small
+    assert small[1] is (body in BAD_ARRAYS)
+
+
+SIZE = 1_500_000
+ATTACKS = {
+    "escapes": b'{"name":"a","data":{"x":"' + b"\\n" * (SIZE // 2) + b'\\ud800"}}',
+    "surrogates": b'{"name":"a","data":{"x":"' + b"\\ud800" * (SIZE // 6) + b'"}}',
+    "not UTF-8": b'{"name":"a","data":{"x":"' + b"\xff" * (SIZE // 3) + b'"}}',
+    "fields": b'{"Name":"a"' + b"".join(b',"%x":1' % n for n in range(SIZE // 9)) + b"}",
+    "brackets": b'{"name":"a","data":{"x":[' + b"[]," * (SIZE // 3) + b"1]}}",
+    "array": b'[{"name":"a","data":{"x":[' + b"[]," * (SIZE // 3) + b"1]}}}",
+    "space": b" " * SIZE + b'{"name":"a"}',
+}
+
+
+@pytest.mark.parametrize("body", ATTACKS.values(), ids=ATTACKS)
+def test_others_run_between_the_pieces_of_a_large_event(body: bytes) -> None:
+    found = list(read_events(body, User("key", "cron"), 1_800_000_000_000))
+    assert sum(one is not None for one in found) == 1
+    assert found.count(None) >= SIZE / 16_384 / 4
+
+
+def test_a_large_meta_is_refused() -> None:
+    meta = b'{"sessions":{' + b",".join(b'"%x":null' % n for n in range(9_000)) + b"}}"
+    with pytest.raises(BadEventError, match="meta is larger than 65536 bytes"):
+        list(read_events(b'{"name":"a","meta":%s}' % meta, User("key", "cron"), 1))
