@@ -29,13 +29,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "inngest" not in metafunc.fixturenames:
         return
     relayed = metafunc.definition.get_closest_marker("relayed")
-    kinds = [] if relayed and relayed.kwargs.get("only") else [Kind("fake"), Kind("real")]
-    if relayed:
-        kinds += [Kind("fake", way="relayed"), Kind("real", way="relayed")]
+    ways = ["direct", "relayed"] if relayed else ["direct"]
+    if relayed and relayed.kwargs.get("only"):
+        ways = ["relayed"]
+    kinds = [Kind(server, way=way) for way in ways for server in ("fake", "real")]
     chosen = [pytest.param(one, id="-".join(one)) for one in kinds]
     if "app" in metafunc.fixturenames:
-        others = [Kind("fake", "js4"), *(Kind("real", app) for app in JAVASCRIPT)]
-        chosen += [pytest.param(one, id="-".join(one), marks=pytest.mark.slow) for one in others]
+        others = [("fake", "js4"), *(("real", app) for app in JAVASCRIPT)]
+        javascript = [Kind(server, app, ways[0]) for server, app in others]
+        slow = pytest.mark.slow
+        chosen += [pytest.param(one, id="-".join(one), marks=slow) for one in javascript]
     metafunc.parametrize("kind", chosen, scope="session")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import itertools
 import json
 import secrets
@@ -39,10 +40,11 @@ class Inngest:
         self, body: bytes | str, headers: Mapping[str, str] = {}, key: str = EVENT_KEY
     ) -> tuple[int, dict[str, Any]]:
         """A request to the Event API: status and answer."""
+        raw = body.encode() if isinstance(body, str) else body
         url = f"{self._url}/e/{key}"
         if self._service_url:
             url = f"{self._service_url}/e/{SERVICE_KEY}"
-        async with self._http.post(url, data=body, headers=headers) as answer:
+        async with self._http.post(url, data=io.BytesIO(raw), headers=headers) as answer:
             return answer.status, json.loads(await answer.text())
 
     async def send(self, *events: Mapping[str, object], lead_ms: int | None = None) -> list[str]:
