@@ -1,8 +1,8 @@
 """The size of the code: `make house` prints it, for this tree or for others.
 
 Counts rest on the syntax tree. The way of a post is traced in a real `serve` process: each call of
-a function of `service/` between the first byte of a request and the last byte of its answer, on any
-thread, is counted.
+a function of `service/` from the first byte of a request until its answer has left, on any thread,
+is counted.
 """
 
 from __future__ import annotations

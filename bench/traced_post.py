@@ -26,7 +26,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Trace:
-    """Calls of functions of `service/` while `on`."""
+    """Calls of functions of `service/` while `on`; aiohttp ends it when the answer has left."""
 
     def __init__(self, tree: Path) -> None:
         self._home = f"{tree / 'service'}{os.sep}"
@@ -34,8 +34,12 @@ class Trace:
         self.calls: list[str] = []
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if self.on and event == "call" and frame.f_code.co_filename.startswith(self._home):
+        if not self.on:
+            return
+        if event == "call" and frame.f_code.co_filename.startswith(self._home):
             self.calls.append(frame.f_code.co_filename)
+        elif event == "return" and frame.f_code.co_name == "finish_response":
+            self.on = False
 
 
 class Inngest(http.server.BaseHTTPRequestHandler):
