@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from service.dev.fake_inngest.signing_key import SigningKey
+from service.dev.fake_inngest.rest_api import SigningKey
 
 HEX = "0123456789abcdef"
 HASHED = hashlib.sha256(bytes.fromhex(HEX)).hexdigest()

@@ -13,11 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from service.dev.fake_inngest.clock import MovableClock
-from service.dev.fake_inngest.event_store import EventStore
+from service.dev.fake_inngest.event_store import EventStore, Storing
 from service.dev.fake_inngest.faults import Fault, FaultScript
-from service.dev.fake_inngest.ledger import Arrival, Ledger
-from service.dev.fake_inngest.storing import Storing
+from service.dev.fake_inngest.ledger import Arrival, Ledger, MovableClock
 
 _DEFAULT_LIMIT = 100
 _Handler = Callable[[web.Request], Awaitable[web.Response]]

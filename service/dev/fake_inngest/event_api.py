@@ -11,6 +11,7 @@ from collections.abc import Collection
 import msgspec
 from aiohttp import web
 
+from service.dev.fake_inngest.event_store import Storing
 from service.dev.fake_inngest.events import Reading, count_events, read_events
 from service.dev.fake_inngest.fault_effects import (
     apply_fault,
@@ -21,7 +22,6 @@ from service.dev.fake_inngest.fault_effects import (
 )
 from service.dev.fake_inngest.faults import Action, FaultScript, kind_of
 from service.dev.fake_inngest.ledger import Ledger, Request
-from service.dev.fake_inngest.storing import Storing
 from service.dev.fake_inngest.ulids import request_ulids
 from service.outbox.inngest_id import SEED_HEADER
 

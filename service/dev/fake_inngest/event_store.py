@@ -6,13 +6,17 @@ whatever the Event API answered. An event that comes again under its ULID is hel
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.dev.fake_inngest.ledger import Arrival
+from service.dev.fake_inngest.ledger import Arrival, MovableClock
 from service.dev.fake_inngest.runs import Runs
 
+_TICK_SECONDS = 0.02
 _LAST_ULID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
 
 _SCHEMA = """
@@ -105,3 +109,59 @@ class EventStore:
     def _count(self, query: str) -> int:
         count: int = self._connection.execute(query).fetchone()[0]
         return count
+
+
+class Storing:
+    """Moves accepted events into `store`, `rate` a second (None: before they are answered).
+
+    A self-hosted Inngest answers from memory and stores later. What is queued when it stops is
+    lost.
+    """
+
+    def __init__(self, store: EventStore, clock: MovableClock, rate: float | None) -> None:
+        self.rate = rate
+        self.lost = 0
+        self._store = store
+        self._clock = clock
+        self._queue: deque[Arrival] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """How many answered events are not stored yet."""
+        return len(self._queue)
+
+    def accept(self, arrivals: Sequence[Arrival]) -> None:
+        """Take events to store, in their order."""
+        if self.rate is None and not self._queue:
+            self._store.store(arrivals, self._clock.now_ms)
+            return
+        self._queue.extend(arrivals)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain(), name="fake-inngest-storing")
+
+    async def stop(self) -> None:
+        """Stop as a process does: what is queued is lost and counted."""
+        self.lost += len(self._queue)
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        before, due = loop.time(), 0.0
+        while self._queue:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = loop.time()
+            rate = float("inf") if self.rate is None else self.rate
+            due = min(due + (now - before) * rate, float(len(self._queue)))
+            before = now
+            self._store_oldest(int(due))
+            due -= int(due)
+
+    def _store_oldest(self, count: int) -> None:
+        if count:
+            oldest = [self._queue.popleft() for _ in range(count)]
+            self._store.store(oldest, self._clock.now_ms)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from service.dev.fake_inngest.lenient_json import NOT_JSON, check_numbers, plain_event, walk_array
-from service.dev.fake_inngest.sessions import check_meta
 
 MAX_EVENTS = 5_000
 MAX_EVENT_BYTES = 3_145_728
+MAX_SESSIONS = 5
+_MAX_SESSION_KEY_BYTES = 128
+_MAX_SESSION_ID_BYTES = 512
 FIRST_TS_MS = 315_532_800_000  # 1980-01-01
 LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 
@@ -128,7 +130,7 @@ def _fields(encoded: bytes) -> _Fields:
             raise ValueError(f"Event {name} must be an object or null")  # noqa: TRY004
         if _find_long_number(value):
             check_numbers(bytes(value))
-    check_meta(_decode(fields.meta))
+    _check_meta(_decode(fields.meta))
     return fields
 
 
@@ -140,6 +142,38 @@ def _check(fields: _Fields) -> None:
         raise ValueError(f"Event name is reserved: {_RESERVED} is Inngest's own prefix")
     if fields.ts and not FIRST_TS_MS <= fields.ts <= LAST_TS_MS:
         raise ValueError("Event ts must be in milliseconds, between 1980 and 2100")
+
+
+def _check_meta(meta: object) -> None:
+    """Raise ValueError for a meta that the API refuses."""
+    if meta is None:
+        return
+    if not isinstance(meta, dict):
+        raise ValueError("Event meta must be an object")  # noqa: TRY004
+    layers = {name.casefold(): layer for name, layer in meta.items()}
+    own = _session_layer(layers.get("sessions"))
+    inherited = _session_layer(layers.get("propagated_sessions"))
+    if None in inherited.values():
+        raise ValueError("A propagated session is null")
+    given = {key: value for key, value in own.items() if value is not None}
+    if len(given) > MAX_SESSIONS:
+        raise ValueError("Event sessions can include at most 5 entries")
+    for key, value in [*given.items(), *inherited.items()]:
+        _check_session(key, value)
+
+
+def _session_layer(found: object) -> dict[str, object]:
+    if not isinstance(found, dict | None):
+        raise ValueError("Event sessions must be an object")  # noqa: TRY004
+    return found or {}
+
+
+def _check_session(key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("A session must be a string or a number")  # noqa: TRY004
+    sizes = (len(key.encode()), len(str(value).encode()))
+    if not (0 < sizes[0] <= _MAX_SESSION_KEY_BYTES and 0 < sizes[1] <= _MAX_SESSION_ID_BYTES):
+        raise ValueError("A session has an empty or a long key or id")
 
 
 def _strip_internal(encoded: bytes, data: bytes) -> tuple[bytes, bytes]:

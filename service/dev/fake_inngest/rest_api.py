@@ -7,6 +7,8 @@ repeated for a while, by their whole URL, as text/plain. Lists are newest ULID f
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,10 +16,8 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
-from service.dev.fake_inngest.clock import MovableClock
 from service.dev.fake_inngest.event_store import EventStore
-from service.dev.fake_inngest.ledger import Arrival
-from service.dev.fake_inngest.signing_key import SigningKey
+from service.dev.fake_inngest.ledger import Arrival, MovableClock
 
 MAX_PAGE = 51
 _DEFAULT_PAGE = 20
@@ -25,6 +25,7 @@ _HOUR_MS = 3_600_000
 _EVENT_SECONDS = 5.0
 _MAX_CACHED = 10_000
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_PREFIX = re.compile(r"^signkey-\w+-")
 _NO_ID = "00000000-0000-0000-0000-000000000000"
 
 _encode = msgspec.json.encode
@@ -42,6 +43,28 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
 def refused(error: str, status: int) -> Refused:
     """An error below `/v1`."""
     return Refused({"error": error, "data": None, "status": status}, 200)
+
+
+class SigningKey:
+    """A key that guards the REST API: hex, alone or as `signkey-<environment>-<hex>`.
+
+    Raises ValueError for one that is not hex.
+
+    >>> SigningKey("signkey-test-00ff").accepts("Bearer 00ff")
+    True
+    """
+
+    def __init__(self, key: str) -> None:
+        bare = _PREFIX.sub("", key)
+        digest = hashlib.sha256(bytes.fromhex(bare)).hexdigest()
+        self._accepted = (bare, digest)
+
+    def accepts(self, authorization: str | None) -> bool:
+        """Whether this Authorization header brings the key, as it is or hashed."""
+        scheme, _, token = (authorization or "").partition(" ")
+        bare = _PREFIX.sub("", token.strip()).encode()
+        known = [hmac.compare_digest(bare, one.encode()) for one in self._accepted]
+        return scheme.lower() == "bearer" and any(known)
 
 
 class Guard:

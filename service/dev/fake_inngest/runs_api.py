@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from service.dev.fake_inngest.clock import MovableClock
 from service.dev.fake_inngest.functions import Function
+from service.dev.fake_inngest.ledger import MovableClock
 from service.dev.fake_inngest.rest_api import (
     Guard,
     Refused,

@@ -14,16 +14,13 @@ from typing import Self
 
 from aiohttp import web
 
-from service.dev.fake_inngest.clock import MovableClock
 from service.dev.fake_inngest.control import Control
 from service.dev.fake_inngest.event_api import EventApi
-from service.dev.fake_inngest.event_store import EventStore
+from service.dev.fake_inngest.event_store import EventStore, Storing
 from service.dev.fake_inngest.faults import FaultScript
-from service.dev.fake_inngest.ledger import Ledger
-from service.dev.fake_inngest.rest_api import Guard, RestApi
+from service.dev.fake_inngest.ledger import Ledger, MovableClock
+from service.dev.fake_inngest.rest_api import Guard, RestApi, SigningKey
 from service.dev.fake_inngest.runs_api import RunsApi
-from service.dev.fake_inngest.signing_key import SigningKey
-from service.dev.fake_inngest.storing import Storing
 
 _MAX_BODY_BYTES = 1024 * 1024 * 1024
 _SHUTDOWN_SECONDS = 0.5
