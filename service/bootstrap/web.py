@@ -65,6 +65,7 @@ from service.web.intake.machine_events import MachineEvents
 from service.web.intake.sealed_events import SealedEvents
 from service.web.pages.error_pages import LOGIN, ErrorPages
 from service.web.pages.page import Pages
+from service.web.pages.start import StartPage
 from service.web.resources.app_settings import AppSettingsResource
 from service.web.resources.health import Health
 from service.web.resources.uploads import Uploads
@@ -119,6 +120,7 @@ def make_app(settings: Settings, running: Running) -> web.Application:
         SignIn(sessions, cross_site),
         _dev_sign_in(settings, sessions, cross_site, pages),
         *([oidc] if oidc else []),
+        *_start(settings, running, pages, sessions, operators),
         _health(settings, running),
         page,
     ]
@@ -137,6 +139,24 @@ def make_app(settings: Settings, running: Running) -> web.Application:
     app.on_shutdown.append(page.close)
     app.on_shutdown.append(_let_go(running.follower))
     return app
+
+
+def _start(
+    settings: Settings, running: Running, pages: Pages, sessions: Sessions, operators: Operators
+) -> list[Resource]:
+    """The start page, in development only."""
+    if settings.production:
+        return []
+    return [
+        StartPage(
+            pages,
+            sessions,
+            running.event_types,
+            sign_in_path=_sign_in_path(settings),
+            operators=settings.operator_emails,
+            is_operator=operators.includes,
+        )
+    ]
 
 
 def _dev_sign_in(

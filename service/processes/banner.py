@@ -89,7 +89,7 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
 
     `inngest` is where events go.
     """
-    waiting, paused = standing.waiting, standing.paused
+    waiting, paused, operators = standing.waiting, standing.paused, settings.operator_emails
     return {
         "events go to": _destination(settings, inngest),
         **({"delivery": f"{printable(paused)}; `outbox resume` starts it again"} if paused else {}),
@@ -100,7 +100,8 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
         "sign in": _sign_in(settings, url),
         **_machines(settings, url),
         **_event_types(settings),
-        "pages": f"{url}/docs, {url}/outbox",
+        **({"operators": ", ".join(operators)} if operators else {}),
+        "pages": f"{'' if settings.production else f'{url}/, '}{url}/docs, {url}/outbox",
     }
 
 

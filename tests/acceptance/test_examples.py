@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import boto3
 import pytest
+from dotenv import dotenv_values
 
 from service.dev.fake_inngest.event_api import EventApi
 from tests.support.examples import (
@@ -85,7 +86,9 @@ async def test_the_rewrites_of_a_next_front_end_lead_to_paths_of_the_service(
 async def test_the_banner_of_the_first_page_is_what_the_service_says(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "guide" / "first-event.md").read_text(encoding="utf-8")
     told = page.split("<!-- check: banner -->\n```\n")[1].split("```")[0].splitlines()
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", "")
+    operators = dotenv_values(ROOT / ".env.example")["OPERATOR_EMAILS"]
+    outbox = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(outbox, "", OPERATOR_EMAILS=operators)
     del settings["INNGEST_DEV"]
     async with running("serve", "--fake-inngest", environment=settings) as service:
         await service.said(r"^ *pages")

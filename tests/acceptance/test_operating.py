@@ -31,7 +31,7 @@ async def test_a_pause_holds_delivery_over_a_restart_until_it_is_resumed(
         ):
             await service.said(words)
         await service.said(f"sign in +{service.url}/auth/dev-login")
-        await service.said(f"pages +{service.url}/docs, {service.url}/outbox")
+        await service.said(f"pages +{service.url}/, {service.url}/docs, {service.url}/outbox")
         await poster.sign_in(service.url)
         await outbox(url, "pause")
         await eventually(delivery_is_paused)

@@ -17,7 +17,9 @@ LOADED = "return performance.getEntriesByType('resource').map(one => one.name)"
 
 @pytest.fixture
 async def url(tmp_path: Path, inngest_api: FakeInngest) -> AsyncIterator[str]:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    settings = environment(
+        f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url, OPERATOR_EMAILS="ada@example.com"
+    )
     async with running("serve", environment=settings) as service:
         yield service.url
 
@@ -38,3 +40,20 @@ async def test_the_description_is_drawn_with_each_type_from_files_of_the_service
     await browser.shows("#ui", "documentName")
     assert await browser.complaints() == []
     assert all(one.startswith((url, "data:")) for one in await browser.run(LOADED))
+
+
+async def test_from_the_start_page_one_signs_in_posts_and_sees_the_event_delivered(
+    url: str, browser: Browser
+) -> None:
+    await browser.open(f"{url}/")
+    await browser.click("form button")
+    await browser.shows("main", "Signed in as ada@example.com, an operator.")
+    await browser.run(
+        "document.getElementById('body').value = JSON.stringify({documentName: 'example'})"
+    )
+    await browser.click("#post button")
+    await browser.shows("#log", "200 {")
+    await browser.shows("#log", "delivered")
+    assert await browser.complaints() == []
+    await browser.click("a[href='/outbox']")
+    await browser.shows("body", "Delivery is healthy")

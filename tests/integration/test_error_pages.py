@@ -61,3 +61,12 @@ async def test_a_program_gets_json(aiohttp_client, environment):
     answer, text = await page(aiohttp_client, environment, "/outbox", Accept="*/*")
     assert answer.content_type == "application/json"
     assert '"session_required"' in text
+
+
+async def test_the_start_page_is_for_development(aiohttp_client, environment):
+    answer, text = await page(aiohttp_client, environment, "/")
+    assert answer.status == 200
+    assert 'action="/auth/dev-login"' in text
+    environment |= {"APP_ENV": "production", "SESSION_SECRET": "s" * 32}
+    answer, _ = await page(aiohttp_client, environment, "/")
+    assert answer.status == 404

@@ -47,7 +47,8 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
             "machines",
             f"cron, shop, at {URL}/e/<event key>",
         ),
-        ({}, "pages", f"{URL}/docs, {URL}/outbox"),
+        ({}, "pages", f"{URL}/, {URL}/docs, {URL}/outbox"),
+        ({"OPERATOR_EMAILS": "ada@example.com"}, "operators", "ada@example.com"),
     ],
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
