@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage shuffle demo bench house check stack soak proof mutants planted docs pictures lock audit clean
+.PHONY: help run test coverage shuffle nextjs demo bench house check stack soak proof mutants planted docs pictures lock audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -68,6 +68,10 @@ shuffle: $(DEV) ## the tests RUNS times in random orders; each run prints its SE
 	@first=$(SEED); for seed in $$(seq $$first $$((first + $(RUNS) - 1))); do \
 		$(BIN)/python -m pytest -q -p tests.support.shuffle --shuffle $$seed $(BESIDE) || failed=1; \
 	done; test -z "$$failed"
+
+nextjs: $(RUN) ## the Next.js example with its service, at http://localhost:3000 (needs Node)
+	cd clients/typescript && npm ci --silent
+	cd examples/nextjs && npm ci --silent && PYTHON=$(abspath $(BIN)/python) npm --silent start
 
 demo: $(RUN) ## half a minute of trouble in the terminal; ends with the count of lost events
 	$(BIN)/python -m service demo

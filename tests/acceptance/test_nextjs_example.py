@@ -1,4 +1,4 @@
-"""The Next.js example in Chromium, against a whole service, S3 and Inngest."""
+"""The Next.js example in Chromium: by its one command, and against a service that goes away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -14,14 +14,16 @@ import boto3
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from tests.support.browser import chromium
+from tests.support.browser import Browser, chromium
 from tests.support.fleet import Process, environment, running
 from tests.support.free_port import free_port
+from tests.support.front_server import FrontServer
 from tests.support.node_packages import ROOT, built_client, installed
 from tests.support.s3_server import running_s3
 
 SECRET = "a-secret-of-the-tests-only"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +34,19 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed(ROOT / "examples" / "nextjs", folder / "examples" / "nextjs")
 
 
-async def compiled(url: str) -> None:
-    """The development server compiles a page when it is first asked for."""
-    async with aiohttp.ClientSession() as http:
-        for path in ("/", "/api/auth/signin"):
-            async with http.get(url + path) as answer:
-                assert answer.status == 200
-
-
 @contextlib.asynccontextmanager
-async def front_end(example: Path, service: Process) -> AsyncIterator[str]:
-    port = free_port()
+async def front_end(
+    example: Path, *command: str, settings: Mapping[str, str]
+) -> AsyncIterator[str]:
+    port = str(free_port())
     url = f"http://localhost:{port}"
-    settings = {
-        "NEXTAUTH_SECRET": SECRET,
-        "NEXTAUTH_URL": url,
-        "OUTBOX_SERVICE_URL": service.url,
-        "NEXT_TELEMETRY_DISABLED": "1",
-    }
+    own = {"PORT": port, "NEXTAUTH_URL": url, "NEXT_TELEMETRY_DISABLED": "1"}
     node = Process(
         await asyncio.create_subprocess_exec(
             str(shutil.which("node")),
-            "node_modules/next/dist/bin/next",
-            "dev",
-            "--port",
-            str(port),
+            *command,
             cwd=example,
-            env={**os.environ, **settings},
+            env={**os.environ, **own, **settings},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -73,6 +61,101 @@ async def front_end(example: Path, service: Process) -> AsyncIterator[str]:
         await reading
 
 
+async def compiled(url: str) -> None:
+    """The development server compiles a page when it is first asked for."""
+    async with aiohttp.ClientSession() as http:
+        for path in ("/", "/documents", "/api/auth/signin"):
+            async with http.get(url + path) as answer:
+                assert answer.status == 200
+
+
+async def sign_in(browser: Browser, url: str) -> None:
+    await browser.open(f"{url}/api/auth/signin")
+    await browser.fill("#input-email-for-credentials-provider", "ada@example.com")
+    await browser.click("button[type=submit]")
+    await browser.shows("h1", "Ask for a report")
+
+
+async def index(browser: Browser, url: str, document: Path) -> None:
+    await asyncio.to_thread(document.write_text, "a report")
+    await browser.open(f"{url}/documents")
+    await browser.shows("h1", "Index a document")
+    await browser.fill("input[type=file]", str(document))
+    await browser.click("button")
+
+
+def tracked(example: Path) -> dict[str, bytes]:
+    """The files that are in the repository, as they are in the copy."""
+    source = ROOT / "examples" / "nextjs"
+    names = [path.relative_to(example) for path in example.rglob("*") if path.is_file()]
+    kept = [
+        name for name in names if "node_modules" not in name.parts and ".next" not in name.parts
+    ]
+    return {str(name): (example / name).read_bytes() for name in kept if (source / name).exists()}
+
+
+async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket(
+    tmp_path: Path, example: Path
+) -> None:
+    before = tracked(example)
+    plain = {name: "" for name in os.environ if name.startswith(("AWS_", "INNGEST_", "OUTBOX_"))}
+    settings = plain | {
+        "PYTHON": str(ROOT / ".venv" / "bin" / "python"),
+        "OUTBOX_SERVICE_URL": f"http://127.0.0.1:{free_port()}",
+        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
+    }
+    async with (
+        front_end(example, "start.mjs", settings=settings) as url,
+        chromium(tmp_path / "profile") as browser,
+    ):
+        await sign_in(browser, url)
+        await browser.click("button")
+        await browser.shows("[role=status]", "completed")
+        await index(browser, url, tmp_path / "report.txt")
+        await browser.shows("[role=alert]", "AWS_S3_REGION, AWS_S3_BUCKET")
+    assert "/api/reports" in (example / "outbox.d.ts").read_text()
+    assert tracked(example) == before
+
+
+async def test_a_page_shows_that_it_waits_and_a_document_reaches_inngest(
+    tmp_path: Path, example: Path, inngest_api: FakeInngest
+) -> None:
+    with running_s3() as s3:
+        make_bucket(s3)
+        settings = environment(
+            f"sqlite:///{tmp_path / 'outbox.db'}",
+            inngest_api.url,
+            NEXTAUTH_SECRET=SECRET,
+            EVENT_TYPES_FILE=str(example / "event-types.yaml"),
+            AWS_ENDPOINT_URL_S3=s3,
+            AWS_S3_REGION="us-east-1",
+            **KEYS,
+        )
+        async with (
+            running("serve", environment=settings) as service,
+            FrontServer(example, service.url) as between,
+            front_end(
+                example,
+                "node_modules/next/dist/bin/next",
+                "dev",
+                settings={"NEXTAUTH_SECRET": SECRET, "OUTBOX_SERVICE_URL": between.url},
+            ) as url,
+            chromium(tmp_path / "profile") as browser,
+        ):
+            await sign_in(browser, url)
+            await between.cut()
+            await browser.click("button")
+            await browser.shows("[role=status]", "waiting for the service")
+            await browser.shows("nav", "Waiting in this browser: 1")
+            await between.mend()
+            await browser.shows("[role=status]", "completed")
+            await index(browser, url, tmp_path / "report.txt")
+            await browser.shows("[role=status]", "completed")
+        names = [kept.event.decode() for kept in inngest_api.ledger.kept()]
+    assert '"name":"report/requested"' in names[0]
+    assert '"documentName":"users/' in names[1]
+
+
 def make_bucket(s3: str) -> None:
     s3_client = boto3.client(
         "s3",
@@ -82,37 +165,3 @@ def make_bucket(s3: str) -> None:
         aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
     )
     s3_client.create_bucket(Bucket="documents")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-async def test_an_uploaded_document_is_posted_and_its_result_is_shown(
-    tmp_path: Path, example: Path, inngest_api: FakeInngest
-) -> None:
-    document = tmp_path / "report.txt"
-    document.write_text("a report")
-    with running_s3() as s3:
-        make_bucket(s3)
-        settings = environment(
-            f"sqlite:///{tmp_path / 'outbox.db'}",
-            inngest_api.url,
-            NEXTAUTH_SECRET=SECRET,
-            AWS_ENDPOINT_URL_S3=s3,
-            AWS_S3_REGION="us-east-1",
-            **KEYS,
-        )
-        async with (
-            running("serve", environment=settings) as service,
-            front_end(example, service) as url,
-            chromium(tmp_path / "profile") as browser,
-        ):
-            await browser.open(f"{url}/api/auth/signin")
-            await browser.fill("#input-email-for-credentials-provider", "ada@example.com")
-            await browser.click("button[type=submit]")
-            await browser.shows("h1", "Index a document")
-            await browser.fill("input[type=file]", str(document))
-            await browser.click("button")
-            await browser.shows("[role=status]", "completed")
-        [event_id] = inngest_api.ledger.ids
-        [arrival] = inngest_api.ledger.kept(event_id=event_id)
-        assert '"documentName":"users/' in arrival.event.decode()

@@ -79,7 +79,7 @@ class FrontServer:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        headers["X-Forwarded-Host"] = request.host
+        headers["X-Forwarded-Host"] = request.headers.get("X-Forwarded-Host", request.host)
         url = f"{self.service_url}{request.path_qs}"
         body = await request.read()
         try:

@@ -1,5 +1,5 @@
 import type { UploadAnswer } from "./api.js";
-import { isTransient, OutboxConnectionError } from "./errors.js";
+import { isTransient, OutboxConnectionError, OutboxError } from "./errors.js";
 import { delayMs, pause, type RetryPolicy } from "./retry.js";
 import type { Transport } from "./transport.js";
 
@@ -36,7 +36,7 @@ export class Uploads {
       try {
         return await this.tryOnce(file, documentName, options.signal);
       } catch (error) {
-        if (!isTransient(error) || failures === TRIES) throw error;
+        if (!isTransient(error) || isUnsigned(error) || failures === TRIES) throw error;
         await pause(delayMs(this.policy, failures, error), options.signal);
       }
     }
@@ -76,4 +76,9 @@ export class Uploads {
       throw new OutboxConnectionError(`The document storage answered ${answer.status}.`);
     }
   }
+}
+
+/** True when the service can't sign: it asks nobody for that, so its credentials are missing. */
+function isUnsigned(error: unknown): boolean {
+  return error instanceof OutboxError && error.code === "storage_unavailable";
 }

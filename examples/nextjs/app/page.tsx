@@ -1,15 +1,21 @@
-import { getServerSession } from "next-auth";
-import Link from "next/link";
-import { authOptions } from "../auth";
-import { Documents } from "./documents";
-import { Outbox } from "./outbox";
+"use client";
 
-export default async function Page() {
-  const session = await getServerSession(authOptions);
-  if (!session?.user?.email) return <Link href="/api/auth/signin">Sign in</Link>;
+import { Progress, useSubmit } from "./outbox";
+
+export default function Reports() {
+  const { submit, ...progress } = useSubmit("/api/reports");
+
+  const ask = (form: FormData) => submit({ report: form.get("report") as "sales" | "stock" });
+
   return (
-    <Outbox account={session.user.email}>
-      <Documents />
-    </Outbox>
+    <form action={ask}>
+      <h1>Ask for a report</h1>
+      <select name="report" aria-label="Report">
+        <option>sales</option>
+        <option>stock</option>
+      </select>
+      <button>Ask</button>
+      <Progress {...progress} />
+    </form>
   );
 }
