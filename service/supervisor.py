@@ -130,7 +130,7 @@ def _fault(task: _Watched, now: float) -> str | None:
 
 
 def _is_being_cancelled() -> bool:
-    """Whether this task itself is being cancelled, not only something that it awaited."""
+    """True when this task itself is being cancelled, not only something that it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -1,4 +1,4 @@
-"""Who may sign in, and how: sessions and the identity provider from the settings."""
+"""Sessions, keys and the identity provider, made from the settings."""
 
 from __future__ import annotations
 

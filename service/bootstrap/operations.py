@@ -1,4 +1,4 @@
-"""From OUTBOX_URL to what the `outbox` commands ask and do.
+"""The parts of an outbox for the `outbox` commands, made from OUTBOX_URL.
 
 An inspector opens an SQLite file for reading only: a command can neither hold up nor checkpoint
 the outbox of a running service. It works on a copy and without a service. Repairs go through the
@@ -57,7 +57,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Onlooker:
+class _ReadOnly:
     """An SQLite outbox that is only read."""
 
     inspector: Inspector
@@ -66,7 +66,7 @@ class _Onlooker:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """The changes of the process that writes an SQLite outbox."""
+    """The changes that a person may make."""
 
     repairs: Repairs
     sign_outs: SignOuts
@@ -83,12 +83,12 @@ async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     _check_readable(path)
     async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
         await connection.run(_check_schema)
-        yield _Onlooker(SqliteInspector(connection, path), SqlitePositions(connection))
+        yield _ReadOnly(SqliteInspector(connection, path), SqlitePositions(connection))
 
 
 @contextlib.asynccontextmanager
 async def open_inspector(url: str) -> AsyncIterator[Inspector]:
-    """What a person may ask of the outbox at `url`. Raises OutboxError."""
+    """The inspector of the outbox at `url`. Raises OutboxError."""
     async with open_reading(url) as outbox:
         yield outbox.inspector
 
@@ -96,28 +96,14 @@ async def open_inspector(url: str) -> AsyncIterator[Inspector]:
 @contextlib.asynccontextmanager
 async def open_repairs(url: str) -> AsyncIterator[Repairs]:
     """The outbox at `url`, for a person's changes. Raises OutboxError."""
-    async with open_inspector(url):
-        pass  # a wrong address or an older schema is said before anything is opened for writing
-    path = sqlite_path(url)
-    if path is None:
-        async with _postgres(url) as operations:
-            yield operations.repairs
-        return
-    async with _writer(path) as writer:
+    async with _writer(url) as writer:
         yield writer.repairs
 
 
 @contextlib.asynccontextmanager
 async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
-    """What ends the sessions of users of the service on the outbox at `url`. Raises OutboxError."""
-    async with open_inspector(url):
-        pass
-    path = sqlite_path(url)
-    if path is None:
-        async with _postgres(url) as operations:
-            yield SessionSignOuts(operations.settings)
-        return
-    async with _writer(path) as writer:
+    """Ends the sessions of users of the service on the outbox at `url`. Raises OutboxError."""
+    async with _writer(url) as writer:
         yield writer.sign_outs
 
 
@@ -146,13 +132,13 @@ def recover_file(url: str, target: Path, progress: Callable[[int, int], None]) -
 
 
 def is_served(url: str) -> bool | None:
-    """Whether a service holds the SQLite outbox at `url`; None where that can't be known."""
+    """True when a service holds the SQLite outbox at `url`; None for PostgreSQL."""
     path = sqlite_path(url)
     return None if path is None else writer_of(path) is not None
 
 
 async def service_faults(url: str) -> list[str]:
-    """What keeps the service that holds the SQLite outbox at `url` from storing events.
+    """The faults that keep the service on the SQLite outbox at `url` from storing events.
 
     Empty when nothing does, when no service holds it, and for PostgreSQL. Raises OutboxError when
     the service does not answer.
@@ -168,7 +154,7 @@ async def service_faults(url: str) -> list[str]:
 
 
 async def file_faults(url: str) -> list[str]:
-    """What a short look finds wrong in the file of the SQLite outbox at `url`.
+    """The faults that a short look finds in the file of the SQLite outbox at `url`.
 
     Empty for PostgreSQL. Raises OutboxError.
     """
@@ -218,8 +204,15 @@ async def _postgres(url: str) -> AsyncIterator[PostgresOutbox]:
 
 
 @contextlib.asynccontextmanager
-async def _writer(path: Path) -> AsyncIterator[_Writer]:
-    """Through the process that holds the file, else as that process."""
+async def _writer(url: str) -> AsyncIterator[_Writer]:
+    """Through the process that holds an SQLite file, else as that process."""
+    async with open_inspector(url):
+        pass  # a wrong address or an older schema is said before anything is opened for writing
+    path = sqlite_path(url)
+    if path is None:
+        async with _postgres(url) as operations:
+            yield _Writer(operations.repairs, SessionSignOuts(operations.settings))
+        return
     holder = writer_of(path)
     if holder is None:
         async with open_sqlite_outbox(
@@ -252,7 +245,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _is_at_rest(path: Path) -> bool:
-    """Whether no process writes the file and its log is empty: then no -shm is needed.
+    """True when no process writes the file and its log is empty: then no -shm is needed.
 
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """

@@ -27,14 +27,14 @@ _LAST_ULID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a neighbour said. `ok` is None where it was not asked: it is not configured."""
+    """The answer of a neighbour. `ok` is None where it is not configured and was not asked."""
 
     ok: bool | None
     words: str
 
 
 async def probe_inngest(settings: Settings) -> Probe:
-    """Whether Inngest answers and takes the event key. Takes 10 s at most."""
+    """Ask whether Inngest answers and takes the event key. Takes 10 s at most."""
     address = inngest_address(settings)
     origin = address.event_api_origin
     async with aiohttp.ClientSession(trust_env=False) as http:
@@ -56,7 +56,7 @@ async def probe_inngest(settings: Settings) -> Probe:
 
 
 async def probe_confirmation(settings: Settings) -> Probe:
-    """Whether Inngest says which events it holds, where delivery waits for that. Takes 5 s."""
+    """Ask Inngest which events it holds, where delivery waits for that. Takes 5 s."""
     mode = confirmation_mode(settings)
     async with make_http(limit=1) as http:
         events = make_rest_api(settings, http, timeout_seconds=_PROBE_SECONDS)
@@ -70,7 +70,7 @@ async def probe_confirmation(settings: Settings) -> Probe:
 
 
 async def probe_storage(settings: Settings) -> Probe:
-    """Whether the bucket is there and may be used. Takes 5 s, after the client has loaded."""
+    """Ask whether the bucket may be used. Takes 5 s, after the client has loaded."""
     if not settings.s3_bucket or not settings.s3_region:
         return Probe(ok=None, words=f"not configured: {', '.join(settings.missing_storage)}")
     wanted = settings.s3_bucket, settings.s3_region

@@ -1,4 +1,4 @@
-"""Whether this process is traced; without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is loaded."""
+"""Tracing of a process; without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Tracing(Protocol):
-    """What is wrapped in spans; see service.bootstrap.otel."""
+    """Wraps requests, appends and sends in spans; see service.bootstrap.otel."""
 
     @property
     def middleware(self) -> Middleware:

@@ -82,7 +82,7 @@ _OWN_SEARCH = SearchPolicy(window=5_000, budget_seconds=0.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What runs in the web part of a service."""
+    """The running parts behind the application."""
 
     outbox: WebOutbox
     status: Callable[[], Status]
@@ -272,7 +272,7 @@ def _faults(settings: Settings, running: Running) -> list[str]:
 
 
 def _missing_storage(settings: Settings, running: Running) -> list[str]:
-    """What documents need. A service with event keys and without a bucket serves machines only."""
+    """The variables that documents lack. With event keys and no bucket it serves machines only."""
     machines_only = settings.event_keys and not settings.s3_bucket and not settings.s3_region
     needs_documents = any(one.document for one in running.event_types) and not machines_only
     return settings.missing_storage if needs_documents else []

@@ -67,7 +67,7 @@ class WebOutbox(ServedParts, Protocol):
 
     @property
     def undelivered(self) -> int:
-        """How many rows are pending or delivering, lately; reading it costs nothing."""
+        """The number of rows that are pending or delivering, lately; reading it costs nothing."""
         ...
 
 

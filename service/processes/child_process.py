@@ -1,7 +1,7 @@
 """A child process with a lifeline: a socket pair on which both sides say how far they are.
 
-The child says that it waits, that it is ready, or why it can't start. The parent says that it may
-go on, or asks it to hand over. When the parent is killed the line ends, and the child stops as it
+The child says that it waits, that it is ready, or why it can't start. The parent lets it continue,
+or asks it to hand over. When the parent is killed the line ends, and the child stops as it
 does on SIGTERM.
 """
 
@@ -102,7 +102,7 @@ class ChildProcess:
         return self._process.pid
 
     def go(self) -> None:
-        """Let a child go on that waits."""
+        """Let a child continue that waits."""
         with contextlib.suppress(OSError):
             self._line.send(_GO)
 
@@ -182,7 +182,7 @@ class Lifeline:
 @contextlib.asynccontextmanager
 async def lifeline(handle: int, gone: Callable[[], None]) -> AsyncIterator[Lifeline]:
     """In a child: its lifeline; `gone` is called when the parent is gone."""
-    # A copy: a fault that ends this process is told after the context.
+    # A copy: `tell_fault` uses the descriptor after the context.
     with socket.socket(fileno=os.dup(handle)) as line:
         line.settimeout(0)
         opened = Lifeline(line)

@@ -1,4 +1,4 @@
-"""The child supervisor: keeps one child running until it is told to stop.
+"""The child supervisor: keeps one child running until it is stopped.
 
 A child that was ready comes again at once; one that does not become ready comes ever later.
 """
@@ -68,14 +68,6 @@ class ChildSupervisor:
     async def ready(self) -> None:
         """Wait until a process says that it does its work."""
         await self._said[READY].wait()
-
-    @property
-    def was_ready(self) -> bool:
-        """True once the process has said that it does its work, also after `hand_over`.
-
-        False while it opens the outbox for the first time.
-        """
-        return self._was_ready
 
     async def comes(self, saying: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """True when `saying` (`waits` or `ready`) comes in time, before any process has ended."""

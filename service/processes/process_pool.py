@@ -53,8 +53,7 @@ class ProcessPool:
         while waited_for is not self._fronts or not self._is_stopping:
             waited_for = self._fronts
             code = max([code, *[await front.ended() for front in waited_for]])
-        # The fronts' last requests need the store until here; one that migrates heeds no SIGTERM.
-        self._store.stop(signal.SIGTERM if self._store.was_ready else signal.SIGKILL)
+        self._store.stop()  # the fronts' last requests need the store until here
         return max([code, *[await one.ended() for one in (self._store, *self._coming)]])
 
     async def ready(self) -> None:

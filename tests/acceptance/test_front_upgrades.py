@@ -61,7 +61,7 @@ async def test_an_upgrade_to_a_version_that_does_not_load_changes_nothing(
         before = children_of(parent)
         settings_file.write_text("no JSON")
         parent.process.send_signal(signal.SIGHUP)
-        await parent.said("Upgrade failed")
+        await parent.said("Upgrade failed: The old version continues.*APP_SETTINGS_FILE")
         assert await poster.post(parent.url) == 200
         assert set(children_of(parent)) == set(before)
 
@@ -108,7 +108,8 @@ async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_clo
     async with two_fronts(url, inngest_api) as (parent, _):
         host, port = parent.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        upgrading = asyncio.create_task(outbox_command(tmp_path / "outbox.db", "upgrade"))
+        commands = (outbox_command(tmp_path / "outbox.db", "upgrade") for _ in range(2))
+        upgrading = asyncio.gather(*commands)
         closes = False
         while not closes:
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -120,4 +121,5 @@ async def test_a_kept_connection_is_used_once_more_after_an_upgrade_and_then_clo
             await asyncio.sleep(0.01)
         assert await reader.read() == b""
         writer.close()
-        assert (await upgrading)[0] == 0
+        assert await upgrading == [(0, "The new version serves.\n", "")] * 2
+        assert sum("Upgrade: the new version loads" in line for line in parent.lines) == 1

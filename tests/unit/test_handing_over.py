@@ -51,12 +51,10 @@ class Process:
     def is_running(self) -> bool:
         return not self._end.done()
 
-    migrates = False
+    opens = True
 
     def go(self) -> None:
-        if self.migrates and "--take-over" in self.child.command:
-            self.hangs = True
-        elif self.is_waiting:
+        if self.is_waiting and self.opens:
             self.is_waiting, self.serves = False, True
             self._said(READY)
 
@@ -210,18 +208,17 @@ def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
     main()
 
 
-def test_a_stop_while_the_new_store_migrates_does_not_wait_for_it(
+def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
     processes: type[Process],
 ) -> None:
-    processes.migrates = True
-
     @in_virtual_time
     async def main() -> None:
         own, running = await ready_pool()
-        await stop_in_an_upgrade(own)
-        async with asyncio.timeout(10):
-            assert await running == 0
-        assert not any(one.is_running for one in processes.started)
+        processes.opens = False
+        with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
+            await own.upgrade()
+        own.stop()
+        assert await running == 0
 
     main()
 

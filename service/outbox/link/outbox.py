@@ -45,7 +45,7 @@ class RemoteOutbox:
 
     @property
     def undelivered(self) -> int:
-        """How many rows are pending or delivering, lately."""
+        """The number of rows that are pending or delivering, lately."""
         return self._link.status.undelivered
 
 

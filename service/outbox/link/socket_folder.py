@@ -113,7 +113,7 @@ def _own_parent() -> Path:
 
 
 def _found(parent: Path, pattern: str) -> list[Path]:
-    """What another user may not see is not theirs to see."""
+    """The matching paths; none in a folder that this user may not read."""
     try:
         return list(parent.glob(pattern))
     except OSError:

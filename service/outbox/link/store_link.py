@@ -2,7 +2,7 @@
 
 While the owner is away calls wait for a moment, then fail with OutboxUnavailableError. The
 invariant: a call is sent once at most, and answered once: by the owner, or by the end of the
-connection. Then what became of it is unknown, and its caller is told so.
+connection. Then it may have been carried out or not, and its caller gets an error that says so.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _decode = msgspec.msgpack.Decoder(ToCaller).decode
 
 @dataclass(frozen=True, slots=True)
 class LinkPolicy:
-    """How long a call waits for an owner that is away, and how often the owner is looked for.
+    """The patience of calls with an owner that is away, and the pace of the search for it.
 
     An owner that closes has a successor, which may migrate first: calls wait longer for it. One
     that has said nothing for `silence_seconds` is taken to be away: it hangs. `away` is the

@@ -1,13 +1,15 @@
-"""What is said of a child that could not be started, or that told why it ends."""
+"""A child and its parent: what each says to the other and of it, and its start."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
-from service.processes.child_process import Child, ChildProcess
+from service.processes.child_process import Child, ChildProcess, lifeline
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
 
 TELLS = """
@@ -37,3 +39,32 @@ async def test_a_long_fault_is_cut_between_characters() -> None:
     async with asyncio.timeout(60):
         assert await process.ended() == 0
     assert process.fault == "x" + "é" * 2047
+
+
+async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -> None:
+    parent, child = socket.socketpair()
+    stop, gone = asyncio.Event(), asyncio.Event()
+    with parent, child:
+        async with lifeline(child.fileno(), gone.set) as line, asyncio.timeout(10):
+            parent.send(b"h")
+            line.ready()
+            await line.hand_over(stop)
+            parent.send(b"g")
+            assert await line.may_go(stop)
+            again = asyncio.create_task(line.hand_over(stop))
+            parent.send(b"h")
+            await again
+            parent.shutdown(socket.SHUT_RDWR)
+            await gone.wait()
+
+
+def test_a_process_that_serves_may_open_many_files() -> None:
+    raised = """
+import resource
+from service.processes.startup import allow_many_connections
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+allow_many_connections()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65_536))
+"""
+    assert subprocess.check_output([sys.executable, "-c", raised], text=True) == "True\n"
