@@ -53,7 +53,7 @@ async def test_a_request_is_answered_as_a_real_server_answers(
         for body in fuzzed_bodies(FEW, MANY // 10):
             ours = await ask(http, f"{service.url}/e/{KEY}", body)
             theirs = await ask(http, f"{real.url}/e/{EVENT_KEY}", body)
-            assert shape(ours) == shape(theirs), body
+            assert shape(ours) in shapes_by_chance(theirs), body
 
 
 async def compare(outbox_url: str, inngest: FakeInngest, count: int) -> None:
@@ -93,6 +93,14 @@ def shape(answer: tuple[int, dict[str, Any]]) -> tuple[object, ...]:
     """What two servers have in common; the ids and the words of an error are their own."""
     status, body = answer
     return status, body["status"], [bool(one) for one in body["ids"]], list(body)
+
+
+def shapes_by_chance(answer: tuple[int, dict[str, Any]]) -> list[tuple[object, ...]]:
+    """A real server may leave out the event before JSON that breaks off."""
+    status, body_status, given, fields = shape(answer)
+    assert isinstance(given, list)
+    one_more = (status, body_status, [*filter(None, given), True], fields)
+    return [shape(answer), one_more] if status == 400 else [shape(answer)]
 
 
 async def every_event_is_held(inngest: FakeInngest, taken: dict[str, Arrival]) -> None:
