@@ -27,9 +27,10 @@ import uvloop
 
 from bench.load import post
 from bench.processes import service_environment, sink, started
+from service.bootstrap.stores import read_event
 from service.observe.recorder import NullRecorder
 from service.outbox.model import ClaimRequest, Settlement
-from service.outbox.postgres.store import PostgresOutbox, open_postgres_outbox
+from service.outbox.postgres.store import ServedPostgresOutbox, open_postgres_outbox
 from service.outbox.schema import migrate
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.postgres_server import PostgresServer, running_postgres
@@ -42,11 +43,7 @@ BASELINE = Path(__file__).with_name("baseline_postgres.json")
 _ROOT = Path(__file__).parents[1]
 _LIMITS = {"max_pending": 10**9, "max_pending_per_user": 10**9}
 _ASK = ClaimRequest(500, 2**20, 60.0, 0.2)
-_KINDS = {
-    "append": "INSERT INTO outbox (seq, event_id",
-    "claim": "), held AS (\n    INSERT INTO outbox_claims",
-    "settle": "put_done AS",
-}
+_KINDS = {"APPEND": "append", "CLAIM": "claim", "SETTLE": "settle"}
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +52,9 @@ async def opened(url: str) -> AsyncIterator[Any]:
         async with open_sqlite_outbox(Path(url.removeprefix("sqlite:///")), **_LIMITS) as outbox:
             yield outbox
     else:
-        async with open_postgres_outbox(url, **_LIMITS, recorder=NullRecorder()) as outbox:
+        async with open_postgres_outbox(
+            url, **_LIMITS, recorder=NullRecorder(), read_event=read_event
+        ) as outbox:
             yield outbox
 
 
@@ -104,7 +103,7 @@ async def drain(outbox: Any, count: int | None) -> float:
     return settled_at - began
 
 
-async def costs(outbox: PostgresOutbox, bursts: int = 50) -> dict[str, dict[str, int]]:
+async def costs(outbox: ServedPostgresOutbox, bursts: int = 50) -> dict[str, dict[str, int]]:
     """The statements, each one round trip, that bursts of CONCURRENCY posts and their drain take.
 
     What a process does by the clock (counts, wake-ups, leases) is not an event's and is left out.
@@ -113,7 +112,7 @@ async def costs(outbox: PostgresOutbox, bursts: int = 50) -> dict[str, dict[str,
     run = outbox.pool.run
 
     async def counted(statement: str, *given: Any, **options: Any) -> Any:
-        tally.update(name for name, mark in _KINDS.items() if mark in statement)
+        tally.update([_KINDS[statement]] if statement in _KINDS else ())
         return await run(statement, *given, **options)
 
     outbox.pool.run = counted  # type: ignore[method-assign]
@@ -223,7 +222,7 @@ async def beside_an_idle_transaction(url: str, count: int, rounds: int) -> list[
         rates.append(await flow())
         async with await psycopg.AsyncConnection.connect(url) as idle:
             await idle.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-            await idle.execute("SELECT count(*) FROM outbox_ready")
+            await idle.execute("SELECT count(*) FROM outbox.ready")
             rates += [await flow() for _ in range(rounds)]
             await idle.rollback()
     return rates

@@ -25,8 +25,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE outbox_owner IN SCHEMA outbox
 ALTER DEFAULT PRIVILEGES FOR ROLE outbox_owner IN SCHEMA outbox
     GRANT USAGE, SELECT ON SEQUENCES TO outbox_runner;
 
-ALTER ROLE outbox_owner SET search_path = outbox, pg_temp;
-ALTER ROLE outbox_runner SET search_path = outbox, pg_temp;
+ALTER ROLE outbox_owner SET search_path = pg_catalog, pg_temp;
+ALTER ROLE outbox_runner SET search_path = pg_catalog, pg_temp;
 
 -- What the service sets itself on a direct connection; a pooler lets no session setting through.
 ALTER ROLE outbox_runner SET jit = off;

@@ -55,7 +55,8 @@ def load_store(settings: Settings) -> None:
     """
     inngest_address(settings)
     if settings.sqlite_path is None:
-        import service.outbox.postgres.store  # noqa: F401
+        import service.outbox.postgres.store
+        import service.web.intake.incoming  # noqa: F401
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,9 @@ from service.console.operations.sign_outs import (
 )
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
+from service.identity.user import User
 from service.observe.recorder import NullRecorder, Recorder
+from service.outbox.event import Event, Meta
 from service.outbox.link.messages import Status
 from service.outbox.link.served import COMMANDS, OneProcess, Served
 from service.outbox.link.server import ServedPart, parts_of, serve_link
@@ -86,7 +88,9 @@ async def open_outbox(
     if path is None:
         from service.outbox.postgres.store import open_postgres_outbox
 
-        async with open_postgres_outbox(settings.store_url, **limits) as postgres:
+        async with open_postgres_outbox(
+            settings.store_url, read_event=read_event, **limits
+        ) as postgres:
             yield postgres
     else:
         async with open_sqlite_outbox(
@@ -111,10 +115,8 @@ async def open_served_outbox(
     `timings` are those of an SQLite outbox. Raises what `open_outbox` raises; with `must_store`
     also OutboxUnavailableError where no event can be stored, before anybody is served.
     """
-    if settings.sqlite_path is not None:
-        recorder.gauge("notify_ok", 1.0)  # one process needs no notifications
-        if fault := loss_of_volume(Path(settings.sqlite_path)):
-            log.warning("outbox_may_be_lost", reason=fault)
+    if settings.sqlite_path is not None and (fault := loss_of_volume(Path(settings.sqlite_path))):
+        log.warning("outbox_may_be_lost", reason=fault)
     async with contextlib.AsyncExitStack() as stack:
         own = listening or stack.enter_context(service_socket())
         address = own.getsockname() if own else None
@@ -138,3 +140,14 @@ def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:
         ServedPart(Repairs, OperatorActions(outbox.repairs, recorder), COMMANDS),
         ServedPart(SignOuts, LoggedSignOuts(SessionSignOuts(outbox.settings))),
     ]
+
+
+def read_event(body: bytes, user: User, now_ms: int, *, meta: Meta) -> Event:
+    """The event that an application appended in SQL, read as the doors read one.
+
+    Raises ValueError for one that Inngest would refuse.
+    """
+    from service.web.intake.incoming import read_events
+
+    [found] = filter(None, read_events(body, user, now_ms, meta=meta))
+    return found.event

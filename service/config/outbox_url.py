@@ -49,12 +49,12 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def url_in_schema(url: str, schema: str | None) -> str:
-    """The address of an outbox whose tables are in `schema`; None leaves it to the database.
+    """The address of an outbox whose tables are in `schema`; None is the schema `outbox`.
 
     Raises ValueError for a name that would have to be quoted.
 
-    >>> url_in_schema("postgresql://db/app", "outbox")
-    'postgresql://db/app?options=-csearch_path%3Doutbox%2Cpg_temp'
+    >>> url_in_schema("postgresql://db/app", "queue")
+    'postgresql://db/app?options=-coutbox.schema%3Dqueue'
     >>> url_in_schema("sqlite:///data/outbox.db", "outbox")
     'sqlite:///data/outbox.db'
     """
@@ -62,7 +62,7 @@ def url_in_schema(url: str, schema: str | None) -> str:
         return url
     if not _SCHEMA.fullmatch(schema):
         raise ValueError("a schema's name has lower-case letters, digits and underscores")
-    option = quote(f"-csearch_path={schema},pg_temp", safe="")
+    option = quote(f"-coutbox.schema={schema}", safe="")
     if option in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}options={option}"

@@ -23,8 +23,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "The outbox": {
         "OUTBOX_URL": "`sqlite:///path/to/file` (four slashes for an absolute path) or "
         "`postgresql://host/database`.",
-        "OUTBOX_SCHEMA": "The schema of the tables in PostgreSQL. Without it, the first one of the "
-        "role's `search_path`.",
+        "OUTBOX_SCHEMA": "The schema of the tables in PostgreSQL; `outbox` without it.",
         "OUTBOX_BATCH_EVENTS": "The largest batch, in events.",
         "OUTBOX_BATCH_BYTES": "The largest batch, in bytes.",
         "OUTBOX_SENDERS": "Batches that are sent at the same time.",

@@ -122,7 +122,7 @@ VOCABULARY = {
     "wal_bytes": Metric(
         Gauge, "Size of SQLite's write-ahead log, 0 on PostgreSQL.", of_outbox=True
     ),
-    "notify_ok": Metric(Gauge, "1 while wake-ups between processes arrive. Always 1 on SQLite."),
+    "inbox_repeats": Metric(Counter, "Events appended in SQL that repeat one under the same key."),
 }
 
 _Child = Counter | Gauge | Histogram

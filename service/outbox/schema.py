@@ -114,7 +114,8 @@ def _schema(url: str) -> Schema:
     file = sqlite_file(url)
     if file is not None:
         return SqliteSchema(Path(file))
-    from service.outbox.schema_postgresql import PostgresSchema  # an SQLite outbox needs no driver
+    # An SQLite outbox needs no driver.
+    from service.outbox.postgres.database.schema import PostgresSchema
 
     return PostgresSchema(url)
 

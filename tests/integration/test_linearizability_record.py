@@ -52,7 +52,7 @@ async def test_the_release_of_a_claim_whose_answer_was_lost_is_recorded(
             await append_all(outbox, 1)
             await claim(outbox)
             events = await append_all(other, 2)
-            await outbox._supervisor.close()  # nothing else uses a connection
+            await outbox.supervisor.close()  # nothing else uses a connection
             proxy.swallow_answers()
             lost = asyncio.create_task(outbox.queue.claim(ask(lease_seconds=600)))
             await eventually(other.inspector.stats, lambda stats: stats.delivering == 3)

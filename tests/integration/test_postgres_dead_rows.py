@@ -43,7 +43,7 @@ async def test_delivery_keeps_its_rate_beside_an_open_transaction() -> None:
         migrate(url)
         with psycopg.connect(url) as idle:
             idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            idle.execute("SELECT count(*) FROM outbox")
+            idle.execute("SELECT count(*) FROM outbox.events")
             await asyncio.to_thread(pass_rows_through, url, DEAD_ROWS)
             await asyncio.to_thread(analyze, url)
             await catch_up(url)

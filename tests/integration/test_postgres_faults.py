@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -10,8 +11,8 @@ import pytest
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Settlement
-from service.outbox.postgres.executor import MAX_CONNECTIONS
-from service.outbox.postgres.timings import PoolTimings
+from service.outbox.postgres.database.executor import MAX_CONNECTIONS
+from service.outbox.postgres.database.pool import PoolTimings
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import Posting, can_append, fails_soon, stored
 from tests.support.storage import (
@@ -25,8 +26,11 @@ from tests.support.storage import (
 )
 from tests.support.tcp_proxy import TcpProxy
 
-SLOW = "SELECT pg_sleep(600)"
-UNDER_WAY = "SELECT pid FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+HANGING_SECONDS = 12.0
+UNDER_WAY = """
+SELECT pid FROM pg_stat_activity
+WHERE query LIKE '/* SAMPLES */%%' AND state = 'active' AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -73,6 +77,20 @@ async def test_a_black_hole_fails_posts_soon_and_is_left_when_it_heals(
             return await can_append(outbox)
 
         await eventually(back, within_seconds=30)
+
+
+async def test_a_database_that_hangs_has_no_more_connections_than_before(
+    postgres_url: str, proxy: TcpProxy
+) -> None:
+    """It takes connections and answers none; each that is given up stays one in the server."""
+    async with through(proxy).open(timings=PoolTimings()) as outbox:
+        await append_all(outbox, 3)
+        proxy.swallow()
+        until = time.monotonic() + HANGING_SECONDS
+        while time.monotonic() < until:
+            await fails_soon(outbox)
+        assert proxy.accepted <= MAX_CONNECTIONS + 2
+        proxy.heal()
 
 
 async def test_a_claim_whose_answer_was_lost_comes_back_long_before_its_lease(
@@ -124,42 +142,6 @@ async def test_a_standby_that_answers_takes_no_events_until_it_is_primary(
             return await can_append(outbox)
 
         await eventually(back)
-
-
-async def test_without_notifications_rows_are_found_by_a_short_poll(
-    postgres: PostgresServer, postgres_url: str
-) -> None:
-    async with (
-        PostgresStorage(postgres_url).open() as deaf,
-        PostgresStorage(postgres_url).open() as other,
-    ):
-        await deaf._supervisor.stop("outbox-listen")
-        deaf.wakeup.notify_ok = False
-        waiting = asyncio.create_task(claim(deaf))
-        [sent] = await append_all(other, 1)
-        assert ids(await waiting) == [sent.id]
-
-
-async def test_the_listening_connection_is_tested_and_replaced(
-    postgres: PostgresServer, postgres_url: str
-) -> None:
-    async with PostgresStorage(postgres_url).open() as outbox:
-
-        async def hears() -> bool:
-            return outbox.notify_ok
-
-        await eventually(hears)
-        with psycopg.connect(postgres.url(), autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE query = 'LISTEN outbox'"
-            )
-
-        async def deaf() -> bool:
-            return not outbox.notify_ok
-
-        await eventually(deaf)
-        await eventually(hears)
 
 
 async def test_a_closed_outbox_takes_nothing(postgres_url: str) -> None:
@@ -225,15 +207,23 @@ async def test_searches_that_take_long_refuse_no_post(postgres_url: str) -> None
     timings = PoolTimings(connection_seconds=5.0, statement_seconds=8.0, ask_seconds=20.0)
     async with PostgresStorage(postgres_url).open(timings=timings) as outbox:
         await append_all(outbox, 1)
-        searches = [asyncio.create_task(outbox.pool.ask(SLOW)) for _ in range(2 * MAX_CONNECTIONS)]
-        with psycopg.connect(postgres_url, autocommit=True) as looking:
+        with (
+            psycopg.connect(postgres_url) as holder,
+            psycopg.connect(postgres_url, autocommit=True) as looking,
+        ):
+            holder.execute("LOCK TABLE outbox.samples")
 
             async def under_way() -> int:
-                return len(looking.execute(UNDER_WAY, [SLOW]).fetchall())
+                return len(looking.execute(UNDER_WAY).fetchall())
 
+            samples = outbox.samples.between(0, 1)
+            searches = [asyncio.create_task(samples)]
+            searches += [
+                asyncio.create_task(outbox.samples.between(0, 1))
+                for _ in range(2 * MAX_CONNECTIONS)
+            ]
             await eventually(under_way, lambda count: count == MAX_CONNECTIONS // 2)
             assert all([await can_append(outbox) for _ in range(20)])
-            assert await under_way() == MAX_CONNECTIONS // 2
+            assert await under_way() <= MAX_CONNECTIONS // 2
             for one in searches:
                 one.cancel()
-            looking.execute(f"SELECT pg_cancel_backend(pid) FROM ({UNDER_WAY}) AS found", [SLOW])

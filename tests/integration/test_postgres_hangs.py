@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 from service.errors import OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter
-from service.outbox.postgres.pool import MAX_CONNECTIONS
-from service.outbox.postgres.timings import PoolTimings
+from service.outbox.postgres.database.executor import MAX_CONNECTIONS
+from service.outbox.postgres.database.pool import PoolTimings
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer, needed_postgres
 from tests.support.posting import Posting, can_append, fails_soon
 from tests.support.storage import Outbox, PostgresStorage, append_all, event, eventually
 
-MOST_CONNECTIONS = MAX_CONNECTIONS + 2  # and one that listens, one that probes
+MOST_CONNECTIONS = MAX_CONNECTIONS + 1  # and one that probes
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ async def is_back(outbox: Outbox) -> None:
     await eventually(back)
 
 
-@pytest.mark.parametrize("table", ["outbox", "outbox_ready", "outbox_changes"])
+@pytest.mark.parametrize("table", ["outbox.events", "outbox.ready", "outbox.changes"])
 async def test_a_held_lock_fails_posts_soon_and_leaves_nothing_to_be_stored_later(
     outbox: Outbox, url: str, table: str
 ) -> None:
@@ -164,8 +164,8 @@ async def test_a_key_whose_event_no_standby_has_is_not_answered(
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SET synchronous_commit = local")
             connection.execute(
-                "INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload, "
-                "idempotency_key, idempotency_digest) "
+                "INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, "
+                "payload, idempotency_key, idempotency_digest) "
                 "VALUES ('local', 'n', 'u-1', 'u-1', 0, '{}', %s, %s)",
                 (key.key, key.digest),
             )

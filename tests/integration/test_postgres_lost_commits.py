@@ -53,8 +53,8 @@ async def test_the_limits_count_what_a_server_without_the_last_commits_has(
             await append_all(outbox, 1)
 
         async def numbers_read() -> int:
-            await outbox._quota._read()
-            return outbox._quota._counts._after or 0
+            await outbox.quota._read()
+            return outbox.quota._counts._after or 0
 
         await eventually(numbers_read, lambda last: last >= 10)
         fail_over()

@@ -80,7 +80,7 @@ class Trial:
         await eventually(logged)
 
     async def holds_what_was_accepted(self) -> None:
-        rows = self.owner.execute("SELECT event_id FROM outbox").fetchall()
+        rows = self.owner.execute("SELECT event_id FROM outbox.events").fetchall()
         assert set(self.poster.accepted) <= {event_id for (event_id,) in rows}
 
     async def _readiness(self) -> tuple[int, dict[str, object]]:

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from service.config.outbox_url import url_in_schema
-from service.errors import OutboxUnavailableError
-from service.outbox.postgres.recount import RECOUNT
-from service.outbox.postgres.seal import PostgresSeal
-from service.outbox.schema import known_ids, migrate, migration_files, pending
-from service.outbox.schema_postgresql import PostgresSchema
-from tests.support.fleet import environment, running
-from tests.support.postgres_rows import append_rows, pass_rows_through
+from service.errors import OutboxUnavailableError, SchemaTooOldError
+from service.outbox.postgres.database.schema import PostgresSchema, fault_of_others
+from service.outbox.schema import known_ids, migrate, pending
 from tests.support.postgres_server import PostgresServer
 from tests.support.storage import PostgresStorage, append_all, claim, deliver
 
-PAGE = Path(__file__).parents[2] / "docs" / "operate" / "postgresql.md"
-CHECKS = re.compile(r"^ALTER TABLE .* CONSTRAINT .*;$", re.MULTILINE)
+# A function of the schema that PostgreSQL would prefer to its own, which takes any number of texts.
+OVERLOAD = """
+CREATE FUNCTION {schema}.concat_ws(text, text, text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'ran as %', current_user;
+END
+$$
+"""
+UNPROTECTED = """
+SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace
+WHERE nspname = %s AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(proconfig), false)
+"""
+WITHOUT_KEY = """
+SELECT relname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+WHERE nspname = 'outbox' AND relkind = 'r'
+  AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)
+"""
 
 
 async def test_a_version_serves_an_outbox_of_the_next_schema(postgres: PostgresServer) -> None:
-    number = int(known_ids()[-1].partition("_")[0]) + 1
+    number = int(known_ids("postgresql")[-1].partition("_")[0]) + 1
     with postgres.database("upgraded") as url:
         migrate(url)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("ALTER TABLE outbox ADD COLUMN later text")
-            connection.execute(
-                "INSERT INTO outbox_migrations (id) VALUES (%s)", (f"{number:04}_next",)
-            )
+            connection.execute("ALTER TABLE outbox.events ADD COLUMN later text")
+            record = "INSERT INTO outbox.migrations (id) VALUES (%s)"
+            connection.execute(record, (f"{number:04}_next",))
         assert (pending(url), migrate(url)) == ([], [])
         async with PostgresStorage(url).open() as outbox:
             await append_all(outbox, 2)
@@ -40,30 +48,26 @@ async def test_a_version_serves_an_outbox_of_the_next_schema(postgres: PostgresS
             assert (await outbox.inspector.stats()).delivered == 2
 
 
-@pytest.mark.parametrize("checked", [False, True])
-def test_an_outbox_with_rows_gets_partitions_and_keeps_rows_numbers_and_seal(
-    postgres: PostgresServer, *, checked: bool
-) -> None:
-    """Also when its rows were checked before, as the documentation says."""
-    states = "SELECT state, count(*), min(seq), max(seq) FROM outbox_rows GROUP BY 1 ORDER BY 1"
-    first = migration_files("postgresql")[0]
-    with postgres.database("filled") as url:
-        PostgresSchema(url).apply([(first.stem, first.read_text())])
-        pass_rows_through(url, 300)
-        append_rows(url, 200)
-        with psycopg.connect(url, autocommit=True) as connection:
-            for statement in CHECKS.findall(PAGE.read_text()) if checked else ():
-                connection.execute(statement)
-            PostgresSeal(connection).put_on()
-            before = connection.execute(states).fetchall()
-            assert migrate(url) == known_ids()[1:]
-            assert connection.execute(states).fetchall() == before
-            assert connection.execute(RECOUNT).fetchall() == [(0,)]
-            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-                append_rows(url, 1)
-            PostgresSeal(connection).take_off()
-            append_rows(url, 1)
-            assert connection.execute("SELECT max(seq) FROM outbox").fetchall() == [(501,)]
+def test_an_outbox_of_before_0_1_0_is_refused_and_left_as_it_is(postgres: PostgresServer) -> None:
+    with postgres.database("early") as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE public.outbox_migrations (id text PRIMARY KEY)")
+        connection.execute("INSERT INTO public.outbox_migrations VALUES ('0001_outbox')")
+        for look in (migrate, pending):
+            with pytest.raises(SchemaTooOldError, match=r"0\.1\.0"):
+                look(url)
+        there = "SELECT to_regnamespace('outbox')"
+        assert connection.execute(there).fetchall() == [(None,)]
+
+
+def test_all_migrations_of_a_version_are_applied_or_none(postgres: PostgresServer) -> None:
+    migrations = [("0001_good", "CREATE TABLE outbox.good ()"), ("0002_bad", "CREATE nothing")]
+    with postgres.database("failing") as url:
+        with pytest.raises(OutboxUnavailableError, match="syntax error"):
+            PostgresSchema(url).apply(migrations)
+        assert PostgresSchema(url).applied() == set()
+        with psycopg.connect(url) as connection:
+            there = "SELECT to_regnamespace('outbox')"
+            assert connection.execute(there).fetchall() == [(None,)]
 
 
 async def test_a_first_and_a_second_start_leave_no_error_in_the_server_s_log(
@@ -81,61 +85,62 @@ async def test_a_first_and_a_second_start_leave_no_error_in_the_server_s_log(
         said = log.read_bytes()[before:].decode()
         assert "ERROR" not in said
         assert "WARNING" not in said
-        with psycopg.connect(url) as connection, pytest.raises(psycopg.Error):
-            connection.execute("SELECT nothing")
-        assert "ERROR" in log.read_bytes()[before:].decode()
 
 
-@pytest.mark.slow
-async def test_processes_that_migrate_at_once_apply_each_migration_once(
-    postgres: PostgresServer,
+@pytest.mark.parametrize("setting", ["search_path = ''", "standard_conforming_strings = off"])
+async def test_settings_of_the_database_change_nothing(
+    postgres: PostgresServer, setting: str
 ) -> None:
-    first = migration_files("postgresql")[0]
-    with postgres.database("at_once") as url:
-        PostgresSchema(url).apply([(first.stem, first.read_text())])
-        append_rows(url, 200)
-        said = await asyncio.gather(*(applied_by_a_process(url) for _ in range(4)))
-        applied = sorted(line for lines in said for line in lines)
-        assert applied == [f"applied {one}" for one in known_ids()[1:]]
+    with postgres.database("set_up") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE set_up SET {setting}".encode())
         async with PostgresStorage(url).open() as outbox:
-            assert outbox.undelivered == 200
-
-
-async def applied_by_a_process(url: str) -> list[str]:
-    settings = environment(url, "http://127.0.0.1:1")
-    async with running("migrate", environment=settings, ready="appl") as process:
-        assert await process.ended() == 0
-    return [line.strip() for line in process.lines if line.startswith("applied")]
+            await append_all(outbox, 1)
+            with psycopg.connect(url, autocommit=True) as connection:
+                key = "idempotency_key => 'visible!~'"
+                connection.execute(f"SELECT outbox.append('n', '{{}}', {key})".encode())
+                with pytest.raises(psycopg.Error, match="visible ASCII"):
+                    connection.execute("SELECT outbox.append('n', '{}', idempotency_key => ' ')")
+            taken = 0
+            while taken < 2:
+                taken += len((await claim(outbox)).entries)
 
 
 @pytest.mark.parametrize("schema", [None, "queue"])
-def test_who_may_append_in_sql_still_may_after_the_migrations(
+async def test_who_may_create_in_the_schema_is_told_and_runs_no_code_as_the_service(
     postgres: PostgresServer, schema: str | None
 ) -> None:
     home = schema or "outbox"
-    with postgres.database("granted") as plain:
-        url = url_in_schema(plain, schema) if schema else plain
-        first = migration_files("postgresql")[0]
-        PostgresSchema(url).apply([(first.stem, first.read_text())])
+    with postgres.database("shared") as plain:
+        url = url_in_schema(plain, schema)
+        migrate(url)
+        assert fault_of_others(url) is None
         with psycopg.connect(plain, autocommit=True) as owner:
-            owner.execute('CREATE ROLE "my shop" LOGIN; CREATE ROLE other LOGIN')
+            assert owner.execute(UNPROTECTED, (home,)).fetchall() == []
+            owner.execute("CREATE ROLE guest LOGIN")
             try:
-                owner.execute(f'GRANT USAGE ON SCHEMA {home} TO "my shop", other')
-                owner.execute(f'GRANT EXECUTE ON FUNCTION {home}.append TO "my shop"')
-                migrate(url)
-                may = "SELECT has_function_privilege(%s, %s::regproc::oid, 'EXECUTE')"
-                for role, expected in (("my shop", True), ("other", False)):
-                    answer = owner.execute(may, [role, f"{home}.append"]).fetchall()
-                    assert answer == [(expected,)]
+                owner.execute(f"GRANT CREATE, USAGE ON SCHEMA {home} TO guest".encode())
+                guest = plain.replace("outbox@", "guest@")
+                with psycopg.connect(guest, autocommit=True) as other:
+                    other.execute(OVERLOAD.format(schema=home).encode())
+                assert "guest may create" in (fault_of_others(url) or "")
+                owner.execute(f"SELECT {home}.append('n', '{{}}', 'u-1')".encode())
+                async with PostgresStorage(url).open() as outbox:
+                    assert len((await claim(outbox)).entries) == 1
             finally:
-                owner.execute('DROP OWNED BY "my shop", other; DROP ROLE "my shop", other')
+                owner.execute("DROP OWNED BY guest; DROP ROLE guest")
+
+
+def test_every_table_has_a_primary_key(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute(WITHOUT_KEY).fetchall() == []
 
 
 @pytest.mark.soak
 async def test_a_migration_gives_up_a_lock_that_others_would_wait_behind(
     postgres: PostgresServer,
 ) -> None:
-    migration = ("0001_first", "ALTER TABLE held ADD COLUMN more text")
+    migration = ("0001_first", "ALTER TABLE public.held ADD COLUMN more text")
     with postgres.database("locked") as url, psycopg.connect(url) as holder:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE TABLE held ()")

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from service.outbox.model import Filter, State
-from service.outbox.postgres import positions as postgres_positions
-from service.outbox.postgres.rows import filter_values, rows_statement
+from service.outbox.postgres.database.connection import statements
+from service.outbox.postgres.rows import filter_values, source_of
 from service.outbox.schema import migrate
 from service.outbox.sqlite.inspector import _searched
 from service.outbox.sqlite.queries import SQL
@@ -23,17 +23,20 @@ from tests.support.postgres_server import PostgresServer
 
 WINDOW = 1_000
 SIZES = (12_000, 60_000)
+POSTGRES = statements("outbox")
+REACH_PENDING = POSTGRES["REACH_PENDING"].decode()
 STATES = (None, State.PENDING, State.DELIVERED, State.DEAD)
 
 _FILL = """
-INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, payload)
+INSERT INTO outbox.events (seq, event_id, name, owner, user_id, accepted_at_ms, payload)
 SELECT i, 'made-' || lpad(i::text, 12, '0'), 'n', 'o', 'u' || i % 50, i * 1000, '\\x00'
 FROM generate_series(1, {rows}) AS i;
-INSERT INTO outbox_done (seq, settled_at_ms, attempts, sends, isolated, dead, reason)
+INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead, reason)
 SELECT seq, accepted_at_ms, 1, 1, false, seq % 2 = 0, CASE WHEN seq % 2 = 0 THEN 'rejected' END
-FROM outbox WHERE seq % 4 < 3;
-INSERT INTO outbox_ready (seq, payload_bytes, due_at)
-SELECT seq, 1, CASE WHEN seq % 8 = 3 THEN clock_timestamp() END FROM outbox WHERE seq % 4 = 3;
+FROM outbox.events WHERE seq % 4 < 3;
+INSERT INTO outbox.ready (seq, payload_bytes, due_at)
+SELECT seq, 1, CASE WHEN seq % 8 = 3 THEN clock_timestamp() END
+FROM outbox.events WHERE seq % 4 = 3;
 ANALYZE
 """
 
@@ -59,12 +62,22 @@ def pages(connection: psycopg.Connection[Any], statement: str, given: dict[str, 
 def reach(connection: psycopg.Connection[Any], state: State | None, before: int) -> int:
     given = looked(before)
     cursor = psycopg.ClientCursor(connection)
-    cursor.execute(postgres_positions.REACH[state], given)
+    cursor.execute(reaching(state), given)
     return int(cursor.fetchall()[0][0])
 
 
-def looked(before: int) -> dict[str, int]:
-    return {"skipped": WINDOW - 1, "before_seq": before, "numbers": postgres_positions.MAX_NUMBERS}
+def listing(wanted: Filter) -> str:
+    return POSTGRES[f"ROWS {source_of(wanted)}"].decode()
+
+
+def reaching(state: State | None) -> str:
+    if state is State.PENDING:
+        return REACH_PENDING
+    return POSTGRES[f"REACH {state or 'events'}"].decode()
+
+
+def looked(before: int) -> dict[str, int | None]:
+    return {"skipped": WINDOW - 1, "before": before, "in_owner": None}
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -78,8 +91,8 @@ def test_on_postgresql_a_window_costs_the_same_in_a_larger_outbox(
         after = reach(connection, state, before) - 1
         for user in (None, "nobody"):
             wanted = Filter(state=state, user_id=user, before_seq=before, after_seq=after, limit=51)
-            found = pages(connection, rows_statement(wanted), filter_values(wanted))
-            costs.append(found + pages(connection, postgres_positions.REACH[state], looked(before)))
+            found = pages(connection, listing(wanted), filter_values(wanted))
+            costs.append(found + pages(connection, reaching(state), looked(before)))
     small, large = costs[:2], costs[2:]
     assert max(large) <= 1.5 * max(small) + 200, costs
 
@@ -88,9 +101,9 @@ def test_on_postgresql_a_beginning_of_ids_and_a_moment_are_found_by_an_index(
     servers: list[psycopg.Connection[Any]],
 ) -> None:
     wanted = Filter(id_prefix="made-00000000123", limit=51)
-    small, large = (pages(one, rows_statement(wanted), filter_values(wanted)) for one in servers)
+    small, large = (pages(one, listing(wanted), filter_values(wanted)) for one in servers)
     assert large <= 1.5 * small + 50
-    assert pages(servers[1], postgres_positions.SEQ_AT, {"at_ms": 30_000_000}) < 200
+    assert pages(servers[1], POSTGRES["SEQ_AT"].decode(), {"at_ms": 30_000_000}) < 200
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.support.shared_postgres import shared_postgres
 with shared_postgres().outbox() as url:
     print(url)
 """
-TABLES = "SELECT to_regclass('outbox_ready') IS NOT NULL"
+TABLES = "SELECT to_regclass('outbox.ready') IS NOT NULL"
 
 
 def test_each_process_has_an_outbox_of_its_own_which_goes_with_it() -> None:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import psycopg
-
 from service.outbox.postgres.executor import PostgresExecutor
+
 from tests.support.virtual_time import now
 
 URL = "postgresql://there/outbox"

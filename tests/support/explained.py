@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from service.outbox.postgres.connection import SET_UP
+from service.outbox.postgres.database.connection import SET_UP
 
 _PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
@@ -30,7 +30,7 @@ def explained(
 class PlannedOnce:
     """Statements that a session plans once, whatever their values, as the service's session does.
 
-    A plan lives until the server has new figures of a table, or another partition.
+    A plan lives until the server has new figures of a table.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from service.outbox.postgres.timings import PoolTimings
+
 from service.errors import TooManyPendingError
 from service.observe.recorder import NullRecorder
 from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import Held
 from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.intake import PostgresIntake
-from service.outbox.postgres.timings import PoolTimings
 from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 

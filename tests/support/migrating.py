@@ -9,11 +9,14 @@ from pathlib import Path
 import psycopg
 
 from service.config.outbox_url import sqlite_file
-from service.outbox.schema_postgresql import ADVISORY_LOCK
 
 ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
 ENDLESS_ON_POSTGRES = "SELECT pg_sleep(3600);"
-_LOCKS = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s"
+# On the record of migrations, which the one that makes it has not committed yet.
+_LOCKS = """
+SELECT 1 FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+WHERE datname = current_database() AND granted AND locktype = 'relation' AND mode = 'ExclusiveLock'
+"""
 
 
 async def is_migrating(url: str) -> bool:
@@ -21,7 +24,7 @@ async def is_migrating(url: str) -> bool:
     file = sqlite_file(url)
     if file is None:
         async with await psycopg.AsyncConnection.connect(url) as connection:
-            locks = await connection.execute(_LOCKS, (ADVISORY_LOCK & 0xFFFFFFFF,))
+            locks = await connection.execute(_LOCKS)
             return bool(await locks.fetchall())
     handle = os.open(Path(file).parent, os.O_RDONLY)
     try:

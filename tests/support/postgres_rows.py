@@ -7,66 +7,63 @@ from collections.abc import Iterator
 
 import psycopg
 
-from service.outbox.postgres.fold import FOLD
-from service.outbox.postgres.marks import LOOK
+from service.outbox.postgres.database.connection import statements
 from service.outbox.schema import migrate
 from tests.support.postgres_server import PostgresServer
 from tests.support.shared_postgres import SharedPostgres
 from tests.support.storage import eventually
 
 EMPTY_OUTBOX = """
-DELETE FROM outbox; DELETE FROM outbox_ready; DELETE FROM outbox_claims; DELETE FROM outbox_done;
-DELETE FROM outbox_notes; DELETE FROM outbox_settings; DELETE FROM outbox_audit;
-DELETE FROM outbox_samples;
-DELETE FROM outbox_delivery; INSERT INTO outbox_delivery DEFAULT VALUES;
-DELETE FROM outbox_asker; INSERT INTO outbox_asker DEFAULT VALUES;
-DELETE FROM outbox_sent; DELETE FROM outbox_changes; DELETE FROM outbox_counts;
-DELETE FROM outbox_carried;
-UPDATE outbox_meta SET settings_revision = 0, pending = 0, delivered = 0, dead = 0,
-    sent = 0, stored_bytes = 0, max_bytes = NULL, max_bytes_per_user = NULL;
+DELETE FROM outbox.events; DELETE FROM outbox.ready; DELETE FROM outbox.claims;
+DELETE FROM outbox.done; DELETE FROM outbox.sent; DELETE FROM outbox.notes;
+DELETE FROM outbox.inbox; DELETE FROM outbox.settings; DELETE FROM outbox.audit;
+DELETE FROM outbox.samples; DELETE FROM outbox.changes; DELETE FROM outbox.counts;
+DELETE FROM outbox.delivery; INSERT INTO outbox.delivery DEFAULT VALUES;
+UPDATE outbox.turns SET until = '-infinity';
+UPDATE outbox.meta SET settings_revision = 0;
+UPDATE outbox.totals SET pending = 0, delivered = 0, dead = 0, sent = 0;
 """
 _PAGE = 250_000
 
 _APPEND = """
 WITH put AS (
-    INSERT INTO outbox (event_id, name, owner, user_id, accepted_at_ms, payload)
+    INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, payload)
     SELECT 'made-' || gen_random_uuid(), 'n', 'u-' || n %% 50, 'u', 0, '\\x00'
     FROM generate_series(1, %(count)s) AS n RETURNING seq, owner
 ), ready AS (
-    INSERT INTO outbox_ready (seq, payload_bytes, due_at, isolated, express_seq)
+    INSERT INTO outbox.ready (seq, payload_bytes, due_at, isolated, express_seq)
     SELECT seq, 1, CASE WHEN seq %% 10 = 0 THEN clock_timestamp() END, seq %% 50 = 0,
            CASE WHEN seq %% 7 = 0 THEN seq END
     FROM put
 )
-INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
+INSERT INTO outbox.changes (owners, pending, stored, stored_bytes)
 SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(rows)
 FROM (SELECT owner, count(*) AS rows FROM put GROUP BY owner) AS o
 """
 _CLAIM = """
-INSERT INTO outbox_claims
-    (claim, lease_until, claimed_at_ms, seqs, attempts, sends, isolated, first_sent_at_ms)
-SELECT 'made-' || gen_random_uuid(), clock_timestamp(), 0, '{0}', '{1}', '{1}', '{f}', '{1}'
+INSERT INTO outbox.claims
+SELECT 'made-' || gen_random_uuid(), clock_timestamp(), 0, '{0}', '{1}', '{1}', '{f}', '{1}', '{0}'
 FROM generate_series(1, %(count)s / 5)
 """
 _SETTLE = """
-WITH gone AS (DELETE FROM outbox_ready WHERE seq > %(above)s RETURNING seq
+WITH gone AS (DELETE FROM outbox.ready WHERE seq > %(above)s RETURNING seq
 ), done AS (
-    INSERT INTO outbox_done (seq, settled_at_ms, attempts, sends, isolated, dead)
+    INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead)
     SELECT seq, floor(extract(epoch FROM clock_timestamp()) * 1000), 1, 1, false, false FROM gone
-), over AS (DELETE FROM outbox_claims)
-INSERT INTO outbox_changes (owners, pending, delivered)
+), over AS (DELETE FROM outbox.claims)
+INSERT INTO outbox.changes (owners, pending, delivered)
 SELECT array_agg(owner), array_agg(-rows), sum(rows)
-FROM (SELECT owner, count(*) AS rows FROM gone JOIN outbox USING (seq) GROUP BY owner) AS o
+FROM (SELECT owner, count(*) AS rows FROM gone JOIN outbox.events USING (seq) GROUP BY owner) AS o
 """
 _SEND = """
-INSERT INTO outbox_sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
+INSERT INTO outbox.sent (seq, sent_at_ms, first_sent_at_ms, attempts, sends, isolated)
 SELECT last_value - n, floor(extract(epoch FROM clock_timestamp()) * 1000), 0, 1, 1, false
-FROM outbox_seq_seq, generate_series(0, %(count)s - 1) AS n
+FROM outbox.events_seq_seq, generate_series(0, %(count)s - 1) AS n
 """
-_CONFIRM = "DELETE FROM outbox_sent"
+_CONFIRM = "DELETE FROM outbox.sent"
 _PASSED = """
-SELECT (ready_from > safe_seq OR EXISTS (SELECT FROM outbox_ready WHERE seq = ready_from))
-   AND lease_from > %s FROM outbox_mark
+SELECT (ready_from > safe_seq OR EXISTS (SELECT FROM outbox.ready WHERE seq = ready_from))
+   AND lease_from > %s FROM outbox.mark
 """
 
 
@@ -119,13 +116,14 @@ async def catch_up(url: str) -> None:
         now = await cursor.fetchone()
 
         async def passed() -> bool:
-            await connection.execute(LOOK, {"interval_seconds": 0.0})
+            await connection.execute(statements("outbox")["LOOK"], {"interval_seconds": 0.0})
             cursor = await connection.execute(_PASSED, now)
             return bool((await cursor.fetchall())[0][0])
 
         await eventually(passed, within_seconds=600)
-        await connection.execute(FOLD)
-        await connection.execute(FOLD)
+        for _ in range(20):
+            await connection.execute(statements("outbox")["LOOK"], {"interval_seconds": 0.0})
+        await connection.execute(statements("outbox")["FOLD"])
 
 
 def _pages(count: int) -> list[int]:

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import uuid_utils
 
-from service.bootstrap.stores import Outbox
+from service.bootstrap.stores import Outbox, read_event
 from service.config.outbox_url import sqlite_path
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.model import Batch, ClaimRequest, Settlement
+from service.outbox.postgres.database.pool import PoolTimings
 from service.outbox.postgres.store import open_postgres_outbox
-from service.outbox.postgres.timings import PoolTimings
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
 from tests.support.memory_outbox import MemoryStorage
@@ -54,7 +54,7 @@ class PostgresStorage:
 
     @contextlib.asynccontextmanager
     async def open(self, **limits: Any) -> AsyncIterator[Outbox]:
-        given = {**LIMITS, "timings": PATIENT_POOL, **limits}
+        given = {**LIMITS, "timings": PATIENT_POOL, "read_event": read_event, **limits}
         async with open_postgres_outbox(self.url, **given, recorder=NullRecorder()) as outbox:
             yield outbox
 

@@ -13,11 +13,13 @@ class TcpProxy:
     """Passes bytes between clients and `target`, a unix socket or a port of this machine.
 
     While `black_hole` is set nothing is passed on, in old connections and new ones; connections
-    that were open then stay dead for good, as after a firewall forgot them.
+    that were open then stay dead for good, as after a firewall forgot them. `accepted` counts the
+    connections.
     """
 
     def __init__(self, target: Path | int) -> None:
         self._target = target
+        self.accepted = 0
         self._answer_bytes: int | None = None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -71,6 +73,7 @@ class TcpProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.accepted += 1
         self._writers.add(writer)
         try:
             if self._black_hole:

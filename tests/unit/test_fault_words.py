@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.outbox.postgres.faults import is_of_the_database, reason, said, sentence
+from service.outbox.postgres.database.faults import is_of_the_database, reason, said, sentence
 
 FULL = "The disk of the outbox's database is full."
 NO_CONNECTION = "The outbox's database has no connection left."

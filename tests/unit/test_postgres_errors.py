@@ -6,9 +6,9 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from service.outbox.fault_postgresql import fault_at
-from service.outbox.postgres.connection import connection_string
-from service.outbox.postgres.faults import is_of_the_database, reason, sentence
+from service.outbox.postgres.database.connection import connection_string
+from service.outbox.postgres.database.fault_sentences import fault_at
+from service.outbox.postgres.database.faults import is_of_the_database, reason, sentence
 
 
 def every_error(of: type[Exception]) -> Iterator[type[Exception]]:

@@ -1,116 +1,41 @@
-"""The statements that store appended events, and find what was stored before.
+"""Stores calls of events: all that share a flush in one statement and one sync.
 
-A call with several events, or with a key that has a lifetime, has a call number: its events are
-stored together or not at all. The statement itself decides by the keys' earlier uses. It runs again
-when its snapshot did not show such a use. A unique index knows the ids and keys of one partition;
-those of older partitions are in every snapshot.
+The invariant: a call is answered only after the commit that holds its events, and is stored whole
+or not at all. Keys are looked up before, and the events' ids and keys are unique. So where a key
+was used meanwhile, or an earlier run of the statement had stored the events though its answer was
+lost, the statement stores nothing, and is tried again with what is stored now.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
+import psycopg
 
-from service.outbox.event import Event, by_environment, payload_bytes
-from service.outbox.keys import IdempotencyKey
-from service.outbox.postgres.rows import NOW_MS
+from service.errors import (
+    IdempotencyKeyReusedError,
+    InvalidFieldError,
+    OutboxUnavailableError,
+    ServiceError,
+)
+from service.observe.recorder import Recorder
+from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
+from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Division, IdempotencyKey, Keys, KeyUse, divide, replay
+from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.receipt import Receipt
 
-_SYNCED = """set_config('synchronous_commit',
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-         ELSE current_setting('synchronous_commit') END, true)"""
+_TRIES = 5
+_UNNUMBERED = 1 << 62  # from here on: the place of a new event among those of its flush
 
-# Stores the new rows, synced whatever the database's default is; returns their ids, their seqs and
-# the transaction. A row with a delay goes into the lane of due_at. Seqs follow the order of the
-# calls; the rows come in the order of their keys. `repeated` says that an earlier run may have
-# stored the rows. An id is looked for by a subquery: the planner may read all ids for an EXISTS.
-APPEND = f"""
-WITH numbers AS MATERIALIZED (
-    SELECT array_agg(nextval('outbox_seq_seq')) AS seqs FROM generate_series(1, %(rows)s::int)
-), given AS (
-    SELECT * FROM unnest(
-        %(positions)b::int[], %(ids)b::text[], %(names)b::text[], %(owners)b::text[],
-        %(users)b::text[], %(accepted)b::bigint[], %(traces)b::text[], %(keys)b::text[],
-        %(digests)b::bytea[], %(wire_ids)b::text[], %(environments)b::text[], %(payloads)b::bytea[]
-    ) AS g(position, event_id, name, owner, user_id, accepted_at_ms, trace, key, digest, wire_id,
-           environment, payload)
-), sketched AS MATERIALIZED (
-    SELECT * FROM unnest(
-        %(ids)b::text[], %(calls)b::int[], %(due)b::bigint[], %(owners)b::text[],
-        %(keys)b::text[], %(digests)b::bytea[], %(lifetimes)b::bigint[],
-        %(express)b::boolean[]
-    ) AS s(event_id, call, due_at_ms, owner, key, digest, lifetime_ms, express)
-), used AS MATERIALIZED (
-    SELECT g.event_id, call, o.seq, o.idempotency_digest <> g.digest AS differs,
-           coalesce(o.accepted_at_ms < {NOW_MS} - lifetime_ms, false) AS expired
-    FROM sketched AS g CROSS JOIN LATERAL (
-        SELECT seq, accepted_at_ms, idempotency_digest FROM outbox
-        WHERE outbox.owner = g.owner AND idempotency_key = g.key OFFSET 0) AS o
-    WHERE g.key IS NOT NULL
-), refused AS MATERIALIZED (
-    SELECT call FROM used WHERE call IS NOT NULL AND differs AND NOT expired
-), known AS MATERIALIZED (
-    SELECT event_id FROM used WHERE NOT expired
-    UNION ALL
-    SELECT event_id FROM sketched WHERE call IN (TABLE refused)
-    UNION ALL
-    SELECT event_id FROM sketched AS s
-    WHERE (%(repeated)s::boolean OR (SELECT max(opened_at) FROM outbox_partitions)
-                                    > statement_timestamp() - interval '10 minutes')
-      AND (SELECT true FROM outbox WHERE outbox.event_id = s.event_id LIMIT 1)
-), freed AS (
-    UPDATE outbox SET idempotency_key = NULL, idempotency_digest = NULL
-    WHERE seq = ANY(ARRAY(SELECT seq FROM used WHERE expired AND call NOT IN (TABLE refused)))
-    RETURNING seq
-), put AS (
-    INSERT INTO outbox (seq, event_id, name, owner, user_id, accepted_at_ms, trace,
-                        idempotency_key, idempotency_digest, wire_id, environment, payload)
-    SELECT seqs[position], event_id, name, owner, user_id, accepted_at_ms, trace, key, digest,
-           wire_id, environment, payload
-    FROM numbers, given
-    WHERE event_id NOT IN (TABLE known) AND (SELECT count(*) FROM freed) >= 0
-    ON CONFLICT DO NOTHING
-    RETURNING seq, event_id, owner, octet_length(payload) AS payload_bytes
-), held AS (
-    SELECT event_id, to_timestamp(due_at_ms / 1000.0) AS due_at FROM sketched, outbox_mark
-    WHERE due_at_ms > 0 AND to_timestamp(due_at_ms / 1000.0) > greatest(clock_timestamp(), due_from)
-), ready AS (
-    INSERT INTO outbox_ready (seq, payload_bytes, due_at, held, express_seq)
-    SELECT seq, payload_bytes, due_at, due_at IS NOT NULL, CASE WHEN express THEN seq END
-    FROM put JOIN sketched USING (event_id) LEFT JOIN held USING (event_id)
-), changed AS (
-    INSERT INTO outbox_changes (owners, pending, stored, stored_bytes)
-    SELECT array_agg(owner), array_agg(rows), array_agg(rows), array_agg(bytes)
-    FROM (SELECT owner, count(*) AS rows, sum(payload_bytes) AS bytes
-          FROM put GROUP BY owner) AS by_owner
-    HAVING count(*) > 0
-)
-SELECT event_id, seq, pg_current_xact_id()::text::bigint FROM put, {_SYNCED} AS synced
-WHERE outbox_check_whole(
-    (SELECT count(*) FROM sketched WHERE call IS NOT NULL AND event_id NOT IN (TABLE known)),
-    (SELECT count(*) FROM put
-     WHERE event_id IN (SELECT event_id FROM sketched WHERE call IS NOT NULL)))
-"""
-
-# What is stored under these ids, or under these owners' keys, and the database's time. The write
-# makes the commit wait for all earlier commits, even those that may not have reached a standby.
-FIND_STORED = f"""
-WITH synced AS (
-    INSERT INTO outbox_changes DEFAULT VALUES RETURNING {_SYNCED}
-), found AS (
-    SELECT seq FROM outbox WHERE event_id = ANY(%(ids)s::text[])
-    UNION
-    SELECT o.seq FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS g(owner, key)
-    CROSS JOIN LATERAL (SELECT seq FROM outbox WHERE outbox.owner = g.owner
-                        AND idempotency_key = g.key OFFSET 0) AS o
-)
-SELECT o.event_id, o.owner, o.idempotency_key, o.idempotency_digest, o.seq, o.accepted_at_ms,
-       o.inngest_id, {NOW_MS}
-FROM synced, found CROSS JOIN LATERAL (
-    SELECT * FROM outbox WHERE outbox.seq = found.seq OFFSET 0) AS o
-"""
+Place = tuple[str, int]
+"""Where a row of the inbox is: its transaction and its number."""
 
 
 class Appended(msgspec.Struct, frozen=True, eq=False):
@@ -123,84 +48,288 @@ class Appended(msgspec.Struct, frozen=True, eq=False):
 class Append(msgspec.Struct, frozen=True, eq=False):
     """The events of one call, which wait to be stored; `done` gets the result.
 
-    `express` is whether their owner has few rows in a full queue.
+    `express` is true where their owner has few rows in a full queue. `drained` are the rows of the
+    inbox that they come from.
     """
 
     events: Sequence[Event]
-    keys: Sequence[IdempotencyKey | None]
+    keys: Keys
     express: bool
     done: asyncio.Future[Appended]
     deadline: float
+    drained: Sequence[Place] = ()
 
     @property
     def payload_bytes(self) -> int:
         """The size of all payloads."""
         return payload_bytes(self.events)
 
-    @property
-    def names(self) -> set[tuple[str, str]]:
-        """The (owner, key) pairs of the events that have a key."""
-        pairs = zip(self.events, self.keys, strict=True)
-        return {(event.owner, key.key) for event, key in pairs if key}
 
-    @property
-    def has_number(self) -> bool:
-        """Whether its events carry a call number."""
-        first = self.keys[0]
-        return len(self.events) > 1 or (first is not None and first.lifetime_seconds is not None)
+Answer = Appended | ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored: events by their ids, and by (owner, key). `now_ms` is the database's time."""
+
+    by_id: Mapping[str, KeyUse] = field(default_factory=dict)
+    uses: Mapping[tuple[str, str], KeyUse] = field(default_factory=dict)
+    now_ms: int = 0
+
+
+class PostgresAppends:
+    """Stores batches of calls. `ids` derives the events' ids in Inngest."""
+
+    def __init__(
+        self, pool: PostgresPool, recorder: Recorder, ids: Callable[[], InngestIds]
+    ) -> None:
+        self._pool = pool
+        self._recorder = recorder
+        self._ids = ids
+
+    async def warm_up(self, flushes: int) -> None:
+        """Connect and plan for so many flushes at once, so that the first calls wait for neither.
+
+        A database that does not answer now is no error.
+        """
+        seconds = self._pool.timings.ask_seconds
+        with contextlib.suppress(OutboxUnavailableError):
+            await asyncio.gather(
+                *(
+                    self._pool.run("APPEND", _columns(()), within_seconds=seconds)
+                    for _ in range(flushes)
+                )
+            )
+
+    async def find_stored(self, events: Sequence[Event], keys: Keys, *, by_id: bool) -> Stored:
+        """What is stored under these keys and, with `by_id`, under these ids.
+
+        Raises OutboxUnavailableError.
+        """
+        keyed = [(event.owner, key.key) for event, key in zip(events, keys, strict=True) if key]
+        given = {
+            "ids": [event.id for event in events] if by_id else [],
+            "owners": [owner for owner, _ in keyed],
+            "keys": [key for _, key in keyed],
+        }
+        rows = await self._pool.run("FIND_STORED", given)
+        by_ids = {row[0]: _use(row) for row in rows} if by_id else {}
+        uses = {(row[1], row[2]): _use(row) for row in rows if row[2] is not None}
+        return Stored(by_ids, uses, rows[0][-1]) if rows else Stored()
+
+    def divided(self, events: Sequence[Event], keys: Keys, stored: Stored) -> Division:
+        """The events divided by what is stored. Raises IdempotencyKeyReusedError."""
+        now = stored.now_ms
+        return divide(events, keys, uses=stored.uses, ids=self._ids(), next_seq=0, now_ms=now)
+
+    async def store(self, batch: Sequence[Append]) -> None:
+        """Store the batch and answer all its callers. Raises only errors that are bugs."""
+        began = time.monotonic()
+        try:
+            answers = await self._store(batch)
+        except InvalidFieldError as exc:
+            await self._isolate(batch, exc)
+        except OutboxUnavailableError as exc:
+            fail(batch, exc)
+        except BaseException:
+            fail(batch)
+            raise
+        else:
+            _resolve(batch, answers)
+            self._recorder.count("accepted", sum(map(_count_new, answers)))
+            self._recorder.observe("group_events", sum(len(item.events) for item in batch))
+            self._recorder.observe("commit_seconds", time.monotonic() - began)
+
+    async def _isolate(self, batch: Sequence[Append], error: InvalidFieldError) -> None:
+        """One call of the batch can't be stored: halve the batch until it is found."""
+        half = len(batch) // 2
+        if half:
+            await self.store(batch[:half])
+            await self.store(batch[half:])
+        else:
+            _resolve(batch, [error])
+
+    async def _store(self, batch: Sequence[Append]) -> Sequence[Answer]:
+        deadline = max(min(item.deadline for item in batch), time.monotonic() + 0.05)
+        for tried in range(_TRIES):
+            stored = await self._stored(batch, again=tried > 0)
+            group = _Group(batch, stored, self._ids())
+            if group.expired:
+                await self._pool.run("FREE_KEYS", {"seqs": group.expired})
+            if not group.rows:
+                await self._pool.run("SYNC", replicated=True)
+                return group.answers((), None)
+            with contextlib.suppress(psycopg.errors.UniqueViolation):
+                [(seqs, transaction, _)] = await self._pool.run(
+                    "APPEND",
+                    _columns(group.rows),
+                    within_seconds=max(0.0, deadline - time.monotonic()),
+                    replicated=True,
+                )
+                return group.answers(seqs, transaction)
+        raise OutboxUnavailableError(retry_after_seconds=1)
+
+    async def _stored(self, batch: Sequence[Append], *, again: bool) -> Stored:
+        if not again and not any(any(item.keys) for item in batch):
+            return Stored()
+        events = [event for item in batch for event in item.events]
+        keys = [key for item in batch for key in item.keys]
+        return await self.find_stored(events, keys, by_id=again)
 
 
 class _Row(msgspec.Struct, frozen=True, eq=False, gc=False):
-    position: int
-    call: int | None
+    """A new event; `place` counts from 1 in the order in which the events get their seqs."""
+
+    place: int
     event: Event
     key: IdempotencyKey | None
     express: bool
+    drained: Place | None
 
 
-def columns(batch: Sequence[Append]) -> dict[str, object]:
+class _Group:
+    """A batch beside what is stored: its new rows, and the answer to each call."""
+
+    def __init__(self, batch: Sequence[Append], stored: Stored, ids: InngestIds) -> None:
+        self.rows: list[_Row] = []
+        self.expired: list[int] = []
+        self._found: list[Division | Sequence[Receipt] | ServiceError] = [()] * len(batch)
+        self._uses = dict(stored.uses)
+        self._stored = stored
+        self._ids = ids
+        for number in by_environment([item.events for item in batch]):
+            self._found[number] = self._take(batch[number])
+
+    def _take(self, item: Append) -> Division | Sequence[Receipt] | ServiceError:
+        """Divide a call; its new events become rows, and later calls see its uses of keys."""
+        own = [self._stored.by_id.get(event.id) for event in item.events]
+        if any(own):
+            return self._stored_before(item, own)
+        try:
+            division = divide(
+                item.events,
+                item.keys,
+                uses=self._uses,
+                ids=self._ids,
+                next_seq=_UNNUMBERED + len(self.rows),
+                now_ms=self._stored.now_ms,
+            )
+        except IdempotencyKeyReusedError as error:
+            return error
+        self.expired += division.expired
+        self._uses |= division.uses
+        for at in division.new:
+            self.rows.append(
+                _Row(
+                    len(self.rows) + 1,
+                    item.events[at],
+                    item.keys[at],
+                    item.express,
+                    item.drained[at] if item.drained else None,
+                )
+            )
+        return division
+
+    def _stored_before(self, item: Append, own: Sequence[KeyUse | None]) -> Sequence[Receipt]:
+        """The receipts of a call that an earlier run has stored; its other events were replays."""
+        receipts = []
+        for event, key, mine in zip(item.events, item.keys, own, strict=True):
+            if mine:
+                # A row of the inbox whose event is stored is a repeat: it would be gone.
+                again = bool(item.drained)
+                receipts.append(_receipt(mine, self._ids, replayed=again))
+            elif key and (use := self._uses.get((event.owner, key.key))):
+                receipts.append(replay(key, use, self._ids))
+        return receipts
+
+    def answers(self, seqs: Sequence[int], transaction: int | None) -> list[Answer]:
+        """The answers to the calls, in their order, when the rows have got these seqs."""
+        return [self._answer(found, seqs, transaction) for found in self._found]
+
+    def _answer(
+        self,
+        found: Division | Sequence[Receipt] | ServiceError,
+        seqs: Sequence[int],
+        transaction: int | None,
+    ) -> Answer:
+        if isinstance(found, ServiceError):
+            return found
+        if not isinstance(found, Division):
+            return Appended(found, None)
+        return Appended([_numbered(one, seqs) for one in found.receipts], transaction)
+
+
+def fail(batch: Sequence[Append], cause: Exception | None = None) -> None:
+    """Fail each call with OutboxUnavailableError."""
+    for item in batch:
+        if not item.done.done():
+            error = OutboxUnavailableError()
+            error.__cause__ = cause
+            item.done.set_exception(error)
+
+
+def _receipt(use: KeyUse, ids: InngestIds, *, replayed: bool) -> Receipt:
+    own = ids.of(use.seq)
+    return Receipt(use.event_id, use.seq, use.accepted_at_ms, own, replayed, use.meta)
+
+
+def _numbered(receipt: Receipt, seqs: Sequence[int]) -> Receipt:
+    if receipt.seq < _UNNUMBERED:
+        return receipt
+    return msgspec.structs.replace(receipt, seq=seqs[receipt.seq - _UNNUMBERED])
+
+
+def _columns(rows: Sequence[_Row]) -> dict[str, object]:
     """The parameters of APPEND."""
-    rows = _rows(batch)
     # Every process uses this order, so that two flushes never wait for each other's keys.
-    rows.sort(key=lambda row: (row.event.owner, row.key.key) if row.key else ("", ""))
+    by_key = sorted(rows, key=lambda row: (row.event.owner, row.key.key) if row.key else ("", ""))
+    drained = [row.drained for row in rows if row.drained]
+    sizes = [len(row.event.payload) for row in rows]
+    owned: dict[str, list[int]] = {}
+    for row, size in zip(rows, sizes, strict=True):
+        counts = owned.setdefault(row.event.owner, [0, 0])
+        counts[0] += 1
+        counts[1] += size
     return {
         "rows": len(rows),
-        "repeated": False,
-        "positions": [row.position for row in rows],
-        "calls": [row.call for row in rows],
-        "ids": [row.event.id for row in rows],
-        "names": [row.event.name for row in rows],
-        "owners": [row.event.owner for row in rows],
-        "users": [row.event.user_id for row in rows],
-        "accepted": [row.event.accepted_at_ms for row in rows],
+        "positions": [row.place for row in by_key],
+        "ids": [row.event.id for row in by_key],
+        "names": [row.event.name for row in by_key],
+        "owners": [row.event.owner for row in by_key],
+        "users": [row.event.user_id for row in by_key],
+        "accepted": [row.event.accepted_at_ms for row in by_key],
+        "metas": [encode_meta(row.event.meta) for row in by_key],
+        "keys": [row.key and row.key.key for row in by_key],
+        "digests": [row.key and row.key.digest for row in by_key],
+        "payloads": [row.event.payload for row in by_key],
+        "sizes": sizes,
         "due": [row.event.meta.due_at_ms for row in rows],
-        "traces": [row.event.meta.trace for row in rows],
-        "keys": [row.key and row.key.key for row in rows],
-        "digests": [row.key and row.key.digest for row in rows],
-        "lifetimes": [_lifetime_ms(row.key) for row in rows],
-        "wire_ids": [row.event.meta.wire_id for row in rows],
-        "environments": [row.event.meta.environment for row in rows],
         "express": [row.express for row in rows],
-        "payloads": [row.event.payload for row in rows],
+        "xids": [xid for xid, _ in drained],
+        "nos": [no for _, no in drained],
+        "by_owner": list(owned),
+        "owner_rows": [count for count, _ in owned.values()],
+        "owner_bytes": [size for _, size in owned.values()],
     }
 
 
-def _rows(batch: Sequence[Append]) -> list[_Row]:
-    """The events to store. A repeat inside one call is not one."""
-    rows: list[_Row] = []
-    for number in by_environment([item.events for item in batch]):
-        item = batch[number]
-        call = number if item.has_number else None
-        names: set[tuple[str, str]] = set()
-        for event, key in zip(item.events, item.keys, strict=True):
-            if key:
-                name = (event.owner, key.key)
-                if name in names:
-                    continue
-                names.add(name)
-            rows.append(_Row(len(rows) + 1, call, event, key, item.express))
-    return rows
+def _use(row: Sequence[Any]) -> KeyUse:
+    event_id, _, _, digest, seq, accepted_at_ms, meta, _ = row
+    return KeyUse(event_id, seq, accepted_at_ms, bytes(digest or b""), decode_meta(meta))
 
 
-def _lifetime_ms(key: IdempotencyKey | None) -> int | None:
-    return None if key is None or key.lifetime_seconds is None else int(key.lifetime_seconds * 1000)
+def _resolve(batch: Sequence[Append], answers: Sequence[Answer]) -> None:
+    """Give each caller its result or its error."""
+    for item, answer in zip(batch, answers, strict=True):
+        if item.done.done():
+            continue
+        if isinstance(answer, ServiceError):
+            item.done.set_exception(answer)
+        else:
+            item.done.set_result(answer)
+
+
+def _count_new(answer: Answer) -> int:
+    if isinstance(answer, ServiceError):
+        return 0
+    return sum(not receipt.replayed for receipt in answer.receipts)

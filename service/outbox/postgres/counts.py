@@ -1,9 +1,8 @@
-"""Counts of rows and bytes, kept by each statement; no table is ever counted.
+"""What each owner holds, kept by each statement; no table is ever counted.
 
-Every statement that changes a count adds a row to `outbox_changes` in its own commit. From time to
-time one process folds the old ones into `outbox_carried`, `outbox_counts` and `outbox_meta`. In
-every snapshot the folded figures plus the changes above `changes_folded` are exact. The cost does
-not grow with waiting, delivered or dead rows.
+Every statement that changes a count adds a row to `changes` in its own commit. From time to time
+one process folds the old ones into `counts` and `totals`. In every snapshot the folded figures plus
+the later changes are exact. The cost does not grow with waiting, delivered or dead rows.
 """
 
 from __future__ import annotations
@@ -14,40 +13,46 @@ import msgspec
 
 from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held
-from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.tally import Tally
+from service.outbox.postgres.database.pool import PostgresPool
 
-# The folded counts and the change that they reach to.
-READ_FOLDED = """
-SELECT changes_folded, owner, sum(c.pending)::bigint, sum(c.stored_bytes)::bigint
-FROM outbox_meta LEFT JOIN outbox_by_owner AS c ON true
-GROUP BY changes_folded, owner
-"""
+_NOTHING: Held = (0, 0)
 
-# The changes after a given one, by owner: first those that no open transaction can precede. Then
-# whether the reader has all (the changes that it lacks are not yet removed), and the snapshot.
-READ_CHANGES = """
-SELECT m.safe_change, c.no <= m.safe_change, owner, coalesce(sum(u.pending), 0)::bigint,
-       coalesce(sum(u.bytes), 0)::bigint, changes_trimmed <= %(after)s,
-       pg_current_snapshot()::text
-FROM outbox_mark AS m CROSS JOIN outbox_meta LEFT JOIN (
-    outbox_changes AS c CROSS JOIN LATERAL unnest(owners, c.pending, c.stored_bytes)
-        AS u(owner, pending, bytes)
-) ON c.no > %(after)s
-GROUP BY m.safe_change, c.no <= m.safe_change, owner, changes_trimmed
-"""
 
-# Exact figures of the whole outbox, and how many rows were delivered or sent in the last seconds.
-READ_TOTALS = """
-SELECT m.delivered + coalesce(sum(c.delivered), 0)::bigint AS delivered,
-       m.dead + coalesce(sum(c.dead), 0)::bigint AS dead,
-       m.sent + coalesce(sum(c.sent), 0)::bigint AS sent,
-       coalesce(sum(c.delivered + c.sent) FILTER (WHERE
-           changed_at > statement_timestamp() - make_interval(secs => %(seconds)s)), 0)::bigint
-           AS lately
-FROM outbox_meta AS m LEFT JOIN outbox_changes AS c ON c.no > m.changes_folded
-GROUP BY m.delivered, m.dead, m.sent
-"""
+class Tally:
+    """Adds up how many rows wait and how many bytes are stored; parts may be negative."""
+
+    def __init__(self, held: dict[str, Held] | None = None) -> None:
+        self._held = held or {}
+        self.rows = sum(rows for rows, _ in self._held.values())
+        self.bytes = sum(size for _, size in self._held.values())
+
+    def of(self, owner: str) -> Held:
+        """The rows and bytes of one owner."""
+        return self._held.get(owner, _NOTHING)
+
+    def add(self, owner: str, rows: int, size: int) -> None:
+        """Add rows and bytes, or subtract them when negative."""
+        rows_before, size_before = self.of(owner)
+        held = (rows_before + rows, size_before + size)
+        if held == _NOTHING:
+            self._held.pop(owner, None)
+        else:
+            self._held[owner] = held
+        self.rows += rows
+        self.bytes += size
+
+    def owners(self) -> set[str]:
+        """The owners with rows."""
+        return set(self._held)
+
+    def subtract(self, other: Tally) -> None:
+        """Subtract `other`."""
+        for owner, (rows, size) in other._held.items():
+            self.add(owner, -rows, -size)
+
+    def copy(self) -> Self:
+        """A copy that changes alone."""
+        return type(self)(self._held.copy())
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -102,7 +107,7 @@ class PostgresCounts:
         base, after = self._base, self._after
         if after is None:
             base, after = await self._read_folded(within_seconds)
-        rows = await self._pool.run(READ_CHANGES, {"after": after}, within_seconds=within_seconds)
+        rows = await self._pool.run("READ_CHANGES", {"after": after}, within_seconds=within_seconds)
         *_, is_whole, snapshot = rows[0]
         if not is_whole:
             self._after = None
@@ -120,7 +125,7 @@ class PostgresCounts:
         return Snapshot.parse(snapshot)
 
     async def _read_folded(self, within_seconds: float) -> tuple[Tally, int]:
-        rows = await self._pool.run(READ_FOLDED, within_seconds=within_seconds)
+        rows = await self._pool.run("READ_COUNTS", within_seconds=within_seconds)
         held = {row[1]: (row[2], row[3]) for row in rows if row[1] is not None}
         return Tally(held), rows[0][0]
 

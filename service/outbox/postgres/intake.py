@@ -1,33 +1,27 @@
-"""Appends on PostgreSQL: all calls that wait at one moment share one statement and one sync.
-
-A flush is one INSERT of many rows with their keys. It is atomic and safe to repeat, because the
-event's id and the owner's key are unique. So when a connection is lost before the answer, the
-statement is repeated and no event is stored twice. A call's future is resolved only after the
-commit.
-"""
+"""Appends on PostgreSQL: all calls that wait at one moment share one statement and one sync."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Self
 
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
-from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Division, IdempotencyKey, Keys, divide
+from service.outbox.keys import Division, IdempotencyKey, Keys
 from service.outbox.model import Row
-from service.outbox.postgres.appends import Append, Appended
-from service.outbox.postgres.flush import PostgresFlush, fail
-from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.appends import Append, Appended, PostgresAppends, Stored, fail
+from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
-from service.outbox.postgres.row_reader import find_row
-from service.outbox.postgres.stored import Stored, find_stored
-from service.outbox.postgres.waiting import MAX_BYTES, MAX_EVENTS, WaitingAppends
+from service.outbox.postgres.rows import PostgresRows
+from service.outbox.postgres.wakeup import Wakeup
 from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
+MAX_EVENTS = 1000
+MAX_BYTES = 8 * 1024 * 1024
 _FLUSHES = 2
 _CLOSE_SECONDS = 3.0
 _LONGEST_SECONDS = 6.0
@@ -39,17 +33,19 @@ class PostgresIntake:
     def __init__(
         self,
         pool: PostgresPool,
-        flush: PostgresFlush,
+        appends: PostgresAppends,
         quota: PostgresQuota,
+        rows: PostgresRows,
+        wakeup: Wakeup,
         supervisor: Supervisor,
-        ids: Callable[[], InngestIds],
     ) -> None:
         self._supervisor = supervisor
         self._pool = pool
-        self._ids = ids
-        self._flush = flush
+        self._appends = appends
         self._quota = quota
-        self._waiting = WaitingAppends()
+        self._rows = rows
+        self._wakeup = wakeup
+        self._waiting: deque[Append] = deque()
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(_FLUSHES)
         self._flushes: set[asyncio.Task[None]] = set()
@@ -57,7 +53,7 @@ class PostgresIntake:
         self._accepting = False
 
     async def __aenter__(self) -> Self:
-        await self._flush.warm_up(_FLUSHES)
+        await self._appends.warm_up(_FLUSHES)
         self._accepting = True
         self._supervisor.watch("outbox-write", self._write)
         return self
@@ -74,26 +70,19 @@ class PostgresIntake:
         await self._supervisor.stop("outbox-write")
 
     async def append(self, event: Event, *, key: IdempotencyKey | None = None) -> Receipt:
-        """Make `event` durable, atomically with its key, in one commit with other waiting events.
-
-        Raises IdempotencyKeyReusedError, TooManyPendingError, OutboxFullError and
-        OutboxUnavailableError.
-        """
+        """As the port says, in one commit with other waiting events."""
         [receipt] = await self.append_all((event,), (key,))
         return receipt
 
     async def append_all(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
-        """Make `events`, all of one owner, durable in one commit, each with its key; or none.
-
-        Raises what `append` raises.
-        """
+        """As the port says."""
         if not events:
             return ()
         check_call(events, keys)
-        owner, reserved = events[0].owner, _held(events)
         if len(events) > 1 and any(keys):
             # Raises when two events have one key with different digests.
-            self._divided(events, keys, Stored())
+            self._appends.divided(events, keys, Stored())
+        owner, reserved = events[0].owner, held(events)
         try:
             await self._quota.admit(owner, *reserved)
         except RefusedError:
@@ -102,29 +91,28 @@ class PostgresIntake:
                 raise
             if not known.new:
                 return known.receipts
-            reserved = _held([events[at] for at in known.new])
+            reserved = held([events[at] for at in known.new])
             await self._quota.admit(owner, *reserved)
-        stored, transaction = reserved, None
+        stored, transaction = (0, 0), None
         try:
             appended = await self._enqueue(events, keys)
-            receipts, transaction = appended.receipts, appended.transaction
-            stored = _held(
-                [one for one, got in zip(events, receipts, strict=True) if not got.replayed]
-            )
-        except (RefusedError, OutboxUnavailableError):
-            stored = (0, 0)
+            transaction = appended.transaction
+            pairs = zip(events, appended.receipts, strict=True)
+            stored = held([event for event, receipt in pairs if not receipt.replayed])
+        except asyncio.CancelledError:
+            stored = reserved  # it may be stored
             raise
         finally:
             self._quota.entered(owner, reserved, stored, transaction)
-        return receipts
+        return appended.receipts
 
     def start(self, events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
         """Begin to make `events` durable; the future gets the receipts or the error."""
         return asyncio.ensure_future(self.append_all(events, keys))
 
     async def find(self, event_id: str) -> Row | None:
-        """The row of an event, None when there is none. Raises OutboxUnavailableError."""
-        return await find_row(self._pool, event_id)
+        """As the port says."""
+        return await self._rows.find(event_id)
 
     async def _enqueue(self, events: Sequence[Event], keys: Keys) -> Appended:
         if not self._accepting:
@@ -141,24 +129,42 @@ class PostgresIntake:
         """The events divided by what is stored, None where none of them is."""
         if not any(keys):
             return None
-        stored = await find_stored(self._pool, events, keys)
-        return self._divided(events, keys, stored) if stored.uses else None
-
-    def _divided(self, events: Sequence[Event], keys: Keys, stored: Stored) -> Division:
-        return divide(
-            events, keys, uses=stored.uses, ids=self._ids(), next_seq=0, now_ms=stored.now_ms
-        )
+        stored = await self._appends.find_stored(events, keys, by_id=False)
+        if not stored.uses:
+            return None
+        await self._pool.run("SYNC", replicated=True)
+        return self._appends.divided(events, keys, stored)
 
     async def _write(self) -> None:
         while True:
             await self._arrived.wait()
             await self._slots.acquire()
-            batch = self._waiting.take()
+            batch = self._take()
             if not self._waiting:
                 self._arrived.clear()
-            flush = asyncio.create_task(self._flush.store(batch), name="outbox-flush")
+            flush = asyncio.create_task(self._flush(batch), name="outbox-flush")
             self._flushes.add(flush)
             flush.add_done_callback(self._flushed)
+
+    async def _flush(self, batch: Sequence[Append]) -> None:
+        if batch:
+            await self._appends.store(batch)
+            self._wakeup.rows_are_due()
+
+    def _take(self) -> list[Append]:
+        """The calls for one statement, without cancelled ones; no call is divided."""
+        batch: list[Append] = []
+        rows = size = 0
+        while self._waiting:
+            item = self._waiting[0]
+            if not item.done.done():
+                rows += len(item.events)
+                size += item.payload_bytes
+                if batch and (rows > MAX_EVENTS or size > MAX_BYTES):
+                    break
+                batch.append(item)
+            self._waiting.popleft()
+        return batch
 
     def _flushed(self, flush: asyncio.Task[None]) -> None:
         self._flushes.discard(flush)
@@ -166,7 +172,7 @@ class PostgresIntake:
         self._progress.set()
 
 
-def _held(events: Sequence[Event]) -> tuple[int, int]:
+def held(events: Sequence[Event]) -> tuple[int, int]:
     """How many events these are, and their bytes."""
     return len(events), payload_bytes(events)
 

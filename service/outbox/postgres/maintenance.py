@@ -1,8 +1,12 @@
-"""Work that one process does for all: moving the marks, ending leases, folding the counts.
+"""Work that one process does for all: moving the watermarks, ending leases, folding the counts.
 
 Every process tries; the statements let one succeed. It runs often while rows move, else rarely.
 Each process also tries an append that stores nothing, so that a full disk or a revoked right is
 known before a post comes.
+
+While any transaction of the server is open, dead rows stay in the tables and their indexes. So each
+statement that looks for work begins at a watermark below which there is no live row. Only the
+service's own short transactions write these tables.
 """
 
 from __future__ import annotations
@@ -13,19 +17,15 @@ import time
 from typing import Self
 
 from service.errors import OutboxUnavailableError
-from service.outbox.postgres.availability import PROBE
-from service.outbox.postgres.fold import FOLD
-from service.outbox.postgres.leases import PostgresLeases
-from service.outbox.postgres.marks import PostgresMarks
-from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.pool import PostgresPool
+from service.outbox.postgres.confirmations import PostgresConfirmations
+from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.queue import PostgresQueue
 from service.supervisor import Supervisor
 
-_BUSY_SECONDS = 0.5
-_IDLE_SECONDS = 2.0
-_FOLD_EVERY_SECONDS = 10.0
-_PROBE_EVERY_SECONDS = 10.0
-_QUIET_STATEMENTS = 3
+_LOOK_SECONDS = 0.5
+_FOLD_SECONDS = 10.0
+_FORGET_SECONDS = 600.0
+_PROBE_SECONDS = 10.0
 
 
 class PostgresMaintenance:
@@ -34,20 +34,21 @@ class PostgresMaintenance:
     def __init__(
         self,
         pool: PostgresPool,
-        marks: PostgresMarks,
-        leases: PostgresLeases,
-        wakeup: PostgresWakeup,
+        queue: PostgresQueue,
+        confirmations: PostgresConfirmations,
         supervisor: Supervisor,
     ) -> None:
         self._pool = pool
-        self._marks = marks
-        self._leases = leases
-        self._wakeup = wakeup
+        self._queue = queue
+        self._confirmations = confirmations
         self._supervisor = supervisor
-        self._fold_at = 0.0
-        self._probe_at = time.monotonic() + _PROBE_EVERY_SECONDS
+        self._returns = pool.returns
+        now = time.monotonic()
+        self._fold_at, self._probe_at = 0.0, now + _PROBE_SECONDS
+        self._forget_at = now + _FORGET_SECONDS
 
     async def __aenter__(self) -> Self:
+        await self._confirmations.read_ids(may_write=True)
         self._supervisor.watch("outbox-maintenance", self._keep)
         return self
 
@@ -56,20 +57,26 @@ class PostgresMaintenance:
 
     async def _keep(self) -> None:
         while True:
-            statements = self._pool.statements
             with contextlib.suppress(OutboxUnavailableError):
                 await self._round()
-            await asyncio.sleep(_BUSY_SECONDS)
-            if self._pool.statements - statements <= _QUIET_STATEMENTS:
-                await asyncio.sleep(_IDLE_SECONDS - _BUSY_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _round(self) -> None:
-        leases_are_over = await self._marks.look(_BUSY_SECONDS * 0.9)
-        if leases_are_over and await self._leases.expire():
-            self._wakeup.rows_are_due()
-        if time.monotonic() >= self._fold_at:
-            self._fold_at = time.monotonic() + _FOLD_EVERY_SECONDS
-            await self._pool.run(FOLD)
-        if time.monotonic() >= self._probe_at:
-            self._probe_at = time.monotonic() + _PROBE_EVERY_SECONDS
-            await self._pool.run(PROBE)
+        if self._returns != self._pool.returns:  # another server may answer now
+            await self._confirmations.read_ids(may_write=True)
+            self._returns = self._pool.returns
+        [(leases_are_over, _)] = await self._pool.run(
+            "LOOK", {"interval_seconds": _LOOK_SECONDS * 0.9}
+        )
+        if leases_are_over:
+            await self._queue.expire()
+        now = time.monotonic()
+        if now >= self._fold_at:
+            self._fold_at = now + _FOLD_SECONDS
+            await self._pool.run("FOLD")
+        if now >= self._forget_at:
+            self._forget_at = now + _FORGET_SECONDS
+            await self._pool.run("FORGET_OWNERS")
+        if now >= self._probe_at:
+            self._probe_at = now + _PROBE_SECONDS
+            await self._pool.run("PROBE")

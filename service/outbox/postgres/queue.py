@@ -1,107 +1,100 @@
 """The queue on PostgreSQL: waiting for rows, claiming and settling them.
 
-A cancelled claim continues in the background and is released when its answer arrives.
+Leases and due times are read from the database's clock only. A claim whose answer was lost is
+released as soon as the database answers again, or by its lease. A cancelled claim continues in the
+background and is released when its answer arrives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self
 
 from service.errors import OutboxUnavailableError
-from service.outbox.model import (
-    Batch,
-    ClaimRequest,
-    Entry,
-    Isolated,
-    Settlement,
-)
-from service.outbox.postgres.claims import CLAIM, CLAIM_EXPRESS, NEXT_DUE, claim_values
-from service.outbox.postgres.express import ExpressRows
-from service.outbox.postgres.leases import PostgresLeases
-from service.outbox.postgres.marks import PostgresMarks
-from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.rows import meta_of
-from service.outbox.postgres.settlements import SETTLE, settle_values
+from service.outbox.event import decode_meta
+from service.outbox.fair_share import EXPRESS_SHARE
+from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
+from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.wakeup import Wakeup
+from service.outbox.storable import storable
+from service.supervisor import Supervisor
 
 _CLAIM_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
+_POLL_SECONDS = 0.075
 _LEAST_WAIT_SECONDS = 0.005
-_WINDOW = 50_000
-_MAX_WINDOW = 2**40
+_MOST = 2**62
+
+Lane = int
+_EXPRESS, _NEWEST, _OLDEST = 1, 2, 3  # the lanes of CLAIM
 
 
 class PostgresQueue:
     """Hands out due rows; an async context manager that releases its claims at its exit."""
 
-    def __init__(
-        self,
-        pool: PostgresPool,
-        wakeup: PostgresWakeup,
-        marks: PostgresMarks,
-        leases: PostgresLeases,
-        express: ExpressRows,
-    ) -> None:
+    def __init__(self, pool: PostgresPool, wakeup: Wakeup, supervisor: Supervisor) -> None:
         self._pool = pool
         self._wakeup = wakeup
-        self._marks = marks
-        self._leases = leases
-        self._express = express
+        self._supervisor = supervisor
         self._holder = uuid.uuid4().hex
         self._claiming = asyncio.Lock()
-        self._window = _WINDOW
-        self._attempts: set[asyncio.Task[Batch | float]] = set()
+        self._express_turn = False
+        self._wants_isolated = True
+        self._held: dict[str, float] = {}  # the claims of this process, until when
+        self._lost: set[str] = set()  # claims that it will not settle; nothing of them was sent
+        self._owned: dict[str, dict[int, tuple[str, int]]] = {}  # owner and size of a claim's rows
+        self._attempts: set[asyncio.Task[Batch | None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._supervisor.watch("outbox-poll", self._poll)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._supervisor.stop("outbox-poll")
         await asyncio.gather(*self._attempts, *self._releases, return_exceptions=True)
         with contextlib.suppress(OutboxUnavailableError):
-            await self._leases.release_lost()
-            if await self._leases.release_held():
-                self._wakeup.rows_are_due()
+            await self._release_lost()
+            await self._release(self._held, sent=True)
 
     async def claim(self, wanted: ClaimRequest) -> Batch:
-        """Wait until rows are due, then claim some: never empty.
-
-        Repeated calls get other rows. After a cancellation no row stays claimed for longer than a
-        lease. Raises OutboxUnavailableError.
-        """
+        """As the port says."""
         while True:
             generation = self._wakeup.generation
-            self._wakeup.claims_here()
-            found = await self._claim_uncancelled(wanted)
-            if isinstance(found, Batch):
+            if found := await self._claim_uncancelled(wanted):
                 return found
-            await self._wakeup.wait(generation, found)
+            self._wants_isolated = wanted.isolated is not Isolated.NONE
+            await self._wakeup.wait(generation)
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle, atomically; returns how many rows were no longer under this claim.
-
-        Safe to repeat. Raises OutboxUnavailableError: nothing was changed, or the outcome is
-        unknown.
-        """
-        rows = await self._pool.run(
-            SETTLE,
-            settle_values(settlement),
+        """As the port says."""
+        owned = self._owned.get(settlement.claim) or await self._read_owned(settlement.claim)
+        [(stale, due_now, is_over)] = await self._pool.run(
+            "SETTLE",
+            settle_values(settlement, owned),
             within_seconds=_SETTLE_SECONDS,
             repeat_with={"repeated": True},
         )
-        stale, due_now, is_over = rows[0]
-        if settlement.retry:
-            self._express.stored()
         if is_over:
-            self._leases.forget(settlement.claim)
+            self._held.pop(settlement.claim, None)
+            self._owned.pop(settlement.claim, None)
         if due_now:
             self._wakeup.rows_are_due()
         return int(stale)
 
-    async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | float:
+    async def expire(self) -> None:
+        """Make the rows due of all claims whose lease is over. Raises OutboxUnavailableError."""
+        await self._release((), sent=True, over=True)
+
+    async def _read_owned(self, claim: str) -> dict[int, tuple[str, int]]:
+        rows = await self._pool.run("CLAIMED", {"claim": claim})
+        return {seq: (owner, size) for seq, owner, size in rows}
+
+    async def _claim_uncancelled(self, wanted: ClaimRequest) -> Batch | None:
         attempt = asyncio.create_task(self._attempt(wanted), name="outbox-claim")
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
@@ -111,10 +104,10 @@ class PostgresQueue:
             attempt.add_done_callback(self._abandon)
             raise
 
-    def _abandon(self, attempt: asyncio.Task[Batch | float]) -> None:
+    def _abandon(self, attempt: asyncio.Task[Batch | None]) -> None:
         found = None if attempt.cancelled() or attempt.exception() else attempt.result()
-        if isinstance(found, Batch):
-            self._leases.lose(found.claim)
+        if found:
+            self._lost.add(found.claim)
             release = asyncio.create_task(self._release_abandoned(), name="outbox-release")
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
@@ -125,49 +118,114 @@ class PostgresQueue:
             await self._release_lost()
 
     async def _release_lost(self) -> None:
-        if await self._leases.release_lost():
-            self._express.stored()
+        if lost := list(self._lost):
+            await self._release(lost, sent=False)
+            self._lost.difference_update(lost)
+
+    async def _release(self, claims: Iterable[str], *, sent: bool, over: bool = False) -> None:
+        named = list(claims)
+        given = {"claims": named, "sent": sent, "over": over}
+        [(rows,)] = await self._pool.run("RELEASE", given)
+        for claim in named:
+            self._held.pop(claim, None)
+            self._owned.pop(claim, None)
+        if rows:
             self._wakeup.rows_are_due()
 
-    async def _attempt(self, wanted: ClaimRequest) -> Batch | float:
-        """A batch, or the seconds to wait for one."""
+    async def _attempt(self, wanted: ClaimRequest) -> Batch | None:
         async with self._claiming:
             await self._release_lost()
-            claim = f"{self._holder}:{uuid.uuid4().hex}"
-            express = self._express.may_wait
-            turn = express and self._express.is_their_turn()
-            try:
-                # A repetition could find nothing because the first run had taken everything.
-                rows = await self._pool.run(
-                    CLAIM_EXPRESS if express else CLAIM,
-                    claim_values(wanted, claim, self._window, express_turn=turn),
-                    within_seconds=_CLAIM_SECONDS,
-                    repeat_with=None,
-                )
-            except OutboxUnavailableError:
-                self._leases.lose(claim)
-                raise
-        if not rows:
-            return await self._wait_seconds(wanted)
-        self._window = _WINDOW
-        self._leases.hold(claim, wanted.lease_seconds)
-        entries = tuple(Entry(*[*row[:8], meta_of(*row[8:-1])]) for row in rows)
+            self._express_turn = not self._express_turn
+            values = claim_values(wanted, express_turn=self._express_turn)
+            found = await self._take(wanted, values)
+            if not found and wanted.isolated is Isolated.LAST:
+                found = await self._take(wanted, {**values, "alone": 1})
+            return found
+
+    async def _take(self, wanted: ClaimRequest, values: dict[str, object]) -> Batch | None:
+        claim = f"{self._holder}:{uuid.uuid4().hex}"
+        given = {**values, "claim": claim, "lease_seconds": wanted.lease_seconds}
+        try:
+            # A repetition could find nothing because the first run had taken everything.
+            rows = await self._pool.run(
+                "CLAIM", given, within_seconds=_CLAIM_SECONDS, repeat_with=None
+            )
+        except OutboxUnavailableError:
+            self._lost.add(claim)
+            raise
+        return self._batch(claim, rows, wanted.lease_seconds) if rows else None
+
+    def _batch(self, claim: str, rows: list[tuple[Any, ...]], lease_seconds: float) -> Batch:
+        now = time.monotonic()
+        for old in [one for one, until in self._held.items() if until < now]:
+            del self._held[old]
+            self._owned.pop(old, None)
+        self._held[claim] = now + lease_seconds
+        self._owned[claim] = {row[0]: (row[-2], len(row[-1])) for row in rows}
+        entries = tuple([Entry(*[*row[:8], decode_meta(row[8])]) for row in rows])
         return Batch(claim, entries, b",".join([row[-1] for row in rows]))
 
-    async def _wait_seconds(self, wanted: ClaimRequest) -> float:
-        """Seconds until the next row is due by the database's clock, at most a poll.
+    async def _poll(self) -> None:
+        """Wake waiting claims when a row is due: another process may have stored it."""
+        while True:
+            wait = _POLL_SECONDS
+            if self._wakeup.waiting:
+                given = {"isolated": self._wants_isolated}
+                with contextlib.suppress(OutboxUnavailableError):
+                    [(due_seconds,)] = await self._pool.run("NEXT_DUE", given)
+                    if due_seconds is not None and due_seconds <= 0:
+                        self._wakeup.rows_are_due()
+                    elif due_seconds is not None:
+                        wait = min(wait, due_seconds)
+            await asyncio.sleep(max(wait, _LEAST_WAIT_SECONDS))
 
-        When a claim's window was empty and rows are beyond it, the next mark and a wider window are
-        tried at once.
-        """
-        given = {"isolated": wanted.isolated is not Isolated.NONE, "window": self._window}
-        [(due_seconds, more_beyond)] = await self._pool.run(NEXT_DUE, given)
-        if more_beyond:
-            await self._marks.look(0.0)
-            self._window = min(self._window * 2, _MAX_WINDOW)
-            return _LEAST_WAIT_SECONDS
-        self._window = _WINDOW
-        wait_seconds = self._wakeup.poll_seconds
-        if due_seconds is not None:
-            wait_seconds = min(wait_seconds, due_seconds)
-        return max(wait_seconds, _LEAST_WAIT_SECONDS)
+
+def claim_values(wanted: ClaimRequest, *, express_turn: bool) -> dict[str, object]:
+    """The parameters of CLAIM but the claim's own."""
+    newest = min(wanted.max_events, int(wanted.max_events * wanted.fresh_share))
+    express = max(int(wanted.max_events * EXPRESS_SHARE), int(express_turn))
+    express = min(express, wanted.max_events - newest)
+    lead = _NEWEST if newest == wanted.max_events else _EXPRESS if express_turn else _OLDEST
+    newest_bytes = int(wanted.max_bytes * wanted.fresh_share)
+    return {
+        "alone": int(wanted.isolated is Isolated.FIRST),
+        "lead": lead,
+        "events": wanted.max_events,
+        "newest": newest,
+        "express": express,
+        "bytes": wanted.max_bytes,
+        "places": [express, newest, wanted.max_events],
+        "shares": [int(wanted.max_bytes * EXPRESS_SHARE), newest_bytes, _MOST],
+    }
+
+
+def settle_values(settlement: Settlement, owned: dict[int, tuple[str, int]]) -> dict[str, object]:
+    """The parameters of SETTLE. A row that is named twice goes where it is named first."""
+    rows: dict[int, tuple[object, ...]] = {}
+    for seqs, state in ((settlement.delivered, "delivered"), (settlement.sent, "sent")):
+        for seq in seqs:
+            rows.setdefault(seq, (state, None, None, None, None, None))
+    for one in settlement.retry:
+        note = one.note and storable(one.note)
+        delay = max(0.0, float(one.delay_seconds))
+        rows.setdefault(one.seq, ("pending", one.attempts, one.isolated, delay, note, None))
+    for each in settlement.dead:
+        words = storable(each.reason), storable(each.detail)
+        rows.setdefault(each.seq, ("dead", each.attempts, None, None, *words))
+    states, attempts, isolated, delays, words_, details = (
+        zip(*rows.values(), strict=True) if rows else [()] * 6
+    )
+    known = [owned.get(seq, (None, None)) for seq in rows]
+    return {
+        "claim": settlement.claim,
+        "repeated": False,
+        "seqs": list(rows),
+        "states": list(states),
+        "owners": [owner for owner, _ in known],
+        "sizes": [size for _, size in known],
+        "attempts": list(attempts),
+        "isolated": list(isolated),
+        "delays": list(delays),
+        "words": list(words_),
+        "details": list(details),
+    }

@@ -15,19 +15,8 @@ from typing import Self
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
 from service.outbox.fair_share import FairShare
 from service.outbox.limits import Held, Limits
-from service.outbox.postgres.counts import PostgresCounts
-from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.tally import Tally
+from service.outbox.postgres.counts import PostgresCounts, Tally
 from service.supervisor import Supervisor
-
-# The same limits hold for applications that append in SQL.
-SET_LIMITS = """
-UPDATE outbox_meta SET max_pending = %(pending)s, max_pending_per_user = %(pending_per_user)s,
-    max_bytes = %(bytes)s, max_bytes_per_user = %(bytes_per_user)s, heavy_rows = %(heavy)s
-WHERE (max_pending, max_pending_per_user, max_bytes, max_bytes_per_user, heavy_rows)
-      IS DISTINCT FROM (%(pending)s, %(pending_per_user)s, %(bytes)s::bigint,
-                        %(bytes_per_user)s::bigint, %(heavy)s)
-"""
 
 _EVERY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
@@ -41,13 +30,11 @@ class PostgresQuota:
 
     def __init__(
         self,
-        pool: PostgresPool,
         counts: PostgresCounts,
         supervisor: Supervisor,
         limits: Limits,
         fair_share: FairShare,
     ) -> None:
-        self._pool = pool
         self._counts = counts
         self._supervisor = supervisor
         self._limits = limits
@@ -63,15 +50,6 @@ class PostgresQuota:
         self._used = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        limits = self._limits
-        given = {
-            "pending": limits.max_pending,
-            "pending_per_user": limits.max_pending_per_owner,
-            "bytes": limits.max_bytes,
-            "bytes_per_user": limits.max_bytes_per_owner,
-            "heavy": self._fair_share.heavy_rows,
-        }
-        await self._pool.run(SET_LIMITS, given)
         await self._read()
         self._supervisor.watch("outbox-count", self._keep_reading)
         return self
@@ -84,17 +62,18 @@ class PostgresQuota:
         """How many stored events are not settled, as far as this process knows."""
         return self._counts.total[0] + self._put.rows
 
-    async def admit(self, owner: str, rows: int, size: int) -> None:
+    async def admit(self, owner: str, rows: int, size: int, *, has_user: bool = True) -> None:
         """Reserve a place for so many rows and bytes, until `entered` reports the result.
 
-        Raises TooManyPendingError and OutboxFullError.
+        The rows of an owner without a user have the limit of the whole outbox only. Raises
+        TooManyPendingError and OutboxFullError.
         """
-        refusal = self._refusal(owner, rows, size)
+        refusal = self._refusal(owner if has_user else None, rows, size)
         for _ in range(_READS):
             if refusal is None:
                 break
             await self._read()
-            refusal = self._refusal(owner, rows, size)
+            refusal = self._refusal(owner if has_user else None, rows, size)
             if not self._put_unknown.rows and not self._entering.rows:
                 break  # nothing is counted twice
         if refusal:
@@ -128,10 +107,11 @@ class PostgresQuota:
             self._used.set()
 
     def _refusal(
-        self, owner: str, rows: int, size: int
+        self, owner: str | None, rows: int, size: int
     ) -> OutboxFullError | TooManyPendingError | None:
         try:
-            self._limits.check(self._held_by(owner), self._in_all(), rows, size)
+            mine = (-rows, -size) if owner is None else self._held_by(owner)
+            self._limits.check(mine, self._in_all(), rows, size)
         except (OutboxFullError, TooManyPendingError) as refusal:
             return refusal
         return None

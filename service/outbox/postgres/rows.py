@@ -1,233 +1,189 @@
-"""The statements that find rows for people: the place of each event and its history.
+"""Finds rows for people. Reads take no lock that a writer waits for.
 
-The search begins at the events for the newest of all or for given ids, else at the places of one
-state. Reads take no lock that a writer waits for.
+An event that is still in the inbox has no seq yet. For people it has a number above all seqs, so
+that it is the newest; its ULID is not known.
 """
 
 from __future__ import annotations
 
-from typing import Any, LiteralString
+from collections.abc import Callable
+from typing import Any
 
-from service.outbox.event import Meta
-from service.outbox.model import Filter, State
+from service.outbox.clock import wall_now_ms
+from service.outbox.event import decode_meta
+from service.outbox.inngest_id import InngestIds
+from service.outbox.model import MAX_NOTES, Filter, Row, State
+from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.inbox_row import InboxRow, rest_of
+from service.outbox.reach import Reach
 from service.outbox.storable import storable
 
-
-def meta_of(
-    moved_id: str | None, wire_id: str | None, environment: str | None, trace: str | None = None
-) -> Meta:
-    """The rare attributes of an event from its columns."""
-    return Meta(wire_id, environment, trace=trace, moved_id=moved_id)
+INBOX_SEQ = 1 << 52  # ROWS and ARRIVED have this number too
 
 
-# Milliseconds since 1970; can bound an index scan.
-NOW_MS = "floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+class PostgresRows:
+    """Reads rows through the pool. Every method raises OutboxUnavailableError."""
 
-# A condition whose parameter is null is dropped when planning. `seq > -1` is that of the index by
-# owner.
-WANTED = f"""
-    (%(ids)s::text[] IS NULL OR o.event_id = ANY(%(ids)s))
-AND (%(owner)s::text IS NULL OR (o.owner = %(owner)s AND o.seq > -1))
-AND (%(alias)s::text IS NULL OR o.seq = ANY(ARRAY(
-    SELECT seq FROM outbox
-    WHERE owner = %(owner)s AND wire_id = %(alias)s AND length(wire_id) <= 255
-    UNION ALL SELECT seq FROM outbox WHERE inngest_id = %(alias)s)))
-AND (%(user_id)s::text IS NULL OR o.user_id = %(user_id)s)
-AND (%(name)s::text IS NULL OR o.name = %(name)s)
-AND (%(older_than_ms)s::bigint IS NULL
-     OR o.accepted_at_ms <= {NOW_MS} - %(older_than_ms)s::bigint)
-AND (%(since_ms)s::bigint IS NULL OR o.accepted_at_ms >= %(since_ms)s)
-AND (%(until_ms)s::bigint IS NULL OR o.accepted_at_ms < %(until_ms)s)
-AND (%(prefix)s::text IS NULL OR (o.event_id >= %(prefix)s AND o.event_id < %(prefix_end)s))
-AND (%(before_seq)s::bigint IS NULL OR o.seq < %(before_seq)s)
-AND (%(after_seq)s::bigint IS NULL OR o.seq > %(after_seq)s)
-"""
+    def __init__(self, pool: PostgresPool, ids: Callable[[], InngestIds]) -> None:
+        self._pool = pool
+        self._ids = ids
 
-_COLUMNS = """
-o.event_id, o.name, o.owner, o.user_id, p.state, p.attempts, p.sends, p.isolated,
-o.accepted_at_ms, p.first_sent_at_ms, p.settled_at_ms,
-CASE p.state WHEN 'pending' THEN
-    greatest(0, coalesce(extract(epoch FROM p.due_at - clock_timestamp()), 0))::float8 END,
-CASE p.state WHEN 'delivering' THEN
-    greatest(0, extract(epoch FROM p.lease_until - clock_timestamp()))::float8 END,
-p.reason, p.detail,
-ARRAY(SELECT at_ms FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-ARRAY(SELECT note FROM outbox_notes n WHERE n.seq = o.seq ORDER BY at_ms, note),
-octet_length(o.payload), o.seq, o.wire_id, o.environment, o.inngest_id,
-(SELECT inngest_id_prefix FROM outbox_meta)
-"""
+    async def find(self, event_id: str) -> Row | None:
+        """The row of one event, None when there is none."""
+        rows = await self.find_all(Filter(ids=(event_id,)))
+        return rows[0] if rows else None
 
-_IN_PLACE = """
-(%(reason)s::text IS NULL OR p.reason = %(reason)s)
-AND (%(state)s::text IS NULL OR p.state = %(state)s)
-AND (NOT %(never_sent)s::boolean
-     OR (p.state = 'pending' AND p.sends = 0 AND p.first_sent_at_ms IS NULL))
-"""
+    async def find_all(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first."""
+        if wanted == Filter(ids=wanted.ids, limit=wanted.limit) and wanted.ids is not None:
+            return await self._by_ids(wanted)
+        given = filter_values(wanted)
+        # An event may leave the inbox between the two reads, so the inbox is read first.
+        arrived = await self._arrived(wanted, given)
+        found = [self._row(row) for row in await self._pool.ask(f"ROWS {source_of(wanted)}", given)]
+        known = {row.id for row in found}
+        return [*(row for row in arrived if row.id not in known), *found][: wanted.limit]
 
-# The bounds once more: the planner does not carry them over to a place.
-_WITHIN = """
-(%(before_seq)s::bigint IS NULL OR p.seq < %(before_seq)s)
-AND (%(after_seq)s::bigint IS NULL OR p.seq > %(after_seq)s)
-"""
+    async def count(self, wanted: Filter) -> int:
+        """How many rows match, at most the limit."""
+        given = filter_values(wanted)
+        arrived = await self._arrived(wanted, given)
+        [(found,)] = await self._pool.ask(f"COUNT {source_of(wanted)}", given)
+        return min(int(found) + len(arrived), wanted.limit)
 
-# Many ids may begin so: the read stays bounded.
-_BEGINNING_SO = f"""
-FROM (
-    SELECT seq FROM outbox WHERE event_id >= %(prefix)s AND event_id < %(prefix_end)s
-    ORDER BY event_id DESC LIMIT 10000
-) AS f
-CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = f.seq OFFSET 0) AS o
-CROSS JOIN LATERAL (SELECT * FROM outbox_rows WHERE outbox_rows.seq = f.seq OFFSET 0) AS p
-WHERE {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
-"""
+    async def reach(
+        self,
+        state: State | None,
+        window: int,
+        before_seq: int | None = None,
+        owner: str | None = None,
+    ) -> Reach | None:
+        """As the port Positions says."""
+        given = {"skipped": window - 1, "before": before_seq, "in_owner": owner}
+        source = "events" if state is None or owner is not None else state.value
+        statement = "REACH_PENDING" if source == "pending" else f"REACH {source}"
+        rows = await self._pool.ask(statement, given)
+        return Reach(*rows[0]) if rows else None
 
-_ANYWHERE = f"""
-FROM outbox AS o JOIN outbox_rows AS p USING (seq)
-WHERE {_WITHIN} AND {WANTED} AND {_IN_PLACE} ORDER BY o.seq DESC LIMIT %(limit)s
-"""
+    async def seq_at(self, at_ms: int) -> int:
+        """As the port Positions says."""
+        [(seq,)] = await self._pool.ask("SEQ_AT", {"at_ms": at_ms})
+        return int(seq)
 
-# What requests ask, without a condition that only a plan of its own could drop: it is planned once.
-ROWS_BY_IDS = f"""
-SELECT {_COLUMNS}
-FROM (SELECT * FROM outbox WHERE event_id = ANY(%(ids)s::text[]) OFFSET 0) AS o
-CROSS JOIN LATERAL (SELECT * FROM outbox_rows WHERE outbox_rows.seq = o.seq OFFSET 0) AS p
-ORDER BY o.seq DESC LIMIT %(limit)s
-"""
+    async def arrived_body(self, event_id: str) -> bytes | None:
+        """What the event is made from while it is in the inbox, None when it is not there."""
+        given = filter_values(Filter(ids=(event_id,)))
+        for row in await self._pool.ask("ARRIVED", given):
+            accepted, number, data, rest, key = row[4], *row[6:]
+            ours = InboxRow(
+                "", number, accepted, row[0], row[1], row[2], row[3], key, data, rest_of(rest)
+            )
+            return ours.body
+        return None
 
-PLACES: dict[State, LiteralString] = {
-    State.PENDING: """
-        SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
-               NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
-               NULL::text AS reason, NULL::text AS detail
-        FROM outbox_ready WHERE due_at IS NULL AND seq >= (SELECT ready_from FROM outbox_mark)
-        UNION ALL
-        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL, due_at, NULL,
-               NULL, NULL
-        FROM outbox_ready WHERE due_at IS NOT NULL AND NOT isolated
-             AND due_at >= (SELECT due_from FROM outbox_mark)
-        UNION ALL
-        SELECT seq, 'pending', attempts, sends, isolated, first_sent_at_ms, NULL, due_at, NULL,
-               NULL, NULL
-        FROM outbox_ready WHERE due_at IS NOT NULL AND isolated
-             AND due_at >= (SELECT isolated_from FROM outbox_mark)""",
-    State.DELIVERING: """
-        SELECT u.seq, 'delivering' AS state, u.attempts, u.sends, u.isolated,
-               coalesce(u.first_sent_at_ms, c.claimed_at_ms) AS first_sent_at_ms,
-               NULL::bigint AS settled_at_ms, NULL::timestamptz AS due_at, c.lease_until,
-               NULL::text AS reason, NULL::text AS detail
-        FROM outbox_claims c, unnest(c.seqs, c.attempts, c.sends, c.isolated, c.first_sent_at_ms)
-            AS u(seq, attempts, sends, isolated, first_sent_at_ms)
-        WHERE c.lease_until >= (SELECT lease_from FROM outbox_mark)""",
-    State.SENT: """
-        SELECT seq, 'sent' AS state, attempts, sends, isolated, first_sent_at_ms,
-               NULL::bigint AS settled_at_ms, NULL::timestamptz AS due_at,
-               NULL::timestamptz AS lease_until, NULL::text AS reason, NULL::text AS detail
-        FROM (SELECT * FROM outbox_sent
-              WHERE sent_at_ms >= (SELECT sent_from FROM outbox_mark) OFFSET 0) AS s""",
-    State.DELIVERED: """
-        SELECT seq, 'delivered' AS state, attempts, sends, isolated, first_sent_at_ms,
-               settled_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,
-               reason, detail
-        FROM outbox_done WHERE NOT dead""",
-    State.DEAD: """
-        SELECT seq, 'dead' AS state, attempts, sends, isolated, first_sent_at_ms,
-               settled_at_ms, NULL::timestamptz AS due_at, NULL::timestamptz AS lease_until,
-               reason, detail
-        FROM outbox_done WHERE dead""",
-}
+    async def _by_ids(self, wanted: Filter) -> list[Row]:
+        """The rows with these ids, which are asked often."""
+        given = filter_values(wanted)
+        found = await self._read_ids(given)
+        if wanted.ids and len(found) < len(set(wanted.ids)):
+            arrived = await self._arrived(wanted, given, often=True)
+            found = await self._read_ids(given)  # one may have left the inbox meanwhile
+            known = {row.id for row in found}
+            found = [*(row for row in arrived if row.id not in known), *found]
+        return found[: wanted.limit]
 
-# Within a range of seq, the lanes of pending rows are read in its order.
-_PENDING_IN_RANGE = """
-    SELECT seq, 'pending' AS state, attempts, sends, isolated, first_sent_at_ms,
-           NULL::bigint AS settled_at_ms, due_at, NULL::timestamptz AS lease_until,
-           NULL::text AS reason, NULL::text AS detail
-    FROM outbox_ready"""
+    async def _read_ids(self, given: dict[str, Any]) -> list[Row]:
+        ids = {"ids": given["ids"], "limit": given["limit"]}
+        rows = await self._pool.ask("ROWS_BY_IDS", ids, often=True)
+        return [self._row(row) for row in rows]
+
+    async def _arrived(
+        self, wanted: Filter, given: dict[str, Any], *, often: bool = False
+    ) -> list[Row]:
+        if wanted.reason is not None or wanted.state not in (None, State.PENDING):
+            return []
+        return [_arrived_row(row) for row in await self._pool.ask("ARRIVED", given, often=often)]
+
+    def _row(self, row: tuple[Any, ...]) -> Row:
+        *fields, noted_at, notes, payload_bytes, seq, meta_text = row
+        state, accepted_at_ms, meta = State(fields[4]), fields[8], decode_meta(meta_text)
+        fields[4] = state
+        for place in (11, 12):
+            fields[place] = None if fields[place] is None else max(0.0, fields[place])
+        if state is State.PENDING and fields[11] is None:
+            fields[11] = 0.0
+        pairs = zip(noted_at or (), notes or (), strict=True)
+        history = tuple([{"at": at, "note": note} for at, note in pairs][-MAX_NOTES:])
+        ulid = self._ids().ulid(seq, accepted_at_ms, meta)
+        return Row(*[*fields, history, payload_bytes, ulid, seq, meta])
 
 
-def _at_place(place: LiteralString) -> LiteralString:
-    """Where the rows of a place are found.
-
-    The places are sorted before their events are read, which end with the limit. OFFSET 0 keeps the
-    planner from reading a whole table.
-    """
-    return f"""
-FROM (SELECT * FROM ({place}) AS p WHERE {_WITHIN} ORDER BY p.seq DESC) AS p
-CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.seq = p.seq OFFSET 0) AS o
-WHERE {WANTED} AND {_IN_PLACE} ORDER BY p.seq DESC LIMIT %(limit)s
-"""
-
-
-def _rows(found: LiteralString) -> LiteralString:
-    return f"SELECT {_COLUMNS} {found}"
-
-
-def _count(found: LiteralString) -> LiteralString:
-    return f"SELECT count(*) FROM (SELECT o.seq {found}) AS found"
-
-
-ROWS_OF_PREFIX = _rows(_BEGINNING_SO)
-ROWS = _rows(_ANYWHERE)
-COUNT = _count(_ANYWHERE)
-ROWS_PENDING_IN_RANGE = _rows(_at_place(_PENDING_IN_RANGE))
-COUNT_PENDING_IN_RANGE = _count(_at_place(_PENDING_IN_RANGE))
-ROWS_IN_STATE = {state: _rows(_at_place(place)) for state, place in PLACES.items()}
-COUNT_IN_STATE = {state: _count(_at_place(place)) for state, place in PLACES.items()}
-
-
-def rows_statement(wanted: Filter) -> LiteralString:
-    """What finds the rows."""
-    state = _place(wanted)
-    if state is None:
-        return ROWS_OF_PREFIX if wanted.ids is None and wanted.id_prefix else ROWS
-    return ROWS_PENDING_IN_RANGE if _is_range_of(state, wanted) else ROWS_IN_STATE[state]
-
-
-def count_statement(wanted: Filter) -> LiteralString:
-    """What counts the rows."""
-    state = _place(wanted)
-    if state is None:
-        return COUNT
-    return COUNT_PENDING_IN_RANGE if _is_range_of(state, wanted) else COUNT_IN_STATE[state]
+def _arrived_row(row: tuple[Any, ...]) -> Row:
+    event_id, name, owner, user_id, accepted_at_ms, size, number, _, rest, _ = row
+    return Row(
+        event_id,
+        name,
+        owner,
+        user_id,
+        State.PENDING,
+        attempts=0,
+        sends=0,
+        isolated=False,
+        accepted_at_ms=accepted_at_ms,
+        first_sent_at_ms=None,
+        settled_at_ms=None,
+        due_in_seconds=0.0,
+        lease_in_seconds=None,
+        reason=None,
+        detail=None,
+        history=(),
+        payload_bytes=size,
+        seq=INBOX_SEQ + number,
+        meta=rest_of(rest).event_meta,
+    )
 
 
 def filter_values(wanted: Filter) -> dict[str, Any]:
-    """The parameters of a filter. No stored id has a NUL."""
-    older = wanted.older_than_seconds
-    state = _state(wanted)
-    prefix = wanted.id_prefix and wanted.id_prefix.replace("\x00", "\ufffd")
+    """The parameters of a filter. No stored text has a NUL."""
+    older, state = wanted.older_than_seconds, _state(wanted)
+    prefix = wanted.id_prefix and storable(wanted.id_prefix)
+    ids = None if wanted.ids is None else [storable(one) for one in wanted.ids]
+    of_owner = source_of(wanted) == "events" and wanted.owner is not None
+    alone = ids is None and not of_owner and state is None
     return {
-        "ids": None if wanted.ids is None else [i.replace("\x00", "\ufffd") for i in wanted.ids],
-        "state": state,
+        "in_ids": ids,
+        "in_owner": wanted.owner if of_owner and wanted.alias is None else None,
+        "in_alias": wanted.alias and storable(wanted.alias),
+        "in_prefix": prefix if alone else None,
+        "ids": ids,
         "alias": wanted.alias and storable(wanted.alias),
+        "state": state,
         "owner": wanted.owner,
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
-        "older_than_ms": None if older is None else int(older * 1000),
-        "since_ms": wanted.since_ms,
-        "until_ms": wanted.until_ms,
+        "accepted_until": None if older is None else wall_now_ms() - int(older * 1000),
+        "since": wanted.since_ms,
+        "until": wanted.until_ms,
         "prefix": prefix,
         "prefix_end": f"{prefix}\U0010ffff",
-        "before_seq": wanted.before_seq,
-        "after_seq": wanted.after_seq,
+        "before": wanted.before_seq,
+        "after": wanted.after_seq,
         "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }
 
 
-def _place(wanted: Filter) -> State | None:
-    """The state whose places are read, None when the search begins at the events.
-
-    Within a range, the rows of an owner are found among that owner's events.
-    """
+def source_of(wanted: Filter) -> str:
+    """Where the search begins: at the events, or at the places of a state."""
+    state = _state(wanted)
     is_of_owner = wanted.owner is not None and wanted.after_seq is not None
-    return None if wanted.ids is not None or is_of_owner else _state(wanted)
+    if wanted.ids is not None or wanted.alias is not None or state is None or is_of_owner:
+        return "events"
+    # Within a range of seq, the lanes of pending rows are read in its order.
+    return "ready" if state is State.PENDING and wanted.after_seq is not None else state.value
 
 
 def _state(wanted: Filter) -> State | None:
     """Only dead rows have a reason."""
     return State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
-
-
-def _is_range_of(state: State, wanted: Filter) -> bool:
-    return state is State.PENDING and wanted.after_seq is not None

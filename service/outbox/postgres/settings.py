@@ -1,66 +1,39 @@
-"""The stored application settings of organizations and users on PostgreSQL.
+"""Small stored values: the settings of organizations and users, samples, acts that change no row.
 
-`scope_revision` grows when any process saves: the save raises one counter in the same statement.
-Other processes read it after a notification and every few seconds.
+`scope_revision` grows when any process saves settings: the save raises one counter in the same
+statement, which the others read every second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import LiteralString, Self
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import msgspec
 
 from service.errors import OutboxUnavailableError
-from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.trail import AUDITED_ACT, audited
+from service.outbox.audit import ids_text, new_act
+from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.sample import KEPT_MS, Sample
 from service.supervisor import Supervisor
 
-LOAD_SCOPE = (
-    "SELECT settings FROM outbox_settings WHERE scope = %(scope)s AND scope_id = %(scope_id)s"
-)
-
-SAVE_SCOPE = """
-WITH saved AS (
-    INSERT INTO outbox_settings (scope, scope_id, settings)
-    VALUES (%(scope)s, %(scope_id)s, %(settings)s)
-    ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
-)
-UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
-"""
-
-SAVE_AUDITED = f"""
-WITH saved AS (
-    INSERT INTO outbox_settings (scope, scope_id, settings)
-    SELECT %(scope)s, scope_id, settings
-    FROM unnest(%(scope_ids)s::text[], %(settings)s::text[]) AS given (scope_id, settings)
-    ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
-), audited AS ({AUDITED_ACT})
-UPDATE outbox_meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
-"""
-
-READ_REVISION = "SELECT settings_revision FROM outbox_meta"
-
-_POLL_SECONDS = 5.0
+_POLL_SECONDS = 1.0
+_NO_ACT = dict.fromkeys(("act", "actor", "action", "detail", "ids"))
 
 
 class PostgresSettings:
     """Loads and saves settings; an async context manager."""
 
-    def __init__(self, pool: PostgresPool, wakeup: PostgresWakeup, supervisor: Supervisor) -> None:
+    def __init__(self, pool: PostgresPool, supervisor: Supervisor) -> None:
         self.scope_revision = 0
         self._stored_revision = 0
         self._returns = pool.returns
-        self._wakeup = wakeup
         self._pool = pool
         self._supervisor = supervisor
-        self._look = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._wakeup.on_settings(self._look.set)
         await self._read()
         self._supervisor.watch("outbox-scopes", self._keep_reading)
         return self
@@ -70,14 +43,12 @@ class PostgresSettings:
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """The settings of one scope."""
-        rows = await self._pool.run(LOAD_SCOPE, {"scope": scope, "scope_id": scope_id})
+        rows = await self._pool.run("LOAD_SCOPE", {"scope": scope, "scope_id": scope_id})
         return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """Replace the settings of one scope."""
-        text = msgspec.json.encode(settings).decode()
-        given = {"scope": scope, "scope_id": scope_id, "settings": text}
-        await self._save(SAVE_SCOPE, given)
+        await self._save(scope, {scope_id: settings}, _NO_ACT)
 
     async def save_audited(
         self,
@@ -89,20 +60,20 @@ class PostgresSettings:
         detail: str,
     ) -> None:
         """Replace the settings of these ids and write one audit row, in one commit."""
-        texts = [msgspec.json.encode(one).decode() for one in settings.values()]
-        stored = {"scope": scope, "scope_ids": list(settings), "settings": texts}
-        act = audited(action, actor=actor, detail=detail)
-        await self._save(SAVE_AUDITED, {**stored, **act})
+        await self._save(scope, settings, audited(action, actor=actor, detail=detail))
 
-    async def _save(self, statement: LiteralString, given: Mapping[str, object]) -> None:
-        rows = await self._pool.run(statement, given)
-        self._note(int(rows[0][0]))
-        self._wakeup.settings_were_saved()
+    async def _save(
+        self, scope: str, settings: Mapping[str, object], act: Mapping[str, str | None]
+    ) -> None:
+        texts = [msgspec.json.encode(one).decode() for one in settings.values()]
+        given = {"scope": scope, "scope_ids": list(settings), "settings": texts, **act}
+        [(revision,)] = await self._pool.run("SAVE_SCOPES", given)
+        self._note(int(revision))
 
     async def _read(self) -> None:
         with contextlib.suppress(OutboxUnavailableError):
-            rows = await self._pool.run(READ_REVISION)
-            self._note(int(rows[0][0]))
+            [(revision,)] = await self._pool.run("READ_REVISION")
+            self._note(int(revision))
 
     def _note(self, revision: int) -> None:
         """Raise `scope_revision` when the stored revision has changed, or may have begun again."""
@@ -113,8 +84,43 @@ class PostgresSettings:
 
     async def _keep_reading(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_SECONDS):
-                    await self._look.wait()
-            self._look.clear()
+            await asyncio.sleep(_POLL_SECONDS)
             await self._read()
+
+
+class PostgresSamples:
+    """The samples of the outbox: every process offers one of a minute, the first one counts."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def add(self, sample: Sample) -> None:
+        """As the port says."""
+        given = {**msgspec.structs.asdict(sample), "oldest_ms": sample.at_ms - KEPT_MS}
+        await self._pool.run("ADD_SAMPLE", given)
+
+    async def between(self, from_ms: int, until_ms: int) -> list[Sample]:
+        """As the port says."""
+        rows = await self._pool.ask("SAMPLES", {"from_ms": from_ms, "until_ms": until_ms})
+        return [Sample(*row) for row in rows]
+
+
+class PostgresTrail:
+    """Acts that change no row."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
+        """As the port says."""
+        given = audited(action, actor=actor, detail=detail, event_ids=[event_id])
+        await self._pool.run("ADD_ACT", given)
+
+
+def audited(
+    action: str, *, actor: str, detail: str, event_ids: Sequence[str] = ()
+) -> dict[str, str]:
+    """The values of a new act."""
+    ids = ids_text(event_ids)
+    act = new_act(detail).id
+    return {"act": act, "actor": actor, "action": action, "detail": detail, "ids": ids}

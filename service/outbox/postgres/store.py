@@ -14,30 +14,25 @@ import psycopg
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.fair_share import FairShare
-from service.outbox.fault_postgresql import fault_at, told_at
 from service.outbox.inngest_id import InngestIds
 from service.outbox.limits import Limits
+from service.outbox.postgres.appends import PostgresAppends
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts
-from service.outbox.postgres.delivery import PostgresDelivery
-from service.outbox.postgres.express import ExpressRows
-from service.outbox.postgres.flush import PostgresFlush
+from service.outbox.postgres.database.fault_sentences import fault_at, told_at
+from service.outbox.postgres.database.pool import PoolTimings, PostgresPool
+from service.outbox.postgres.database.schema import warn_of_others
+from service.outbox.postgres.inbox import PostgresInbox
+from service.outbox.postgres.inbox_row import ReadEvent
 from service.outbox.postgres.inspector import PostgresInspector
 from service.outbox.postgres.intake import PostgresIntake
-from service.outbox.postgres.leases import PostgresLeases
 from service.outbox.postgres.maintenance import PostgresMaintenance
-from service.outbox.postgres.marks import PostgresMarks
-from service.outbox.postgres.notify import PostgresWakeup
-from service.outbox.postgres.partitions import PostgresPartitions
-from service.outbox.postgres.pool import PostgresPool
-from service.outbox.postgres.positions import PostgresPositions
 from service.outbox.postgres.queue import PostgresQueue
 from service.outbox.postgres.quota import PostgresQuota
-from service.outbox.postgres.repairs import PostgresRepairs
-from service.outbox.postgres.samples import PostgresSamples
-from service.outbox.postgres.settings import PostgresSettings
-from service.outbox.postgres.timings import PoolTimings
-from service.outbox.postgres.trail import PostgresTrail
+from service.outbox.postgres.repairs import PostgresDelivery, PostgresRepairs
+from service.outbox.postgres.rows import PostgresRows
+from service.outbox.postgres.settings import PostgresSamples, PostgresSettings, PostgresTrail
+from service.outbox.postgres.wakeup import Wakeup
 from service.outbox.schema import migrate, pending
 from service.supervisor import Supervisor
 
@@ -46,34 +41,20 @@ class PostgresOutbox:
     """Hands out the parts; made by `open_postgres_outbox`."""
 
     def __init__(
-        self,
-        url: str,
-        limits: Limits,
-        recorder: Recorder,
-        *,
-        fair_share: FairShare | None = None,
-        timings: PoolTimings | None = None,
+        self, url: str, *, recorder: Recorder, timings: PoolTimings | None, serves: bool
     ) -> None:
-        self._supervisor = supervisor = Supervisor(recorder)
-        self.pool = pool = PostgresPool(url, timings=timings)
-        self.wakeup = wakeup = PostgresWakeup(url, pool, recorder, supervisor)
-        self.settings = PostgresSettings(pool, wakeup, supervisor)
-        express = ExpressRows()
-        marks, leases = PostgresMarks(pool, express), PostgresLeases(pool)
+        self.url = url
+        self.supervisor = supervisor = Supervisor(recorder)
+        self.pool = pool = PostgresPool(url, timings=timings, serves=serves)
+        self.wakeup = wakeup = Wakeup()
+        self.settings = PostgresSettings(pool, supervisor)
         self.delivery = delivery = PostgresDelivery(pool)
-        self._maintenance = PostgresMaintenance(pool, marks, leases, wakeup, supervisor)
-        fair_share = fair_share or FairShare()
-        counts = PostgresCounts(pool, fair_share)
-        self._quota = PostgresQuota(pool, counts, supervisor, limits, fair_share)
-        flush = PostgresFlush(pool, wakeup, express, recorder, self._inngest_ids)
-        self.intake = PostgresIntake(pool, flush, self._quota, supervisor, self._inngest_ids)
-        self.queue = PostgresQueue(pool, wakeup, marks, leases, express)
         self.confirmations = PostgresConfirmations(pool, wakeup)
-        self.inspector = PostgresInspector(pool, delivery)
-        self.positions = PostgresPositions(pool)
+        self.rows = self.positions = rows = PostgresRows(pool, self._inngest_ids)
+        self.inspector = PostgresInspector(pool, rows, delivery)
         self.samples = PostgresSamples(pool)
         self.trail = PostgresTrail(pool)
-        self.repairs = PostgresRepairs(pool, wakeup, delivery, PostgresPartitions(pool))
+        self.repairs = PostgresRepairs(pool, wakeup, delivery)
 
     def _inngest_ids(self) -> InngestIds:
         return self.confirmations.inngest_ids
@@ -81,40 +62,55 @@ class PostgresOutbox:
     @property
     def failure(self) -> str | None:
         """Why events can't be stored now, None while they can."""
-        return self.pool.failure or "; ".join(self._supervisor.faults) or None
+        return self.pool.failure or "; ".join(self.supervisor.faults) or None
 
-    @property
-    def notify_ok(self) -> bool:
-        """Whether wake-ups of other processes arrive; without them rows wait for a short poll."""
-        return self.wakeup.notify_ok
+
+class ServedPostgresOutbox(PostgresOutbox):
+    """An outbox that is served: it takes events and hands them out too."""
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits,
+        *,
+        recorder: Recorder,
+        timings: PoolTimings | None,
+        fair_share: FairShare,
+        read_event: ReadEvent,
+    ) -> None:
+        super().__init__(url, recorder=recorder, timings=timings, serves=True)
+        pool, wakeup, supervisor = self.pool, self.wakeup, self.supervisor
+        counts = PostgresCounts(pool, fair_share)
+        self.quota = quota = PostgresQuota(counts, supervisor, limits, fair_share)
+        appends = PostgresAppends(pool, recorder, self._inngest_ids)
+        self.intake = PostgresIntake(pool, appends, quota, self.rows, wakeup, supervisor)
+        self.inbox = PostgresInbox(
+            pool, appends, quota, wakeup, supervisor, recorder=recorder, read=read_event
+        )
+        self.queue = PostgresQueue(pool, wakeup, supervisor)
+        self._maintenance = PostgresMaintenance(pool, self.queue, self.confirmations, supervisor)
 
     @property
     def undelivered(self) -> int:
         """How many rows are pending or delivering, by the last count and later changes."""
-        return self._quota.pending
+        return self.quota.pending
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[PostgresOutbox]:
+    async def opened(self) -> AsyncIterator[ServedPostgresOutbox]:
         """Serve until the end; then flush what waits, release claims and close."""
         parts = (
             self.pool,
-            self.wakeup,
             self.settings,
             self.confirmations,
-            self._quota,
+            self.quota,
             self._maintenance,
             self.queue,
+            self.inbox,
             self.intake,
         )
         async with contextlib.AsyncExitStack() as stack:
             for part in parts:
                 await stack.enter_async_context(part)
-            yield self
-
-    @contextlib.asynccontextmanager
-    async def opened_for_commands(self) -> AsyncIterator[PostgresOutbox]:
-        """Only inspector, repairs and confirmations, until the end: nothing is claimed."""
-        async with self.pool, self.wakeup, self.confirmations:
             yield self
 
 
@@ -127,16 +123,25 @@ async def open_postgres_outbox(
     max_bytes: int | None = None,
     max_bytes_per_user: int | None = None,
     recorder: Recorder,
+    read_event: ReadEvent,
     fair_share: FairShare | None = None,
     timings: PoolTimings | None = None,
-) -> AsyncIterator[PostgresOutbox]:
+) -> AsyncIterator[ServedPostgresOutbox]:
     """The outbox at `url`, migrated to this code's schema.
 
-    Raises SchemaTooNewError, and OutboxUnavailableError when the database can't be reached.
+    `read_event` reads what is appended in SQL. Raises SchemaTooNewError, and
+    OutboxUnavailableError when the database can't be reached.
     """
     await asyncio.to_thread(migrate, url)
-    limits = Limits(max_pending, max_pending_per_user, max_bytes, max_bytes_per_user)
-    outbox = PostgresOutbox(url, limits, recorder, fair_share=fair_share, timings=timings)
+    await asyncio.to_thread(warn_of_others, url)
+    outbox = ServedPostgresOutbox(
+        url,
+        Limits(max_pending, max_pending_per_user, max_bytes, max_bytes_per_user),
+        recorder=recorder,
+        timings=timings,
+        fair_share=fair_share or FairShare(),
+        read_event=read_event,
+    )
     async with outbox.opened():
         yield outbox
 
@@ -153,8 +158,8 @@ async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
             "The outbox's schema is missing or older than this program; start the service or run "
             "`python -m service migrate`."
         )
-    outbox = PostgresOutbox(url, Limits(1, 1), NullRecorder())
-    async with outbox.opened_for_commands():
+    outbox = PostgresOutbox(url, recorder=NullRecorder(), timings=None, serves=False)
+    async with outbox.pool, outbox.confirmations:
         with _fault_named(url, outbox):
             yield outbox
 

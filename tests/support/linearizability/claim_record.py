@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
+
 from service.bootstrap.stores import Outbox
 from service.outbox.model import Batch, ClaimRequest
-from service.outbox.postgres.store import PostgresOutbox
+from service.outbox.postgres.store import ServedPostgresOutbox
 from service.outbox.sqlite.store import SqliteOutbox
 from tests.support.linearizability.record import Recorder
 
 CLAIMED = """
-SELECT array_agg(event_id) FROM outbox_claims AS c JOIN outbox AS o ON o.seq = ANY(c.seqs)
+SELECT array_agg(event_id) FROM outbox.claims AS c JOIN outbox.events AS o ON o.seq = ANY(c.seqs)
 WHERE claim = ANY(%(claims)s::text[]) GROUP BY claim
 """
 
@@ -46,36 +48,36 @@ def _record_on_sqlite(outbox: SqliteOutbox, recorder: Recorder) -> None:
     outbox.claims.abandon = abandoning  # type: ignore[method-assign]
 
 
-def _record_on_postgres(outbox: PostgresOutbox, recorder: Recorder) -> None:
+def _record_on_postgres(outbox: ServedPostgresOutbox, recorder: Recorder) -> None:
     """Attempts are recorded: one goes on after its claim was cancelled, and may be answered then.
 
     What an attempt without an answer took is looked for before it is released.
     """
-    queue, leases, known = outbox.queue, outbox.queue._leases, set[str]()
-    attempt_once, abandon, release = queue._attempt, queue._abandon, leases.release_lost
+    queue, known = outbox.queue, set[str]()
+    attempt_once, abandon, release = queue._attempt, queue._abandon, queue._release_lost
 
-    async def attempting(wanted: ClaimRequest) -> Batch | float:
+    async def attempting(wanted: ClaimRequest) -> Batch | None:
         return await recorder.watched("claim", None, lambda: attempt_once(wanted), _taken)
 
-    def abandoning(attempt: asyncio.Task[Batch | float]) -> None:
-        if not attempt.cancelled() and not attempt.exception():
-            found = attempt.result()
-            if isinstance(found, Batch):
-                known.add(found.claim)
-                recorder.begin("return", event_ids(found))
+    def abandoning(attempt: asyncio.Task[Batch | None]) -> None:
+        if not attempt.cancelled() and not attempt.exception() and (found := attempt.result()):
+            known.add(found.claim)
+            recorder.begin("return", event_ids(found))
         abandon(attempt)
 
-    async def releasing() -> int:
-        while lost := leases._lost - known:
-            for (ids,) in await outbox.pool.run(CLAIMED, {"claims": list(lost)}):
-                recorder.begin("release", ids)
+    async def releasing() -> None:
+        while lost := queue._lost - known:
+            async with await psycopg.AsyncConnection.connect(outbox.url) as looking:
+                cursor = await looking.execute(CLAIMED, {"claims": list(lost)})
+                for (ids,) in await cursor.fetchall():
+                    recorder.begin("release", ids)
             known.update(lost)
-        return await release()
+        await release()
 
     queue._attempt = attempting  # type: ignore[method-assign]
     queue._abandon = abandoning  # type: ignore[method-assign]
-    leases.release_lost = releasing  # type: ignore[method-assign]
+    queue._release_lost = releasing  # type: ignore[method-assign]
 
 
-def _taken(found: Batch | float) -> list[str]:
-    return event_ids(found) if isinstance(found, Batch) else []
+def _taken(found: Batch | None) -> list[str]:
+    return event_ids(found) if found else []

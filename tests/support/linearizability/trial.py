@@ -28,16 +28,19 @@ from tests.support.linearizability.record import Call, Recorder, complete, read_
 LIFE_CALLS = (30, 200)
 MOST_LIFE_SECONDS = 20.0
 START_SECONDS = 60.0
-ROWS = """
+SQLITE_ROWS = """
 SELECT o.event_id, p.state, o.seq FROM outbox AS o JOIN outbox_rows AS p ON p.seq = o.seq
 """
-PAUSED = "SELECT paused_by IS NOT NULL FROM outbox_delivery"
+POSTGRES_ROWS = "SELECT event_id, state, seq FROM outbox.rows"
+SQLITE_PAUSED = "SELECT paused_by IS NOT NULL FROM outbox_delivery"
+POSTGRES_PAUSED = "SELECT paused_by IS NOT NULL FROM outbox.delivery"
 # The events under each claim.
 SQLITE_CLAIMS = """
 SELECT json_group_array(event_id) FROM outbox_claims JOIN outbox USING (seq) GROUP BY claim
 """
 POSTGRES_CLAIMS = """
-SELECT json_agg(event_id)::text FROM outbox_claims AS c JOIN outbox AS o ON o.seq = ANY(c.seqs)
+SELECT json_agg(event_id)::text
+FROM outbox.claims AS c JOIN outbox.events AS o ON o.seq = ANY(c.seqs)
 GROUP BY c.claim
 """
 OTHERS = """
@@ -124,8 +127,10 @@ class Trial:
         with self._tables() as tables:
             if not self._is_sqlite:
                 _wait_for(lambda: not tables.execute(OTHERS).fetchall())
-            rows = tables.execute(ROWS).fetchall()
-            [(paused,)] = tables.execute(PAUSED).fetchall()
+            rows = tables.execute(SQLITE_ROWS if self._is_sqlite else POSTGRES_ROWS).fetchall()
+            [(paused,)] = tables.execute(
+                SQLITE_PAUSED if self._is_sqlite else POSTGRES_PAUSED
+            ).fetchall()
             claims = tables.execute(SQLITE_CLAIMS if self._is_sqlite else POSTGRES_CLAIMS)
             held = [json.loads(ids) for (ids,) in claims.fetchall()]
         return {"rows": rows, "paused": bool(paused), "claims": held}

@@ -1,0 +1,270 @@
+"""Drains the inbox: what applications appended in SQL becomes events, in the order of transactions.
+
+One process at a time does it. A statement that stores events removes their rows from the inbox, so
+an event is in exactly one place. `seen` is a snapshot: whatever its transactions appended is out of
+the inbox. So a look reads only what other transactions appended since, however many dead rows an
+open transaction keeps in the table, and however late a transaction commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, Self
+
+import msgspec
+import structlog
+import uuid_utils
+
+from service.errors import (
+    IdempotencyKeyReusedError,
+    OutboxFullError,
+    OutboxUnavailableError,
+    ServiceError,
+    TooManyPendingError,
+)
+from service.observe.recorder import Recorder
+from service.outbox.event import Event
+from service.outbox.keys import IdempotencyKey
+from service.outbox.postgres.appends import Append, Place, PostgresAppends, Stored
+from service.outbox.postgres.database.pool import PostgresPool
+from service.outbox.postgres.inbox_row import BadRowError, InboxRow, ReadEvent
+from service.outbox.postgres.quota import PostgresQuota
+from service.outbox.postgres.wakeup import Wakeup
+from service.supervisor import Supervisor
+
+POLL_SECONDS = 0.05
+TURN_SECONDS = 10.0
+_TRY_AGAIN_SECONDS = 2.0
+_NOTE_SECONDS = 2.0
+_LEFT_SECONDS = 5.0
+_WHOLE_SECONDS = 600.0
+_STORE_SECONDS = 10.0
+_START = ("0", 0)
+
+log = structlog.get_logger(__name__)
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A snapshot as a look uses it: the first transaction after it, and those under way in it."""
+
+    next: str = "0"
+    open: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, snapshot: str) -> Position:
+        """From the text of a pg_snapshot.
+
+        >>> Position.of("10:20:10,14")
+        Position(next='20', open=('10', '14'))
+        """
+        _, after, under_way = snapshot.split(":")
+        return cls(after, tuple(one for one in under_way.split(",") if one))
+
+
+class PostgresInbox:
+    """A background task; an async context manager."""
+
+    def __init__(
+        self,
+        pool: PostgresPool,
+        appends: PostgresAppends,
+        quota: PostgresQuota,
+        wakeup: Wakeup,
+        supervisor: Supervisor,
+        *,
+        recorder: Recorder,
+        read: ReadEvent,
+    ) -> None:
+        self._pool = pool
+        self._appends = appends
+        self._quota = quota
+        self._wakeup = wakeup
+        self._supervisor = supervisor
+        self._recorder = recorder
+        self._read = read
+        self._holder = uuid.uuid4().hex
+        self._seen = Position()
+        self._is_noted = False
+        self._turn_until = self._left_at = self._note_at = self._whole_at = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._supervisor.watch("outbox-inbox", self._keep)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._supervisor.stop("outbox-inbox")
+        with contextlib.suppress(OutboxUnavailableError):
+            await self._pool.run("END_TURN", {"turn": "inbox", "holder": self._holder})
+
+    async def _keep(self) -> None:
+        while True:
+            pause = _TRY_AGAIN_SECONDS
+            with contextlib.suppress(OutboxUnavailableError):
+                if await self._has_turn():
+                    await self._look()
+                    pause = POLL_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _has_turn(self) -> bool:
+        """Whether this process drains now; it asks the database in the turn's second half."""
+        now = time.monotonic()
+        if now < self._turn_until - TURN_SECONDS / 2:
+            return True
+        had_it = now < self._turn_until
+        given = {"turn": "inbox", "holder": self._holder, "seconds": TURN_SECONDS}
+        [(mine,)] = await self._pool.run("TAKE_TURN", given)
+        self._turn_until = now + TURN_SECONDS if mine else 0.0
+        if mine and not had_it:
+            self._whole_at = 0.0
+        return bool(mine)
+
+    async def _look(self) -> None:
+        """Drain what was appended since the last look, and now and then what was left over."""
+        now = time.monotonic()
+        if now >= self._whole_at:  # rows may have come from elsewhere, with their old numbers
+            self._seen, self._whole_at = Position(), now + _WHOLE_SECONDS
+            self._is_noted = False
+        after, snapshot = _START, ""
+        while True:
+            rows = await self._page(after)
+            snapshot = snapshot or rows[0][-1]
+            if rows[0][0] is None:
+                break
+            page = [InboxRow.of(row) for row in rows]
+            if not await self._drain(page):
+                return  # the outbox is full
+            after, self._is_noted = (page[-1].xid, page[-1].no), False
+        self._seen = Position.of(snapshot)
+        if not self._is_noted and now >= self._note_at:  # for those who only read
+            await self._pool.run("INBOX_SEEN", {"seen": snapshot, "holder": self._holder})
+            self._is_noted, self._note_at = True, now + _NOTE_SECONDS
+        if now >= self._left_at:
+            self._left_at = now + _LEFT_SECONDS
+            if rows := await self._pool.run("INBOX_LEFT"):
+                await self._drain([InboxRow.of(row) for row in rows])
+
+    async def _page(self, after: tuple[str, int]) -> list[tuple[Any, ...]]:
+        given = {
+            "open": list(self._seen.open),
+            "next": self._seen.next,
+            "xid": after[0],
+            "no": after[1],
+        }
+        return await self._pool.run("INBOX_PAGE", given)
+
+    async def _drain(self, page: Sequence[InboxRow]) -> bool:
+        """Store what there is room for; False when the outbox is full."""
+        calls: list[tuple[InboxRow, Append]] = []
+        left: list[Place] = []
+        full = False
+        for row, event, key in await self._events(page):
+            size = len(event.payload)
+            try:
+                await self._quota.admit(event.owner, 1, size, has_user=row.user_id is not None)
+            except OutboxFullError:
+                full = True
+                break
+            except TooManyPendingError:
+                left.append((row.xid, row.no))
+                continue
+            calls.append((row, self._call(row, event, key)))
+        await self._store(calls)
+        if left:
+            await self._pool.run("INBOX_LEAVE", _places(left))
+        if calls:
+            self._wakeup.rows_are_due()
+        return not full
+
+    def _call(self, row: InboxRow, event: Event, key: IdempotencyKey | None) -> Append:
+        return Append(
+            (event,),
+            (key,),
+            self._quota.is_express(event.owner),
+            asyncio.get_running_loop().create_future(),
+            time.monotonic() + _STORE_SECONDS,
+            ((row.xid, row.no),),
+        )
+
+    async def _events(
+        self, page: Sequence[InboxRow]
+    ) -> list[tuple[InboxRow, Event, IdempotencyKey | None]]:
+        """The events of the rows; those that are faulty in themselves are buried."""
+        found = []
+        for row in page:
+            try:
+                found.append((row, row.event(self._read), row.idempotency_key))
+            except BadRowError as error:
+                await self._bury(row, row.event_id, "invalid", str(error))
+        keyed = [one for one in found if one[2]]
+        if not keyed:
+            return found
+        events, keys = [event for _, event, _ in keyed], [key for _, _, key in keyed]
+        stored = await self._appends.find_stored(events, keys, by_id=True)
+        return [(row, _with_own_id(event, key, stored), key) for row, event, key in found]
+
+    async def _store(self, calls: Sequence[tuple[InboxRow, Append]]) -> None:
+        if not calls:
+            return
+        await self._appends.store([call for _, call in calls])
+        gone: list[Place] = []
+        for _, call in calls:
+            self._entered(call)
+        for row, call in calls:
+            error = call.done.exception()
+            if isinstance(error, IdempotencyKeyReusedError):
+                await self._bury(
+                    row,
+                    f"{row.event_id}-reused-{row.no}",
+                    "idempotency_key_reused",
+                    f"The key was used for other data by {row.event_id}.",
+                )
+            elif isinstance(error, ServiceError) and not isinstance(error, OutboxUnavailableError):
+                await self._bury(row, row.event_id, "invalid", str(error))
+            elif error is not None:
+                raise error
+            elif call.done.result().receipts[0].replayed:
+                gone.append((row.xid, row.no))
+        if gone:
+            await self._pool.run("INBOX_DROP", _places(gone))
+            self._recorder.count("inbox_repeats", len(gone))
+
+    def _entered(self, call: Append) -> None:
+        [event] = call.events
+        size = len(event.payload)
+        answer = None if call.done.exception() else call.done.result()
+        is_new = answer is not None and not answer.receipts[0].replayed
+        stored = (1, size) if is_new else (0, 0)
+        transaction = answer.transaction if answer else None
+        self._quota.entered(event.owner, (1, size), stored, transaction)
+
+    async def _bury(self, row: InboxRow, event_id: str, reason: str, detail: str) -> None:
+        log.warning("append_refused", event_id=event_id, reason=reason, detail=detail)
+        given = {
+            "xid": row.xid,
+            "no": row.no,
+            "id": event_id,
+            "meta": None,
+            "payload": row.body,
+            "reason": reason,
+            "detail": detail,
+        }
+        await self._pool.run("INBOX_BURY", given)
+
+
+def _with_own_id(event: Event, key: IdempotencyKey | None, stored: Stored) -> Event:
+    """The event, under a new id where its id is that of an earlier one whose key has gone."""
+    if key is None or event.id not in stored.by_id:
+        return event
+    use = stored.uses.get((event.owner, key.key))
+    lifetime = key.lifetime_seconds
+    if use and (lifetime is None or stored.now_ms - use.accepted_at_ms <= lifetime * 1000):
+        return event  # a repeat
+    return msgspec.structs.replace(event, id=str(uuid_utils.uuid7()))
+
+
+def _places(places: Sequence[Place]) -> dict[str, object]:
+    return {"xids": [xid for xid, _ in places], "nos": [no for _, no in places]}

@@ -1,0 +1,89 @@
+-- name: INBOX_PAGE
+-- What was appended since a snapshot, after a position, in the order of transactions: at most 1,000
+-- rows, and 8 MB unless one row is larger. Then the snapshot of this look.
+WITH found AS MATERIALIZED (
+    (SELECT * FROM outbox.inbox
+     WHERE xid = ANY(%(open)s::text[]::xid8[])
+       AND (xid, no) > (%(xid)s::text::xid8, %(no)s::bigint) ORDER BY xid, no LIMIT 1000)
+    UNION ALL
+    (SELECT * FROM outbox.inbox
+     WHERE xid >= %(next)s::text::xid8
+       AND (xid, no) > (%(xid)s::text::xid8, %(no)s::bigint) ORDER BY xid, no LIMIT 1000)
+), page AS (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY xid, no ROWS UNBOUNDED PRECEDING) AS running
+    FROM (SELECT * FROM found ORDER BY xid, no LIMIT 1000) AS f
+)
+SELECT xid::text, no, accepted_at_ms, event_id, name, owner, user_id, idempotency_key, data,
+       rest::text, pg_current_snapshot()::text
+FROM page WHERE running <= 8000000 OR running = octet_length(data)
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+WHERE NOT EXISTS (SELECT FROM found)
+ORDER BY 1 NULLS LAST, 2
+
+-- name: INBOX_LEFT
+-- The first rows of each owner that were left over: at most 100 of each, of 50 owners.
+WITH RECURSIVE owners AS (
+    (SELECT owner, 1 AS n FROM outbox.inbox WHERE left_over ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT owner FROM outbox.inbox WHERE left_over AND owner > owners.owner
+            ORDER BY owner LIMIT 1), n + 1
+    FROM owners WHERE owner IS NOT NULL AND n < 50
+)
+SELECT i.xid::text, i.no, i.accepted_at_ms, i.event_id, i.name, i.owner, i.user_id,
+       i.idempotency_key, i.data, i.rest::text, pg_current_snapshot()::text
+FROM owners CROSS JOIN LATERAL (
+    SELECT * FROM outbox.inbox WHERE left_over AND inbox.owner = owners.owner
+    ORDER BY xid, no LIMIT 100
+) AS i
+
+-- name: INBOX_LEAVE
+-- These rows stay until there is room for them.
+UPDATE outbox.inbox AS i SET left_over = true
+FROM unnest(%(xids)s::text[], %(nos)s::bigint[]) AS d(xid, no)
+WHERE i.xid = d.xid::xid8 AND i.no = d.no AND NOT left_over
+
+-- name: INBOX_DROP
+-- Removes rows whose events are stored already; returns how many.
+WITH gone AS (
+    DELETE FROM outbox.inbox AS i USING unnest(%(xids)s::text[], %(nos)s::bigint[]) AS d(xid, no)
+    WHERE i.xid = d.xid::xid8 AND i.no = d.no RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: INBOX_BURY
+-- An event that can't be sent: from the inbox it goes to the dead ones.
+WITH gone AS (
+    DELETE FROM outbox.inbox WHERE xid = %(xid)s::text::xid8 AND no = %(no)s::bigint
+    RETURNING name, owner, coalesce(user_id, '') AS user_id, accepted_at_ms
+), put AS (
+    INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, meta, payload)
+    SELECT %(id)s::text, name, owner, user_id, accepted_at_ms, %(meta)s::text::jsonb, %(payload)s::bytea
+    FROM gone RETURNING seq, owner, octet_length(payload) AS payload_bytes
+), done AS (
+    INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead, reason, detail)
+    SELECT seq, (SELECT at_ms FROM outbox.moment), 0, 0, false, true, %(reason)s::text, %(detail)s::text
+    FROM put
+)
+INSERT INTO outbox.changes (owners, stored, stored_bytes, dead)
+SELECT ARRAY[owner], '{1}', ARRAY[payload_bytes], 1 FROM put
+
+-- name: INBOX_SEEN
+-- Notes that what this snapshot shows is out of the inbox, but what is left over.
+UPDATE outbox.turns SET seen = %(seen)s::text::pg_snapshot
+WHERE name = 'inbox' AND holder = %(holder)s::text
+
+-- name: INBOX_DISCARD
+-- Removes events from the inbox that their owner or an operator takes back.
+WITH gone AS (
+    DELETE FROM outbox.inbox AS i USING outbox.arrived AS a
+    WHERE i.xid = a.xid AND i.no = a.no AND a.event_id = ANY(%(ids)s::text[])
+      AND (%(owner)s::text IS NULL OR a.owner = %(owner)s)
+      AND coalesce(%(state)s::text, 'pending') = 'pending'
+    RETURNING i.event_id
+), audited AS (
+    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, 'discard', %(chosen)s,
+           json_agg(event_id)::text FROM gone HAVING count(*) > 0
+)
+SELECT DISTINCT event_id FROM gone

@@ -1,0 +1,77 @@
+-- name: STATS
+-- The figures of one moment; none is counted from a table of events. The counts have pending and
+-- delivering rows together; claimed rows are few and are counted here. The oldest delayed row is
+-- searched among the first by due time.
+WITH held AS MATERIALIZED (SELECT seq FROM outbox.claimed
+), waiting AS MATERIALIZED (
+    SELECT count(*) AS rows, min(accepted_at_ms) AS oldest FROM outbox.arrived
+), delayed AS MATERIALIZED (
+    (SELECT seq, due_at FROM outbox.delayed ORDER BY due_at LIMIT 1000)
+    UNION ALL (SELECT seq, due_at FROM outbox.isolated ORDER BY due_at LIMIT 1000)
+), fresh AS MATERIALIZED (SELECT seq FROM outbox.fresh ORDER BY seq LIMIT 1
+)
+SELECT t.delivered, t.dead, t.sent, t.lately, t.pending + waiting.rows, (SELECT count(*) FROM held),
+       at_ms - least(waiting.oldest, (SELECT min(accepted_at_ms) FROM outbox.events WHERE seq IN (
+           (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed), (SELECT min(seq) FROM held)))),
+       at_ms - least(waiting.oldest, (SELECT min(accepted_at_ms) FROM outbox.events WHERE seq IN (
+           (SELECT seq FROM fresh), (SELECT min(seq) FROM delayed WHERE due_at <= at)))),
+       (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = (
+            SELECT relnamespace FROM pg_class WHERE oid = 'outbox.events'::regclass))
+FROM outbox.current_totals AS t, outbox.moment, waiting
+
+-- name: TOTALS
+-- How many rows are delivered, dead and sent.
+SELECT delivered, dead, sent FROM outbox.current_totals
+
+-- name: PAYLOAD
+SELECT payload FROM outbox.events WHERE event_id = %(id)s
+
+-- name: OWNERS
+-- Who holds the most bytes.
+SELECT owner, sum(stored)::bigint, sum(bytes)::bigint FROM outbox.current_counts
+GROUP BY owner HAVING sum(stored) > 0 ORDER BY 3 DESC, owner LIMIT %(limit)s
+
+-- name: AUDIT
+-- The newest acts, then all of their rows.
+WITH newest AS (
+    SELECT act, max(id) AS last FROM outbox.audit
+    WHERE %(event)s::text IS NULL OR strpos(ids, %(event)s) > 0
+    GROUP BY act ORDER BY last DESC LIMIT %(limit)s
+)
+SELECT act, at_ms, actor, action, detail, ids
+FROM newest JOIN outbox.audit USING (act) ORDER BY last DESC, id
+
+-- name: ADD_ACT
+-- Safe to repeat: an act has one row.
+INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s
+WHERE NOT EXISTS (SELECT FROM outbox.audit WHERE act = %(act)s)
+
+-- name: ADD_SAMPLE
+-- Every process offers its sample of a minute; the first one counts.
+WITH dropped AS (DELETE FROM outbox.samples WHERE at_ms < %(oldest_ms)s)
+INSERT INTO outbox.samples (at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason)
+VALUES (%(at_ms)s, %(waiting)s, %(dead)s, %(accepted_rate)s, %(delivered_rate)s, %(state)s,
+        %(reason)s)
+ON CONFLICT (at_ms) DO NOTHING
+
+-- name: SAMPLES
+SELECT at_ms, waiting, dead, accepted_rate, delivered_rate, state, reason FROM outbox.samples
+WHERE at_ms >= %(from_ms)s AND at_ms <= %(until_ms)s ORDER BY at_ms
+
+-- name: READ_COUNTS
+-- The folded counts by owner, and the change that they reach to.
+SELECT folded, owner, c.pending, c.stored_bytes
+FROM outbox.totals LEFT JOIN outbox.counts AS c ON true
+
+-- name: READ_CHANGES
+-- The changes after a given one, by owner: first those that no open transaction can precede. Then
+-- whether the reader has all, since no change that it lacks is folded, and the snapshot.
+SELECT m.safe_change, c.no <= m.safe_change, owner, coalesce(sum(u.pending), 0)::bigint,
+       coalesce(sum(u.bytes), 0)::bigint, folded <= %(after)s, pg_current_snapshot()::text
+FROM outbox.mark AS m CROSS JOIN outbox.totals LEFT JOIN (
+    outbox.changes AS c CROSS JOIN LATERAL unnest(owners, c.pending, c.stored_bytes)
+        AS u(owner, pending, bytes)
+) ON c.no > %(after)s
+GROUP BY 1, 2, 3, 6, 7

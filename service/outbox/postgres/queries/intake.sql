@@ -1,0 +1,79 @@
+-- name: APPEND
+-- Stores new events, synced whatever the database's default is, and removes their rows from the
+-- inbox. All or, where an id or a key is stored already, none. Returns their seqs and the
+-- transaction. Seqs follow the order of the calls; the events come in the order of their keys, so
+-- that two processes never wait for each other's.
+WITH numbers AS MATERIALIZED (
+    SELECT array_agg(nextval('outbox.events_seq_seq')) AS seqs
+    FROM generate_series(1, %(rows)s::int)
+), put AS (
+    INSERT INTO outbox.events (seq, event_id, name, owner, user_id, accepted_at_ms, meta,
+                               idempotency_key, idempotency_digest, payload)
+    SELECT seqs[position], id, name, owner, user_id, accepted_at_ms, meta::jsonb, key, digest, payload
+    FROM numbers, unnest(
+        %(positions)b::int[], %(ids)b::text[], %(names)b::text[], %(owners)b::text[],
+        %(users)b::text[], %(accepted)b::bigint[], %(metas)b::text[], %(keys)b::text[],
+        %(digests)b::bytea[], %(payloads)b::bytea[]
+    ) AS g(position, id, name, owner, user_id, accepted_at_ms, meta, key, digest, payload)
+), ready AS (
+    INSERT INTO outbox.ready (seq, payload_bytes, due_at, held, express_seq)
+    SELECT seq, size, due_at, due_at IS NOT NULL, CASE WHEN express THEN seq END
+    FROM numbers, unnest(seqs, %(sizes)b::int[], %(due)b::bigint[], %(express)b::boolean[])
+        AS r(seq, size, due_ms, express), LATERAL (
+        SELECT CASE WHEN due_ms > 0 AND to_timestamp(due_ms / 1000.0) > (SELECT at FROM outbox.moment)
+                    THEN to_timestamp(due_ms / 1000.0) END AS due_at) AS d
+), drained AS (
+    DELETE FROM outbox.inbox AS i USING unnest(%(xids)b::text[], %(nos)b::bigint[]) AS d(xid, no)
+    WHERE i.xid = d.xid::xid8 AND i.no = d.no
+), changed AS (
+    INSERT INTO outbox.changes (owners, pending, stored, stored_bytes)
+    SELECT %(by_owner)b::text[], %(owner_rows)b::bigint[], %(owner_rows)b::bigint[],
+           %(owner_bytes)b::bigint[]
+    WHERE %(rows)s::int > 0
+)
+SELECT seqs, pg_current_xact_id()::text::bigint, set_config('synchronous_commit',
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+         ELSE current_setting('synchronous_commit') END, true)
+FROM numbers
+
+-- name: FIND_STORED
+-- What is stored under these ids, or under these owners' keys, and the time.
+WITH found AS (
+    SELECT seq FROM outbox.events WHERE event_id = ANY(%(ids)s::text[])
+    UNION
+    SELECT e.seq FROM unnest(%(owners)s::text[], %(keys)s::text[]) AS g(owner, key)
+    CROSS JOIN LATERAL (SELECT seq FROM outbox.events
+                        WHERE events.owner = g.owner AND idempotency_key = g.key OFFSET 0) AS e
+)
+SELECT e.event_id, e.owner, e.idempotency_key, e.idempotency_digest, e.seq, e.accepted_at_ms,
+       e.meta::text, (SELECT at_ms FROM outbox.moment)
+FROM found CROSS JOIN LATERAL (
+    SELECT * FROM outbox.events WHERE events.seq = found.seq OFFSET 0) AS e
+
+-- name: FREE_KEYS
+-- These events lose their key, whose lifetime is over.
+UPDATE outbox.events SET idempotency_key = NULL, idempotency_digest = NULL
+WHERE seq = ANY(%(seqs)s::bigint[])
+
+-- name: SYNC
+-- A commit that waits for all earlier ones, even those that may not have reached a standby.
+WITH synced AS (INSERT INTO outbox.changes DEFAULT VALUES RETURNING no)
+SELECT set_config('synchronous_commit',
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+         ELSE current_setting('synchronous_commit') END, true)
+FROM synced
+
+-- name: PROBE
+-- Needs the same rights and locks as an append, a claim and a settlement; stores an empty change.
+WITH event AS (
+    INSERT INTO outbox.events (event_id, name, owner, user_id, accepted_at_ms, payload)
+    SELECT '', '', '', '', 0, '' WHERE false
+), ready AS (
+    INSERT INTO outbox.ready (seq, payload_bytes) SELECT 0, 0 WHERE false
+), claim AS (
+    DELETE FROM outbox.claims WHERE false
+), done AS (
+    INSERT INTO outbox.done (seq, settled_at_ms, attempts, sends, isolated, dead)
+    SELECT 0, 0, 0, 0, false, false WHERE false
+)
+INSERT INTO outbox.changes DEFAULT VALUES

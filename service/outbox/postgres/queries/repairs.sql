@@ -1,0 +1,111 @@
+-- name: REPLAY
+-- Dead rows become due with no attempts counted; delivered rows only when their state is named.
+WITH named AS MATERIALIZED (
+    SELECT seq, event_id, owner, octet_length(payload) AS size FROM outbox.events
+    WHERE event_id = ANY(%(ids)s::text[]) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+), taken AS (
+    DELETE FROM outbox.done WHERE seq = ANY(ARRAY(SELECT seq FROM named))
+        AND CASE WHEN dead THEN 'dead' ELSE 'delivered' END = coalesce(%(state)s::text, 'dead')
+    RETURNING seq, sends, first_sent_at_ms, dead
+), put AS (
+    INSERT INTO outbox.ready (seq, due_at, first_sent_at_ms, sends, payload_bytes)
+    SELECT seq, at, first_sent_at_ms, sends, size FROM taken JOIN named USING (seq), outbox.moment
+), noted AS (
+    INSERT INTO outbox.notes (seq, at_ms, note)
+    SELECT seq, at_ms, 'replayed by ' || %(actor)s::text FROM taken, outbox.moment
+), changed AS (
+    INSERT INTO outbox.changes (owners, pending, delivered, dead)
+    SELECT array_agg(owner), array_agg(rows), -sum(rows - dead), -sum(dead)
+    FROM (SELECT owner, count(*) AS rows, count(*) FILTER (WHERE dead) AS dead
+          FROM named JOIN taken USING (seq) GROUP BY owner) AS o
+    HAVING count(*) > 0
+), audited AS (
+    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, 'replay', %(chosen)s,
+           coalesce(json_agg(event_id ORDER BY seq DESC), '[]')::text FROM named JOIN taken USING (seq)
+)
+SELECT event_id FROM named JOIN taken USING (seq) ORDER BY seq DESC
+
+-- name: DISCARD
+-- Removes rows that are not under a claim.
+WITH named AS MATERIALIZED (
+    SELECT seq, event_id, owner, octet_length(payload) AS size FROM outbox.events
+    WHERE event_id = ANY(%(ids)s::text[]) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+), waiting AS (
+    DELETE FROM outbox.ready WHERE seq = ANY(ARRAY(SELECT seq FROM named))
+        AND coalesce(%(state)s::text, 'pending') = 'pending'
+        AND (NOT %(never_sent)s::boolean OR (sends = 0 AND first_sent_at_ms IS NULL))
+    RETURNING seq, 'pending' AS state
+), answered AS (
+    DELETE FROM outbox.sent WHERE seq = ANY(ARRAY(SELECT seq FROM named))
+        AND coalesce(%(state)s::text, 'sent') = 'sent' AND NOT %(never_sent)s::boolean
+    RETURNING seq, 'sent'
+), settled AS (
+    DELETE FROM outbox.done WHERE seq = ANY(ARRAY(SELECT seq FROM named)) AND NOT %(never_sent)s::boolean
+        AND (%(state)s::text IS NULL OR CASE WHEN dead THEN 'dead' ELSE 'delivered' END = %(state)s)
+    RETURNING seq, CASE WHEN dead THEN 'dead' ELSE 'delivered' END
+), gone AS MATERIALIZED (
+    SELECT named.*, state FROM named
+    JOIN (TABLE waiting UNION ALL TABLE answered UNION ALL TABLE settled) AS g USING (seq)
+), no_notes AS (DELETE FROM outbox.notes WHERE seq = ANY(ARRAY(SELECT seq FROM gone))
+), no_event AS (DELETE FROM outbox.events WHERE seq = ANY(ARRAY(SELECT seq FROM gone))
+), changed AS (
+    INSERT INTO outbox.changes (owners, pending, stored, stored_bytes, delivered, dead, sent)
+    SELECT array_agg(owner), array_agg(-(state = 'pending')::int), array_agg(-1), array_agg(-size),
+           -count(*) FILTER (WHERE state = 'delivered'), -count(*) FILTER (WHERE state = 'dead'),
+           -count(*) FILTER (WHERE state = 'sent') FROM gone HAVING count(*) > 0
+), audited AS (
+    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, 'discard', %(chosen)s,
+           coalesce(json_agg(event_id ORDER BY seq DESC), '[]')::text FROM gone
+)
+SELECT event_id FROM gone ORDER BY seq DESC
+
+-- name: PURGE
+-- One page of delivered rows that were settled long enough ago, from where the page before ended.
+WITH picked AS (
+    DELETE FROM outbox.done WHERE seq = ANY(ARRAY(
+        SELECT seq FROM outbox.done WHERE NOT dead AND settled_at_ms >= %(from_ms)s
+            AND settled_at_ms <= (SELECT at_ms FROM outbox.moment) - %(older_than_ms)s::bigint
+        ORDER BY settled_at_ms LIMIT %(page)s FOR UPDATE SKIP LOCKED)) RETURNING seq, settled_at_ms
+), no_notes AS (DELETE FROM outbox.notes WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), gone AS (
+    DELETE FROM outbox.events WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+    RETURNING owner, octet_length(payload) AS size
+), changed AS (
+    INSERT INTO outbox.changes (owners, stored, stored_bytes, delivered)
+    SELECT array_agg(owner), array_agg(-stored), array_agg(-bytes), -(SELECT count(*) FROM picked)
+    FROM (SELECT owner, count(*) AS stored, sum(size) AS bytes FROM gone GROUP BY owner) AS o
+    HAVING count(*) > 0
+)
+SELECT count(*), max(settled_at_ms) FROM picked
+
+-- name: LOAD_DELIVERY
+SELECT state, reason, batch_window, failures,
+       greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
+       since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
+FROM outbox.delivery
+
+-- name: SAVE_DELIVERY
+-- Keeps paused_by.
+UPDATE outbox.delivery SET
+    state = %(state)s, reason = %(reason)s, batch_window = %(window)s, failures = %(failures)s,
+    reopens_at = clock_timestamp() + make_interval(secs => %(reopens_in_seconds)s::float8),
+    since_ms = %(since_ms)s, rate = %(rate)s, revision = revision + 1,
+    destination = %(destination)s, confirmation = %(confirmation)s
+RETURNING state, reason, batch_window, failures,
+    greatest(0, extract(epoch FROM reopens_at - clock_timestamp()))::float8,
+    since_ms, rate, paused_by, revision, destination, confirmation, pause_reason
+
+-- name: SET_PAUSED
+-- Keeps the delivery's own fields. An act that is in the audit changes nothing: the statement is
+-- repeated when its answer was lost, and others may have acted since.
+WITH noted AS (
+    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s
+    WHERE NOT EXISTS (SELECT FROM outbox.audit WHERE act = %(act)s) RETURNING act
+)
+UPDATE outbox.delivery SET paused_by = %(paused_by)s, revision = revision + 1,
+    pause_reason = CASE WHEN %(paused_by)s::text IS NULL THEN '' ELSE %(detail)s END,
+    reopens_at = CASE WHEN %(ask_now)s THEN clock_timestamp() ELSE reopens_at END
+FROM noted

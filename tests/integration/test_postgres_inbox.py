@@ -1,0 +1,539 @@
+"""Events that an application appends in SQL, inside its own transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from service.identity.user import User
+from service.observe.recorder import NullRecorder
+from service.outbox.fair_share import FairShare
+from service.outbox.model import Filter, Named, Settlement, State
+from service.outbox.schema import migrate
+from service.web.intake.event_batch import BatchRequest, EventBatches
+from tests.support.postgres_server import PostgresServer, needed_postgres
+from tests.support.storage import (
+    Outbox,
+    PostgresStorage,
+    append_all,
+    ask,
+    claim,
+    claims_nothing,
+    deliver,
+    event,
+    eventually,
+    ids,
+)
+
+APPEND = "SELECT outbox.append(%s, %s, %s)"
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+async def outbox(postgres_url: str) -> AsyncIterator[Outbox]:
+    async with PostgresStorage(postgres_url).open() as opened:
+        yield opened
+
+
+def append(connection: psycopg.Connection, name: str = "app/saved", **data: object) -> str:
+    [(event_id,)] = connection.execute(APPEND, (name, Jsonb(data), "u-1")).fetchall()
+    return str(event_id)
+
+
+def call(connection: psycopg.Connection, arguments: str) -> str:
+    """The id of an event that `outbox.append` makes."""
+    [(event_id,)] = connection.execute(f"SELECT outbox.append({arguments})".encode()).fetchall()
+    return str(event_id)
+
+
+async def row_in(outbox: Outbox, event_id: str, state: State) -> None:
+    async def found() -> bool:
+        row = await outbox.intake.find(event_id)
+        return row is not None and row.state is state and row.seq < 1 << 52
+
+    await eventually(found)
+
+
+async def drained(connection: psycopg.Connection) -> None:
+    """Wait until the service has taken all that was committed."""
+
+    def empty() -> bool:
+        return connection.execute("SELECT count(*) FROM outbox.inbox").fetchall() == [(0,)]
+
+    await eventually(lambda: asyncio.sleep(0, empty()))
+
+
+async def test_a_committed_event_wakes_the_relay_and_has_the_wire_form(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    waiting = asyncio.create_task(claim(outbox))
+    with psycopg.connect(postgres_url) as connection:
+        event_id = append(connection, document="ü")
+    batch = await waiting
+    [entry] = batch.entries
+    assert entry.as_sent.event_id == event_id
+    assert {**json.loads(batch.payloads), "id": event_id} == {
+        "id": event_id,
+        "name": "app/saved",
+        "ts": entry.accepted_at_ms,
+        "v": "1",
+        "user": {"id": "u-1", "email": None, "name": None},
+        "data": {"document": "ü"},
+    }
+    assert entry.event_id == event_id
+    assert uuid.UUID(event_id).version == 7
+    row = await outbox.intake.find(event_id)
+    assert row is not None
+    assert (row.owner, row.user_id) == ("database u-1", "u-1")
+    assert await outbox.queue.settle(Settlement(batch.claim, delivered=[entry.seq])) == 0
+    stats = await outbox.inspector.stats()
+    assert (stats.pending, stats.delivering, stats.delivered) == (0, 0, 1)
+
+
+async def test_every_argument_reaches_the_event(outbox: Outbox, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        call(
+            connection,
+            "name => 'n', data => '{}', user_id => 'u-1', issuer => 'authjs',"
+            "user_email => 'ada@example.com', user_name => 'Ada', trace => '00-trace', id => 'o-1',"
+            "ts => 1795559419447, v => NULL, environment => 'branch',"
+            "user_fields => '{\"plan\": 2}',"
+            'meta => \'{"sessions": {"a": "b"}, "other": 1}\'',
+        )
+    batch = await claim(outbox)
+    [entry] = batch.entries
+    assert entry.as_sent.event_id == "o-1"
+    assert {**json.loads(batch.payloads), "id": "o-1"} == {
+        "id": "o-1",
+        "name": "n",
+        "ts": 1795559419447,
+        "user": {"plan": 2, "id": "u-1", "email": "ada@example.com", "name": "Ada"},
+        "data": {},
+        "meta": {"sessions": {"a": "b"}},
+    }
+    meta = entry.meta
+    assert (meta.wire_id, meta.environment, meta.trace) == ("o-1", "branch", "00-trace")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("'', '{}'", "name of an event"),
+        ("NULL, '{}'", "name of an event"),
+        ("'Inngest/x', '{}'", "reserved"),
+        ("'n', '[]'", "data of an event"),
+        ("'n', NULL", "data of an event"),
+        ("'n', '{}', issuer => 'a b'", "an issuer"),
+        ("'n', '{}', ''", "a user 1 to 255"),
+        ("'n', '{}', id => 'a', idempotency_key => 'b'", "not both"),
+        ("'n', '{}', idempotency_key => 'ü'", "visible ASCII"),
+        ("'n', '{}', trace => E'00-a\\r\\nX: y'", "a trace has"),
+        ("'n', '{}', trace => repeat('a', 256)", "a trace has"),
+        ("'n', '{}', environment => ''", "an environment has"),
+        ("'n', '{}', ts => 1795559419", "ts is in milliseconds"),
+        ("'n', '{}', send_at => -1", "send_at is in milliseconds"),
+        ("'n', '{}', user_fields => '[]'", "the user of an event"),
+        ("'n', '{}', meta => '[]'", "the meta of an event"),
+        ("'n', jsonb_build_object('a', repeat('x', 3145728))", "larger than 3 MiB"),
+    ],
+)
+def test_a_bad_argument_is_refused_at_once(postgres_url: str, arguments: str, words: str) -> None:
+    with (
+        psycopg.connect(postgres_url) as connection,
+        pytest.raises(psycopg.errors.InvalidParameterValue, match=words),
+    ):
+        call(connection, arguments)
+
+
+async def test_many_events_are_appended_in_one_call_in_their_order(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    many = "SELECT outbox.append_many(%s)"
+    events = [{"name": "n", "data": {"n": n}, "user_id": "u-1"} for n in range(20)]
+    events[7] |= {"id": "seven", "user_email": "ada@example.com"}
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        [(made,)] = connection.execute(many, (Jsonb(events),)).fetchall()
+        for bad in ([{"name": "n"}], [{"name": "n", "data": {}, "userId": "u"}], [1]):
+            with pytest.raises(psycopg.errors.InvalidParameterValue):
+                connection.execute(many, (Jsonb(bad),))
+        assert connection.execute(many, (Jsonb([]),)).fetchall() == [([],)]
+    await eventually(outbox.inspector.stats, lambda stats: stats.pending == 20)
+    await row_in(outbox, made[-1], State.PENDING)
+    assert ids(await claim(outbox)) == made
+
+
+async def test_a_transaction_that_is_rolled_back_leaves_no_event(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        append(connection)
+        connection.rollback()
+    assert await claims_nothing(outbox)
+    assert (await outbox.inspector.stats()).pending == 0
+
+
+async def test_an_event_of_a_long_transaction_is_claimed_after_others_went_by(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as slow, psycopg.connect(postgres_url) as quick:
+        late = append(slow)
+        for number in range(3):
+            append(quick, number=number)
+            quick.commit()
+            await deliver(outbox, await claim(outbox))
+        assert await claims_nothing(outbox)
+        slow.commit()
+    assert ids(await claim(outbox)) == [late]
+
+
+async def test_transactions_that_commit_in_any_order_are_each_delivered_once(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    connections = [psycopg.connect(postgres_url) for _ in range(12)]
+    try:
+        made = [append(one, number=number) for number, one in enumerate(connections)]
+        got: list[str] = []
+        for number in (7, 0, 11, 3, 5, 1, 10, 2, 9, 4, 8, 6):
+            connections[number].commit()
+            batch = await claim(outbox)
+            await deliver(outbox, batch)
+            got += ids(batch)
+        assert sorted(got) == sorted(made)
+        assert await claims_nothing(outbox)
+    finally:
+        for one in connections:
+            one.close()
+
+
+@pytest.fixture(scope="module")
+def preparing() -> PostgresServer:
+    with needed_postgres(settings={"max_prepared_transactions": "5"}) as server:
+        yield server
+
+
+async def test_what_is_prepared_is_delivered_when_it_is_committed(
+    preparing: PostgresServer,
+) -> None:
+    with preparing.database("prepared") as url:
+        async with PostgresStorage(url).open() as outbox:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("BEGIN")
+                late = append(connection)
+                connection.execute("PREPARE TRANSACTION 'late'")
+                for number in range(30):
+                    append(connection, number=number)
+                    await deliver(outbox, await claim(outbox))
+                assert (await outbox.inspector.stats()).delivered == 30
+                connection.execute("COMMIT PREPARED 'late'")
+            assert ids(await claim(outbox)) == [late]
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "REPEATABLE READ"])
+async def test_appends_of_strict_levels_fail_no_transaction(
+    outbox: Outbox, postgres_url: str, level: str
+) -> None:
+    """Beside each other, and beside the service that takes their events."""
+
+    def append_some(number: int) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for n in range(20):
+                connection.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
+                append(connection, number=number)
+                call(connection, f"'n', '{{}}', idempotency_key => 'k-{number}-{n}'")
+                connection.execute("COMMIT")
+
+    await asyncio.gather(*(asyncio.to_thread(append_some, number) for number in range(8)))
+    await eventually(outbox.inspector.stats, lambda stats: stats.pending == 320)
+
+
+async def test_triggers_and_replica_sessions_append_too(outbox: Outbox, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE public.document (name text);"
+            "CREATE FUNCTION public.saved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            "  PERFORM outbox.append('saved', to_jsonb(NEW)); RETURN NULL; END $$;"
+            "CREATE TRIGGER saved AFTER INSERT ON public.document FOR EACH ROW"
+            "  EXECUTE FUNCTION public.saved();"
+            "ALTER TABLE public.document ENABLE ALWAYS TRIGGER saved"
+        )
+        try:
+            connection.execute("INSERT INTO public.document VALUES ('a')")
+            connection.execute("SET session_replication_role = replica")
+            connection.execute("INSERT INTO public.document VALUES ('b')")
+        finally:
+            connection.execute("DROP TABLE public.document; DROP FUNCTION public.saved")
+    payloads: list[str] = []
+    while len(payloads) < 2:
+        batch = await claim(outbox)
+        payloads += [one["data"]["name"] for one in json.loads(b"[%s]" % batch.payloads)]
+    assert payloads == ["a", "b"]
+
+
+async def test_rows_of_another_server_s_numbers_are_found(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    """A dump, or a subscription, brings rows with the transaction numbers of where they were."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        old = append(connection)
+        await row_in(outbox, old, State.PENDING)
+        connection.execute(
+            "INSERT INTO outbox.inbox (xid, accepted_at_ms, event_id, name, owner, data)"
+            "VALUES ('3', 1795559419447, 'restored', 'n', 'database', '{}')"
+        )
+    async with PostgresStorage(postgres_url).open() as restarted:
+        await outbox.inbox.__aexit__()
+        await row_in(restarted, "restored", State.PENDING)
+
+
+async def test_an_application_that_is_killed_right_after_its_commit_leaves_one_event(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    code = (
+        "import os, signal, sys, psycopg\n"
+        "connection = psycopg.connect(sys.argv[1])\n"
+        "connection.execute(\"SELECT outbox.append('app/saved', '{}', 'u-1')\")\n"
+        "connection.commit()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, postgres_url)
+    assert await process.wait() == -signal.SIGKILL
+    assert len((await claim(outbox)).entries) == 1
+    assert await claims_nothing(outbox)
+
+
+async def test_an_event_waits_until_it_may_be_sent(outbox: Outbox, postgres_url: str) -> None:
+    now_ms = int(time.time() * 1000)
+    with psycopg.connect(postgres_url) as connection:
+        times = (now_ms + DAY_MS, now_ms + 700, now_ms - 1000)
+        late, soon, past = [
+            call(connection, f"'n', '{{}}', 'u-1', send_at => {at}") for at in times
+        ]
+    claimed: dict[str, float] = {}
+    while len(claimed) < 2:
+        claimed |= dict.fromkeys(ids(await claim(outbox)), time.time() * 1000)
+    assert set(claimed) == {past, soon}
+    assert claimed[soon] >= times[1]
+    row = await outbox.intake.find(late)
+    assert row is not None
+    assert (row.due_in_seconds or 0) > DAY_MS / 1000 - 60
+
+
+async def test_a_repeat_under_a_key_is_the_same_event(outbox: Outbox, postgres_url: str) -> None:
+    keyed = "'n', '{\"a\": 1}', 'u-1', idempotency_key => 'k-1'"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        made = {call(connection, keyed) for _ in range(3)}
+        assert len(made) == 1
+        await row_in(outbox, next(iter(made)), State.PENDING)
+        assert {call(connection, keyed)} == made
+        assert call(connection, keyed.replace("u-1", "u-2")) not in made
+        await drained(connection)
+    assert (await outbox.inspector.stats()).pending == 2
+    assert len((await claim(outbox)).entries) == 2
+    assert await claims_nothing(outbox)
+
+
+async def test_other_data_under_a_used_key_end_dead_and_name_the_first(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        first = call(connection, "'n', '{\"a\": 1}', 'u-1', idempotency_key => 'k-1'")
+        assert call(connection, "'n', '{\"a\": 2}', 'u-1', idempotency_key => 'k-1'") == first
+    await eventually(outbox.inspector.stats, lambda stats: stats.dead == 1)
+    [dead] = await outbox.inspector.rows(Filter(state=State.DEAD))
+    assert dead.id.startswith(f"{first}-")
+    assert (dead.reason, dead.owner) == ("idempotency_key_reused", "database u-1")
+    assert ids(await claim(outbox)) == [first]
+
+
+async def test_an_id_means_the_same_event_here_and_at_the_door_for_a_day(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    by_id = "'n', '{}', 'u-1', id => 'order-1'"
+    request = BatchRequest(user=User("database", "u-1"), body=b'{"name":"n","id":"order-1"}')
+    await EventBatches(outbox.intake, NullRecorder()).accept(request)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        first = call(connection, by_id)
+        await drained(connection)
+        assert (await outbox.inspector.stats()).pending == 1
+        for pending in (2, 3):  # once as the derived id, then under an id of its own
+            age = "UPDATE outbox.events SET accepted_at_ms = accepted_at_ms - %s"
+            connection.execute(age, [DAY_MS + 1])
+            assert call(connection, by_id) == first
+            await drained(connection)
+            assert (await outbox.inspector.stats()).pending == pending
+    rows = await outbox.inspector.rows(Filter(alias="order-1", owner="database u-1"))
+    assert len({row.id for row in rows}) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("'{\"a\":' || repeat('[', 600) || repeat(']', 600) || '}'", "deep"),
+        ("'{\"a\": ' || repeat('9', 400) || '}'", "range"),
+    ],
+)
+async def test_an_event_that_can_t_be_sent_ends_dead_and_holds_up_no_other(
+    outbox: Outbox, postgres_url: str, data: str, words: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        bad = call(connection, f"'n', ({data})::jsonb")
+        good = append(connection)
+    assert ids(await claim(outbox)) == [good]
+    row = await outbox.intake.find(bad)
+    assert row is not None
+    assert (row.state, row.reason) == (State.DEAD, "invalid")
+    assert words in (row.detail or "")
+
+
+async def test_what_there_is_no_room_for_stays_and_is_taken_later(postgres_url: str) -> None:
+    limits = {"max_pending": 100, "max_pending_per_user": 2}
+    async with PostgresStorage(postgres_url).open(**limits) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            made = [append(connection, number=number) for number in range(4)]
+            other = call(connection, "'n', '{}', 'u-2'")
+            for number in range(5):  # events without a user have the limit of the whole only
+                call(connection, f"'n', '{{\"n\": {number}}}'")
+
+            def left(count: int) -> bool:
+                looked = "SELECT count(*) FROM outbox.inbox WHERE left_over"
+                return connection.execute(looked).fetchall() == [(count,)]
+
+            await eventually(lambda: asyncio.sleep(0, left(2)))
+            await row_in(outbox, other, State.PENDING)
+            stats = await outbox.inspector.stats()
+            assert stats.pending == 10
+            mine = Filter(owner="database u-1", state=State.PENDING)
+            assert {row.id for row in await outbox.inspector.rows(mine)} == set(made)
+            assert await outbox.inspector.count(mine) == 4
+            taken = await claim(outbox)
+            assert {*made[:2], other} <= set(ids(taken))
+            await deliver(outbox, taken)
+            await row_in(outbox, made[3], State.PENDING)
+            assert ids(await claim(outbox)) == made[2:]
+
+
+async def test_a_full_outbox_refuses_no_transaction(postgres_url: str) -> None:
+    async with PostgresStorage(postgres_url).open(max_pending=3) as outbox:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            made = [append(connection, number=number) for number in range(8)]
+        got: list[str] = []
+        while len(got) < 8:
+            batch = await claim(outbox)
+            got += ids(batch)
+            assert len(batch.entries) <= 3
+            await deliver(outbox, batch)
+        assert got == made
+
+
+async def test_what_waits_in_the_inbox_is_pending_for_everybody(postgres_url: str) -> None:
+    """A service that is stopped leaves it there."""
+    migrate(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        first = append(connection, name="app/one", number=1)
+        second = append(connection, name="app/two", number=2)
+    from service.outbox.postgres.store import open_postgres_operations
+
+    async with open_postgres_operations(postgres_url) as outbox:
+        stats = await outbox.inspector.stats()
+        assert stats.pending == 2
+        assert stats.oldest_pending_seconds is not None
+        rows = await outbox.inspector.rows(Filter(state=State.PENDING))
+        assert [(row.id, row.name) for row in rows] == [(second, "app/two"), (first, "app/one")]
+        page = await outbox.inspector.rows(Filter(before_seq=rows[0].seq))
+        assert [row.id for row in page] == [first]
+        assert await outbox.inspector.rows(Filter(state=State.DEAD)) == []
+        assert [row.id for row in await outbox.inspector.rows(Filter(ids=(first,)))] == [first]
+        payload = json.loads(await outbox.inspector.payload(second) or b"")
+        assert payload["data"] == {"number": 2}
+        gone = await outbox.repairs.discard(
+            Named((first,), State.PENDING, owner="database u-1", never_sent=True), actor="ada"
+        )
+        assert gone == [first]
+        assert [one.ids for one in await outbox.inspector.audit(1, event=first)] == [(first,)]
+        assert (await outbox.inspector.stats()).pending == 1
+
+
+async def test_an_event_that_is_appended_beside_a_flood_keeps_its_share(postgres_url: str) -> None:
+    small = FairShare(heavy_rows=50)
+    async with PostgresStorage(postgres_url).open(fair_share=small) as outbox:
+        await append_all(outbox, 60, "flood")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            late = append(connection)
+        await row_in(outbox, late, State.PENDING)
+        assert late in ids(await claim(outbox, ask(10)))
+
+
+async def test_of_two_processes_one_drains_and_the_other_takes_over(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        async with storage.open() as one:
+            async with storage.open() as two:
+                for number in range(50):
+                    append(connection, number=number)
+                await eventually(two.inspector.stats, lambda stats: stats.pending == 50)
+                assert connection.execute("SELECT count(*) FROM outbox.inbox").fetchall() == [(0,)]
+            late = append(connection)
+            await row_in(one, late, State.PENDING)
+
+
+async def test_appends_hold_up_neither_settings_nor_posts(
+    outbox: Outbox, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        for number in range(300):
+            append(connection, number=number)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        async with asyncio.timeout(1.5):
+            await outbox.settings.save_scope("user", "u-1", {"a": 1})
+            await outbox.intake.append(event())
+            await deliver(outbox, await claim(outbox))
+        connection.rollback()
+
+
+def test_a_role_needs_the_right_to_append_and_nothing_else(postgres: PostgresServer) -> None:
+    with postgres.database("appending") as url:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute("DROP ROLE IF EXISTS shop; CREATE ROLE shop LOGIN")
+            shop_url = url.replace("outbox@", "shop@")
+            with (
+                psycopg.connect(shop_url, autocommit=True) as shop,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                append(shop)
+            owner.execute("GRANT USAGE ON SCHEMA outbox TO shop")
+            owner.execute("GRANT EXECUTE ON FUNCTION outbox.append, outbox.append_many TO shop")
+            with psycopg.connect(shop_url, autocommit=True) as shop:
+                append(shop)
+                for forbidden in (
+                    "SELECT * FROM outbox.inbox",
+                    "SELECT outbox.new_id(1, 'o', 'k')",
+                ):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        shop.execute(forbidden.encode())
+            owner.execute("DROP OWNED BY shop; DROP ROLE shop")
+
+
+async def test_a_publication_for_all_tables_stops_nothing(postgres: PostgresServer) -> None:
+    with postgres.database("published") as url:
+        async with PostgresStorage(url).open() as outbox:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("CREATE PUBLICATION every FOR ALL TABLES")
+                append(connection)
+            await append_all(outbox, 3)
+            await deliver(outbox, await claim(outbox))
+            await eventually(outbox.inspector.stats, lambda stats: stats.pending < 4)
+            await deliver(outbox, await claim(outbox)) if (
+                await outbox.inspector.stats()
+            ).pending else None
+            await eventually(outbox.inspector.stats, lambda stats: stats.delivered == 4)
+            assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 4
