@@ -74,4 +74,4 @@ async def inngest(request: pytest.FixtureRequest, kind: Kind) -> AsyncIterator[I
     server.need(kind.app)
     async with aiohttp.ClientSession() as http:
         relayed = server.service_url if kind.way == "relayed" else None
-        yield Inngest(http, server.url, service_url=relayed)
+        yield Inngest(http, server.url, relayed, server.outbox_url)

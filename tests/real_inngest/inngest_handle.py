@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import itertools
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -17,6 +18,7 @@ import aiohttp
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.inngest_process import EVENT_KEY
+from tests.support.outbox_command import outbox_json
 
 UNKNOWN_ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SERVICE_KEY = "a-key-of-the-tests-only"
@@ -27,14 +29,18 @@ _turns = itertools.count()
 
 
 class Inngest:
-    """One at `url`; with a `service_url` its events go through the service there."""
+    """One at `url`; with a `service_url` its events go through the service there.
+
+    `outbox_url` is that service's outbox.
+    """
 
     def __init__(
-        self, http: aiohttp.ClientSession, url: str, service_url: str | None = None
+        self, http: aiohttp.ClientSession, url: str, service_url: str | None, outbox_url: str
     ) -> None:
         self._http = http
         self._url = url
         self._service_url = service_url
+        self._outbox_url = outbox_url
 
     async def post(
         self, body: bytes | str, headers: Mapping[str, str] = {}, key: str = EVENT_KEY
@@ -69,6 +75,13 @@ class Inngest:
         async with self._http.get(url, headers=headers) as answer:
             view: dict[str, Any] = await answer.json()
             return view
+
+    @contextlib.asynccontextmanager
+    async def paused_delivery(self) -> AsyncIterator[None]:
+        """The service sends nothing meanwhile."""
+        await outbox_json(self._outbox_url, "pause")
+        yield
+        await outbox_json(self._outbox_url, "resume")
 
     async def page(self, query: str) -> list[dict[str, Any]]:
         """Events of the list."""

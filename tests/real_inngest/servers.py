@@ -36,6 +36,7 @@ class Server:
     def __init__(self, folder: Path, command: Sequence[str]) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self.outbox_url = f"sqlite:///{folder / 'outbox.db'}"
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self._start([*command, "--host=127.0.0.1", f"--port={port}"])
@@ -49,10 +50,9 @@ class Server:
         """A service that delivers here."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        outbox = f"sqlite:///{self._folder / 'outbox.db'}"
         known = {"PORT": str(port), "OUTBOX_EVENT_KEYS": f"suite:{SERVICE_KEY}"}
         command = [sys.executable, "-m", "service", "serve"]
-        self._start(command, **self_hosted_service(outbox, self.url, **known))
+        self._start(command, **self_hosted_service(self.outbox_url, self.url, **known))
         self._wait(lambda: _opened(urllib.request.Request(f"{url}/healthz")) is not None)
         return url
 

@@ -5,6 +5,7 @@ A run's ULID has the moment of its start. A lead of 0 is the moment of the sendi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,13 +40,35 @@ async def test_through_the_service_a_run_is_cancelled_as_without_it(
     await start_and_cancel(inngest, case)
 
 
+@pytest.mark.relayed(only=True)
+@pytest.mark.parametrize("case", ANSWERS["outage"], ids=named)
+async def test_a_cancel_event_out_of_an_outage_ends_runs_that_began_before_it(
+    inngest: Inngest, case: dict[str, Any]
+) -> None:
+    data = {"data": {"key": new_key()}}
+    async with contextlib.AsyncExitStack() as outage:
+        if case["paused_before"] == "start":
+            await outage.enter_async_context(inngest.paused_delivery())
+        [ulid] = await inngest.send({"name": "py/long"} | data)
+        if case["paused_before"] == "cancel":
+            await inngest.running(ulid)
+            await outage.enter_async_context(inngest.paused_delivery())
+        await inngest.send({"name": "py/stop"} | data)
+    await prove_end(inngest, ulid, cancelled=case["cancelled"])
+
+
 async def start_and_cancel(inngest: Inngest, case: dict[str, Any]) -> None:
     data = {"data": {"key": new_key()}}
     start, cancel = {"name": "py/long"} | data, {"name": "py/stop"} | data
     order = [start, cancel] if case["order"] == "start cancel" else [cancel, start]
     given = await sent(inngest, order, case)
     ulid = given[order.index(start)]
-    if case["cancelled"]:
+    await prove_end(inngest, ulid, cancelled=case["cancelled"])
+
+
+async def prove_end(inngest: Inngest, ulid: str, *, cancelled: bool) -> None:
+    """Prove that the run of `ulid` is cancelled, or goes on."""
+    if cancelled:
         assert (await inngest.ended(ulid))[0]["status"] == CANCELLED
         return
     await inngest.running(ulid)
