@@ -5,7 +5,6 @@ They would take a fifth of the service's start, so a bucket loads them when it i
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,17 +46,18 @@ class Boto:
 
 def load_boto() -> Boto:
     """A session of its own. It blocks for some 0.2 s the first time: call it in a thread."""
-    aioboto3, core, config, errors = map(
-        importlib.import_module,
-        ("aioboto3", "aiobotocore.session", "aiobotocore.config", "botocore.exceptions"),
-    )
-    core_session = core.get_session()
+    import aioboto3
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+    from botocore import exceptions
+
+    core_session = get_session()
     loader = core_session.get_component("data_loader")
     for kind in _SERVICE:
         loader.load_service_model("s3", kind)
     for name in _GENERAL:
         loader.load_data(name)
-    return Boto(aioboto3.Session(botocore_session=core_session), config.AioConfig, errors)
+    return Boto(aioboto3.Session(botocore_session=core_session), AioConfig, exceptions)
 
 
 @contextmanager
@@ -82,7 +82,9 @@ def status_of(error: Exception) -> int:
 
 
 def _botocore() -> Any:
-    return importlib.import_module("botocore.exceptions")
+    from botocore import exceptions
+
+    return exceptions
 
 
 def _answer_sentence(error: Any) -> str:

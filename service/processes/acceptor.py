@@ -80,20 +80,21 @@ class Acceptor(web.BaseSite):
         for _ in range(_ACCEPTS_A_TURN):
             try:
                 accepted, _ = self._listening.accept()
-            except ConnectionAbortedError:
-                continue
             except BlockingIOError:  # none waits, or another process was sooner
                 return
             except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(self._listening)
-                self._pause = loop.call_later(_FULL_SECONDS, self._resume)
-                return
+                if error.errno in _FULL:
+                    self._rest()
+                    return
+                continue  # that client is gone
             task = asyncio.create_task(self._connect(accepted))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+
+    def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        self._pause = loop.call_later(_FULL_SECONDS, self._resume)
 
     async def _connect(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
