@@ -61,6 +61,7 @@ class Connection(web.RequestHandler):
         "_admit",
         "_head_seconds",
         "_head_timer",
+        "_is_ending",
         "_recorder",
         "_requests",
         "_unread_seconds",
@@ -94,7 +95,12 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_seconds = unread_seconds
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
         self.is_pipelining = False
+
+    def is_last_answer(self, *, lingers: bool) -> bool:
+        """True where the answer at work is the last one: the connection ends, or only `lingers`."""
+        return (lingers or self._is_ending) and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or end at once where there are too many connections."""
@@ -106,7 +112,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
-        if self._close or self._force_close:
+        if self._close or self._force_close or self._is_ending:
             if self._request_in_progress and self._requests is not None:
                 self._requests.feed_data(data)
             return
@@ -143,10 +149,19 @@ class Connection(web.RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    def close(self) -> None:
+        """Read no further request. Those that were read are answered."""
+        self._is_ending = True
+        if not self._messages:
+            super().close()
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Wait for each request that was read, but not for the rest of a refused body."""
-        self._force_close = True
+        self._is_ending = True
         await _begin_what_was_taken()
+        if self._messages and (task := self._task_handler):
+            await asyncio.wait([task], timeout=timeout)
+        self._force_close = True
         if (task := self._task_handler) and not (self._request_in_progress or self._messages):
             task.cancel()
         await super().shutdown(timeout)

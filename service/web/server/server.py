@@ -164,7 +164,8 @@ class _Server(web.Server):
             self._shares.end(request, client)
             if has_place:
                 admission.end_post()
-        if self._is_lingering:
+        connection: Any = request.protocol  # as `__call__` makes it
+        if connection.is_last_answer(lingers=self._is_lingering):
             response.force_close()
         return response
 

@@ -183,3 +183,25 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
         with contextlib.suppress(ConnectionError):
             assert (await reader.read()).count(b"HTTP/1.1 ") <= 1
     writer.close()
+
+
+@pytest.mark.parametrize("head_seconds", [0.3])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", "method_not_allowed"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nX-Slow: ", "headers_timeout"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "expectation_failed"),
+    ],
+)
+async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, code):
+    _, headers, body = await send(port, sent)
+    assert json.loads(body)["code"] == code
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Server"] == "outbox"
+    assert headers["X-Request-Id"]

@@ -1,0 +1,57 @@
+"""A client that reads nothing of its answer is dropped after a minute, one that pauses is not."""
+
+from __future__ import annotations
+
+import asyncio
+from unittest import mock
+
+from aiohttp import web
+
+from service.observe.recorder import NullRecorder
+from service.web.server.connection import Connection
+from service.web.server.request_parser import RequestLimits
+from tests.support.virtual_time import in_virtual_time
+
+
+async def not_asked(_: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError
+
+
+def connected() -> tuple[Connection, mock.Mock]:
+    loop = asyncio.get_running_loop()
+    connection = Connection(
+        web.Server(not_asked),
+        loop=loop,
+        recorder=NullRecorder(),
+        limits=RequestLimits(),
+        head_seconds=10.0,
+        unread_seconds=60.0,
+        admit=lambda _: True,
+        keepalive_timeout=3600.0,
+    )
+    transport = mock.Mock(spec=asyncio.Transport)
+    connection.connection_made(transport)
+    return connection, transport
+
+
+@in_virtual_time
+async def test_a_client_that_reads_nothing_for_a_minute_is_dropped() -> None:
+    connection, transport = connected()
+    connection.pause_writing()
+    await asyncio.sleep(59.0)
+    assert not transport.abort.called
+    await asyncio.sleep(2.0)
+    assert transport.abort.called
+    connection.connection_lost(None)
+
+
+@in_virtual_time
+async def test_a_client_that_paused_and_reads_again_is_kept() -> None:
+    connection, transport = connected()
+    for _ in range(3):
+        connection.pause_writing()
+        await asyncio.sleep(40.0)
+        connection.resume_writing()
+    await asyncio.sleep(600.0)
+    assert not transport.abort.called
+    connection.connection_lost(None)
