@@ -20,7 +20,7 @@ from service.console.operations.sign_outs import (
 )
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
-from service.identity.user import User
+from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.event import Event, Meta
 from service.outbox.link.messages import Status
@@ -93,8 +93,9 @@ async def open_outbox(
         ) as postgres:
             yield postgres
     else:
+        owners = frozenset(User(EVENT_KEY_ISSUER, name).owner for name in settings.event_ids_shared)
         async with open_sqlite_outbox(
-            Path(path), **limits, socket=socket, timings=timings
+            Path(path), **limits, socket=socket, timings=timings, shared_ids=owners
         ) as sqlite:
             yield sqlite
 

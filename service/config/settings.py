@@ -112,6 +112,7 @@ class Settings(BaseModel):
     dev_login: bool = False
     user_ids_shared: bool = False
     event_keys: Secrets = Field(default=(), validation_alias="OUTBOX_EVENT_KEYS")
+    event_ids_shared: Names = Field(default=(), validation_alias="OUTBOX_EVENT_IDS_SHARED")
     rate_limit_per_user: float | None = Field(default=None, gt=0, le=100_000)
     allowed_origins: Names = ()
     trusted_proxies: Names = ()

@@ -96,6 +96,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "their requests is a loopback name: a published port or a tunnel.",
         "OUTBOX_EVENT_KEYS": "Event keys of machines, `name:key`, separated by commas. A name may "
         "have several keys, so that they can be replaced one by one. Unset: no machine may post.",
+        "OUTBOX_EVENT_IDS_SHARED": "Names of machines that use each other's event ids on purpose, "
+        "separated by commas. Others' events keep their ids apart for 24 h.",
         "ALLOWED_ORIGINS": "Origins that may call with credentials, separated by commas.",
         "TRUSTED_PROXIES": "Addresses or networks of the reverse proxies whose `X-Forwarded-Host` "
         "and `X-Forwarded-Proto` count. Unset: this machine's.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from service.outbox.event_ids import own_id
 from service.outbox.inngest_id import COUNTER_BITS, COUNTER_MASK, decode_ulid
 from service.outbox.model import Filter, Row
 
@@ -34,12 +35,15 @@ class RowLookup:
     async def find(self, event_id: str, owner: str) -> Row | None:
         """The row, None when there is none. Of two that `owner` named alike, the newer.
 
+        An event that left under another id than its sender gave it is found by both.
+
         Raises OutboxUnavailableError.
         """
         return (
             await self._by_id.find(event_id)
             or await find_by_ulid(self._rows, event_id)
             or await _first(self._rows, Filter(alias=event_id, owner=owner, limit=1))
+            or await _first(self._rows, Filter(alias=own_id(event_id, owner), owner=owner, limit=1))
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
 from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
+from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
 from service.outbox.keys import IdempotencyKey, Keys, KeyUse, divide
 from service.outbox.receipt import Receipt
 from service.outbox.sqlite.claims import Picker
@@ -59,7 +60,9 @@ class SqliteAppends:
         recorder: Recorder,
         state: CachedState,
         clock: Clock,
+        shared_ids: Collection[str] = (),
     ) -> None:
+        self._shared_ids = shared_ids
         self._counts = counts
         self._picker = picker
         self._recorder = recorder
@@ -83,10 +86,26 @@ class SqliteAppends:
             seqs = _encode(plan.expired).decode()
             connection.execute(SQL["TAKE_KEYS"], {"seqs": seqs})
         if plan.rows:
+            self._name_apart(connection, plan)
             _insert(connection, plan.rows, plan.first_seq)
             self._picker.may_have_fair_share |= any(item.fair_share for item in items)
         self._next_seq = plan.first_seq + len(plan.rows)
         return results
+
+    def _name_apart(self, connection: sqlite3.Connection, plan: _Plan) -> None:
+        """Give events ids of their own where another owner uses theirs."""
+        events = [row.event for row in plan.rows]
+        if not (wire_ids := ids_to_look_for(events)):
+            return
+        given = {"ids": _encode(wire_ids).decode(), "since": self._clock.now_ms() - USED_MS}
+        uses: IdUses = {}
+        for environment, wire_id, owner in connection.execute(SQL["WIRE_IDS_USED"], given):
+            uses.setdefault((environment, wire_id), set()).add(owner)
+        named = named_apart(events, uses, self._shared_ids)
+        plan.rows = [
+            msgspec.structs.replace(row, event=event)
+            for row, event in zip(plan.rows, named, strict=True)
+        ]
 
     def committed(self, items: Sequence[Append], results: Sequence[Any]) -> None:
         """Count what was accepted; give back the room of what was not inserted."""

@@ -35,7 +35,7 @@ _SOURCES: dict[Way | State, str] = {
     Way.IDS: "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value",
     Way.ALIAS: (
         "(SELECT seq FROM outbox WHERE owner = :owner AND meta ->> 'wire_id' = :alias"
-        " AND length(meta ->> 'wire_id') <= 255"
+        " AND length(meta ->> 'wire_id') BETWEEN 1 AND 255"
         " UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias)"
         " CROSS JOIN outbox_rows USING (seq)"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from service.errors import OutboxUnavailableError
@@ -55,6 +55,7 @@ class SqliteOutbox:
         timings: WriterTimings,
         fair_share: FairShare,
         accepts_loss: bool,
+        shared_ids: Collection[str],
     ) -> None:
         self._path, self._disk = path, Disk(path.resolve().parent)
         clock, state, now = Clock(), CachedState(), time.monotonic
@@ -62,7 +63,7 @@ class SqliteOutbox:
         self._counts = counts = StoredCounts(limits, fair_share)
         self._bytes_count = bytes_count = BytesCount()
         self.claims = claims = SqliteClaims(clock)
-        appends = SqliteAppends(counts, claims.picker, recorder, state, clock)
+        appends = SqliteAppends(counts, claims.picker, recorder, state, clock, shared_ids)
         self.recovery = Recovery(
             path, claims, state, counts, bytes_count, corruption, accepts_loss=accepts_loss
         )
@@ -177,12 +178,13 @@ async def open_sqlite_outbox(
     fair_share: FairShare | None = None,
     lock_timings: LockTimings | None = None,
     accepts_loss: bool = False,
+    shared_ids: Collection[str] = (),
 ) -> AsyncIterator[SqliteOutbox]:
     """The outbox at `path`, which is made if missing, with this process as its only writer.
 
     `socket` is where operator commands reach this process. `accepts_loss` starts a file whose log
-    is missing, or another's. Raises OutboxBusyError, SchemaTooNewError, SchemaTooOldError or
-    OutboxUnavailableError.
+    is missing, or another's. The owners `shared_ids` use each other's event ids. Raises
+    OutboxBusyError, SchemaTooNewError, SchemaTooOldError or OutboxUnavailableError.
     """
     async with sole_writer_soon(path, socket, lock_timings) as lock:
         outbox = SqliteOutbox(
@@ -193,6 +195,7 @@ async def open_sqlite_outbox(
             timings=timings or WriterTimings(),
             fair_share=fair_share or FairShare(),
             accepts_loss=accepts_loss,
+            shared_ids=shared_ids,
         )
         async with outbox.opened():
             yield outbox

@@ -21,6 +21,13 @@ SELECT owner, idempotency_key, event_id, seq, accepted_at_ms, idempotency_digest
        meta
 FROM json_each(:pairs) CROSS JOIN outbox ON owner = value ->> 0 AND idempotency_key = value ->> 1
 
+-- name: WIRE_IDS_USED
+-- :ids is a JSON array; :since leaves out what Inngest has forgotten.
+SELECT coalesce(meta ->> 'environment', ''), meta ->> 'wire_id', owner
+FROM json_each(:ids) CROSS JOIN outbox ON meta ->> 'wire_id' = value
+     AND length(meta ->> 'wire_id') BETWEEN 1 AND 255
+WHERE accepted_at_ms > :since
+
 -- name: TAKE_KEYS
 -- :seqs is a JSON array. The one change that a stored row knows.
 UPDATE outbox SET idempotency_key = NULL, idempotency_digest = NULL
