@@ -31,7 +31,7 @@ class RunStatus(enum.StrEnum):
 
 # Inngest's other names for a run that has not started or was skipped.
 _OTHER_WORDS = {"scheduled": RunStatus.QUEUED, "skipped": RunStatus.CANCELLED}
-_TOLD_OF_ERRORS = ("name", "message")
+_TOLD_OF_ERRORS = {"name", "message"}
 
 
 class FunctionName(msgspec.Struct, frozen=True):
@@ -96,19 +96,19 @@ def runs_of(
     return tuple(_run(one, link(one.id, environment)) for one in found)
 
 
-def stacks_of(answer: Sequence[EventRun]) -> dict[str, str]:
+def stacks_of(answer: Iterable[EventRun]) -> dict[str, str]:
     """The stacks of failed runs by their ids: paths of the worker, for operators only."""
-    errors = {one.id: _error(one.output) for one in answer}
+    errors = {one.id: _error(one) for one in answer if _status(one) is RunStatus.FAILED}
     return {run_id: str(error["stack"]) for run_id, error in errors.items() if "stack" in error}
 
 
 def _run(told: EventRun, url: str | None) -> Run:
     ended = _ms(told.ended_at)
     status, output = _status(told), None
-    if ended is not None:
-        error = _error(told.output)
+    if ended is not None and told.output is not None:
+        error = _error(told)
         shown = {name: error[name] for name in _TOLD_OF_ERRORS if name in error}
-        output = shown if status is RunStatus.FAILED and error else told.output
+        output = shown if status is RunStatus.FAILED else told.output
     return Run(told.id, told.function.id, status, _ms(told.started_at), ended, output, url)
 
 
@@ -120,13 +120,14 @@ def _status(told: EventRun) -> RunStatus:
         return RunStatus.RUNNING if status is None or status.is_final else status
     if status is not None and status.is_final:
         return status
-    return RunStatus.FAILED if _error(told.output) else RunStatus.COMPLETED
+    return RunStatus.FAILED if _error(told).keys() >= _TOLD_OF_ERRORS else RunStatus.COMPLETED
 
 
-def _error(output: object) -> dict[str, object]:
-    """The error in an output, empty where it is a result."""
-    error = output.get("error") if isinstance(output, dict) else None
-    return error if isinstance(error, dict) else {}
+def _error(told: EventRun) -> dict[str, object]:
+    """The error of a failed run. Some answers have it as the output, some inside it."""
+    output = told.output if isinstance(told.output, dict) else {}
+    inner = output.get("error")
+    return inner if isinstance(inner, dict) else output
 
 
 def _ms(moment: str | None) -> int | None:

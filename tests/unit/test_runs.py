@@ -54,6 +54,11 @@ def test_the_output_of_a_failed_attempt_is_not_the_run_s():
     assert (run.status, run.output, run.ended_at) == (RunStatus.RUNNING, None, None)
 
 
+@pytest.mark.parametrize("output", [ERROR, {"error": ERROR}, "no error", {"error": 7}])
+def test_no_form_of_an_error_shows_its_stack(output):
+    assert "worker.js" not in str(one("FAILED", ENDED, output).output)
+
+
 def test_an_owner_sees_name_and_message_of_an_error_and_no_stack():
     assert one("FAILED", ENDED, {"error": ERROR}).output == {
         "name": "TypeError",

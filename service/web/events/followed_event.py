@@ -27,13 +27,13 @@ class FollowPolicy:
     """The intervals and bounds of following.
 
     The store is polled every `look_seconds`, at most `rows_a_read` rows at a time. Inngest is asked
-    about the runs of an event every `ask_seconds`, or `trouble_seconds` after a failure, at most
-    `asks_a_second` times for all events together and `asks_at_once` at a time. A first answer waits
-    `first_ask_seconds` for the runs. A run may begin up to `grace_seconds` after Inngest held its
-    event, and an output may come up to `output_seconds` after the end of its run. An event without
-    a run after `no_run_seconds` has none. A silent stream gets a comment every `beat_seconds`. A
-    stream ends after `stream_seconds`, and its client reconnects. An event without followers is
-    kept for `linger_seconds`.
+    about the runs of an event every `ask_seconds`, up to `slow_seconds` while its answers are slow,
+    or `trouble_seconds` after a failure, at most `asks_a_second` times for all events together and
+    `asks_at_once` at a time. A first answer waits `first_ask_seconds` for the runs. A run may begin
+    up to `grace_seconds` after Inngest held its event, and an output may come up to
+    `output_seconds` after the end of its run. An event without a run after `no_run_seconds` has
+    none. A silent stream gets a comment every `beat_seconds`. A stream ends after `stream_seconds`,
+    and its client reconnects. An event without followers is kept for `linger_seconds`.
     """
 
     look_seconds: float = 0.5
@@ -42,7 +42,8 @@ class FollowPolicy:
     trouble_seconds: float = 2.0
     first_ask_seconds: float = 1.0
     asks_a_second: int = 200
-    asks_at_once: int = 32
+    asks_at_once: int = 8
+    slow_seconds: float = 5.0
     grace_seconds: float = 5.0
     output_seconds: float = 3.0
     no_run_seconds: float = 300.0

@@ -66,8 +66,8 @@ class RunAsker:
         return followed.inngest_id is not None and followed.ask_at <= _now()
 
     async def _ask(self, followed: FollowedEvent) -> None:
-        followed.ask_at = _now() + self._policy.ask_seconds
-        environment = followed.environment
+        began_at, environment = _now(), followed.environment
+        followed.ask_at = began_at + self._policy.ask_seconds
         try:
             told = await self._reader.runs(followed.inngest_id or "", environment)
         except InngestApiError as error:
@@ -77,6 +77,9 @@ class RunAsker:
             followed.stacks = stacks_of(told)
             runs = runs_of(told, self._link, environment)
             followed.show_runs(runs, now=_now(), wall_ms=wall_now_ms())
+            # A server that is slow is asked less often.
+            rest = min(self._policy.slow_seconds, _REST * (_now() - began_at))
+            followed.ask_at = max(followed.ask_at, _now() + rest)
 
 
 def _now() -> float:
