@@ -48,16 +48,14 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def with_ids(batch: Batch, ids: InngestIds | None) -> Batch:
-    """The batch as it leaves: payloads without an id have their row's ULID in front.
+    """The batch as it leaves: a payload without an id has its own in front.
 
-    Raises UndividableError.
+    Without `ids`, an event that the client gave no id leaves without one. Raises UndividableError.
     """
-    if ids is None or all(entry.meta.wire_id != "" for entry in batch.entries):
+    if all(entry.meta.wire_id is None for entry in batch.entries):
         return batch
     payloads = [
-        with_id(payload, ids.ulid(entry.seq, entry.accepted_at_ms, entry.meta))
-        if entry.meta.wire_id == ""
-        else payload
+        with_id(payload, wire_id) if (wire_id := _wire_id(entry, ids)) else payload
         for entry, payload in zip(batch.entries, _payloads(batch), strict=True)
     ]
     return msgspec.structs.replace(batch, payloads=b",".join(payloads))
@@ -145,6 +143,14 @@ class SeedCheck:
             self._logged_at = now
             log.error("inngest_ignores_seeds", event_id=first.event_id)
         return False
+
+
+def _wire_id(entry: Entry, ids: InngestIds | None) -> str | None:
+    """The id that goes in front of the payload, None where none does."""
+    wire_id = entry.meta.wire_id
+    if wire_id != "" or ids is None:
+        return wire_id
+    return ids.ulid(entry.seq, entry.accepted_at_ms, entry.meta)
 
 
 def _payloads(batch: Batch) -> list[bytes]:

@@ -59,12 +59,21 @@ class _Runs(msgspec.Struct):
     data: list[EventRun] | None = None
 
 
-class _RunStatus(msgspec.Struct):
+class _RunAnswer(msgspec.Struct):
+    data: EventRun | None = None
+
+
+class _FirstRun(msgspec.Struct):
+    run_id: str
     status: str
 
 
-class _RunAnswer(msgspec.Struct):
-    data: _RunStatus | None = None
+class _RunIds(_Status):
+    data: list[_FirstRun] | None = None
+
+
+class _StatusAnswer(_Status):
+    data: _FirstRun | None = None
 
 
 class RestApi:
@@ -126,19 +135,33 @@ class RestApi:
             return None
         return HeldEvent(answer.data.internal_id, answer.data.id)
 
-    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
-        """The runs of an event with their outputs, the newest first; none for an unknown event."""
-        query = {"includeOutput": "true", "limit": "40"}
-        body = await self._get(f"{self._second_api}/events/{ulid}/runs", query, environment)
-        runs = _decoded(body or b"", _Runs).data or []
-        return [await self._agreed(run, environment) for run in runs]
+    async def run_ids(
+        self, ulid: str, environment: str | None = None, *, thorough: bool = False
+    ) -> Sequence[str]:
+        """The ids of an event's runs, none for an unknown event.
 
-    async def _agreed(self, run: EventRun, environment: str | None) -> EventRun:
-        """The run, with the status of the run itself where it has ended and its status has not."""
-        if run.ended_at is None or run.status.lower() not in _UNDECIDED:
+        Only a `thorough` question, which costs the server a search through everything, finds the
+        run of a batch by each of its events.
+        """
+        if thorough:
+            body = await self._get(f"{self._second_api}/events/{ulid}/runs", {}, environment)
+            return [run.id for run in _decoded(body or b"", _Runs).data or ()]
+        # Inngest repeats an answer for 15 s to the same query.
+        query = {"at": str(time.time_ns())}
+        body = await self._get(f"/v1/events/{ulid}/runs", query, environment)
+        return [run.run_id for run in _found(body or b"", _RunIds).data or ()]
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        """A run with its output, None where Inngest does not show it yet."""
+        query = {"includeOutput": "true"}
+        path = f"{self._second_api}/runs/{run_id}"
+        body = await self._get(path, query, environment, may_be_missing=True)
+        run = _decoded(body, _RunAnswer).data if body else None
+        if run is None or run.ended_at is None or run.status.lower() not in _UNDECIDED:
             return run
-        body = await self._get(f"/v1/runs/{run.id}", {}, environment)
-        told = _decoded(body or b"", _RunAnswer).data
+        # The first API has the status of an ended run right.
+        body = await self._get(f"/v1/runs/{run_id}", {}, environment)
+        told = _found(body or b"", _StatusAnswer).data
         return run if told is None else msgspec.structs.replace(run, status=told.status)
 
     def _learn(self, limit: int, seconds: float) -> None:
@@ -149,9 +172,14 @@ class RestApi:
             self._page_events = min(MAX_PAGE, limit * 2)
 
     async def _get(
-        self, path: str, query: Mapping[str, str], environment: str | None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        environment: str | None,
+        *,
+        may_be_missing: bool = False,
     ) -> bytes | None:
-        """The answer's body, None when it is too large."""
+        """The answer's body, None when it is too large, or for 404 where it may be missing."""
         headers = self._headers
         if environment is not None:
             headers = {**headers, ENVIRONMENT_HEADER: environment}
@@ -165,6 +193,8 @@ class RestApi:
             ) as response:
                 if response.status in _REFUSED:
                     raise InngestApiError(_refusal(environment), refused=True)
+                if response.status == _NOT_FOUND and may_be_missing:
+                    return None
                 if response.status != _OK:
                     raise InngestApiError(f"Inngest answers {response.status} to questions.")
                 body = await response.content.read(_MAX_ANSWER_BYTES)

@@ -7,7 +7,7 @@ invariant: a run has ended once Inngest gives its end, and is whole once it give
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class FunctionName(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-class EventRun(msgspec.Struct, frozen=True, rename="camel"):
+class EventRun(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A run in Inngest's answer. Before `ended_at`, `output` may be a failed attempt's."""
 
     id: str
@@ -74,13 +74,20 @@ class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class RunReader(Protocol):
-    """Reads the runs of an event."""
+    """Reads the runs of an event. `environment` None asks for the service's own."""
 
-    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
-        """The runs that the event started, none before it started any. Raises InngestApiError.
+    async def run_ids(
+        self, ulid: str, environment: str | None = None, *, thorough: bool = False
+    ) -> Sequence[str]:
+        """The ids of the runs that the event started, none before it started any.
 
-        `environment` None asks for the service's own.
+        Only a `thorough` question, which is dear, finds the run of a batch by each of its events.
+        Raises InngestApiError.
         """
+        ...
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        """One run, None where Inngest does not show it yet. Raises InngestApiError."""
         ...
 
 
@@ -89,9 +96,9 @@ RunLink = Callable[[str, str | None], str | None]
 
 
 def runs_of(
-    answer: Sequence[EventRun], link: RunLink, environment: str | None = None
+    answer: Iterable[EventRun], link: RunLink, environment: str | None = None
 ) -> tuple[Run, ...]:
-    """The runs in Inngest's answer, the first one first."""
+    """The runs in Inngest's answers, the first one first."""
     found = sorted(answer, key=lambda one: one.id)
     return tuple(_run(one, link(one.id, environment)) for one in found)
 

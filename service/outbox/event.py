@@ -24,8 +24,8 @@ LAST_TS_MS = 4_102_444_800_000  # 2100-01-01
 class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The attributes that few events have. A store keeps them as they are, in one JSON column.
 
-    `wire_id` is the id in the payload where the client chose it; None says that it is the row's.
-    The empty string says that the payload has none: the row's ULID goes in front when it is sent.
+    `wire_id` None says that the payload has the row's id. Else it has none, and one goes in front
+    when it is sent: `wire_id`, which the client chose, or the row's ULID where that is empty.
     `environment` is the Inngest environment that the event goes to; None is the service's own. The
     event is not sent before `due_at_ms`, wall time; 0 is at once. `trace` is the W3C context of its
     append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
@@ -43,8 +43,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 NO_META = Meta()
 
-ID_BYTES = len('"id":"",') + 26
-"""The bytes that `with_id` adds with a ULID."""
+ULID_BYTES = len('""') + 26
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
@@ -80,13 +79,13 @@ def decode_meta(text: str | None) -> Meta:
     return NO_META if text is None else _decode_meta(text)
 
 
-def with_id(payload: bytes, ulid: str) -> bytes:
-    """The payload, which has no id and at least one field, with `ulid` as its id in front.
+def with_id(payload: bytes, wire_id: str) -> bytes:
+    """The payload, which has no id and at least one field, with `wire_id` as its id in front.
 
     >>> with_id(b'{"name":"a"}', "01J")
     b'{"id":"01J","name":"a"}'
     """
-    return b'{"id":"%b",%b' % (ulid.encode(), payload[1:])
+    return b'{"id":%b,%b' % (_encode(wire_id), payload[1:])
 
 
 def check_call(events: Sequence[Event], keys: Sequence[object]) -> None:

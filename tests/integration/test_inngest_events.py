@@ -76,13 +76,16 @@ async def test_one_event_and_its_runs_are_found_by_its_ulid(guarded, http):
     events = asker(http, guarded.url)
     ulid = IDS.ulid(1, NOW_MS)
     assert await events.find(ulid) == HeldEvent(ulid, "e1")
-    assert [run.status for run in await events.runs(ulid)] == ["COMPLETED"]
+    [run_id] = await events.run_ids(ulid)
+    assert await events.run_ids(ulid, thorough=True) == [run_id]
+    run = await events.run(run_id)
+    assert run.status == "COMPLETED"
 
 
 async def test_an_unknown_event_is_not_found_and_has_no_runs(guarded, http):
     events = asker(http, guarded.url)
     assert await events.find(IDS.ulid(1, NOW_MS)) is None
-    assert not await events.runs(IDS.ulid(1, NOW_MS))
+    assert not await events.run_ids(IDS.ulid(1, NOW_MS))
 
 
 async def test_a_refused_key_is_an_error_that_does_not_name_it(guarded, http):

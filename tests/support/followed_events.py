@@ -47,15 +47,25 @@ class MadeUpRuns:
     def __init__(self) -> None:
         self.runs_of: dict[str, Sequence[EventRun]] | None = {}
         self.asked = 0
+        self.thorough = 0
         self.hanging = False
 
-    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[EventRun]:
+    async def run_ids(
+        self, ulid: str, environment: str | None = None, *, thorough: bool = False
+    ) -> Sequence[str]:
         self.asked += 1
+        self.thorough += thorough
         if self.hanging:
             await asyncio.Event().wait()
         if self.runs_of is None:
             raise InngestApiError
-        return self.runs_of.get(ulid, ())
+        return [run.id for run in self.runs_of.get(ulid, ())]
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        if self.runs_of is None:
+            raise InngestApiError
+        known = {run.id: run for runs in self.runs_of.values() for run in runs}
+        return known.get(run_id)
 
 
 def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:

@@ -84,24 +84,44 @@ async def test_an_event_that_is_not_held_is_none() -> None:
     assert await asker(ScriptedSession(Answer(200, (body,)))).find(ULID) is None
 
 
-async def test_the_runs_of_an_event_are_found_by_its_ulid() -> None:
+async def test_the_runs_of_an_event_are_found_by_questions_that_differ() -> None:
+    body = msgspec.json.encode({"data": [{"run_id": "r1", "status": "Completed"}]})
+    session = ScriptedSession(Answer(200, (body,)), Answer(200, (body,)))
+    one = asker(session)
+    assert [await one.run_ids(ULID), await one.run_ids(ULID)] == [["r1"], ["r1"]]
+    assert {asked.url for asked in session.asked} == {f"http://inngest.test/v1/events/{ULID}/runs"}
+    first, second = (asked.named["params"] for asked in session.asked)
+    assert first != second
+
+
+async def test_a_thorough_question_finds_the_run_of_a_batch() -> None:
+    session = ScriptedSession(Answer(200, (b'{"data": [{"id": "r1", "status": "RUNNING"}]}',)))
+    assert await asker(session).run_ids(ULID, thorough=True) == ["r1"]
+    assert session.asked[0].url == f"http://inngest.test/api/v2/events/{ULID}/runs"
+
+
+async def test_a_run_is_read_with_its_output_and_may_not_be_there_yet() -> None:
     run = {"id": "r1", "status": "COMPLETED", "endedAt": "2026-11-27T05:00:00Z", "output": {"n": 7}}
-    session = ScriptedSession(Answer(200, (msgspec.json.encode({"data": [run]}),)))
-    assert await asker(session).runs(ULID) == [
-        EventRun("r1", "COMPLETED", ended_at="2026-11-27T05:00:00Z", output={"n": 7})
-    ]
-    [asked] = session.asked
-    assert asked.url == f"http://inngest.test/api/v2/events/{ULID}/runs"
-    assert asked.named["params"]["includeOutput"] == "true"
+    body = msgspec.json.encode({"data": run})
+    session = ScriptedSession(Answer(200, (body,)), Answer(404, (b'{"errors": []}',)))
+    one = asker(session)
+    assert await one.run("r1") == EventRun(
+        "r1", "COMPLETED", ended_at="2026-11-27T05:00:00Z", output={"n": 7}
+    )
+    assert await one.run("r1") is None
+    [asked, _] = session.asked
+    assert asked.url == "http://inngest.test/api/v2/runs/r1"
+    assert asked.named["params"] == {"includeOutput": "true"}
 
 
-async def test_a_run_that_has_ended_and_is_said_to_go_on_is_asked_for_itself() -> None:
+async def test_a_run_that_has_ended_and_is_said_to_go_on_is_asked_for_again() -> None:
     run = {"id": "r1", "status": "QUEUED", "endedAt": "2026-11-27T05:00:00Z"}
     session = ScriptedSession(
-        Answer(200, (msgspec.json.encode({"data": [run]}),)),
+        Answer(200, (msgspec.json.encode({"data": run}),)),
         Answer(200, (b'{"data": {"run_id": "r1", "status": "Failed"}}',)),
     )
-    [told] = await asker(session).runs(ULID)
+    told = await asker(session).run("r1")
+    assert told is not None
     assert told.status == "Failed"
     assert session.asked[1].url == "http://inngest.test/v1/runs/r1"
 
@@ -118,19 +138,22 @@ async def test_after_a_slow_answer_smaller_pages_are_asked_for_until_answers_are
 
 
 @pytest.mark.parametrize("body", [b'{"data": null}', b'{"page": {"limit": 20}}'])
-async def test_an_event_without_runs_has_none(body: bytes) -> None:
-    assert list(await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)) == []
+@pytest.mark.parametrize("thorough", [False, True])
+async def test_an_event_without_runs_has_none(body: bytes, *, thorough: bool) -> None:
+    one = asker(ScriptedSession(Answer(200, (body,))))
+    assert list(await one.run_ids(ULID, thorough=thorough)) == []
 
 
 @pytest.mark.parametrize("output", [b'"a\\ud83d"', b'"a\xff"'])
 async def test_what_is_not_unicode_in_an_output_is_replaced(output: bytes) -> None:
     """JavaScript cuts texts within a character; Inngest passes outputs on as they are."""
-    body = b'{"data": [{"id": "r", "status": "COMPLETED", "output": %s}]}' % output
-    [run] = await asker(ScriptedSession(Answer(200, (body,)))).runs(ULID)
+    body = b'{"data": {"id": "r", "status": "COMPLETED", "output": %s}}' % output
+    run = await asker(ScriptedSession(Answer(200, (body,)))).run("r")
+    assert run is not None
     assert (run.status, run.output) == ("COMPLETED", "a\ufffd")
 
 
-@pytest.mark.parametrize("question", ["find", "runs"])
+@pytest.mark.parametrize("question", ["find", "run_ids"])
 async def test_an_answer_about_one_event_that_is_too_large_is_an_error(question: str) -> None:
     ask = getattr(asker(ScriptedSession(Answer(200, TOO_LARGE))), question)
     with pytest.raises(InngestApiError, match="not the API's"):
@@ -142,7 +165,7 @@ async def test_each_question_goes_to_its_own_environment_or_to_the_configured_on
     one = asker(session, environment="staging")
     await one.page(ULID, 1, "a")
     await one.find(ULID, "b")
-    await one.runs(ULID, "c")
+    await one.run_ids(ULID, "c")
     await one.page(ULID, 1)
     headers = [asked.named["headers"] for asked in session.asked]
     assert [one["x-inngest-env"] for one in headers] == ["a", "b", "c", "staging"]

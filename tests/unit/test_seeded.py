@@ -78,7 +78,7 @@ def test_consecutive_rows_are_one_request_with_the_bytes_as_they_are():
 def test_a_payload_without_an_id_leaves_with_the_ulid_of_its_row_in_front():
     rows = tuple(Entry(seq, f"e{seq}", 0, "u-1", meta=Meta(wire_id="")) for seq in (1, 2))
     named = Entry(3, "e3", 0, "u-1", meta=Meta(wire_id="mine"))
-    batch = Batch("claim", (*rows, named), b'{"name":"a"},{"name":"b"},{"id":"mine","name":"c"}')
+    batch = Batch("claim", (*rows, named), b'{"name":"a"},{"name":"b"},{"name":"c"}')
     sent = with_ids(batch, IDS)
     first, second = (IDS.ulid(seq, 0).encode() for seq in (1, 2))
     assert sent.payloads == (

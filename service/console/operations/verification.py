@@ -34,11 +34,15 @@ class RunStatus(Protocol):
 class EventReader(EventPages, Protocol):
     """Inngest's REST API."""
 
-    async def runs(self, ulid: str, environment: str | None = None) -> Sequence[RunStatus]:
-        """The runs of an event, none for an unknown one. Raises InngestApiError.
+    async def run_ids(self, ulid: str, environment: str | None = None) -> Sequence[str]:
+        """The ids of an event's runs, none for an unknown one. Raises InngestApiError.
 
         `environment` None asks for the service's own.
         """
+        ...
+
+    async def run(self, run_id: str, environment: str | None = None) -> RunStatus | None:
+        """One run, None where Inngest does not show it. Raises InngestApiError."""
         ...
 
 
@@ -101,7 +105,9 @@ async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in held:
         try:
-            runs = await reader.runs(row.inngest_id or "", row.meta.environment)
+            environment = row.meta.environment
+            ids = await reader.run_ids(row.inngest_id or "", environment)
+            runs = [run for run_id in ids if (run := await reader.run(run_id, environment))]
         except InngestApiError:
             counts["unknown"] += 1
             continue

@@ -45,6 +45,7 @@ class RunsApi:
         app.router.add_get("/v1/events/{id}/runs", wrap(self._old_runs, _RUNS_SECONDS))
         app.router.add_get("/v1/runs/{id}", wrap(self._old_run, _RUN_SECONDS))
         app.router.add_get("/api/v2/events/{id}/runs", wrap(self._runs_of))
+        app.router.add_get("/api/v2/runs/{id}", wrap(self._run))
 
     def _old_runs(self, request: web.Request) -> bytes:
         now_ms = self._clock.now_ms
@@ -92,6 +93,15 @@ class RunsApi:
             page |= {"hasMore": True, "cursor": found[limit - 1].run_id}
         told = {"metadata": {"fetchedAt": moment(now_ms)}, "page": page}
         return _encode(told | ({"data": data} if data else {}))
+
+    def _run(self, request: web.Request) -> bytes:
+        now_ms = self._clock.now_ms
+        found = self._runs.find(request.match_info["id"], now_ms)
+        if found is None:
+            raise Refused({"errors": [{"code": "not_found", "message": "Run not found"}]}, 404)
+        with_output = request.query.get("includeOutput") == "true"
+        view = self._view(found, now_ms, with_output=with_output)
+        return _encode({"data": view, "metadata": {"fetchedAt": moment(now_ms)}})
 
     def _view(self, run: Run, now_ms: int, *, with_output: bool) -> dict[str, object]:
         function = self._runs.function(run.function)

@@ -12,6 +12,7 @@ from service.errors import (
     NotFoundError,
     OutboxUnavailableError,
 )
+from service.inngest.runs import stacks_of
 from service.web.events.event_access import EventAccess
 from service.web.events.event_view import EventView
 from service.web.events.followed_event import FollowedEvent, Snapshot, with_stacks
@@ -69,7 +70,7 @@ class Events:
             await self._follower.ask_soon(followed)
             if seconds and may_wait:
                 await self._wait(request, followed, known, seconds)
-            stacks = followed.stacks if is_operator else {}
+            stacks = stacks_of(followed.told.values()) if is_operator else {}
             return _answer(followed.snapshot, known, stacks)
         finally:
             self._follower.end(followed, user.owner)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from service.inngest.runs import Run
+from service.inngest.runs import EventRun, Run
 from service.outbox.model import Row
 from service.web.events.event_view import EventView, event_view, has_left, with_runs
 
@@ -41,7 +41,7 @@ class FollowPolicy:
     ask_seconds: float = 1.0
     trouble_seconds: float = 2.0
     first_ask_seconds: float = 1.0
-    asks_a_second: int = 200
+    asks_a_second: int = 100
     asks_at_once: int = 8
     slow_seconds: float = 5.0
     grace_seconds: float = 5.0
@@ -76,8 +76,9 @@ class FollowedEvent:
     """The latest snapshot of an event, None once the event is no longer there.
 
     `inngest_id` is None before Inngest has the event. `followers` counts waiting requests. `ask_at`
-    is the loop time of the next question about runs, `left_at` when the last follower left.
-    `stacks` are those of failed runs, by the run's id, for operators.
+    is the loop time of the next question about runs, `left_at` when the last follower left. `told`
+    are the runs as Inngest last told them, by their ids. `found_last` is true once they were looked
+    for after the time in which another may begin, `questions` counts the searches since.
     """
 
     __slots__ = (
@@ -90,12 +91,14 @@ class FollowedEvent:
         "ask_at",
         "environment",
         "followers",
+        "found_last",
         "id",
         "inngest_id",
         "left_at",
+        "questions",
         "snapshot",
-        "stacks",
         "state",
+        "told",
     )
 
     def __init__(self, row: Row, policy: FollowPolicy, *, runs_follow: bool) -> None:
@@ -104,7 +107,9 @@ class FollowedEvent:
         self.followers = 0
         self.ask_at = 0.0
         self.left_at = 0.0
-        self.stacks: Mapping[str, str] = {}
+        self.questions = 0
+        self.found_last = False
+        self.told: dict[str, EventRun] = {}
         self._policy = policy
         self._runs_follow = runs_follow
         self._asked = False
@@ -132,11 +137,15 @@ class FollowedEvent:
             view = with_runs(view, known.runs, ended=known.final, no_run=known.no_run)
         self._show(view)
 
+    def held_seconds(self, wall_ms: int) -> float:
+        """How long Inngest has held the event, or may have run it, at this time."""
+        return (wall_ms - self._held_at_ms) / 1000
+
     def show_runs(self, runs: Sequence[Run], *, now: float, wall_ms: int) -> None:
         """Take over the state of the runs; `now` is the loop's time, `wall_ms` the wall clock's."""
         was_known, self._asked = self.is_known, True
         if self.snapshot is not None:
-            held_seconds = (wall_ms - self._held_at_ms) / 1000
+            held_seconds = self.held_seconds(wall_ms)
             ended = bool(runs) and held_seconds >= self._policy.grace_seconds
             ended = ended and self._are_over(runs, now)
             no_run = not runs and held_seconds >= self._policy.no_run_seconds

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import structlog
 
 from service.errors import InngestApiError
-from service.inngest.runs import RunLink, RunReader, runs_of, stacks_of
+from service.inngest.runs import EventRun, RunLink, RunReader, runs_of
 from service.outbox.clock import wall_now_ms
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
 TURNS_A_SECOND = 10
+_THOROUGH_EVERY = 10
 
 log = structlog.get_logger(__name__)
 
@@ -69,17 +70,37 @@ class RunAsker:
         began_at, environment = _now(), followed.environment
         followed.ask_at = began_at + self._policy.ask_seconds
         try:
-            told = await self._reader.runs(followed.inngest_id or "", environment)
+            await self._find(followed)
+            open_runs = [one for one in followed.told if not self._is_whole(followed, one)]
+            for run_id in open_runs:
+                if told := await self._reader.run(run_id, environment):
+                    followed.told[run_id] = told
         except InngestApiError as error:
             followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
         else:
-            followed.stacks = stacks_of(told)
-            runs = runs_of(told, self._link, environment)
+            runs = runs_of(followed.told.values(), self._link, environment)
             followed.show_runs(runs, now=_now(), wall_ms=wall_now_ms())
             # A server that is slow is asked less often.
             rest = min(self._policy.slow_seconds, _REST * (_now() - began_at))
             followed.ask_at = max(followed.ask_at, _now() + rest)
+
+    async def _find(self, followed: FollowedEvent) -> None:
+        """Find the event's runs: until it has one, and as long as another may begin."""
+        held_seconds = followed.held_seconds(wall_now_ms())
+        in_grace = held_seconds < self._policy.grace_seconds
+        if followed.told and not in_grace and followed.found_last:
+            return
+        thorough = not followed.told and not in_grace and followed.questions % _THOROUGH_EVERY == 0
+        followed.questions += not in_grace
+        followed.found_last = not in_grace
+        ulid, environment = followed.inngest_id or "", followed.environment
+        for run_id in await self._reader.run_ids(ulid, environment, thorough=thorough):
+            followed.told.setdefault(run_id, EventRun(run_id, ""))
+
+    def _is_whole(self, followed: FollowedEvent, run_id: str) -> bool:
+        [run] = runs_of([followed.told[run_id]], self._link)
+        return run.is_whole
 
 
 def _now() -> float:

@@ -22,10 +22,10 @@ from aiohttp import web
 from service.identity.user import User
 from service.outbox.event import (
     FIRST_TS_MS,
-    ID_BYTES,
     LAST_TS_MS,
     MAX_EVENT_BYTES,
     NO_META,
+    ULID_BYTES,
     Event,
     Meta,
 )
@@ -57,6 +57,7 @@ _TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _NULL = b"null"
 _NO_ID = Meta(wire_id="")
 _SEND_AT = "sendat"  # names are compared in lower case
+_ID_BYTES = len('"id":,')
 _NAMES = frozenset({"name", "id", "ts", "v", "data", "user", "meta"})
 _is_trace = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _Raw = msgspec.Raw | msgspec.UnsetType
@@ -80,8 +81,7 @@ class _Given(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     sendat: int | None = None
 
 
-class _Wire(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
-    id: str | None = None
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
     name: str
     ts: int
     v: str | None = None
@@ -151,18 +151,9 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, meta: Meta) -> Ev
     name = _name(given.name)
     client_id = storable(given.id) if given.id else None
     ts = _ts(given.ts) or now_ms
-    payload = _encode(
-        _Wire(
-            id=client_id,
-            name=name,
-            ts=ts,
-            v=given.v,
-            data=given.data,
-            user=given.user,
-            meta=given.meta,
-        )
-    )
-    if len(payload) + (0 if client_id else ID_BYTES) > MAX_EVENT_BYTES:
+    payload = _encode(_Wire(name, ts, given.v, given.data, given.user, given.meta))
+    id_bytes = _ID_BYTES + (len(_encode(client_id)) if client_id else ULID_BYTES)
+    if len(payload) + id_bytes > MAX_EVENT_BYTES:
         raise BadEventError(_TOO_LARGE)
     own = meta
     if client_id or meta is not NO_META or ts > now_ms or given.sendat:
