@@ -16,6 +16,7 @@ from service.outbox.clock import wall_now_ms
 from service.web.events.followed_event import FollowedEvent, FollowPolicy
 
 TURNS_A_SECOND = 10
+_REST = 10.0  # times as long as the answer took
 _THOROUGH_EVERY = 10
 
 log = structlog.get_logger(__name__)
@@ -93,10 +94,10 @@ class RunAsker:
             return
         thorough = not followed.told and not in_grace and followed.questions % _THOROUGH_EVERY == 0
         followed.questions += not in_grace
-        followed.found_last = not in_grace
         ulid, environment = followed.inngest_id or "", followed.environment
         for run_id in await self._reader.run_ids(ulid, environment, thorough=thorough):
             followed.told.setdefault(run_id, EventRun(run_id, ""))
+        followed.found_last = not in_grace
 
     def _is_whole(self, followed: FollowedEvent, run_id: str) -> bool:
         [run] = runs_of([followed.told[run_id]], self._link)
