@@ -11,8 +11,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.bootstrap.service import Service, run_service
+from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
+from service.outbox.link.messages import Status
+from service.outbox.link.server import serve_link
 from service.relay.relay import Relay
+from tests.support.remote_storage import unix_socket
 from tests.support.storage import event, eventually
 
 AWAY = "http://127.0.0.1:9"
@@ -86,3 +90,18 @@ async def test_a_service_whose_relay_ends_again_and_again_is_unready(
 
         [fault] = await eventually(unready)
         assert fault.startswith("relay ")
+
+
+async def test_a_front_process_is_unready_for_the_faults_of_its_store_process(
+    tmp_path: Path,
+) -> None:
+    fault = "relay keeps failing"
+    settings = Settings.load({"SESSION_SECRET": "s" * 32, "INNGEST_DEV": AWAY, **BUCKET})
+    with unix_socket(tmp_path / "store") as listening:
+        async with (
+            serve_link(listening, [], lambda: Status(faults=(fault,))),
+            run_front_process(settings, str(tmp_path / "store")) as (app, _),
+            TestClient(TestServer(app)) as client,
+        ):
+            status, told = await readiness(client)
+    assert (status, told["faults"]) == (503, [fault])

@@ -79,6 +79,27 @@ async def test_a_task_that_keeps_failing_is_a_fault_even_while_it_runs() -> None
         assert supervisor.faults == []
 
 
+async def test_a_task_that_was_healthy_for_a_while_begins_anew_with_its_failures() -> None:
+    fails, runs = asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 4:
+            await fails.wait()
+        if runs == 5:
+            await asyncio.Event().wait()
+        raise ValueError
+
+    async with run_supervisor(NullRecorder()) as supervisor:
+        supervisor.watch("work", work)
+        await until(lambda: runs == 4)
+        supervisor._watched["work"].began_at -= 11
+        fails.set()
+        await until(lambda: runs == 5)
+        assert supervisor.faults == []
+
+
 async def test_a_task_that_does_not_beat_in_time_is_a_fault() -> None:
     async with run_supervisor(NullRecorder()) as supervisor:
         supervisor.watch("work", asyncio.Event().wait, hung_after_seconds=0.05)
