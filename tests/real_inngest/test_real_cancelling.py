@@ -6,6 +6,7 @@ A run's ULID has the moment of its start. A lead of 0 is the moment of the sendi
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,16 @@ async def test_a_cancel_event_out_of_an_outage_ends_runs_that_began_before_it(
             await outage.enter_async_context(inngest.paused_delivery())
         await inngest.send({"name": "py/stop"} | data)
     await prove_end(inngest, ulid, cancelled=case["cancelled"])
+
+
+@pytest.mark.relayed
+async def test_a_run_of_the_future_is_queued_and_can_be_cancelled(inngest: Inngest) -> None:
+    data = {"data": {"key": new_key()}}
+    start = {"name": "py/long", "ts": int(time.time() * 1000) + 60_000}
+    [ulid] = await inngest.send(start | data)
+    assert (await inngest.running(ulid))["status"] == "QUEUED"
+    await inngest.send({"name": "py/stop"} | data)
+    await prove_end(inngest, ulid, cancelled=True)
 
 
 async def start_and_cancel(inngest: Inngest, case: dict[str, Any]) -> None:

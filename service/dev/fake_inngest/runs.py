@@ -24,8 +24,8 @@ _NEVER_MS = 1 << 62
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, function TEXT NOT NULL, internal_id TEXT NOT NULL, id TEXT NOT NULL,
-    key TEXT NOT NULL, started_at_ms INTEGER NOT NULL, ends_at_ms INTEGER NOT NULL,
-    status TEXT NOT NULL, output BLOB NOT NULL) WITHOUT ROWID;
+    key TEXT NOT NULL, started_at_ms INTEGER NOT NULL, runs_from_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,    status TEXT NOT NULL, output BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batched (
     run_id TEXT NOT NULL, internal_id TEXT NOT NULL, event BLOB NOT NULL,
     PRIMARY KEY (internal_id, run_id)) WITHOUT ROWID;
@@ -33,8 +33,8 @@ CREATE INDEX IF NOT EXISTS runs_by_id ON runs (id, function, started_at_ms);
 CREATE INDEX IF NOT EXISTS runs_by_event ON runs (internal_id);
 """
 _START = """
-INSERT INTO runs SELECT :run_id, :function, :internal_id, :id, :key, :started_at_ms, :ends_at_ms,
-    :status, :output
+INSERT INTO runs SELECT :run_id, :function, :internal_id, :id, :key, :started_at_ms,
+    :runs_from_ms, :ends_at_ms, :status, :output
 WHERE NOT EXISTS (SELECT 1 FROM runs
     WHERE id = :id AND function = :function AND started_at_ms > :started_at_ms - :once_ms)
 """
@@ -49,14 +49,16 @@ WHERE function = :function AND key = :key AND started_at_ms <= :now_ms AND ends_
 """
 _DEBOUNCE = """
 UPDATE runs SET internal_id = :internal_id, id = :id, started_at_ms = :started_at_ms,
-    ends_at_ms = :ends_at_ms, output = :output
+    runs_from_ms = :runs_from_ms, ends_at_ms = :ends_at_ms, output = :output
 WHERE function = :function AND key = :key AND started_at_ms > :now_ms
 """
 _OPEN_BATCH = "SELECT run_id FROM runs WHERE function = ? AND started_at_ms > ?"
 _BATCHED = "SELECT event FROM batched WHERE run_id = ? ORDER BY internal_id"
 _FILL_BATCH = "UPDATE runs SET output = ? WHERE run_id = ?"
-_CLOSE_BATCH = "UPDATE runs SET started_at_ms = ?, ends_at_ms = ? WHERE run_id = ?"
-_COLUMNS = "run_id, function, internal_id, started_at_ms, ends_at_ms, status, output"
+_CLOSE_BATCH = (
+    "UPDATE runs SET started_at_ms = ?1, runs_from_ms = ?1, ends_at_ms = ?2 WHERE run_id = ?3"
+)
+_COLUMNS = "run_id, function, internal_id, started_at_ms, runs_from_ms, ends_at_ms, status, output"
 _OF_EVENT = f"""
 SELECT {_COLUMNS} FROM runs WHERE started_at_ms <= ?2 AND (internal_id = ?1
     OR run_id IN (SELECT run_id FROM batched WHERE internal_id = ?1)) ORDER BY run_id DESC
@@ -68,12 +70,16 @@ _decode = msgspec.json.decode
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """A run that an event started. `status` and `output` are those of its end."""
+    """A run that an event started; until `runs_from_ms` it is queued.
+
+    `status` and `output` are those of its end.
+    """
 
     run_id: str
     function: str
     internal_id: str
     started_at_ms: int
+    runs_from_ms: int
     ends_at_ms: int
     status: str
     output: bytes
@@ -158,12 +164,11 @@ class Runs:
 
     def _start_one(self, function: Function, arrival: Arrival, now_ms: int) -> None:
         delay = function.batch_ms or function.debounce_ms or SCHEDULING_MS
-        at = max(now_ms + delay, arrival.ts if delay == SCHEDULING_MS else 0)
         row = _row(
             function,
             arrival,
             _new_ulid(now_ms + SCHEDULING_MS),
-            at,
+            now_ms + delay,
             _output(function, arrival),
             key=_key(arrival),
         )
@@ -201,6 +206,8 @@ def _row(
     *,
     key: str,
 ) -> dict[str, object]:
+    # A moment ahead delays a run, unless it is a batch's.
+    runs_from_ms = started_at_ms if function.batch_size else max(started_at_ms, arrival.ts)
     lasts = function.lasts_ms + (function.retries * function.retry_ms if function.error else 0)
     return {
         "run_id": run_id,
@@ -209,7 +216,8 @@ def _row(
         "id": arrival.id,
         "key": key,
         "started_at_ms": started_at_ms,
-        "ends_at_ms": started_at_ms + lasts,
+        "runs_from_ms": runs_from_ms,
+        "ends_at_ms": runs_from_ms + lasts,
         "status": "Failed" if function.error else "Completed",
         "output": output,
         "once_ms": -_NEVER_MS if function.batch_size or function.debounce_ms else RUN_ONCE_MS,

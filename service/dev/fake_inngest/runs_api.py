@@ -72,7 +72,7 @@ class RunsApi:
             "function_version": 0,
             "environment_id": _NO_ID,
             "event_id": run.internal_id,
-            "status": run.status if ended else "Running",
+            "status": run.status if ended else _word(run, "Running", "Scheduled", now_ms),
             "ended_at": moment(run.ends_at_ms) if told else None,
             **({"output": _old_output(run, self._runs.function(run.function))} if told else {}),
         }
@@ -109,7 +109,7 @@ class RunsApi:
             "id": run.run_id,
             "function": {"id": run.function, "name": run.function},
             "app": {"id": function.app},
-            "status": "RUNNING",
+            "status": _word(run, "RUNNING", "QUEUED", now_ms),
             "queuedAt": moment(run.started_at_ms),
             "startedAt": moment(run.started_at_ms),
             "trigger": {"eventIds": [run.internal_id]},
@@ -125,9 +125,13 @@ class RunsApi:
         return view
 
 
+def _word(run: Run, running: str, queued: str, now_ms: int) -> str:
+    return running if run.runs_from_ms <= now_ms else queued
+
+
 def _has_output(run: Run, function: Function, now_ms: int) -> bool:
     """At the end, and of a run that fails from its first attempt on."""
-    failed_first = run.status == "Failed" and run.started_at_ms + function.lasts_ms <= now_ms
+    failed_first = run.status == "Failed" and run.runs_from_ms + function.lasts_ms <= now_ms
     return run.ends_at_ms <= now_ms or failed_first
 
 
