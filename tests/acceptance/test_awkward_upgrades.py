@@ -74,6 +74,7 @@ async def test_a_store_that_can_not_write_takes_the_outbox_from_no_other(
         poster,
     ):
         before = children_of(parent)
+        add_migration(program, "SELECT 1;")  # the old version runs on the schema after its own
         code = program / "service/outbox/sqlite/health.py"
         text = code.read_text()
         code.write_text(
