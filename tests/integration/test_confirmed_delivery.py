@@ -103,7 +103,7 @@ async def test_ids_that_clients_chose_are_confirmed_also_where_two_owners_chose_
         [row] = await outbox.inspector.rows(Filter(ids=(event.id,)))
         held = inngest.store.find(row.inngest_id or "")
         assert held is not None
-        assert held.id == event.meta.wire_id
+        assert held.id == row.meta.wire_id
         assert row.history == ()
     assert inngest.ledger.arrivals == len(events)
 

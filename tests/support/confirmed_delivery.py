@@ -55,7 +55,9 @@ def event_for_inngest(
 ) -> Event:
     """An event as Inngest takes it, under `wire_id` where there is one."""
     event_id = str(uuid_utils.uuid7())
-    payload = {"id": wire_id or event_id, "name": "documents/aws.index", "data": {}}
+    payload = {"name": "documents/aws.index", "data": {}}
+    if wire_id is None:
+        payload["id"] = event_id
     return Event(
         event_id,
         "documents/aws.index",
