@@ -133,7 +133,7 @@ CREATE TABLE outbox_delivery (
 INSERT INTO outbox_delivery (single) VALUES (1);
 
 CREATE TABLE outbox_settings (
-    scope    TEXT NOT NULL CHECK (scope IN ('organization', 'user', 'session')),
+    scope    TEXT NOT NULL CHECK (scope IN ('organization', 'user', 'session', 'watch')),
     scope_id TEXT NOT NULL,
     settings TEXT NOT NULL,
     PRIMARY KEY (scope, scope_id)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from service.config.outbox_url import sqlite_path
 from service.console.operations.sign_outs import SessionSignOuts, SignOuts
 from service.errors import (
@@ -44,6 +46,8 @@ from service.outbox.sqlite.file.transfer import open_sqlite_transfer
 from service.outbox.sqlite.inspector import SqliteInspector, SqlitePositions
 from service.outbox.sqlite.recovery import find_damage
 from service.outbox.sqlite.store import open_sqlite_outbox
+from service.runs.run_watch import NAMES, KeptNames, load_names, names_of
+from service.runs.turn import SCOPE
 
 if TYPE_CHECKING:
     from service.outbox.postgres.store import PostgresOutbox
@@ -54,6 +58,7 @@ SELECT count(*) FROM sqlite_master WHERE name IN ('outbox', 'outbox_claims', 'ou
 _APPLIED = "SELECT id FROM outbox_migrations"
 _TABLE_COUNT = 3
 _LOOK_SECONDS = 1.0
+_SCOPE = "SELECT settings FROM outbox_settings WHERE scope = ? AND scope_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,19 @@ async def open_inspector(url: str) -> AsyncIterator[Inspector]:
     """The inspector of the outbox at `url`. Raises OutboxError."""
     async with open_reading(url) as outbox:
         yield outbox.inspector
+
+
+async def known_names(url: str) -> KeptNames:
+    """What the service on the outbox at `url` knows of the runs of each name.
+
+    Raises OutboxError.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        async with _postgres(url) as operations:
+            return await load_names(operations.settings)
+    async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
+        return names_of(await connection.run(_load_names))
 
 
 @contextlib.asynccontextmanager
@@ -250,6 +268,11 @@ def _is_at_rest(path: Path) -> bool:
     A reader that makes one leaves it behind, perhaps as another user than the service's.
     """
     return writer_of(path) is None and WriteAheadLog(path).size == 0
+
+
+def _load_names(connection: sqlite3.Connection) -> object:
+    found = connection.execute(_SCOPE, (SCOPE, NAMES)).fetchone()
+    return msgspec.json.decode(found[0]) if found else None
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:

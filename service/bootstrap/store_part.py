@@ -17,6 +17,7 @@ from service.bootstrap.delivery import run_relay
 from service.bootstrap.process import watch_process
 from service.bootstrap.stores import Outbox, open_served_outbox
 from service.bootstrap.tracing import Tracing, start_tracing
+from service.bootstrap.watching import run_watches
 from service.config.settings import Settings
 from service.console.operations.history import History
 from service.console.operations.sampler import Sampler
@@ -108,25 +109,25 @@ async def run_store_part(
         faults = supervisor.faults if supervisor else []
         return msgspec.structs.replace(store_status(outbox, relay, faults), inngest=inngest)
 
+    opening = open_served_outbox(
+        settings,
+        recorder,
+        status=status,
+        listening=listening,
+        must_store=must_store,
+        timings=timings,
+    )
     async with contextlib.AsyncExitStack() as stack:
-        outbox = await stack.enter_async_context(
-            open_served_outbox(
-                settings,
-                recorder,
-                status=status,
-                listening=listening,
-                must_store=must_store,
-                timings=timings,
-            )
-        )
+        outbox = await stack.enter_async_context(opening)
         supervisor = await stack.enter_async_context(run_supervisor(recorder))
         sampler = Sampler(outbox.inspector, recorder, History(outbox.samples))
         supervisor.watch("sampler", sampler.run)
         watch_process(supervisor, recorder)
         if with_relay:
-            relay = await stack.enter_async_context(
-                run_relay(settings, outbox, recorder, supervisor, tracing)
-            )
+            delivery = run_relay(settings, outbox, recorder, supervisor, tracing)
+            relay = await stack.enter_async_context(delivery)
+            watches = run_watches(settings, outbox, recorder, supervisor, sampler)
+            await stack.enter_async_context(watches)
         else:
             recorder.gauge("confirmations_ok", 1.0)  # another process asks
         yield StorePart(outbox, relay, sampler, supervisor, lambda: status(outbox))

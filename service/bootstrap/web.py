@@ -31,6 +31,7 @@ from service.console.pages.changes import Changes
 from service.console.pages.chart_source import ChartSource
 from service.console.pages.event_list import EventList
 from service.console.pages.event_page import EventPage
+from service.console.pages.names_page import NamesPage
 from service.console.pages.overview import Overview
 from service.console.pages.page import OperatorPage
 from service.console.pages.pausing import Pausing
@@ -248,6 +249,7 @@ def _operator_page(
     renderer, link = Renderer(), event_link(settings)
     return OperatorPage(
         Overview(inspector, sampler, ChartSource(outbox.samples, sampler), access, renderer),
+        NamesPage(inspector, outbox.settings, access, renderer),
         EventList(inspector, Search(inspector, positions), access, renderer),
         EventPage(inspector, outbox.samples, payloads, access, renderer, link),
         Changes(Proposals(Search(inspector, positions, _CHANGE_SEARCH), actions), access, renderer),

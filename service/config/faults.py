@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from service.config.outbox_url import url_in_schema
-from service.config.values import parse_event_keys
+from service.config.values import parse_event_keys, plain, webhook_secret
 
 if TYPE_CHECKING:
     from service.config.settings import Settings
 
+ALARMS_AS_EVENTS = "inngest"
 _MIN_SECRET_CHARS = 16
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _INNGEST_URL = re.compile(
@@ -31,6 +32,7 @@ def cross_faults(settings: Settings) -> list[str]:
         *_event_key_faults(settings),
         *_elsewhere_faults(settings),
         *_inngest_faults(settings),
+        *_alarm_faults(settings),
         *_origin_faults(settings),
         *_proxy_faults(settings),
     ]
@@ -119,6 +121,22 @@ def _inngest_faults(settings: Settings) -> Iterator[str]:
                 f"{variable}: write http://host:port or https://host; "
                 "a host without a dot needs its port"
             )
+
+
+def _alarm_faults(settings: Settings) -> Iterator[str]:
+    secret = plain(settings.alarm_secret)
+    if secret:
+        try:
+            webhook_secret(secret)
+        except ValueError as error:
+            yield f"ALARM_SECRET: {error}"
+    if settings.alarm_url in (None, ALARMS_AS_EVENTS):
+        return
+    address = _split_url(settings.alarm_url or "")
+    if address.scheme not in ("http", "https") or not address.hostname:
+        yield f"ALARM_URL: write https://host/path or {ALARMS_AS_EVENTS}"
+    if not secret:
+        yield "ALARM_SECRET: required with the address in ALARM_URL"
 
 
 def _origin_faults(settings: Settings) -> Iterator[str]:

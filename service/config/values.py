@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from typing import Annotated
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, SecretStr
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
 # A key is a segment of the path that clients post to, and they do not encode it.
 _is_key = re.compile(r"[A-Za-z0-9._~!$&'()*+;=:@-]{1,255}").fullmatch
 _is_name = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
@@ -46,6 +48,22 @@ def spelled_duration(seconds: float) -> str:
 def plain(secret: SecretStr | None) -> str | None:
     """The text of a secret."""
     return secret.get_secret_value() if secret else None
+
+
+def webhook_secret(text: str) -> bytes:
+    """The key of a secret as Standard Webhooks writes it. Raises ValueError for another text.
+
+    >>> len(webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
+    24
+    """
+    prefix, _, encoded = text.partition("_")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        key = b""
+    if prefix != "whsec" or not _LEAST_SECRET_BYTES <= len(key) <= _MOST_SECRET_BYTES:
+        raise ValueError("write whsec_ and 24 to 64 bytes in base64")
+    return key
 
 
 def _split(value: object) -> object:

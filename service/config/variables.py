@@ -62,6 +62,12 @@ VARIABLES: dict[str, dict[str, str]] = {
         "the address that events go to.",
         "INNGEST_SIGNING_KEY": "Asks Inngest's REST API what it holds; serves the worker.",
     },
+    "Alarms": {
+        "ALARM_URL": "Where alarms go: an address that takes a POST of JSON, or `inngest`: each is "
+        "an event `outbox/alarm`. Unset: they are in `outbox check` and the metrics only.",
+        "ALARM_SECRET": "Signs those POSTs as Standard Webhooks does: `whsec_` and 24 to 64 bytes "
+        "in base64. Required with an address.",
+    },
     "Event types, documents and application settings": {
         "EVENT_TYPES_FILE": "Event types beside `POST /api/route`, as JSON or YAML.",
         "AWS_S3_REGION": "The bucket's region. Required for `POST /api/route` and uploads.",

@@ -64,7 +64,8 @@ class Declaration(BaseModel):
 
     `data` is the template of the event's data; None is the body itself. `encrypt` names the fields
     of the data that are encrypted, True all of them; None encrypts all where there is a key, and
-    leaves events that a machine sends by name as they are.
+    leaves events that a machine sends by name as they are. `expects_run`: an event of this name
+    without a run raises an alarm from the first one on.
     """
 
     model_config = ConfigDict(
@@ -83,6 +84,7 @@ class Declaration(BaseModel):
     ] = [SESSION]
     document: bool = False
     encrypt: bool | Annotated[list[str], Field(min_length=1)] | None = None
+    expects_run: bool = False
     enabled: bool = True
 
     @property

@@ -29,8 +29,9 @@ class RunStatus(enum.StrEnum):
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
+_SKIPPED = "skipped"
 # Inngest's other names for a run that has not started or was skipped.
-_OTHER_WORDS = {"scheduled": RunStatus.QUEUED, "skipped": RunStatus.CANCELLED}
+_OTHER_WORDS = {"scheduled": RunStatus.QUEUED, _SKIPPED: RunStatus.CANCELLED}
 _TOLD_OF_ERRORS = {"name", "message"}
 
 
@@ -103,6 +104,20 @@ def runs_of(
     return tuple(_run(one, link(one.id, environment)) for one in found)
 
 
+def outcomes_of(answer: Iterable[EventRun]) -> tuple[str, ...]:
+    """A word for each run: its status, or `retrying` after an attempt that failed.
+
+    Runs that Inngest skipped, because their function is paused, are left out.
+    """
+    return tuple(_outcome(one) for one in answer if one.status.lower() != _SKIPPED)
+
+
+def first_start_ms(answer: Iterable[EventRun]) -> int | None:
+    """When the first run started, None while none has."""
+    starts = [at for at in (_ms(one.started_at) for one in answer) if at is not None]
+    return min(starts, default=None)
+
+
 def stacks_of(answer: Iterable[EventRun]) -> dict[str, str]:
     """The stacks of failed runs by their ids: paths of the worker, for operators only."""
     errors = {one.id: _error(one) for one in answer if _status(one) is RunStatus.FAILED}
@@ -117,6 +132,12 @@ def _run(told: EventRun, url: str | None) -> Run:
         shown = {name: error[name] for name in _TOLD_OF_ERRORS if name in error}
         output = shown if status is RunStatus.FAILED else told.output
     return Run(told.id, told.function.id, status, _ms(told.started_at), ended, output, url)
+
+
+def _outcome(told: EventRun) -> str:
+    status = _status(told)
+    has_failed = not status.is_final and _error(told).keys() >= _TOLD_OF_ERRORS
+    return "retrying" if has_failed else status.value
 
 
 def _status(told: EventRun) -> RunStatus:

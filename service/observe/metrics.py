@@ -64,6 +64,24 @@ VOCABULARY = {
     "inngest_stored_per_second": Metric(
         Gauge, "Events that Inngest stores a second, lately; 0 while another process asks."
     ),
+    "no_runs": Metric(
+        Gauge, "1 while the events of a name start no runs and should, by name.", ("name",)
+    ),
+    "sampled_without_run_ratio": Metric(
+        Gauge, "Share of a name's sampled events without a run, 0 without events.", ("name",)
+    ),
+    "runs_failed_ratio": Metric(
+        Gauge, "Share of the runs of a name's sampled events that failed.", ("name",)
+    ),
+    "held_p95_seconds": Metric(
+        Gauge, "From acceptance to held, 95 % of a name's sampled events.", ("name",)
+    ),
+    "run_start_p95_seconds": Metric(
+        Gauge, "From held to the first run's start, 95 % of a name's sampled events.", ("name",)
+    ),
+    "alarms": Metric(
+        Counter, "Tries to tell a change of an alarm: told, failed, given_up.", ("outcome",)
+    ),
     "dead": Metric(Counter, "Events that became dead, by reason.", ("reason",)),
     "sends": Metric(Counter, "Requests to Inngest, by outcome.", ("outcome",)),
     "lease_lost": Metric(Counter, "Rows whose answer came after the end of their lease."),

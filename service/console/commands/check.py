@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from service.bootstrap.operations import file_faults, is_served, open_inspector, service_faults
+from service.bootstrap.operations import (
+    file_faults,
+    is_served,
+    known_names,
+    open_inspector,
+    service_faults,
+)
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.views import PAUSED, StatsView, stats_view
 from service.console.terminal.address import DEFAULT_URL, Url
@@ -15,6 +21,8 @@ from service.console.terminal.options import Json, duration
 from service.console.terminal.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable
+from service.outbox.clock import wall_now_ms
+from service.runs.run_watch import KeptNames
 
 
 def _age(text: str) -> float:
@@ -53,17 +61,24 @@ def check(
     """Check for monitoring: one line and a Nagios exit code.
 
     0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, delivery
-    is not healthy though rows wait, or confirmation fails. 2, critical: a pending row is older than
-    --critical-age, the configuration is refused, or no event can be stored. 3: it can't tell.
+    is not healthy though rows wait, confirmation fails, or events that should start runs start
+    none. 2, critical: a pending row is older than --critical-age, the configuration is refused, or
+    no event can be stored. 3: it can't tell.
 
     Example: `outbox check --max-age 10m --critical-age 2h`
     """
     try:
-        view, faults = asyncio.run(_ask(url))
+        view, faults, names = asyncio.run(_ask(url))
     except ServiceError as error:
         _say(Severity.UNKNOWN, " ".join(str(error).split()), None, json=json)
         raise typer.Exit(Severity.UNKNOWN) from error
-    found = alarms(view, faults, max_age_seconds=max_age, critical_age_seconds=critical_age)
+    found = alarms(
+        view,
+        faults,
+        max_age_seconds=max_age,
+        critical_age_seconds=critical_age,
+        without_runs=names.missing_runs(wall_now_ms()),
+    )
     severity = max((alarm.severity for alarm in found), default=Severity.OK)
     _say(severity, _words(found) or _calm(view), view, json=json)
     raise typer.Exit(severity)
@@ -99,7 +114,8 @@ def _performance_data(view: StatsView) -> str:
     )
 
 
-async def _ask(url: str) -> tuple[StatsView, list[str]]:
+async def _ask(url: str) -> tuple[StatsView, list[str], KeptNames]:
     async with open_inspector(url) as outbox:
         view = stats_view(await outbox.stats(), serving=is_served(url))
-    return view, await service_faults(url) or await file_faults(url)
+    faults = await service_faults(url) or await file_faults(url)
+    return view, faults, await known_names(url)

@@ -16,6 +16,7 @@ from service.console.commands.audit import audit
 from service.console.commands.backup import backup
 from service.console.commands.check import check
 from service.console.commands.discard import discard
+from service.console.commands.explain import explain_command
 from service.console.commands.list import list_command
 from service.console.commands.move import move
 from service.console.commands.pause import pause, resume
@@ -63,6 +64,7 @@ add_version(app, "outbox", _HELP)
 app.command("stats")(stats)
 app.command("list")(list_command)
 app.command("show")(show)
+app.command("explain")(explain_command)
 app.command("audit")(audit)
 app.command("tail")(tail)
 app.command("check")(check)

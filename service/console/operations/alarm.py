@@ -6,8 +6,9 @@ import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from service.console.operations.explain import spoken_duration
+from service.console.operations.explain import spoken_duration, spoken_time
 from service.console.operations.views import PAUSED, StatsView
+from service.runs.figures import NameView
 
 
 class Severity(enum.IntEnum):
@@ -21,10 +22,15 @@ class Severity(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One condition that is wrong, as a sentence."""
+    """One condition that is wrong, as a sentence. `key` names the condition.
+
+    `told` is the sentence for other services: without words of Inngest's, which may quote an event.
+    """
 
     severity: Severity
+    key: str
     words: str
+    told: str
 
 
 def alarms(
@@ -33,15 +39,26 @@ def alarms(
     *,
     max_age_seconds: float,
     critical_age_seconds: float,
+    without_runs: Sequence[NameView] = (),
 ) -> list[Alarm]:
-    """Every alarm. `faults` are the reasons why the service can't store events."""
+    """Every alarm.
+
+    `faults` are the reasons why the service can't store events, `without_runs` the names that miss
+    their runs.
+    """
+    stored = (f"events can't be stored: {fault}" for fault in faults)
     return [
-        *(Alarm(Severity.CRITICAL, f"events can't be stored: {fault}") for fault in faults),
+        *(_alarm(Severity.CRITICAL, "not_stored", words) for words in stored),
         *_delivery(view),
         *_confirmation(view),
         *_age(view, max_age_seconds, critical_age_seconds),
         *_dead(view),
+        *(_alarm(Severity.WARNING, f"no_runs {one.name}", _no_runs(one)) for one in without_runs),
     ]
+
+
+def _alarm(severity: Severity, key: str, words: str, told: str | None = None) -> Alarm:
+    return Alarm(severity, key, words, told or words)
 
 
 def _delivery(view: StatsView) -> Iterator[Alarm]:
@@ -55,12 +72,15 @@ def _delivery(view: StatsView) -> Iterator[Alarm]:
     reason = f" ({delivery.reason})" if delivery.reason else ""
     words = delivery.reason if delivery.state == PAUSED else f"{delivery.state}{reason}"
     severity = Severity.CRITICAL if misconfigured else Severity.WARNING
-    yield Alarm(severity, f"{waiting} wait and delivery is {words}")
+    told = f"{waiting} wait and delivery is {delivery.state}"
+    yield _alarm(severity, delivery.state, f"{waiting} wait and delivery is {words}", told)
 
 
 def _confirmation(view: StatsView) -> Iterator[Alarm]:
     if view.confirmation_fails:
-        yield Alarm(Severity.WARNING, f"{view.sent} sent and confirmation is {view.confirmation}")
+        words = f"{view.sent} sent and confirmation is {view.confirmation}"
+        told = f"{view.sent} sent and confirmation is failing"
+        yield _alarm(Severity.WARNING, "not_confirmed", words, told)
 
 
 def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -> Iterator[Alarm]:
@@ -69,8 +89,9 @@ def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -
         return
     critical = oldest > critical_age_seconds
     limit = critical_age_seconds if critical else max_age_seconds
-    yield Alarm(
+    yield _alarm(
         Severity.CRITICAL if critical else Severity.WARNING,
+        "late",
         f"the oldest pending row is {spoken_duration(oldest)} old, "
         f"more than {spoken_duration(limit)}",
     )
@@ -78,4 +99,9 @@ def _age(view: StatsView, max_age_seconds: float, critical_age_seconds: float) -
 
 def _dead(view: StatsView) -> Iterator[Alarm]:
     if view.dead:
-        yield Alarm(Severity.WARNING, f"{view.dead} dead (see `outbox list --state dead`)")
+        yield _alarm(Severity.WARNING, "dead", f"{view.dead} dead (see `outbox list --state dead`)")
+
+
+def _no_runs(view: NameView) -> str:
+    since = spoken_time(view.no_run_since or 0)
+    return f"{view.name} starts no run since {since} (see `outbox explain {view.name}`)"

@@ -6,14 +6,20 @@ sentence about a row that may have been sent longer ago says what another send c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from service.outbox.model import DeliveryRecord, Row, State
+from service.runs.figures import NameView
 
 HORIZON_SECONDS = 24 * 3600
 _SENT = (
     "sent: Inngest has answered and is asked until it holds the event; if Inngest loses it, it "
     "is sent again under the same ids"
+)
+_UNSEEN = (
+    "No event of this name was seen to be held lately, or Inngest can't be asked for runs: "
+    "`python -m service check` says whether it can."
 )
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WHY_DEAD = {
@@ -36,6 +42,58 @@ def explain(
     if row.state is State.DELIVERING:
         return _delivering(row, serving=serving) + _horizon(row, now_ms)
     return _pending(row, delivery, serving=serving) + _horizon(row, now_ms)
+
+
+def explain_name(
+    name: str, view: NameView | None, delivery: DeliveryRecord | None, *, serving: bool | None
+) -> list[str]:
+    """Sentences about the way of the events of a name. `view` is None where nothing is known."""
+    held_up = _held_up(delivery, serving=serving)
+    first = [f"{name} events are {held_up}."] if held_up else []
+    if view is None or not (view.sampled or view.no_run_since):
+        return [*first, _UNSEEN, *_name_dead(name, view)]
+    return [*first, *_name_pace(view), *_name_runs(view), *_name_dead(name, view)]
+
+
+def _name_pace(view: NameView) -> Iterator[str]:
+    if view.held_median_seconds is not None and view.held_p95_seconds is not None:
+        yield (
+            f"Inngest holds about {view.per_second:g} events a second. An event is held "
+            f"{spoken_duration(view.held_median_seconds)} after its acceptance in the median, 95 % "
+            f"within {spoken_duration(view.held_p95_seconds)}."
+        )
+
+
+def _name_runs(view: NameView) -> Iterator[str]:
+    yield (
+        f"{view.with_run} of {view.sampled} events that were asked about within 15 minutes have a "
+        "run."
+    )
+    if view.start_median_seconds is not None and view.start_p95_seconds is not None:
+        yield (
+            f"The first run starts {spoken_duration(view.start_median_seconds)} after its event is "
+            f"held in the median, 95 % within {spoken_duration(view.start_p95_seconds)}."
+        )
+    if view.outcomes:
+        counted = ", ".join(f"{count} {word}" for word, count in view.outcomes.items())
+        yield f"Of the runs are {counted}."
+    if view.no_run_since is not None:
+        yield (
+            f"No event since {spoken_time(view.no_run_since)} has a run, and it should: see that "
+            "the app is synced, the function is not paused, and its trigger has this name."
+        )
+    elif view.without_run and not view.with_run:
+        yield "None is expected: no event of this name had a run, and `expects_run` is not set."
+    elif view.without_run:
+        yield (
+            "A function that debounces, batches or has a rate limit runs for some of its events "
+            "only; otherwise those were held while the app was not synced or the function paused."
+        )
+
+
+def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
+    if view and view.dead:
+        yield f"{view.dead} are dead: `outbox list --state dead --name {name}` shows why."
 
 
 def past_horizon(row: Row, now_ms: int) -> bool:

@@ -22,6 +22,7 @@ from service.console.operations.views import PAUSED, RowView, StatsView
 from service.observe.printable import escaped_json, printable
 from service.outbox.model import State
 from service.outbox.owner_share import OwnerShare
+from service.runs.figures import NameView
 
 _PIPE_WIDTH = 500
 _STATE_STYLES = {
@@ -98,6 +99,25 @@ def owners_table(shares: Sequence[OwnerShare]) -> Table:
         table.add_column(heading, justify="left" if heading == "OWNER" else "right")
     for share in shares:
         table.add_row(plain(share.owner), f"{share.rows:,}", f"{share.bytes:,}")
+    return table
+
+
+def names_table(names: Sequence[NameView]) -> Table:
+    """What is known of the runs of each name, one name a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "PER S", "HELD", "START", "WITH RUN", "FAILED", "DEAD", "RUNS"):
+        table.add_column(heading, justify="left" if heading in ("NAME", "RUNS") else "right")
+    for one in names:
+        table.add_row(
+            plain(one.name),
+            f"{one.per_second:,.1f}",
+            age(one.held_median_seconds),
+            age(one.start_median_seconds),
+            f"{one.with_run} of {one.sampled}",
+            f"{one.failed} of {one.runs}",
+            str(one.dead),
+            Text("missing", style="bold red") if one.no_run_since else Text("-"),
+        )
     return table
 
 

@@ -17,6 +17,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     that is UNSET. With `error` each attempt fails so, and `retries` more follow `retry_ms` apart.
     `cancel_on` and `wait_for` name events; they match where `data.key` is the run's. A wait ends
     after `lasts_ms`. A batch is full at `batch_size` events or `batch_ms` after its first.
+    A run follows the last one's start by `rate_limit_ms` at least; other events start none.
     `old_output` False leaves the output out of the first API, as for the JavaScript SDK 4.
     """
 
@@ -33,6 +34,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int = 0
     batch_ms: int = 0
     debounce_ms: int = 0
+    rate_limit_ms: int = 0
     old_output: bool = True
 
 

@@ -52,6 +52,7 @@ UPDATE runs SET internal_id = :internal_id, id = :id, started_at_ms = :started_a
     runs_from_ms = :runs_from_ms, ends_at_ms = :ends_at_ms, output = :output
 WHERE function = :function AND key = :key AND started_at_ms > :now_ms
 """
+_STARTED = "SELECT 1 FROM runs WHERE function = ? AND started_at_ms > ? LIMIT 1"
 _OPEN_BATCH = "SELECT run_id FROM runs WHERE function = ? AND started_at_ms > ?"
 _BATCHED = "SELECT event FROM batched WHERE run_id = ? ORDER BY internal_id"
 _FILL_BATCH = "UPDATE runs SET output = ? WHERE run_id = ?"
@@ -163,6 +164,9 @@ class Runs:
             self._start_one(function, arrival, now_ms)
 
     def _start_one(self, function: Function, arrival: Arrival, now_ms: int) -> None:
+        limited = (function.id, now_ms + SCHEDULING_MS - function.rate_limit_ms)
+        if function.rate_limit_ms and self._connection.execute(_STARTED, limited).fetchone():
+            return
         delay = function.batch_ms or function.debounce_ms or SCHEDULING_MS
         row = _row(
             function,

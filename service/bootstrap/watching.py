@@ -1,0 +1,89 @@
+"""What watches an outbox beside its delivery: whether events have runs, and who hears of alarms."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from service.alarms.alarm_watch import AlarmWatch
+from service.alarms.targets import AlarmEvents, Target, Webhook
+from service.bootstrap.process import make_http
+from service.bootstrap.stores import Outbox
+from service.config.faults import ALARMS_AS_EVENTS
+from service.config.settings import Settings
+from service.config.values import plain
+from service.console.operations.sampler import Sampler
+from service.event_types.types_file import load_event_types
+from service.inngest.rest_api import make_rest_api
+from service.observe.recorder import Recorder
+from service.runs.run_watch import KeptNames, RunWatch
+from service.runs.turn import Turn
+from service.supervisor import Supervisor
+
+_ASK_TIMEOUT_SECONDS = 5.0
+
+
+@contextlib.asynccontextmanager
+async def run_watches(
+    settings: Settings,
+    outbox: Outbox,
+    recorder: Recorder,
+    supervisor: Supervisor,
+    sampler: Sampler,
+) -> AsyncIterator[None]:
+    """The watch of runs where Inngest can be asked, and the watch of alarms where they go."""
+    turn = Turn(outbox.settings, alone=settings.sqlite_path is not None)
+    async with make_http(limit=1) as asking, make_http(limit=1) as telling:
+        runs = _run_watch(settings, outbox, recorder, turn, asking)
+        if runs:
+            supervisor.watch("run-watch", runs.run)
+        if target := _target(settings, outbox, telling):
+            alarms = AlarmWatch(
+                target,
+                sampler,
+                outbox.inspector,
+                outbox.settings,
+                turn,
+                recorder,
+                failure=lambda: outbox.failure,
+                names=lambda: runs.kept if runs else KeptNames(),
+            )
+            supervisor.watch("alarm-watch", alarms.run)
+        try:
+            yield
+        finally:
+            await supervisor.stop("alarm-watch")
+            await supervisor.stop("run-watch")
+
+
+def _run_watch(
+    settings: Settings,
+    outbox: Outbox,
+    recorder: Recorder,
+    turn: Turn,
+    http: aiohttp.ClientSession,
+) -> RunWatch | None:
+    reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
+    if reader is None:
+        return None
+    types = load_event_types(settings.event_types_file)
+    return RunWatch(
+        reader,
+        outbox.inspector,
+        outbox.settings,
+        turn,
+        recorder,
+        no_run_seconds=settings.no_run_seconds,
+        names=[one.name for one in types],
+        expected=[one.name for one in types if one.expects_run],
+    )
+
+
+def _target(settings: Settings, outbox: Outbox, http: aiohttp.ClientSession) -> Target | None:
+    if settings.alarm_url is None:
+        return None
+    if settings.alarm_url == ALARMS_AS_EVENTS:
+        return AlarmEvents(outbox.intake)
+    return Webhook(http, settings.alarm_url, plain(settings.alarm_secret) or "")

@@ -1,0 +1,190 @@
+"""The figures of an event name: which of its sampled events have a run, and how the runs went.
+
+An outage leaves all events without a run. A debounce, a batch or a rate limit leaves some. So a
+name is missing its runs once more events in a row have none than its own past makes likely.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+ALARM_EVENT = "outbox/alarm"
+"""The service's own event, which counts nowhere."""
+WINDOW_MS = 900_000
+
+_MAX_ANSWERS = 100
+_MAX_ASKED = 200
+_MOST_SHARE = 0.95
+_QUIET_SHARE = 0.6
+_CHANCE = 0.01
+_QUIET_MS = 20_000
+_FORGET_MS = 86_400_000
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A sampled event, as Inngest told of its runs.
+
+    `held_at_ms` is when Inngest held it or was to run it, `told_at_ms` when it told. `held_seconds`
+    is the time from acceptance to held, `start_seconds` from there to the start
+    of its first run, None while none has started. `outcomes` are those of its runs.
+    """
+
+    held_at_ms: int
+    told_at_ms: int
+    held_seconds: float
+    start_seconds: float | None
+    outcomes: tuple[str, ...]
+
+
+class NameView(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
+    """An event name for people and programs.
+
+    Its sampled events were asked about within 15 minutes. `outcomes` counts their runs. `asked` and
+    `ran` count events of a longer time, those with a run in `ran`. `expected` says that missing
+    runs raise an alarm, `no_run_since` since when they do. Times are milliseconds since 1970.
+    `per_second` is an estimate of the events held per second.
+    """
+
+    name: str
+    expected: bool
+    sampled: int = 0
+    with_run: int = 0
+    held_median_seconds: float | None = None
+    held_p95_seconds: float | None = None
+    start_median_seconds: float | None = None
+    start_p95_seconds: float | None = None
+    outcomes: Mapping[str, int] = {}
+    per_second: float = 0.0
+    dead: int = 0
+    asked: int = 0
+    ran: int = 0
+    last_run_at: int | None = None
+    no_run_since: int | None = None
+
+    @property
+    def without_run(self) -> int:
+        """How many sampled events have no run."""
+        return self.sampled - self.with_run
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed, or are tried again after a failure."""
+        return self.outcomes.get("failed", 0) + self.outcomes.get("retrying", 0)
+
+    @property
+    def runs(self) -> int:
+        """How many runs the sampled events started."""
+        return sum(self.outcomes.values())
+
+
+class NameRuns:
+    """What is known of one name. `declared` names must have runs, others once they had one.
+
+    `before` is what an earlier process knew. Events of one slot of `slot_ms` are told apart by no
+    time: an event without a run beside one with a run is no sign of an outage.
+    """
+
+    def __init__(
+        self, name: str, *, declared: bool, slot_ms: int, before: NameView | None = None
+    ) -> None:
+        self._name = name
+        self._declared = declared
+        self._slot_ms = slot_ms
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._asked = before.asked if before else 0
+        self._ran = before.ran if before else 0
+        self._last_run_at = before.last_run_at if before else None
+        self.no_run_since = before.no_run_since if before else None
+        self._streak = 0
+        self._streak_from: int | None = None
+        self._told_at_ms = 0
+        self._told = (False, self.no_run_since)
+
+    @property
+    def expected(self) -> bool:
+        """True where an event must have a run."""
+        return self._declared or self._ran > 0
+
+    def take(self, ulid: str, answer: Answer) -> None:
+        """Take an answer about the event `ulid`; a second one replaces the first."""
+        is_new = ulid not in self._answers
+        self._answers[ulid] = answer
+        if len(self._answers) > _MAX_ANSWERS:
+            self._answers.popitem(last=False)
+        if is_new:
+            self._asked += 1
+            self._told_at_ms = answer.told_at_ms
+        if answer.outcomes:
+            self._ran += is_new
+            self._last_run_at = max(answer.held_at_ms, self._last_run_at or 0)
+            self._streak, self._streak_from, self.no_run_since = 0, None, None
+        elif is_new and answer.held_at_ms > (self._last_run_at or 0) + self._slot_ms:
+            self._streak += 1
+            self._streak_from = self._streak_from or answer.held_at_ms
+        if self._asked > _MAX_ASKED:
+            self._asked, self._ran = self._asked // 2, math.ceil(self._ran / 2)
+
+    def judge(self, now_ms: int) -> bool:
+        """Note that runs are missing, or that it was so long ago; true where there is news.
+
+        The first answer is news, too, and a run after runs were missing.
+        """
+        since, told = self.no_run_since, self._told
+        if since is not None and now_ms - max(since, self._told_at_ms) > _FORGET_MS:
+            self.no_run_since = None
+        elif since is None and self._is_missing(now_ms):
+            self.no_run_since = self._streak_from
+        self._told = (bool(self._answers), self.no_run_since)
+        return told != self._told
+
+    def _is_missing(self, now_ms: int) -> bool:
+        if not self._streak or not self.expected:
+            return False
+        doubt = 1 if self._declared else 2
+        share = min(_MOST_SHARE, (self._ran + 1) / max(1, self._asked - self._streak + doubt))
+        is_quiet = now_ms - self._told_at_ms >= _QUIET_MS
+        if is_quiet and share >= _QUIET_SHARE:
+            return True
+        return (1 - share) ** self._streak <= _CHANCE
+
+    def view(self, now_ms: int, *, per_second: float, dead: int) -> NameView:
+        """The figures now."""
+        known = self._answers.values()
+        window = [one for one in known if now_ms - one.told_at_ms <= WINDOW_MS]
+        held = [one.held_seconds for one in window]
+        starts = [one.start_seconds for one in window if one.start_seconds is not None]
+        return NameView(
+            name=self._name,
+            expected=self.expected,
+            sampled=len(window),
+            with_run=sum(bool(one.outcomes) for one in window),
+            held_median_seconds=_median(held),
+            held_p95_seconds=_p95(held),
+            start_median_seconds=_median(starts),
+            start_p95_seconds=_p95(starts),
+            outcomes=dict(sorted(Counter(word for one in window for word in one.outcomes).items())),
+            per_second=round(per_second, 2),
+            dead=dead,
+            asked=self._asked,
+            ran=self._ran,
+            last_run_at=self._last_run_at,
+            no_run_since=self.no_run_since,
+        )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(statistics.median(values), 3) if values else None
+
+
+def _p95(values: Sequence[float]) -> float | None:
+    """The smallest value that 95 % do not exceed.
+
+    >>> _p95([1.0]), _p95([float(one) for one in range(1, 101)])
+    (1.0, 95.0)
+    """
+    return round(sorted(values)[math.ceil(len(values) * 0.95) - 1], 3) if values else None

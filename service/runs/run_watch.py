@@ -1,0 +1,266 @@
+"""Watches whether held events have runs: asks Inngest about a few, at most once a second.
+
+What it knows of each name is kept with the stored settings, so that other processes, the commands
+and the next start know it too. The invariant: it reads bounded pages of delivered rows and stands
+in no event's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from service.errors import InngestApiError, OutboxUnavailableError
+from service.identity.scopes import Scopes
+from service.inngest.runs import EventRun, RunReader, first_start_ms, outcomes_of
+from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import Filter, Row, State
+from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
+from service.runs.sampling import MAX_NAMES, Candidate, Sampling
+from service.runs.turn import SCOPE, Turn
+
+NAMES = "names"
+_ASK_SECONDS = 1.0
+_TROUBLE_MS = 10_000
+_SEARCH_MS = 10_000
+_MOST_RUNS = 3
+_KEEP_MS = 15_000
+_KEEP_QUIET_MS = 300_000
+_FRESH_MS = 900_000
+_FORGET_MS = 7 * 86_400_000
+_PAGE = 200
+_REACH = 5_000
+_DEAD = 1_000
+_UNENDED = frozenset({"running", "queued", "retrying"})
+
+log = structlog.get_logger(__name__)
+
+
+class Rows(Protocol):
+    """Where delivered and dead rows are read."""
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        """The matching rows, newest first. Raises OutboxUnavailableError."""
+        ...
+
+
+class KeptNames(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What was known of each name at a moment, milliseconds since 1970."""
+
+    at: int = 0
+    names: tuple[NameView, ...] = ()
+
+    def missing_runs(self, now_ms: int) -> list[NameView]:
+        """The names that miss their runs; none where a service has not looked for long."""
+        is_fresh = now_ms - self.at <= _FRESH_MS
+        return [one for one in self.names if is_fresh and one.no_run_since is not None]
+
+
+class RunWatch:
+    """Watches the runs of one outbox while it has the `turn`.
+
+    `names` are those of declared event types, those in `expected` must have runs. An event should
+    have one `no_run_seconds` after Inngest held it.
+    """
+
+    def __init__(
+        self,
+        reader: RunReader,
+        rows: Rows,
+        scopes: Scopes,
+        turn: Turn,
+        recorder: Recorder,
+        *,
+        no_run_seconds: float,
+        names: Collection[str] = (),
+        expected: Collection[str] = (),
+    ) -> None:
+        self._reader, self._rows, self._scopes = reader, rows, scopes
+        self._turn, self._recorder = turn, recorder
+        self._expected = frozenset(expected)
+        self._sampling = Sampling(no_run_seconds, names)
+        self._known: dict[str, NameRuns] = {}
+        self._before: Mapping[str, NameView] | None = None
+        self._kept = KeptNames()
+        self._per_second: Mapping[str, float] = {}
+        self._missing: list[str] = []
+        self._batched: set[str] = set()  # a run of theirs is found by a dear question only
+        self._searched_at_ms = 0
+        self._back = 0
+        self._looked_at_ms = self._concluded_at_ms = self._quiet_until_ms = 0
+
+    @property
+    def kept(self) -> KeptNames:
+        """The names as last kept, none while another process watches."""
+        return self._kept
+
+    async def run(self) -> None:
+        """Watch until cancelled. Outages of the store and of Inngest change nothing."""
+        while True:
+            with contextlib.suppress(OutboxUnavailableError):
+                await self._step()
+            await asyncio.sleep(_ASK_SECONDS)
+
+    async def _step(self) -> None:
+        if not await self._turn.mine():
+            self._before, self._kept = None, KeptNames()
+            self._known.clear()
+            return
+        now_ms = wall_now_ms()
+        if self._before is None:
+            self._before = _remembered((await load_names(self._scopes)).names, now_ms)
+        if now_ms - self._looked_at_ms >= self._sampling.slot_ms:
+            self._looked_at_ms = now_ms
+            await self._look(now_ms)
+        if now_ms >= self._quiet_until_ms and (due := self._sampling.next(now_ms)):
+            await self._ask(*due)
+        await self._conclude(wall_now_ms())
+
+    async def _look(self, now_ms: int) -> None:
+        """Offer the newest held events, some older ones, and those of a name not among them."""
+        page = await self._rows.rows(Filter(state=State.DELIVERED, limit=_PAGE))
+        if not page:
+            return
+        self._back = self._back % _REACH + _PAGE
+        older = Filter(state=State.DELIVERED, before_seq=page[0].seq - self._back, limit=_PAGE)
+        rows = [*page, *(await self._rows.rows(older) if len(page) == _PAGE else ())]
+        shown = {row.name for row in rows if self._sampling.offer(row, now_ms)}
+        self._per_second = _rates(page, now_ms)
+        self._missing = self._missing or sorted(set(self._sampling.names) - shown)
+        if len(page) == _PAGE and self._missing:
+            after = max(0, page[0].seq - _REACH)
+            wanted = Filter(
+                state=State.DELIVERED, name=self._missing.pop(), after_seq=after, limit=2
+            )
+            for row in await self._rows.rows(wanted):
+                self._sampling.offer(row, now_ms)
+
+    async def _ask(self, name: str, candidate: Candidate) -> None:
+        try:
+            told = await self._runs(name, candidate)
+        except InngestApiError as error:
+            log.debug("runs_not_asked", reason=str(error))
+            if not error.refused:
+                self._quiet_until_ms = wall_now_ms() + _TROUBLE_MS
+            return
+        if told is None:
+            return
+        now_ms, held_at_ms, outcomes = wall_now_ms(), candidate.held_at_ms, outcomes_of(told)
+        started = first_start_ms(told)
+        self._name(name).take(
+            candidate.ulid,
+            Answer(
+                held_at_ms=held_at_ms,
+                told_at_ms=now_ms,
+                held_seconds=max(0, held_at_ms - candidate.accepted_at_ms) / 1000,
+                start_seconds=None if started is None else max(0, started - held_at_ms) / 1000,
+                outcomes=outcomes,
+            ),
+        )
+        if _UNENDED.intersection(outcomes):
+            self._sampling.ask_again(name, candidate, now_ms)
+
+    async def _runs(self, name: str, candidate: Candidate) -> Sequence[EventRun] | None:
+        """The first runs of an event, None where only a dear question could tell, and not now.
+
+        Each question waits for its second. Raises InngestApiError.
+        """
+        at = candidate.ulid, candidate.environment
+        run_ids = await self._reader.run_ids(*at)
+        if not run_ids:
+            now_ms = wall_now_ms()
+            if now_ms - self._searched_at_ms < _SEARCH_MS:
+                return None if name in self._batched else ()
+            self._searched_at_ms = now_ms
+            await asyncio.sleep(_ASK_SECONDS)
+            if run_ids := await self._reader.run_ids(*at, thorough=True):
+                self._batched.add(name)
+        told: list[EventRun] = []
+        for run_id in run_ids[:_MOST_RUNS]:
+            await asyncio.sleep(_ASK_SECONDS)
+            run = await self._reader.run(run_id, candidate.environment)
+            told.append(run or EventRun(run_id, ""))
+        return told
+
+    def _name(self, name: str) -> NameRuns:
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = NameRuns(
+                name,
+                declared=name in self._expected,
+                slot_ms=self._sampling.slot_ms,
+                before=(self._before or {}).get(name),
+            )
+        return known
+
+    async def _conclude(self, now_ms: int) -> None:
+        """Judge each name; keep and measure what is known, at once where runs are missing."""
+        names = dict.fromkeys([*self._sampling.names, *(self._before or {})])
+        is_news = [self._name(name).judge(now_ms) for name in names]
+        if not any(is_news) and now_ms - self._concluded_at_ms < _KEEP_MS:
+            return
+        self._concluded_at_ms = now_ms
+        self._known = {name: self._name(name) for name in names}
+        dead = Counter(row.name for row in await self._rows.rows(_DEAD_ROWS))
+        views = tuple(
+            one.view(now_ms, per_second=self._per_second.get(name, 0.0), dead=dead[name])
+            for name, one in sorted(self._known.items())
+        )
+        if views and (views != self._kept.names or now_ms - self._kept.at >= _KEEP_QUIET_MS):
+            kept = KeptNames(now_ms, views)
+            await self._scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
+            self._kept = kept
+        for view in views:
+            self._measure(view)
+
+    def _measure(self, view: NameView) -> None:
+        gauge, name = self._recorder.gauge, view.name
+        gauge("no_runs", float(view.no_run_since is not None), name=name)
+        gauge("sampled_without_run_ratio", view.without_run / max(1, view.sampled), name=name)
+        gauge("runs_failed_ratio", view.failed / max(1, view.runs), name=name)
+        gauge("held_p95_seconds", view.held_p95_seconds or 0.0, name=name)
+        gauge("run_start_p95_seconds", view.start_p95_seconds or 0.0, name=name)
+
+
+_DEAD_ROWS = Filter(state=State.DEAD, limit=_DEAD)
+
+
+async def load_names(scopes: Scopes) -> KeptNames:
+    """The names as they were last kept. Raises OutboxUnavailableError."""
+    return names_of(await scopes.load_scope(SCOPE, NAMES))
+
+
+def names_of(stored: object) -> KeptNames:
+    """The names of a stored value, none where it is not such a value."""
+    try:
+        return msgspec.convert(stored or {}, KeptNames)
+    except msgspec.ValidationError:
+        return KeptNames()
+
+
+def _remembered(names: Sequence[NameView], now_ms: int) -> dict[str, NameView]:
+    """The names that had a run lately or miss theirs, the last ones where they are many."""
+    known = [
+        one
+        for one in names
+        if one.no_run_since is not None or now_ms - (one.last_run_at or 0) < _FORGET_MS
+    ]
+    known.sort(key=lambda one: -(one.last_run_at or 0))
+    return {one.name: one for one in known[:MAX_NAMES]}
+
+
+def _rates(page: Sequence[Row], now_ms: int) -> dict[str, float]:
+    """Events per second of each name, from the page of the newest events."""
+    recent = [row for row in page if now_ms - row.accepted_at_ms < WINDOW_MS]
+    since_ms = WINDOW_MS
+    if len(page) == len(recent) == _PAGE:
+        since_ms = max(1000, now_ms - page[-1].accepted_at_ms)
+    counts = Counter(row.name for row in recent)
+    return {name: count * 1000 / since_ms for name, count in counts.items()}

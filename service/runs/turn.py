@@ -1,0 +1,53 @@
+"""One process of an outbox watches its runs and tells its alarms; the others wait for its end.
+
+The turn is a small value among the stored settings. It is not exact: two processes that begin in
+the same moment may both watch for a second. So nothing that is done in a turn may hurt when it is
+done twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+
+from service.errors import OutboxUnavailableError
+from service.identity.scopes import Scopes
+from service.outbox.clock import wall_now_ms
+
+SCOPE = "watch"
+_TURN = "turn"
+_LOOK_MS = 5_000
+_RENEW_MS = 30_000
+_END_MS = 90_000
+
+
+class Turn:
+    """The turn of this process. With `alone`, as on SQLite, it is always its own."""
+
+    def __init__(self, scopes: Scopes, *, alone: bool) -> None:
+        self._scopes = scopes
+        self._alone = alone
+        self._me = secrets.token_hex(8)
+        self._is_mine = alone
+        self._known_at_ms = 0
+
+    async def mine(self) -> bool:
+        """True while this process has the turn, which it takes where no other has it.
+
+        Nothing changes hands while the store is away.
+        """
+        now_ms = wall_now_ms()
+        if not self._alone and now_ms - self._known_at_ms >= _LOOK_MS:
+            with contextlib.suppress(OutboxUnavailableError):
+                self._is_mine = await self._look(now_ms)
+                self._known_at_ms = now_ms
+        return self._is_mine
+
+    async def _look(self, now_ms: int) -> bool:
+        known = await self._scopes.load_scope(SCOPE, _TURN) or {}
+        at_ms = known.get("at")
+        age_ms = now_ms - at_ms if isinstance(at_ms, int) else _END_MS
+        is_mine = known.get("by") == self._me
+        if age_ms >= (_RENEW_MS if is_mine else _END_MS):
+            await self._scopes.save_scope(SCOPE, _TURN, {"by": self._me, "at": now_ms})
+        return is_mine

@@ -1,0 +1,187 @@
+"""Alarms are told once when they are raised and once when they are over, signed, to whoever asks.
+
+A receiver that hangs, refuses or redirects holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+
+import inngest as sdk
+import pytest
+from aiohttp import web
+from inngest.experimental import mocked
+
+from service.dev.fake_inngest.faults import Match, Poison
+from service.dev.fake_inngest.functions import Function
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.outbox.model import Filter, Named, Row, State
+from tests.support.confirmed_delivery import SIGNING_KEY
+from tests.support.fleet import ROOT
+from tests.support.storage import Outbox, eventually
+from tests.support.watched_service import SECRET, Receiver, post, receiver, watched_service
+
+DOOMED = "reports/doomed"
+
+
+@pytest.fixture
+async def inngest() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
+        yield api
+
+
+@pytest.fixture
+async def hearing() -> AsyncIterator[Receiver]:
+    async with receiver() as taking:
+        yield taking
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+async def told(hearing: Receiver, alarm: str, changes: list[str]) -> None:
+    async def look() -> list[str]:
+        return hearing.told(alarm)
+
+    await eventually(look, lambda seen: seen == [f"outbox.alarm.{one}" for one in changes])
+
+
+async def requests(hearing: Receiver, count: int) -> None:
+    async def look() -> int:
+        return hearing.requests
+
+    await eventually(look, lambda seen: seen >= count)
+
+
+async def one_dead(outbox: Outbox, inngest: FakeInngest) -> None:
+    """A dead event, by an Inngest that refuses it."""
+    inngest.faults.add(Poison(), times=None, match=Match())
+    await post(outbox.intake, DOOMED, documentName="poison")
+
+
+async def rows(outbox: Outbox, state: State, name: str) -> list[Row]:
+    return await outbox.inspector.rows(Filter(state=state, name=name))
+
+
+async def test_a_change_is_told_once_over_restarts(
+    path: Path, inngest: FakeInngest, hearing: Receiver
+) -> None:
+    alarms = {"ALARM_URL": hearing.url, "ALARM_SECRET": SECRET}
+    async with watched_service(path, inngest.url, **alarms) as part:
+        await one_dead(part.outbox, inngest)
+        await told(hearing, "dead", ["raised"])
+    async with watched_service(path, inngest.url, **alarms) as part:
+        [dead] = await rows(part.outbox, State.DEAD, DOOMED)
+        await part.outbox.repairs.discard(Named((dead.id,)), actor="test")
+        await told(hearing, "dead", ["raised", "cleared"])
+    data = hearing.alarms[0]["data"]
+    assert (data["severity"], data["message"]) == (
+        "warning",
+        "1 dead (see `outbox list --state dead`)",
+    )
+    assert len(set(hearing.ids)) == 2
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "refuses", "redirects"])
+async def test_a_receiver_in_trouble_holds_up_nobody_and_is_told_later(
+    path: Path, inngest: FakeInngest, hearing: Receiver, trouble: str
+) -> None:
+    async with receiver() as elsewhere:
+        answers = {
+            "refuses": lambda: web.Response(status=500),
+            "redirects": lambda: web.Response(status=307, headers={"Location": elsewhere.url}),
+        }
+        hearing.hangs = trouble == "hangs"
+        hearing.answer = answers.get(trouble, web.Response)
+        alarms = {"ALARM_URL": hearing.url, "ALARM_SECRET": SECRET}
+        async with watched_service(path, inngest.url, **alarms) as part:
+            await one_dead(part.outbox, inngest)
+            await requests(hearing, 1)
+            await post(part.outbox.intake, "reports/well", 20)
+            await eventually(
+                lambda: rows(part.outbox, State.DELIVERED, "reports/well"),
+                lambda found: len(found) == 20,
+            )
+            hearing.hangs, hearing.answer = False, web.Response
+            await requests(hearing, 2)
+            await told(hearing, "dead", ["raised"] * (1 if trouble == "hangs" else 2))
+        assert len(set(hearing.ids)) == 1
+        assert elsewhere.requests == 0
+
+
+async def test_alarms_are_events_that_count_in_no_alarm(path: Path, inngest: FakeInngest) -> None:
+    inngest.runs.declare(Function(id="alarm", trigger="outbox/alarm"))
+    async with watched_service(path, inngest.url, ALARM_URL="inngest") as part:
+        await one_dead(part.outbox, inngest)
+        [row] = await eventually(lambda: rows(part.outbox, State.DELIVERED, "outbox/alarm"))
+        stored = await part.outbox.inspector.payload(row.id)
+    event = json.loads(stored or b"")
+    assert (event["data"]["alarm"], event["data"]["state"]) == ("dead", "raised")
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    place = ROOT / "examples" / "alarms" / "alarm_function.py"
+    spec = importlib.util.spec_from_file_location("alarm_function", place)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def test_the_example_tells_slack_and_pagerduty_in_their_formats(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, object] = {}
+
+    async def take(request: web.Request) -> web.Response:
+        taken[request.path] = await request.json()
+        return web.Response(status=202)
+
+    app = web.Application()
+    app.router.add_post("/{rest:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    monkeypatch.setenv("SLACK_WEBHOOK_URL", f"{origin}/services/T/B/X")
+    monkeypatch.setenv("PAGERDUTY_ROUTING_KEY", "r" * 32)
+    monkeypatch.setenv("PAGERDUTY_URL", origin)
+    alarm = {"alarm": "dead", "state": "raised", "severity": "warning", "message": "1 <dead>"}
+    event = sdk.Event(name="outbox/alarm", data=alarm)  # type: ignore[arg-type]
+
+    def trigger() -> mocked.TriggerResult:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            return mocked.trigger(example.tell_alarm, event, mocked.Inngest(app_id="alarms"))
+        finally:
+            loop.close()
+
+    try:
+        done = await asyncio.to_thread(trigger)
+    finally:
+        await runner.cleanup()
+    assert done.status is mocked.Status.COMPLETED, done.error
+    assert taken == {
+        "/services/T/B/X": {"text": ":rotating_light: Outbox alarm raised: 1 &lt;dead&gt;"},
+        "/v2/enqueue": {
+            "routing_key": "r" * 32,
+            "event_action": "trigger",
+            "dedup_key": "outbox dead",
+            "payload": {"summary": "Outbox: 1 <dead>", "source": "outbox", "severity": "warning"},
+        },
+    }
+    assert example.pagerduty_event({**alarm, "state": "cleared"}, "r") == {
+        "routing_key": "r",
+        "event_action": "resolve",
+        "dedup_key": "outbox dead",
+    }

@@ -1,0 +1,131 @@
+"""Held events without runs are seen, told by name, and raise an alarm where runs are expected."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service.bootstrap.store_part import StorePart
+from service.dev.fake_inngest.functions import Function
+from service.dev.fake_inngest.server import FakeInngest, FakeOptions
+from service.observe.metrics import PrometheusRecorder
+from service.runs.figures import NameView
+from service.runs.run_watch import load_names
+from tests.support.confirmed_delivery import SIGNING_KEY
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.storage import eventually
+from tests.support.watched_service import post, watched_service
+
+SOON = {"OUTBOX_NO_RUN_AFTER": "1s"}
+TYPES = """
+types:
+  - {name: reports/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
+"""
+
+
+@pytest.fixture
+async def inngest() -> AsyncIterator[FakeInngest]:
+    async with FakeInngest(options=FakeOptions(signing_key=SIGNING_KEY)) as api:
+        yield api
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def types(tmp_path: Path) -> Path:
+    file = tmp_path / "types.yaml"
+    file.write_text(TYPES)
+    return file
+
+
+async def seen(part: StorePart, name: str, wanted: Callable[[NameView], object]) -> NameView:
+    """What is known of a name, once it is as wanted."""
+
+    async def look() -> NameView | None:
+        kept = await load_names(part.outbox.settings)
+        return {one.name: one for one in kept.names}.get(name)
+
+    found = await eventually(look, lambda one: one is not None and bool(wanted(one)))
+    assert found
+    return found
+
+
+async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_path: Path) -> None:
+    types = tmp_path / "types.yaml"
+    types.write_text(TYPES)
+    paused = Function(id="paused", trigger="reports/paused")
+    inngest.runs.declare(
+        Function(id="registered", trigger="reports/registered"),
+        Function(id="failing", trigger="reports/failing", error={"name": "E", "message": "no"}),
+        Function(id="limited", trigger="reports/limited", rate_limit_ms=3_600_000),
+        paused,
+    )
+    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
+    async with watched_service(path, inngest.url, **changes) as part:
+        intake = part.outbox.intake
+        await post(intake, "reports/paused")
+        await seen(part, "reports/paused", lambda one: one.with_run == 1)
+        inngest.runs.declare(Function(id="paused", trigger="nowhere"))
+        for name in ("registered", "failing", "paused", "wanted", "unknown"):
+            await post(intake, f"reports/{name}")
+        await post(intake, "reports/limited", 9)
+
+        registered = await seen(part, "reports/registered", lambda one: one.sampled)
+        assert dict(registered.outcomes) == {"completed": 1}
+        failing = await seen(part, "reports/failing", lambda one: one.sampled)
+        assert dict(failing.outcomes) == {"failed": 1}
+        await seen(part, "reports/paused", lambda one: one.no_run_since)
+        await seen(part, "reports/wanted", lambda one: one.no_run_since)
+        unknown = await seen(part, "reports/unknown", lambda one: one.sampled)
+        assert (unknown.expected, unknown.with_run) == (False, 0)
+        limited = await seen(part, "reports/limited", lambda one: one.sampled == 2)
+        assert (limited.with_run, limited.no_run_since) == (1, None)
+
+        code, said, _ = await outbox_command(path, "check")
+        assert code == 1
+        assert "reports/paused starts no run since" in said
+        assert "reports/wanted starts no run since" in said
+        assert said.count("starts no run") == 2
+        _, said, _ = await outbox_command(path, "explain", "reports/limited")
+        assert "1 of 2 events that were asked about within 15 minutes have a run." in said
+        stats = await outbox_json(path, "stats")
+        by_name = {one["name"]: one for one in stats["names"]}
+        assert by_name["reports/failing"]["outcomes"] == {"failed": 1}
+
+
+async def test_what_is_known_of_names_outlives_the_service(
+    path: Path, inngest: FakeInngest, types: Path
+) -> None:
+    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
+    inngest.runs.declare(Function(id="one", trigger="nowhere"))
+    recorder = PrometheusRecorder()
+    async with watched_service(path, inngest.url, recorder, **changes) as part:
+        await post(part.outbox.intake, "reports/wanted", 2)
+        await seen(part, "reports/wanted", lambda one: one.no_run_since)
+        assert b'outbox_no_runs{name="reports/wanted"} 1.0' in recorder.render()[0]
+    assert (await outbox_command(path, "check"))[0] == 1
+    async with watched_service(path, inngest.url, **changes) as part:
+        await seen(part, "reports/wanted", lambda one: one.no_run_since)
+        inngest.runs.declare(Function(id="one", trigger="reports/wanted"))
+        await post(part.outbox.intake, "reports/wanted")
+        await seen(part, "reports/wanted", lambda one: one.no_run_since is None)
+    assert (await outbox_command(path, "check"))[0] == 0
+
+
+async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load(
+    path: Path, inngest: FakeInngest
+) -> None:
+    async with watched_service(path, inngest.url, **SOON) as part:
+        for name in ("a", "b", "c", "d"):
+            await post(part.outbox.intake, f"reports/{name}", 200)
+        before = inngest.questions.requests
+        began = inngest.clock()
+        for name in ("a", "b", "c", "d"):
+            await seen(part, f"reports/{name}", lambda one: one.sampled)
+        asked = inngest.questions.requests - before
+        assert asked <= inngest.clock() - began + 5

@@ -1,0 +1,99 @@
+"""The store part of a service whose runs and alarms are watched."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import uuid_utils
+from aiohttp import web
+
+from service.bootstrap.store_part import StorePart, run_store_part
+from service.config.settings import Settings
+from service.observe.metrics import PrometheusRecorder
+from service.outbox.event import Event
+from service.outbox.ports import Intake
+from tests.support.confirmed_delivery import self_hosted
+
+KEY = bytes(range(24))
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+
+
+@contextlib.asynccontextmanager
+async def watched_service(
+    path: Path | str, inngest_url: str, recorder: PrometheusRecorder | None = None, **changes: str
+) -> AsyncIterator[StorePart]:
+    """Delivery and both watches, until the block ends."""
+    url = path if isinstance(path, str) else f"sqlite:///{path}"
+    settings = Settings.load(self_hosted(inngest_url, OUTBOX_URL=url, **changes))
+    async with run_store_part(
+        settings, recorder or PrometheusRecorder(), None, with_relay=True
+    ) as part:
+        yield part
+
+
+async def post(intake: Intake, name: str, count: int = 1, **data: str) -> None:
+    """Append events of a name."""
+    for _ in range(count):
+        event_id = str(uuid_utils.uuid7())
+        payload = json.dumps({"id": event_id, "name": name, "data": data}).encode()
+        now_ms = int(time.time() * 1000)
+        await intake.append(Event(event_id, name, "dev u-1", "u-1", now_ms, payload))
+
+
+class Receiver:
+    """Takes alarms. `answer` makes its answers; `alarms` are those whose signatures are right."""
+
+    def __init__(self) -> None:
+        self.alarms: list[dict[str, Any]] = []
+        self.ids: list[str] = []
+        self.requests = 0
+        self.answer: Callable[[], web.Response] = web.Response
+        self.hangs = False
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        """One alarm."""
+        self.requests += 1
+        if self.hangs:
+            await request.content.iter_any().__anext__()
+            await asyncio.Event().wait()
+        body = await request.read()
+        sent = request.headers
+        message = f"{sent['webhook-id']}.{sent['webhook-timestamp']}.".encode() + body
+        signature = base64.b64encode(hmac.digest(KEY, message, hashlib.sha256)).decode()
+        assert sent["webhook-signature"] == f"v1,{signature}"
+        assert abs(int(sent["webhook-timestamp"]) - time.time()) < 60
+        self.ids.append(sent["webhook-id"])
+        self.alarms.append(json.loads(body))
+        return self.answer()
+
+    def told(self, alarm: str) -> list[str]:
+        """The types of the changes of one alarm, in their order."""
+        return [one["type"] for one in self.alarms if one["data"]["alarm"] == alarm]
+
+
+@contextlib.asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver at work."""
+    taking = Receiver()
+    app = web.Application()
+    app.router.add_post("/alarms", taking.take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    taking.url = f"http://127.0.0.1:{port}/alarms"
+    try:
+        yield taking
+    finally:
+        await runner.cleanup()
