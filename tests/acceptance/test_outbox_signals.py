@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -61,15 +60,6 @@ async def test_a_reader_that_goes_away_ends_it_quietly(url: str, form: list[str]
     os.close(write)
     _, err = await process.communicate()
     assert err == b""
-
-
-async def test_ctrl_c_ends_a_watch_without_a_word(url: str) -> None:
-    process = await start("watch", "--url", url)
-    assert process.stdout is not None
-    assert (await process.stdout.readline()).startswith(b"pending=300 ")
-    process.send_signal(signal.SIGINT)
-    _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
 
 
 @pytest.mark.parametrize("script", [SCRIPT, MODULE], ids=["installed", "module"])
