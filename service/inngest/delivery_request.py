@@ -120,7 +120,8 @@ class SeedCheck:
 
     A server that ignores seeds can't be asked which events it holds: no ULID would ever be found,
     and every event would be sent again and again. So a row waits for its confirmation only when the
-    answer showed its ULID. `clock` gives seconds and does not jump.
+    answer showed its ULID; else the ULID in the answer is kept. `clock` gives seconds and does not
+    jump.
     """
 
     def __init__(
@@ -130,19 +131,20 @@ class SeedCheck:
         self._clock = clock
         self._logged_at = float("-inf")
 
-    def is_honoured(self, batch: Batch, result: SendResult) -> bool:
-        """True unless the first event that was taken has another ULID than its row."""
+    def answered(self, batch: Batch, result: SendResult) -> list[tuple[int, str]]:
+        """The ULIDs of the taken rows, where the first one has another than its row; else none."""
         if self._ids is None or not result.ids or not result.ids[0]:
-            return True
+            return []
         first = batch.entries[0]
         expected = self._ids.ulid(first.seq, first.accepted_at_ms, first.meta)
         if result.ids[0] == expected:
-            return True
+            return []
         now = self._clock()
         if now - self._logged_at > _LOG_EVERY_SECONDS:
             self._logged_at = now
             log.error("inngest_ignores_seeds", event_id=first.event_id)
-        return False
+        pairs = zip(batch.entries, result.ids, strict=False)
+        return [(entry.seq, ulid) for entry, ulid in pairs if ulid]
 
 
 def _wire_id(entry: Entry, ids: InngestIds | None) -> str | None:

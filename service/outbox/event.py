@@ -30,7 +30,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event is not sent before `due_at_ms`, wall time; 0 is at once. `trace` is the W3C context of its
     append. `moved_id` is the ULID that a moved row brought from another outbox; None says that it
     is derived. `ts_ms` is the event's own time where it lies after its acceptance: Inngest runs the
-    event then.
+    event then. `answered_id` is the ULID that Inngest gave the event where it is not the row's.
     """
 
     wire_id: str | None = None
@@ -39,6 +39,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     trace: str | None = None
     moved_id: str | None = None
     ts_ms: int = 0
+    answered_id: str | None = None
 
 
 NO_META = Meta()

@@ -122,7 +122,8 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
 class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of the rows under `claim`. Rows that are not named stay claimed.
 
-    `sent` rows were answered and wait for a confirmation; `delivered` rows need none.
+    `sent` rows were answered and wait for a confirmation; `delivered` rows need none. `answered`
+    has the ULIDs of rows to which Inngest gave another one than theirs.
     """
 
     claim: str
@@ -130,6 +131,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     sent: Sequence[int] = ()
     retry: Sequence[Retry] = ()
     dead: Sequence[Dead] = ()
+    answered: Sequence[tuple[int, str]] = ()
 
 
 FAILING = "failing"

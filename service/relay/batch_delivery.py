@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from service.inngest.dedupe_horizon import DedupeHorizon
 from service.inngest.delivery_request import (
     DeliveryRequest,
@@ -160,10 +162,11 @@ class BatchDelivery:
             result = await self._answer(request)
             seconds = _now() - began_at
             done = self._judge(claimed, request, result, began_at)
+            answered = self._seed_check.answered(request.batch, result)
             settled = await self._settler.settle_answer(
-                done.settlement,
+                msgspec.structs.replace(done.settlement, answered=tuple(answered)),
                 request.environment,
-                can_confirm=self._seed_check.is_honoured(request.batch, result),
+                can_confirm=not answered,
             )
         written = replace(done, settlement=settled)
         self._report.ended(request.batch, result, written, seconds)

@@ -58,3 +58,17 @@ async def test_two_owners_may_choose_the_same_id(outbox: Outbox) -> None:
     assert receipts[0].inngest_id != receipts[1].inngest_id
     await deliver(outbox, await claim(outbox))
     assert len(await outbox.confirmations.delivered(10)) == 2
+
+
+async def test_a_ulid_that_inngest_gave_instead_stays_with_the_delivered_row(
+    outbox: Outbox,
+) -> None:
+    mine = chosen("a", "branch")
+    await outbox.intake.append_all([mine, chosen("b")], (None, None))
+    batch = await claim(outbox)
+    first, second = (entry.seq for entry in batch.entries)
+    given = Settlement(batch.claim, delivered=[first, second], answered=[(first, "01J")])
+    assert await outbox.queue.settle(given) == 0
+    found = await outbox.intake.find(mine.id)
+    assert found is not None
+    assert found.meta == Meta("a", "branch", answered_id="01J")

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Sequence
 from operator import attrgetter
 
+import msgspec
+
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import (
     Batch,
@@ -47,6 +49,10 @@ class MemoryQueue:
                 stale += 1
             else:
                 self._end(row, state, change)
+        for seq, ulid in settlement.answered:
+            event = self.rows.by_seq[seq].event
+            meta = msgspec.structs.replace(event.meta, answered_id=ulid)
+            self.rows.by_seq[seq].event = msgspec.structs.replace(event, meta=meta)
         self.rows.wake()
         return stale
 

@@ -17,18 +17,26 @@ OTHERS = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAW")
 
 
 @pytest.mark.parametrize(
-    ("result", "honoured"),
+    "result",
     [
-        (SendResult(200, OURS), True),
-        (SendResult(400, OURS[:1], "the second one is bad"), True),
-        (SendResult(200, OTHERS), False),
-        (SendResult(400, ("",), "the first one is bad"), True),
-        (SendResult(200, ()), True),
-        (SendResult(None, None, "timeout"), True),
+        SendResult(200, OURS),
+        SendResult(400, OURS[:1], "the second one is bad"),
+        SendResult(400, ("",), "the first one is bad"),
+        SendResult(200, ()),
+        SendResult(None, None, "timeout"),
     ],
 )
-def test_other_ids_than_the_rows_have_are_noticed(result, honoured):
-    assert SeedCheck(IDS).is_honoured(BATCH, result) is honoured
+def test_an_answer_with_the_ids_of_the_rows_is_as_asked_for(result):
+    assert SeedCheck(IDS).answered(BATCH, result) == []
+
+
+def test_other_ids_than_the_rows_have_are_kept_for_the_events_that_were_taken():
+    seqs = [entry.seq for entry in BATCH.entries]
+    assert SeedCheck(IDS).answered(BATCH, SendResult(200, OTHERS)) == list(
+        zip(seqs, OTHERS, strict=True)
+    )
+    half = SendResult(400, (OTHERS[0], ""), "the second one is bad")
+    assert SeedCheck(IDS).answered(BATCH, half) == [(seqs[0], OTHERS[0])]
 
 
 def test_a_server_that_ignores_seeds_is_logged_once_a_minute():
@@ -37,7 +45,7 @@ def test_a_server_that_ignores_seeds_is_logged_once_a_minute():
     logged = []
     with structlog.testing.capture_logs() as told:
         for clock[0] in (0.0, 59.5, 60.0, 60.5, 61.0, 120.5, 121.0):
-            check.is_honoured(BATCH, SendResult(200, OTHERS))
+            check.answered(BATCH, SendResult(200, OTHERS))
             logged.append(len(told))
     assert logged == [1, 1, 1, 2, 2, 2, 3]
     said = {"event": "inngest_ignores_seeds", "log_level": "error", "event_id": "e7"}
@@ -45,4 +53,4 @@ def test_a_server_that_ignores_seeds_is_logged_once_a_minute():
 
 
 def test_without_seeds_any_id_will_do():
-    assert SeedCheck(None).is_honoured(BATCH, SendResult(200, OTHERS))
+    assert SeedCheck(None).answered(BATCH, SendResult(200, OTHERS)) == []

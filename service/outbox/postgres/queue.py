@@ -79,6 +79,9 @@ class PostgresQueue:
             within_seconds=_SETTLE_SECONDS,
             repeat_with={"repeated": True},
         )
+        if settlement.answered:
+            seqs, ulids = zip(*settlement.answered, strict=True)
+            await self._pool.run("ANSWERED", {"seqs": [*seqs], "ulids": [*ulids]})
         if is_over:
             self._held.pop(settlement.claim, None)
             self._owned.pop(settlement.claim, None)

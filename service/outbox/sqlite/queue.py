@@ -116,6 +116,9 @@ class SqliteSettlements:
         for name, rows in _moves(item, now):
             values["rows"] = _encode(rows).decode()
             changed += connection.execute(SQL[name], values).rowcount
+        if item.answered:
+            values["rows"] = _encode(item.answered).decode()
+            connection.execute(SQL["SETTLE_ANSWERED"], values)
         delete_rows(connection, "SETTLE_END", named, claim=item.claim)
         repeated = len(self._unseen.get(item.claim, set()).intersection(named))
         return max(0, len(named) - changed - repeated)

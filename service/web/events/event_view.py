@@ -50,7 +50,7 @@ def event_view(row: Row, *, runs_follow: bool) -> EventView:
     ends_here = row.state is State.DELIVERED and not (runs_follow and row.inngest_id)
     return EventView(
         id=row.id,
-        inngest_id=row.inngest_id if has_left(row.state) else None,
+        inngest_id=at_inngest(row),
         name=row.name,
         state=row.state,
         attempts=row.attempts,
@@ -75,6 +75,11 @@ def with_runs(
         no_run=no_run,
         final=view.final or (view.state is State.DELIVERED and (ended or no_run)),
     )
+
+
+def at_inngest(row: Row) -> str | None:
+    """The ULID under which Inngest has the event, None before it has it."""
+    return (row.meta.answered_id or row.inngest_id) if has_left(row.state) else None
 
 
 def has_left(state: State) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from service.inngest.runs import EventRun, Run
 from service.outbox.model import Row
-from service.web.events.event_view import EventView, event_view, has_left, with_runs
+from service.web.events.event_view import EventView, at_inngest, event_view, has_left, with_runs
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventView).decode
@@ -156,7 +156,7 @@ class FollowedEvent:
 
     def _take(self, row: Row) -> None:
         self.state = row.state
-        self.inngest_id = row.inngest_id if has_left(row.state) else None
+        self.inngest_id = at_inngest(row)
         # Inngest runs an event no earlier than its ts.
         self._held_at_ms = max(row.settled_at_ms or row.accepted_at_ms, row.meta.ts_ms)
 

@@ -132,3 +132,9 @@ WITH gone AS (
     RETURNING 1
 )
 SELECT count(*) FROM back
+
+-- name: ANSWERED
+-- Keeps the ULIDs that Inngest gave events instead of their own. Safe to repeat.
+UPDATE outbox.events AS e
+SET meta = coalesce(e.meta, '{}') || jsonb_build_object('answered_id', a.ulid)
+FROM unnest(%(seqs)s::bigint[], %(ulids)s::text[]) AS a(seq, ulid) WHERE e.seq = a.seq

@@ -114,6 +114,12 @@ SELECT seq, 1, :now, :ran_ms, isolated, value ->> 1, sends + 1,
        coalesce(first_sent_at_ms, claimed_at_ms), history, value ->> 2, value ->> 3
 FROM json_each(:rows) CROSS JOIN outbox_claims ON seq = value ->> 0 WHERE claim = :claim
 
+-- name: SETTLE_ANSWERED
+-- :rows is a JSON array of [seq, ULID], of rows that are still under the claim.
+UPDATE outbox SET meta = json_set(coalesce(meta, '{}'), '$.answered_id', value ->> 1)
+FROM json_each(:rows) WHERE seq = value ->> 0
+     AND EXISTS (SELECT 1 FROM outbox_claims WHERE outbox_claims.seq = value ->> 0 AND claim = :claim)
+
 -- name: SETTLE_END
 DELETE FROM outbox_claims WHERE seq IN (SELECT value FROM json_each(:rows)) AND claim = :claim
 
