@@ -31,7 +31,7 @@ class Resource(Protocol):
         ...
 
     def endpoints(self) -> Iterable[Endpoint]:
-        """What the API's description says about them."""
+        """Their entries of the API's description."""
         ...
 
 

@@ -16,7 +16,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Lookup(Protocol):
-    """Where a row is found by any of its ids."""
+    """Finds a row by any of its ids."""
 
     async def find(self, event_id: str, owner: str) -> Row | None:
         """The row, None when there is none. An id that a sender chose is looked for in `owner`'s.

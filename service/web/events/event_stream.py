@@ -50,7 +50,7 @@ class EventStream:
         return [web.get("/api/events/{id}/stream", self.stream, allow_head=False)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         last = Parameter(_LAST_EVENT_ID, "Sent by a browser that connects again.", place="header")
         return [
             Endpoint(

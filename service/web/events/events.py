@@ -39,7 +39,7 @@ class Events:
         return [web.get("/api/events/{id}", self.show)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         seconds = {"type": "integer", "minimum": 0, "maximum": self._max_wait_seconds}
         wait = Parameter("wait", "Answer when the event changes, after so many seconds.", seconds)
         return [

@@ -56,7 +56,7 @@ class FollowPolicy:
 
 
 class Client(Protocol):
-    """Who waits."""
+    """A client that waits."""
 
     @property
     def transport(self) -> object | None:

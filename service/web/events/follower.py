@@ -18,7 +18,7 @@ from service.web.events.run_asker import TURNS_A_SECOND, RunAsker
 
 
 class Rows(Protocol):
-    """Where rows are looked up."""
+    """Looks rows up."""
 
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows. Raises OutboxUnavailableError."""

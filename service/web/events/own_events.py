@@ -55,7 +55,7 @@ class EventPage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class OwnRows(Protocol):
-    """Where rows are searched."""
+    """A search of rows."""
 
     async def find(self, wanted: Filter) -> Found:
         """The newest matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
@@ -63,7 +63,7 @@ class OwnRows(Protocol):
 
 
 class Withdrawals(Protocol):
-    """Where rows are taken back."""
+    """Takes rows back."""
 
     async def discard(self, wanted: Named, *, actor: str) -> list[str]:
         """Remove the named rows that are not under a claim; returns their ids. Atomic.
@@ -97,7 +97,7 @@ class OwnEvents:
         ]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         page = {"events": [{**EVENT_EXAMPLE, "run": None}], "nextCursor": "42"}
         return [
             Endpoint(

@@ -26,7 +26,7 @@ _ANY_CONTENT = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """How a large body leaves room for other requests.
+    """The room that a large body leaves for other requests.
 
     After so many events or bytes the reading lets others run. Of the bodies that are larger than
     one turn, `large_at_once` are worked on at one time.
@@ -66,7 +66,7 @@ class EventBatch:
 
 
 class BatchIntake(Protocol):
-    """Where a batch is stored."""
+    """Stores batches."""
 
     async def append_all(
         self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
@@ -153,7 +153,7 @@ class EventBatches:
 
 
 class _Keys:
-    """What makes an event a repeat: its own id, else its place in a repeated request.
+    """The keys of events that may be repeats: by their ids, else by their places in the request.
 
     Inngest takes an id to mean the same event for the functions of one name in one environment.
     """

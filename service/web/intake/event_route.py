@@ -109,7 +109,7 @@ class EventRoute:
         return [web.post(self._kind.path, self.post)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [_described(self._kind)]
 
     async def post(self, request: web.Request) -> web.Response:

@@ -98,7 +98,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def request_meta(request: web.BaseRequest, environment: str | None = None) -> Meta:
-    """What a request says of all its events: `environment`, and its trace context if it has one."""
+    """The attributes of all events of a request: `environment`, and its trace context if any."""
     trace = request.headers.get("traceparent")
     if trace is not None and not _is_trace(trace):
         trace = None

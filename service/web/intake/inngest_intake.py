@@ -79,7 +79,7 @@ class InngestIntake:
         return [web.post("/e/{key}", self.post)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         key = Parameter("key", "One of the keys in OUTBOX_EVENT_KEYS.", place="path")
         return [
             Endpoint(

@@ -46,7 +46,7 @@ class MachineEvents:
         return [web.post("/api/events", self.post)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         example = {
             "status": "ok",
             "ids": ["01KB08Z4Q0XW5M7T3Y8S000017"],

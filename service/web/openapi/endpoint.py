@@ -29,7 +29,7 @@ Kind: TypeAlias = type | JsonSchema | NamedSchema
 
 
 class Access(enum.StrEnum):
-    """Who may call an endpoint."""
+    """The callers of an endpoint."""
 
     ANYBODY = "anybody"
     USER = "user"

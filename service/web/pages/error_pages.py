@@ -84,7 +84,7 @@ class ErrorPages:
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether the client is a browser that asks for a page."""
+    """True for a browser that asks for a page."""
     return "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 

@@ -60,7 +60,7 @@ def exact(text: str) -> Markup:
 
 
 def _shown(value: object) -> object:
-    """What a page shows of `value`. None is shown as nothing."""
+    """The text that a page shows of `value`. None is shown as nothing."""
     if value is None:
         return ""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -57,7 +57,7 @@ class AppSettingsResource:
         ]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         body = Body(_SETTINGS, _EXAMPLE)
         return [
             Endpoint(

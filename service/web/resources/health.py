@@ -29,7 +29,7 @@ class Alive(msgspec.Struct, frozen=True, gc=False):
 
 
 class Readiness(msgspec.Struct, frozen=True, gc=False):
-    """Whether the service is ready, and the state of its parts."""
+    """The readiness of the service, and the state of its parts."""
 
     status: str
     faults: list[str]
@@ -65,7 +65,7 @@ class Health:
         ]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [
             Endpoint(
                 method="GET",

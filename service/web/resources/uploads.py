@@ -69,7 +69,7 @@ class UploadBody(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class UploadForm(msgspec.Struct, frozen=True, gc=False):
-    """Where and what to POST. The file is the last field, `file`."""
+    """The form to POST. The file is its last field, `file`."""
 
     method: Literal["POST"]
     url: str
@@ -118,7 +118,7 @@ class Uploads:
         return [web.post("/api/uploads", self.create)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [
             Endpoint(
                 method="POST",

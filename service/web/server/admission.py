@@ -22,7 +22,7 @@ _Waiting = deque[asyncio.Future[None]]
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """How many requests run.
+    """The number of requests that run.
 
     A turn of the event loop starts between `least` and `most` requests; the number adapts so that
     a turn takes about `turn_seconds` of CPU. One in `pipelined_share` of the requests that waited

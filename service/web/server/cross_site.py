@@ -1,4 +1,4 @@
-"""Which requests of other sites are refused, and which origins may read the answers.
+"""Requests of other sites: those that are refused, and the origins that may read answers.
 
 Only browsers send `Origin` and `Sec-Fetch-Site`, and no page can change them. So a request without
 them does not come from a page and passes. The service's own origin is in the Host header, or in
@@ -26,7 +26,7 @@ _PREFLIGHT = {
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }
 _HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent"
-# Inngest's SDKs add headers from one release to the next, so a preflight is told those it names.
+# Inngest's SDKs add headers from one release to the next, so a preflight allows those it names.
 _is_inngests = re.compile(r"x-inngest-[a-z-]{1,64}", re.IGNORECASE).fullmatch
 _EXPOSED = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 

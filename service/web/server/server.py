@@ -30,15 +30,15 @@ _UNQUEUED = "/healthz"
 
 @dataclass(frozen=True, slots=True)
 class ServerPolicy:
-    """How the server treats its clients.
+    """The limits of the server's clients.
 
     A connection without a request is closed after `keep_alive_seconds`, longer than proxies keep
     theirs. A head must be complete within `head_seconds`. A client that reads nothing of its answer
     for `unread_seconds` is dropped. A server that lets go lets each connection be used once more
-    for `linger_seconds`. A stop waits `shutdown_seconds` for requests in progress. A post waits
-    `post_wait_seconds` for one of `concurrent_posts` slots, then runs without one. Above
-    `max_connections` a new connection is closed at once, so that the store and delivery keep their
-    file handles; None is no limit. `turns` says how many requests start at once.
+    for `linger_seconds`. A stop waits `shutdown_seconds` for requests in progress. Above
+    `max_connections` a new connection takes the place of an idle one, or is closed at once, so that
+    the store and delivery keep their file handles; None is no limit. `admission` bounds how many
+    requests run at once.
     """
 
     limits: RequestLimits = field(default_factory=RequestLimits)

@@ -79,7 +79,7 @@ class DevSignIn:
         return [web.get(_PATH, self.form), web.post(_PATH, self.sign_in)]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [
             Endpoint(
                 method="GET",

@@ -58,7 +58,7 @@ class OidcResource:
         ]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [
             Endpoint(
                 method="GET",

@@ -63,7 +63,7 @@ class SignIn:
         ]
 
     def endpoints(self) -> list[Endpoint]:
-        """What the API's description says."""
+        """The entries of the API's description."""
         return [
             Endpoint(
                 method="POST",
