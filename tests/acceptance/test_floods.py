@@ -1,4 +1,4 @@
-"""Anonymous floods cost the service a bounded memory, and it answers others meanwhile."""
+"""Floods cost the service a bounded memory, and it answers others meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.fleet import environment, running
-from tests.support.floods import FLOODS, cost
+from tests.support.floods import FLOODS, KEY, cost
 
 MIB = 1024 * 1024
 # A head of 64 KiB is kept as bytes and as text; a body's framing likewise; one read is 256 KiB.
@@ -18,10 +18,11 @@ BASE_BYTES = 32 * MIB
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_a_flood_of_anonymous_connections_costs_a_bounded_memory(
+async def test_a_flood_costs_a_bounded_memory(
     tmp_path: Path, inngest_api: FakeInngest, flood: str, seconds: float
 ) -> None:
-    settings = environment(f"sqlite:///{tmp_path / 'outbox.db'}", inngest_api.url)
+    outbox = f"sqlite:///{tmp_path / 'outbox.db'}"
+    settings = environment(outbox, inngest_api.url, OUTBOX_EVENT_KEYS=f"cron:{KEY}")
     async with running("serve", environment=settings) as service:
         found = await cost(service.url, service.process.pid, flood, seconds)
     print(f"{flood}: {found.grown_bytes / MIB:.0f} MiB, {found.slowest_seconds:.2f} s")

@@ -25,6 +25,9 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
 UPGRADE = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 JUNK = b"\x00\x01 this is no HTTP\r\n" * 500
 
+KEY = "0123456789abcdef"
+LARGE = 20 * 1024 * 1024
+
 Send = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -104,6 +107,26 @@ async def unread_answers(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(60)
 
 
+async def pipelined_questions(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+        await writer.drain()
+
+
+async def nothing(writer: asyncio.StreamWriter) -> None:
+    del writer
+    await asyncio.sleep(60)
+
+
+async def large_bodies(writer: asyncio.StreamWriter) -> None:
+    """Of a machine with a key."""
+    writer.write(f"POST /e/{KEY} HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n".encode())
+    for _ in range(LARGE // len(JUNK)):
+        writer.write(JUNK)
+        await writer.drain()
+    await asyncio.sleep(60)
+
+
 FLOODS: dict[str, tuple[Send, int]] = {
     "gzip bombs": (gzip_bombs, 6),
     "unfinished heads": (unfinished_heads, 300),
@@ -114,6 +137,9 @@ FLOODS: dict[str, tuple[Send, int]] = {
     "tiny chunks": (tiny_chunks, 100),
     "cookies": (cookies, 50),
     "unread answers": (unread_answers, 300),
+    "pipelined questions": (pipelined_questions, 20),
+    "idle connections": (nothing, 400),
+    "large bodies": (large_bodies, 80),
 }
 
 

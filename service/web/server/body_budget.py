@@ -7,6 +7,8 @@ have `total_bytes` at most, and those of one owner a quarter of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ DEFAULT_BYTES = 128 * 1024 * 1024
 FREE_BYTES = 64 * 1024
 _WAIT_SECONDS = 5.0
 _OWNERS = 4
+_IDLE_SECONDS = 1.0
 
 
 class Share:
@@ -62,6 +65,7 @@ class BodyBudget:
         self._wait_seconds = wait_seconds
         self._owners: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []
+        self._is_used = False
 
     async def grow(self, share: Share, size_bytes: int) -> None:
         """See `Share.grow`."""
@@ -90,6 +94,9 @@ class BodyBudget:
         self._owners[share.owner] -= share.size_bytes
         self._owners = +self._owners
         share.size_bytes = 0
+        if not self._owners and self._is_used:
+            self._is_used = False
+            asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._give_back)
         for waiter in list(self._waiting):
             if self._has_room(waiter.share.owner, waiter.more_bytes):
                 self._waiting.remove(waiter)
@@ -97,13 +104,24 @@ class BodyBudget:
                 if not waiter.given.done():
                     waiter.given.set_result(None)
 
+    def _give_back(self) -> None:
+        """Return what the allocator keeps of large bodies to the system, beside the loop."""
+        if not self._owners:
+            asyncio.get_running_loop().run_in_executor(None, _trim)
+
     def _has_room(self, owner: str, more: int) -> bool:
         return more <= self._free and self._owners[owner] + more <= self._owner_bytes
 
     def _give(self, share: Share, more: int) -> None:
         self._free -= more
         self._owners[share.owner] += more
+        self._is_used = True
         share.size_bytes += more
+
+
+def _trim() -> None:
+    with contextlib.suppress(AttributeError, OSError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 body_budget_key = web.AppKey("body_budget", BodyBudget)
