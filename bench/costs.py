@@ -60,7 +60,11 @@ class _Unhurried:
         self._outbox = outbox
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         answer = await self._sender.send(payloads, seed, environment)
         await _until(lambda: _claim_waits(self._outbox))

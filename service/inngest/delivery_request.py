@@ -1,7 +1,8 @@
 """The requests that deliver a claimed batch, so that each event gets the ULID of its row.
 
 Inngest counts ULIDs up from a request's seed, so a request has rows with consecutive ULIDs only,
-all for one environment. Together the requests have every row of the batch once, in order.
+all of one environment and one trace. Together the requests have every row of the batch once, in
+order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class UndividableError(Exception):
 
 
 class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
-    """A part of a batch, under its claim and for one environment.
+    """A part of a batch, under its claim, of one environment and one trace.
 
     `seed` None leaves the ULIDs to Inngest. `again` is true when these events failed before,
     `repeated` when exactly this request did.
@@ -45,6 +46,11 @@ class DeliveryRequest(msgspec.Struct, frozen=True, gc=False):
     def environment(self) -> str | None:
         """The environment of the rows; None is the service's own."""
         return self.batch.entries[0].meta.environment
+
+    @property
+    def trace(self) -> str | None:
+        """The W3C context of the rows' appends."""
+        return self.batch.entries[0].meta.trace
 
 
 def with_ids(batch: Batch, ids: InngestIds | None) -> Batch:
@@ -70,10 +76,10 @@ def requests_of(
     """
     entries = batch.entries
     if ids is None:
-        parts = _parts(batch, _one_environment_each(entries, [range(len(entries))]))
+        parts = _parts(batch, _of_one_kind(entries, [range(len(entries))]))
         return [DeliveryRequest(part, None, again) for part in parts]
     numbers = [ids.number(entry.seq, entry.accepted_at_ms, entry.meta) for entry in entries]
-    runs = _one_environment_each(entries, consecutive_runs(numbers))
+    runs = _of_one_kind(entries, consecutive_runs(numbers))
     seeded = zip(runs, _parts(batch, runs), strict=True)
     return [DeliveryRequest(part, seed(numbers[run[0]]), again) for run, part in seeded]
 
@@ -167,13 +173,17 @@ def _payloads(batch: Batch) -> list[bytes]:
     return [bytes(payload) for payload in payloads]
 
 
-def _one_environment_each(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
-    """The runs, divided wherever a row is for another environment than the one before."""
-    if not any(entry.meta.environment for entry in entries):
+def _of_one_kind(entries: Sequence[Entry], runs: Sequence[range]) -> list[range]:
+    """The runs, divided wherever the environment or the trace changes: headers say both."""
+    if not any(entry.meta.environment or entry.meta.trace for entry in entries):
         return list(runs)
+
+    def kind_of(at: int) -> tuple[str | None, str | None]:
+        return entries[at].meta.environment, entries[at].meta.trace
+
     divided: list[range] = []
     for run in runs:
-        for _, group in itertools.groupby(run, lambda at: entries[at].meta.environment):
+        for _, group in itertools.groupby(run, key=kind_of):
             positions = list(group)
             divided.append(range(positions[0], positions[-1] + 1))
     return divided

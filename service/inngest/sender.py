@@ -30,6 +30,7 @@ _UNAVAILABLE = 503
 _OK = 200
 _KEY_TAKEN = frozenset({200, 400})
 _HIDDEN = "********"
+_TRACE_HEADER = "traceparent"
 
 
 class _Body(msgspec.Struct):
@@ -68,11 +69,16 @@ class InngestSender:
             self._headers[ENVIRONMENT_HEADER] = environment
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         """Post the events. Faults of the network and the server are results, not errors."""
         body = b"".join((b"[", payloads, b"]"))
-        headers = self._headers_of(seed, environment)
+        own = {SEED_HEADER: seed, ENVIRONMENT_HEADER: environment, _TRACE_HEADER: trace}
+        headers = self._headers | {name: value for name, value in own.items() if value is not None}
         # Other sends may swap the keys while this one waits.
         first, *other = self._urls
         result = await self._post(first, body, headers)
@@ -82,12 +88,6 @@ class InngestSender:
         if result.status in _KEY_TAKEN:
             self._urls = (other[0], first)
         return result
-
-    def _headers_of(self, seed: str | None, environment: str | None) -> dict[str, str]:
-        headers = self._headers if seed is None else {**self._headers, SEED_HEADER: seed}
-        if environment is not None:
-            headers = {**headers, ENVIRONMENT_HEADER: environment}
-        return headers
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> SendResult:
         try:

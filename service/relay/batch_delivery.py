@@ -185,8 +185,8 @@ class BatchDelivery:
     async def _answer(self, request: DeliveryRequest) -> SendResult:
         try:
             with self._around_send(request.batch):
-                payloads = request.batch.payloads
-                return await self._sender.send(payloads, request.seed, request.environment)
+                payloads, seed = request.batch.payloads, request.seed
+                return await self._sender.send(payloads, seed, request.environment, request.trace)
         except Exception as error:  # noqa: BLE001  (our own fault must not hold the rows back)
             self._report.failed(error)
             words = f"the sender failed: {type(error).__name__}"

@@ -27,12 +27,17 @@ class Sender(Protocol):
     """Where the relay sends batches."""
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         """Send encoded events, joined by commas, in one request; there may be none.
 
         `seed` makes Inngest give the events the ULIDs that follow from it. `environment` is
-        Inngest's that they go to; None is the service's own. Faults come back as a SendResult.
+        Inngest's that they go to; None is the service's own. `trace` is the W3C context that they
+        have in common. Faults come back as a SendResult.
         """
         ...
 

@@ -109,7 +109,11 @@ class ModelInngest:
         self.sent_at: list[tuple[float, int]] = []
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         pairs = [one.split(":") for one in json.loads(b"[%b]" % payloads)]
         rows = [(int(seq), kind) for seq, kind, _ in pairs]

@@ -116,7 +116,11 @@ class Room:
         return [one.seqs for one in self.sent]
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         assert self._inside
         seqs = [int(one.strip(b' "')) for one in payloads.split(b",")]

@@ -33,7 +33,11 @@ class World:
         self.empty_request = EmptyRequest(self, cast("BreakerSync", self))
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         assert (seed, environment) == (None, None)
         self.sent.append(payloads)

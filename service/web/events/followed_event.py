@@ -38,7 +38,7 @@ class FollowPolicy:
 
     look_seconds: float = 0.5
     rows_a_read: int = 500
-    ask_seconds: float = 1.0
+    ask_seconds: float = 0.8
     trouble_seconds: float = 2.0
     first_ask_seconds: float = 1.0
     asks_a_second: int = 100

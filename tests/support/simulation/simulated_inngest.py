@@ -51,7 +51,11 @@ class SimulatedInngest:
         self._answered = asyncio.Event()
 
     async def send(
-        self, payloads: bytes, seed: str | None = None, environment: str | None = None
+        self,
+        payloads: bytes,
+        seed: str | None = None,
+        environment: str | None = None,
+        trace: str | None = None,
     ) -> SendResult:
         del environment
         mode = self.mode
