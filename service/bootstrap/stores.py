@@ -95,7 +95,12 @@ async def open_outbox(
     else:
         owners = frozenset(User(EVENT_KEY_ISSUER, name).owner for name in settings.event_ids_shared)
         async with open_sqlite_outbox(
-            Path(path), **limits, socket=socket, timings=timings, shared_ids=owners
+            Path(path),
+            **limits,
+            socket=socket,
+            timings=timings,
+            accepts_loss=settings.accepts_loss,
+            shared_ids=owners,
         ) as sqlite:
             yield sqlite
 

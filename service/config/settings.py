@@ -87,6 +87,7 @@ class Settings(BaseModel):
     inngest_ui_url: Text = None
     fake_inngest_url: str | None = Field(default=None, exclude=True)
     known_inngest: InngestAddress | None = Field(default=None, exclude=True)
+    accepts_loss: bool = Field(default=False, exclude=True)
     confirm: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = Field(
         default="auto", validation_alias="OUTBOX_CONFIRM"
     )
@@ -204,6 +205,10 @@ class Settings(BaseModel):
     def with_fake_inngest(self, url: str) -> Self:
         """The same, but events go to the fake Inngest at `url`."""
         return self.model_copy(update={"inngest_base_url": url, "fake_inngest_url": url})
+
+    def with_accepted_loss(self, *, accepts: bool) -> Self:
+        """The same; `accepts` starts an SQLite file whose log is missing or another file's."""
+        return self.model_copy(update={"accepts_loss": accepts})
 
     def with_known_inngest(self, address: InngestAddress | None) -> Self:
         """The same with the address that another process has found out; None says nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.processes.child_process import READY, WAITS, Child, ChildProcess, comes_first
@@ -53,13 +53,21 @@ class ChildSupervisor:
         """The child's name, for sentences."""
         return self._child.name
 
-    def start(self, *, take_over: bool = False, faulty: Callable[[], None] | None = None) -> None:
+    def start(
+        self,
+        *,
+        take_over: bool = False,
+        faulty: Callable[[], None] | None = None,
+        once: Sequence[str] = (),
+    ) -> None:
         """Begin. `faulty` is called when the first process exits with 2; then this has ended.
 
         With `take_over` the first process loads, says that it waits, and continues after `go`. When
-        it does not become ready, this has ended.
+        it does not become ready, this has ended. `once` are options of the first process alone.
         """
-        self._running = asyncio.create_task(self._run(take_over, faulty), name=self.name)
+        options = (*once, _TAKE_OVER) if take_over else once
+        running = self._run(options, faulty, take_over=take_over)
+        self._running = asyncio.create_task(running, name=self.name)
 
     async def waits(self) -> None:
         """Wait until a process says that it waits."""
@@ -109,10 +117,11 @@ class ChildSupervisor:
         """Wait until no process is left: 0, or 2 after a faulty first start."""
         return await asyncio.shield(self._running) if self._running else 0
 
-    async def _run(self, take_over: bool, faulty: Callable[[], None] | None) -> int:
-        child, delay = self._child, _FIRST_RESTART_SECONDS
-        if take_over:
-            child = replace(child, command=(*child.command, _TAKE_OVER))
+    async def _run(
+        self, options: Sequence[str], faulty: Callable[[], None] | None, *, take_over: bool
+    ) -> int:
+        child = replace(self._child, command=(*self._child.command, *options))
+        delay = _FIRST_RESTART_SECONDS
         while not self._stopping.is_set():
             code = await self._run_once(child)
             if self._stopping.is_set() or (take_over and not self._was_ready):

@@ -42,6 +42,14 @@ def serve_command(
             "set and no dev server answers.",
         ),
     ] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Start on an SQLite file whose log is missing or another file's: the events that "
+            "were accepted last are lost.",
+        ),
+    ] = False,
     fake_inngest_url: Annotated[str | None, typer.Option(hidden=True)] = None,
     store: Annotated[bool, typer.Option("--store", hidden=True)] = False,
     take_over: Annotated[bool, typer.Option("--take-over", hidden=True)] = False,
@@ -51,7 +59,7 @@ def serve_command(
 ) -> None:
     """Accept posts and deliver them, until SIGTERM or SIGINT."""
     with exit_on_fault(lambda fault: tell_fault(lifeline_fd, fault)):
-        settings = load_settings()
+        settings = load_settings().with_accepted_loss(accepts=accept_loss)
         logs = configure_logs(level=settings.log_level, format_name=settings.log_format)
         if fake_inngest_url:
             settings = settings.with_fake_inngest(fake_inngest_url)

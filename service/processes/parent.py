@@ -159,6 +159,7 @@ def _pool(
             {**os.environ, SHARED_FOLDER: str(metrics)},
             say=announcer.say,
             ended=lambda pid: forget_gauges(pid, str(metrics)),
+            store_once=["--accept-loss"] if settings.accepts_loss else [],
         )
 
 

@@ -28,6 +28,7 @@ class ProcessPool:
     """Keeps a store process and its front processes running until `stop`.
 
     `say` gets sentences about the children, `ended` the id of each process that has ended.
+    `store_once` are options of the first store process alone.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class ProcessPool:
         *,
         say: Callable[[str], None],
         ended: Callable[[int], None],
+        store_once: Sequence[str] = (),
     ) -> None:
         self._children = (store, *fronts)
+        self._store_once = store_once
         self._policy = SupervisorPolicy(environment, say, ended)
         self._store, *self._fronts = self._supervisors()
         self._coming: list[ChildSupervisor] = []
@@ -47,8 +50,9 @@ class ProcessPool:
 
     async def run(self) -> int:
         """Until stopped: 0, or 2 when a child's first start was faulty, which stops the others."""
-        for one in (self._store, *self._fronts):
-            one.start(faulty=self.stop)
+        self._store.start(faulty=self.stop, once=self._store_once)
+        for front in self._fronts:
+            front.start(faulty=self.stop)
         code, waited_for = 0, None
         while waited_for is not self._fronts or not self._is_stopping:
             waited_for = self._fronts

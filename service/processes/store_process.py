@@ -36,6 +36,7 @@ async def serve_as_store(
                 )
                 async with ends_at_a_stop(opening, stop, logs):
                     take_over = False
+                    settings = settings.with_accepted_loss(accepts=False)
                     quiet_garbage_collector()
                     line.ready()
                     await line.hand_over(stop)

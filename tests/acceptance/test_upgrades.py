@@ -13,7 +13,7 @@ import pytest
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.beside import beside
 from tests.support.fleet import Client, client, environment, running
-from tests.support.front_processes import delivered, more_accepted
+from tests.support.front_processes import all_gone, children_of, delivered, more_accepted
 from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, is_migrating
 from tests.support.outbox_command import outbox_command
@@ -116,3 +116,25 @@ async def test_a_passed_descriptor_that_does_not_listen_is_a_fault_of_the_config
     with socket.socket() as unbound:
         async with running("serve", environment=settings, passed=unbound, ready="LISTEN_FDS") as it:
             assert await it.ended() == 2
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_file_without_its_log_starts_when_its_loss_is_accepted_and_only_then(
+    tmp_path: Path, inngest_api: FakeInngest, processes: str
+) -> None:
+    outbox = tmp_path / "outbox.db"
+    settings = environment(f"sqlite:///{outbox}", "http://127.0.0.1:1", WEB_CONCURRENCY=processes)
+    async with running("serve", environment=settings) as killed, client() as poster:
+        await poster.sign_in(killed.url)
+        assert await poster.post(killed.url) == 200
+        children = children_of(killed)
+        killed.kill()
+        await killed.ended()
+        for child in children:
+            child.kill()
+        await all_gone(children)
+    Path(f"{outbox}-wal").unlink()  # noqa: ASYNC240
+    async with running("serve", environment=settings, ready="--accept-loss") as refused:
+        assert await refused.ended() == 2
+    async with running("serve", "--accept-loss", environment=settings) as accepted:
+        assert await accepted.stop() == 0
