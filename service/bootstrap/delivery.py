@@ -65,7 +65,10 @@ async def run_relay(
         supervisor.watch("relay", relay.run, hung_after_seconds=_HUNG_SECONDS)
         supervisor.watch("delivery", relay.sync_breaker)
         supervisor.watch(
-            "retention", lambda: run_retention(outbox.repairs, settings.retention_seconds)
+            "retention",
+            lambda: run_retention(
+                outbox.repairs, settings.retention_seconds, settings.payload_retention_seconds
+            ),
         )
         try:
             yield relay

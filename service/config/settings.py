@@ -66,6 +66,9 @@ class Settings(BaseModel):
         default=7 * 86400.0, ge=1, validation_alias="OUTBOX_RETENTION"
     )
 
+    payload_retention_seconds: Seconds | None = Field(
+        default=None, ge=86400, validation_alias="OUTBOX_PAYLOAD_RETENTION"
+    )
     encryption_keys: EncryptionKeys = Field(default=(), validation_alias="OUTBOX_ENCRYPTION_KEY")
     show_decrypted: bool = Field(default=False, validation_alias="OUTBOX_SHOW_DECRYPTED")
 

@@ -40,6 +40,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "at one time. Others wait 5 s, then get 503 `outbox_unavailable`. A quarter at most is one "
         "sender's.",
         "OUTBOX_RETENTION": "Delivered events are kept this long.",
+        "OUTBOX_PAYLOAD_RETENTION": "The payloads of delivered events are kept this long, at least "
+        "24h. Unset: as long as the events.",
         "OUTBOX_ENCRYPTION_KEY": "Encrypts the data of events that are made here, as Inngest's "
         "encryption middleware does: `key`, or `key,old` while keys are rotated.",
         "OUTBOX_SHOW_DECRYPTED": "`1`: operators see encrypted data in plain. Each look is in the "

@@ -195,6 +195,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     meta: Meta = NO_META
 
     @property
+    def has_payload(self) -> bool:
+        """False once the payload was removed: an event has at least two bytes."""
+        return self.payload_bytes > 0
+
+    @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
         return WantedEvent.sent(self.id, self.meta)

@@ -190,7 +190,8 @@ class Repairs(Protocol):
     async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
         """The named rows that are dead become pending with no attempts counted; returns their ids.
 
-        With the state DELIVERED it takes delivered rows, which Inngest is known to have lost.
+        With the state DELIVERED it takes delivered rows, which Inngest is known to have lost. A row
+        without its payload stays as it is.
         """
         ...
 
@@ -202,6 +203,14 @@ class Repairs(Protocol):
         """Remove delivered rows settled longer ago, in small pages; returns how many.
 
         `actor` None is the retention, which leaves no audit row.
+        """
+        ...
+
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        """Remove the payloads of delivered rows settled longer ago; returns how many rows lost one.
+
+        The rows stay, for ids, idempotency and counts. It works in small pages and is safe to
+        repeat.
         """
         ...
 

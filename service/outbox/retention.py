@@ -1,7 +1,7 @@
-"""The purge of old delivered rows.
+"""The purge of old delivered rows, and of their payloads before them.
 
-It runs in small steps beside the requests. The invariant: only delivered rows are removed, and only
-after the retention; dead rows stay until an operator decides.
+It runs in small steps beside the requests. The invariant: only delivered rows lose anything, and
+only after their time; dead rows stay until an operator decides.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Purges(Protocol):
         """Remove delivered rows settled longer ago; returns how many."""
         ...
 
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        """Remove the payloads of delivered rows settled longer ago; returns how many."""
+        ...
+
 
 async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None) -> int:
     """Remove delivered rows settled longer ago, in pages with a pause; returns how many.
@@ -69,14 +73,23 @@ async def purge(purger: Purger, *, older_than_seconds: float, actor: str | None)
     return gone
 
 
-async def run_retention(repairs: Purges, retention_seconds: float) -> None:
-    """Purge rows that were delivered longer ago, now and then, until cancelled."""
+async def run_retention(
+    repairs: Purges, retention_seconds: float, payload_seconds: float | None = None
+) -> None:
+    """Purge rows that were delivered longer ago, now and then, until cancelled.
+
+    Their payloads go after `payload_seconds`, None: with the rows.
+    """
     pause = min(_LONGEST_PAUSE_SECONDS, max(1.0, retention_seconds / 10))
     while True:
         try:
             gone = await repairs.purge(older_than_seconds=retention_seconds, actor=None)
             if gone:
                 log.info("purged", rows=gone)
+            if payload_seconds is not None and payload_seconds < retention_seconds:
+                gone = await repairs.purge_payloads(older_than_seconds=payload_seconds)
+                if gone:
+                    log.info("payloads_purged", rows=gone)
         except OutboxUnavailableError as error:
             log.warning("purge_failed", reason=str(error))
             await asyncio.sleep(min(pause, _RETRY_SECONDS))

@@ -45,6 +45,15 @@ async def test_an_owners_delivered_rows_count_until_they_are_purged(storage: Sto
         await eventually(lambda: has_room(outbox))
 
 
+async def test_a_payload_that_is_purged_gives_its_bytes_back(storage: Storage) -> None:
+    async with storage.open(max_bytes_per_user=1000) as outbox:
+        await outbox.intake.append(event(size=600))
+        await deliver(outbox, await claim(outbox))
+        assert not await has_room(outbox)
+        assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1
+        await eventually(lambda: has_room(outbox))
+
+
 async def test_an_outbox_without_room_refuses_everybody_until_rows_are_discarded(
     storage: Storage,
 ) -> None:

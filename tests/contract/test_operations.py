@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Filter, Named, State
 from tests.support.named_rows import named
 from tests.support.rows import bury, bury_all, one_of_each
@@ -64,6 +65,31 @@ async def test_purge_removes_old_delivered_rows_and_nothing_else(outbox: Outbox)
     assert await outbox.repairs.purge(older_than_seconds=-1, actor="retention") == 1
     left = {row.id for row in await outbox.inspector.rows(Filter())}
     assert left == set(places.values()) - {places[State.DELIVERED]}
+
+
+async def test_a_payload_goes_before_its_row_and_such_a_row_is_not_sent_again(
+    outbox: Outbox,
+) -> None:
+    places = await one_of_each(outbox)
+    gone = places[State.DELIVERED]
+    assert await outbox.repairs.purge_payloads(older_than_seconds=3600) == 0
+    assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1
+    assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 0
+    assert await outbox.inspector.payload(gone) == b""
+    kept = {row.id: row.has_payload for row in await outbox.inspector.rows(Filter())}
+    assert kept == {one: one != gone for one in places.values()}
+    assert await outbox.repairs.replay(Named((gone,), State.DELIVERED), actor="ada") == []
+    assert (await outbox.inspector.stats()).delivered == 1
+
+
+async def test_the_payloads_of_many_pages_go_and_their_keys_still_replay(outbox: Outbox) -> None:
+    key = IdempotencyKey("k-1", bytes(32))
+    first = await outbox.intake.append(event(), key=key)
+    await asyncio.gather(*(outbox.intake.append(event()) for _ in range(1200)))
+    await deliver(outbox, await claim(outbox, ask(2000)))
+    assert await outbox.repairs.purge_payloads(older_than_seconds=-1) == 1201
+    again = await outbox.intake.append(event(), key=key)
+    assert (again.event_id, again.replayed) == (first.event_id, True)
 
 
 async def test_purge_goes_through_many_pages(outbox: Outbox) -> None:

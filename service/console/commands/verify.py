@@ -68,13 +68,18 @@ def verify_command(
         raise typer.Exit(CANNOT_TELL) from error
     resent = run(_resend(url, found.missing, actor_name(actor))) if resend else None
     if json:
-        print_json({**_fields(found), "resent": resent})
+        print_json({**_fields(found), "resent": resent, "payloadRemoved": _left(found, resent)})
     else:
         _say(found, resent)
     if found.missing:
         raise typer.Exit(MISSING)
     if found.unknown:
         raise typer.Exit(CANNOT_TELL)
+
+
+def _left(found: Verification, resent: list[str] | None) -> int | None:
+    """How many missing events can't be sent again, as their payloads were removed."""
+    return None if resent is None else len(found.missing) - len(resent)
 
 
 def _say(found: Verification, resent: list[str] | None) -> None:
@@ -93,6 +98,8 @@ def _say(found: Verification, resent: list[str] | None) -> None:
         typer.echo(f"and {len(found.missing) - _SHOWN:,} more; --json names all.")
     if resent is not None:
         typer.echo(f"{len(resent):,} are sent again.")
+        if left := len(found.missing) - len(resent):
+            typer.echo(f"{left:,} can't be sent again: their payloads were removed.")
 
 
 def _fields(found: Verification) -> dict[str, object]:

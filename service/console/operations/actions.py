@@ -41,6 +41,10 @@ class OperatorActions:
         self._report("purge", actor or "retention", gone)
         return gone
 
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        """Remove the payloads of delivered rows settled longer ago; returns how many."""
+        return await self._repairs.purge_payloads(older_than_seconds=older_than_seconds)
+
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:

@@ -163,7 +163,7 @@ def row_table(view: RowView, explanation: str) -> Table:
             table.add_row(label, spoken_time(moment))
     if view.reason:
         table.add_row("reason", plain(f"{view.reason}: {view.detail}"))
-    table.add_row("payload", f"{view.payload_bytes:,} bytes")
+    table.add_row("payload", f"{view.payload_bytes:,} bytes" if view.payload_bytes else "removed")
     for note in view.history:
         at = note.get("at")
         when = spoken_time(at) if isinstance(at, int) else ""

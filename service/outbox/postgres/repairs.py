@@ -67,7 +67,7 @@ class PostgresRepairs:
         self._pool = pool
         self._wakeup = wakeup
         self._delivery = delivery
-        self._purged_to_ms = 0
+        self._purged_to_ms = self._emptied_to_ms = 0
 
     async def replay(self, wanted: Named, *, actor: str, act: Act | None = None) -> list[str]:
         """As the port says."""
@@ -86,6 +86,25 @@ class PostgresRepairs:
     async def purge(self, *, older_than_seconds: float, actor: str | None) -> int:
         """As the port says. The retention goes on where it was the last time."""
         from_ms = self._purged_to_ms if actor is None else 0
+        gone, from_ms = await self._purge_pages("PURGE", older_than_seconds, from_ms)
+        if actor is None:
+            self._purged_to_ms = from_ms
+        elif gone:
+            detail = f"{gone} delivered rows"
+            await self._pool.run("ADD_ACT", audited("purge", actor=actor, detail=detail))
+        return gone
+
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        """As the port says. It goes on where it was the last time."""
+        gone, self._emptied_to_ms = await self._purge_pages(
+            "PURGE_PAYLOADS", older_than_seconds, self._emptied_to_ms
+        )
+        return gone
+
+    async def _purge_pages(
+        self, statement: str, older_than_seconds: float, from_ms: int
+    ) -> tuple[int, int]:
+        """Run `statement` page by page; returns how many rows it took, and where it ended."""
         gone = 0
         while True:
             given = {
@@ -93,18 +112,12 @@ class PostgresRepairs:
                 "page": _PURGE_PAGE,
                 "from_ms": from_ms,
             }
-            [(count, last_ms)] = await self._pool.run("PURGE", given)
+            [(count, last_ms)] = await self._pool.run(statement, given)
             gone += int(count)
             from_ms = last_ms or from_ms
             if count < _PURGE_PAGE:
-                break
+                return gone, from_ms
             await asyncio.sleep(_PURGE_PAUSE_SECONDS)
-        if actor is None:
-            self._purged_to_ms = from_ms
-        elif gone:
-            detail = f"{gone} delivered rows"
-            await self._pool.run("ADD_ACT", audited("purge", actor=actor, detail=detail))
-        return gone
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""

@@ -56,7 +56,9 @@ class SqliteRepairs:
         counts: StoredCounts,
         bytes_count: BytesCount,
         purger: SqlitePurger,
+        payload_purger: SqlitePurger,
     ) -> None:
+        self._payload_purger = payload_purger
         self._writer = writer
         self._delivery = delivery
         self._counts = counts
@@ -74,7 +76,8 @@ class SqliteRepairs:
 
         def run(connection: sqlite3.Connection) -> _Changed:
             now = wall_now_ms()
-            rows = matching(connection, settled, now) if is_done else []
+            found = matching(connection, settled, now) if is_done else []
+            rows = [row for row in found if row.has_payload]
             values = {"seqs": _seqs(rows), "now": now, "note": f"replayed by {actor}"}
             connection.execute(SQL["REPLAY"], values)
             connection.execute(SQL["REPLAY_END"], values)
@@ -102,6 +105,10 @@ class SqliteRepairs:
         """Remove delivered rows settled longer ago, in small pages; returns how many."""
         return await purge(self._purger, older_than_seconds=older_than_seconds, actor=actor)
 
+    async def purge_payloads(self, *, older_than_seconds: float) -> int:
+        """Remove the payloads of delivered rows settled longer ago; returns how many."""
+        return await purge(self._payload_purger, older_than_seconds=older_than_seconds, actor=None)
+
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""
     ) -> DeliveryRecord:
@@ -112,7 +119,7 @@ class SqliteRepairs:
 
 
 class SqlitePurger:
-    """Removes pages of old delivered rows and gives their space back."""
+    """Removes pages of old delivered rows, or of their payloads, and gives the space back."""
 
     def __init__(
         self,
@@ -122,7 +129,11 @@ class SqlitePurger:
         clock: Clock,
         state: CachedState,
         lock: WriterLock,
+        *,
+        only_payloads: bool = False,
     ) -> None:
+        self._pick = "PAYLOAD_PICK" if only_payloads else "PURGE_PICK"
+        self._take = _remove_payloads if only_payloads else _remove
         self._writer = writer
         self._counts = counts
         self._bytes_count = bytes_count
@@ -148,8 +159,8 @@ class SqlitePurger:
             if upto is None:
                 return _Page(PurgedPage(None, 0), {})
             values = {"after": after_seq, "upto": upto, "before": before, "ran_before": ran}
-            [(seqs,)] = connection.execute(SQL["PURGE_PICK"], values).fetchall()
-            freed, removed = _remove(connection, seqs, self._bytes_count)
+            [(seqs,)] = connection.execute(SQL[self._pick], values).fetchall()
+            freed, removed = self._take(connection, seqs, self._bytes_count)
             is_last = accepted_at_ms > before
             return _Page(PurgedPage(None if is_last else upto, removed), freed)
 
@@ -170,6 +181,19 @@ class SqlitePurger:
             await asyncio.sleep(PAUSE_SECONDS if more else 0)
 
 
+def _remove_payloads(
+    connection: sqlite3.Connection, seqs: str, count: BytesCount
+) -> tuple[dict[str, int], int]:
+    """Remove the payloads of the rows of a JSON array, which are settled; returns as `_remove`."""
+    freed = _counted_bytes(connection, seqs, count)
+    return freed, connection.execute(SQL["REMOVE_PAYLOAD"], {"seqs": seqs}).rowcount
+
+
+def _counted_bytes(connection: sqlite3.Connection, seqs: str, count: BytesCount) -> dict[str, int]:
+    values = {"seqs": seqs, "counted_to": count.counted_to, "newest": count.newest}
+    return dict(connection.execute(SQL["REMOVED_BYTES"], values).fetchall())
+
+
 def _remove(
     connection: sqlite3.Connection, seqs: str, count: BytesCount
 ) -> tuple[dict[str, int], int]:
@@ -177,8 +201,7 @@ def _remove(
 
     Returns the bytes by owner that had been counted, and how many rows.
     """
-    values = {"seqs": seqs, "counted_to": count.counted_to, "newest": count.newest}
-    freed = dict(connection.execute(SQL["REMOVED_BYTES"], values).fetchall())
+    freed = _counted_bytes(connection, seqs, count)
     for name in ("REMEMBER_LAST", "REMOVE_READY", "REMOVE_SENT", "REMOVE_DONE"):
         connection.execute(SQL[name], {"seqs": seqs})
     return freed, connection.execute(SQL["REMOVE_ROW"], {"seqs": seqs}).rowcount

@@ -3,6 +3,7 @@
 WITH named AS MATERIALIZED (
     SELECT seq, event_id, owner, octet_length(payload) AS size FROM outbox.events
     WHERE event_id = ANY(%(ids)s::text[]) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+      AND payload <> ''
 ), taken AS (
     DELETE FROM outbox.done WHERE seq = ANY(ARRAY(SELECT seq FROM named))
         AND CASE WHEN dead THEN 'dead' ELSE 'delivered' END = coalesce(%(state)s::text, 'dead')
@@ -77,6 +78,23 @@ WITH picked AS (
     SELECT array_agg(owner), array_agg(-stored), array_agg(-bytes), -(SELECT count(*) FROM picked)
     FROM (SELECT owner, count(*) AS stored, sum(size) AS bytes FROM gone GROUP BY owner) AS o
     HAVING count(*) > 0
+)
+SELECT count(*), max(settled_at_ms) FROM picked
+
+-- name: PURGE_PAYLOADS
+-- As PURGE, but the rows stay without their payloads.
+WITH picked AS MATERIALIZED (
+    SELECT d.seq, d.settled_at_ms, e.owner, octet_length(e.payload) AS size
+    FROM outbox.done AS d JOIN outbox.events AS e USING (seq)
+    WHERE NOT d.dead AND d.settled_at_ms >= %(from_ms)s AND e.payload <> ''
+      AND d.settled_at_ms <= (SELECT at_ms FROM outbox.moment) - %(older_than_ms)s::bigint
+    ORDER BY d.settled_at_ms LIMIT %(page)s FOR UPDATE OF d SKIP LOCKED
+), emptied AS (
+    UPDATE outbox.events SET payload = '' WHERE seq = ANY(ARRAY(SELECT seq FROM picked))
+), changed AS (
+    INSERT INTO outbox.changes (owners, stored, stored_bytes)
+    SELECT array_agg(owner), array_agg(0), array_agg(-bytes)
+    FROM (SELECT owner, sum(size) AS bytes FROM picked GROUP BY owner) AS o HAVING count(*) > 0
 )
 SELECT count(*), max(settled_at_ms) FROM picked
 

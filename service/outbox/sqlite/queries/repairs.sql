@@ -41,6 +41,15 @@ SELECT max(seq), min(accepted_at_ms) FROM (
     SELECT seq FROM outbox_done WHERE seq > :after ORDER BY seq LIMIT 500)
 CROSS JOIN outbox USING (seq)
 
+-- name: PAYLOAD_PICK
+-- As PURGE_PICK, of the rows that still have a payload.
+SELECT json_group_array(seq) FROM outbox_done CROSS JOIN outbox USING (seq)
+WHERE seq > :after AND seq <= :upto AND dead = 0 AND settled_at_ms <= :before
+  AND ran_ms <= :ran_before AND length(payload) > 0
+
+-- name: REMOVE_PAYLOAD
+UPDATE outbox SET payload = x'' WHERE seq IN (SELECT value FROM json_each(:seqs))
+
 -- name: PURGE_PICK
 -- A row is old by the clock, and by the time that services have run since it was settled: a clock
 -- that was wrong for a while removes nothing.
