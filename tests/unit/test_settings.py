@@ -23,6 +23,7 @@ DEFAULTS = {
     "max_bytes_per_user": 4 * 1024**3,
     "max_body_bytes_in_flight": 128 * 1024**2,
     "dev_login": False,
+    "accepts_loss": False,
     "web_concurrency": 1,
     "batch_events": 500,
     "batch_bytes": 1024 * 1024,
