@@ -22,6 +22,7 @@ from tests.support.outbox_command import outbox_json
 
 UNKNOWN_ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SERVICE_KEY = "a-key-of-the-tests-only"
+_SIGNED = f"Bearer {SIGNING_KEY}"
 _SECONDS = 60.0
 
 _Found = TypeVar("_Found")
@@ -61,9 +62,9 @@ class Inngest:
         ids: list[str] = answer["ids"]
         return ids
 
-    async def ask(self, path: str, key: str | None = SIGNING_KEY) -> tuple[int, Any]:
+    async def ask(self, path: str, authorization: str | None = _SIGNED) -> tuple[int, Any]:
         """A question to the REST API: status, and the answer, as text where it is no JSON."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {} if authorization is None else {"Authorization": authorization}
         async with self._http.get(f"{self._url}{path}", headers=headers) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith("{") else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,17 +23,30 @@ from tests.real_inngest.inngest_handle import (
 
 
 @pytest.mark.parametrize(
-    "case", ANSWERS["questions"], ids=lambda case: f"{case['path']} {case.get('key', '')}"
+    "case", ANSWERS["questions"], ids=lambda case: f"{case['path']} {case.get('authorization', '')}"
 )
 async def test_a_question_is_answered_so(inngest: Inngest, case: dict[str, Any]) -> None:
     path = case["path"].format(ulid=UNKNOWN_ULID)
-    status, answer = await inngest.ask(path, case.get("key", SIGNING_KEY))
+    given = {"authorization": case["authorization"]} if "authorization" in case else {}
+    status, answer = await inngest.ask(path, **given)
     wanted = case["answer"]
     if isinstance(answer, dict):
         answer.pop("metadata", None)
         if "error" in wanted:
             wanted = wanted | {"error": wanted["error"].format(ulid=UNKNOWN_ULID)}
     assert (status, answer) == (case["status"], wanted)
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [(form, 200) for form in ANSWERS["authorization"]["accepted"]]
+    + [(form, 401) for form in ANSWERS["authorization"]["refused"]],
+)
+async def test_a_signing_key_has_these_forms(inngest: Inngest, form: str, status: int) -> None:
+    key = SIGNING_KEY.rpartition("-")[2]
+    brought = form.format(hex=key, hashed=hashlib.sha256(bytes.fromhex(key)).hexdigest())
+    for path in ("/v1/events", f"/api/v2/events/{UNKNOWN_ULID}/runs"):
+        assert (await inngest.ask(path, brought))[0] == status
 
 
 @pytest.mark.parametrize("lead_ms", ANSWERS["shown"])

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
 import pytest
 
 from service.dev.fake_inngest.events import WireEvent
 from service.dev.fake_inngest.ledger import Ledger, Request
-from service.dev.fake_inngest.ulids import request_ulids, ulids
+from service.dev.fake_inngest.ulids import ulids
 from tests.support.clock import Clock
 
 REQUEST = Request("key", 1, 1, 1, None)
@@ -83,23 +82,3 @@ def test_ulids_count_up_over_the_edges_of_their_last_characters():
     assert len(set(ids)) == 3_000
     assert ids == sorted(ids)
     assert ids[1_500:1_502] == ["00000000010000000000000000", "00000000010000000000000001"]
-
-
-@pytest.mark.parametrize(
-    "seed", [None, "", "x,AAECAwQFBgcICQ==", "1,AA==", "1,*", "1", f"{1 << 48},"]
-)
-def test_a_seed_that_can_not_be_read_counts_as_none(seed):
-    [first], [second] = (request_ulids(seed, 1, 5) for _ in range(2))
-    assert first != second
-    assert first[:10] == second[:10] == "0000000005"
-
-
-def test_a_seed_gives_its_last_four_bytes_plus_the_position_from_one():
-    assert request_ulids("7,AAAAAAAAAAAAAQ==", 2, 5) == ulids((7 << 80) + 2, 2)
-
-
-def test_the_last_four_bytes_of_a_seed_wrap_without_a_carry():
-    seed = "7," + base64.b64encode(bytes.fromhex("000000000001fffffffe")).decode()
-    first, *others = request_ulids(seed, 3, 5)
-    assert first == ulids((7 << 80) + (1 << 32) + 0xFFFFFFFF, 1)[0]
-    assert others == ulids((7 << 80) + (1 << 32), 2)
