@@ -11,15 +11,9 @@ import pytest
 from aiohttp import web
 
 from service.errors import (
-    BodyTooLargeError,
     DocumentNameInvalidError,
     IdempotencyKeyInvalidError,
-    InvalidFieldError,
     InvalidJsonError,
-    JsonRequiredError,
-    OutboxUnavailableError,
-    SenderNotAllowedError,
-    SessionRequiredError,
     StorageNotConfiguredError,
 )
 from service.event_types.body_schema import BodySchema
@@ -181,61 +175,6 @@ async def test_a_type_that_can_not_be_accepted_asks_for_no_sender() -> None:
     assert taken.order == []
 
 
-async def test_who_may_not_post_is_refused_before_the_body_is_read() -> None:
-    taken = Taken()
-    taken.user = NIGHTLY
-    with pytest.raises(SenderNotAllowedError):
-        await post(taken, b"no JSON")
-    taken.user = SessionRequiredError()
-    with pytest.raises(SessionRequiredError):
-        await post(taken, b"no JSON")
-    assert taken.appended == []
-
-
-async def test_a_body_has_at_most_a_mebibyte_and_says_so_before_it_comes() -> None:
-    taken = Taken()
-    body = b'{"size": 1}'.ljust(MILLION)
-    await post(taken, body)
-    assert len(taken.appended) == 1
-    await refused(BodyTooLargeError, body + b" ")
-    unsent = made_request(b"", {**JSON, "Content-Length": str(MILLION + 1)}, ends=False)
-    with pytest.raises(BodyTooLargeError):
-        await made(taken).post(unsent)
-
-
-async def test_a_body_of_another_type_is_refused() -> None:
-    with pytest.raises(JsonRequiredError):
-        await made(Taken()).post(made_request(b"{}", {"Content-Type": "text/plain"}))
-
-
-@pytest.mark.parametrize(
-    ("body", "refusal"),
-    [
-        (b"", InvalidJsonError),
-        (b"[1]", InvalidJsonError),
-        (b"no JSON", InvalidJsonError),
-        (b'{"size": 1} {', InvalidJsonError),
-        (b'{"size": NaN}', InvalidJsonError),
-        (b'{"note": "\\ud800", "size": NaN}', InvalidJsonError),
-        (b'{"note": "\xff"}', InvalidJsonError),
-        (b'{"\xff": 1}', InvalidJsonError),
-        (b'{"note": {"a": ["\xed\xa0\x80"]}}', InvalidJsonError),
-        (b'{"size": 1}\xff', InvalidJsonError),
-        (b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}", InvalidJsonError),
-        (b'{"note": ' + b"[" * 100_000, InvalidJsonError),
-        (b'["\\ud800"]', InvalidJsonError),
-        (b'{"size": 1e999}', InvalidFieldError),
-        (b' \t\r\n{"size": 1e999}', InvalidFieldError),
-        (b"[1e999]", InvalidJsonError),
-        (b'{"size": "one"}', InvalidFieldError),
-    ],
-)
-async def test_a_body_that_is_not_of_the_type_is_refused(
-    body: bytes, refusal: type[Exception]
-) -> None:
-    await refused(refusal, body)
-
-
 @pytest.mark.parametrize("body", [b'{"size": "one"}', b'{"size": "\\ud800"}'])
 async def test_the_types_own_check_comes_before_the_schema_and_sees_lone_surrogates(
     body: bytes,
@@ -252,19 +191,3 @@ async def test_the_types_own_check_sees_no_body_that_is_no_json(body: bytes) -> 
         raise DocumentNameInvalidError
 
     await refused(InvalidJsonError, body, check_first=check_first)
-
-
-async def test_what_the_outbox_refuses_is_no_event() -> None:
-    taken = Taken()
-    taken.error = OutboxUnavailableError()
-    with pytest.raises(OutboxUnavailableError):
-        await post(taken)
-    assert taken.counted == []
-
-
-def test_the_route_is_mounted_and_described_at_the_types_path() -> None:
-    route = made(Taken())
-    [mounted] = route.routes()
-    assert (mounted.method, mounted.path) == ("POST", "/api/things")
-    [endpoint] = route.endpoints()
-    assert endpoint.path == "/api/things"
