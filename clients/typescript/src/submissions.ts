@@ -101,6 +101,7 @@ export class Submissions {
   }
 
   private hold(held: Held): void {
+    if (this.closing.signal.aborted) return held.release();
     this.held.set(held.entry.key, held);
     this.changed();
     this.spread();

@@ -15,8 +15,8 @@ export function service(answer) {
   const requests = [];
   const fetch = async (url, { method, headers, body, signal }) => {
     const request = { method, url, headers, body: body && JSON.parse(body) };
-    requests.push(request);
     signal?.throwIfAborted();
+    requests.push(request);
     return answer(request, requests.length - 1);
   };
   return { requests, fetch };

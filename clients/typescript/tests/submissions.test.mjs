@@ -130,6 +130,16 @@ test("an event of an earlier page that is refused stays, and is not sent again",
   assert.equal(requests.length, 1);
 });
 
+test("an event of an earlier page waits for the sign-in", async () => {
+  const queue = memoryQueue();
+  await queue.put(left);
+  const { requests, fetch } = service(() => refused(401, "session_required"));
+  const outbox = client({ fetch, queue });
+  await outbox.flush();
+  await settled();
+  assert.deepEqual([requests.length, await outbox.queued()], [1, [left]]);
+});
+
 test("a refusal that can't be stored ends no sending", async () => {
   const queue = memoryQueue();
   await queue.put(left);
@@ -157,6 +167,7 @@ test("storage that fails while an event is taken over keeps no lock on it", asyn
   await outbox.flush();
   await settled();
   assert.deepEqual(requests.map(nameOf), ["left"]);
+  assert.deepEqual([...held], []);
 });
 
 test("headers may come later, and are asked for again when they fail", async () => {

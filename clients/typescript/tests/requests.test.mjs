@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { memoryQueue, OutboxClient } from "inngest-outbox-client";
+import { accepted, refused, service, settled, webLocks } from "./service.mjs";
+
+const BODY = { documentName: "a" };
+const html = (status) => new Response("<h1>Sign in to the network</h1>", { status });
+const quick = (answer) => {
+  const { requests, fetch } = service(answer);
+  const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1, maxDelayMs: 1 } });
+  return { requests, outbox };
+};
+
+test("a request is repeated with its key and bytes until the service answers", async () => {
+  const away = [408, 425, 429, 500, 502, 503, 504].map((status) => () => refused(status, "x"));
+  const others = [() => html(200), () => html(502), () => Promise.reject(new TypeError("reset"))];
+  const tries = [...away, ...others, () => accepted("e", { "idempotent-replayed": "true" })];
+  const { requests, outbox } = quick((_, place) => tries[place]());
+  assert.deepEqual(await outbox.submit(BODY, { key: "k" }), { eventId: "e", replayed: true });
+  assert.equal(requests.length, tries.length);
+  for (const { method, url, headers, body } of requests) {
+    assert.deepEqual([method, url, body], ["POST", "/api/route", BODY]);
+    assert.equal(headers.get("idempotency-key"), "k");
+    assert.equal(headers.get("content-type"), "application/json");
+  }
+  assert.deepEqual(await outbox.queued(), []);
+});
+
+test("a refusal rejects with its code and leaves the queue", async () => {
+  const headers = { "x-request-id": "r" };
+  for (const [status, code] of [[400, "invalid_field"], [503, "storage_not_configured"]]) {
+    const { requests, outbox } = quick(() => refused(status, code, headers));
+    const told = { status, code, message: "Refused.", requestId: "r", queuedAs: undefined };
+    await assert.rejects(outbox.submit(BODY), told);
+    assert.deepEqual([requests.length, await outbox.queued()], [1, []]);
+  }
+});
+
+test("an event stays queued where a sign-in or a proxy is between", async () => {
+  for (const [answer, code] of [
+    [refused(401, "session_required"), "session_required"],
+    [html(403), "http_403"],
+  ]) {
+    const { outbox } = quick(() => answer);
+    await assert.rejects(outbox.submit(BODY, { key: "k" }), { code, queuedAs: "k" });
+    const [{ key, refusal }] = await outbox.queued();
+    assert.deepEqual([key, refusal], ["k", undefined]);
+    await outbox.forget("k");
+    assert.deepEqual(await outbox.queued(), []);
+  }
+});
+
+test("a wait for the answer may be given up, and a refusal stays to be seen", async () => {
+  const answers = [];
+  const { outbox } = quick(() => new Promise((answer) => answers.push(answer)));
+  const given = new AbortController();
+  const posted = outbox.submit(BODY, { signal: given.signal });
+  await settled();
+  given.abort(new Error("no time"));
+  await assert.rejects(posted, /no time/);
+  assert.equal((await outbox.queued()).length, 1);
+  answers[0](refused(400, "invalid_field"));
+  await settled();
+  assert.equal((await outbox.queued())[0].refusal.code, "invalid_field");
+});
+
+test("no redirect is followed, no answer cached, and cookies go to another origin too", async () => {
+  const seen = [];
+  const fetch = async (url, { redirect, cache, credentials }) => {
+    seen.push([url, redirect, cache, credentials]);
+    return accepted("e");
+  };
+  await new OutboxClient({ fetch }).submit(BODY);
+  await new OutboxClient({ fetch, baseUrl: "https://o" }).submit(BODY);
+  assert.deepEqual(seen, [
+    ["/api/route", "error", "no-store", "same-origin"],
+    ["https://o/api/route", "error", "no-store", "include"],
+  ]);
+});
+
+test("events are listed, taken back and looked at by their paths", async () => {
+  const { requests, outbox } = quick(({ method }) =>
+    method === "DELETE" ? new Response(null, { status: 204 }) : Response.json({}),
+  );
+  await outbox.list({ state: "dead", limit: 5, name: undefined });
+  await outbox.takeBack("a/b");
+  await outbox.get("a");
+  assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
+    "GET /api/events?state=dead&limit=5",
+    "DELETE /api/events/a%2Fb",
+    "GET /api/events/a",
+  ]);
+});
+
+test("listeners hear each change of the queue, until they stop", async () => {
+  const { outbox } = quick(() => accepted("e"));
+  const lengths = [];
+  const stop = outbox.onQueueChange(async () => lengths.push((await outbox.queued()).length));
+  await outbox.submit(BODY);
+  await settled();
+  assert.deepEqual(lengths, [1, 0]);
+  stop();
+  await outbox.submit(BODY);
+  await settled();
+  assert.deepEqual(lengths, [1, 0]);
+});
+
+test("a closed client sends nothing and leaves what waits to the next", async () => {
+  const held = webLocks();
+  const queue = memoryQueue();
+  const { requests, fetch } = service(() => new Promise(() => undefined));
+  const closed = new OutboxClient({ fetch, queue });
+  void closed.submit(BODY);
+  await settled();
+  closed.close();
+  await closed.flush();
+  await settled();
+  assert.deepEqual([requests.length, held.size], [1, 0]);
+  const next = new OutboxClient({ fetch: async () => accepted("e"), queue });
+  await next.flush();
+  await settled();
+  assert.deepEqual(await next.queued(), []);
+  delete globalThis.navigator;
+});
