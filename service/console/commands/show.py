@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import msgspec
 import typer
 
 from service.bootstrap.operations import is_served, open_inspector
+from service.bootstrap.process import make_http
 from service.config.destination import Destination
+from service.config.settings import Settings
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.explain import explain
 from service.console.operations.views import row_view
@@ -16,9 +19,16 @@ from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import one_event, run
 from service.console.terminal.options import EventId, Json
 from service.console.terminal.tables import print_json, row_table, show_lines
-from service.observe.printable import escaped_json
+from service.errors import ConfigurationError, InngestApiError
+from service.inngest.address import run_link
+from service.inngest.rest_api import make_rest_api
+from service.inngest.runs import Run, runs_of
+from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord
+from service.outbox.model import DeliveryRecord, Row, State
+
+_TIMEOUT_SECONDS = 3.0
+_SHOWN_RUNS = 5
 
 Payload = Annotated[
     bool, typer.Option("--payload", help="Show the payload too. It is personal data.")
@@ -34,19 +44,41 @@ def show(
     """
     found, delivery, stored = run(_one(url, event_id, with_payload=payload))
     row = one_event(found)
+    runs = run(_runs(row))
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
         destination = delivery.destination or None if delivery else None
         fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
+        fields["runs"] = msgspec.to_builtins(runs)
         shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
         print_json({**fields, **shown})
         return
     show_lines(row_table(view, why))
+    for one in runs:
+        typer.echo(printable(f"{one.status} run of {one.function}: {one.url or one.id}"))
     if delivery and delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored is not None:
         typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
+
+
+async def _runs(row: Row) -> tuple[Run, ...]:
+    """The runs of the event, none where Inngest can't be asked or gives no answer soon."""
+    if row.state not in (State.SENT, State.DELIVERED):
+        return ()
+    environment = row.meta.environment
+    try:
+        settings = Settings.load(os.environ)
+        async with make_http(limit=1) as http:
+            reader = make_rest_api(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
+            if reader is None:
+                return ()
+            ids = await reader.run_ids(row.meta.answered_id or row.inngest_id or "", environment)
+            told = [await reader.run(run_id, environment) for run_id in ids[:_SHOWN_RUNS]]
+    except (ConfigurationError, InngestApiError):
+        return ()
+    return runs_of(filter(None, told), run_link(settings), environment)
 
 
 async def _one(

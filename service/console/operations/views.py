@@ -90,7 +90,7 @@ def row_view(row: Row) -> RowView:
     """The view of one row."""
     return RowView(
         **_shared(row, RowView),
-        **_shared(row.meta, RowView),
+        **{**_shared(row.meta, RowView), "wire_id": row.meta.wire_id or None},
         accepted_at=row.accepted_at_ms,
         first_sent_at=row.first_sent_at_ms,
         delivered_at=row.settled_at_ms if row.state is State.DELIVERED else None,
