@@ -107,14 +107,15 @@ def runs_of(
 def outcomes_of(answer: Iterable[EventRun]) -> tuple[str, ...]:
     """A word for each run: its status, or `retrying` after an attempt that failed.
 
-    Runs that Inngest skipped, because their function is paused, are left out.
+    A run that Inngest skipped, because its function is paused, is one that is queued for ever.
     """
-    return tuple(_outcome(one) for one in answer if one.status.lower() != _SKIPPED)
+    return tuple(map(_outcome, answer))
 
 
 def first_start_ms(answer: Iterable[EventRun]) -> int | None:
     """When the first run started, None while none has."""
-    starts = [at for at in (_ms(one.started_at) for one in answer) if at is not None]
+    started = (one for one in answer if _outcome(one) != RunStatus.QUEUED)
+    starts = [at for at in (_ms(one.started_at) for one in started) if at is not None]
     return min(starts, default=None)
 
 
@@ -135,9 +136,11 @@ def _run(told: EventRun, url: str | None) -> Run:
 
 
 def _outcome(told: EventRun) -> str:
-    status = _status(told)
-    has_failed = not status.is_final and _error(told).keys() >= _TOLD_OF_ERRORS
-    return "retrying" if has_failed else status.value
+    word, status = told.status.lower(), _status(told)
+    if word == _SKIPPED:
+        return RunStatus.QUEUED.value
+    has_failed = word == RunStatus.FAILED or _error(told).keys() >= _TOLD_OF_ERRORS
+    return "retrying" if has_failed and not status.is_final else status.value
 
 
 def _status(told: EventRun) -> RunStatus:

@@ -17,6 +17,7 @@ ALARM_EVENT = "outbox/alarm"
 """The service's own event, which counts nowhere."""
 WINDOW_MS = 900_000
 
+_QUEUED = "queued"
 _MAX_ANSWERS = 100
 _MAX_ASKED = 200
 _MOST_SHARE = 0.95
@@ -40,9 +41,14 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     start_seconds: float | None
     outcomes: tuple[str, ...]
 
+    @property
+    def has_run(self) -> bool:
+        """True when a run has started. One that is queued may never start."""
+        return any(word != _QUEUED for word in self.outcomes)
+
 
 class NameView(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
-    """An event name for people and programs.
+    """An event name for people and programs. A run counts once it has started.
 
     Its sampled events were asked about within 15 minutes. `outcomes` counts their runs. `asked` and
     `ran` count events of a longer time, those with a run in `ran`. `expected` says that missing
@@ -100,8 +106,6 @@ class NameRuns:
         self._ran = before.ran if before else 0
         self._last_run_at = before.last_run_at if before else None
         self.no_run_since = before.no_run_since if before else None
-        self._streak = 0
-        self._streak_from: int | None = None
         self._told_at_ms = 0
         self._told = (False, self.no_run_since)
 
@@ -112,20 +116,19 @@ class NameRuns:
 
     def take(self, ulid: str, answer: Answer) -> None:
         """Take an answer about the event `ulid`; a second one replaces the first."""
-        is_new = ulid not in self._answers
+        before = self._answers.get(ulid)
+        is_new, ran_before = before is None, before is not None and before.has_run
         self._answers[ulid] = answer
         if len(self._answers) > _MAX_ANSWERS:
             self._answers.popitem(last=False)
         if is_new:
             self._asked += 1
             self._told_at_ms = answer.told_at_ms
-        if answer.outcomes:
-            self._ran += is_new
+        if answer.has_run:
+            self._ran += not ran_before
             self._last_run_at = max(answer.held_at_ms, self._last_run_at or 0)
-            self._streak, self._streak_from, self.no_run_since = 0, None, None
-        elif is_new and answer.held_at_ms > (self._last_run_at or 0) + self._slot_ms:
-            self._streak += 1
-            self._streak_from = self._streak_from or answer.held_at_ms
+            if self.no_run_since is not None and answer.held_at_ms >= self.no_run_since:
+                self.no_run_since = None
         if self._asked > _MAX_ASKED:
             self._asked, self._ran = self._asked // 2, math.ceil(self._ran / 2)
 
@@ -134,23 +137,29 @@ class NameRuns:
 
         The first answer is news, too, and a run after runs were missing.
         """
-        since, told = self.no_run_since, self._told
+        since, streak = self.no_run_since, self._streak()
         if since is not None and now_ms - max(since, self._told_at_ms) > _FORGET_MS:
             self.no_run_since = None
-        elif since is None and self._is_missing(now_ms):
-            self.no_run_since = self._streak_from
-        self._told = (bool(self._answers), self.no_run_since)
+        elif since is None and self._is_missing(len(streak), now_ms):
+            self.no_run_since = min(streak)
+        told, self._told = self._told, (bool(self._answers), self.no_run_since)
         return told != self._told
 
-    def _is_missing(self, now_ms: int) -> bool:
-        if not self._streak or not self.expected:
+    def _streak(self) -> Sequence[int]:
+        """When the events were held that have no run and came after the last one with a run."""
+        after = (self._last_run_at or 0) + self._slot_ms
+        known = self._answers.values()
+        return [one.held_at_ms for one in known if not one.has_run and one.held_at_ms > after]
+
+    def _is_missing(self, streak: int, now_ms: int) -> bool:
+        if not streak or not self.expected:
             return False
         doubt = 1 if self._declared else 2
-        share = min(_MOST_SHARE, (self._ran + 1) / max(1, self._asked - self._streak + doubt))
+        share = min(_MOST_SHARE, (self._ran + 1) / max(1, self._asked - streak + doubt))
         is_quiet = now_ms - self._told_at_ms >= _QUIET_MS
         if is_quiet and share >= _QUIET_SHARE:
             return True
-        return (1 - share) ** self._streak <= _CHANCE
+        return (1 - share) ** streak <= _CHANCE
 
     def view(self, now_ms: int, *, per_second: float, dead: int) -> NameView:
         """The figures now."""
@@ -162,7 +171,7 @@ class NameRuns:
             name=self._name,
             expected=self.expected,
             sampled=len(window),
-            with_run=sum(bool(one.outcomes) for one in window),
+            with_run=sum(one.has_run for one in window),
             held_median_seconds=_median(held),
             held_p95_seconds=_p95(held),
             start_median_seconds=_median(starts),

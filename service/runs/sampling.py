@@ -18,6 +18,7 @@ MAX_NAMES = 100
 _SLOTS = 60
 _LEAST_SLOT_MS = 1000
 _MOST_AGAIN = 200
+_MOST_SLOTS = 20  # of a name's that are due
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +44,7 @@ class Sampling:
         self._always = frozenset(always)
         self._waiting: dict[str, dict[int, list[Candidate]]] = {one: {} for one in always}
         self._done: dict[str, int] = {}
-        self._asked_at: dict[str, int] = {}
+        self._asked_in: dict[str, int] = {}
         self._seen_at: dict[str, int] = {}
         self._again: deque[tuple[str, Candidate]] = deque(maxlen=_MOST_AGAIN)
         self._turns = 0
@@ -68,25 +69,25 @@ class Sampling:
         return True
 
     def next(self, now_ms: int) -> tuple[str, Candidate] | None:
-        """The newest event that is due, of the name whose turn it is; older ones of it go.
+        """The newest event that is due, of the name whose turn it is.
 
         Every other turn is that of an event whose runs had not ended.
         """
         self._turns += 1
         if self._turns % 2 and self._again and self._again[0][1].due_ms <= now_ms:
             return self._again.popleft()
-        for name in sorted(self._waiting, key=lambda one: self._asked_at.get(one, 0)):
+        for name in sorted(self._waiting, key=lambda one: self._asked_in.get(one, 0)):
             slots = self._waiting[name]
             due = sorted(slot for slot, ones in slots.items() if ones[-1].due_ms <= now_ms)
             if not due:
                 continue
-            for slot in due[:-1]:
+            for slot in due[:-_MOST_SLOTS]:
                 del slots[slot]
             candidate = slots[due[-1]].pop()
             if not slots[due[-1]]:
                 del slots[due[-1]]
             self._done[name] = max(candidate.due_ms, self._done.get(name, 0))
-            self._asked_at[name] = now_ms
+            self._asked_in[name] = self._turns
             return name, candidate
         return None
 
@@ -116,7 +117,7 @@ class Sampling:
             if oldest is None or now_ms - self._seen_at.get(oldest, 0) < WINDOW_MS:
                 return False
             del self._waiting[oldest]
-            for times in (self._done, self._asked_at, self._seen_at):
+            for times in (self._done, self._asked_in, self._seen_at):
                 times.pop(oldest, None)
         self._waiting[name] = {}
         return True

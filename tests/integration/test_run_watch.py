@@ -58,19 +58,18 @@ async def seen(part: StorePart, name: str, wanted: Callable[[NameView], object])
 async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_path: Path) -> None:
     types = tmp_path / "types.yaml"
     types.write_text(TYPES)
-    paused = Function(id="paused", trigger="reports/paused")
     inngest.runs.declare(
         Function(id="registered", trigger="reports/registered"),
         Function(id="failing", trigger="reports/failing", error={"name": "E", "message": "no"}),
         Function(id="limited", trigger="reports/limited", rate_limit_ms=3_600_000),
-        paused,
+        Function(id="paused", trigger="reports/paused"),
     )
     changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
     async with watched_service(path, inngest.url, **changes) as part:
         intake = part.outbox.intake
         await post(intake, "reports/paused")
         await seen(part, "reports/paused", lambda one: one.with_run == 1)
-        inngest.runs.declare(Function(id="paused", trigger="nowhere"))
+        inngest.runs.declare(Function(id="paused", trigger="reports/paused", paused=True))
         for name in ("registered", "failing", "paused", "wanted", "unknown"):
             await post(intake, f"reports/{name}")
         await post(intake, "reports/limited", 9)
@@ -79,7 +78,8 @@ async def test_five_apps_are_told_rightly(path: Path, inngest: FakeInngest, tmp_
         assert dict(registered.outcomes) == {"completed": 1}
         failing = await seen(part, "reports/failing", lambda one: one.sampled)
         assert dict(failing.outcomes) == {"failed": 1}
-        await seen(part, "reports/paused", lambda one: one.no_run_since)
+        paused = await seen(part, "reports/paused", lambda one: one.no_run_since)
+        assert dict(paused.outcomes) == {"completed": 1, "queued": 1}
         await seen(part, "reports/wanted", lambda one: one.no_run_since)
         unknown = await seen(part, "reports/unknown", lambda one: one.sampled)
         assert (unknown.expected, unknown.with_run) == (False, 0)

@@ -77,6 +77,11 @@ def _name_runs(view: NameView) -> Iterator[str]:
     if view.outcomes:
         counted = ", ".join(f"{count} {word}" for word, count in view.outcomes.items())
         yield f"Of the runs are {counted}."
+    if view.outcomes.get("queued"):
+        yield (
+            "A queued run has not started: its function is paused, or it waits for its concurrency "
+            "or throttle."
+        )
     if view.no_run_since is not None:
         yield (
             f"No event since {spoken_time(view.no_run_since)} has a run, and it should: see that "

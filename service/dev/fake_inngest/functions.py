@@ -18,6 +18,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     `cancel_on` and `wait_for` name events; they match where `data.key` is the run's. A wait ends
     after `lasts_ms`. A batch is full at `batch_size` events or `batch_ms` after its first.
     A run follows the last one's start by `rate_limit_ms` at least; other events start none.
+    While it is `paused`, its runs are queued without end.
     `old_output` False leaves the output out of the first API, as for the JavaScript SDK 4.
     """
 
@@ -35,6 +36,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     batch_ms: int = 0
     debounce_ms: int = 0
     rate_limit_ms: int = 0
+    paused: bool = False
     old_output: bool = True
 
 

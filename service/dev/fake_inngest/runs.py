@@ -212,6 +212,7 @@ def _row(
 ) -> dict[str, object]:
     # A moment ahead delays a run, unless it is a batch's.
     runs_from_ms = started_at_ms if function.batch_size else max(started_at_ms, arrival.ts)
+    runs_from_ms = _NEVER_MS if function.paused else runs_from_ms
     lasts = function.lasts_ms + (function.retries * function.retry_ms if function.error else 0)
     return {
         "run_id": run_id,

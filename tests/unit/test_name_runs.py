@@ -1,0 +1,151 @@
+"""A name misses its runs when its events start none and usually do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from service.outbox.model import Row, State
+from service.runs.figures import Answer, NameRuns
+from service.runs.sampling import MAX_NAMES, Sampling
+
+T = 1_800_000_000_000
+SLOT_MS = 5_000
+
+
+def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
+    """One answer for each letter, a slot apart: R ran, Q is queued, N none; when it ended."""
+    outcomes = {"R": ("completed",), "Q": ("queued",), "N": ()}
+    at = from_ms
+    for number, letter in enumerate(pattern):
+        at = from_ms + number * 2 * SLOT_MS
+        known.take(f"{at}", Answer(at, at + 300_000, 0.1, 0.2, outcomes[letter]))
+    return at + 300_000
+
+
+@pytest.mark.parametrize(
+    ("declared", "pattern", "missing"),
+    [
+        (False, "NNNNNNNNNN", False),  # never had a run
+        (True, "N", False),
+        (True, "NN", True),
+        (False, "R" * 20 + "N", False),
+        (False, "R" * 20 + "NN", True),
+        (False, "R" * 20 + "QQ", True),
+        (False, "R" * 20 + "NNR", False),
+        (False, "RNNNNNNNNN" * 5, False),  # a rate limit, as always
+        (False, "NNNNR" * 6 + "NNNN", False),  # a debounce, as always
+        (False, "NNNNR" * 6 + "N" * 30, True),
+    ],
+)
+def test_runs_are_missing_when_so_many_in_a_row_are_rare(
+    *, declared: bool, pattern: str, missing: bool
+) -> None:
+    known = NameRuns("a/b", declared=declared, slot_ms=SLOT_MS)
+    now = answers(known, pattern)
+    known.judge(now)
+    assert (known.no_run_since is not None) is missing
+
+
+@pytest.mark.parametrize(("pattern", "missing"), [("RN", True), ("N", False), ("RNNNNRNN", False)])
+def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: bool) -> None:
+    known = NameRuns("a/b", declared=False, slot_ms=SLOT_MS)
+    now = answers(known, pattern)
+    known.judge(now)
+    assert known.no_run_since is None
+    known.judge(now + 20_000)
+    assert (known.no_run_since is not None) is missing
+
+
+def test_a_run_ends_it_and_a_day_without_events_too() -> None:
+    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS)
+    now = answers(known, "NN")
+    assert known.judge(now)
+    before = known.view(now, per_second=0.0, dead=0)
+    assert known.no_run_since == T
+    later = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, before=before)
+    assert later.no_run_since == T
+    assert later.judge(now + 86_400_001)
+    assert later.no_run_since is None
+    known.take("new", Answer(T + 60_000, now + 60_000, 0.1, 0.2, ("running",)))
+    assert known.no_run_since is None
+
+
+def test_an_event_beside_one_with_a_run_is_no_sign() -> None:
+    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS)
+    now = answers(known, "R")
+    for number in range(9):
+        known.take(f"n{number}", Answer(T + number * 100, now, 0.1, None, ()))
+    known.judge(now + 60_000)
+    assert known.no_run_since is None
+
+
+def row(name: str, number: int, settled_at_ms: int) -> Row:
+    return Row(
+        id=f"{name}-{number}",
+        name=name,
+        owner="dev u-1",
+        user_id="u-1",
+        state=State.DELIVERED,
+        attempts=0,
+        sends=1,
+        isolated=False,
+        accepted_at_ms=settled_at_ms - 100,
+        first_sent_at_ms=None,
+        settled_at_ms=settled_at_ms,
+        due_in_seconds=None,
+        lease_in_seconds=None,
+        reason=None,
+        detail=None,
+        history=(),
+        payload_bytes=2,
+        inngest_id=f"{name}-{number}",
+    )
+
+
+def asked(sampling: Sampling, now_ms: int, turns: int) -> Sequence[tuple[str, str]]:
+    found = (sampling.next(now_ms) for _ in range(turns))
+    return [(one[0], one[1].ulid) for one in found if one]
+
+
+def test_turns_go_over_the_names_and_begin_with_the_newest_event() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in range(3):
+        for name in ("a", "b"):
+            for _ in range(3):  # it is read again and again
+                sampling.offer(row(name, number, T + number * SLOT_MS), T + 20_000)
+    assert asked(sampling, T + 299_000, 3) == []
+    assert asked(sampling, T + 330_000, 7) == [
+        ("a", "a-2"),
+        ("b", "b-2"),
+        ("a", "a-1"),
+        ("b", "b-1"),
+        ("a", "a-0"),
+        ("b", "b-0"),
+    ]
+    sampling.offer(row("a", 1, T + SLOT_MS), T + 330_000)
+    assert asked(sampling, T + 330_000, 2) == []
+
+
+def test_of_a_slot_the_first_and_the_last_event_are_asked_about() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    for number in range(9):
+        sampling.offer(row("a", number, T + number), T + 10)
+    assert asked(sampling, T + 310_000, 3) == [("a", "a-8"), ("a", "a-0")]
+
+
+def test_names_are_bounded_and_declared_ones_stay() -> None:
+    sampling = Sampling(no_run_seconds=300, always=["mine"])
+    taken = [sampling.offer(row(f"n{one}", 0, T), T + one) for one in range(MAX_NAMES + 5)]
+    assert taken.count(True) == MAX_NAMES - 1
+    assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000) is False
+    assert sampling.offer(row("n50", 1, T + 2_000_000), T + 2_000_000)
+    assert sampling.offer(row("late", 0, T + 2_000_000), T + 2_000_000)
+    assert "mine" in sampling.names
+    assert len(sampling.names) == MAX_NAMES
+
+
+def test_its_own_alarms_are_never_sampled() -> None:
+    sampling = Sampling(no_run_seconds=300)
+    assert not sampling.offer(row("outbox/alarm", 0, T), T)
