@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from service.config.outbox_url import sqlite_path
+from service.console.operations.erasure import ErasureParts
 from service.console.operations.sign_outs import SessionSignOuts, SignOuts
 from service.errors import (
     OutboxBusyError,
@@ -77,6 +78,16 @@ class _Writer:
     sign_outs: SignOuts
 
 
+@dataclass(frozen=True, slots=True)
+class _Erasure:
+    """What erases an owner."""
+
+    inspector: Inspector
+    positions: Positions
+    repairs: Repairs
+    sign_outs: SignOuts
+
+
 @contextlib.asynccontextmanager
 async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     """The outbox at `url`, for reading. Raises OutboxError."""
@@ -123,6 +134,14 @@ async def open_sign_outs(url: str) -> AsyncIterator[SignOuts]:
     """Ends the sessions of users of the service on the outbox at `url`. Raises OutboxError."""
     async with _writer(url) as writer:
         yield writer.sign_outs
+
+
+@contextlib.asynccontextmanager
+async def open_erasure(url: str) -> AsyncIterator[ErasureParts]:
+    """The parts that erase an owner of the outbox at `url`. Raises OutboxError."""
+    # The writer is first: a file at rest is read as one that never changes.
+    async with _writer(url) as writer, open_reading(url) as reading:
+        yield _Erasure(reading.inspector, reading.positions, writer.repairs, writer.sign_outs)
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:

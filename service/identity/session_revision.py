@@ -6,6 +6,7 @@ cached until any process saves a scope, so that checking a session needs no quer
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import OrderedDict
 
@@ -14,6 +15,11 @@ from service.identity.scopes import Scopes
 SESSION_SCOPE = "session"
 _FIELD = "revision"
 _MAX_REMEMBERED = 10_000
+
+
+def session_scope_id(owner: str) -> str:
+    """The name of a user's revision in the store: a hash, so that the store does not tell who."""
+    return hashlib.sha256(owner.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def new_revision() -> dict[str, object]:
@@ -55,10 +61,10 @@ class SessionRevisions:
 
         Other processes notice within seconds.
         """
-        await self._scopes.save_scope(SESSION_SCOPE, owner, new_revision())
+        await self._scopes.save_scope(SESSION_SCOPE, session_scope_id(owner), new_revision())
 
     async def _load(self, owner: str, generation: int) -> str:
-        stored = await self._scopes.load_scope(SESSION_SCOPE, owner) or {}
+        stored = await self._scopes.load_scope(SESSION_SCOPE, session_scope_id(owner)) or {}
         revision = str(stored.get(_FIELD, ""))
         if generation == self._seen == self.generation:
             self._remembered[owner] = revision

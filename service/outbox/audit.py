@@ -8,6 +8,7 @@ command was interrupted.
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -40,6 +41,29 @@ class AuditRecord(msgspec.Struct, frozen=True, gc=False):
     action: str
     detail: str
     ids: tuple[str, ...]
+
+
+class ErasedRecords(msgspec.Struct, frozen=True, gc=False):
+    """How many records of an owner were removed or lost its name."""
+
+    settings: int
+    audit_rows: int
+
+
+ERASED = "erased"
+
+
+def erased_words(words: str, owner: str) -> str:
+    """Words of the audit without the owner's name.
+
+    Words that hold the owner's id as a word of its own are replaced whole.
+
+    >>> erased_words("owner=dev u-1, limit=500", "dev u-1"), erased_words("user_id=u-11", "dev u-1")
+    ('erased', 'user_id=u-11')
+    """
+    user_id = owner.partition(" ")[2] or owner
+    is_named = re.search(rf"(?<![\w@.-]){re.escape(user_id)}(?![\w@-])", words)
+    return ERASED if is_named else words
 
 
 def act_of(wanted: Filter) -> Act:

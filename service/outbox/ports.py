@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from service.outbox.audit import Act, AuditRecord
+from service.outbox.audit import Act, AuditRecord, ErasedRecords
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
@@ -211,6 +211,14 @@ class Repairs(Protocol):
 
         The rows stay, for ids, idempotency and counts. It works in small pages and is safe to
         repeat.
+        """
+        ...
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        """Remove the stored settings of `owner`, and its name from the audit, in one commit.
+
+        Its events are discarded before. The audit row of the erasure does not name the owner. Safe
+        to repeat. On SQLite the file and its log hold no removed byte afterwards.
         """
         ...
 

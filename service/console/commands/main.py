@@ -16,6 +16,7 @@ from service.console.commands.audit import audit
 from service.console.commands.backup import backup
 from service.console.commands.check import check
 from service.console.commands.discard import discard
+from service.console.commands.erase import erase_command
 from service.console.commands.explain import explain_command
 from service.console.commands.list import list_command
 from service.console.commands.move import move
@@ -35,7 +36,7 @@ _HELP = """See, explain and repair the outbox.
 
 Reading works while the service runs, without it, and on a copy. It never holds the service up.
 Changes go through the running service, or are made directly when none runs. Each writes an audit
-row. `replay`, `discard` and `purge` only say what they would do unless you give --yes.
+row. `replay`, `discard`, `erase` and `purge` only say what they would do unless you give --yes.
 
 Examples:
 
@@ -71,6 +72,7 @@ app.command("check")(check)
 app.command("verify")(verify_command)
 app.command("replay")(replay)
 app.command("discard")(discard)
+app.command("erase")(erase_command)
 app.command("purge")(purge)
 app.command("pause")(pause)
 app.command("resume")(resume)

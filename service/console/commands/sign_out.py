@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -10,21 +9,12 @@ import typer
 from service.bootstrap.operations import open_inspector, open_sign_outs
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import run
-from service.console.terminal.options import Actor, Json, actor_name
+from service.console.terminal.options import Actor, Issuer, Json, actor_name, owners_of
 from service.console.terminal.tables import print_json
-from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from service.observe.printable import printable
 from service.outbox.model import Filter
 
 UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.", show_default=False)]
-Issuer = Annotated[
-    str | None,
-    typer.Option(
-        "--issuer",
-        help="Only the user of this issuer.",
-        show_default="OIDC_ISSUER, the development sign-in and shared ids",
-    ),
-]
 
 
 def sign_out(
@@ -41,8 +31,8 @@ def sign_out(
 
     Example: `outbox sign-out u-1`
     """
-    issuers = [issuer] if issuer else _own_issuers()
-    owners = [f"{one.rstrip('/')} {user}" for one in issuers]
+    owners = owners_of(user, issuer)
+    issuers = [owner.partition(" ")[0] for owner in owners]
     is_known = run(_sign_out(url, owners, actor_name(actor)))
     if json:
         print_json({"user": user, "issuers": issuers, "hasEvents": is_known})
@@ -50,11 +40,6 @@ def sign_out(
     if not is_known:
         typer.echo(f"outbox: there is no event of {printable(user)}; check the id.", err=True)
     typer.echo(f"Ended the sessions of {printable(user)} ({printable(', '.join(issuers))}).")
-
-
-def _own_issuers() -> list[str]:
-    configured = os.environ.get("OIDC_ISSUER", "").strip()
-    return [*([configured] if configured else []), DEV_ISSUER, SHARED_ISSUER]
 
 
 async def _sign_out(url: str, owners: list[str], actor: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from service.observe.recorder import Recorder
-from service.outbox.audit import Act
+from service.outbox.audit import Act, ErasedRecords
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.ports import Repairs
 
@@ -44,6 +44,12 @@ class OperatorActions:
     async def purge_payloads(self, *, older_than_seconds: float) -> int:
         """Remove the payloads of delivered rows settled longer ago; returns how many."""
         return await self._repairs.purge_payloads(older_than_seconds=older_than_seconds)
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        """Remove the settings of `owner`, and its name from the audit."""
+        erased = await self._repairs.erase_records(owner, actor=actor)
+        self._report("erase", actor, None)
+        return erased
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""

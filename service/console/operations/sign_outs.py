@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from service.console.operations.actions import masked
-from service.identity.session_revision import SESSION_SCOPE, new_revision
+from service.identity.session_revision import SESSION_SCOPE, new_revision, session_scope_id
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class SessionSignOuts:
         """End all sessions of these owners; returns how many owners that were."""
         await self._scopes.save_audited(
             SESSION_SCOPE,
-            {owner: new_revision() for owner in owners},
+            {session_scope_id(owner): new_revision() for owner in owners},
             actor=actor,
             action="sign-out",
             detail=", ".join(owners),

@@ -17,8 +17,18 @@ import typer
 
 from service.config.values import parse_duration
 from service.console.terminal.completion import complete_ids
+from service.identity.user import DEV_ISSUER, SHARED_ISSUER
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
+
+Issuer = Annotated[
+    str | None,
+    typer.Option(
+        "--issuer",
+        help="Only the user of this issuer.",
+        show_default="OIDC_ISSUER, the development sign-in and shared ids",
+    ),
+]
 
 
 def duration(text: str) -> float:
@@ -240,3 +250,10 @@ def _time_ms(text: str) -> int:
         ) from error
     zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(zoned.timestamp() * 1000)
+
+
+def owners_of(user_id: str, issuer: str | None) -> list[str]:
+    """The owners that a user's id may mean: of `issuer`, else of each issuer of this service."""
+    configured = os.environ.get("OIDC_ISSUER", "").strip()
+    own = [*([configured] if configured else []), DEV_ISSUER, SHARED_ISSUER]
+    return [f"{one.rstrip('/')} {user_id}" for one in ([issuer] if issuer else own)]

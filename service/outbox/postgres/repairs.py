@@ -11,8 +11,9 @@ stores instants; callers get and give seconds from now.
 from __future__ import annotations
 
 import asyncio
+import re
 
-from service.outbox.audit import Act, act_of
+from service.outbox.audit import ERASED, Act, ErasedRecords, act_of
 from service.outbox.model import DeliveryRecord, Named
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.settings import audited
@@ -118,6 +119,18 @@ class PostgresRepairs:
             if count < _PURGE_PAGE:
                 return gone, from_ms
             await asyncio.sleep(_PURGE_PAUSE_SECONDS)
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        """As the port says."""
+        user_id = owner.partition(" ")[2] or owner
+        given = {
+            "owner": owner,
+            "pattern": rf"(^|[^\w@.-]){re.escape(user_id)}($|[^\w@-])",
+            "erased": ERASED,
+            **audited("erase", actor=actor, detail="everything of one owner"),
+        }
+        [(settings, audit_rows)] = await self._pool.run("ERASE_RECORDS", given)
+        return ErasedRecords(settings, audit_rows)
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from service.outbox.audit import Act, ids_text, new_act
+from service.outbox.audit import Act, ErasedRecords, erased_words, ids_text, new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import DeliveryRecord
 from service.outbox.sample import KEPT_MS, Sample
@@ -138,7 +138,26 @@ class SqliteSettings:
 
         await self._writer.run(run, self._saved)
 
-    def _saved(self, _: None) -> None:
+    async def erase(self, owner: str, *, actor: str) -> ErasedRecords:
+        """Remove the settings of `owner`, and its name from the audit, in one commit."""
+
+        def run(connection: sqlite3.Connection) -> ErasedRecords:
+            removed = connection.execute(SQL["ERASE_SETTINGS"], {"owner": owner}).rowcount
+            user_id = owner.partition(" ")[2] or owner
+            named = 0
+            for row in connection.execute(SQL["NAMING"], {"user_id": user_id}).fetchall():
+                row_id, *words = row
+                changed = [erased_words(one, owner) for one in words]
+                if changed != words:
+                    given = {"id": row_id, "actor": changed[0], "detail": changed[1]}
+                    named += connection.execute(SQL["ERASE_NAME"], given).rowcount
+            connection.execute(SQL["RAISE_REVISION"])
+            write_audit(connection, actor, "erase", new_act("everything of one owner"))
+            return ErasedRecords(removed, named)
+
+        return await self._writer.run(run, self._saved)
+
+    def _saved(self, _: object) -> None:
         self._revision += 1
 
 

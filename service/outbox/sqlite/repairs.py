@@ -14,20 +14,22 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.errors import OutboxBusyError
-from service.outbox.audit import Act, act_of, new_act
+from service.errors import OutboxBusyError, OutboxUnavailableError
+from service.outbox.audit import Act, ErasedRecords, act_of, new_act
 from service.outbox.clock import Clock, wall_now_ms
 from service.outbox.keys import RUN_SECONDS
 from service.outbox.model import DeliveryRecord, Named, Row, State
 from service.outbox.retention import PAUSE_SECONDS, PurgedPage, purge
 from service.outbox.sqlite.file.lock import WriterLock
+from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.inspector import matching
 from service.outbox.sqlite.queries import SQL
-from service.outbox.sqlite.records import SqliteDelivery, write_audit
+from service.outbox.sqlite.records import SqliteDelivery, SqliteSettings, write_audit
 from service.outbox.sqlite.state import BytesCount, CachedState, Freed, StoredCounts
 from service.outbox.sqlite.writer import SqliteWriter
 
 _VACUUM_PAGES = 1000
+_READ = "A reader of the outbox's file keeps its log. Erase again when it has ended."
 _MAKES_WAY = "A service is starting, so the purge stopped early. Repeat the command."
 
 
@@ -55,9 +57,14 @@ class SqliteRepairs:
         delivery: SqliteDelivery,
         counts: StoredCounts,
         bytes_count: BytesCount,
+        *,
         purger: SqlitePurger,
         payload_purger: SqlitePurger,
+        settings: SqliteSettings,
+        log: WriteAheadLog,
     ) -> None:
+        self._settings = settings
+        self._log = log
         self._payload_purger = payload_purger
         self._writer = writer
         self._delivery = delivery
@@ -108,6 +115,13 @@ class SqliteRepairs:
     async def purge_payloads(self, *, older_than_seconds: float) -> int:
         """Remove the payloads of delivered rows settled longer ago; returns how many."""
         return await purge(self._payload_purger, older_than_seconds=older_than_seconds, actor=None)
+
+    async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
+        """Remove the settings of `owner`, and its name from the audit; then empty the log."""
+        erased = await self._settings.erase(owner, actor=actor)
+        if not await self._writer.between_commits(self._log.truncate):
+            raise OutboxUnavailableError(_READ)
+        return erased
 
     async def set_paused(
         self, *, paused: bool, actor: str, ask_now: bool = False, reason: str = ""

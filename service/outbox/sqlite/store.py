@@ -97,8 +97,17 @@ class SqliteOutbox:
         self.positions = SqlitePositions(reader)
         self.purger = purger = SqlitePurger(writer, counts, bytes_count, clock, state, lock)
         payloads = SqlitePurger(writer, counts, bytes_count, clock, state, lock, only_payloads=True)
-        self.repairs = SqliteRepairs(writer, delivery, counts, bytes_count, purger, payloads)
-        self.settings = SqliteSettings(reader, writer)
+        self.settings = settings = SqliteSettings(reader, writer)
+        self.repairs = SqliteRepairs(
+            writer,
+            delivery,
+            counts,
+            bytes_count,
+            purger=purger,
+            payload_purger=payloads,
+            settings=settings,
+            log=commits.log,
+        )
         self.samples = SqliteSamples(reader, writer, state)
         self.trail = SqliteTrail(writer)
         self.maintenance = SqliteMaintenance(self._disk, lock, commits, writer, now)

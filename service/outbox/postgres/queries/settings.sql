@@ -16,5 +16,23 @@ WITH saved AS (
 )
 UPDATE outbox.meta SET settings_revision = settings_revision + 1 RETURNING settings_revision
 
+-- name: ERASE_RECORDS
+-- Removes the settings of an owner, and its name from the audit: `pattern` finds it as a word.
+WITH removed AS (
+    DELETE FROM outbox.settings WHERE scope = 'user' AND scope_id = %(owner)s RETURNING scope_id
+), named AS (
+    UPDATE outbox.audit SET
+        actor = CASE WHEN actor ~ %(pattern)s THEN %(erased)s ELSE actor END,
+        detail = CASE WHEN detail ~ %(pattern)s THEN %(erased)s ELSE detail END
+    WHERE actor ~ %(pattern)s OR detail ~ %(pattern)s RETURNING act
+), audited AS (
+    INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
+    SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s
+    WHERE NOT EXISTS (SELECT FROM outbox.audit WHERE act = %(act)s)
+), raised AS (
+    UPDATE outbox.meta SET settings_revision = settings_revision + 1
+)
+SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM named)
+
 -- name: READ_REVISION
 SELECT settings_revision FROM outbox.meta

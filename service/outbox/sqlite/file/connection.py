@@ -35,6 +35,7 @@ PRAGMA checkpoint_fullfsync = ON;
 PRAGMA journal_size_limit = 33554432;
 PRAGMA cache_size = -32768;
 PRAGMA temp_store = MEMORY;
+PRAGMA secure_delete = ON;
 """
 _READER_PRAGMAS = f"""
 PRAGMA busy_timeout = {_BUSY_MS};

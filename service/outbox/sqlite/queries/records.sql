@@ -21,6 +21,17 @@ SELECT settings FROM outbox_settings WHERE scope = :scope AND scope_id = :scope_
 INSERT INTO outbox_settings (scope, scope_id, settings) VALUES (:scope, :scope_id, :settings)
 ON CONFLICT (scope, scope_id) DO UPDATE SET settings = excluded.settings
 
+-- name: ERASE_SETTINGS
+DELETE FROM outbox_settings WHERE scope = 'user' AND scope_id = :owner
+
+-- name: NAMING
+-- The audit's rows that may name a user; the words are read again outside of SQL.
+SELECT id, actor, detail FROM outbox_audit
+WHERE instr(actor, :user_id) > 0 OR instr(detail, :user_id) > 0
+
+-- name: ERASE_NAME
+UPDATE outbox_audit SET actor = :actor, detail = :detail WHERE id = :id
+
 -- name: RAISE_REVISION
 UPDATE outbox_meta SET settings_revision = settings_revision + 1
 

@@ -1,0 +1,102 @@
+"""`outbox erase`: removes everything of one user or of one event key's name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.bootstrap.operations import open_erasure
+from service.console.operations.erasure import Certificate, erase, owned
+from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import ABSENT, run
+from service.console.terminal.options import Actor, Issuer, Json, Yes, actor_name, owners_of
+from service.console.terminal.tables import print_json
+from service.identity.user import EVENT_KEY_ISSUER
+
+_PATIENCE_SECONDS = 30.0
+_DELIVERY_SECONDS = 300.0
+
+OfUser = Annotated[str | None, typer.Option("--user", metavar="ID", help="The user's id.")]
+OfName = Annotated[
+    str | None,
+    typer.Option("--owner", metavar="NAME", help="The name of an event key, as a machine's owner."),
+]
+AfterDelivery = Annotated[
+    bool,
+    typer.Option("--after-delivery", help="Deliver what waits first, for at most five minutes."),
+]
+
+
+def erase_command(
+    *,
+    user: OfUser = None,
+    issuer: Issuer = None,
+    owner: OfName = None,
+    after_delivery: AfterDelivery = False,
+    yes: Yes = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Remove everything of one owner: events, settings, sessions, its name in the audit.
+
+    Without --yes it only says how many events. Events that wait are discarded, or delivered first.
+    Prints a certificate. Exits with 1 when events were still under way: repeat the command.
+
+    Example: `outbox erase --user u-1 --yes --json`
+    """
+    if (user is None) == (owner is None):
+        raise typer.BadParameter("give --user or --owner")
+    owners = [f"{EVENT_KEY_ISSUER} {owner}"] if owner else owners_of(user or "", issuer)
+    if not yes:
+        _say_would(run(_counted(url, owners)), json=json)
+        return
+    done = run(_erase(url, owners, actor_name(actor), after_delivery=after_delivery))
+    if json:
+        print_json(msgspec.to_builtins(done))
+    else:
+        _say(done)
+    if done.left:
+        raise typer.Exit(ABSENT)
+
+
+def _say_would(events: dict[str, int], *, json: bool) -> None:
+    if json:
+        print_json({"action": "erase", "done": False, "events": events})
+        return
+    typer.echo(f"Would erase {_counts(events)}. Nothing was changed: give --yes to do it.")
+
+
+def _say(done: Certificate) -> None:
+    typer.echo(
+        f"Erased {_counts(done.events)}, {done.settings} stored settings, the sessions, and the "
+        f"name in {done.audit_rows} rows of the audit."
+    )
+    if done.left:
+        typer.echo(f"{done.left:,} events are still under way; repeat the command.", err=True)
+    typer.echo(f"Out of reach: {', '.join(done.out_of_reach)}.")
+
+
+def _counts(events: dict[str, int]) -> str:
+    by_state = ", ".join(f"{count:,} {state}" for state, count in sorted(events.items()))
+    return f"{sum(events.values()):,} events" + (f" ({by_state})" if by_state else "")
+
+
+async def _counted(url: str, owners: list[str]) -> dict[str, int]:
+    async with open_erasure(url) as parts:
+        return dict(Counter(str(row.state) for row in await owned(parts, owners)))
+
+
+async def _erase(url: str, owners: list[str], actor: str, *, after_delivery: bool) -> Certificate:
+    patience = _DELIVERY_SECONDS if after_delivery else _PATIENCE_SECONDS
+    async with open_erasure(url) as parts:
+        return await erase(
+            parts,
+            owners,
+            actor=actor,
+            after_delivery=after_delivery,
+            patience_seconds=patience,
+        )

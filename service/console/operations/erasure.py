@@ -1,0 +1,115 @@
+"""Erasing one owner: events with their payloads, settings, sessions, and the name in the audit.
+
+The invariant: the certificate says only what is gone for good, and names what is out of reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from service.console.operations.bulk import change_rows, find_all
+from service.console.operations.search import Search
+from service.console.operations.sign_outs import SignOuts
+from service.outbox.audit import new_act
+from service.outbox.clock import wall_now_ms
+from service.outbox.model import Filter, Row, State
+from service.outbox.operator_ports import Positions
+from service.outbox.ports import Inspector, Repairs
+
+_MOST = 1_000_000
+_LOOK_SECONDS = 0.5
+_WAITING = (State.PENDING, State.DELIVERING, State.SENT)
+OUT_OF_REACH = ("backups", "events that Inngest has taken", "logs", "copies of the database")
+
+
+class ErasureParts(Protocol):
+    """The parts of an outbox that an erasure needs."""
+
+    @property
+    def inspector(self) -> Inspector:
+        """Finds the events."""
+        ...
+
+    @property
+    def positions(self) -> Positions:
+        """Bounds the search."""
+        ...
+
+    @property
+    def repairs(self) -> Repairs:
+        """Removes them."""
+        ...
+
+    @property
+    def sign_outs(self) -> SignOuts:
+        """Ends the sessions."""
+        ...
+
+
+class Certificate(msgspec.Struct, frozen=True, rename="camel"):
+    """The proof of an erasure. `events` counts the removed events by state.
+
+    `left` events were still under way and are still here. `out_of_reach` may hold copies.
+    """
+
+    at: int
+    by: str
+    events: dict[str, int]
+    settings: int
+    audit_rows: int
+    left: int
+    out_of_reach: Sequence[str] = OUT_OF_REACH
+
+
+async def owned(parts: ErasureParts, owners: Sequence[str]) -> list[Row]:
+    """The events of the owners that an erasure would remove."""
+    search = Search(parts.inspector, parts.positions)
+    found: list[Row] = []
+    for owner in owners:
+        found += await find_all(search, Filter(owner=owner, limit=_MOST), lambda *_: None)
+    return found
+
+
+async def erase(
+    parts: ErasureParts,
+    owners: Sequence[str],
+    *,
+    actor: str,
+    after_delivery: bool,
+    patience_seconds: float,
+) -> Certificate:
+    """Erase everything of `owners`. Safe to repeat.
+
+    Events under way are waited for, at most `patience_seconds`; with `after_delivery` those that
+    wait are delivered first. Raises OutboxUnavailableError: what was removed stays removed.
+    """
+    events: Counter[str] = Counter()
+    await parts.sign_outs.sign_out(owners, actor=actor)
+    until = asyncio.get_running_loop().time() + patience_seconds
+    while rows := await owned(parts, owners):
+        is_late = asyncio.get_running_loop().time() >= until
+        kept = _WAITING if after_delivery and not is_late else (State.DELIVERING,)
+        removable = [row for row in rows if row.state not in kept]
+        if after_delivery and is_late:
+            removable = [row for row in rows if row.state not in _WAITING]
+        act = new_act("everything of one owner")
+        gone = set(await change_rows(parts.repairs.discard, removable, actor=actor, act=act))
+        events.update(row.state for row in rows if row.id in gone)
+        if is_late and not gone:
+            break
+        if len(gone) < len(rows):
+            await asyncio.sleep(_LOOK_SECONDS)
+    records = [await parts.repairs.erase_records(owner, actor=actor) for owner in owners]
+    return Certificate(
+        at=wall_now_ms(),
+        by=actor,
+        events=dict(events),
+        settings=sum(one.settings for one in records),
+        audit_rows=sum(one.audit_rows for one in records),
+        left=len(rows),
+    )

@@ -1,0 +1,89 @@
+"""`outbox erase`: an owner is gone, from the rows, the records and the bytes of the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.outbox.event import Event
+from service.outbox.model import Dead, Filter, Retry, Settlement
+from tests.support.outbox_command import outbox_command
+from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, ask, claim, deliver, event
+
+CANARY = "canary-3141592653"
+OWNER, OTHER = f"dev {CANARY}", "dev u-2"
+
+
+def of_owner(owner: str) -> Event:
+    payload = json.dumps({"id": "x", "name": "n", "data": {"who": owner}}).encode()
+    user_id = owner.partition(" ")[2]
+    return msgspec.structs.replace(event(user_id), owner=owner, user_id=user_id, payload=payload)
+
+
+async def fill(outbox: Outbox) -> None:
+    """Events of both owners in each settled state, one that waits, settings, and audit rows."""
+    for owner in (OWNER, OTHER):
+        for _ in range(3):
+            await outbox.intake.append(of_owner(owner))
+        batch = await claim(outbox, ask(3))
+        first, second, third = (entry.seq for entry in batch.entries)
+        dead = Dead(second, 1, "rejected", f"the data of {owner} is wrong")
+        retry = Retry(third, 0, 1, isolated=False, note=f"refused {owner}")
+        settled = Settlement(batch.claim, delivered=[first], dead=[dead], retry=[retry])
+        await outbox.queue.settle(settled)
+        await deliver(outbox, await claim(outbox, ask(1)))
+        await outbox.settings.save_scope("user", owner, {"said": owner})
+        await outbox.settings.save_audited(
+            "session", {"hash": {}}, actor="ada", action="sign-out", detail=owner
+        )
+    for owner in (OWNER, OTHER):
+        await outbox.intake.append(of_owner(owner))
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(one.read_bytes() for one in folder.glob("outbox.db*"))
+
+
+async def test_nothing_of_an_owner_is_left_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with SqliteStorage(path).open() as outbox:
+        await fill(outbox)
+    assert CANARY.encode() in bytes_of(tmp_path)
+    erase = ("erase", "--user", CANARY, "--json")
+    code, out, _ = await outbox_command(path, *erase)
+    assert (code, json.loads(out)["events"]) == (0, {"dead": 1, "delivered": 2, "pending": 1})
+    assert CANARY.encode() in bytes_of(tmp_path)
+    code, out, _ = await outbox_command(path, *erase, "--yes")
+    assert code == 0
+    said = json.loads(out)
+    assert said["events"] == {"dead": 1, "delivered": 2, "pending": 1}
+    assert (said["settings"], said["auditRows"], said["left"]) == (1, 2, 0)
+    assert "backups" in said["outOfReach"]
+    assert CANARY.encode() not in bytes_of(tmp_path)
+    async with SqliteStorage(path).open() as outbox:
+        assert len(await outbox.inspector.rows(Filter())) == 4
+        assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
+        acts = {record.action: record.detail for record in await outbox.inspector.audit(10)}
+        assert acts["erase"] == "everything of one owner"
+
+
+async def test_an_owner_is_erased_from_postgresql(postgres_url: str) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        await fill(outbox)
+        erased = await outbox.repairs.erase_records(OWNER, actor="ada")
+        assert (erased.settings, erased.audit_rows) == (1, 1)
+        assert await outbox.settings.load_scope("user", OWNER) is None
+        assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
+        said = [record.detail for record in await outbox.inspector.audit(10)]
+        assert not [one for one in said if CANARY in one]
+        assert OTHER in said
+
+
+@pytest.mark.parametrize("given", [(), ("--user", "u-1", "--owner", "cron")])
+async def test_one_owner_is_named(tmp_path: Path, given: tuple[str, ...]) -> None:
+    code, _, err = await outbox_command(tmp_path / "outbox.db", "erase", *given)
+    assert code == 2
+    assert "--user or --owner" in err
