@@ -18,7 +18,8 @@ from service.errors import (
     JsonRequiredError,
 )
 from service.outbox.nesting import MAX_DEPTH, is_too_deep
-from service.web.server.body_budget import FREE_BYTES, Share, body_budget_key, body_share_key
+from service.web.server.body_budget import FREE_BYTES, Share, body_budget_key
+from service.web.server.connection import Connection
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
@@ -143,11 +144,11 @@ class _Arriving:
         self._content = request.content
         self._declared = request.content_length or 0
         self._max_bytes = max_bytes
-        budget = request.app.get(body_budget_key)
-        self._share = Share(budget, owner) if budget else None
+        budget, connection = request.app.get(body_budget_key), request.protocol
+        self._share: Share | None = None
+        if budget and isinstance(connection, Connection):
+            self._share = connection.body_share = Share(budget, owner)
         self._granted = FREE_BYTES
-        if self._share:
-            request[body_share_key] = self._share
 
     async def read(self, seconds: float) -> bytes:
         await self._grow(self._declared)

@@ -125,4 +125,3 @@ def _trim() -> None:
 
 
 body_budget_key = web.AppKey("body_budget", BodyBudget)
-body_share_key = web.RequestKey("body_share", Share)

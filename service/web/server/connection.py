@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.observe.recorder import Recorder
 from service.web.server.answers import REQUEST_ID
+from service.web.server.body_budget import Share
 from service.web.server.errors import METHODS, error_response, internal_error_response
 from service.web.server.request_parser import (
     MAX_PIPELINED,
@@ -54,7 +55,7 @@ class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
     `is_pipelining` is true once the client has sent a request before it had all answers. What is
-    in `on_lost` is called when the client has gone.
+    in `on_lost` is called when the client has gone. `body_share` is that of the request at work.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Connection(web.RequestHandler):
         "_requests",
         "_unread_seconds",
         "_unread_timer",
+        "body_share",
         "is_pipelining",
         "on_lost",
     )
@@ -97,6 +99,13 @@ class Connection(web.RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self.is_pipelining = False
+        self.body_share: Share | None = None
+
+    def end_request(self) -> None:
+        """The body of the request at work is no longer there."""
+        if self.body_share is not None:
+            self.body_share.release()
+            self.body_share = None
 
     def is_last_answer(self, *, lingers: bool) -> bool:
         """True where the answer at work is the last one: the connection ends, or only `lingers`."""

@@ -19,7 +19,6 @@ from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.pages.error_pages import ErrorPages, wants_page
 from service.web.server.answers import REQUEST_ID, request_id_key
-from service.web.server.body_budget import body_share_key
 from service.web.server.errors import (
     INTERNAL_ERROR,
     error_response,
@@ -59,9 +58,6 @@ def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Mid
             else:
                 response, code = error_response(refusal), refusal.code
                 recorder.count("refused", code=code)
-        finally:
-            if share := request.get(body_share_key):
-                share.release()
         if pages and code and isinstance(response, web.Response) and wants_page(request):
             response = pages.page(request, response, request_id)
         if not response.prepared:

@@ -146,8 +146,9 @@ class _Server(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request[arrived_at_key] = time.perf_counter()
         admission = self._admission
+        connection: Any = request.protocol  # as `__call__` makes it
         if request.raw_path != _UNQUEUED and not admission.starts_now():
-            await admission.later_turn(is_pipelined=_is_pipelined(request))
+            await admission.later_turn(is_pipelined=connection.is_pipelining)
         # A slow client, whose body has not arrived, takes no place of a post.
         has_place = (
             request.method == hdrs.METH_POST
@@ -161,10 +162,10 @@ class _Server(web.Server):
         except (web.HTTPException, RateLimitedError, OutboxUnavailableError) as error:
             response = self._refuse(error)
         finally:
+            connection.end_request()
             self._shares.end(request, client)
             if has_place:
                 admission.end_post()
-        connection: Any = request.protocol  # as `__call__` makes it
         if connection.is_last_answer(lingers=self._is_lingering):
             response.force_close()
         return response
@@ -180,8 +181,3 @@ class _Server(web.Server):
         response.headers.update({REQUEST_ID: str(uuid_utils.uuid7()), hdrs.SERVER: SERVER})
         response.force_close()
         return response
-
-
-def _is_pipelined(request: web.BaseRequest) -> bool:
-    connection = request.protocol
-    return isinstance(connection, Connection) and connection.is_pipelining
