@@ -9,7 +9,7 @@ from service.bootstrap.web_part import run_front_process
 from service.config.settings import Settings
 from service.observe.log_stream import LogStream
 from service.processes.acceptor import listen_on
-from service.processes.child_process import Handles, lifeline
+from service.processes.child_process import Handles, comes_first, lifeline
 from service.processes.signals import stop_on_signals
 from service.processes.startup import allow_many_connections, quiet_garbage_collector
 
@@ -36,5 +36,7 @@ async def serve_as_front(
                 quiet_garbage_collector()
                 line.ready()
                 await line.hand_over(stop)
-                await server.let_go(None if stop.is_set() else _LINGER_SECONDS)
+                if not stop.is_set():
+                    await comes_first(server.let_go(_LINGER_SECONDS), stop.wait())
+                await server.let_go()
     logs.close()
