@@ -72,7 +72,7 @@ class DedupeHorizon:
 
 
 def is_old(entry: Entry, now_ms: int) -> bool:
-    """Whether Inngest may have forgotten the id of an event that was sent before."""
+    """True when Inngest may have forgotten the id of an event that was sent before."""
     known_ms = (HORIZON_SECONDS - _MARGIN_SECONDS) * 1000
     return entry.first_sent_at_ms is not None and now_ms - entry.first_sent_at_ms > known_ms
 

@@ -18,7 +18,7 @@ from service.errors import InngestApiError
 from service.outbox.inngest_id import WantedEvent, decode_ulid, encode_ulid
 
 MAX_PAGE = 50
-"""How many events Inngest returns at most, whatever the limit is."""
+"""The most events that Inngest returns, whatever the limit is."""
 
 
 class HeldEvent(msgspec.Struct, frozen=True, gc=False):

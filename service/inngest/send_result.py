@@ -23,7 +23,7 @@ _UNAVAILABLE = 503
 
 
 class Signal(enum.StrEnum):
-    """What one answer says about Inngest.
+    """The meaning of one answer for Inngest.
 
     `PASSED`: at least one event was taken. `REFUSED`: it refused the first event and took none.
     `BUSY`: it asks for time. `UNREACHED`: no connection could be made.
@@ -71,7 +71,7 @@ class SendResult:
 
 
 def classify(result: SendResult, sent: int) -> Signal:
-    """What the answer to a request with `sent` events says about Inngest."""
+    """The meaning for Inngest of the answer to a request with `sent` events."""
     status = result.status
     if status is None:
         return Signal.TROUBLE if result.reached else Signal.UNREACHED
@@ -89,13 +89,13 @@ def classify(result: SendResult, sent: int) -> Signal:
 
 
 def judged_an_event(result: SendResult, sent: int) -> bool:
-    """Whether Inngest refused one event of the request and took those before it."""
+    """True when Inngest refused one event of the request and took those before it."""
     ids = result.ids
     return result.status == _BAD_REQUEST and ids is not None and count_taken(ids, sent) < sent
 
 
 def may_be_the_events_own(result: SendResult) -> bool:
-    """Whether an event may be the cause of a failure.
+    """True when an event may be the cause of a failure.
 
     It is not when no connection was made, or when Inngest says 200 and gives no id.
     """
@@ -103,7 +103,7 @@ def may_be_the_events_own(result: SendResult) -> bool:
 
 
 def count_taken(ids: Sequence[str], sent: int) -> int:
-    """How many leading events were taken.
+    """The number of leading events that were taken.
 
     >>> count_taken(("01J", "01K", ""), sent=5)
     2

@@ -170,7 +170,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _skew(header: str | None) -> float | None:
-    """How far our wall clock is ahead of the server's, in seconds."""
+    """The seconds by which our wall clock is ahead of the server's."""
     moment = _moment(header) if header else None
     return None if moment is None else time.time() - moment
 

@@ -45,7 +45,7 @@ _FULL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Claimed:
-    """What the requests of one claim share. No request begins after `send_until`."""
+    """The common facts of the requests of one claim. No request begins after `send_until`."""
 
     permit: Permit
     isolated: bool
@@ -256,7 +256,7 @@ def _without_settled(breaker: Breaker, done: Outcome) -> Breaker:
 
 
 def _is_drained(permit: Permit, batch: Batch) -> bool:
-    """Whether no more rows were due: the batch had room for more."""
+    """True when no more rows were due: the batch had room for more."""
     room = len(batch.entries) < permit.max_events and len(batch.payloads) < permit.max_bytes / 2
     return room and not batch.entries[0].isolated
 

@@ -93,7 +93,7 @@ class Breaker:
 
     @property
     def width(self) -> int:
-        """How many requests with events that are not isolated may be in flight."""
+        """The number of requests with events that are not isolated that may be in flight."""
         return self.policy.narrow_senders if self.narrow else self.senders
 
     def permit(self, sends: InFlight) -> Permit:
@@ -112,7 +112,7 @@ class Breaker:
         return Permit(events, size, isolated, share, self.epoch, self.state, singly=self.narrow)
 
     def is_current(self, permit: Permit) -> bool:
-        """Whether a request may still be sent under `permit`."""
+        """True while a request may be sent under `permit`."""
         return permit.epoch == self.epoch and not self.paused
 
     def began(self, *, isolated: bool) -> Breaker:

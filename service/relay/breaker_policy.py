@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Cause(enum.Enum):
-    """What a failed round of probes may be caused by.
+    """The possible cause of a failed round of probes.
 
     `BAD_EVENTS`: some were found lately. `JUDGED`: Inngest answers and judges events. `INNGEST`: it
     asks for time, refuses the key or can't be reached.
@@ -95,7 +95,7 @@ class BreakerPolicy:
         return max(self.min_backoff, cap * jitter)
 
     def retry_after_seconds(self, asked: float, *, passing: bool) -> float:
-        """How many seconds of a Retry-After pass before one event probes.
+        """The seconds of a Retry-After that pass before one event probes.
 
         >>> policy = BreakerPolicy()
         >>> [policy.retry_after_seconds(asked, passing=True) for asked in (3, 60)]
@@ -107,7 +107,7 @@ class BreakerPolicy:
         return min(asked, patience, self.max_retry_after)
 
     def probes(self, failures: int, cause: Cause) -> int:
-        """How many events may probe in one round, after `failures` failed rounds.
+        """The number of events that may probe in one round, after `failures` failed rounds.
 
         >>> [BreakerPolicy().probes(failures, Cause.BAD_EVENTS) for failures in (0, 1, 5)]
         [8, 16, 32]

@@ -129,7 +129,7 @@ def _learned(breaker: Breaker, answered: Answered, now: float) -> Breaker:
 
 
 def _counts_in_a_row(breaker: Breaker, answered: Answered, now: float) -> bool:
-    """Whether Inngest may be the cause of the failure, as far as this event shows."""
+    """True when Inngest may be the cause of the failure, as far as this event shows."""
     if answered.signal is Signal.REFUSED:
         return answered.newly_refused is not None
     if answered.signal is Signal.TOO_LARGE:

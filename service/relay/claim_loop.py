@@ -128,17 +128,17 @@ class ClaimLoop:
         return None
 
     def _room(self) -> int:
-        """How many events may be sent before more of the answered ones are confirmed."""
+        """The number of events that may be sent before more of the answered ones are confirmed."""
         if self._unconfirmed is None:
             return sys.maxsize
         return self._unconfirmed.room(self._sends.events)
 
     def _only_fresh(self) -> bool:
-        """Whether the remaining room is reserved for fresh events."""
+        """True when the remaining room is reserved for fresh events."""
         return self._unconfirmed is not None and self._unconfirmed.only_fresh(self._sends.events)
 
     def _idle_seconds(self, permit: Permit) -> float | None:
-        """How long a claim may find nothing before `nothing_due`; None: for ever."""
+        """The seconds that a claim may find nothing before `nothing_due`; None: for ever."""
         policy = self._keeper.breaker.policy
         if permit.state is BreakerState.HEALTHY:
             return None

@@ -33,7 +33,7 @@ NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationPolicy:
-    """How patient the confirmer is.
+    """The patience of the confirmer.
 
     `reorder_seconds`: an event that was answered this much before a held one should be held too.
     `restart_seconds`: how long Inngest must have answered again after it was away, without storing
@@ -64,7 +64,7 @@ class ConfirmationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """What is known about Inngest's store; times are seconds of the caller's clock.
+    """The knowledge of Inngest's store; times are seconds of the caller's clock.
 
     `newest_held` is when the newest event that is known to be held was answered; `held_at` when an
     event was last found to be held. `silent_at` is when a question last got no answer, `away_at`

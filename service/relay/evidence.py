@@ -39,7 +39,7 @@ class BatchLimit:
 
     @property
     def is_full(self) -> bool:
-        """Whether a batch may have all the configured events."""
+        """True when a batch may have all the configured events."""
         return self.events >= self.max_events
 
     def with_events(self, events: int) -> BatchLimit:
@@ -92,7 +92,7 @@ class FailureStreak:
 
     @property
     def passing(self) -> bool:
-        """Whether a request has passed since the last trouble."""
+        """True once a request has passed since the last trouble."""
         return self.passed_at is not None
 
     def with_pass(self, now: float) -> FailureStreak:
@@ -109,11 +109,11 @@ class FailureStreak:
         )
 
     def is_refusing(self, now: float, policy: BreakerPolicy) -> bool:
-        """Whether so many events in a row were refused that Inngest is the cause."""
+        """True when so many events in a row were refused that Inngest is the cause."""
         return self.count >= self._limit(now, policy)
 
     def is_trouble(self, now: float, policy: BreakerPolicy) -> bool:
-        """Whether Inngest is the cause of the failures, not an event."""
+        """True when Inngest is the cause of the failures, not an event."""
         if self.passed_at is None or self.count >= self._limit(now, policy):
             return True
         quiet = now - max(self.passed_at, self.began_at)
@@ -216,5 +216,5 @@ class IsolationLedger:
         )
 
     def found_lately(self, now: float, seconds: float) -> bool:
-        """Whether an event was confirmed bad in the last `seconds`."""
+        """True when an event was confirmed bad in the last `seconds`."""
         return self.found_at is not None and now - self.found_at < seconds

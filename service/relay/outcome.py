@@ -1,4 +1,4 @@
-"""What an answer means for each event that was sent: pure functions, no clock, no store.
+"""The meaning of an answer for each event that was sent: pure functions, no clock, no store.
 
 The Event API (pkg/api/api.go, v1.43) takes a batch in order up to the first event that it refuses,
 and `ids` says how many. Each event gets exactly one outcome, and only an answer to an event sent
@@ -70,7 +70,7 @@ _NO_WORDS = "Inngest takes no event of this size."
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to write into the rows, and which to send again at once.
+    """The settlement of the rows, and those to send again at once.
 
     `again` are positions in the batch, each range one request. `failed` says that they failed.
     """

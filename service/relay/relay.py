@@ -34,7 +34,7 @@ from service.supervisor import end
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """How much a relay sends at once, and how long it waits.
+    """The bounds of what a relay sends at once, and of its waits.
 
     `max_events` and `max_bytes` bound a batch, `senders` the requests in flight.
     `send_timeout_seconds` bounds one request; `drain_seconds` is the time for requests in flight at

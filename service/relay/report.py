@@ -142,7 +142,7 @@ class Report:
 
 
 class StoringRate:
-    """How many events Inngest stores per second, lately. `now` is in seconds."""
+    """The events that Inngest stores per second, lately. `now` is in seconds."""
 
     def __init__(self, now: float) -> None:
         self.per_second = 0.0

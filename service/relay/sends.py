@@ -20,7 +20,7 @@ from service.outbox.model import Isolated
 
 
 class BreakerState(enum.StrEnum):
-    """What the breaker knows about Inngest."""
+    """The state of Inngest, as the breaker knows it."""
 
     HEALTHY = "healthy"
     RECOVERING = "recovering"
@@ -29,7 +29,7 @@ class BreakerState(enum.StrEnum):
 
     @property
     def waits(self) -> bool:
-        """Whether only probes are sent."""
+        """True when only probes are sent."""
         return self in (BreakerState.BACKING_OFF, BreakerState.MISCONFIGURED)
 
 
@@ -51,7 +51,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """How many requests are in flight or about to be.
+    """The number of requests in flight or about to be.
 
     `isolated` counts those of isolated events and of parts that failed before, `others` the rest.
     The `_now` figures count those of the current epoch.
@@ -89,7 +89,7 @@ class Answered:
 
     @property
     def failed_before(self) -> bool:
-        """Whether these events failed before."""
+        """True when these events failed before."""
         return self.known_isolated or self.again
 
 
@@ -138,7 +138,7 @@ class SendsInFlight:
         self._sends: set[Ticket] = set()
 
     def count(self, epoch: int) -> InFlight:
-        """How many requests are in flight or wait for a sender; `epoch` is the current one."""
+        """The number of requests in flight or waiting for a sender; `epoch` is the current one."""
         found: Counter[tuple[bool, bool]] = Counter()
         for send in self._sends:
             # A claim whose events go singly is about to be as many requests.
@@ -151,13 +151,13 @@ class SendsInFlight:
         )
 
     def longest_seconds(self, now: float) -> float:
-        """How long the oldest request has been in flight."""
+        """The age of the oldest request in flight, in seconds."""
         began = [send.began_at for send in self._sends if send.began_at is not None]
         return now - min(began, default=now)
 
     @property
     def events(self) -> int:
-        """How many events are in flight or about to be."""
+        """The number of events in flight or about to be."""
         return sum(send.events for send in self._sends)
 
     def enter(self, epoch: int, *, isolated: bool, events: int, singly: bool = False) -> Ticket:

@@ -39,7 +39,7 @@ class Unconfirmed:
         self.on_room: Callable[[], None] = lambda: None
 
     def room(self, in_flight: int) -> int:
-        """How many more events may be sent while `in_flight` wait for their answer."""
+        """The number of events that may be sent while `in_flight` wait for their answer."""
         apart = sum(rows for name, rows in self.refused.items() if name is not None)
         return max(0, self.max_events - max(0, self.count - apart) - in_flight)
 

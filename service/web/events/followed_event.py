@@ -138,7 +138,7 @@ class FollowedEvent:
         self._show(view)
 
     def held_seconds(self, wall_ms: int) -> float:
-        """How long Inngest has held the event, or may have run it, at this time."""
+        """The seconds for which Inngest has held the event, or may have run it, at this time."""
         return (wall_ms - self._held_at_ms) / 1000
 
     def show_runs(self, runs: Sequence[Run], *, now: float, wall_ms: int) -> None:
