@@ -3,11 +3,13 @@
  * DISK_SHIM_ROOT    the folder whose files are watched
  * DISK_SHIM_FAULTS  a file with "<ending of a path>": one sync of such a file fails with EIO; with
  *                   "!<ending of a path>" it kills the process; the file is removed as it is read
+ * DISK_SHIM_NTH     "S12": the 12th sync of a database or its log fails with EIO; "W12": the 12th write
+ * DISK_SHIM_KILL    a number: so many changes after that fault the process is killed
  * DISK_SHIM_RECORD  a file that every change of the watched files and folders is appended to
  *
  * A record: one byte for the operation, 4 bytes for the length of the path, 8 for an offset, 8 for
  * the file's inode, 4 for the length of the data, then path and data, integers as the machine writes
- * them. Operations: W written, T truncated, A allocated, S synced, F sync failed, C created,
+ * them. Operations: W written, E write failed, T truncated, A allocated, S synced, F sync failed, C created,
  * D folder made, U name removed, L linked and R renamed (the data is the new path).
  */
 #define _GNU_SOURCE
@@ -112,12 +114,31 @@ static int is_faulty(const char *path) {
     return 1;
 }
 
+/* Whether this sync (S) or write (W) of a database or its log is the one that is to fail. */
+static int since_fault = -1;
+
+static int is_nth(char kind, const char *path) {
+    static long syncs, writes;
+    const char *nth = getenv("DISK_SHIM_NTH");
+    if (!nth || nth[0] != kind || !strstr(path, ".db") || strstr(path, ".lock")) return 0;
+    if ((kind == 'S' ? ++syncs : ++writes) != atol(nth + 1)) return 0;
+    since_fault = 0;
+    return 1;
+}
+
+/* A change is about to be made. */
+static void step(void) {
+    const char *kill = getenv("DISK_SHIM_KILL");
+    if (kill && since_fault >= 0 && since_fault++ == atoi(kill)) raise(SIGKILL);
+}
+
 static int synced(int fd, int (*real)(int)) {
     char path[PATH_MAX];
     if (!watched_fd(fd, path)) return real(fd);
     pthread_mutex_lock(&lock);
     int result = 0;
-    if (is_faulty(path)) {
+    step();
+    if (is_faulty(path) || is_nth('S', path)) {
         errno = EIO;
         result = -1;
         note('F', path, inode_of(fd), 0, "", 0);
@@ -137,7 +158,14 @@ static ssize_t written(int fd, const void *data, size_t size, off_t at,
     char path[PATH_MAX];
     if (!watched_fd(fd, path)) return real(fd, data, size, at);
     pthread_mutex_lock(&lock);
-    ssize_t result = real(fd, data, size, at);
+    step();
+    ssize_t result = -1;
+    if (is_nth('W', path)) {
+        note('E', path, inode_of(fd), at, "", 0);
+        errno = EIO;
+    } else {
+        result = real(fd, data, size, at);
+    }
     if (result > 0) note('W', path, inode_of(fd), at, data, result);
     pthread_mutex_unlock(&lock);
     return result;

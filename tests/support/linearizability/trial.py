@@ -142,7 +142,9 @@ class Trial:
             with psycopg.connect(self._url, autocommit=True) as connection:
                 yield connection
         else:
-            with contextlib.closing(sqlite3.connect(path)) as connection:
+            # A connection that may write would copy the log of a killed process, and remove it.
+            address = f"file:{path}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
                 yield connection
 
     def _started(

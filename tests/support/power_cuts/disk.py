@@ -17,7 +17,7 @@ from tests.support.power_cuts.content import Content
 
 _WRITTEN_ALL_THE_SAME = 0.3
 # What nobody asks for after a cut: SQLite's index, which it builds again, and copies in progress.
-_TRANSIENT = ("-shm", ".partial-", ".whole-")
+_TRANSIENT = ("-shm", ".partial-", ".whole-", ".named-")
 _NAMES = "CDULR"
 
 
@@ -89,7 +89,7 @@ class Disk:
             self._rename(one)
         elif one.operation in "SF":
             self._sync(one)
-        elif (file := self._inodes.get(one.inode)) is not None:
+        elif one.operation != "E" and (file := self._inodes.get(one.inode)) is not None:
             self.pending.append(Write(file, one))
 
     def _rename(self, one: Operation) -> None:

@@ -18,6 +18,7 @@ from tests.support.power_cuts.small_files import keep_files_small
 
 # Each is a module `<name>_load` with a function `run`, imported where it runs.
 LOADS = ("posts", "service", "backup", "migration", "move", "restore")
+DEVICE = "device"  # a load whose device fails, as `Fault` says
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -29,30 +30,53 @@ class Recording(NamedTuple):
     operations: list[Operation]
 
 
+class Fault(NamedTuple):
+    """The sync or write of the database or its log that fails: `S12` is the 12th sync.
+
+    `kill_after` so many later changes the process is killed; None: it goes on to its end.
+    """
+
+    nth: str
+    kill_after: int | None = None
+
+
 class LoadError(Exception):
     """A load has not come to its end."""
 
 
-def record(folder: Path, name: str) -> Recording:
+def record(folder: Path, name: str, fault: Fault | None = None) -> Recording:
     """The record of a load, or of a planted bug under its load; made in the new folder `folder`.
 
-    Raises LoadError.
+    A load that its `fault` has killed is begun again, on a device that is well. Raises LoadError.
     """
     load, plant = PLANTED.get(name, (name, None))
     root = folder / "disk"
     root.mkdir(parents=True)
-    recorded = _FORK.Process(target=_run, args=(folder, load, plant))
-    recorded.start()
-    recorded.join()
-    if recorded.exitcode:
+    killed = _exit_code(folder, load, plant, fault)
+    if killed and fault and fault.kill_after is not None:
+        killed = _exit_code(folder, load, plant, None)
+    if killed:
         raise LoadError(name)
     return Recording(load, str(root), read_record(folder / "record"))
 
 
-def _run(folder: Path, load: str, plant: Callable[[], None] | None) -> None:
+def _exit_code(
+    folder: Path, load: str, plant: Callable[[], None] | None, fault: Fault | None
+) -> int | None:
+    recorded = _FORK.Process(target=_run, args=(folder, load, plant, fault))
+    recorded.start()
+    recorded.join()
+    return recorded.exitcode
+
+
+def _run(folder: Path, load: str, plant: Callable[[], None] | None, fault: Fault | None) -> None:
     keep_files_small()
     if plant:
         plant()
+    if fault:
+        os.environ["DISK_SHIM_NTH"] = fault.nth
+        if fault.kill_after is not None:
+            os.environ["DISK_SHIM_KILL"] = str(fault.kill_after)
     os.environ["DISK_SHIM_RECORD"] = str(folder / "record")
     os.environ["DISK_SHIM_FAULTS"] = str(folder / "faults")
     os.environ["DISK_SHIM_ROOT"] = str(folder / "disk")

@@ -11,11 +11,12 @@ import multiprocessing
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.support.disk_shim import Operation
 from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.answers import Answers
 from tests.support.power_cuts.disk import Disk
@@ -58,12 +59,22 @@ class Tried:
 class Plan:
     """About how many different states are wanted; where fewer are possible, those.
 
-    `first_fault` ends the trial. What is drawn follows from `seed`.
+    `first_fault` ends the trial. What is drawn follows from `seed`. `after_fault` are the moments
+    to try after the device's first fault; None: all.
     """
 
     states: int
     first_fault: bool = False
     seed: int = 1
+    after_fault: int | None = None
+
+    def moments(self, operations: Sequence[Operation]) -> range:
+        """The moments to try."""
+        kinds = [one.operation for one in operations]
+        faults = [at for at, kind in enumerate(kinds) if kind in "FE"]
+        if self.after_fault is None or not faults:
+            return range(len(operations))
+        return range(faults[0], min(len(operations), faults[0] + self.after_fault))
 
 
 def try_cuts(recording: Recording, plan: Plan, *, workers: int) -> Tried:
@@ -87,15 +98,15 @@ def _work(recording: Recording, plan: Plan, parts: range, sender: Connection) ->
     """Try the moments in these parts of the recording, in a process that does nothing else."""
     if recording.load == "migration":
         know_migration()
-    count = len(recording.operations)
-    mine = [at * _PARTS // count in parts for at in range(count)]
+    count, moments = len(recording.operations), plan.moments(recording.operations)
+    mine = [at in moments and at % _PARTS in parts for at in range(count)]
     chance = random.Random(f"{plan.seed} {parts}")
     with tempfile.TemporaryDirectory(prefix="outbox-cuts-", dir=memory_folder()) as folder:
         share = DELIVERED_SHARES.get(recording.load, 0.0)
         trial = _Trial(Restarts(Path(folder), chance), chance, share)
         left = sum(mine)
         for is_mine, (disk, answers) in zip(mine, _moments(recording, plan.seed), strict=True):
-            if is_mine:
+            if is_mine and left:
                 wanted = plan.states * len(parts) / _PARTS - len(trial.tried.marks)
                 trial.try_moment(disk, answers, wanted / left)
                 left -= 1

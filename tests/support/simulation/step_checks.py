@@ -12,9 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from service.outbox.sqlite.work import Group, WorkKind
-
 from service.outbox.sqlite.appends import Append
+from service.outbox.sqlite.commit import Group
 from service.outbox.sqlite.store import SqliteOutbox
 
 OWNERS_EVERY = 50
@@ -64,12 +63,11 @@ class StepChecks:
         self._good = good
         self._broken = broken
         self._writer = writer = outbox.writer
-        self._queue = writer._queue
-        self._appends = outbox.intake._appends
+        self._appends = writer._appends
         self._open: dict[int, Append] = {}
         self._steps = 0
-        self._submit, writer.submit = writer.submit, self._submitted  # type: ignore[method-assign]
-        self._answer, self._queue.answer = self._queue.answer, self._answered  # type: ignore[method-assign]
+        self._append, writer.append = writer.append, self._appended  # type: ignore[method-assign]
+        self._answer, writer._answer = writer._answer, self._answered  # type: ignore[method-assign]
         for name in ("committed", "failed"):
             self._forget_after(name)
 
@@ -84,13 +82,12 @@ class StepChecks:
 
         setattr(self._appends, name, forgetting)
 
-    def _submitted(self, kind: WorkKind[Any, Any], item: Any) -> Any:
-        if kind is self._appends:
-            self._open[id(item)] = item
-        return self._submit(kind, item)
+    def _appended(self, item: Append) -> Any:
+        self._open[id(item)] = item
+        return self._append(item)
 
-    def _answered(self, group: Group, results: Sequence[Sequence[Any]]) -> None:
-        self._answer(group, results)
+    def _answered(self, group: Group, *results: Any) -> None:
+        self._answer(group, *results)
         connection = self._outbox.commits._connection
         if connection is None:
             return
@@ -112,7 +109,7 @@ class StepChecks:
         latest = now + MOST_WAIT_SECONDS * 1000
         assert (due_at or 0) <= latest, "a row is due far in the future"
         assert (last_end or 0) <= latest, "a lease ends far in the future"
-        if claimed and claims in group:
+        if claimed and group.claims:
             assert first_end >= now - LATE_LEASE_SECONDS * 1000, "a lease is over and its rows wait"
         if self._steps % OWNERS_EVERY == 0:
             self._look_at_owners(tables)

@@ -1,0 +1,78 @@
+"""`python -m tests.support.power_cuts.device_faults EVERY STATES [BUG …]`: a device fails once.
+
+Each sync of the database and its log fails in turn, and each write. After it the process goes on,
+or is killed at one of the next changes. One of `EVERY` such faults is tried. STATES are the power
+cuts that are tried in each recording. Exits with 1 when one shows a fault, or a planted bug shows
+none. Needs the shim of `tests/support/disk_shim.py` preloaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from tests.support.memory_folder import memory_folder
+from tests.support.power_cuts.planted import DEVICE_BUGS
+from tests.support.power_cuts.recording import DEVICE, Fault, record
+from tests.support.power_cuts.small_files import ANSWERS
+from tests.support.power_cuts.trial import Plan, Tried, try_cuts
+from tests.support.proof_table import add_row
+
+MOMENTS = 120  # after a fault: the process is well again by then
+KILLS = (None, 0, 1, 2, 3, 5, 8, 13, 21)
+
+
+def main(every: int, states: int, bugs: list[str]) -> int:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with tempfile.TemporaryDirectory(prefix="outbox-device-", dir=memory_folder()) as folder:
+        recordings, tried = _tried(Path(folder), DEVICE, every, states, first_fault=False)
+        found = []
+        for bug in bugs:
+            _, shown = _tried(Path(folder), bug, 1, states, first_fault=True)
+            found += [bug] if shown.faults else []
+            print(f"{bug}: {dict(shown.faults) or 'not found'}", flush=True)
+    words = f"{len(tried.marks):,} states in {recordings:,} recordings"
+    print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}")
+    print(f"{len(found)} of {len(bugs)} planted bugs found")
+    add_row("device faults", words, f"{len(found)} of {len(bugs)}", str(tried.faults.total()))
+    return 1 if tried.faults or len(found) < len(bugs) else 0
+
+
+def _tried(
+    folder: Path, name: str, every: int, states: int, *, first_fault: bool
+) -> tuple[int, Tried]:
+    tried, recordings = Tried(), 0
+    for number, fault in enumerate(_faults(folder, name, every)):
+        recording = record(folder / "one", name, fault)
+        plan = Plan(states, first_fault=first_fault, seed=number, after_fault=MOMENTS)
+        tried.add(try_cuts(recording, plan, workers=os.cpu_count() or 1))
+        shutil.rmtree(folder / "one")
+        recordings += 1
+        if first_fault and tried.faults:
+            break
+    return recordings, tried
+
+
+def _faults(folder: Path, name: str, every: int) -> Iterator[Fault]:
+    """Faults of syncs and writes, as many as a load without one makes; the syncs first."""
+    counts = Counter(
+        one.operation
+        for one in record(folder / "whole", name).operations
+        if ".db" in one.path and ANSWERS not in one.path and not one.path.endswith(".lock")
+    )
+    shutil.rmtree(folder / "whole")
+    syncs = [Fault(f"S{at}", kill) for kill in KILLS for at in range(1, counts["S"] + 1)]
+    writes = [Fault(f"W{at}", KILLS[at % len(KILLS)]) for at in range(1, counts["W"] + 1)]
+    yield from [*syncs, *writes][every - 1 :: every]
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or list(DEVICE_BUGS)))
