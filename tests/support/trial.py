@@ -156,7 +156,7 @@ class Trial:
 
     def rows(self) -> dict[str, int]:
         """How many rows are in each state, after a check that the file is whole."""
-        with contextlib.closing(sqlite3.connect(self.path)) as file:
+        with self._reading() as file:
             assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             astray = file.execute(
                 "SELECT count(*) FROM outbox WHERE (seq IN (SELECT seq FROM outbox_ready))"
@@ -196,8 +196,12 @@ class Trial:
         """The events in the file that are dead."""
         return self._ids("SELECT event_id FROM outbox JOIN outbox_done USING (seq) WHERE dead = 1")
 
+    def _reading(self) -> contextlib.closing[sqlite3.Connection]:
+        """One that may write would copy the log of a killed service as it closes, and remove it."""
+        return contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True))
+
     def _ids(self, statement: str, *values: str) -> set[str]:
-        with contextlib.closing(sqlite3.connect(self.path)) as file:
+        with self._reading() as file:
             return {one for (one,) in file.execute(statement, values)}
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import structlog
 
 from tests.support.memory_folder import memory_folder
-from tests.support.power_cuts.planted import DEVICE_BUGS
 from tests.support.power_cuts.recording import DEVICE, Fault, record
 from tests.support.power_cuts.small_files import ANSWERS
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
@@ -75,4 +74,4 @@ def _faults(folder: Path, name: str, every: int) -> Iterator[Fault]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or list(DEVICE_BUGS)))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,102 @@
+"""A clock that was wrong for a while: nothing is purged, and no key is freed, before its time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from service.outbox.keys import IdempotencyKey
+from service.outbox.sample import Sample
+from service.outbox.sqlite.state import CachedState
+from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
+from tests.support.storage import LIMITS, append_all, claim, deliver, event
+
+DAY = 86_400.0
+MONTH = 30 * DAY
+KEY = IdempotencyKey("k", bytes(32), lifetime_seconds=DAY)
+
+
+class Clocks:
+    """The wall clock and the running time, which a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = self.ran = 0.0
+        wall, running = time.time, time.monotonic
+        monkeypatch.setattr(time, "time", lambda: wall() + self.ahead)
+        monkeypatch.setattr(time, "monotonic", lambda: running() + self.ran)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+async def purged(outbox: SqliteOutbox, older_than: float = 7 * DAY) -> int:
+    return await outbox.repairs.purge(older_than_seconds=older_than, actor=None)
+
+
+async def test_a_boot_with_the_clock_ahead_purges_nothing_that_was_just_delivered(
+    path: Path, clocks: Clocks
+) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await append_all(outbox, 3)
+        assert await deliver(outbox, await claim(outbox)) == 0
+    clocks.ahead = MONTH
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        assert await purged(outbox) == 0
+        clocks.ran += DAY - 60
+        assert await purged(outbox) == 0
+        clocks.ran += 120
+        assert await purged(outbox) == 3
+
+
+async def test_running_time_is_summed_over_starts(path: Path, clocks: Clocks) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await append_all(outbox, 1)
+        assert await deliver(outbox, await claim(outbox)) == 0
+    clocks.ahead = MONTH
+    for _ in range(3):
+        async with open_sqlite_outbox(path, **LIMITS) as outbox:
+            assert await purged(outbox) == 0
+            clocks.ran += DAY / 3 + 1
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        assert await purged(outbox) == 1
+
+
+async def test_a_retention_of_less_than_a_day_needs_no_day(path: Path, clocks: Clocks) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        await append_all(outbox, 2)
+        assert await deliver(outbox, await claim(outbox)) == 0
+        clocks.ran += 100
+        assert await purged(outbox, 60) == 2
+
+
+async def test_a_boot_with_the_clock_ahead_frees_no_key(path: Path, clocks: Clocks) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        first = await outbox.intake.append(event(), key=KEY)
+    clocks.ahead = MONTH
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        assert (await outbox.intake.append(event(), key=KEY)).event_id == first.event_id
+        clocks.ran += DAY + 60
+        clocks.ahead += DAY + 60
+        assert (await outbox.intake.append(event(), key=KEY)).event_id != first.event_id
+
+
+async def test_the_ages_of_rows_are_kept_each_hour_for_a_day(path: Path, clocks: Clocks) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        for hour in range(30):
+            clocks.ran += 3600
+            await append_all(outbox, 1)
+            await outbox.samples.add(Sample(hour * 60_000, 0, 0, 0.0, 0.0, "healthy", ""))
+        ages = outbox.intake._state._ages
+        assert len(ages) in (25, 26)
+        assert [upto for _, upto in ages][-1] == 30
+
+
+def test_rows_of_this_process_have_the_age_that_its_clock_says() -> None:
+    state = CachedState()
+    state.first_seq = 7
+    assert state.is_aged(7, DAY)
+    assert not state.is_aged(6, DAY)
