@@ -141,12 +141,15 @@ async def test_two_tabs_send_what_is_queued_once(
     assert [inngest_api.ledger.times(one) for one in inngest_api.ledger.ids] == [1] * 10
 
 
-async def test_a_refused_event_rejects_and_leaves_the_queue(browser: Browser) -> None:
-    code = await browser.run(
-        "return outbox.submit({ documentName: ' ' }).catch((error) => error.code)"
+async def test_a_page_hears_what_another_page_queues(browser: Browser) -> None:
+    assert await browser.run(
+        """
+        const other = document.body.appendChild(document.createElement("iframe"));
+        other.src = "/";
+        other.onload = () => other.contentWindow.outbox.submit({ documentName: "example" });
+        return new Promise((heard) => outbox.onQueueChange(() => heard(true)));
+        """
     )
-    assert code == "document_name_required"
-    await queued(browser, 0)
 
 
 async def test_an_event_that_is_posted_while_signed_out_is_sent_after_the_sign_in(

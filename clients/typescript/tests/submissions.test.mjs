@@ -3,7 +3,7 @@ import { afterEach, mock, test } from "node:test";
 import { memoryQueue, OutboxClient } from "inngest-outbox-client";
 import { accepted, refused, service, settled, stoppedClock, webLocks } from "./service.mjs";
 
-const RETRY = { firstDelayMs: 100, maxDelayMs: 10_000 };
+const RETRY = { firstDelayMs: 100, maxDelayMs: 200 };
 const nameOf = ({ body }) => body.documentName;
 const left = { key: "k", path: "/api/route", body: '{"documentName":"left"}', createdAt: 1 };
 const clients = [];
@@ -67,10 +67,10 @@ test("events that the service can't take hold back no other", async () => {
   assert.deepEqual(bad, Array(4).fill('{"documentName":"bad"}'));
 });
 
-test("delays grow with failures in a row, and begin again after an answer", async () => {
+test("delays grow with failures in a row to a limit, and begin again after an answer", async () => {
   const pass = stoppedClock();
   const { requests, fetch } = service((_, place) =>
-    [2, 4].includes(place) ? accepted("e") : refused(500, "internal_error"),
+    [3, 5].includes(place) ? accepted("e") : refused(500, "internal_error"),
   );
   const outbox = client({ fetch });
   void outbox.submit({ documentName: "1" });
@@ -81,11 +81,13 @@ test("delays grow with failures in a row, and begin again after an answer", asyn
   assert.equal(requests.length, 2);
   await pass(100);
   assert.equal(requests.length, 3);
+  await pass(200);
+  assert.equal(requests.length, 4);
   void outbox.submit({ documentName: "2" });
   await settled();
-  assert.equal(requests.length, 4);
-  await pass(100);
   assert.equal(requests.length, 5);
+  await pass(100);
+  assert.equal(requests.length, 6);
 });
 
 test("nothing is sent before Retry-After, in seconds", async () => {
@@ -126,6 +128,23 @@ test("an event of an earlier page that is refused stays, and is not sent again",
   const refusal = { status: 400, code: "invalid_field", message: "Refused." };
   assert.deepEqual(await outbox.queued(), [{ ...left, refusal }]);
   await outbox.flush();
+  await settled();
+  assert.equal(requests.length, 1);
+});
+
+test("an event is sent once it is stored, and another page leaves it to this one", async () => {
+  webLocks();
+  const queue = memoryQueue();
+  const { put } = queue;
+  let store;
+  queue.put = (entry) => new Promise((stored) => (store = () => stored(put(entry))));
+  const { requests, fetch } = service(() => new Promise(() => undefined));
+  void client({ fetch, queue }).submit({ documentName: "1" });
+  await settled();
+  assert.equal(requests.length, 0);
+  store();
+  await settled();
+  await client({ fetch, queue }).flush();
   await settled();
   assert.equal(requests.length, 1);
 });
@@ -191,6 +210,19 @@ test("events of a machine share a request, each with an id of its own", async ()
   assert.equal(requests.length, 1);
   assert.equal(requests[0].body[0].id, "own");
   assert.equal(new Set(requests[0].body.map(({ id }) => id)).size, 50);
+});
+
+test("a request has at most 100 events of a machine, and half a million characters", async () => {
+  for (const [count, length, sizes] of [[101, 1, [100, 1]], [3, 200_000, [2, 1]]]) {
+    const { requests, fetch } = service(({ body }) =>
+      Response.json({ status: "ok", eventIds: body.map(() => "e") }),
+    );
+    const event = { name: "n", data: { text: "a".repeat(length) } };
+    const outbox = client({ fetch });
+    const submit = () => outbox.submit(event, { path: "/api/events" });
+    await Promise.all(Array.from({ length: count }, submit));
+    assert.deepEqual(requests.map(({ body }) => body.length), sizes);
+  }
 });
 
 test("a refused event of a machine takes no other with it", async () => {
