@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import time
 from collections.abc import Sequence
@@ -106,6 +108,23 @@ async def test_a_post_appends_one_event_and_its_answer_and_its_line_name_it() ->
     assert "Idempotent-Replayed" not in answer.headers
     assert request[event_id_key] == event.id
     assert taken.counted == [("accepted_by_type", {"name": "thing/made"})]
+
+
+async def test_others_run_while_a_large_body_is_checked() -> None:
+    taken, turns = Taken(), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    await post(taken, b'{"many":[' + b"[]," * (MILLION // 4) + b"1]}")
+    other.cancel()
+    assert len(taken.appended) == 1
+    assert turns > 3
+    assert gc.isenabled()
 
 
 async def test_an_event_of_a_machine_is_counted_by_its_key_too() -> None:
