@@ -516,7 +516,7 @@ def test_a_role_needs_the_right_to_append_and_nothing_else(postgres: PostgresSer
                 append(shop)
                 for forbidden in (
                     "SELECT * FROM outbox.inbox",
-                    "SELECT outbox.new_id(1, 'o', 'k')",
+                    "SELECT outbox.keyed_id('o', 'k')",
                 ):
                     with pytest.raises(psycopg.errors.InsufficientPrivilege):
                         shop.execute(forbidden.encode())

@@ -5,32 +5,28 @@
 WITH alone AS MATERIALIZED (
     SELECT seq FROM outbox.isolated_due ORDER BY due_at LIMIT %(alone)s FOR UPDATE SKIP LOCKED
 ), newest AS MATERIALIZED (
-    SELECT seq, payload_bytes FROM outbox.fresh
+    SELECT seq, size FROM outbox.fresh
     WHERE seq >= CASE %(lead)s::int WHEN 2 THEN 0 ELSE (SELECT safe_seq FROM outbox.mark) END
     ORDER BY seq DESC LIMIT %(newest)s FOR UPDATE SKIP LOCKED
 ), delayed AS MATERIALIZED (
-    SELECT seq, payload_bytes FROM outbox.delayed_due
-    ORDER BY due_at LIMIT %(events)s FOR UPDATE SKIP LOCKED
+    SELECT seq, size FROM outbox.delayed_due ORDER BY due_at LIMIT %(events)s FOR UPDATE SKIP LOCKED
 ), fresh AS MATERIALIZED (
-    SELECT seq, payload_bytes FROM outbox.fresh ORDER BY seq LIMIT %(events)s FOR UPDATE SKIP LOCKED
+    SELECT seq, size FROM outbox.fresh ORDER BY seq LIMIT %(events)s FOR UPDATE SKIP LOCKED
 ), express AS MATERIALIZED (
-    SELECT seq, payload_bytes FROM outbox.express
-    ORDER BY express_seq LIMIT %(express)s FOR UPDATE SKIP LOCKED
+    SELECT seq, size FROM outbox.express ORDER BY express_seq LIMIT %(express)s FOR UPDATE SKIP LOCKED
 ), again AS MATERIALIZED (
-    SELECT seq, payload_bytes FROM outbox.express_due
-    ORDER BY due_at LIMIT %(express)s FOR UPDATE SKIP LOCKED
+    SELECT seq, size FROM outbox.express_due ORDER BY due_at LIMIT %(express)s FOR UPDATE SKIP LOCKED
 ), found (lane, place, seq, size) AS (
     SELECT 1, row_number() OVER (ORDER BY seq), * FROM (TABLE express UNION ALL TABLE again) AS e
     UNION ALL SELECT 2, row_number() OVER (ORDER BY seq DESC), * FROM newest
-    UNION ALL
-    SELECT 3, row_number() OVER (ORDER BY seq), * FROM (TABLE delayed UNION ALL TABLE fresh) AS o
+    UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), *
+    FROM (TABLE delayed UNION ALL TABLE fresh) AS o
 ), fitting AS (
     SELECT seq, size, sum(size) OVER (ORDER BY leads DESC, lane, place) AS running FROM (
         SELECT DISTINCT ON (seq) *, sum(size) OVER (PARTITION BY lane ORDER BY place) AS in_lane
         FROM (SELECT *, lane = %(lead)s::int AND place = 1 AS leads FROM found) AS f
         WHERE place <= (%(places)s::int[])[lane] ORDER BY seq, leads DESC, lane = 1 DESC, lane DESC
-    ) AS once
-    WHERE leads OR in_lane <= (%(shares)s::bigint[])[lane]
+    ) AS once WHERE leads OR in_lane <= (%(shares)s::bigint[])[lane]
     ORDER BY leads DESC, lane, place LIMIT %(events)s
 ), taken AS (
     DELETE FROM outbox.ready WHERE seq = ANY(ARRAY(SELECT seq FROM alone UNION ALL
@@ -99,10 +95,9 @@ WITH held AS MATERIALIZED (
                array_agg(sent_at), array_agg(express_seq) FROM named WHERE seq IS NULL)
     WHERE claim = (SELECT claim FROM held) AND EXISTS (SELECT FROM named WHERE seq IS NULL)
 )
-SELECT CASE WHEN %(repeated)s THEN 0 ELSE cardinality(%(seqs)s::bigint[])
-           - (SELECT count(*) FROM named WHERE seq IS NOT NULL) END,
-       EXISTS (SELECT FROM named WHERE state = 'pending' AND delay <= 0),
-       NOT EXISTS (SELECT FROM named WHERE seq IS NULL)
+SELECT CASE WHEN %(repeated)s THEN 0 ELSE cardinality(%(seqs)s::bigint[]) - count(seq) END,
+       coalesce(bool_or(state = 'pending' AND delay <= 0), false), count(seq) = count(*)
+FROM named
 
 -- name: CLAIMED
 -- The rows of a claim, with their owners and sizes.
