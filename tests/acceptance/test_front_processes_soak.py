@@ -35,7 +35,10 @@ UPGRADES = 30
 KILLS = 20
 RECOVERED_POSTS = 20
 ROWS = 300_000
-MIGRATION = "CREATE INDEX outbox_by_name ON outbox (name, user_id, accepted_at_ms);"
+MIGRATIONS = {
+    "SQLite": "CREATE INDEX outbox_by_name ON outbox (name, user_id, accepted_at_ms);",
+    "PostgreSQL": "CREATE INDEX events_by_name ON outbox.events (name, user_id, accepted_at_ms);",
+}
 
 
 class Posters:
@@ -202,12 +205,12 @@ async def test_a_migration_of_many_rows_refuses_no_post(
     )
     async with running("serve", environment=settings) as parent:
         async with posting(parent.url, 16) as posters:
-            for number, statements in enumerate(("SELECT 1;", MIGRATION), 1):
+            kind = "PostgreSQL" if file is None else "SQLite"
+            for number, statements in enumerate(("SELECT 1;", MIGRATIONS[kind]), 1):
                 posters.longest = 0.0
                 add_migration(program, statements, number)
                 parent.process.send_signal(signal.SIGHUP)
                 await parent.said("Upgrade: done", times=number)
-                kind = "PostgreSQL" if file is None else "SQLite"
                 said = f"{kind}, {statements} {ROWS:,} rows: the longest answer"
                 print(f"\n{said} {posters.longest:.2f} s")
         assert posters.statuses == []
