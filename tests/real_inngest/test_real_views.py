@@ -19,10 +19,12 @@ EACH = 40
 AT_ONCE = 4
 
 
-@pytest.mark.parametrize("name", ["echo", "number", "text", "nothing", "sleeps", "fails", "fan"])
-async def test_an_events_runs_are_shown_as_inngest_shows_them(
-    inngest: Inngest, app: str, name: str
-) -> None:
+async def test_an_events_runs_are_shown_as_inngest_shows_them(inngest: Inngest, app: str) -> None:
+    names = ("echo", "number", "text", "nothing", "sleeps", "fails", "fan")
+    await asyncio.gather(*(shown_as_told(inngest, app, name) for name in names))
+
+
+async def shown_as_told(inngest: Inngest, app: str, name: str) -> None:
     [ulid] = await inngest.send({"name": f"{app}/{name}", "id": new_key()})
     runs = await inngest.ended(ulid, KINDS.get(name, 1))
     view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
