@@ -132,12 +132,13 @@ class Connection(web.RequestHandler):
             if self._head_timer is None:
                 self._head_timer = self._loop.call_later(self._head_seconds, self._end_head)
         elif self._head_timer is not None:
-            self._stop_head_timer()
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the timers, drop the parser, which refers to this connection, and tell who asked."""
-        self._stop_head_timer()
-        self._stop_unread_timer()
+        _end(self._head_timer)
+        _end(self._unread_timer)
         for callback in self.on_lost:
             callback()
         self._requests = None
@@ -151,7 +152,7 @@ class Connection(web.RequestHandler):
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
-        self._stop_unread_timer()
+        _end(self._unread_timer)
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002
         """Read on after a pause. aiohttp asks after each body, and then parses nothing."""
@@ -184,15 +185,10 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """The answer to an error outside of the application; it closes the connection."""
         del message  # quotes the request
-        request_id = str(uuid_utils.uuid7())
         if status >= _SERVER_FAULT:
-            response = internal_error_response()
-            _log.error("request_failed", request_id=request_id, exc_info=exc)
+            response, request_id = _fault_answer(exc)
         else:
-            refusal = _refusal(exc)
-            self._recorder.count("refused", code=refusal.code)
-            _log.info("malformed_request", request_id=request_id, reason=type(exc).__name__)
-            response = error_response(refusal)
+            response, request_id = _malformed_answer(exc, self._recorder)
         if request.writer.output_size > 0:
             raise ConnectionError("An answer has begun already.")
         response.headers.update(security_headers(secure=False))
@@ -204,16 +200,6 @@ class Connection(web.RequestHandler):
         """Log an exception, except for a body that breaks after its request was answered."""
         if not isinstance(details.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **details)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_unread_timer(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
 
     def _abort(self) -> None:
         if self.transport is not None:
@@ -239,6 +225,26 @@ async def _begin_what_was_taken() -> None:
     """Let requests begin that were read: in one turn aiohttp takes one, in the next it begins."""
     for _ in range(2):
         await asyncio.sleep(0)
+
+
+def _end(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _fault_answer(fault: BaseException | None) -> tuple[web.Response, str]:
+    """The answer to a fault of the service, and the id that the log has too."""
+    request_id = str(uuid_utils.uuid7())
+    _log.error("request_failed", request_id=request_id, exc_info=fault)
+    return internal_error_response(), request_id
+
+
+def _malformed_answer(fault: BaseException | None, recorder: Recorder) -> tuple[web.Response, str]:
+    """The answer to what can't be parsed, counted, and the id that the log has too."""
+    request_id, refusal = str(uuid_utils.uuid7()), _refusal(fault)
+    recorder.count("refused", code=refusal.code)
+    _log.info("malformed_request", request_id=request_id, reason=type(fault).__name__)
+    return error_response(refusal), request_id
 
 
 def _refusal(fault: BaseException | None) -> RefusedError:
