@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.runs.figures import NameView
+from service.runs.run_watch import NAMES, KeptNames
+from service.runs.turn import SCOPE
 from tests.support.browser import BrowserError, chromium
 from tests.support.fleet import running
 from tests.support.operator_pages import (
@@ -25,7 +29,14 @@ from tests.support.operator_pages import (
 from tests.support.service_here import ServiceHere
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, eventually
 
-PAGES = ("/outbox", "/outbox/live", "/outbox/events", "/outbox/events/x", "/outbox/audit")
+PAGES = (
+    "/outbox",
+    "/outbox/names",
+    "/outbox/live",
+    "/outbox/events",
+    "/outbox/events/x",
+    "/outbox/audit",
+)
 FORMS = ("/outbox/replay", "/outbox/discard", "/outbox/pause", "/outbox/events/x/payload")
 
 
@@ -238,3 +249,26 @@ async def test_a_head_of_the_live_figures_is_refused(service: ServiceHere) -> No
         session.head(f"{service.url}/outbox/live") as answer,
     ):
         assert answer.status == 405
+
+
+async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
+    storage: SqliteStorage, inngest_api: FakeInngest
+) -> None:
+    lost = NameView(name=f"z/{HOSTILE}", expected=True, sampled=4, no_run_since=1_800_000_000_000)
+    well = NameView(
+        name="a/well", expected=True, sampled=2, with_run=2, outcomes={"completed": 2}, dead=3
+    )
+    kept = KeptNames(1_800_000_000_000, (well, lost))
+    async with storage.open() as outbox:
+        await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
+    async with (
+        served(storage, inngest_api) as service,
+        signed_in(service.url) as operator,
+        operator.get(f"{service.url}/outbox/names") as answer,
+    ):
+        page = await answer.text()
+    assert HOSTILE not in page
+    assert page.index("z/") < page.index("No run since") < page.index("a/well")
+    assert "2 of 2" in page
+    assert "2 completed" in page
+    assert '<a href="/outbox/events?state=dead&amp;name=a/well">3</a>' in page

@@ -129,3 +129,19 @@ async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load(
             await seen(part, f"reports/{name}", lambda one: one.sampled)
         asked = inngest.questions.requests - before
         assert asked <= inngest.clock() - began + 5
+
+
+async def test_on_postgresql_one_process_watches_and_the_commands_know_it(
+    postgres_url: str, inngest: FakeInngest, types: Path
+) -> None:
+    changes = {**SOON, "EVENT_TYPES_FILE": str(types)}
+    inngest.runs.declare(Function(id="one", trigger="nowhere"))
+    async with (
+        watched_service(postgres_url, inngest.url, **changes) as part,
+        watched_service(postgres_url, inngest.url, **changes),
+    ):
+        await post(part.outbox.intake, "reports/wanted", 2)
+        await seen(part, "reports/wanted", lambda one: one.no_run_since)
+        code, said, _ = await outbox_command(postgres_url, "check")
+    assert code == 1
+    assert "reports/wanted starts no run since" in said

@@ -1,0 +1,57 @@
+"""One process of an outbox has the turn; another takes it when that one is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.runs import turn
+from service.runs.turn import Turn
+from tests.support.memory_scopes import MemoryScopes
+
+SECOND_MS = 1_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(turn, "wall_now_ms", clock)
+    return clock
+
+
+async def after(clock: Clock, seconds: int, *turns: Turn) -> list[bool]:
+    """Who has the turn after so long, when each has looked every five seconds."""
+    found: list[bool] = []
+    for _ in range(seconds // 5):
+        clock.now_ms += 5 * SECOND_MS
+        found = [await one.mine() for one in turns]
+    return found
+
+
+async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
+    scopes = MemoryScopes()
+    first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
+    assert await after(clock, 600, first, second) == [True, False]
+    assert await after(clock, 55, second) == [False]
+    assert await after(clock, 120, second, first) == [True, False]
+
+
+async def test_nothing_changes_hands_while_the_store_is_away(clock: Clock) -> None:
+    scopes = MemoryScopes()
+    first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
+    assert await after(clock, 60, first, second) == [True, False]
+    scopes.is_away = True
+    assert await after(clock, 600, first, second) == [True, False]
+
+
+async def test_a_process_that_is_alone_needs_no_store() -> None:
+    scopes = MemoryScopes()
+    scopes.is_away = True
+    assert await Turn(scopes, alone=True).mine()
