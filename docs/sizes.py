@@ -8,7 +8,7 @@ from service.app_settings.app_settings import MAX_SETTINGS_BYTES
 from service.documents.document_name import MAX_NAME_BYTES
 from service.documents.upload import MAX_UPLOAD_BYTES
 from service.outbox.event import MAX_EVENT_BYTES
-from service.outbox.nesting import MAX_DEPTH
+from service.outbox.storable import MAX_DEPTH
 from service.web.intake.event_batch import MAX_BATCH_BYTES
 from service.web.intake.event_route import MAX_BODY_BYTES as MAX_POST_BYTES
 from service.web.intake.lenient_json import MAX_EVENTS

@@ -34,9 +34,8 @@ from service.outbox.link.served import COMMAND_POLICY, COMMANDS
 from service.outbox.link.store_link import open_link
 from service.outbox.move.move import Moved, move
 from service.outbox.move.transfer import TransferStore
-from service.outbox.operator_ports import Positions
 from service.outbox.parts import ReadParts
-from service.outbox.ports import Inspector, Repairs
+from service.outbox.ports import Inspector, Positions, Repairs
 from service.outbox.schema import migrate, pending
 from service.outbox.sqlite.file import backup
 from service.outbox.sqlite.file.connection import open_read_only

@@ -23,10 +23,9 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode, get_current_sp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.model import Batch, Row
 from service.outbox.ports import Intake
-from service.outbox.receipt import Receipt
 
 _SERVICE = "inngest-outbox"
 _SERVER_ERROR = 500

@@ -77,3 +77,17 @@ def redacted_url(url: str) -> str:
     'sqlite:///data/outbox.db'
     """
     return _SECRET_PARAMETER.sub(rf"\1{_HIDDEN}", _USER_PASSWORD.sub(_HIDDEN, url))
+
+
+def file_fault(path: Path | str, error: OSError) -> str:
+    """One sentence about a file that can't be used.
+
+    >>> file_fault(Path("/data/outbox.db"), FileNotFoundError(2, "No such file or directory"))
+    "/data/outbox.db can't be used: No such file or directory."
+    """
+    if isinstance(error, PermissionError):
+        return (
+            f"This user may not write {path}: run the command as the user who owns it, or mend the "
+            "rights of the file and its folder."
+        )
+    return f"{path} can't be used: {error.strerror or type(error).__name__}."

@@ -10,7 +10,6 @@ import msgspec
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import NO_META, Event, Meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.receipt import Receipt
 
 Digests = Callable[[bytes], Sequence[bytes]]
 """Digests (32 bytes) of what a key stands for: the one to store, then those of earlier secrets."""
@@ -136,3 +135,23 @@ def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
     return Receipt(
         use.event_id, use.seq, use.accepted_at_ms, ids.of(use.seq), replayed=True, meta=use.meta
     )
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Which event an append stored, or found under its key.
+
+    `replayed` means that it is the key's first event. `ids` derives its ULID from `seq`,
+    `accepted_at_ms` and `meta`.
+    """
+
+    event_id: str
+    seq: int
+    accepted_at_ms: int
+    ids: InngestIds
+    replayed: bool = False
+    meta: Meta = NO_META
+
+    @property
+    def inngest_id(self) -> str:
+        """The ULID under which Inngest has the event, or will have it."""
+        return self.ids.ulid(self.seq, self.accepted_at_ms, self.meta)

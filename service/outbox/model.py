@@ -250,3 +250,34 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     def filter(self) -> Filter:
         """What finds them."""
         return Filter(**msgspec.structs.asdict(self), limit=len(self.ids))
+
+
+class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A row that Inngest has answered, without its bytes.
+
+    `sent_seconds` is how long ago it was settled as sent (or, for a delivered row, as delivered),
+    by the store's clock; `sends` counts its claims.
+    """
+
+    seq: int
+    event_id: str
+    accepted_at_ms: int
+    sent_seconds: float
+    sends: int = 1
+    meta: Meta = NO_META
+
+    @property
+    def as_sent(self) -> WantedEvent:
+        """The event as Inngest has it."""
+        return WantedEvent.sent(self.event_id, self.meta)
+
+
+class Reach(msgspec.Struct, frozen=True, gc=False):
+    """How far down the rows a look goes: the last of them.
+
+    `is_last` says that no row is below; where it is false, there may be one.
+    """
+
+    seq: int
+    accepted_at_ms: int
+    is_last: bool = False

@@ -8,10 +8,8 @@ from typing import Protocol
 
 from service.identity.scopes import Scopes
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
-from service.outbox.operator_ports import AuditTrail, Positions, Samples
-from service.outbox.ports import Inspector, Intake, Repairs
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
+from service.outbox.ports import AuditTrail, Inspector, Intake, Positions, Repairs, Samples
 
 
 class ReadParts(Protocol):

@@ -18,9 +18,8 @@ from typing import Protocol
 
 import structlog
 
-from service.config.outbox_url import redacted_url, sqlite_file
+from service.config.outbox_url import file_fault, redacted_url, sqlite_file
 from service.errors import OutboxUnavailableError, SchemaTooNewError, SchemaTooOldError
-from service.outbox.file_fault import file_fault
 from service.outbox.sqlite.file.schema import SqliteSchema
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import SentEntry
 
 _MAX_DOUBLINGS = 4
 

@@ -20,8 +20,8 @@ import structlog
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.inngest.held import EventPages, HeldEvent, find_held
 from service.outbox.inngest_id import InngestIds
+from service.outbox.model import SentEntry
 from service.outbox.ports import Confirmations
-from service.outbox.sent_entry import SentEntry
 from service.relay.confirmation import (
     NOTES,
     ConfirmationPolicy,

@@ -14,8 +14,7 @@ import structlog
 from service.inngest.send_result import SendResult
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Batch
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import Batch, SentEntry
 from service.relay.confirmation import ResendReason
 from service.relay.outcome import Outcome
 

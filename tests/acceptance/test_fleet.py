@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
-from service.outbox.stats import Stats
+from service.outbox.figures import Stats
 from tests.support.beside import beside
 from tests.support.fleet import Client, Process, client, environment, running
 from tests.support.postgres_server import PostgresServer

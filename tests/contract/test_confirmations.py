@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.outbox.inngest_id import PREFIX_BYTES
-from service.outbox.model import Batch, Filter, Row, Settlement, State
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import Batch, Filter, Row, SentEntry, Settlement, State
 from tests.support.storage import (
     Outbox,
     Storage,

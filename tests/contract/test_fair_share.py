@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from service.outbox.fair_share import FairShare
+from service.outbox.limits import FairShare
 from service.outbox.model import Retry, Settlement
 from tests.support.storage import (
     Outbox,

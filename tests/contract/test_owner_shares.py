@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from service.outbox.figures import OwnerShare
 from service.outbox.model import Named
-from service.outbox.owner_share import OwnerShare
 from tests.support.storage import Outbox, append_all, claim, deliver
 
 

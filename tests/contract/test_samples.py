@@ -7,7 +7,7 @@ import asyncio
 from service.console.operations.history import History
 from service.console.operations.rates import Movement
 from service.console.operations.views import stats_view
-from service.outbox.sample import KEPT_MS, MINUTE_MS, Sample
+from service.outbox.figures import KEPT_MS, MINUTE_MS, Sample
 from tests.support.storage import Outbox, Storage
 
 NOON = 1_795_564_800_000

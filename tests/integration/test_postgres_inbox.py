@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
-from service.outbox.fair_share import FairShare
+from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
 from service.outbox.schema import migrate
 from service.web.intake.event_batch import BatchRequest, EventBatches

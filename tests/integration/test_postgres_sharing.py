@@ -11,10 +11,9 @@ import psycopg
 import pytest
 
 from service.errors import IdempotencyKeyReusedError, SchemaTooNewError
-from service.outbox.fair_share import FairShare
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import IdempotencyKey, Receipt
+from service.outbox.limits import FairShare
 from service.outbox.model import DeliveryRecord, Retry, Settlement
-from service.outbox.receipt import Receipt
 from service.outbox.schema import known_ids, migrate, pending
 from tests.support.postgres_server import PostgresServer
 from tests.support.posting import can_append

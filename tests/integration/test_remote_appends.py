@@ -12,10 +12,9 @@ import pytest
 
 from service.errors import IdempotencyKeyReusedError
 from service.observe.recorder import NullRecorder
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.link.messages import Appends, Hello, Status
 from service.outbox.link.outbox import open_remote_outbox
-from service.outbox.receipt import Receipt
 from service.supervisor import run_supervisor
 from tests.support.remote_storage import remote_outbox, unix_socket
 from tests.support.storage import SqliteStorage, event

@@ -12,10 +12,10 @@ from service.console.operations.loop_lag import keep_lag
 from service.console.operations.sampler import DELIVERY_STATES, Sampler
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
+from service.outbox.figures import Stats
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
-from service.outbox.stats import Stats
 from service.relay.sends import BreakerState
 from tests.support.beside import beside
 from tests.support.outbox_command import one_of_each

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.fair_share import FairShare
+from service.outbox.limits import FairShare
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, event
 

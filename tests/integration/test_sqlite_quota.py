@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.fair_share import FairShare
-from service.outbox.limits import Limits
+from service.outbox.limits import FairShare, Limits
 from service.outbox.sqlite.state import (
     BytesCount,
     Freed,

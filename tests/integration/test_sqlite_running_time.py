@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from service.outbox.figures import Sample
 from service.outbox.keys import IdempotencyKey
-from service.outbox.sample import Sample
 from service.outbox.sqlite.state import CachedState
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, claim, deliver, event

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from service.errors import OutboxFullError, TooManyPendingError
-from service.outbox.fair_share import FairShare
 from service.outbox.keys import IdempotencyKey
+from service.outbox.limits import FairShare
 from service.outbox.model import Filter, Named, Settlement, State
 from service.outbox.sqlite.file.lock import writer_of
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox

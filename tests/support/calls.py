@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 from tests.support.storage import Outbox, event
 
 

@@ -10,10 +10,10 @@ from service.outbox.postgres.timings import PoolTimings
 from service.errors import TooManyPendingError
 from service.observe.recorder import NullRecorder
 from service.outbox.inngest_id import InngestIds
+from service.outbox.keys import Receipt
 from service.outbox.limits import Held
 from service.outbox.postgres.appends import Append, Appended
 from service.outbox.postgres.intake import PostgresIntake
-from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
 IDS = InngestIds(b"123456")

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 
 from service.outbox.event import Event, check_call
-from service.outbox.keys import IdempotencyKey, KeyUse, divide
+from service.outbox.figures import Stats
+from service.outbox.keys import IdempotencyKey, KeyUse, Receipt, divide
 from service.outbox.model import DeliveryRecord, Filter, Named, Row, State
-from service.outbox.receipt import Receipt
-from service.outbox.stats import Stats
 from tests.support.memory_queue import MemoryConfirmations, MemoryQueue
 from tests.support.memory_rows import IDS, MemoryRow, MemoryRows
 

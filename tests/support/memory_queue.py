@@ -16,10 +16,10 @@ from service.outbox.model import (
     Dead,
     Isolated,
     Retry,
+    SentEntry,
     Settlement,
     State,
 )
-from service.outbox.sent_entry import SentEntry
 from tests.support.memory_rows import IDS, MemoryRow, MemoryRows
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey
-from service.outbox.model import MAX_NOTES, Entry, Row, State
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import MAX_NOTES, Entry, Row, SentEntry, State
 
 IDS = InngestIds(b"prefix")
 _TICK_SECONDS = 1e-6  # below it a sum of floats moves no clock

@@ -10,8 +10,8 @@ import msgspec
 
 from service.identity.user import User
 from service.outbox.event import Event, encode_event
+from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Named, Retry, Settlement
-from service.outbox.sample import MINUTE_MS, Sample
 from tests.support.storage import Outbox, ask, claim
 
 _NAMES = ("documents/aws.index", "documents/aws.index", "invoices/created")

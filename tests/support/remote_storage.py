@@ -13,8 +13,17 @@ from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
 from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
 from service.outbox.link.server import parts_of, serve_link
-from service.outbox.operator_ports import AuditTrail, Positions, Samples
-from service.outbox.ports import Confirmations, Delivery, Inspector, Intake, Queue, Repairs
+from service.outbox.ports import (
+    AuditTrail,
+    Confirmations,
+    Delivery,
+    Inspector,
+    Intake,
+    Positions,
+    Queue,
+    Repairs,
+    Samples,
+)
 from service.supervisor import run_supervisor
 from tests.support.storage import SqliteStorage
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from service.outbox.event import Event
-from service.outbox.fair_share import FairShare
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Keys
-from service.outbox.limits import Limits
+from service.outbox.limits import FairShare, Limits
 from service.outbox.model import Batch, Retry, Settlement
 from service.outbox.sqlite.appends import Append, SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims

@@ -4,8 +4,8 @@ import pytest
 
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.views import stats_view
+from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord
-from service.outbox.stats import Stats
 
 
 def found(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import SentEntry
 from service.relay.confirmation import (
     ConfirmationPolicy,
     ResendReason,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service.outbox.sent_entry import SentEntry
+from service.outbox.model import SentEntry
 from service.relay.confirmation import ResendReason
 from service.relay.report import ConfirmationReport
 from tests.support.figures import Figures

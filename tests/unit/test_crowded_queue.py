@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.outbox.fair_share import EXPRESS_SHARE, FairShare
+from service.outbox.limits import EXPRESS_SHARE, FairShare
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.web.intake.event_batch import BatchPolicy, BatchRequest, EventBatches
 
 CRON = User("key", "cron")

@@ -24,8 +24,7 @@ from service.identity.user import EVENT_KEY_ISSUER, User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.web.intake.event_route import EventRoute
 from service.web.server.middleware import event_id_key
 from tests.support.made_request import JSON, made_request

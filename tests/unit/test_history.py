@@ -6,9 +6,8 @@ from service.console.operations.history import Minute
 from service.console.operations.rates import Movement
 from service.console.operations.timeline import Kind, Trouble, timeline, troubles
 from service.console.operations.views import stats_view
+from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord, Row, State
-from service.outbox.sample import MINUTE_MS, Sample
-from service.outbox.stats import Stats
 
 NOON = 1_795_564_800_000
 

@@ -12,8 +12,7 @@ from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, InngestIds
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.web.intake.event_batch import EventBatches
 from service.web.intake.inngest_intake import InngestIntake
 from tests.support.made_request import made_request

@@ -9,8 +9,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError
 from service.outbox.event import Event, Meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Division, IdempotencyKey, KeyUse, divide, replay
-from service.outbox.receipt import Receipt
+from service.outbox.keys import Division, IdempotencyKey, KeyUse, Receipt, divide, replay
 from service.outbox.storable import storable
 
 IDS = InngestIds(b"prefix")

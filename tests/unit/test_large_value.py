@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.identity.user import User
-from service.outbox.nesting import MAX_DEPTH
+from service.outbox.storable import MAX_DEPTH
 from service.web.intake.incoming import read_events
 from service.web.intake.lenient_json import LARGE_BYTES, BadEventError, faults
 

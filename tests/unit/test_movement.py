@@ -4,7 +4,7 @@ import msgspec
 
 from service.console.operations.rates import moved
 from service.console.operations.views import StatsView, stats_view
-from service.outbox.stats import Stats
+from service.outbox.figures import Stats
 
 QUIET = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True)
 

@@ -6,9 +6,8 @@ from service.console.operations.rates import moved
 from service.console.operations.views import stats_view
 from service.console.pages.charts import DAY, HOUR, charts
 from service.console.pages.figures import delivery_words, figures
+from service.outbox.figures import Sample, Stats
 from service.outbox.model import DeliveryRecord
-from service.outbox.sample import Sample
-from service.outbox.stats import Stats
 
 NOW = 1_795_559_419_447
 MINUTE_MS = 60_000

@@ -15,10 +15,10 @@ from service.outbox.model import (
     Filter,
     Named,
     Row,
+    SentEntry,
     State,
 )
 from service.outbox.move.transfer import TransferRow
-from service.outbox.sent_entry import SentEntry
 
 ENTRY = Entry(3, "own", 1000, "u-1")
 SENT = SentEntry(3, "own", 1000, 1.5)

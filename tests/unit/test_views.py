@@ -9,8 +9,8 @@ import pytest
 
 from service.console.operations.views import row_view, stats_view
 from service.outbox.event import Meta
+from service.outbox.figures import Stats
 from service.outbox.model import DeliveryRecord, Row, State
-from service.outbox.stats import Stats
 
 ACCEPTED, SENT, SETTLED = 1_795_559_419_447, 1_795_559_419_500, 1_795_559_420_000
 

@@ -21,8 +21,7 @@ from service.console.terminal.tables import (
     show_lines,
     stats_table,
 )
-from service.outbox.owner_share import OwnerShare
-from service.outbox.stats import Stats
+from service.outbox.figures import OwnerShare, Stats
 from service.runs.figures import NameView
 
 Owners = Annotated[

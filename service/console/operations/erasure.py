@@ -18,8 +18,7 @@ from service.console.operations.sign_outs import SignOuts
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
-from service.outbox.operator_ports import Positions
-from service.outbox.ports import Inspector, Repairs
+from service.outbox.ports import Inspector, Positions, Repairs
 
 _MOST = 1_000_000
 _LOOK_SECONDS = 0.5

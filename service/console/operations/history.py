@@ -11,8 +11,8 @@ import structlog
 from service.console.operations.rates import Movement
 from service.console.operations.views import PAUSED
 from service.errors import OutboxUnavailableError
-from service.outbox.operator_ports import Samples
-from service.outbox.sample import MINUTE_MS, Sample
+from service.outbox.figures import MINUTE_MS, Sample
+from service.outbox.ports import Samples
 
 log = structlog.get_logger(__name__)
 # From the best to the worst; one that is not known is the worst.

@@ -6,8 +6,7 @@ import structlog
 
 from service.encryption import Encryption
 from service.observe.recorder import Recorder
-from service.outbox.operator_ports import AuditTrail
-from service.outbox.ports import Inspector
+from service.outbox.ports import AuditTrail, Inspector
 
 _ACTION = "payload"
 

@@ -15,9 +15,8 @@ from typing import Protocol
 import msgspec
 
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Filter, Row, State
-from service.outbox.operator_ports import Positions
-from service.outbox.reach import Reach
+from service.outbox.model import Filter, Reach, Row, State
+from service.outbox.ports import Positions
 
 MOST_OF_PREFIX = 10_000
 _GROWTH = 4

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from service.console.operations.explain import spoken_duration
+from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Row, State
-from service.outbox.sample import MINUTE_MS, Sample
 
 _FIRST_TROUBLES, _MAX_TROUBLES = 10, 20
 _HEALTHY = "healthy"

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from service.outbox.figures import Stats
 from service.outbox.model import FAILING, DeliveryRecord, Row, State
-from service.outbox.stats import Stats
 
 PAUSED = "paused"
 

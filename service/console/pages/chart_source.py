@@ -9,8 +9,8 @@ from typing import Protocol
 from service.console.operations.rates import Movement
 from service.console.pages.charts import Chart, Span, charts, thinned
 from service.outbox.clock import wall_now_ms
-from service.outbox.operator_ports import Samples
-from service.outbox.sample import Sample
+from service.outbox.figures import Sample
+from service.outbox.ports import Samples
 
 _READ_AGAIN_SECONDS = 20.0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.console.operations.timeline import troubles
-from service.outbox.sample import MINUTE_MS, Sample
+from service.outbox.figures import MINUTE_MS, Sample
 
 _TOP, _HEIGHT = 10.0, 80.0  # of the plot in the picture, in percent
 _WIDE, _HIGH = 1000.0, 100.0  # of the plot, in its own units

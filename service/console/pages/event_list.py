@@ -12,9 +12,9 @@ from service.console.pages.event_page import PATH
 from service.console.pages.filter_form import FilterForm, read_number
 from service.console.pages.notices import notice_of
 from service.console.pages.renderer import Renderer
+from service.outbox.figures import Stats
 from service.outbox.model import State
 from service.outbox.ports import Inspector
-from service.outbox.stats import Stats
 
 PAGE_ROWS = 50
 

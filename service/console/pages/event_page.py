@@ -17,10 +17,9 @@ from service.console.pages.renderer import Renderer
 from service.errors import NotFoundError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
+from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import DeliveryRecord, Filter, Row, State
-from service.outbox.operator_ports import Samples
-from service.outbox.ports import Inspector
-from service.outbox.sample import MINUTE_MS, Sample
+from service.outbox.ports import Inspector, Samples
 
 PATH = "/outbox/events"
 _ACTIONS = {

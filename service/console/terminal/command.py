@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import typer
 
+from service.config.outbox_url import file_fault
 from service.console.operations.event_ids import MAX_CANDIDATES, FoundIds
 from service.errors import ServiceError
 from service.observe.printable import printable
-from service.outbox.file_fault import file_fault
 from service.outbox.model import Row
 
 ABSENT, UNKNOWN = 1, 2

@@ -20,8 +20,8 @@ from service.config.destination import Destination
 from service.console.operations.explain import spoken_duration, spoken_time
 from service.console.operations.views import PAUSED, RowView, StatsView
 from service.observe.printable import escaped_json, printable
+from service.outbox.figures import OwnerShare
 from service.outbox.model import State
-from service.outbox.owner_share import OwnerShare
 from service.runs.figures import NameView
 
 _PIPE_WIDTH = 500

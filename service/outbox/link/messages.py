@@ -16,8 +16,7 @@ import structlog
 from service.config.inngest_address import InngestAddress
 from service.errors import OutboxError, OutboxUnavailableError, RefusedError, ServiceError
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 
 PROTOCOL = 1
 REASON_KEY = "reason"  # in a status: words of Inngest's, which may quote an event

@@ -13,8 +13,7 @@ from service.identity.scopes import Scopes
 from service.outbox.link.messages import Status
 from service.outbox.link.methods import Method, methods_of
 from service.outbox.link.store_link import LinkPolicy, StoreLink
-from service.outbox.operator_ports import AuditTrail, Positions, Samples
-from service.outbox.ports import Inspector, Intake, Repairs
+from service.outbox.ports import AuditTrail, Inspector, Intake, Positions, Repairs, Samples
 from service.supervisor import Supervisor
 
 

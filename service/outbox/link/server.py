@@ -20,6 +20,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
+from service.outbox.keys import Receipt
 from service.outbox.link.channel import Channel, Coalescer
 from service.outbox.link.messages import (
     PROTOCOL,
@@ -37,10 +38,8 @@ from service.outbox.link.messages import (
     to_fault,
 )
 from service.outbox.link.methods import Invoke, Method, methods_of
-from service.outbox.operator_ports import AuditTrail, Positions, Samples
 from service.outbox.parts import StoreIntake, StoreParts
-from service.outbox.ports import Inspector, Intake, Repairs
-from service.outbox.receipt import Receipt
+from service.outbox.ports import AuditTrail, Inspector, Intake, Positions, Repairs, Samples
 
 _STATUS_SECONDS = 0.25
 _BEAT_LOOKS = 4  # an unchanged status is sent again, to show that the owner is alive

@@ -19,7 +19,7 @@ import structlog
 
 from service.errors import OutboxUnavailableError
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.link.channel import Channel, Coalescer
 from service.outbox.link.messages import (
     PROTOCOL,
@@ -37,7 +37,6 @@ from service.outbox.link.messages import (
     from_fault,
 )
 from service.outbox.link.methods import Encoded, Method
-from service.outbox.receipt import Receipt
 from service.supervisor import end
 
 _AWAY = "The store process does not answer."

@@ -27,9 +27,8 @@ from service.errors import (
 from service.observe.recorder import Recorder
 from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import Division, IdempotencyKey, Keys, KeyUse, divide, replay
+from service.outbox.keys import Division, IdempotencyKey, Keys, KeyUse, Receipt, divide, replay
 from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.receipt import Receipt
 
 _TRIES = 5
 _UNNUMBERED = 1 << 62  # from here on: the place of a new event among those of its flush

@@ -11,9 +11,9 @@ from typing import Any, Self
 from service.errors import OutboxUnavailableError
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import PREFIX_BYTES, InngestIds
+from service.outbox.model import SentEntry
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.wakeup import Wakeup
-from service.outbox.sent_entry import SentEntry
 from service.outbox.storable import storable
 
 _TURN_SECONDS = 10.0

@@ -11,8 +11,7 @@ from typing import Self
 
 import msgspec
 
-from service.outbox.fair_share import FairShare
-from service.outbox.limits import Held
+from service.outbox.limits import FairShare, Held
 from service.outbox.postgres.database.pool import PostgresPool
 
 _NOTHING: Held = (0, 0)

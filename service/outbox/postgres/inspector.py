@@ -8,12 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from service.outbox.audit import AuditRecord, id_start, records
+from service.outbox.figures import OwnerShare, Stats
 from service.outbox.model import DeliveryRecord, Filter, Row
-from service.outbox.owner_share import OwnerShare
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.repairs import PostgresDelivery
 from service.outbox.postgres.rows import PostgresRows
-from service.outbox.stats import Stats
 from service.outbox.storable import storable
 
 RATE_SECONDS = 5  # of current_totals in the schema

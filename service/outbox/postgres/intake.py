@@ -10,14 +10,13 @@ from typing import Self
 
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
-from service.outbox.keys import Division, IdempotencyKey, Keys
+from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
 from service.outbox.model import Row
 from service.outbox.postgres.appends import Append, Appended, PostgresAppends, Stored, fail
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import PostgresRows
 from service.outbox.postgres.wakeup import Wakeup
-from service.outbox.receipt import Receipt
 from service.supervisor import Supervisor
 
 MAX_EVENTS = 1000

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from service.errors import OutboxUnavailableError
 from service.outbox.event import decode_meta
-from service.outbox.fair_share import EXPRESS_SHARE
+from service.outbox.limits import EXPRESS_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.wakeup import Wakeup

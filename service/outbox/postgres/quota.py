@@ -13,8 +13,7 @@ import time
 from typing import Self
 
 from service.errors import OutboxFullError, OutboxUnavailableError, TooManyPendingError
-from service.outbox.fair_share import FairShare
-from service.outbox.limits import Held, Limits
+from service.outbox.limits import FairShare, Held, Limits
 from service.outbox.postgres.counts import PostgresCounts, Tally
 from service.supervisor import Supervisor
 

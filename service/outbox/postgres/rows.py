@@ -12,10 +12,9 @@ from typing import Any
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import MAX_NOTES, Filter, Row, State
+from service.outbox.model import MAX_NOTES, Filter, Reach, Row, State
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.inbox_row import InboxRow, rest_of
-from service.outbox.reach import Reach
 from service.outbox.storable import storable
 
 INBOX_SEQ = 1 << 52  # ROWS and ARRIVED have this number too

@@ -15,8 +15,8 @@ import msgspec
 
 from service.errors import OutboxUnavailableError
 from service.outbox.audit import ids_text, new_act
+from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.postgres.database.pool import PostgresPool
-from service.outbox.sample import KEPT_MS, Sample
 from service.supervisor import Supervisor
 
 _POLL_SECONDS = 1.0

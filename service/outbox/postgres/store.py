@@ -13,9 +13,8 @@ import psycopg
 
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
-from service.outbox.fair_share import FairShare
 from service.outbox.inngest_id import InngestIds
-from service.outbox.limits import Limits
+from service.outbox.limits import FairShare, Limits
 from service.outbox.postgres.appends import PostgresAppends
 from service.outbox.postgres.confirmations import PostgresConfirmations
 from service.outbox.postgres.counts import PostgresCounts

@@ -22,8 +22,7 @@ from service.observe.recorder import Recorder
 from service.outbox.clock import Clock
 from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
 from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
-from service.outbox.keys import IdempotencyKey, Keys, KeyUse, divide
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Keys, KeyUse, Receipt, divide
 from service.outbox.sqlite.claims import Picker
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState, StoredCounts

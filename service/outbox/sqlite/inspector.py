@@ -15,16 +15,14 @@ import msgspec
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
-from service.outbox.filter import Dialect, Way, filter_sql
+from service.outbox.figures import OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import DeliveryRecord, Filter, Row, State
-from service.outbox.owner_share import OwnerShare
-from service.outbox.reach import Reach
+from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
+from service.outbox.queries import Dialect, Way, filter_sql
 from service.outbox.sqlite.file.connection import Reads
 from service.outbox.sqlite.file.disk import beside
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.records import delivery_record
-from service.outbox.stats import Stats
 
 PAST_ALL = 2**63 - 1
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.clock import Clock
 from service.outbox.event import Event, check_call, payload_bytes
-from service.outbox.keys import Division, IdempotencyKey, Keys, divide
+from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt, divide
 from service.outbox.model import Row
-from service.outbox.receipt import Receipt
 from service.outbox.sqlite.appends import Append, uses_of
 from service.outbox.sqlite.file.connection import SqliteReader
 from service.outbox.sqlite.health import SqliteHealth

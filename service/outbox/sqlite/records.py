@@ -10,8 +10,8 @@ import msgspec
 
 from service.outbox.audit import Act, ErasedRecords, erased_words, ids_text, new_act
 from service.outbox.clock import wall_now_ms
+from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.model import DeliveryRecord
-from service.outbox.sample import KEPT_MS, Sample
 from service.outbox.sqlite.file.connection import Reads, SqliteReader
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState

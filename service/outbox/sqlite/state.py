@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import msgspec
 
 from service.errors import OutboxUnavailableError
-from service.outbox.fair_share import FairShare
 from service.outbox.inngest_id import InngestIds
-from service.outbox.limits import Limits
+from service.outbox.limits import FairShare, Limits
 from service.outbox.model import DeliveryRecord
 from service.outbox.sqlite.queries import SQL
 

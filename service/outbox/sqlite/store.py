@@ -11,8 +11,7 @@ from pathlib import Path
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import NullRecorder, Recorder
 from service.outbox.clock import Clock
-from service.outbox.fair_share import FairShare
-from service.outbox.limits import Limits
+from service.outbox.limits import FairShare, Limits
 from service.outbox.sqlite.appends import SqliteAppends
 from service.outbox.sqlite.claims import SqliteClaims
 from service.outbox.sqlite.commit import SqliteCommits

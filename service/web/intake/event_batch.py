@@ -14,8 +14,7 @@ from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import NO_META, Event, Meta
-from service.outbox.keys import Digests, IdempotencyKey, plain_digests
-from service.outbox.receipt import Receipt
+from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
 from service.web.intake.incoming import IncomingEvent, read_events
 from service.web.intake.lenient_json import NO_EVENTS, BadEventError
 

@@ -29,8 +29,7 @@ from service.outbox.event import (
     Event,
     Meta,
 )
-from service.outbox.nesting import is_too_deep
-from service.outbox.storable import storable
+from service.outbox.storable import is_too_deep, storable
 from service.web.intake.lenient_json import (
     LARGE_BYTES,
     MAX_EVENTS,

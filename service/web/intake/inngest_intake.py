@@ -28,7 +28,7 @@ from service.errors import (
 from service.identity.user import User
 from service.observe.recorder import Recorder
 from service.outbox.inngest_id import ENVIRONMENT_HEADER, SEED_HEADER
-from service.outbox.receipt import Receipt
+from service.outbox.keys import Receipt
 from service.web.intake.event_batch import (
     MAX_BATCH_BYTES,
     REPEAT_SECONDS,

@@ -18,8 +18,7 @@ from itertools import accumulate
 
 import msgspec
 
-from service.outbox.nesting import MAX_DEPTH
-from service.outbox.storable import ESCAPE, repaired
+from service.outbox.storable import ESCAPE, MAX_DEPTH, repaired
 
 NO_EVENTS = "The body is not an event object or an array of event objects in JSON"
 MAX_EVENTS = 5_000

@@ -17,7 +17,7 @@ from service.errors import (
     InvalidJsonError,
     JsonRequiredError,
 )
-from service.outbox.nesting import MAX_DEPTH, is_too_deep
+from service.outbox.storable import MAX_DEPTH, is_too_deep
 from service.web.server.body_budget import FREE_BYTES, Share, body_budget_key
 from service.web.server.connection import Connection
 

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from service.outbox.figures import Stats
 from service.outbox.model import Filter, Named, Row, State
 from service.outbox.ports import Inspector, Repairs
-from service.outbox.stats import Stats
 from tests.support.linearizability.record import Recorder
 
 LIMITS = (1, 3, 10, 500)

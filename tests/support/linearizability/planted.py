@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from service.outbox.figures import Stats
 from service.outbox.model import Row
 from service.outbox.postgres import repairs as postgres_repairs
 from service.outbox.postgres.inspector import PostgresInspector
@@ -17,7 +18,6 @@ from service.outbox.sqlite.inspector import SqliteInspector
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.repairs import SqlitePurger, SqliteRepairs
-from service.outbox.stats import Stats
 
 _INSPECTORS: tuple[Any, ...] = (SqliteInspector, PostgresInspector)
 _INTAKES: tuple[Any, ...] = (SqliteIntake, PostgresIntake)

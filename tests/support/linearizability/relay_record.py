@@ -14,9 +14,8 @@ from typing import Any
 
 from service.bootstrap.stores import Outbox
 from service.outbox.inngest_id import InngestIds
-from service.outbox.model import Batch, ClaimRequest, Settlement
+from service.outbox.model import Batch, ClaimRequest, SentEntry, Settlement
 from service.outbox.ports import Delivery
-from service.outbox.sent_entry import SentEntry
 from tests.support.linearizability.record import Recorder
 from tests.support.simulation.delivering import delivering
 from tests.support.simulation.inline_world import Clocks

@@ -24,8 +24,8 @@ from service.errors import OutboxError
 from service.observe.metrics import PrometheusRecorder
 from service.observe.recorder import NullRecorder
 from service.outbox.event import Event
+from service.outbox.keys import Receipt
 from service.outbox.model import Filter, State
-from service.outbox.receipt import Receipt
 from service.supervisor import run_supervisor
 from tests.support.fleet import environment
 from tests.support.linearizability.actors import Looker, Operator

@@ -14,7 +14,7 @@ from typing import Any
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
-from service.outbox.receipt import Receipt
+from service.outbox.keys import Receipt
 from service.outbox.sqlite import commit
 from service.outbox.sqlite.file import backup, connection, disk, log, schema, transfer
 from service.outbox.sqlite.intake import SqliteIntake

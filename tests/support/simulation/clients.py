@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from service.errors import OutboxError, RefusedError
 from service.outbox.event import Event
-from service.outbox.keys import IdempotencyKey
-from service.outbox.receipt import Receipt
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.sqlite.store import SqliteOutbox
 from tests.support.simulation.inline_world import Clocks, Disk
 from tests.support.simulation.simulated_inngest import FAILING, REFUSED

@@ -10,9 +10,8 @@ from typing import Any
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
 from service.outbox.inngest_id import InngestIds
-from service.outbox.keys import IdempotencyKey
+from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.model import Filter, Named, State
-from service.outbox.receipt import Receipt
 from service.outbox.sqlite.commit import Group, SqliteCommits
 from service.outbox.sqlite.intake import SqliteIntake
 from service.outbox.sqlite.queries import SQL

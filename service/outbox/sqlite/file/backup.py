@@ -15,8 +15,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from service.config.outbox_url import file_fault
 from service.errors import OutboxUnavailableError
-from service.outbox.file_fault import file_fault
 from service.outbox.sqlite.file.connection import connect_read_only
 from service.outbox.sqlite.file.faults import unavailable_if_sqlite_fails
 from service.outbox.sqlite.queries import SQL

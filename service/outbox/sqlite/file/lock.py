@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.config.outbox_url import file_fault
 from service.errors import OutboxBusyError, OutboxUnavailableError
-from service.outbox.file_fault import file_fault
 from service.outbox.sqlite.file.disk import beside, make_folder
 from service.outbox.sqlite.file.log import refuse_orphaned_log
 

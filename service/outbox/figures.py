@@ -1,0 +1,54 @@
+"""The outbox in figures: of now, by owner, and a minute at a time."""
+
+from __future__ import annotations
+
+import msgspec
+
+from service.outbox.model import DeliveryRecord
+
+KEPT_MS = 7 * 86_400_000  # as long as delivered rows by default: the charts and stories of events
+MINUTE_MS = 60_000
+
+
+class Stats(msgspec.Struct, frozen=True, gc=False):
+    """The outbox in figures. `sent` rows were answered and are not confirmed.
+
+    `oldest_pending_seconds` is the age of the oldest undelivered row, None without one;
+    `oldest_due_seconds` the age of the oldest row that is due. Sizes are bytes, None where the
+    store has no such file.
+    """
+
+    pending: int
+    delivering: int
+    delivered: int
+    dead: int
+    oldest_pending_seconds: float | None
+    oldest_due_seconds: float | None
+    delivery: DeliveryRecord | None
+    database_bytes: int | None
+    wal_bytes: int | None
+    sent: int = 0
+
+
+class OwnerShare(msgspec.Struct, frozen=True, gc=False):
+    """The rows of one owner in every state, and the bytes of their payloads."""
+
+    owner: str
+    rows: int
+    bytes: int
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """One minute, which begins at `at_ms` (whole minutes since 1970).
+
+    `waiting` is the most events that were not settled. Rates are events per second. `state` is the
+    worst state of delivery as people see it, `reason` its reason.
+    """
+
+    at_ms: int
+    waiting: int
+    dead: int
+    accepted_rate: float
+    delivered_rate: float
+    state: str
+    reason: str
