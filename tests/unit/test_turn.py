@@ -40,7 +40,8 @@ async def test_one_process_has_the_turn_until_it_is_gone(clock: Clock) -> None:
     first, second = Turn(scopes, alone=False), Turn(scopes, alone=False)
     assert await after(clock, 600, first, second) == [True, False]
     assert await after(clock, 55, second) == [False]
-    assert await after(clock, 120, second, first) == [True, False]
+    assert await after(clock, 60, second) == [True]
+    assert await after(clock, 600, first, second) == [False, True]
 
 
 async def test_nothing_changes_hands_while_the_store_is_away(clock: Clock) -> None:
