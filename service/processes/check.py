@@ -12,6 +12,7 @@ from service.bootstrap.probes import Probe, probe_confirmation, probe_inngest, p
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
+from service.errors import OutboxUnavailableError
 from service.event_types.types_file import load_event_types
 from service.observe.printable import printable
 from service.outbox.sqlite.file.connection import has_wal_reset_bug
@@ -23,7 +24,8 @@ _HIDDEN = "********"
 def check(settings: Settings, *, show: bool) -> int:
     """Print the settings, the event types and what the neighbours say; returns the exit code.
 
-    1 when Inngest or the bucket is configured and would not serve. Secrets are hidden.
+    1 when Inngest or the bucket is configured and would not serve, or a PostgreSQL outbox is not
+    safe or does not answer. Secrets are hidden.
     """
     if show:
         for variable, field in settings.variables().items():
@@ -40,7 +42,23 @@ def check(settings: Settings, *, show: bool) -> int:
             "write (fixed in 3.51.3). The service is the only writer of its file.",
             err=True,
         )
-    return NEIGHBOUR_FAULT if False in (inngest.ok, confirmation.ok, storage.ok) else 0
+    outbox_fault = _outbox_fault(settings)
+    if outbox_fault:
+        typer.echo(f"outbox: {outbox_fault}", err=True)
+    is_well = False not in (inngest.ok, confirmation.ok, storage.ok) and not outbox_fault
+    return 0 if is_well else NEIGHBOUR_FAULT
+
+
+def _outbox_fault(settings: Settings) -> str | None:
+    """A sentence when the outbox's database does not answer, or others may create in its schema."""
+    if settings.sqlite_path:
+        return None
+    from service.outbox.postgres.database.schema import fault_of_others
+
+    try:
+        return fault_of_others(settings.store_url)
+    except OutboxUnavailableError as error:
+        return str(error)
 
 
 async def _probe(settings: Settings) -> tuple[Probe, Probe, Probe]:

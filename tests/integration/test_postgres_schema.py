@@ -12,6 +12,7 @@ from service.errors import OutboxUnavailableError, SchemaTooOldError
 from service.outbox.postgres.database.schema import PostgresSchema, fault_of_others
 from service.outbox.schema import known_ids, migrate, pending
 from tests.support.postgres_server import PostgresServer
+from tests.support.service_command import service_command
 from tests.support.storage import PostgresStorage, append_all, claim, deliver
 
 # A function of the schema that PostgreSQL would prefer to its own, which takes any number of texts.
@@ -124,6 +125,10 @@ async def test_who_may_create_in_the_schema_is_told_and_runs_no_code_as_the_serv
                 with psycopg.connect(guest, autocommit=True) as other:
                     other.execute(OVERLOAD.format(schema=home).encode())
                 assert "guest may create" in (fault_of_others(url) or "")
+                settings = {"OUTBOX_URL": plain} | ({"OUTBOX_SCHEMA": home} if schema else {})
+                told = await asyncio.to_thread(service_command, "check", **settings)
+                assert told.exit_code == 1
+                assert "outbox: guest may create objects" in told.stderr
                 owner.execute(f"SELECT {home}.append('n', '{{}}', 'u-1')".encode())
                 async with PostgresStorage(url).open() as outbox:
                     assert len((await claim(outbox)).entries) == 1
