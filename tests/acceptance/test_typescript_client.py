@@ -161,6 +161,13 @@ async def test_an_event_that_is_posted_while_signed_out_is_sent_after_the_sign_i
     )
     assert code == "session_required"
     await queued(browser, 1)
+    of_another_user = await browser.run(
+        """
+        const { OutboxClient } = await import("/client/index.js");
+        return new OutboxClient({ account: "u-2" }).queued();
+        """
+    )
+    assert of_another_user == []
     await browser.add_cookie(COOKIE, await session_of(front.service_url))
     await browser.open(front.url)
     await queued(browser, 0)

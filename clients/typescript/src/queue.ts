@@ -34,7 +34,7 @@ export function memoryQueue(): QueueStore {
   return {
     put: async (entry) => void entries.set(entry.key, entry),
     get: async (key) => entries.get(key),
-    all: async () => [...entries.values()].sort((one, other) => one.createdAt - other.createdAt),
+    all: async () => [...entries.values()],
     remove: async (key) => void entries.delete(key),
   };
 }

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { OutboxClient } from "inngest-outbox-client";
-import { service } from "./service.mjs";
+import { refused, service, settled } from "./service.mjs";
 
 const PENDING = { state: "pending", final: false };
 const view = (event, etag) => Response.json(event, { headers: { etag } });
 
-test("waitFor gives back the ETag of what it saw", async () => {
+test("waitFor gives back the ETag of what it saw, and outlasts the service's wait", async () => {
+  const timeout = mock.method(AbortSignal, "timeout");
   const answers = [
     view(PENDING, '"1"'),
     new Response(null, { status: 304 }),
@@ -18,6 +19,9 @@ test("waitFor gives back the ETag of what it saw", async () => {
   assert.equal(event.final, true);
   const seen = requests.map(({ headers }) => headers.get("if-none-match"));
   assert.deepEqual(seen, [null, '"1"', '"1"', '"2"']);
+  assert.ok(requests.every(({ url }) => url === "/api/events/e?wait=30"));
+  assert.ok(timeout.mock.calls.every(({ arguments: [ms] }) => ms > 30_000));
+  mock.restoreAll();
 });
 
 test("a stream may end its lines with CRLF, wherever it is cut", async () => {
@@ -37,4 +41,19 @@ test("a stream that ends is opened again, and nothing is told twice", async () =
   const outbox = new OutboxClient({ fetch, retry: { firstDelayMs: 1 } });
   for await (const event of outbox.watch("e")) seen.push(event.state);
   assert.deepEqual(seen, ["pending", "dead"]);
+});
+
+test("watch ends with a refusal, or with its signal", async () => {
+  const { fetch } = service(() => refused(404, "not_found"));
+  const unknown = new OutboxClient({ fetch }).watch("e");
+  await assert.rejects(unknown.next(), { code: "not_found" });
+  const given = new AbortController();
+  const silent = async (_, { signal }) => {
+    const start = (stream) => signal.addEventListener("abort", () => stream.error(signal.reason));
+    return new Response(new ReadableStream({ start }));
+  };
+  const next = new OutboxClient({ fetch: silent }).watch("e", { signal: given.signal }).next();
+  await settled();
+  given.abort(new Error("left"));
+  await assert.rejects(next, /left/);
 });
