@@ -26,7 +26,7 @@ CREATE UNIQUE INDEX events_idempotency ON outbox.events (owner, idempotency_key)
 -- The condition keeps the planner from this index where a statement asks for a seq alone.
 CREATE INDEX events_owner ON outbox.events (owner, seq) WHERE seq > -1;
 -- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
-CREATE INDEX events_wire_id ON outbox.events (owner, (meta ->> 'wire_id'))
+CREATE INDEX events_wire_id ON outbox.events ((meta ->> 'wire_id'), owner)
     WHERE length(meta ->> 'wire_id') BETWEEN 1 AND 255;
 CREATE INDEX events_moved_id ON outbox.events ((meta ->> 'moved_id'))
     WHERE meta ->> 'moved_id' IS NOT NULL;

@@ -84,23 +84,23 @@ async def open_outbox(
         "max_bytes_per_user": settings.max_bytes_per_user,
         "recorder": recorder or NullRecorder(),
     }
+    shared = frozenset(User(EVENT_KEY_ISSUER, name).owner for name in settings.event_ids_shared)
     path = settings.sqlite_path
     if path is None:
         from service.outbox.postgres.store import open_postgres_outbox
 
         async with open_postgres_outbox(
-            settings.store_url, read_event=read_event, **limits
+            settings.store_url, read_event=read_event, shared_ids=shared, **limits
         ) as postgres:
             yield postgres
     else:
-        owners = frozenset(User(EVENT_KEY_ISSUER, name).owner for name in settings.event_ids_shared)
         async with open_sqlite_outbox(
             Path(path),
             **limits,
             socket=socket,
             timings=timings,
             accepts_loss=settings.accepts_loss,
-            shared_ids=owners,
+            shared_ids=shared,
         ) as sqlite:
             yield sqlite
 

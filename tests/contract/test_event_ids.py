@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from service.outbox.event import Event, Meta
 from service.outbox.event_ids import USED_MS
 from service.outbox.row_lookup import RowLookup
-from tests.support.storage import Outbox, PostgresStorage, Storage, claim, event
+from tests.support.storage import Outbox, claim, event
 
 SHOP, CRON = "key shop", "key cron"
 
@@ -22,12 +21,6 @@ async def sent_as(outbox: Outbox, *calls: list[Event]) -> list[str | None]:
     for events in calls:
         await outbox.intake.append_all(events, [None] * len(events))
     return [entry.as_sent.event_id for entry in (await claim(outbox)).entries]
-
-
-@pytest.fixture(autouse=True)
-def not_yet(storage: Storage) -> None:
-    if isinstance(storage, PostgresStorage):
-        pytest.skip("PostgreSQL keeps ids apart in a migration of its own")
 
 
 async def test_an_id_that_another_owner_used_is_made_the_event_s_own(outbox: Outbox) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,9 @@ from service.errors import (
     ServiceError,
 )
 from service.observe.recorder import Recorder
+from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event, by_environment, decode_meta, encode_meta, payload_bytes
+from service.outbox.event_ids import USED_MS, IdUses, ids_to_look_for, named_apart
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Division, IdempotencyKey, Keys, KeyUse, Receipt, divide, replay
 from service.outbox.postgres.database.pool import PostgresPool
@@ -77,11 +79,21 @@ class Stored:
 
 
 class PostgresAppends:
-    """Stores batches of calls. `ids` derives the events' ids in Inngest."""
+    """Stores batches of calls. `ids` derives the events' ids in Inngest.
+
+    The owners `shared_ids` use each other's event ids. Two processes that store one id at the same
+    moment may both keep it.
+    """
 
     def __init__(
-        self, pool: PostgresPool, recorder: Recorder, ids: Callable[[], InngestIds]
+        self,
+        pool: PostgresPool,
+        recorder: Recorder,
+        ids: Callable[[], InngestIds],
+        shared_ids: Collection[str] = (),
     ) -> None:
+        self._shared_ids = shared_ids
+        self._naming = asyncio.Lock()
         self._pool = pool
         self._recorder = recorder
         self._ids = ids
@@ -159,14 +171,41 @@ class PostgresAppends:
                 await self._pool.run("SYNC", replicated=True)
                 return group.answers((), None)
             with contextlib.suppress(psycopg.errors.UniqueViolation):
-                [(seqs, transaction, _)] = await self._pool.run(
-                    "APPEND",
-                    _columns(group.rows),
-                    within_seconds=max(0.0, deadline - time.monotonic()),
-                    replicated=True,
-                )
+                async with self._named_apart(group):
+                    seqs, transaction = await self._append(group, deadline)
                 return group.answers(seqs, transaction)
         raise OutboxUnavailableError(retry_after_seconds=1)
+
+    async def _append(self, group: _Group, deadline: float) -> tuple[Sequence[int], int]:
+        [(seqs, transaction, _)] = await self._pool.run(
+            "APPEND",
+            _columns(group.rows),
+            within_seconds=max(0.0, deadline - time.monotonic()),
+            replicated=True,
+        )
+        return seqs, transaction
+
+    @contextlib.asynccontextmanager
+    async def _named_apart(self, group: _Group) -> AsyncIterator[None]:
+        """Give new events ids of their own where another owner uses theirs, then store them.
+
+        Of this process, one batch with chosen ids is stored at a time.
+        """
+        events = [row.event for row in group.rows]
+        if not (wire_ids := ids_to_look_for(events)):
+            yield
+            return
+        async with self._naming:
+            given = {"ids": wire_ids, "since": wall_now_ms() - USED_MS}
+            uses: IdUses = {}
+            for environment, wire_id, owner in await self._pool.run("WIRE_IDS_USED", given):
+                uses.setdefault((environment, wire_id), set()).add(owner)
+            named = named_apart(events, uses, self._shared_ids)
+            group.rows = [
+                msgspec.structs.replace(row, event=event)
+                for row, event in zip(group.rows, named, strict=True)
+            ]
+            yield
 
     async def _stored(self, batch: Sequence[Append], *, again: bool) -> Stored:
         if not again and not any(any(item.keys) for item in batch):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import psycopg
 
@@ -76,12 +76,13 @@ class ServedPostgresOutbox(PostgresOutbox):
         timings: PoolTimings | None,
         fair_share: FairShare,
         read_event: ReadEvent,
+        shared_ids: Collection[str],
     ) -> None:
         super().__init__(url, recorder=recorder, timings=timings, serves=True)
         pool, wakeup, supervisor = self.pool, self.wakeup, self.supervisor
         counts = PostgresCounts(pool, fair_share)
         self.quota = quota = PostgresQuota(counts, supervisor, limits, fair_share)
-        appends = PostgresAppends(pool, recorder, self._inngest_ids)
+        appends = PostgresAppends(pool, recorder, self._inngest_ids, shared_ids)
         self.intake = PostgresIntake(pool, appends, quota, self.rows, wakeup, supervisor)
         self.inbox = PostgresInbox(
             pool, appends, quota, wakeup, supervisor, recorder=recorder, read=read_event
@@ -125,10 +126,12 @@ async def open_postgres_outbox(
     read_event: ReadEvent,
     fair_share: FairShare | None = None,
     timings: PoolTimings | None = None,
+    shared_ids: Collection[str] = (),
 ) -> AsyncIterator[ServedPostgresOutbox]:
     """The outbox at `url`, migrated to this code's schema.
 
-    `read_event` reads what is appended in SQL. Raises SchemaTooNewError, and
+    `read_event` reads what is appended in SQL. The owners `shared_ids` use each other's event ids.
+    Raises SchemaTooNewError, and
     OutboxUnavailableError when the database can't be reached.
     """
     await asyncio.to_thread(migrate, url)
@@ -140,6 +143,7 @@ async def open_postgres_outbox(
         timings=timings,
         fair_share=fair_share or FairShare(),
         read_event=read_event,
+        shared_ids=shared_ids,
     )
     async with outbox.opened():
         yield outbox

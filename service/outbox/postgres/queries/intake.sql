@@ -77,3 +77,9 @@ WITH event AS (
     SELECT 0, 0, 0, 0, false, false WHERE false
 )
 INSERT INTO outbox.changes DEFAULT VALUES
+
+-- name: WIRE_IDS_USED
+-- The owners that used these ids lately; since leaves out what Inngest has forgotten.
+SELECT coalesce(meta ->> 'environment', ''), meta ->> 'wire_id', owner FROM outbox.events
+WHERE meta ->> 'wire_id' = ANY(%(ids)s::text[])
+  AND length(meta ->> 'wire_id') BETWEEN 1 AND 255 AND accepted_at_ms > %(since)s::bigint
