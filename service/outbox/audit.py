@@ -1,4 +1,4 @@
-"""What the audit keeps of an operator's command; the same in every store.
+"""The audit of operators' commands; the same in every store.
 
 A command changes many rows in pages. Each page has an audit row in its own commit, and the audit
 rows of one command have the same `act`. So the audit names every changed event, even when the
@@ -44,7 +44,7 @@ class AuditRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class ErasedRecords(msgspec.Struct, frozen=True, gc=False):
-    """How many records of an owner were removed or lost its name."""
+    """The numbers of records of an owner that were removed or lost its name."""
 
     settings: int
     audit_rows: int

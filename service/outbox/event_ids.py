@@ -15,7 +15,7 @@ import structlog
 from service.outbox.event import Event
 
 USED_MS = 24 * 3600 * 1000
-"""How long Inngest drops repeats of an id."""
+"""For so long Inngest drops repeats of an id."""
 IdUses = MutableMapping[tuple[str, str], set[str]]
 """The owners that used an id lately, by its environment (empty: the service's own) and itself."""
 

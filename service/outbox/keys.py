@@ -14,7 +14,7 @@ from service.outbox.inngest_id import InngestIds
 Digests = Callable[[bytes], Sequence[bytes]]
 """Digests (32 bytes) of what a key stands for: the one to store, then those of earlier secrets."""
 RUN_SECONDS = 86_400.0
-"""What is past its time by the clock goes only when the service has run for so long since."""
+"""The running time after which something that is past its time by the clock goes."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
@@ -138,7 +138,7 @@ def replay(key: IdempotencyKey, use: KeyUse, ids: InngestIds) -> Receipt:
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Which event an append stored, or found under its key.
+    """The event that an append stored, or found under its key.
 
     `replayed` means that it is the key's first event. `ids` derives its ULID from `seq`,
     `accepted_at_ms` and `meta`.

@@ -1,4 +1,4 @@
-"""How much an outbox takes, in all and from one owner; the same in every store."""
+"""The limits of an outbox, in all and for one owner; the same in every store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Limits:
             raise OutboxFullError(_ALL_BYTES, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
-EXPRESS_SHARE = 0.5
+FAIR_SHARE = 0.5
 """Of a claim: the rows of owners who have few waiting while others fill the queue."""
 
 
@@ -50,8 +50,8 @@ EXPRESS_SHARE = 0.5
 class FairShare:
     """The number of waiting rows from which an owner counts as filling the queue."""
 
-    heavy_rows: int = 1000
+    noisy_rows: int = 1000
 
-    def is_crowded(self, heavy_total: int, total: int) -> bool:
-        """Whether the rows of heavy owners are more than half of the queue."""
-        return heavy_total * 2 > total
+    def is_noisy(self, noisy_total: int, total: int) -> bool:
+        """True if the rows of noisy owners are more than half of the queue."""
+        return noisy_total * 2 > total

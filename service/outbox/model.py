@@ -38,7 +38,7 @@ class State(enum.StrEnum):
 
 
 class Isolated(enum.StrEnum):
-    """What a claim does with rows that must be sent alone."""
+    """The turn of rows that must be sent alone in a claim."""
 
     FIRST = "first"
     LAST = "last"
@@ -81,7 +81,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, gc=False):
-    """What a claim asks for.
+    """The wishes of a claim.
 
     At most `max_events` rows and `max_bytes` of payload (one row is always taken), under a lease
     of `lease_seconds`. `fresh_share` (0 to 1) of the rows are the newest due ones, the others the
@@ -120,7 +120,7 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of the rows under `claim`. Rows that are not named stay claimed.
+    """The ends of the rows under `claim`. Rows that are not named stay claimed.
 
     `sent` rows were answered and wait for a confirmation; `delivered` rows need none. `answered`
     has the ULIDs of rows to which Inngest gave another one than theirs.
@@ -135,7 +135,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 
 
 FAILING = "failing"
-"""How a record's `confirmation` begins while Inngest can't be asked about sent events."""
+"""The beginning of a record's `confirmation` while Inngest can't be asked about sent events."""
 
 
 class DeliveryRecord(msgspec.Struct, frozen=True, gc=False):
@@ -206,7 +206,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Which rows: every given field must match.
+    """A choice of rows: every given field must match.
 
     `alias` is an id that `owner` chose, if one is given, or a ULID from another outbox.
     `id_prefix` is how an id begins; where no state and no owner is given, only the 10,000 highest
@@ -248,7 +248,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def filter(self) -> Filter:
-        """What finds them."""
+        """The filter that finds them."""
         return Filter(**msgspec.structs.asdict(self), limit=len(self.ids))
 
 
@@ -273,7 +273,7 @@ class SentEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
-    """How far down the rows a look goes: the last of them.
+    """The end of a look down the rows: the last of them.
 
     `is_last` says that no row is below; where it is false, there may be one.
     """

@@ -17,7 +17,7 @@ class ReadParts(Protocol):
 
     @property
     def inspector(self) -> Inspector:
-        """What a person may ask."""
+        """The questions of a person."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class ServedParts(ReadParts, Protocol):
 
     @property
     def repairs(self) -> Repairs:
-        """What a person may change."""
+        """The changes of a person."""
         ...
 
     @property

@@ -115,11 +115,11 @@ class Confirmations(Protocol):
         ...
 
     async def count_sent(self) -> int:
-        """How many rows are sent. Never blocks writers."""
+        """The number of sent rows. Never blocks writers."""
         ...
 
     async def may_ask(self) -> bool:
-        """Whether this process asks Inngest about all sent rows now; one process at a time does.
+        """True while this process asks Inngest about all sent rows; one process at a time does.
 
         True also takes or keeps the turn for some seconds. Raises OutboxUnavailableError.
         """
@@ -155,7 +155,7 @@ class Confirmations(Protocol):
 
 
 class Inspector(Protocol):
-    """What operators may ask. Never blocks writers."""
+    """The questions of operators. Never blocks writers."""
 
     async def stats(self) -> Stats:
         """The figures of the outbox."""
@@ -166,7 +166,7 @@ class Inspector(Protocol):
         ...
 
     async def count(self, wanted: Filter) -> int:
-        """How many rows match, at most `wanted.limit`."""
+        """The number of matching rows, at most `wanted.limit`."""
         ...
 
     async def payload(self, event_id: str) -> bytes | None:
@@ -178,7 +178,7 @@ class Inspector(Protocol):
         ...
 
     async def owners(self, limit: int) -> list[OwnerShare]:
-        """Who holds the most bytes, the largest first. On SQLite it reads every row."""
+        """The owners of the most bytes, the largest first. On SQLite it reads every row."""
         ...
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
@@ -190,7 +190,7 @@ class Inspector(Protocol):
 
 
 class Repairs(Protocol):
-    """What operators may change. `actor` goes into the audit.
+    """The changes of operators. `actor` goes into the audit.
 
     `act` is the command whose page a change is; None: the change is the whole command.
     """

@@ -93,7 +93,7 @@ class Way(enum.Enum):
 
 
 class Dialect(NamedTuple):
-    """How a store writes a parameter and a column, and its own time in milliseconds."""
+    """A store's way to write a parameter and a column, and its own time in milliseconds."""
 
     parameter: Callable[[str], str]
     column: Callable[[str], str]

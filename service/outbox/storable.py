@@ -39,7 +39,7 @@ MAX_DEPTH = 500
 
 
 def is_too_deep(encoded: bytes, decoded: object) -> bool:
-    """Whether the JSON `encoded`, which decodes to `decoded`, has more than 500 levels.
+    """True if the JSON `encoded`, which decodes to `decoded`, has more than 500 levels.
 
     >>> is_too_deep(b"[[1]]", [[1]])
     False

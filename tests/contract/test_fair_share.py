@@ -18,7 +18,7 @@ from tests.support.storage import (
     event,
 )
 
-SMALL = FairShare(heavy_rows=50)
+SMALL = FairShare(noisy_rows=50)
 
 
 async def owners(outbox: Outbox, max_events: int, **changes: object) -> Counter[str]:

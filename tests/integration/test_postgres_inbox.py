@@ -463,7 +463,7 @@ async def test_what_waits_in_the_inbox_is_pending_for_everybody(postgres_url: st
 
 
 async def test_an_event_that_is_appended_beside_a_flood_keeps_its_share(postgres_url: str) -> None:
-    small = FairShare(heavy_rows=50)
+    small = FairShare(noisy_rows=50)
     async with PostgresStorage(postgres_url).open(fair_share=small) as outbox:
         await append_all(outbox, 60, "flood")
         with psycopg.connect(postgres_url, autocommit=True) as connection:

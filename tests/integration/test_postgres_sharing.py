@@ -195,7 +195,7 @@ async def test_the_limits_count_what_all_processes_took(postgres_url: str) -> No
 
 async def test_a_flood_in_one_process_gives_a_share_to_rows_of_another(postgres_url: str) -> None:
     storage = PostgresStorage(postgres_url)
-    small = FairShare(heavy_rows=50)
+    small = FairShare(noisy_rows=50)
     async with storage.open(fair_share=small) as one, storage.open(fair_share=small) as two:
         await append_all(one, 60, "flood")
         await append_all(two, 1, "kim")  # a process that takes posts reads the counts

@@ -11,7 +11,7 @@ from service.outbox.limits import FairShare
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, event
 
-SMALL = FairShare(heavy_rows=50)
+SMALL = FairShare(noisy_rows=50)
 
 
 async def test_nobody_is_marked_while_many_have_few(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ async def test_an_outbox_uses_what_it_is_given(path: Path) -> None:
         socket="/run/a.sock",
         recorder=recorder,
         timings=replace(PATIENT_WRITER, clock=clock),
-        fair_share=FairShare(heavy_rows=2),
+        fair_share=FairShare(noisy_rows=2),
     ) as outbox:
         assert (writer_of(path) or {})["socket"] == "/run/a.sock"
         await append_all(outbox, 3)

@@ -80,7 +80,7 @@ class PostgresCounts:
 
     def __init__(self, pool: PostgresPool, fair_share: FairShare) -> None:
         self._pool = pool
-        self._heavy_rows = fair_share.heavy_rows
+        self._heavy_rows = fair_share.noisy_rows
         self._after: int | None = None
         self._returns = pool.returns
         self._base = Tally()

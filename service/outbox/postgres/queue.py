@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from service.errors import OutboxUnavailableError
 from service.outbox.event import decode_meta
-from service.outbox.limits import EXPRESS_SHARE
+from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated, Settlement
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.wakeup import Wakeup
@@ -186,7 +186,7 @@ class PostgresQueue:
 def claim_values(wanted: ClaimRequest, *, express_turn: bool) -> dict[str, object]:
     """The parameters of CLAIM but the claim's own."""
     newest = min(wanted.max_events, int(wanted.max_events * wanted.fresh_share))
-    express = max(int(wanted.max_events * EXPRESS_SHARE), int(express_turn))
+    express = max(int(wanted.max_events * FAIR_SHARE), int(express_turn))
     express = min(express, wanted.max_events - newest)
     lead = _NEWEST if newest == wanted.max_events else _EXPRESS if express_turn else _OLDEST
     newest_bytes = int(wanted.max_bytes * wanted.fresh_share)
@@ -198,7 +198,7 @@ def claim_values(wanted: ClaimRequest, *, express_turn: bool) -> dict[str, objec
         "express": express,
         "bytes": wanted.max_bytes,
         "places": [express, newest, wanted.max_events],
-        "shares": [int(wanted.max_bytes * EXPRESS_SHARE), newest_bytes, _MOST],
+        "shares": [int(wanted.max_bytes * FAIR_SHARE), newest_bytes, _MOST],
     }
 
 

@@ -87,7 +87,7 @@ class PostgresQuota:
         if owner in heavy:
             return False
         heavy_total = sum(self._held_by(one)[0] for one in heavy)
-        return self._fair_share.is_crowded(heavy_total, self._in_all()[0])
+        return self._fair_share.is_noisy(heavy_total, self._in_all()[0])
 
     def entered(
         self, owner: str, reserved: Held, stored: Held, transaction: int | None = None
@@ -155,7 +155,7 @@ class PostgresQuota:
             self._grown = {one for one in self._grown if self._is_heavy(one)}
 
     def _is_heavy(self, owner: str) -> bool:
-        return self._held_by(owner)[0] >= self._fair_share.heavy_rows
+        return self._held_by(owner)[0] >= self._fair_share.noisy_rows
 
 
 def _sum(*held: Held) -> Held:

@@ -124,7 +124,7 @@ class SqliteAppends:
     def _count_keyed(
         self, item: Append, receipts: Sequence[Receipt] | IdempotencyKeyReusedError
     ) -> int:
-        """How many events were stored; gives back the room of the others."""
+        """The number of events that were stored; gives back the room of the others."""
         if isinstance(receipts, IdempotencyKeyReusedError):
             self._undo(item.events)
             return 0

@@ -16,7 +16,7 @@ import msgspec
 import uuid_utils
 
 from service.outbox.clock import Clock
-from service.outbox.limits import EXPRESS_SHARE as FAIR_SHARE
+from service.outbox.limits import FAIR_SHARE
 from service.outbox.model import Batch, ClaimRequest, Entry, Isolated
 from service.outbox.sqlite.file.faults import corrupt
 from service.outbox.sqlite.queries import SQL

@@ -81,12 +81,12 @@ class Group:
 
     @property
     def has_work(self) -> bool:
-        """Whether it has items other than claims."""
+        """True if it has items other than claims."""
         return bool(self.jobs or self.appends)
 
     @property
     def is_empty(self) -> bool:
-        """Whether a transaction would have nothing to do."""
+        """True if a transaction would have nothing to do."""
         return not self.frees_claims and not len(self)
 
     @property

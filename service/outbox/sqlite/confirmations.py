@@ -39,7 +39,7 @@ class SqliteConfirmations:
 
     @property
     def inngest_ids(self) -> InngestIds:
-        """How the ULIDs of this outbox's rows follow from them."""
+        """Derives the ULIDs of this outbox's rows."""
         return self._state.known_ids()
 
     async def sent(self, limit: int, after_seq: int = 0) -> Sequence[SentEntry]:
@@ -48,7 +48,7 @@ class SqliteConfirmations:
         return await self._reader.run(_entries, "SENT", values)
 
     async def count_sent(self) -> int:
-        """How many rows are sent."""
+        """The number of sent rows."""
         return await self._reader.run(_count)
 
     async def delivered(

@@ -51,7 +51,7 @@ class Watchdog:
 
     @property
     def wants_probe(self) -> bool:
-        """Whether the outbox can't be written and it is time to try again."""
+        """True if the outbox can't be written and it is time to try again."""
         if self._corruption.fault is not None:
             return False
         return self.failure is not None and self._loop.time() >= self._probe_at
@@ -171,7 +171,7 @@ class SqliteHealth:
         return _DISK_SHORT if self._disk.is_short() else None
 
     def _lock_is_lost(self) -> str | None:
-        """Whether the lock is lost; the answer is up to a second old."""
+        """True if the lock is lost; the answer is up to a second old."""
         now = self._clock()
         if self._lock_fault is None and now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now

@@ -65,7 +65,7 @@ class SqliteInspector:
         return await self._reads.run(matching, wanted, wall_now_ms())
 
     async def count(self, wanted: Filter) -> int:
-        """How many rows match, at most `wanted.limit`."""
+        """The number of matching rows, at most `wanted.limit`."""
         text, values = _searched(wanted, wall_now_ms())
         rows = await self._reads.run(_fetch, f"SELECT count(*) FROM (SELECT seq {text})", values)
         return int(rows[0][0])
@@ -98,7 +98,7 @@ class SqliteInspector:
         return bytes(rows[0][0]) if rows else None
 
     async def owners(self, limit: int) -> list[OwnerShare]:
-        """Who holds the most bytes, the largest first. Reads every row."""
+        """The owners of the most bytes, the largest first. Reads every row."""
         rows = await self._reads.run(_fetch, SQL["OWNERS"], {"limit": limit})
         return [OwnerShare(*row) for row in rows]
 

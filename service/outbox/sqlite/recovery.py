@@ -181,7 +181,7 @@ def _identity(path: Path, *, immutable: bool) -> tuple[bytes, bool] | None:
 
 
 def find_damage(connection: sqlite3.Connection, seconds: float) -> str | None:
-    """What is wrong with the file, None where nothing was found in so many seconds.
+    """The damage of the file in words, None where nothing was found in so many seconds.
 
     Each event must have exactly one state, and each page must be readable and in order.
     """
@@ -210,7 +210,7 @@ def find_damage(connection: sqlite3.Connection, seconds: float) -> str | None:
 
 
 def read_ids(connection: sqlite3.Connection) -> InngestIds:
-    """How the ULIDs of this outbox's rows are made."""
+    """The random bytes of the ULIDs of this outbox's rows."""
     *earlier, (since, prefix) = connection.execute(SQL["PREFIXES"]).fetchall()
     return InngestIds(bytes(prefix), since, tuple((seq, bytes(one)) for seq, one in earlier[::-1]))
 

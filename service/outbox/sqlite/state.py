@@ -1,4 +1,4 @@
-"""What the process that writes an SQLite outbox keeps in memory.
+"""The state that the process which writes an SQLite outbox keeps in memory.
 
 Pending rows of an earlier process are counted before the first append. The bytes of earlier rows
 are counted page by page while requests are served; until then they count as 0.
@@ -44,17 +44,17 @@ class CachedState:
         return self.record
 
     def known_ids(self) -> InngestIds:
-        """How ids in Inngest are made. Raises OutboxUnavailableError before it was read."""
+        """Derives the ids in Inngest. Raises OutboxUnavailableError before it was read."""
         if self.ids is None:
             raise OutboxUnavailableError(_UNREAD)
         return self.ids
 
     def ran_ms(self) -> int:
-        """How long services have run on this outbox in all."""
+        """The time in all that services have run on this outbox."""
         return self._ran_before_ms + int((time.monotonic() - self._began) * 1000)
 
     def is_aged(self, seq: int, seconds: float) -> bool:
-        """Whether services have run for so long since the row was accepted.
+        """True if services have run for so long since the row was accepted.
 
         Rows that this process accepted have the age that its clock says. Known to the hour.
         """
@@ -79,19 +79,19 @@ class CachedState:
 
 
 class Freed(msgspec.Struct, frozen=True, gc=False):
-    """What removed rows held, by owner: pending rows, and bytes that had been counted."""
+    """The usage of removed rows, by owner: pending rows, and bytes that had been counted."""
 
     pending: dict[str, int]
     stored_bytes: dict[str, int]
 
 
 class StoredCounts:
-    """How many rows are not settled, and how many bytes are stored, kept in memory."""
+    """The numbers of rows that are not settled and of stored bytes, kept in memory."""
 
     def __init__(self, limits: Limits, fair_share: FairShare) -> None:
         self._limits = limits
         self._fair_share = fair_share
-        self._noisy_rows = fair_share.heavy_rows
+        self._noisy_rows = fair_share.noisy_rows
         self._pending: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
         self._noisy_total = 0
@@ -155,7 +155,7 @@ class StoredCounts:
         self._limits.check((pending, stored), (self.total, self.total_bytes), rows, size)
 
     def _is_noisy(self) -> bool:
-        return self._fair_share.is_crowded(self._noisy_total, self.total)
+        return self._fair_share.is_noisy(self._noisy_total, self.total)
 
     def _change(self, owner: str, by: int) -> None:
         before = self._pending.get(owner, 0)
@@ -184,7 +184,7 @@ class BytesCount:
 
     @property
     def is_done(self) -> bool:
-        """Whether every page was counted."""
+        """True if every page was counted."""
         return self.counted_to >= self.newest
 
     def begin(self, connection: sqlite3.Connection) -> None:

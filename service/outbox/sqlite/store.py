@@ -118,7 +118,7 @@ class SqliteOutbox:
 
     @property
     def undelivered(self) -> int:
-        """How many rows are pending or delivering, from memory."""
+        """The number of pending and delivering rows, from memory."""
         return self._counts.total
 
     @contextlib.asynccontextmanager
@@ -156,7 +156,7 @@ class SqliteOutbox:
         self.writer.start(failure)
 
     def _can_wait_for_disk(self, error: OutboxUnavailableError) -> bool:
-        """Whether the outbox exists and only its disk keeps it from being opened."""
+        """True if the outbox exists and only its disk keeps it from being opened."""
         exists = bool(self._path.stat().st_size)
         return exists and (is_disk_trouble(error) or self._disk.is_short())
 

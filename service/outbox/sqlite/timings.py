@@ -1,4 +1,4 @@
-"""How long the writer waits: for the disk, for appends that are on their way, between two claims.
+"""The waits of the writer: for the disk, for appends that are on their way, between two claims.
 
 Clients that a commit answered post again soon, but through several front processes, whose messages
 come one by one. A commit that starts with the first message leaves the others to the next commit.
@@ -54,7 +54,7 @@ class ClaimPace:
 
 @dataclass(frozen=True, slots=True)
 class WriterTimings:
-    """How long the writer waits.
+    """The waits of the writer.
 
     After `stall_seconds` without an answer from the disk, waiting callers get an error. While the
     outbox can't be written, a probe tries it every `probe_seconds`. A commit without a sync is
@@ -104,7 +104,7 @@ class CommitDelay:
         self._has_ended = True
 
     def seconds(self, waiting: int) -> float:
-        """How long the next commit should still wait; 0 when as many wait as it waits for."""
+        """The seconds that the next commit should still wait; 0 when enough wait."""
         if waiting >= self._awaited or self._has_ended:
             return 0.0
         rest = self._until - self._clock()
@@ -136,7 +136,7 @@ class ClaimThrottle:
         self._space = pace.pause_seconds
 
     def pause_seconds(self, max_events: int) -> float:
-        """How long the next claim, of `max_events`, should wait.
+        """The seconds that the next claim, of `max_events`, should wait.
 
         0 unless many events came in since the last one.
         """

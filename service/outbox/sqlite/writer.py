@@ -58,7 +58,7 @@ class SqliteWriter:
 
     @property
     def alive(self) -> bool:
-        """Whether the writer's task runs."""
+        """True if the writer's task runs."""
         return self._task is not None and not self._task.done()
 
     def start(self, failure: OutboxUnavailableError | None) -> None:

@@ -49,7 +49,7 @@ _Hop = Callable[..., Awaitable[Any]]
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite can lose a commit when two connections write at the same instant.
+    """True if this SQLite can lose a commit when two connections write at the same instant.
 
     >>> [has_wal_reset_bug(one) for one in ((3, 46, 1), (3, 50, 7), (3, 51, 2), (3, 51, 3))]
     [True, False, True, False]

@@ -49,7 +49,7 @@ class Disk:
         self._short = False
 
     def is_short(self) -> bool:
-        """Whether less than 16 MiB, or a third of a small disk, is left; up to 0.25 s old."""
+        """True if less than 16 MiB, or a third of a small disk, is left; up to 0.25 s old."""
         now = time.monotonic()
         if now - self._checked_at >= _CHECK_SECONDS:
             self._checked_at = now

@@ -99,17 +99,17 @@ def scope_of(error: Exception) -> FaultScope:
 
 
 def is_io_error(error: Exception) -> bool:
-    """Whether the disk failed a read, a write or a sync."""
+    """True if the disk failed a read, a write or a sync."""
     return _code(error) == sqlite3.SQLITE_IOERR or isinstance(error.__cause__, OSError)
 
 
 def is_disk_trouble(error: Exception) -> bool:
-    """Whether the disk is full or failed."""
+    """True if the disk is full or failed."""
     return is_io_error(error) or _code(error) == sqlite3.SQLITE_FULL
 
 
 def is_corruption(error: BaseException) -> bool:
-    """Whether `error` says that the file is damaged: a page, or text that is not UTF-8."""
+    """True if `error` says that the file is damaged: a page, or text that is not UTF-8."""
     cause = error.__cause__ if isinstance(error, OutboxUnavailableError) else error
     if isinstance(cause, sqlite3.OperationalError) and not hasattr(cause, "sqlite_errorcode"):
         return "decode" in str(cause).lower()

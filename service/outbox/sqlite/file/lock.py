@@ -44,7 +44,7 @@ _REPLACED = (
 
 @dataclass(frozen=True, slots=True)
 class LockTimings:
-    """How long a start waits: for a killed process to be gone, for a command to make way.
+    """The patience of a start: for a killed process to be gone, for a command to make way.
 
     A process that has the lock and no note is about to write it, or to let go.
     """
@@ -75,7 +75,7 @@ class WriterLock:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a service waits for this process to release the file."""
+        """True if a service waits for this process to release the file."""
         return _is_locked(self._descriptor, _WANTED_BYTE)
 
     def keep_note(self) -> None:
@@ -219,7 +219,7 @@ def _unlock(descriptor: int, byte: int) -> None:
 
 
 def _is_locked(descriptor: int, byte: int) -> bool:
-    """Whether another open file holds the byte."""
+    """True if another open file holds the byte."""
     if not hasattr(fcntl, "F_OFD_GETLK"):
         return False
     found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, byte))
@@ -232,7 +232,7 @@ def _flock(kind: int, byte: int) -> bytes:
 
 
 def is_ending(pid: object) -> bool:
-    """Whether the process was killed and the kernel has not cleared it away yet."""
+    """True if the process was killed and the kernel has not cleared it away yet."""
     if not isinstance(pid, int):
         return False
     try:

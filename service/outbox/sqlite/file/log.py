@@ -59,7 +59,7 @@ class WriteAheadLog:
 
     @property
     def has_content(self) -> bool:
-        """Whether the file begins as a log does."""
+        """True if the file begins as a log does."""
         return _has_content(self._path)
 
     @property
@@ -73,12 +73,12 @@ class WriteAheadLog:
 
     @property
     def is_large(self) -> bool:
-        """Whether the file is larger than its preallocated size."""
+        """True if the file is larger than its preallocated size."""
         return self.size > self.preallocated_bytes
 
     @property
     def lacks_room(self) -> bool:
-        """Whether the file is smaller than its preallocated size."""
+        """True if the file is smaller than its preallocated size."""
         return self.size < self.preallocated_bytes
 
     def attach(self, connection: sqlite3.Connection) -> None:
@@ -100,7 +100,7 @@ class WriteAheadLog:
             self._descriptor = None
 
     def look(self) -> bool:
-        """Whether the log is to be copied into the database; after each commit."""
+        """True if the log is to be copied into the database; after each commit."""
         file = self._attached()
         header = os.pread(file, _HEADER_BYTES, 0)
         salts = header[_SALTS]

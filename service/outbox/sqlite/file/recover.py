@@ -33,7 +33,7 @@ _UNREADABLE = (sqlite3.Error, ValueError)
 
 
 class RecoveredFile(NamedTuple):
-    """How many rows were copied, how many of them without their state, and how many were lost."""
+    """The numbers of rows that were copied, of those without their state, and of those lost."""
 
     rows: int
     without_state: int
