@@ -83,6 +83,7 @@ async def run_web(
     """
     defaults = load_defaults(settings.app_settings_file)
     event_types = load_event_types(settings.event_types_file)
+    encryption = _encryption(settings)
     async with (
         make_http(limit=20) as http,
         make_http(limit=20) as asking,  # an Inngest that hangs takes no connection from sign-ins
@@ -98,9 +99,9 @@ async def run_web(
             app_settings=AppSettings(outbox.settings, defaults),
             sampler=sampler,
             tracing=tracing,
-            follower=_start_follower(settings, outbox, asking, supervisor),
+            follower=_start_follower(settings, outbox, asking, supervisor, encryption),
             event_types=event_types,
-            encryption=_encryption(settings),
+            encryption=encryption,
         )
         yield make_app(settings, running)
 
@@ -122,7 +123,11 @@ async def _bucket(settings: Settings) -> AsyncIterator[Bucket | None]:
 
 
 def _start_follower(
-    settings: Settings, outbox: WebOutbox, http: aiohttp.ClientSession, supervisor: Supervisor
+    settings: Settings,
+    outbox: WebOutbox,
+    http: aiohttp.ClientSession,
+    supervisor: Supervisor,
+    encryption: Encryption | None,
 ) -> EventFollower:
     """A follower at work under `supervisor`."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -131,9 +136,9 @@ def _start_follower(
         max_followers_per_owner=max(_LEAST_FOLLOWERS, files // 4),
     )
     reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
-    follower = EventFollower(
-        outbox.inspector, RunAsker(reader, run_link(settings), policy) if reader else None, policy
-    )
+    reveal = encryption.decrypted if encryption else None
+    asker = RunAsker(reader, run_link(settings), policy, reveal) if reader else None
+    follower = EventFollower(outbox.inspector, asker, policy)
     supervisor.watch("following", follower.look)
     supervisor.watch("ending-waits", follower.end_waits)
     if follower.runs_follow:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from service.encryption import Encryption
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.events.followed_event import FollowPolicy
 from tests.support.followed_events import QUICK, event, followed_events, run
@@ -129,6 +130,18 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
 async def follow_to_the_end(client):
     async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
         return [view async for view in views_of(answer)]
+
+
+async def test_an_output_that_a_function_encrypted_is_shown_in_plain(tmp_path, aiohttp_client):
+    encryption = Encryption(["my-secret-key"])
+    output = encryption.encrypt({"pages": 3}, None)["encrypted"]
+    async with followed_events(tmp_path, reveal=encryption.decrypted) as followed:
+        await followed.outbox.intake.append(event())
+        await deliver(followed)
+        show_runs(followed, run("COMPLETED", output))
+        client = await aiohttp_client(followed.app)
+        view = await (await client.get("/api/events/e-1")).json()
+    assert view["run"]["output"] == {"pages": 3}
 
 
 async def test_a_run_without_its_output_is_not_the_end_for_a_while(followed, client):

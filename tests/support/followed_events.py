@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,7 @@ async def followed_events(
     folder: Path,
     *,
     with_runs: bool = True,
+    reveal: Callable[[object], object] | None = None,
     policy: FollowPolicy = QUICK,
     searching: SearchPolicy | None = None,
 ) -> AsyncIterator[Followed]:
@@ -131,7 +132,7 @@ async def followed_events(
         runs = MadeUpRuns()
         rows = WithInngestIds(outbox)
         asker = (
-            RunAsker(runs, lambda run_id, _: f"http://inngest.test/{run_id}", policy)
+            RunAsker(runs, lambda run_id, _: f"http://inngest.test/{run_id}", policy, reveal)
             if with_runs
             else None
         )

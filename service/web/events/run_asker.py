@@ -6,8 +6,9 @@ The invariant: an event's runs are asked for once for all its followers, at most
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 
 from service.errors import InngestApiError
@@ -25,10 +26,17 @@ log = structlog.get_logger(__name__)
 class RunAsker:
     """Asks `reader` within the limits of `policy`. An outage of Inngest changes nothing.
 
-    `link` gives the address of a run's page.
+    `link` gives the address of a run's page, `reveal` an output that was encrypted in plain.
     """
 
-    def __init__(self, reader: RunReader, link: RunLink, policy: FollowPolicy) -> None:
+    def __init__(
+        self,
+        reader: RunReader,
+        link: RunLink,
+        policy: FollowPolicy,
+        reveal: Callable[[object], object] | None = None,
+    ) -> None:
+        self._reveal = reveal
         self._reader = reader
         self._link = link
         self._policy = policy
@@ -75,7 +83,7 @@ class RunAsker:
             open_runs = [one for one in followed.told if not self._is_whole(followed, one)]
             for run_id in open_runs:
                 if told := await self._reader.run(run_id, environment):
-                    followed.told[run_id] = told
+                    followed.told[run_id] = self._revealed(told)
         except InngestApiError as error:
             followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
@@ -85,6 +93,11 @@ class RunAsker:
             # A server that is slow is asked less often.
             rest = min(self._policy.slow_seconds, _REST * (_now() - began_at))
             followed.ask_at = max(followed.ask_at, _now() + rest)
+
+    def _revealed(self, told: EventRun) -> EventRun:
+        if self._reveal is None or told.output is None:
+            return told
+        return msgspec.structs.replace(told, output=self._reveal(told.output))
 
     async def _find(self, followed: FollowedEvent) -> None:
         """Find the event's runs: until it has one, and as long as another may begin."""
