@@ -100,7 +100,7 @@ def banner(settings: Settings, url: str, *, inngest: str, standing: Standing) ->
         "sign in": _sign_in(settings, url),
         **_machines(settings, url),
         **_event_types(settings),
-        **({"operators": ", ".join(operators)} if operators else {}),
+        **({"operators": ", ".join(operators)} if operators and settings.fake_inngest_url else {}),
         "pages": f"{'' if settings.production else f'{url}/, '}{url}/docs, {url}/outbox",
     }
 

@@ -32,6 +32,7 @@ async def test_a_running_service_ends_the_sessions_at_once(
         assert await outbox_json(path, "sign-out", "ada", "--issuer", "https://issuer.example") == {
             "user": "ada",
             "issuers": ["https://issuer.example"],
+            "hasEvents": False,
         }
         assert await who(ada) == "ada"
         entries = await outbox_json(path, "audit")

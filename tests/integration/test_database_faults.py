@@ -65,7 +65,7 @@ async def test_migrate_and_move_say_which_server_and_why(
 def test_a_missing_right_is_told_in_the_words_of_the_server(without_rights: str) -> None:
     code, out = migrate(without_rights)
     assert code == 2
-    assert "database locked, can't be used: permission denied for schema public." in out
+    assert "database locked, can't be used: permission denied for database locked." in out
     assert SECRET not in out
 
 
@@ -75,7 +75,8 @@ async def test_a_command_that_may_not_do_something_says_what(
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE ROLE reader LOGIN")
         try:
-            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+            connection.execute("GRANT USAGE ON SCHEMA outbox TO reader")
+            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO reader")
             url = postgres_url.replace("outbox@", f"reader:{ENCODED}@")
             assert (await outbox_command(url, "stats"))[0] == 0
             code, _, err = await outbox_command(url, "pause")

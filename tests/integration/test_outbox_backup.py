@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import stat
@@ -100,28 +99,6 @@ async def test_progress_is_told_to_its_end(live: SqliteOutbox, path: Path) -> No
         back_up, path, path.with_name("copy.db"), lambda done, total: told.append((done, total))
     )
     assert told[-1][0] == told[-1][1] > 0
-
-
-async def test_watch_prints_a_line_at_each_look_where_there_is_no_terminal(
-    live: SqliteOutbox, path: Path
-) -> None:
-    await one_of_each(live)
-    code, out, _ = await outbox_command(path, "watch", "--count", "2", "--interval", "100ms")
-    first, second = out.splitlines()
-    assert code == 0
-    assert first.startswith("pending=1 delivering=1 sent=0 delivered=1 dead=1 ")
-    assert "delivery=healthy" in second
-
-
-async def test_watch_prints_an_object_a_line_with_json(path: Path, live: SqliteOutbox) -> None:
-    await append_all(live, 3)
-    code, out, _ = await outbox_command(
-        path, "watch", "--count", "2", "--interval", "100ms", "--json"
-    )
-    looks = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [look["pending"] for look in looks] == [3, 3]
-    assert {"acceptedRate", "deliveredRate", "delivery"} <= looks[0].keys()
 
 
 def test_a_backup_that_is_killed_leaves_no_payload(tmp_path: Path) -> None:

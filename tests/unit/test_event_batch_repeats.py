@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -125,25 +124,6 @@ async def test_a_bad_request_says_so_and_stores_nothing() -> None:
     assert intake.calls == 0
 
 
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long each pause for others was."""
-    pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    return pauses
-
-
-@pytest.mark.parametrize(("more", "turns"), [(0, 1), (1, 0)])
-async def test_a_turn_ends_with_its_last_byte(slept: list[float], more: int, turns: int) -> None:
-    policy = BatchPolicy(turn_bytes=len(WIRE) + more)
-    await batches(Intake(), policy=policy).accept(BatchRequest(user=CRON, body=WIRE))
-    assert slept == [0] * turns
-
-
 async def test_an_id_stands_for_any_content() -> None:
     intake = Intake()
     await batches(intake).accept(BatchRequest(user=CRON, body=WIRE))
@@ -152,48 +132,3 @@ async def test_an_id_stands_for_any_content() -> None:
 
 def test_a_request_has_at_most_20_mib() -> None:
     assert MAX_BATCH_BYTES == 20_971_520
-
-
-@pytest.mark.parametrize(
-    ("sizes", "policy", "turns"),
-    [
-        ([0] * 9, BatchPolicy(turn_events=10), 0),
-        ([0] * 10, BatchPolicy(turn_events=10), 1),
-        ([0] * 29, BatchPolicy(turn_events=10), 2),
-        ([0] * 30, BatchPolicy(turn_events=10), 3),
-        ([1000] * 10, BatchPolicy(turn_bytes=5000), 2),
-        ([4800, 100, 100], BatchPolicy(turn_bytes=5000), 1),
-        ([70_000], BatchPolicy(), 3),  # before it is read, and after each of its two pieces
-    ],
-)
-async def test_others_run_after_so_many_events_or_bytes(
-    slept: list[float], sizes: Sequence[int], policy: BatchPolicy, turns: int
-) -> None:
-    body = b"[%b]" % b",".join(b'{"name":"a","data":{"x":"%b"}}' % (b"x" * one) for one in sizes)
-    await batches(Intake(), policy=policy).accept(BatchRequest(user=CRON, body=body))
-    assert slept == [0] * turns
-
-
-@pytest.mark.parametrize(("size", "at_once"), [(100, 2), (101, 1)])
-async def test_a_body_of_more_than_one_turn_waits_for_its_turn(size: int, at_once: int) -> None:
-    working = most = 0
-
-    class Slow(Intake):
-        async def append_all(
-            self, events: Sequence[Event], keys: Sequence[IdempotencyKey | None]
-        ) -> Sequence[Receipt]:
-            nonlocal working, most
-            working += 1
-            most = max(most, working)
-            for _ in range(5):
-                await asyncio.sleep(0)
-            working -= 1
-            return await super().append_all(events, keys)
-
-    policy = BatchPolicy(turn_bytes=100, large_at_once=1)
-    accepting = batches(Slow(), policy=policy)
-    body = b'{"name":"%b"}' % (b"a" * (size - 11))
-    assert len(body) == size
-    requests = (accepting.accept(BatchRequest(user=CRON, body=body)) for _ in range(2))
-    await asyncio.gather(*requests)
-    assert most == at_once

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import IdempotencyKeyInvalidError
+from service.outbox.keys import plain_digests
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, given_key, idempotency_key
 from tests.support.made_request import made_request
 
@@ -22,13 +23,13 @@ async def test_a_key_of_visible_ascii_is_taken(key: str) -> None:
 
 async def test_a_request_may_have_no_key() -> None:
     assert given_key(made_request()) is None
-    assert idempotency_key(made_request(), "/p", {}) is None
+    assert idempotency_key(made_request(), "/p", {}, plain_digests) is None
 
 
 @pytest.mark.parametrize("keys", [("",), ("x" * 256,), ("a b",), ("é",), ("a\x7f",), ("a", "a")])
 async def test_another_key_or_a_second_one_is_refused(keys: tuple[str, ...]) -> None:
     with pytest.raises(IdempotencyKeyInvalidError):
-        idempotency_key(made_request(headers=headers(*keys)), "/p", {})
+        idempotency_key(made_request(headers=headers(*keys)), "/p", {}, plain_digests)
 
 
 async def test_the_description_says_which_keys_are_taken() -> None:
@@ -38,7 +39,7 @@ async def test_the_description_says_which_keys_are_taken() -> None:
 
 
 async def digest(path: str, body: Any) -> bytes:
-    key = idempotency_key(made_request(headers=headers("k")), path, body)
+    key = idempotency_key(made_request(headers=headers("k")), path, body, plain_digests)
     assert key
     assert key.key == "k"
     assert len(key.digest) == 32

