@@ -475,12 +475,17 @@ async def test_an_event_that_is_appended_beside_a_flood_keeps_its_share(postgres
 async def test_of_two_processes_one_drains_and_the_other_takes_over(postgres_url: str) -> None:
     storage = PostgresStorage(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
+
+        async def waiting_in_inbox() -> int:
+            [(rows,)] = connection.execute("SELECT count(*) FROM outbox.inbox").fetchall()
+            return int(rows)
+
         async with storage.open() as one:
             async with storage.open() as two:
                 for number in range(50):
                     append(connection, number=number)
-                await eventually(two.inspector.stats, lambda stats: stats.pending == 50)
-                assert connection.execute("SELECT count(*) FROM outbox.inbox").fetchall() == [(0,)]
+                await eventually(waiting_in_inbox, lambda rows: rows == 0)
+                assert (await two.inspector.stats()).pending == 50
             late = append(connection)
             await row_in(one, late, State.PENDING)
 
