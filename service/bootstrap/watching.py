@@ -18,7 +18,8 @@ from service.console.operations.sampler import Sampler
 from service.event_types.types_file import load_event_types
 from service.inngest.rest_api import make_rest_api
 from service.observe.recorder import Recorder
-from service.runs.run_watch import KeptNames, RunWatch
+from service.runs.kept_names import KeptNames
+from service.runs.run_watch import RunWatch
 from service.runs.turn import Turn
 from service.supervisor import Supervisor
 

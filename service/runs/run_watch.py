@@ -18,23 +18,19 @@ import structlog
 
 from service.errors import InngestApiError, OutboxUnavailableError
 from service.identity.scopes import Scopes
-from service.inngest.runs import EventRun, RunReader, first_start_ms, outcomes_of
+from service.inngest.runs import RunReader, first_start_ms, outcomes_of
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
-from service.runs.sampling import MAX_NAMES, Candidate, Sampling
+from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
+from service.runs.questions import ASK_SECONDS, RunQuestions
+from service.runs.sampling import Candidate, Sampling
 from service.runs.turn import SCOPE, Turn
 
-NAMES = "names"
-_ASK_SECONDS = 1.0
 _TROUBLE_MS = 10_000
-_SEARCH_MS = 10_000
-_MOST_RUNS = 3
 _KEEP_MS = 15_000
 _KEEP_QUIET_MS = 300_000
-_FRESH_MS = 900_000
-_FORGET_MS = 7 * 86_400_000
 _PAGE = 200
 _REACH = 5_000
 _DEAD = 1_000
@@ -49,18 +45,6 @@ class Rows(Protocol):
     async def rows(self, wanted: Filter) -> list[Row]:
         """The matching rows, newest first. Raises OutboxUnavailableError."""
         ...
-
-
-class KeptNames(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What was known of each name at a moment, milliseconds since 1970."""
-
-    at: int = 0
-    names: tuple[NameView, ...] = ()
-
-    def missing_runs(self, now_ms: int) -> list[NameView]:
-        """The names that miss their runs; none where a service has not looked for long."""
-        is_fresh = now_ms - self.at <= _FRESH_MS
-        return [one for one in self.names if is_fresh and one.no_run_since is not None]
 
 
 class RunWatch:
@@ -82,7 +66,7 @@ class RunWatch:
         names: Collection[str] = (),
         expected: Collection[str] = (),
     ) -> None:
-        self._reader, self._rows, self._scopes = reader, rows, scopes
+        self._questions, self._rows, self._scopes = RunQuestions(reader), rows, scopes
         self._turn, self._recorder = turn, recorder
         self._expected = frozenset(expected)
         self._sampling = Sampling(no_run_seconds, names)
@@ -91,8 +75,6 @@ class RunWatch:
         self._kept = KeptNames()
         self._per_second: Mapping[str, float] = {}
         self._missing: list[str] = []
-        self._batched: set[str] = set()  # a run of theirs is found by a dear question only
-        self._searched_at_ms = 0
         self._back = 0
         self._looked_at_ms = self._concluded_at_ms = self._quiet_until_ms = 0
 
@@ -106,7 +88,7 @@ class RunWatch:
         while True:
             with contextlib.suppress(OutboxUnavailableError):
                 await self._step()
-            await asyncio.sleep(_ASK_SECONDS)
+            await asyncio.sleep(ASK_SECONDS)
 
     async def _step(self) -> None:
         if not await self._turn.mine():
@@ -115,7 +97,7 @@ class RunWatch:
             return
         now_ms = wall_now_ms()
         if self._before is None:
-            self._before = _remembered((await load_names(self._scopes)).names, now_ms)
+            self._before = remembered((await load_names(self._scopes)).names, now_ms)
         if now_ms - self._looked_at_ms >= self._sampling.slot_ms:
             self._looked_at_ms = now_ms
             await self._look(now_ms)
@@ -144,7 +126,7 @@ class RunWatch:
 
     async def _ask(self, name: str, candidate: Candidate) -> None:
         try:
-            told = await self._runs(name, candidate)
+            told = await self._questions.runs(name, candidate)
         except InngestApiError as error:
             log.debug("runs_not_asked", reason=str(error))
             if not error.refused:
@@ -166,28 +148,6 @@ class RunWatch:
         )
         if _UNENDED.intersection(outcomes):
             self._sampling.ask_again(name, candidate, now_ms)
-
-    async def _runs(self, name: str, candidate: Candidate) -> Sequence[EventRun] | None:
-        """The first runs of an event, None where only a dear question could tell, and not now.
-
-        Each question waits for its second. Raises InngestApiError.
-        """
-        at = candidate.ulid, candidate.environment
-        run_ids = await self._reader.run_ids(*at)
-        if not run_ids:
-            now_ms = wall_now_ms()
-            if now_ms - self._searched_at_ms < _SEARCH_MS:
-                return None if name in self._batched else ()
-            self._searched_at_ms = now_ms
-            await asyncio.sleep(_ASK_SECONDS)
-            if run_ids := await self._reader.run_ids(*at, thorough=True):
-                self._batched.add(name)
-        told: list[EventRun] = []
-        for run_id in run_ids[:_MOST_RUNS]:
-            await asyncio.sleep(_ASK_SECONDS)
-            run = await self._reader.run(run_id, candidate.environment)
-            told.append(run or EventRun(run_id, ""))
-        return told
 
     def _name(self, name: str) -> NameRuns:
         known = self._known.get(name)
@@ -230,30 +190,6 @@ class RunWatch:
 
 
 _DEAD_ROWS = Filter(state=State.DEAD, limit=_DEAD)
-
-
-async def load_names(scopes: Scopes) -> KeptNames:
-    """The names as they were last kept. Raises OutboxUnavailableError."""
-    return names_of(await scopes.load_scope(SCOPE, NAMES))
-
-
-def names_of(stored: object) -> KeptNames:
-    """The names of a stored value, none where it is not such a value."""
-    try:
-        return msgspec.convert(stored or {}, KeptNames)
-    except msgspec.ValidationError:
-        return KeptNames()
-
-
-def _remembered(names: Sequence[NameView], now_ms: int) -> dict[str, NameView]:
-    """The names that had a run lately or miss theirs, the last ones where they are many."""
-    known = [
-        one
-        for one in names
-        if one.no_run_since is not None or now_ms - (one.last_run_at or 0) < _FORGET_MS
-    ]
-    known.sort(key=lambda one: -(one.last_run_at or 0))
-    return {one.name: one for one in known[:MAX_NAMES]}
 
 
 def _rates(page: Sequence[Row], now_ms: int) -> dict[str, float]:

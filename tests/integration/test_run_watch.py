@@ -12,7 +12,7 @@ from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.observe.metrics import PrometheusRecorder
 from service.runs.figures import NameView
-from service.runs.run_watch import load_names
+from service.runs.kept_names import load_names
 from tests.support.confirmed_delivery import SIGNING_KEY
 from tests.support.outbox_command import outbox_command, outbox_json
 from tests.support.storage import eventually

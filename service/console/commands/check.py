@@ -22,7 +22,7 @@ from service.console.terminal.tables import print_json
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
-from service.runs.run_watch import KeptNames
+from service.runs.kept_names import KeptNames
 
 
 def _age(text: str) -> float:

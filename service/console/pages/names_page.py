@@ -10,7 +10,7 @@ from service.console.pages.access import OperatorAccess
 from service.console.pages.renderer import Renderer
 from service.identity.scopes import Scopes
 from service.outbox.ports import Inspector
-from service.runs.run_watch import load_names
+from service.runs.kept_names import load_names
 
 PATH = "/outbox/names"
 
