@@ -180,8 +180,9 @@ class BoundedParser(HttpRequestParser):
         self._body = body
         self.head_bytes = self._chunked_bytes = 0
         self._is_chunked = message.chunked
-        if body.is_eof() and not message.chunked:
-            self._count_head(part[part.find(_HEAD_END) + len(_HEAD_END) + body.total_bytes :])
+        end = part.find(_HEAD_END) + len(_HEAD_END) + body.total_bytes
+        if end < len(part) and body.is_eof() and not message.chunked:
+            self._count_head(part[end:])
         if message.upgrade:
             self._changes_protocol = True
             messages[-1] = (message._replace(should_close=True), body)
