@@ -263,10 +263,9 @@ async def _until_delivered(outbox: SqliteOutbox, inngest: FakeInngest, count: in
 
 
 def _claim_waits(outbox: SqliteOutbox) -> bool:
-    """Whether the relay's claim stands in the writer, tried and in no transaction."""
+    """True while the relay's claim stands in the writer, tried and in no transaction."""
     writer = outbox.writer
-    stands = bool(writer._queue._waiting[outbox.claims].items)
-    return stands and not writer.watchdog.group and not writer._queue._try_blocking
+    return bool(writer._waiting.claims) and not writer.watchdog.group and not writer._try_claims
 
 
 async def _until(reached: Callable[[], object]) -> None:

@@ -37,11 +37,7 @@ class Meter:
 
     def counts(self) -> Costs:
         """What was counted; expired leases are looked for by the clock, so they are left out."""
-        housekeeping = (
-            "INSERT INTO outbox_ready (seq, sends,",
-            "DELETE FROM outbox_claims WHERE lease_until_ms",
-        )
-        return {key: n for key, n in sorted(self._counts.items()) if key not in housekeeping}
+        return {key: n for key, n in sorted(self._counts.items()) if "EXPIRE_" not in key}
 
 
 def _connection(meter: Meter) -> type[sqlite3.Connection]:

@@ -20,5 +20,5 @@ async def test_appends_of_64_requests_at_a_time_share_two_statements_and_one_syn
     assert (accept["COMMIT"], accept["hops"], statements) == (
         50,
         50,
-        201,
-    )  # one asks for the first number
+        203,
+    )  # one asks for the first number, two mark the log's beginning
