@@ -75,6 +75,7 @@ class RunWatch:
         self._kept = KeptNames()
         self._per_second: Mapping[str, float] = {}
         self._missing: list[str] = []
+        self._measured: set[str] = set()
         self._back = 0
         self._looked_at_ms = self._concluded_at_ms = self._quiet_until_ms = 0
 
@@ -92,6 +93,7 @@ class RunWatch:
 
     async def _step(self) -> None:
         if not await self._turn.mine():
+            self._measure(())
             self._before, self._kept = None, KeptNames()
             self._known.clear()
             return
@@ -177,10 +179,16 @@ class RunWatch:
             kept = KeptNames(now_ms, views)
             await self._scopes.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
             self._kept = kept
-        for view in views:
-            self._measure(view)
+        self._measure(views)
 
-    def _measure(self, view: NameView) -> None:
+    def _measure(self, views: Sequence[NameView]) -> None:
+        """Set the gauges of these names; those of names that are not watched now become 0."""
+        gone = self._measured - {view.name for view in views}
+        for view in [*views, *(NameView(name=name, expected=False) for name in gone)]:
+            self._measure_one(view)
+        self._measured = {view.name for view in views}
+
+    def _measure_one(self, view: NameView) -> None:
         gauge, name = self._recorder.gauge, view.name
         gauge("no_runs", float(view.no_run_since is not None), name=name)
         gauge("sampled_without_run_ratio", view.without_run / max(1, view.sampled), name=name)
