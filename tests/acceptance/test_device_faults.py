@@ -1,6 +1,6 @@
 """A device that fails once, at any sync or write, and a kill and power cuts after it, lose nothing.
 
-DEVICE_FAULTS_EVERY says of how many faults one is tried: 1 tries all, and plants bugs.
+DEVICE_FAULTS_EVERY says of how many faults one is tried; where it is set, bugs are planted too.
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ def main(every: int, states: int, bugs: list[str]) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory(prefix="outbox-device-", dir=memory_folder()) as folder:
         recordings, tried = _tried(Path(folder), DEVICE, every, states, first_fault=False)
+        words = f"{len(tried.marks):,} states in {recordings:,} recordings"
+        print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}", flush=True)
         found = []
         for bug in bugs:
             _, shown = _tried(Path(folder), bug, 1, states, first_fault=True)
             found += [bug] if shown.faults else []
             print(f"{bug}: {dict(shown.faults) or 'not found'}", flush=True)
-    words = f"{len(tried.marks):,} states in {recordings:,} recordings"
-    print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}")
     print(f"{len(found)} of {len(bugs)} planted bugs found")
     add_row("device faults", words, f"{len(found)} of {len(bugs)}", str(tried.faults.total()))
     return 1 if tried.faults or len(found) < len(bugs) else 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.disk_shim import Operation, read_record
-from tests.support.power_cuts.planted import PLANTED
+from tests.support.power_cuts.planted import DEVICE_BUGS, PLANTED
 from tests.support.power_cuts.small_files import keep_files_small
 
 # Each is a module `<name>_load` with a function `run`, imported where it runs.
@@ -49,7 +49,8 @@ def record(folder: Path, name: str, fault: Fault | None = None) -> Recording:
 
     A load that its `fault` has killed is begun again, on a device that is well. Raises LoadError.
     """
-    load, plant = PLANTED.get(name, (name, None))
+    of_device = (DEVICE, DEVICE_BUGS[name]) if name in DEVICE_BUGS else (name, None)
+    load, plant = PLANTED.get(name, of_device)
     root = folder / "disk"
     root.mkdir(parents=True)
     killed = _exit_code(folder, load, plant, fault)
