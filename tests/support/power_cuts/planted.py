@@ -16,7 +16,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import Receipt
 from service.outbox.sqlite import commit
-from service.outbox.sqlite.file import backup, disk, log, schema, transfer
+from service.outbox.sqlite.file import backup, connection, disk, log, schema, transfer
 from service.outbox.sqlite.intake import SqliteIntake
 from tests.support.simulation.planted_confirmation import BUGS as CONFIRMATION
 from tests.support.simulation.planted_delivery import BUGS as DELIVERY
@@ -92,6 +92,13 @@ def _migration_in_steps() -> None:
     schema._apply = apply
 
 
+def _sqlite_copies_the_log() -> None:
+    """Its automatic checkpoint is on again, as often as the service's own would be."""
+    pragmas = connection._WRITER_PRAGMAS
+    connection._WRITER_PRAGMAS = pragmas.replace("autocheckpoint = 0", "autocheckpoint = 40")
+    log.WriteAheadLog.look = lambda self: False  # type: ignore[method-assign]
+
+
 def _a_killed_log_is_trusted() -> None:
     log.WriteAheadLog.make_durable = lambda self: None  # type: ignore[method-assign]
 
@@ -102,6 +109,7 @@ def _a_log_is_kept_after_a_fault() -> None:
 
 # The bugs that show where a device fails once.
 DEVICE_BUGS: dict[str, Callable[[], None]] = {
+    "SQLite copies the log by itself": _sqlite_copies_the_log,
     "a killed process' log is trusted": _a_killed_log_is_trusted,
     "a log is kept after a fault": _a_log_is_kept_after_a_fault,
 }
