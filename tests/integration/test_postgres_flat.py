@@ -113,7 +113,11 @@ class Beside:
             "WHERE name = 'inbox'"
         ).fetchall()
         self._add("read changes", "READ_CHANGES", {"after": after})
-        self._add("idle poll", "INBOX_PAGE", {"open": [], "next": seen, "xid": "0", "no": 0})
+        self._add(
+            "idle poll",
+            "INBOX_PAGE",
+            {"open": ["3", "4"], "xid": "0", "no": 0, "from_xid": seen, "from_no": 0},
+        )
         given = {**claim_values(REQUEST, express_turn=False), **HELD, "claim": "c-0"}
         rows = self.connection.execute(SQL["CLAIM"].encode(), given).fetchall()
         first, *rest = [row[0] for row in rows] or [0]

@@ -134,7 +134,7 @@ class PostgresInbox:
             snapshot = snapshot or rows[0][-1]
             if rows[0][0] is None:
                 break
-            page = [InboxRow.of(row) for row in rows]
+            page = sorted(map(InboxRow.of, rows), key=lambda row: (int(row.xid), row.no))
             if not await self._drain(page):
                 return  # the outbox is full
             after, self._is_noted = (page[-1].xid, page[-1].no), False
@@ -148,11 +148,13 @@ class PostgresInbox:
                 await self._drain([InboxRow.of(row) for row in rows])
 
     async def _page(self, after: tuple[str, int]) -> list[tuple[Any, ...]]:
+        xid, no = max((int(self._seen.next), 0), (int(after[0]), after[1]))
         given = {
             "open": list(self._seen.open),
-            "next": self._seen.next,
             "xid": after[0],
             "no": after[1],
+            "from_xid": str(xid),
+            "from_no": no,
         }
         return await self._pool.run("INBOX_PAGE", given)
 
@@ -209,10 +211,12 @@ class PostgresInbox:
     async def _store(self, calls: Sequence[tuple[InboxRow, Append]]) -> None:
         if not calls:
             return
-        await self._appends.store([call for _, call in calls])
+        try:
+            await self._appends.store([call for _, call in calls])
+        finally:
+            for _, call in calls:
+                self._entered(call)
         gone: list[Place] = []
-        for _, call in calls:
-            self._entered(call)
         for row, call in calls:
             error = call.done.exception()
             if isinstance(error, IdempotencyKeyReusedError):

@@ -1,14 +1,17 @@
 -- name: INBOX_PAGE
--- What was appended since a snapshot, after a position, in the order of transactions: at most 1,000
--- rows, and 8 MB unless one row is larger. Then the snapshot of this look.
+-- What was appended since a snapshot, after a position in the order of transactions: at most 1,000
+-- rows, and 8 MB unless one row is larger. Each with the snapshot of this look; nothing but that
+-- where no row is found.
 WITH found AS MATERIALIZED (
-    (SELECT * FROM outbox.inbox
-     WHERE xid = ANY(%(open)s::text[]::xid8[])
-       AND (xid, no) > (%(xid)s::text::xid8, %(no)s::bigint) ORDER BY xid, no LIMIT 1000)
+    SELECT i.* FROM unnest(%(open)s::text[]) AS o(xid) CROSS JOIN LATERAL (
+        SELECT * FROM outbox.inbox WHERE inbox.xid = o.xid::xid8 AND no > CASE
+            WHEN o.xid::xid8 > %(xid)s::text::xid8 THEN 0
+            WHEN o.xid::xid8 = %(xid)s::text::xid8 THEN %(no)s::bigint
+            ELSE 9223372036854775807 END
+        ORDER BY no LIMIT 1000) AS i
     UNION ALL
     (SELECT * FROM outbox.inbox
-     WHERE xid >= %(next)s::text::xid8
-       AND (xid, no) > (%(xid)s::text::xid8, %(no)s::bigint) ORDER BY xid, no LIMIT 1000)
+     WHERE (xid, no) > (%(from_xid)s::text::xid8, %(from_no)s::bigint) ORDER BY xid, no LIMIT 1000)
 ), page AS (
     SELECT *, sum(octet_length(data)) OVER (ORDER BY xid, no ROWS UNBOUNDED PRECEDING) AS running
     FROM (SELECT * FROM found ORDER BY xid, no LIMIT 1000) AS f
@@ -19,7 +22,6 @@ FROM page WHERE running <= 8000000 OR running = octet_length(data)
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
 WHERE NOT EXISTS (SELECT FROM found)
-ORDER BY 1 NULLS LAST, 2
 
 -- name: INBOX_LEFT
 -- The first rows of each owner that were left over: at most 100 of each, of 50 owners.
