@@ -48,11 +48,18 @@ def test_the_banner_says_that_delivery_is_paused_and_why() -> None:
             f"cron, shop, at {URL}/e/<event key>",
         ),
         ({}, "pages", f"{URL}/, {URL}/docs, {URL}/outbox"),
-        ({"OPERATOR_EMAILS": "ada@example.com"}, "operators", "ada@example.com"),
     ],
 )
 def test_the_banner_says(environ: dict[str, str], label: str, words: str) -> None:
     assert words in lines(**environ)[label]
+
+
+def test_an_operators_address_is_told_with_the_fake_inngest_alone() -> None:
+    environ = {"OPERATOR_EMAILS": "ada@example.com"}
+    assert "operators" not in lines(**environ)
+    settings = Settings.load(environ).with_fake_inngest("http://127.0.0.1:8299")
+    told = banner(settings, URL, inngest="http://127.0.0.1:8299", standing=Standing(0))
+    assert told["operators"] == "ada@example.com"
 
 
 def test_the_banner_says_that_an_inngest_is_fake() -> None:
