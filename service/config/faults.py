@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,12 +21,35 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _INNGEST_URL = re.compile(
     r"(https?://)?([^\s/:@]+:\d+|\[[0-9a-f:.]+\](:\d+)?|[^\s/:@]+\.[^\s/:@]+)(/\S*)?", re.IGNORECASE
 )
+_is_numbers = re.compile(r"[\d.]+").fullmatch
+_ALIKE = 0.75  # PROT is that like PORT
+# Variables of the SDKs, of boto, and of the tools beside the service.
+_OF_OTHERS = (
+    "INNGEST_SERVE_",
+    "INNGEST_SIGNING_KEY_FALLBACK",
+    "AWS_ACCESS",
+    "AWS_SECRET",
+    "AWS_SESSION",
+)
 _FLAGS = ("0", "1", "false", "true")
+
+
+def misspelt_variables(environ: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Names of `environ` that nobody reads and that look like a `known` one, each with that one.
+
+    >>> list(misspelt_variables(["OUTBOX_RETENSION", "PROT", "HOME"], ["OUTBOX_RETENTION", "PORT"]))
+    [('OUTBOX_RETENSION', 'OUTBOX_RETENTION'), ('PROT', 'PORT')]
+    """
+    for name in environ:
+        if name not in known and not name.startswith(_OF_OTHERS):
+            for meant in difflib.get_close_matches(name, known, 1, _ALIKE):
+                yield name, meant
 
 
 def cross_faults(settings: Settings) -> list[str]:
     """A sentence for each fault; it begins with the variable's name."""
     return [
+        *_people_faults(settings),
         *_store_faults(settings),
         *_secret_faults(settings),
         *_encryption_faults(settings),
@@ -48,6 +72,16 @@ def _store_faults(settings: Settings) -> Iterator[str]:
         yield f"OUTBOX_SCHEMA: {error}"
     if settings.sqlite_path in ("", ":memory:"):
         yield "OUTBOX_URL: name a file after sqlite:///"
+
+
+def _people_faults(settings: Settings) -> Iterator[str]:
+    if _is_numbers(settings.host):
+        try:
+            ipaddress.ip_address(settings.host)
+        except ValueError:
+            yield "HOST: write an address of this machine, such as 127.0.0.1, or its name"
+    if any("@" not in email.strip("@") for email in settings.operator_emails):
+        yield "OPERATOR_EMAILS: write e-mail addresses, separated by commas"
 
 
 def _secret_faults(settings: Settings) -> Iterator[str]:

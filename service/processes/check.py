@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import os
 
 import typer
 from pydantic import ByteSize, SecretStr
 
 from service.bootstrap.probes import Probe, probe_confirmation, probe_inngest, probe_storage
+from service.config.faults import misspelt_variables
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
 from service.errors import OutboxUnavailableError
 from service.event_types.types_file import load_event_types
 from service.observe.printable import printable
-from service.outbox.sqlite.file.connection import has_wal_reset_bug
 
 NEIGHBOUR_FAULT = 1
 _HIDDEN = "********"
@@ -24,8 +24,8 @@ _HIDDEN = "********"
 def check(settings: Settings, *, show: bool) -> int:
     """Print the settings, the event types and what the neighbours say; returns the exit code.
 
-    1 when Inngest or the bucket is configured and would not serve, or a PostgreSQL outbox is not
-    safe or does not answer. Secrets are hidden.
+    1 when Inngest or the bucket is configured and would not serve, when a PostgreSQL outbox is not
+    safe or does not answer, or when a variable is misspelt. Secrets are hidden.
     """
     if show:
         for variable, field in settings.variables().items():
@@ -36,16 +36,14 @@ def check(settings: Settings, *, show: bool) -> int:
     typer.echo(f"inngest: {printable(inngest.words)}", err=True)
     typer.echo(f"confirmation: {printable(confirmation.words)}", err=True)
     typer.echo(f"storage: {printable(storage.words)}", err=True)
-    if settings.sqlite_path and has_wal_reset_bug(sqlite3.sqlite_version_info):
-        typer.echo(
-            f"sqlite: version {sqlite3.sqlite_version} can corrupt a file that several processes "
-            "write (fixed in 3.51.3). The service is the only writer of its file.",
-            err=True,
-        )
+    misspelt = list(misspelt_variables(os.environ, settings.variables()))
+    for name, meant in misspelt:
+        typer.echo(f"{name}: no variable of the service; did you mean {meant}?", err=True)
     outbox_fault = _outbox_fault(settings)
     if outbox_fault:
         typer.echo(f"outbox: {outbox_fault}", err=True)
-    is_well = False not in (inngest.ok, confirmation.ok, storage.ok) and not outbox_fault
+    well = (inngest.ok, confirmation.ok, storage.ok)
+    is_well = False not in well and not outbox_fault and not misspelt
     return 0 if is_well else NEIGHBOUR_FAULT
 
 

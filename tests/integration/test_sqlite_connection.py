@@ -19,7 +19,6 @@ from service.outbox.sqlite.file import connection as module
 from service.outbox.sqlite.file.connection import (
     SqliteConnection,
     _close,
-    has_wal_reset_bug,
     open_read_only,
     open_reader,
     open_writer,
@@ -48,26 +47,6 @@ async def writer(path: Path) -> AsyncIterator[SqliteConnection]:
 def broken(path: Path) -> Path:
     path.write_bytes(b"no database" * 100)
     return path
-
-
-@pytest.mark.parametrize(
-    ("version", "has_bug"),
-    [
-        ((3, 44, 5), True),
-        ((3, 44, 6), False),
-        ((3, 46, 1), True),
-        ((3, 46, 99), True),
-        ((3, 50, 6), True),
-        ((3, 50, 7), False),
-        ((3, 51, 2), True),
-        ((3, 51, 3), False),
-        ((3, 52, 0), False),
-    ],
-)
-def test_the_versions_with_the_bug_of_the_log_are_known(
-    version: tuple[int, int, int], *, has_bug: bool
-) -> None:
-    assert has_wal_reset_bug(version) is has_bug
 
 
 async def test_the_writer_syncs_its_log_at_each_commit_and_checkpoints(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.config.faults import misspelt_variables
 from service.config.settings import Settings
 from service.config.values import parse_duration
 from service.errors import ConfigurationError
@@ -128,3 +129,27 @@ def test_a_number_that_can_not_be_read_is_told_in_plain_words() -> None:
         Settings.load({"PORT": "x", "DEV_LOGIN": "perhaps"})
     assert "PORT: write a whole number" in str(caught.value)
     assert "DEV_LOGIN: write true or false" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HOST", "300.1.1.1"), ("OPERATOR_EMAILS", "ops"), ("OPERATOR_EMAILS", "a@b.example,@x")],
+)
+def test_an_address_that_is_none_is_refused(name: str, value: str) -> None:
+    assert faults(**{name: value}).startswith(f"{name}: write")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OUTBOX_RETENSION", ["OUTBOX_RETENTION"]),
+        ("PROT", ["PORT"]),
+        ("INNGEST_EVENTKEY", ["INNGEST_EVENT_KEY"]),
+        ("INNGEST_SIGNING_KEY_FALLBACK", []),
+        ("HOME", []),
+        ("PORT", []),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_right_one(name: str, meant: list[str]) -> None:
+    found = misspelt_variables([name], Settings.variables())
+    assert [right for _, right in found] == meant

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -46,19 +45,6 @@ PRAGMA query_only = 1;
 P = ParamSpec("P")
 T = TypeVar("T")
 _Hop = Callable[..., Awaitable[Any]]
-
-
-def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """True if this SQLite can lose a commit when two connections write at the same instant.
-
-    >>> [has_wal_reset_bug(one) for one in ((3, 46, 1), (3, 50, 7), (3, 51, 2), (3, 51, 3))]
-    [True, False, True, False]
-    """
-    if version >= (3, 51, 3):
-        return False
-    major, minor, release = version
-    fixed = {(3, 44): 6, (3, 50): 7}  # in these lines, from this release on
-    return release < fixed.get((major, minor), math.inf)
 
 
 class SqliteConnection:
