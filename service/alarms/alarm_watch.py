@@ -50,7 +50,7 @@ class Counts(Protocol):
     """Where rows are counted."""
 
     async def count(self, wanted: Filter) -> int:
-        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError."""
+        """The number of matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Which alarms are raised and which are over: only changes are told, each once. Pure.
+"""The alarms that were raised and those that are over: changes alone, each once. Pure.
 
 An alarm is raised after its condition has lasted, and over after it has been absent for a moment.
 """

@@ -140,7 +140,7 @@ class AppSettings:
 
 
 def _has_huge_number(value: object) -> bool:
-    """Whether an integer is beyond the range of a double; the decoder refuses such a float."""
+    """True for an integer beyond the range of a double; the decoder refuses such a float."""
     if isinstance(value, dict):
         return any(map(_has_huge_number, value.values()))
     if isinstance(value, list):

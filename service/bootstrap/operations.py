@@ -79,7 +79,7 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Erasure:
-    """What erases an owner."""
+    """The parts that erase an owner."""
 
     inspector: Inspector
     positions: Positions
@@ -109,7 +109,7 @@ async def open_inspector(url: str) -> AsyncIterator[Inspector]:
 
 
 async def known_names(url: str) -> KeptNames:
-    """What the service on the outbox at `url` knows of the runs of each name.
+    """The runs of each name as the service on the outbox at `url` knows them.
 
     Raises OutboxError.
     """

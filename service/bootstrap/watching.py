@@ -1,4 +1,4 @@
-"""What watches an outbox beside its delivery: whether events have runs, and who hears of alarms."""
+"""The watch over an outbox beside its delivery: the runs of its events, and its alarms."""
 
 from __future__ import annotations
 

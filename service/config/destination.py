@@ -12,7 +12,7 @@ from service.config.settings import Settings
 
 
 class Destination(enum.StrEnum):
-    """Which kind of Inngest takes the events."""
+    """The kind of Inngest that takes the events."""
 
     FAKE = "fake"
     DEV_SERVER = "dev server"
@@ -22,7 +22,7 @@ class Destination(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationMode:
-    """Whether a row is delivered only when Inngest holds its event, and why.
+    """The mode of confirmation: on when a row waits until Inngest holds its event, and why.
 
     `can_ask` says whether Inngest's REST API can be asked at all.
     """
@@ -43,7 +43,7 @@ _WHY = {
 
 
 def destination(settings: Settings) -> Destination:
-    """Which kind of Inngest `settings` name."""
+    """The kind of Inngest that `settings` name."""
     if settings.fake_inngest_url:
         return Destination.FAKE
     own = settings.inngest_base_url or settings.inngest_event_api_base_url

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration although each variable is right by itself."""
+"""The faults of a configuration of which each variable is right by itself."""
 
 from __future__ import annotations
 

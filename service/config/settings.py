@@ -178,12 +178,12 @@ class Settings(BaseModel):
 
     @property
     def production(self) -> bool:
-        """Whether this is a production process."""
+        """True for a production process."""
         return self.app_env == "production"
 
     @property
     def loopback(self) -> bool:
-        """Whether the service listens on this machine only."""
+        """True when the service listens on this machine only."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -191,7 +191,7 @@ class Settings(BaseModel):
 
     @property
     def inngest_dev_mode(self) -> bool:
-        """Whether events go to a dev server, which takes them without a key.
+        """True when events go to a dev server, which takes them without a key.
 
         INNGEST_DEV decides; without it, development without an event key does so too.
         """
@@ -219,7 +219,7 @@ class Settings(BaseModel):
 
     @property
     def names_inngest(self) -> bool:
-        """Whether a variable says where events go or by which key."""
+        """True when a variable names the address or the key of Inngest."""
         named = (
             self.inngest_event_key,
             self.inngest_dev,

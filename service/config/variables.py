@@ -1,4 +1,4 @@
-"""What each environment variable means, grouped as the documentation shows them.
+"""The meaning of each environment variable, grouped as the documentation shows them.
 
 The invariant: every variable that `Settings` reads is named here once, and nothing else.
 """

@@ -31,7 +31,7 @@ _FRESH_SECONDS = 10.0
 
 
 class DocumentObject(msgspec.Struct, frozen=True, gc=False):
-    """What S3 knows about a document. `version_id` is None in a bucket without versions."""
+    """A document as S3 knows it. `version_id` is None in a bucket without versions."""
 
     size_bytes: int
     etag: str
@@ -109,7 +109,7 @@ class Bucket:
         )
 
     async def head(self, key: str) -> DocumentObject | None:
-        """What S3 says about `key`, None when S3 says that it is missing.
+        """The document under `key`, None when S3 says that it is missing.
 
         Takes `ask_seconds` at most. Raises StorageUnavailableError when S3 can't be asked.
         """

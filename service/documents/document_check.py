@@ -24,7 +24,7 @@ class Objects(Protocol):
     """Where the documents are stored."""
 
     async def head(self, key: str) -> DocumentObject | None:
-        """What is known about `key`, None when it is missing.
+        """The document under `key`, None when it is missing.
 
         Has a time limit of its own. Raises StorageUnavailableError when the store can't be asked.
         """
@@ -71,7 +71,7 @@ class DocumentCheck:
         return asking
 
     async def _ask(self, name: str) -> Extra | None:
-        """What to add, None when the document is missing."""
+        """The fields to add, None when the document is missing."""
         try:
             found = await self._objects.head(name)
         except StorageUnavailableError:

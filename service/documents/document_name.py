@@ -1,4 +1,4 @@
-"""Which documentNames are accepted.
+"""The rules of a documentName.
 
 Every `POST /api/route` passes through `check_document_name`, so the common case (printable ASCII
 without a dot segment) costs a handful of string scans in C. A change must keep every accepted name

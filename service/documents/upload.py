@@ -1,4 +1,4 @@
-"""What may be uploaded: the key of a document, its media type and its size."""
+"""The rules of an upload: the key of a document, its media type and its size."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Object = Mapping[str, Any]
 
 
 class Sources(msgspec.Struct, frozen=True, gc=False):
-    """What the data of one event is made from.
+    """The sources of one event's data.
 
     `app_settings` and `document` are empty where the mapping does not use them.
     """

@@ -50,7 +50,7 @@ class Documents:
         check_document_name(body.get(DOCUMENT_NAME))
 
     def describe(self, body: Mapping[str, Any], owner: str) -> Awaitable[Mapping[str, Any]]:
-        """What is known of the document in `body`. Raises DocumentNotFoundError."""
+        """The facts about the document in `body`. Raises DocumentNotFoundError."""
         name = body[DOCUMENT_NAME]
         check_document_scope(self.scope, owner, name)
         return self.look_up(name)

@@ -1,4 +1,4 @@
-"""What the service knows of one kind of event that may be posted."""
+"""One kind of event that may be posted."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _find_surrogate = re.compile("[\ud800-\udfff]").search
 
 
 def read_plain_values(path: Path) -> Any:
-    """What is in the file. `.json` is JSON, `.yaml` and `.yml` are YAML.
+    """The content of the file. `.json` is JSON, `.yaml` and `.yml` are YAML.
 
     Raises OSError, and ValueError with a sentence for a file that is neither, is too large, names
     a key twice, or has a value that JSON does not have.

@@ -60,7 +60,7 @@ def _moved(keyword: str, value: Any, base: str) -> Any:
 
 
 def resolve(root: Schema, reference: str) -> Any:
-    """What a reference such as `#/$defs/city` points to. Raises ValueError for nothing."""
+    """The target of a reference such as `#/$defs/city`. Raises ValueError for nothing."""
     found: Any = root
     try:
         for part in unquote(reference).split("/")[1:]:

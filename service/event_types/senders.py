@@ -1,4 +1,4 @@
-"""Who may post an event type."""
+"""The senders that may post an event type."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _ROOTS = ("body", "user", "appSettings", "document")
 
 
 def is_source(value: object) -> bool:
-    """Whether a value of a template names a source."""
+    """True when a value of a template names a source."""
     return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
 
 

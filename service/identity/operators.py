@@ -1,4 +1,4 @@
-"""Who may act for others.
+"""The people who may act for others.
 
 An operator is recognised by an e-mail that the identity provider says is verified. In development
 the development sign-in counts as such a provider.
@@ -19,7 +19,7 @@ class Operators:
         self._emails = frozenset(_plain(email) for email in emails)
 
     def includes(self, user: User) -> bool:
-        """Whether `user` is an operator."""
+        """True when `user` is an operator."""
         email = user.email
         return bool(email and user.email_verified and _plain(email) in self._emails)
 

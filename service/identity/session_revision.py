@@ -23,7 +23,7 @@ def session_scope_id(owner: str) -> str:
 
 
 def new_revision() -> dict[str, object]:
-    """What is stored for a user whose sessions are to end."""
+    """The value to store for a user whose sessions are to end."""
     return {_FIELD: secrets.token_hex(8)}
 
 

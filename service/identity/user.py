@@ -37,7 +37,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owner(self) -> str:
-        """Who owns this person's events, settings and uploads.
+        """The owner of this person's events, settings and uploads.
 
         >>> User("https://issuer.example", "u-1").owner
         'https://issuer.example u-1'
@@ -46,7 +46,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def actor(self) -> str:
-        """How the audit names who did something.
+        """The name of this person in the audit.
 
         >>> User(EVENT_KEY_ISSUER, "cron").actor, User("dev", "u-1").actor
         ('key cron', 'u-1')

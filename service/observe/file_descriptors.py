@@ -1,4 +1,4 @@
-"""Whether the process has file descriptors left; their shortage is logged and counted.
+"""The file descriptors of the process; their shortage is logged and counted.
 
 Without one new connections wait, and nobody else would say so. So the process tries twice a second
 whether one is left.
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def is_out_of_descriptors() -> bool:
-    """Whether no file can be opened now, because the process or the machine has too many open."""
+    """True when no file can be opened now: the process or the machine has too many open."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -74,22 +74,22 @@ class NameView(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=Tr
 
     @property
     def without_run(self) -> int:
-        """How many sampled events have no run."""
+        """The number of sampled events without a run."""
         return self.sampled - self.with_run
 
     @property
     def failed(self) -> int:
-        """How many runs failed, or are tried again after a failure."""
+        """The number of runs that failed, or are tried again after a failure."""
         return self.outcomes.get("failed", 0) + self.outcomes.get("retrying", 0)
 
     @property
     def runs(self) -> int:
-        """How many runs the sampled events started."""
+        """The number of runs that the sampled events started."""
         return sum(self.outcomes.values())
 
 
 class NameRuns:
-    """What is known of one name. `declared` names must have runs, others once they had one.
+    """The figures of one name. `declared` names must have runs, others once they had one.
 
     `before` is what an earlier process knew. Events of one slot of `slot_ms` are told apart by no
     time: an event without a run beside one with a run is no sign of an outage.

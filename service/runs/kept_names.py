@@ -17,7 +17,7 @@ _FORGET_MS = 7 * 86_400_000
 
 
 class KeptNames(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What was known of each name at a moment, milliseconds since 1970."""
+    """The facts about each name at a moment, milliseconds since 1970."""
 
     at: int = 0
     names: tuple[NameView, ...] = ()

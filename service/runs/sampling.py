@@ -1,4 +1,4 @@
-"""Which held events Inngest is asked about, and when: a few of each name, in turns over names.
+"""The held events that Inngest is asked about: a few of each name, in turns over names.
 
 Of each slot of time the first and the last event of a name wait until they should have a run. So
 the last event of a burst, which a debounced function runs, is among them.

@@ -78,7 +78,7 @@ def verify_command(
 
 
 def _left(found: Verification, resent: list[str] | None) -> int | None:
-    """How many missing events can't be sent again, as their payloads were removed."""
+    """The number of missing events that can't be sent again, as their payloads were removed."""
     return None if resent is None else len(found.missing) - len(resent)
 
 

@@ -1,4 +1,4 @@
-"""What operators change, with a log line and a count for each change.
+"""The changes of operators, with a log line and a count for each.
 
 The page and the commands both use these actions, so that every change is logged and counted.
 The store writes the audit row in the commit of the change.

@@ -1,4 +1,4 @@
-"""Which conditions of an outbox raise an alarm. Pure."""
+"""The conditions of an outbox that raise an alarm. Pure."""
 
 from __future__ import annotations
 

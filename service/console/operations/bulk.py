@@ -81,7 +81,7 @@ async def change_ids(
 
 
 def late_rows(rows: Iterable[Row], now_ms: int) -> int:
-    """How many of these rows Inngest may have forgotten: another send may run them again."""
+    """The number of rows that Inngest may have forgotten: another send may run them again."""
     return sum(past_horizon(row, now_ms) for row in rows)
 
 

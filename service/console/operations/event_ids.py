@@ -14,7 +14,7 @@ MAX_CANDIDATES = 10
 
 
 class FoundIds(msgspec.Struct, frozen=True, gc=False):
-    """What given ids mean. `rows` are the events, in the order in which they were given.
+    """The meaning of given ids. `rows` are the events, in the order in which they were given.
 
     `unknown` are those that no event's id begins with. `ambiguous` are those that more than one id
     begins with, each with its newest events: at most 11, where 11 stands for "more than 10".

@@ -102,7 +102,7 @@ def _name_dead(name: str, view: NameView | None) -> Iterator[str]:
 
 
 def past_horizon(row: Row, now_ms: int) -> bool:
-    """Whether Inngest may have forgotten this event's id."""
+    """True when Inngest may have forgotten this event's id."""
     first = row.first_sent_at_ms
     return first is not None and now_ms - first > HORIZON_SECONDS * 1000
 

@@ -1,4 +1,4 @@
-"""How late the event loop is: what holds it up holds up every request."""
+"""The lag of the event loop: what holds it up holds up every request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of many rows would do, before it is done: a dry run."""
+"""The dry run of a change of many rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ROWS = 10_000
 
 
 class Action(enum.StrEnum):
-    """What can be done to many rows."""
+    """The changes that many rows can have."""
 
     REPLAY = "replay"
     DISCARD = "discard"
@@ -58,7 +58,7 @@ class Proposals:
     async def propose(
         self, action: Action, wanted: Filter, *, now_ms: int, seen_ms: int | None = None
     ) -> Proposal:
-        """What `action` would do to the rows that match, at most 10,000.
+        """The effect of `action` on the rows that match, at most 10,000.
 
         With `seen_ms` it leaves out rows that were accepted or settled later: they were not shown.
         Without it no row is left out so, whatever the store's clock says.

@@ -20,7 +20,7 @@ class Movement(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def waiting(self) -> int:
-        """How many rows are not settled."""
+        """The number of rows that are not settled."""
         return _waiting(self.view)
 
 

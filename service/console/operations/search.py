@@ -26,7 +26,7 @@ MAX_COUNTED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class SearchPolicy:
-    """How many rows statements go through, at first and at most, and when a search pauses."""
+    """The rows that statements go through, at first and at most, and when a search pauses."""
 
     first_window: int = 500
     window: int = 20_000
@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many rows match. With `is_bounded` there are more, or there may be."""
+    """The number of matching rows. With `is_bounded` there are more, or there may be."""
 
     rows: int
     is_bounded: bool
@@ -64,7 +64,7 @@ class Rows(Protocol):
         ...
 
     async def count(self, wanted: Filter) -> int:
-        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError."""
+        """The number of matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
         ...
 
 
@@ -100,7 +100,7 @@ class Search:
         return Found(rows, paused.seq, paused.accepted_at_ms) if paused else Found(rows)
 
     async def count(self, wanted: Filter) -> Counted:
-        """How many rows match, at most `wanted.limit`. Raises OutboxUnavailableError.
+        """The number of matching rows, at most `wanted.limit`. Raises OutboxUnavailableError.
 
         `wanted` names no ids.
         """
@@ -157,7 +157,7 @@ class Search:
         return await self._positions.reach(wanted.state, size, before)
 
     async def _are_few(self, wanted: Filter, before: int) -> bool:
-        """Whether a window holds the rows of all owners in the wanted state."""
+        """True when a window holds the rows of all owners in the wanted state."""
         window = self._policy.window
         return (
             wanted.state is not None
@@ -173,7 +173,7 @@ class Search:
 
 
 def _window(wanted: Filter, before: int | None, reach: Reach | None) -> Filter:
-    """What of the filter is in a window: above a `seq` always where the rows are an owner's."""
+    """The filter in a window: above a `seq` always where the rows are an owner's."""
     last = None if wanted.owner is None else 0
     after = reach.seq - 1 if reach else last
     return msgspec.structs.replace(wanted, before_seq=before, after_seq=after)
@@ -203,7 +203,7 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def words(self) -> str:
-        """How many are shown, as text: "20 of 1,200"."""
+        """The number of shown rows, as text: "20 of 1,200"."""
         more = "more than " if self.is_bounded else ""
         return f"{len(self.found.rows):,} of {more}{self.total:,}"
 

@@ -27,7 +27,7 @@ _UNSETTLED = (State.DEAD, State.PENDING, State.SENT, State.DELIVERING)
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What was seen of one event.
+    """The state of one event as it was seen.
 
     `what` is `accepted`, the state that it is in now, or `gone` for a row that was removed; then
     `row` is as it was last seen.
@@ -39,7 +39,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class TailPolicy:
-    """How much a look goes through: `late_numbers` before the last look, and `most_rows` in all."""
+    """The bounds of a look: `late_numbers` before the last look, and `most_rows` in all."""
 
     late_numbers: int = 5_000
     most_rows: int = 20_000
@@ -80,7 +80,7 @@ class Tail:
         return [Change(row.state.value, row) for row in reversed(shown.rows)]
 
     async def look(self, outbox: ReadParts) -> list[Change]:
-        """What was accepted and what changed since the look before, in the order of acceptance.
+        """The news since the look before, accepted and changed events in the order of acceptance.
 
         Raises OutboxUnavailableError; then nothing was seen.
         """

@@ -1,4 +1,4 @@
-"""What an event has been through, in the order of time. Pure."""
+"""The story of an event, in the order of time. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GAP_MS = 3 * MINUTE_MS  # minutes without a sample between two of the same trou
 
 
 class Kind(enum.StrEnum):
-    """What a moment is about."""
+    """The kind of a moment."""
 
     ACCEPTED = "accepted"
     CLAIMED = "claimed"

@@ -23,7 +23,7 @@ NO_RUN = "none"
 
 
 class RunStatus(Protocol):
-    """What the command shows of a run."""
+    """A run as the command shows it."""
 
     @property
     def status(self) -> str:
@@ -47,7 +47,7 @@ class EventReader(EventPages, Protocol):
 
 
 class Verification(msgspec.Struct, frozen=True, rename="camel"):
-    """What Inngest says of delivered rows: how many were asked for, and the ids by its answer.
+    """Inngest's answers about delivered rows: how many were asked for, and the ids by answer.
 
     `runs` counts the held events by what became of their runs, null where that was not asked.
     `reason` is why some are unknown.

@@ -1,4 +1,4 @@
-"""Who may use the operators' pages, and the fields of their forms."""
+"""The access to the operators' pages, and the fields of their forms."""
 
 from __future__ import annotations
 

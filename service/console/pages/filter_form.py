@@ -59,7 +59,7 @@ class FilterForm:
 
     @property
     def is_filtering(self) -> bool:
-        """Whether more than the state was filled in."""
+        """True when more than the state was filled in."""
         return bool(self.fields.keys() - {"state"})
 
     def query(self, **changes: object) -> str:

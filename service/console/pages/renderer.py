@@ -67,7 +67,7 @@ class Renderer:
 
 
 def gist(row: Row) -> str:
-    """What a list shows of a row beside its state and reason.
+    """The words that a list shows of a row beside its state and reason.
 
     The last note tells why a row waits.
     """

@@ -1,4 +1,4 @@
-"""How an `outbox` command runs and ends.
+"""The run and the end of an `outbox` command.
 
 Exit codes: 0 done; 1 not found; 2 it can't be done. `check` has its own codes. A failure is one
 sentence on standard error, never a traceback.

@@ -135,7 +135,7 @@ Actor = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RowOptions:
-    """Which rows; every given option must match."""
+    """The choice of rows; every given option must match."""
 
     user: OfUser = None
     name: OfName = None
@@ -146,7 +146,7 @@ class RowOptions:
 
     @property
     def are_given(self) -> bool:
-        """Whether any of the options is given."""
+        """True when any of the options is given."""
         return self != RowOptions()
 
     def filter(
@@ -168,7 +168,7 @@ class RowOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChangeOptions:
-    """How a change of many rows is made."""
+    """The manner of a change of many rows."""
 
     every: All = False
     limit: Limit = 100_000
@@ -177,7 +177,7 @@ class ChangeOptions:
 
 
 def actor_name(given: str | None) -> str:
-    """Who the audit names: `given`, else the user of this process with the machine's name."""
+    """The name for the audit: `given`, else the user of this process with the machine's name."""
     if given:
         return given
     try:

@@ -1,4 +1,4 @@
-"""What the `outbox` commands print: JSON for programs, tables for people.
+"""The output of the `outbox` commands: JSON for programs, tables for people.
 
 Colours appear on a terminal only. In a pipe a table is plain and as wide as it needs, for `grep`
 and `awk`.
@@ -93,7 +93,7 @@ def destination_text(name: str) -> Text:
 
 
 def owners_table(shares: Sequence[OwnerShare]) -> Table:
-    """Who holds how much, one owner a line."""
+    """The shares of the owners, one owner a line."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("OWNER", "ROWS", "BYTES"):
         table.add_column(heading, justify="left" if heading == "OWNER" else "right")
@@ -103,7 +103,7 @@ def owners_table(shares: Sequence[OwnerShare]) -> Table:
 
 
 def names_table(names: Sequence[NameView]) -> Table:
-    """What is known of the runs of each name, one name a line."""
+    """The runs of each name, one name a line."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("NAME", "PER S", "HELD", "START", "WITH RUN", "FAILED", "DEAD", "RUNS"):
         table.add_column(heading, justify="left" if heading in ("NAME", "RUNS") else "right")

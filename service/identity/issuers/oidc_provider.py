@@ -171,7 +171,7 @@ class ProviderRequests:
         self._silent_until = float("-inf")
 
     async def published(self, url: str) -> bytes:
-        """What the provider publishes at `url`. Raises ProviderUnavailableError."""
+        """The bytes that the provider publishes at `url`. Raises ProviderUnavailableError."""
         try:
             return await self.ask("GET", url, headers={hdrs.ACCEPT: "application/json"})
         except SignInFailedError as exc:

@@ -38,7 +38,7 @@ async def fetch(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str
 
 
 def is_as_secure(url: str, issuer: str) -> bool:
-    """Whether `url`, which an issuer names, is asked over https, or as the issuer itself.
+    """True when `url`, which an issuer names, is asked over https, or as the issuer itself.
 
     >>> is_as_secure("http://a.example", "https://a.example"), is_as_secure("https://[", "https://a")
     (False, False)

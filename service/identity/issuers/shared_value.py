@@ -51,7 +51,7 @@ class SharedValue(Generic[_Value]):
 
     @property
     def age_seconds(self) -> float:
-        """How long ago the value was fetched; infinite before the first time."""
+        """The age of the value; infinite before the first fetch."""
         return self._clock() - (self._found[1] if self._found else _NEVER)
 
     async def renewed(self, every_seconds: float) -> _Value | None:

@@ -26,7 +26,7 @@ _OWN_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
 class SignInAttempt(msgspec.Struct, frozen=True, gc=False):
-    """What the browser must send back, and the path of this service where it goes then."""
+    """The words that the browser must send back, and the path of this service that follows."""
 
     state: str
     nonce: str

@@ -18,7 +18,7 @@ Scope = tuple[str, str, str]
 
 
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
-    """What a move keeps of an event; `payload_sha256` stands for its bytes.
+    """An event as a move keeps it; `payload_sha256` stands for its bytes.
 
     `state` is pending, sent, delivered or dead; `seq` orders events in their own store only. The
     sender of a pending event holds it until `due_at_ms`, wall time; 0 is at once.
@@ -83,7 +83,7 @@ class TransferEvents(Protocol):
 
 
 class TransferMetadata(Protocol):
-    """What one store holds beside its events, as a move sees it."""
+    """The records of one store beside its events, as a move sees them."""
 
     def read(self) -> Metadata:
         """All of it."""
@@ -112,7 +112,7 @@ class TransferStore(Protocol):
 
     @property
     def metadata(self) -> TransferMetadata:
-        """What it holds beside them."""
+        """Its records beside them."""
         ...
 
     def unserved(self) -> AbstractContextManager[bool]:

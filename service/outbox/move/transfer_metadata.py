@@ -1,4 +1,4 @@
-"""What a move reads of an outbox beside its events, in SQL that both dialects understand."""
+"""The records that a move reads beside the events, in SQL that both dialects understand."""
 
 from __future__ import annotations
 

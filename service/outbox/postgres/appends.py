@@ -71,7 +71,7 @@ Answer = Appended | ServiceError
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is stored: events by their ids, and by (owner, key). `now_ms` is the database's time."""
+    """The stored events by their ids, and by (owner, key). `now_ms` is the database's time."""
 
     by_id: Mapping[str, KeyUse] = field(default_factory=dict)
     uses: Mapping[tuple[str, str], KeyUse] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class PostgresAppends:
             )
 
     async def find_stored(self, events: Sequence[Event], keys: Keys, *, by_id: bool) -> Stored:
-        """What is stored under these keys and, with `by_id`, under these ids.
+        """The stored events under these keys and, with `by_id`, under these ids.
 
         Raises OutboxUnavailableError.
         """

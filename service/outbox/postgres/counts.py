@@ -1,4 +1,4 @@
-"""What each owner holds, kept by each statement; no table is ever counted.
+"""The counts of each owner, kept by each statement; no table is ever counted.
 
 Every statement that changes a count adds a row to `changes` in its own commit. From time to time
 one process folds the old ones into `counts` and `totals`. In every snapshot the folded figures plus
@@ -55,7 +55,7 @@ class Tally:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Which of the transactions that have committed a statement sees: not those under way then."""
+    """The committed transactions that a statement sees: not those under way then."""
 
     next: int
     under_way: frozenset[int]
@@ -71,12 +71,12 @@ class Snapshot(msgspec.Struct, frozen=True):
         return cls(int(after), frozenset(int(one) for one in under_way.split(",") if one))
 
     def shows(self, transaction: int) -> bool:
-        """Whether it shows what a transaction that has committed did."""
+        """True when it shows the work of a transaction that has committed."""
         return transaction < self.next and transaction not in self.under_way
 
 
 class PostgresCounts:
-    """What each owner holds, as of the last read, which reads only the changes."""
+    """The counts of each owner as of the last read, which reads only the changes."""
 
     def __init__(self, pool: PostgresPool, fair_share: FairShare) -> None:
         self._pool = pool
@@ -90,11 +90,11 @@ class PostgresCounts:
 
     @property
     def total(self) -> Held:
-        """How many rows are pending or delivering, and how many bytes are stored."""
+        """The number of rows that are pending or delivering, and of stored bytes."""
         return self._base.rows + self._rest.rows, self._base.bytes + self._rest.bytes
 
     def of(self, owner: str) -> Held:
-        """How many rows of `owner` are pending or delivering, and its stored bytes."""
+        """The number of rows of `owner` that are pending or delivering, and its stored bytes."""
         rows, size = self._base.of(owner)
         more_rows, more_size = self._rest.of(owner)
         return rows + more_rows, size + more_size

@@ -110,7 +110,7 @@ class PostgresInbox:
             await asyncio.sleep(pause)
 
     async def _has_turn(self) -> bool:
-        """Whether this process drains now; it asks the database in the turn's second half."""
+        """True when this process drains now; it asks the database in the turn's second half."""
         now = time.monotonic()
         if now < self._turn_until - TURN_SECONDS / 2:
             return True

@@ -172,11 +172,11 @@ class PostgresIntake:
 
 
 def held(events: Sequence[Event]) -> tuple[int, int]:
-    """How many events these are, and their bytes."""
+    """The number of these events, and their bytes."""
     return len(events), payload_bytes(events)
 
 
 def _patience_seconds(events: Sequence[Event], usual: float) -> float:
-    """How long a call may wait; one that is larger than a statement's usual load, longer."""
+    """The seconds that a call may wait; one larger than a statement's usual load, longer."""
     loads = max(1.0, len(events) / MAX_EVENTS, payload_bytes(events) / MAX_BYTES)
     return min(usual * loads, max(usual, _LONGEST_SECONDS))

@@ -1,4 +1,4 @@
-"""Whether there is room for an event, without a count for each post.
+"""The room for an event, without a count for each post.
 
 The counts are read about once a second while posts come; this process adds those of its own posts
 that the read did not show. Posts of other processes are seen at the next read, so a limit may be
@@ -58,7 +58,7 @@ class PostgresQuota:
 
     @property
     def pending(self) -> int:
-        """How many stored events are not settled, as far as this process knows."""
+        """The number of stored events that are not settled, as far as this process knows."""
         return self._counts.total[0] + self._put.rows
 
     async def admit(self, owner: str, rows: int, size: int, *, has_user: bool = True) -> None:
@@ -82,7 +82,7 @@ class PostgresQuota:
             self._grown.add(owner)
 
     def is_express(self, owner: str) -> bool:
-        """Whether few rows of `owner` wait while other owners' rows fill half the queue."""
+        """True when few rows of `owner` wait while other owners' rows fill half the queue."""
         heavy = self._counts.heavy | self._grown
         if owner in heavy:
             return False

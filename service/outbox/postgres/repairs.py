@@ -1,4 +1,4 @@
-"""What operators change: replay, discard, purge, pause; and the delivery record.
+"""The changes of operators: replay, discard, purge, pause; and the delivery record.
 
 Nothing here touches a row under a claim. A change, its counts and its audit row are in one commit.
 A purge commits small pages, so that no transaction is long.

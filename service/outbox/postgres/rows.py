@@ -44,7 +44,7 @@ class PostgresRows:
         return [*(row for row in arrived if row.id not in known), *found][: wanted.limit]
 
     async def count(self, wanted: Filter) -> int:
-        """How many rows match, at most the limit."""
+        """The number of matching rows, at most the limit."""
         given = filter_values(wanted)
         arrived = await self._arrived(wanted, given)
         [(found,)] = await self._pool.ask(f"COUNT {source_of(wanted)}", given)
@@ -70,7 +70,7 @@ class PostgresRows:
         return int(seq)
 
     async def arrived_body(self, event_id: str) -> bytes | None:
-        """What the event is made from while it is in the inbox, None when it is not there."""
+        """The source of an event in the inbox, None when it is not there."""
         given = filter_values(Filter(ids=(event_id,)))
         for row in await self._pool.ask("ARRIVED", given):
             accepted, number, data, rest, key = row[4], *row[6:]

@@ -92,7 +92,7 @@ class ServedPostgresOutbox(PostgresOutbox):
 
     @property
     def undelivered(self) -> int:
-        """How many rows are pending or delivering, by the last count and later changes."""
+        """The number of rows that are pending or delivering, by the last count and later ones."""
         return self.quota.pending
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Whether the database takes writes, and when it does again.
+"""The state of the database: it takes writes, or does not until it returns.
 
 While it does not, callers fail at once. One probe on its own connection tries an append that stores
 nothing: its locks, rights and commit. A probe that hangs is not cancelled, no second one starts,

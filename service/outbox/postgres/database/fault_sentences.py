@@ -35,7 +35,7 @@ def fault_at(url: str, error: BaseException) -> str:
 
 
 def told_at(url: str, words: str) -> str:
-    """What is told of the database at `url`, whose address can be read, with its name."""
+    """A sentence about the database at `url`, whose address can be read, with its name."""
     address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     return f"{_place(address)}: {words}"
 

@@ -1,4 +1,4 @@
-"""What an error of the driver means for the outbox.
+"""The meaning of the driver's errors for the outbox.
 
 An error is about the database (nothing can be stored until it recovers), about a value, or about
 one statement.
@@ -48,7 +48,7 @@ _REFUSALS = (
 
 
 def is_of_the_database(error: BaseException) -> bool:
-    """Whether every other write would fail with this error too."""
+    """True when every other write would fail with this error too."""
     return isinstance(error, psycopg.InterfaceError) or _known(error) is not None or _closed(error)
 
 
@@ -77,7 +77,7 @@ def said(error: BaseException) -> str:
 
 
 def _said_in(line: str) -> str:
-    """What a line of a failed connection's message ends with; empty for other lines."""
+    """The end of a line of a failed connection's message; empty for other lines."""
     for before in ("FATAL:", " failed: ", "connection is bad: "):
         _, found, said = line.rpartition(before)
         if found:

@@ -68,7 +68,7 @@ class PostgresPool:
 
     @property
     def statements(self) -> int:
-        """How many round trips were made."""
+        """The number of round trips."""
         return self._executor.statements
 
     @property
@@ -78,7 +78,7 @@ class PostgresPool:
 
     @property
     def returns(self) -> int:
-        """How often the database came back after a loss.
+        """The number of times that the database came back after a loss.
 
         It may be another server then, which lacks the last commits: numbers that only grow may be
         given again.
