@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from service.config.outbox_url import sqlite_path
-from service.console.operations.erasure import ErasureParts
-from service.console.operations.sign_outs import SessionSignOuts, SignOuts
+from service.console.operations.changing.erasure import ErasureParts
+from service.console.operations.changing.sign_outs import SessionSignOuts, SignOuts
 from service.errors import (
     OutboxBusyError,
     OutboxMoveError,

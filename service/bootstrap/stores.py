@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import structlog
 
 from service.config.settings import Settings
-from service.console.operations.actions import OperatorActions
-from service.console.operations.sign_outs import (
+from service.console.operations.changing.actions import OperatorActions
+from service.console.operations.changing.sign_outs import (
     AuditedScopes,
     LoggedSignOuts,
     SessionSignOuts,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from service.console.operations.bulk import PAGE, pages
+from service.console.operations.changing.bulk import PAGE, pages
 from service.console.operations.search import Search
 from service.errors import InngestApiError
 from service.inngest.held import EventPages, find_held

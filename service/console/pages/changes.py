@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from multidict import MultiDict
 
-from service.console.operations.proposals import MAX_ROWS, Action, Proposal, Proposals, chosen
+from service.console.operations.changing.proposals import (
+    MAX_ROWS,
+    Action,
+    Proposal,
+    Proposals,
+    chosen,
+)
 from service.console.pages.access import OperatorAccess, read_form, see_other
 from service.console.pages.event_page import PATH
 from service.console.pages.filter_form import FilterForm, read_number

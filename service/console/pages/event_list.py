@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.console.operations.proposals import STATES, Action
+from service.console.operations.changing.proposals import STATES, Action
 from service.console.operations.search import Search
 from service.console.operations.views import delivery_view
 from service.console.pages.access import OperatorAccess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.console.operations.proposals import Action
+from service.console.operations.changing.proposals import Action
 from service.console.pages.filter_form import read_number
 
 _DONE = {Action.REPLAY.value: "Replayed", Action.DISCARD.value: "Discarded"}

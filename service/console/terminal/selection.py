@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_reading
-from service.console.operations.bulk import find_all, late_rows
+from service.console.operations.changing.bulk import find_all, late_rows
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.search import Search, SearchPolicy
 from service.console.operations.views import row_view

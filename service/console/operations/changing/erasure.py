@@ -12,9 +12,9 @@ from typing import Protocol
 
 import msgspec
 
-from service.console.operations.bulk import change_rows, find_all
+from service.console.operations.changing.bulk import change_rows, find_all
+from service.console.operations.changing.sign_outs import SignOuts
 from service.console.operations.search import Search
-from service.console.operations.sign_outs import SignOuts
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from service.bootstrap.operations import open_erasure
-from service.console.operations.erasure import Certificate, erase, owned
+from service.console.operations.changing.erasure import Certificate, erase, owned
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import ABSENT, run
 from service.console.terminal.options import Actor, Issuer, Json, Yes, actor_name, owners_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from service.console.operations.bulk import change_rows, late_rows
+from service.console.operations.changing.bulk import change_rows, late_rows
 from service.console.operations.search import Found, Search
 from service.outbox.audit import Act, chosen_by
 from service.outbox.model import Filter, Row, State

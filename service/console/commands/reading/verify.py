@@ -11,7 +11,7 @@ import typer
 from service.bootstrap.operations import open_reading, open_repairs
 from service.bootstrap.process import make_http
 from service.config.settings import Settings
-from service.console.operations.bulk import change_ids
+from service.console.operations.changing.bulk import change_ids
 from service.console.operations.event_ids import find_ids
 from service.console.operations.search import Search
 from service.console.operations.verification import Verification, verify

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.bootstrap.operations import open_repairs
-from service.console.operations.bulk import change_rows
+from service.console.operations.changing.bulk import change_rows
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import run
 from service.console.terminal.options import (

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_reading, open_repairs
-from service.console.operations.bulk import find_all
+from service.console.operations.changing.bulk import find_all
 from service.console.operations.explain import spoken_duration
 from service.console.operations.search import Search
 from service.console.terminal.address import DEFAULT_URL, Url

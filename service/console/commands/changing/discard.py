@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from service.bootstrap.operations import open_repairs
-from service.console.operations.bulk import change_rows
+from service.console.operations.changing.bulk import change_rows
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.command import run
 from service.console.terminal.options import (

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from service.console.operations.actions import masked
+from service.console.operations.changing.actions import masked
 from service.identity.session_revision import SESSION_SCOPE, new_revision, session_scope_id
 
 _log = structlog.get_logger(__name__)
