@@ -56,4 +56,4 @@ def is_too_deep(encoded: bytes, decoded: object) -> bool:
 
 def _containers(value: Any) -> Iterator[Any]:
     children = value.values() if isinstance(value, dict) else value
-    return (child for child in children if child and isinstance(child, dict | list))
+    return (child for child in children if isinstance(child, dict | list))

@@ -143,7 +143,7 @@ def test_alerts_and_dashboard_name_only_metrics_that_are_exposed() -> None:
     expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
     expressions += [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
     for expression in expressions:
-        named = re.findall(r"\b(?:outbox|process)_[a-z_]+", re.sub('"[^"]*"', "", expression))
+        named = re.findall(r"\b(?:outbox|process)_[a-z0-9_]+", re.sub('"[^"]*"', "", expression))
         assert set(named) <= exposed, expression
         breakers = re.findall(r'outbox_delivery_state\{state="(\w+)"', expression)
         assert set(breakers) <= set(DELIVERY_STATES)

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from service.errors import OutboxUnavailableError
-from service.identity.session_revision import SESSION_SCOPE, SessionRevisions
+from service.identity.session_revision import SESSION_SCOPE, SessionRevisions, session_scope_id
 from tests.support.memory_scopes import MemoryScopes, Tree
 
 ADA, BOB = "dev ada", "dev bob"
+OF_ADA = SESSION_SCOPE, session_scope_id(ADA)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ async def test_ending_the_sessions_of_one_user_changes_that_user_s_revision_only
     await revisions.end_all(ADA)
     first = await revisions.current(ADA)
     assert len(first) == 16
-    assert scopes.stored == {("session", ADA): {"revision": first}}
+    assert scopes.stored == {OF_ADA: {"revision": first}}
     await revisions.end_all(ADA)
     assert await revisions.current(ADA) not in {"", first}
     assert await revisions.current(BOB) == ""
@@ -50,7 +51,7 @@ async def test_a_change_by_another_process_is_noticed(
     generation = revisions.generation
     await SessionRevisions(scopes).end_all(ADA)
     assert revisions.generation > generation
-    assert await revisions.current(ADA) == scopes.stored[SESSION_SCOPE, ADA]["revision"]
+    assert await revisions.current(ADA) == scopes.stored[OF_ADA]["revision"]
 
 
 async def test_a_revision_is_remembered_again_after_a_change(
@@ -112,7 +113,7 @@ async def test_what_was_read_before_a_change_is_not_remembered(looks_meanwhile: 
     assert await reading == ""
     if others:
         await others
-    assert await revisions.current(ADA) == scopes.stored[SESSION_SCOPE, ADA]["revision"]
+    assert await revisions.current(ADA) == scopes.stored[OF_ADA]["revision"]
 
 
 class LateScopes(MemoryScopes):
