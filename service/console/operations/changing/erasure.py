@@ -90,12 +90,10 @@ async def erase(
     events: Counter[str] = Counter()
     await parts.sign_outs.sign_out(owners, actor=actor)
     until = asyncio.get_running_loop().time() + patience_seconds
+    kept = _WAITING if after_delivery else (State.DELIVERING,)
     while rows := await owned(parts, owners):
         is_late = asyncio.get_running_loop().time() >= until
-        kept = _WAITING if after_delivery and not is_late else (State.DELIVERING,)
         removable = [row for row in rows if row.state not in kept]
-        if after_delivery and is_late:
-            removable = [row for row in rows if row.state not in _WAITING]
         act = new_act("everything of one owner")
         gone = set(await change_rows(parts.repairs.discard, removable, actor=actor, act=act))
         events.update(row.state for row in rows if row.id in gone)
