@@ -45,7 +45,7 @@ async def fill(outbox: Outbox) -> None:
     dead = Dead(batch.entries[0].seq, 4, "rejected", "no \x00 luck")
     rest = [entry.seq for entry in batch.entries[1:]]
     await outbox.queue.settle(Settlement(batch.claim, delivered=rest, dead=[dead]))
-    chosen = Meta("order-ü", "branch", trace="00-trace")
+    chosen = Meta("order-ü", "branch", trace="00-trace", ts_ms=1)
     large = msgspec.structs.replace(event("ü-2", size=100_000), meta=chosen)
     await outbox.intake.append(large, key=KEY)
     await append_all(outbox, 700, "u-3")
@@ -56,7 +56,7 @@ async def fill(outbox: Outbox) -> None:
 
 def kept(row: Row) -> Row:
     """What of a row a move keeps: all but the running clocks; `inngest_id` has its ULID."""
-    meta = msgspec.structs.replace(row.meta, moved_id=None, trace=None)
+    meta = msgspec.structs.replace(row.meta, moved_id=None)
     return msgspec.structs.replace(row, due_in_seconds=None, lease_in_seconds=None, meta=meta)
 
 

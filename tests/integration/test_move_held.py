@@ -70,7 +70,7 @@ def now_ms() -> int:
 def times(url: str) -> dict[str, int]:
     """Until when the outbox holds each event."""
     with _transfer(url) as there:
-        return {one.id: one.due_at_ms for one in there.events.page(0, 99)}
+        return {one.id: one.meta.due_at_ms for one in there.events.page(0, 99)}
 
 
 async def due_in(outbox: Outbox, event_id: str) -> float | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from service.outbox.audit import AuditRow
+from service.outbox.event import Meta
 
 _encode = msgspec.json.Encoder().encode
 
@@ -20,8 +21,8 @@ Scope = tuple[str, str, str]
 class TransferRow(msgspec.Struct, frozen=True, gc=False):
     """An event as a move keeps it; `payload_sha256` stands for its bytes.
 
-    `state` is pending, sent, delivered or dead; `seq` orders events in their own store only. The
-    sender of a pending event holds it until `due_at_ms`, wall time; 0 is at once.
+    `state` is pending, sent, delivered or dead; `seq` orders events in their own store only.
+    `meta` has the event's ULID as the moved one, and a due time only while it delays the event.
     """
 
     seq: int
@@ -39,18 +40,16 @@ class TransferRow(msgspec.Struct, frozen=True, gc=False):
     reason: str | None
     detail: str | None
     history: tuple[Note, ...]
-    trace: str | None
     key: str | None
     key_digest: str | None
     payload_sha256: str
-    inngest_id: str
-    wire_id: str | None
-    environment: str | None
-    due_at_ms: int
+    meta: Meta
 
     def digest(self) -> bytes:
-        """The hash of everything but `seq` and `due_at_ms`, which means nothing once it is past."""
-        return hashlib.sha256(_encode(msgspec.structs.astuple(self)[1:-1])).digest()
+        """The hash of everything but `seq` and the due time, which means nothing once past."""
+        undelayed = msgspec.structs.replace(self.meta, due_at_ms=0)
+        kept = msgspec.structs.replace(self, seq=0, meta=undelayed)
+        return hashlib.sha256(_encode(kept)).digest()
 
 
 class Metadata(NamedTuple):

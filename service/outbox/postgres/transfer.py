@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import psycopg
 
 from service.errors import OutboxMoveError, OutboxUnavailableError
-from service.outbox.event import Meta, decode_meta, encode_meta
+from service.outbox.event import decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import Metadata, TransferRow
 from service.outbox.move.transfer_metadata import read_metadata, read_moves
@@ -187,9 +188,9 @@ def _transfer_row(row: tuple[Any, ...], ids: InngestIds) -> TransferRow:
     *place, noted_at, notes, key, digest, payload_sha256, meta_text, due_at_ms = row
     meta = decode_meta(meta_text)
     ulid = ids.ulid(place[0], place[_ACCEPTED_AT_MS], meta)
+    meta = msgspec.structs.replace(meta, moved_id=ulid, due_at_ms=due_at_ms)
     history = tuple(zip(noted_at or (), notes or (), strict=True))
-    origin = (meta.trace, key, digest, payload_sha256, ulid, meta.wire_id, meta.environment)
-    return TransferRow(*[*place, history, *origin, due_at_ms])
+    return TransferRow(*[*place, history, key, digest, payload_sha256, meta])
 
 
 def _parts(
@@ -211,13 +212,10 @@ def _columns(events: Sequence[TransferRow], payloads: Mapping[str, bytes]) -> di
     fields = TransferRow.__struct_fields__
     return {
         **{name: [getattr(event, name) for event in events] for name in fields},
-        "meta": [encode_meta(_meta(event)) for event in events],
+        "meta": [encode_meta(event.meta) for event in events],
+        "due_at_ms": [event.meta.due_at_ms for event in events],
         "payload": [payloads[event.id] for event in events],
         "noted": [event_id for event_id, _, _ in notes],
         "noted_at_ms": [at_ms for _, at_ms, _ in notes],
         "note": [note for _, _, note in notes],
     }
-
-
-def _meta(event: TransferRow) -> Meta:
-    return Meta(event.wire_id, event.environment, event.due_at_ms, event.trace, event.inngest_id)

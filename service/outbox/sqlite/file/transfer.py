@@ -17,7 +17,7 @@ import msgspec
 from service.errors import OutboxBusyError, OutboxUnavailableError
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
-from service.outbox.event import Meta, decode_meta, encode_meta
+from service.outbox.event import decode_meta, encode_meta
 from service.outbox.inngest_id import InngestIds
 from service.outbox.move.transfer import Metadata, TransferRow
 from service.outbox.move.transfer_metadata import read_metadata, read_moves
@@ -149,15 +149,15 @@ def transfer_row(row: tuple[Any, ...]) -> TransferRow:
     )
     words = [words and storable(words) for words in (reason, detail)]
     payload_sha256 = hashlib.sha256(payload).hexdigest()
-    origin = (meta.trace, *key, payload_sha256, ulid, meta.wire_id, meta.environment, due_at_ms)
-    return TransferRow(*[*fields, *words, notes, *origin])
+    meta = msgspec.structs.replace(meta, moved_id=ulid, due_at_ms=due_at_ms)
+    return TransferRow(*[*fields, *words, notes, *key, payload_sha256, meta])
 
 
 def _values(event: TransferRow, payload: bytes) -> dict[str, object]:
-    meta = Meta(event.wire_id, event.environment, event.due_at_ms, event.trace, event.inngest_id)
     return {
         **msgspec.structs.asdict(event),
-        "meta": encode_meta(meta),
+        "meta": encode_meta(event.meta),
+        "due_at_ms": event.meta.due_at_ms,
         "dead": int(event.state == "dead"),
         "isolated": int(event.isolated),
         "history": _notes(event),
