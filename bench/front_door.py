@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SDK = "| a handler that awaits the Inngest SDK's `send` |"
-_DIRECT = "| a direct send from an idle handler |"
+PARSE = "| a handler that parses the body and stores nothing |"
+SDK = "| a handler that waits for the Inngest SDK's `send` |"
+LOOP = "| a loop that sends with the SDK, 500 events at a time |"
+DIRECT = "| a direct send, both idle |"
 
 
 def rows(results: Mapping[str, Any]) -> dict[str, str]:
     """The beginning of each row, and the row with the figures of `results`."""
-    goals = results["goals"]
+    figures = {key: one["figure"] for key, one in results["goals"].items()}
     said = {
-        "| a handler that only parses the body |": (
-            f"{goals['posts_to_parse']['figure']:.2f} of its posts per second"
-        ),
-        _SDK: f"{goals['posts_to_sdk']['figure']:.1f} times its posts per second",
-        "| a loop of the SDK's batches of 500 |": (
-            f"drains a backlog {goals['drain_to_sdk']['figure']:.1f} times as fast"
-        ),
-        _DIRECT: f"the event takes {goals['idle_to_direct']['figure']:.1f} times as long to arrive",
+        PARSE: f"takes {figures['posts_to_parse']:.0%} of its posts a second",
+        SDK: f"takes {figures['posts_to_sdk']:.1f} times as many posts a second",
+        LOOP: f"delivers a backlog {figures['drain_to_sdk']:.1f} times as fast",
+        DIRECT: f"takes {figures['idle_to_direct']:.1f} times as long until the event arrives",
     }
     return {begins: f"{begins} {words} |" for begins, words in said.items()}
 
