@@ -30,6 +30,8 @@ from service.observe.metrics import VOCABULARY, Metric
 from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
+OPTION = ("option", "default", "meaning")
+SHARED_BY = 3  # commands
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
 
@@ -147,13 +149,28 @@ def main(arguments: list[str]) -> int:
 
 
 def _commands(program: str, app: typer.Typer) -> Iterator[str]:
+    """Every command; options that are the same in several stand once, before them."""
     group: Any = get_command(app)
+    options = {
+        name: [_option(one) for one in command.params if _is_shown(one)]
+        for name, command in group.commands.items()
+    }
+    every = [one for some in options.values() for one in some]
+    shared = [one for one in dict.fromkeys(every) if every.count(one) >= SHARED_BY]
     yield f"### {program}"
+    if shared:
+        yield f"Options of several commands:\n\n{_table(OPTION, shared)}"
     for name, command in group.commands.items():
         usage = " ".join([program, name, *_arguments(command)])
-        options = [_option(one) for one in command.params if _is_shown(one)]
-        table = _table(("option", "default", "meaning"), options) if options else ""
-        yield "\n\n".join(part for part in (f"#### {usage}", _help(command), table) if part)
+        own = [one for one in options[name] if one not in shared]
+        named = ", ".join(names for names, *_ in options[name] if (names, *_) in shared)
+        parts = (
+            f"#### {usage}",
+            _help(command),
+            _table(OPTION, own) if own else "",
+            f"{'Also' if own else 'Options:'} {named}." if named else "",
+        )
+        yield "\n\n".join(part for part in parts if part)
 
 
 def _arguments(command: Any) -> Iterator[str]:
