@@ -88,21 +88,6 @@ def decisions() -> str:
     return _table(("decision", "revisit when"), rows)
 
 
-def images() -> str:
-    """Every image of the local stack with what it has and what is asked of it."""
-    rows = yaml.safe_load((DOCS.parent / "tests/stack/images.yaml").read_text(encoding="utf-8"))
-    head = (
-        "image; base; first user",
-        "shells and tools",
-        "ports",
-        "files",
-        "variables",
-        "asked of it",
-        "read in",
-    )
-    return _table(head, (_image(row) for row in rows))
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """What stands between the marks `name` of a page."""
@@ -119,7 +104,6 @@ TABLES = (
     Table("endpoints", "guide/api.md", endpoints),
     Table("decisions", "decisions/index.md", decisions),
     Table("sizes", "explain/limits.md", sizes),
-    Table("images", "operate/local-stack.md", images),
 )
 
 
@@ -199,15 +183,6 @@ def _help(command: Any) -> str:
         return text
     examples = found.group(2).rstrip(".").replace("`", "").split(", ")
     return "\n".join([found.group(1), "", "```sh", *examples, "```"])
-
-
-def _image(row: Mapping[str, Any]) -> tuple[str, ...]:
-    names = [row["tools"] + row.get("programs", [])]
-    names += [row.get(kind, []) for kind in ("files", "variables")]
-    tools, files, variables = (", ".join(f"`{one}`" for one in some) for some in names)
-    ports = ", ".join(map(str, row.get("ports", [])))
-    who = f"`{row['image']}`; {row['base']}; {row['user']}"
-    return who, tools, ports, files, variables, row["asked"], row["read_in"]
 
 
 def _decision(page: Path) -> tuple[str, str]:
