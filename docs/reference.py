@@ -22,6 +22,7 @@ from pydantic import ByteSize, SecretStr
 from typer.main import get_command
 
 from docs.api_description import description
+from docs.judges import room_rows, trial_rows
 from docs.sizes import size_rows, spelled_size
 from service.config.settings import Settings
 from service.config.variables import VARIABLES
@@ -88,6 +89,17 @@ def decisions() -> str:
     return _table(("decision", "revisit when"), rows)
 
 
+def trials() -> str:
+    """Every trial with the number of planted bugs that it must find."""
+    return _table(("trial", "where", "planted bugs that it must find"), trial_rows())
+
+
+def rooms() -> str:
+    """Every room of the service with what judges its tests."""
+    heads = ("room of `service/`", "mutants of", "bugs planted by hand")
+    return _table(heads, room_rows())
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """What stands between the marks `name` of a page."""
@@ -104,6 +116,8 @@ TABLES = (
     Table("endpoints", "guide/api.md", endpoints),
     Table("decisions", "decisions/index.md", decisions),
     Table("sizes", "explain/limits.md", sizes),
+    Table("trials", "explain/proof.md", trials),
+    Table("rooms", "explain/proof.md", rooms),
 )
 
 

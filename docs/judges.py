@@ -1,0 +1,46 @@
+"""Who judges the tests: the bugs that each trial must find, and the rooms that have mutants."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.planted.__main__ import bugs
+from tests.support.linearizability.planted import PLANTED as SEEN_BY_OPERATORS
+from tests.support.power_cuts.planted import DEVICE_BUGS
+from tests.support.power_cuts.planted import PLANTED as POWER_CUTS
+from tests.support.simulation.planted import PLANTED as HISTORIES
+
+ROOT = Path(__file__).parents[1]
+
+
+def trial_rows() -> Iterator[tuple[str, str, str]]:
+    """Each trial with its folder and the number of planted bugs that it must find."""
+    yield "power cuts", "`tests/support/power_cuts`", f"{len(POWER_CUTS)}"
+    yield "device faults", "`tests/support/power_cuts`", f"{len(DEVICE_BUGS)}"
+    yield "histories", "`tests/support/simulation`", f"{len(HISTORIES)}"
+    yield "operators' view", "`tests/support/linearizability`", f"{len(SEEN_BY_OPERATORS)}"
+    yield "tests near the code", "`tests/planted`", f"{len([*bugs([])])}"
+
+
+def room_rows() -> Iterator[tuple[str, str, str]]:
+    """Each room of the service with its modules that have mutants, and its hand-made bugs."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    mutated = settings["tool"]["mutmut"]["only_mutate"]
+    made = Counter(_room(bug.file) for bug in bugs([]) if bug.file.startswith("service/"))
+    folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
+    for room in sorted(folders | made.keys()):
+        named = [_within(path) for path in mutated if _room(path) == room]
+        yield f"`{room}`", ", ".join(named) or "none", f"{made[room] or 'none'}"
+
+
+def _room(path: str) -> str:
+    """The folder of a module right below `service/`, or the module itself."""
+    return path.split("/")[1].removesuffix(".py")
+
+
+def _within(path: str) -> str:
+    """The module's path in its room, as `front_end/nextauth_token`."""
+    return path.removesuffix(".py").split("/", 2)[-1]
