@@ -3,7 +3,7 @@
 Prints the table of the goals. A whole run also writes `results.json`, the documentation's table and
 pictures; `--quick` takes a minute and a half and writes nothing. `--only` takes some parts: posts,
 syncs, curve, outage, picture, backlog, confirm, idle, crowd, waiters, start, partial, arrays,
-fronts. With `--keep` their figures replace the older ones, and what was not measured stays.
+fronts, private. With `--keep` their figures replace the older ones; what was not measured stays.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from bench import (
     outage,
     partial,
     posts,
+    private,
     processes,
     results,
     waiters,
@@ -119,6 +120,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "partial": _partial,
     "arrays": arrays.measure,
     "fronts": fronts.measure,
+    "private": private.measure,
 }
 
 

@@ -57,6 +57,7 @@ GOALS = (
     at_most("cpu_array_in", 15, "the same, accepted while Inngest is away", " µs", 1),
     at_most("cpu_array_out", 10, "the same, delivered afterwards", " µs", 1),
     at_most("p99_beside_large", 100, "p99 of single posts beside requests of 3 MiB", " ms", 0),
+    at_least("posts_encrypted", 0.9, "posts/s with encrypted data, beside those without"),
     at_most("p99_away", 1.2, "p99 of posts while Inngest is away, beside good times"),
     at_most("p99_hanging", 1.2, "p99 of posts while Inngest hangs, beside good times"),
     at_least("drain_to_sdk", 2, "events/s drained from 100,000, beside the SDK's batches of 500"),

@@ -18,7 +18,8 @@ from typing import Any, TypeGuard
 import msgspec
 
 FIELD = "encrypted"
-_MARK, _STRATEGY = "__ENCRYPTED__", "__STRATEGY__"
+MARK = "__ENCRYPTED__"
+_STRATEGY = "__STRATEGY__"
 _LIBSODIUM = "inngest/libsodium"
 _KEY_BYTES = 32
 _DIGEST_PURPOSE = b"idempotency digest"
@@ -39,6 +40,11 @@ class Encryption:
         self._refusals = (CryptoError, ValueError, msgspec.DecodeError)
         self._digest_keys = [hmac.digest(key, _DIGEST_PURPOSE, "sha256") for key in derived]
 
+    @property
+    def keys(self) -> int:
+        """The number of keys."""
+        return len(self._boxes)
+
     def encrypt(self, data: Mapping[str, Any], fields: Collection[str] | None) -> Mapping[str, Any]:
         """The data with `fields` under `encrypted`; None moves all of them.
 
@@ -52,28 +58,37 @@ class Encryption:
 
     def decrypted(self, value: object) -> object:
         """The value that was encrypted; anything else, and what no key opens, as it is."""
-        if not is_encrypted(value):
-            return value
-        try:
-            sealed = base64.b64decode(value["data"], validate=True)
-        except (binascii.Error, ValueError, TypeError, KeyError):
-            return value
-        for box in self._boxes:
-            try:
-                return msgspec.json.decode(box.decrypt(sealed))
-            except self._refusals:
-                continue
-        return value
+        return self._opened(value)[1]
 
-    def revealed(self, payload: bytes) -> bytes:
-        """An event's JSON with its encrypted field in plain; other bytes as they are."""
+    def revealed(self, payload: bytes) -> tuple[bytes, int | None]:
+        """An event's JSON with its encrypted field in plain, and the place of its key.
+
+        The bytes as they are, and None, where no key does.
+        """
         try:
             event = msgspec.json.decode(payload)
             data = event["data"]
-            plain = {**data, FIELD: self.decrypted(data[FIELD])}
+            place, plain = self._opened(data[FIELD])
         except (ValueError, LookupError, TypeError, RecursionError):
-            return payload
-        return payload if plain == data else _encode({**event, "data": plain})
+            return payload, None
+        if place is None:
+            return payload, None
+        return _encode({**event, "data": {**data, FIELD: plain}}), place
+
+    def _opened(self, value: object) -> tuple[int | None, object]:
+        """The place of the key that opens the value, and what it opens."""
+        if not is_encrypted(value):
+            return None, value
+        try:
+            sealed = base64.b64decode(value["data"], validate=True)
+        except (binascii.Error, ValueError, TypeError, KeyError):
+            return None, value
+        for place, box in enumerate(self._boxes):
+            try:
+                return place, msgspec.json.decode(box.decrypt(sealed))
+            except self._refusals:
+                continue
+        return None, value
 
     def digests(self, message: bytes) -> tuple[bytes, ...]:
         """A keyed digest (32 bytes) of `message` under each key, the first key's first."""
@@ -81,9 +96,9 @@ class Encryption:
 
     def _sealed(self, plain: bytes) -> dict[str, object]:
         sealed = base64.b64encode(self._boxes[0].encrypt(plain)).decode()
-        return {_MARK: True, _STRATEGY: _LIBSODIUM, "data": sealed}
+        return {MARK: True, _STRATEGY: _LIBSODIUM, "data": sealed}
 
 
 def is_encrypted(value: object) -> TypeGuard[Mapping[str, Any]]:
     """True for a value that the middleware of an SDK, or this service, has encrypted."""
-    return isinstance(value, Mapping) and value.get(_MARK) is True
+    return isinstance(value, Mapping) and value.get(MARK) is True

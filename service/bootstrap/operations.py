@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,6 +21,8 @@ import msgspec
 from service.config.outbox_url import sqlite_path
 from service.console.operations.changing.erasure import ErasureParts
 from service.console.operations.changing.sign_outs import SessionSignOuts, SignOuts
+from service.console.operations.key_needs import KeyNeeds, key_needs
+from service.encryption import Encryption
 from service.errors import (
     OutboxBusyError,
     OutboxMoveError,
@@ -119,6 +121,12 @@ async def known_names(url: str) -> KeptNames:
             return await load_names(operations.settings)
     async with open_read_only(path, immutable=_is_at_rest(path)) as connection:
         return names_of(await connection.run(_load_names))
+
+
+async def needed_keys(url: str, keys: Sequence[str]) -> KeyNeeds:
+    """The keys that waiting events of the outbox at `url` need, of `keys`. Raises OutboxError."""
+    async with open_reading(url) as outbox:
+        return await key_needs(outbox, Encryption(keys) if keys else None)
 
 
 @contextlib.asynccontextmanager

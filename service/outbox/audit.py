@@ -81,8 +81,8 @@ def chosen_by(wanted: Filter) -> str:
 
     >>> chosen_by(Filter(reason="rejected", since_ms=1795559419447, limit=500))
     'reason=rejected, since=2026-11-24T22:30:19Z, limit=500'
-    >>> chosen_by(Filter(ids=("e-1",), user_id="u-1"))
-    '1 given id, user_id=u-1'
+    >>> chosen_by(Filter(ids=("e-1",), user_id="u-1", payload_part="what no audit keeps"))
+    '1 given id, user_id=u-1, a text in the payload'
     """
     given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value}
     if wanted.ids:
@@ -118,6 +118,8 @@ def _record(rows: list[AuditRow]) -> AuditRecord:
 def _words(name: str, value: Any) -> str:
     if name == "ids":
         return f"{len(value):,} given id{'s' if len(value) != 1 else ''}"
+    if name == "payload_part":
+        return "a text in the payload"
     if name.endswith("_ms"):
         moment = datetime.fromtimestamp(value / 1000, UTC)
         return f"{name.removesuffix('_ms')}={moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -38,6 +38,16 @@ class OwnerShare(msgspec.Struct, frozen=True, gc=False):
     bytes: int
 
 
+class DeadGroup(msgspec.Struct, frozen=True, gc=False):
+    """The dead rows of one event name and reason; `detail` is that of the row that died last."""
+
+    name: str
+    reason: str
+    rows: int
+    latest_ms: int
+    detail: str
+
+
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One minute, which begins at `at_ms` (whole minutes since 1970).
 

@@ -214,7 +214,8 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `since_ms` on and before `until_ms` match. Only rows below `before_seq`, the last one of the
     page before, and above `after_seq` match. With an owner and a state, `after_seq` has the rows of
     the owner searched, else those of the state are. With `never_sent`, only pending rows whose
-    bytes have never left match.
+    bytes have never left match. `user_part`, `name_part` and `reason_part` are contained in any
+    case, `payload_part` is in the stored payload as it is: its rows' payloads are read.
     """
 
     ids: tuple[str, ...] | None = None
@@ -225,6 +226,10 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     user_id: str | None = None
     name: str | None = None
     reason: str | None = None
+    user_part: str | None = None
+    name_part: str | None = None
+    reason_part: str | None = None
+    payload_part: str | None = None
     older_than_seconds: float | None = None
     since_ms: int | None = None
     until_ms: int | None = None
@@ -232,6 +237,11 @@ class Filter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     after_seq: int | None = None
     never_sent: bool = False
     limit: int = 100
+
+    @property
+    def of_reason(self) -> bool:
+        """True where only rows with a reason can match: those are dead."""
+        return self.reason is not None or self.reason_part is not None
 
 
 class Named(msgspec.Struct, frozen=True, gc=False):

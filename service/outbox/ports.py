@@ -16,7 +16,7 @@ from typing import Protocol
 
 from service.outbox.audit import Act, AuditRecord, ErasedRecords
 from service.outbox.event import Event
-from service.outbox.figures import OwnerShare, Sample, Stats
+from service.outbox.figures import DeadGroup, OwnerShare, Sample, Stats
 from service.outbox.inngest_id import InngestIds
 from service.outbox.keys import IdempotencyKey, Receipt
 from service.outbox.model import (
@@ -181,6 +181,10 @@ class Inspector(Protocol):
         """The owners of the most bytes, the largest first. On SQLite it reads every row."""
         ...
 
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        """The newest dead rows, at most `limit`, by name and reason; the largest group first."""
+        ...
+
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
         """The latest commands of operators, newest first.
 
@@ -269,8 +273,10 @@ class Positions(Protocol):
 class AuditTrail(Protocol):
     """Where acts of operators that change no row are kept."""
 
-    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
-        """Add an act about one event to the audit. Raises OutboxUnavailableError."""
+    async def record(
+        self, action: str, *, actor: str, detail: str, event_id: str | None = None
+    ) -> None:
+        """Add an act, about one event or none, to the audit. Raises OutboxUnavailableError."""
         ...
 
 

@@ -79,6 +79,7 @@ _COMPARED = (
     ("before_seq", "seq", "<"),
     ("after_seq", "seq", ">"),
 )
+_CONTAINED = (("user_part", "user_id"), ("name_part", "name"), ("reason_part", "reason"))
 
 
 class Way(enum.Enum):
@@ -134,6 +135,7 @@ def filter_sql(wanted: Filter, dialect: Dialect) -> FilterSql:
         if (value := getattr(wanted, name)) is not None:
             values[name] = value
             tests.append(f"{column(compared)} {sign} {parameter(name)}")
+    tests += _parts(wanted, dialect, values)
     if wanted.state is not None:
         tests.append(f"{column('state')} = '{wanted.state}'")
     if wanted.never_sent:
@@ -151,3 +153,16 @@ def filter_sql(wanted: Filter, dialect: Dialect) -> FilterSql:
     if wanted.ids is not None:
         values["ids"] = sorted(set(wanted.ids))
     return FilterSql(way_of(wanted), " AND ".join(tests) or "true", values)
+
+
+def _parts(wanted: Filter, dialect: Dialect, values: dict[str, Any]) -> Iterator[str]:
+    """The conditions of texts that are contained. Puts their parameters into `values`."""
+    parameter, column, _ = dialect
+    for name, searched in _CONTAINED:
+        if value := getattr(wanted, name):
+            values[name] = value
+            yield f"instr(lower({column(searched)}), lower({parameter(name)})) > 0"
+    if wanted.payload_part:
+        values["payload_part"] = wanted.payload_part.encode()
+        payload = "SELECT payload FROM outbox AS p WHERE p.seq = outbox_rows.seq"
+        yield f"instr(({payload}), {parameter('payload_part')}) > 0"

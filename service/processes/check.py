@@ -8,12 +8,13 @@ import os
 import typer
 from pydantic import ByteSize, SecretStr
 
+from service.bootstrap.operations import needed_keys
 from service.bootstrap.probes import Probe, probe_confirmation, probe_inngest, probe_storage
 from service.config.faults import misspelt_variables
 from service.config.outbox_url import redacted_url
 from service.config.settings import Settings
 from service.config.values import spelled_duration
-from service.errors import OutboxUnavailableError
+from service.errors import OutboxError, OutboxUnavailableError
 from service.event_types.types_file import load_event_types
 from service.observe.printable import printable
 
@@ -25,7 +26,8 @@ def check(settings: Settings, *, show: bool) -> int:
     """Print the settings, the event types and what the neighbours say; returns the exit code.
 
     1 when Inngest or the bucket is configured and would not serve, when a PostgreSQL outbox is not
-    safe or does not answer, or when a variable is misspelt. Secrets are hidden.
+    safe or does not answer, when waiting events need an encryption key that is not given, or when a
+    variable is misspelt. Secrets are hidden.
     """
     if show:
         for variable, field in settings.variables().items():
@@ -42,9 +44,24 @@ def check(settings: Settings, *, show: bool) -> int:
     outbox_fault = _outbox_fault(settings)
     if outbox_fault:
         typer.echo(f"outbox: {outbox_fault}", err=True)
-    well = (inngest.ok, confirmation.ok, storage.ok)
+    keys = asyncio.run(_keys(settings))
+    if keys.words:
+        typer.echo(f"encryption: {keys.words}", err=True)
+    well = (inngest.ok, confirmation.ok, storage.ok, keys.ok)
     is_well = False not in well and not outbox_fault and not misspelt
     return 0 if is_well else NEIGHBOUR_FAULT
+
+
+async def _keys(settings: Settings) -> Probe:
+    """The encryption keys that waiting events need. Silent where nothing is encrypted."""
+    keys = [key.get_secret_value() for key in settings.encryption_keys]
+    try:
+        needs = await needed_keys(settings.store_url, keys)
+    except OutboxError:
+        return Probe(ok=None, words="")
+    if needs.fault:
+        return Probe(ok=False, words=needs.fault)
+    return Probe(ok=True, words=needs.words if keys else "")
 
 
 def _outbox_fault(settings: Settings) -> str | None:

@@ -6,9 +6,9 @@ import msgspec
 
 from service.console.operations.event_ids import find_ids
 from service.console.operations.search import Search, SearchPolicy, list_rows
-from service.outbox.model import Filter, State
+from service.outbox.model import Dead, Filter, Settlement, State
 from tests.support.rows import one_of_each
-from tests.support.storage import Outbox, append_all, event
+from tests.support.storage import Outbox, append_all, claim, event
 
 
 def named(event_id: str, accepted_at_ms: int = 1_795_559_419_447):
@@ -82,3 +82,34 @@ async def test_a_list_says_of_how_many_rows_it_is_a_part(outbox: Outbox) -> None
     ):
         assert (await list_rows(search, search, wanted)).words == words
     assert await outbox.inspector.count(Filter(limit=7)) == 7
+
+
+async def test_rows_are_found_by_parts_of_their_texts(outbox: Outbox) -> None:
+    scan = msgspec.structs.replace(
+        named("scan"), name="Scans/uploaded", user_id="grace", payload='{"title":"Zoë"}'.encode()
+    )
+    for one in (named("other"), scan):
+        await outbox.intake.append(one)
+    batch = await claim(outbox)
+    dead = [Dead(entry.seq, 1, "too_large", "no") for entry in batch.entries[1:]]
+    await outbox.queue.settle(Settlement(batch.claim, dead=dead))
+    await outbox.intake.append(msgspec.structs.replace(scan, id="new"))
+    both = ["new", "scan"]
+    assert await found(outbox, name_part="scans/") == await found(outbox, user_part="RAC") == both
+    assert await found(outbox, name_part="%") == []
+    assert await found(outbox, reason_part="LARGE") == ["scan"]
+    assert await found(outbox, payload_part='"Zoë"') == both
+    assert await found(outbox, payload_part="zoë") == []
+    assert await found(outbox, payload_part="Zoë", state=State.PENDING) == ["new"]
+
+
+async def test_dead_rows_are_counted_by_name_and_reason(outbox: Outbox) -> None:
+    for place, name in enumerate("abac"):
+        await outbox.intake.append(msgspec.structs.replace(named(f"{name}-{place}"), name=name))
+        batch = await claim(outbox)
+        dead = Dead(batch.entries[0].seq, 1, "rejected", f"no {name}")
+        await outbox.queue.settle(Settlement(batch.claim, dead=[dead]))
+    groups = await outbox.inspector.dead_groups(3)
+    assert sorted((one.name, one.rows) for one in groups) == [("a", 1), ("b", 1), ("c", 1)]
+    first = (await outbox.inspector.dead_groups(10))[0]
+    assert (first.name, first.reason, first.rows, first.detail) == ("a", "rejected", 2, "no a")

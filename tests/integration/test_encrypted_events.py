@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from service.bootstrap.operations import needed_keys
 from service.config.settings import Settings
 from service.encryption import Encryption
 from service.errors import ConfigurationError
 from service.event_types.types_file import check_encryption, load_event_types
 from tests.support.declared_service import declared_service
+from tests.support.outbox_command import outbox_command
 
 KEY, NEW = "my-secret-key", "another-secret-key"
 CANARY = "canary-3141592653"
@@ -111,3 +113,37 @@ def test_a_type_that_asks_for_encryption_needs_a_key(tmp_path: Path) -> None:
         check_encryption(types, has_key=False)
     with pytest.raises(ConfigurationError, match="OUTBOX_SHOW_DECRYPTED"):
         Settings.load({"OUTBOX_SHOW_DECRYPTED": "1"})
+
+
+async def test_the_checks_name_the_keys_that_waiting_events_need(
+    tmp_path, inngest_api, monkeypatch
+):
+    async def appended(**environ: str) -> None:
+        async with declared_service(tmp_path, inngest_api, [REPORT], **environ) as service:
+            assert (await service.post("/api/reports", BODY)).status == 200
+
+    url = f"sqlite:///{tmp_path / 'outbox.db'}"
+    machine = {"OUTBOX_EVENT_KEYS": "cron:0123456789abcdef"}
+    async with declared_service(tmp_path, inngest_api, [REPORT], **machine) as service:
+        await outbox_command(url, "pause")
+        own = {"__ENCRYPTED__": True, "__STRATEGY__": "inngest/libsodium", "data": "eA=="}
+        event = {"name": "own/key", "data": {"encrypted": own}}
+        await service.client.post("/e/0123456789abcdef", json=event)
+    assert (await needed_keys(url, [])).missing == 0
+    await appended(OUTBOX_ENCRYPTION_KEY=KEY)
+    for keys, words, missing in (
+        ([KEY], "1 waiting event needs key 1", 0),
+        ([NEW, KEY], "no waiting event needs key 1; 1 waiting event needs key 2", 0),
+        ([KEY, NEW], "1 waiting event needs key 1; no waiting event needs key 2", 0),
+        ([NEW], "no waiting event needs key 1", 1),
+        ([], "", 1),
+    ):
+        needs = await needed_keys(url, keys)
+        assert (needs.words, needs.missing) == (words, missing)
+    monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", NEW)
+    code, out, _ = await outbox_command(url, "check")
+    assert code == 1
+    assert "1 waiting event needs another key than OUTBOX_ENCRYPTION_KEY has" in out
+    monkeypatch.setenv("OUTBOX_ENCRYPTION_KEY", f"{NEW},{KEY}")
+    _, out, _ = await outbox_command(url, "check")
+    assert "1 waiting event needs key 2" in out

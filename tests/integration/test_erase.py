@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from service.dev.fake_inngest.server import FakeInngest
 from service.outbox.event import Event
 from service.outbox.model import Dead, Filter, Retry, Settlement
-from tests.support.outbox_command import outbox_command
-from tests.support.storage import Outbox, PostgresStorage, SqliteStorage, ask, claim, deliver, event
+from tests.support.operator_pages import deliverable, served
+from tests.support.outbox_command import outbox_command, outbox_json
+from tests.support.outbox_script import outbox
+from tests.support.storage import (
+    Outbox,
+    PostgresStorage,
+    SqliteStorage,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 CANARY = "canary-3141592653"
 OWNER, OTHER = f"dev {CANARY}", "dev u-2"
@@ -87,3 +100,34 @@ async def test_one_owner_is_named(tmp_path: Path, given: tuple[str, ...]) -> Non
     code, _, err = await outbox_command(tmp_path / "outbox.db", "erase", *given)
     assert code == 2
     assert "--user or --owner" in err
+
+
+async def test_what_waits_is_delivered_first_where_that_is_asked(
+    tmp_path: Path, inngest_api: FakeInngest
+) -> None:
+    path = tmp_path / "outbox.db"
+    storage = SqliteStorage(path)
+    waiting = deliverable(CANARY)
+    async with storage.open() as store:
+        await store.intake.append(waiting)
+        await store.repairs.set_paused(paused=True, actor="ada")
+    async with served(storage, inngest_api):
+        erase = ("erase", "--user", CANARY, "--after-delivery", "--yes")
+        erasing = asyncio.create_task(outbox(f"sqlite:///{path}", *erase))
+        await acted(path, "sign-out")
+        assert inngest_api.ledger.times(waiting.id) == 0
+        await outbox_command(path, "resume")
+        done = await erasing
+    assert done["events"] == {"delivered": 1}
+    assert inngest_api.ledger.times(waiting.id) == 1
+    assert CANARY.encode() not in bytes_of(tmp_path)
+
+
+async def acted(path: Path, action: str) -> None:
+    """Wait until the audit has an act of this kind."""
+
+    async def found() -> bool:
+        acts = await outbox_json(path, "audit")
+        return any(one["action"] == action for one in acts)
+
+    await eventually(found)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.console.operations.explain import spoken_duration, spoken_time
+from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import PAUSED, StatsView
 from service.runs.figures import NameView
 
@@ -40,11 +41,12 @@ def alarms(
     max_age_seconds: float,
     critical_age_seconds: float,
     without_runs: Sequence[NameView] = (),
+    keys: KeyNeeds | None = None,
 ) -> list[Alarm]:
     """Every alarm.
 
     `faults` are the reasons why the service can't store events, `without_runs` the names that miss
-    their runs.
+    their runs, `keys` the encryption keys that waiting events need.
     """
     stored = (f"events can't be stored: {fault}" for fault in faults)
     return [
@@ -53,6 +55,7 @@ def alarms(
         *_confirmation(view),
         *_age(view, max_age_seconds, critical_age_seconds),
         *_dead(view),
+        *([_alarm(Severity.WARNING, "no_key", keys.fault)] if keys and keys.fault else []),
         *(_alarm(Severity.WARNING, f"no_runs {one.name}", _no_runs(one)) for one in without_runs),
     ]
 

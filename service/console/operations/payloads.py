@@ -37,8 +37,8 @@ class Payloads:
         payload = await self._inspector.payload(event_id)
         if payload is None:
             return None
-        shown = self._encryption.revealed(payload) if self._encryption else payload
-        how = "" if shown == payload else ", decrypted"
+        shown, key = self._encryption.revealed(payload) if self._encryption else (payload, None)
+        how = "" if key is None else ", decrypted"
         await self._trail.record(
             _ACTION, actor=actor, event_id=event_id, detail=f"looked at the payload{how}"
         )

@@ -131,8 +131,8 @@ class Search:
 
         Returns where the walk paused, None when all was gone through or it was enough.
         """
-        if wanted.reason is not None and wanted.state is None:
-            wanted = msgspec.structs.replace(wanted, state=State.DEAD)  # only these have one
+        if wanted.of_reason and wanted.state is None:
+            wanted = msgspec.structs.replace(wanted, state=State.DEAD)
         until = self._clock() + self._policy.budget_seconds
         before = await self._start(wanted)
         size = self._policy.first_window
@@ -149,7 +149,8 @@ class Search:
             if is_first and wanted.owner is not None and await self._are_few(wanted, before):
                 await look(msgspec.structs.replace(wanted, before_seq=before))
                 return None
-            size = min(size * _GROWTH, self._policy.window)
+            if not wanted.payload_part:  # payloads of a window are read whole
+                size = min(size * _GROWTH, self._policy.window)
 
     async def _reach(self, wanted: Filter, size: int, before: int | None) -> Reach | None:
         if wanted.owner is not None:

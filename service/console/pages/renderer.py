@@ -75,7 +75,8 @@ def gist(row: Row) -> str:
         return row.detail
     sends = f"{row.sends} sends" if row.sends > 1 else ""
     note = str(row.history[-1].get("note")) if row.history else ""
-    return ", ".join(filter(None, (note, sends)))
+    removed = "" if row.has_payload else "payload removed"
+    return ", ".join(filter(None, (note, sends, removed)))
 
 
 def code(text: str) -> Markup:

@@ -59,7 +59,7 @@ def _narrow(views: Sequence[RowView], now_ms: int) -> Iterator[RenderableType]:
 def _reason(view: RowView) -> str:
     """The reason with what was said; only the reason where both are the same."""
     words = [one for one in (view.reason, view.detail) if one]
-    return ": ".join(words)
+    return ": ".join(words) or ("" if view.payload_bytes else "payload removed")
 
 
 def _age(view: RowView, now_ms: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from service.outbox.audit import AuditRecord, id_start, records
-from service.outbox.figures import OwnerShare, Stats
+from service.outbox.figures import DeadGroup, OwnerShare, Stats
 from service.outbox.model import DeliveryRecord, Filter, Row
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.repairs import PostgresDelivery
@@ -65,6 +65,10 @@ class PostgresInspector:
         """As the port says."""
         rows = await self._pool.ask("OWNERS", {"limit": limit})
         return [OwnerShare(*row) for row in rows]
+
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        """As the port says."""
+        return [DeadGroup(*row) for row in await self._pool.ask("DEAD_GROUPS", {"limit": limit})]
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
         """As the port says."""

@@ -99,7 +99,7 @@ class PostgresRows:
     async def _arrived(
         self, wanted: Filter, given: dict[str, Any], *, often: bool = False
     ) -> list[Row]:
-        if wanted.reason is not None or wanted.state not in (None, State.PENDING):
+        if wanted.of_reason or wanted.state not in (None, State.PENDING):
             return []
         return [_arrived_row(row) for row in await self._pool.ask("ARRIVED", given, often=often)]
 
@@ -161,6 +161,10 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "user_id": wanted.user_id,
         "name": wanted.name,
         "reason": wanted.reason,
+        "user_part": _part(wanted.user_part),
+        "name_part": _part(wanted.name_part),
+        "reason_part": _part(wanted.reason_part),
+        "payload_part": wanted.payload_part.encode() if wanted.payload_part else None,
         "accepted_until": None if older is None else wall_now_ms() - int(older * 1000),
         "since": wanted.since_ms,
         "until": wanted.until_ms,
@@ -171,6 +175,10 @@ def filter_values(wanted: Filter) -> dict[str, Any]:
         "never_sent": wanted.never_sent,
         "limit": wanted.limit,
     }
+
+
+def _part(text: str | None) -> str | None:
+    return storable(text) if text else None
 
 
 def source_of(wanted: Filter) -> str:
@@ -185,4 +193,4 @@ def source_of(wanted: Filter) -> str:
 
 def _state(wanted: Filter) -> State | None:
     """Only dead rows have a reason."""
-    return State.DEAD if wanted.reason is not None and wanted.state is None else wanted.state
+    return State.DEAD if wanted.of_reason and wanted.state is None else wanted.state

@@ -111,9 +111,12 @@ class PostgresTrail:
     def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
 
-    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
+    async def record(
+        self, action: str, *, actor: str, detail: str, event_id: str | None = None
+    ) -> None:
         """As the port says."""
-        given = audited(action, actor=actor, detail=detail, event_ids=[event_id])
+        ids = [event_id] if event_id else []
+        given = audited(action, actor=actor, detail=detail, event_ids=ids)
         await self._pool.run("ADD_ACT", given)
 
 

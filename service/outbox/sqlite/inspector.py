@@ -15,7 +15,7 @@ import msgspec
 from service.outbox.audit import AuditRecord, id_start, records
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import decode_meta
-from service.outbox.figures import OwnerShare, Stats
+from service.outbox.figures import DeadGroup, OwnerShare, Stats
 from service.outbox.inngest_id import InngestIds
 from service.outbox.model import DeliveryRecord, Filter, Reach, Row, State
 from service.outbox.queries import Dialect, Way, filter_sql
@@ -101,6 +101,11 @@ class SqliteInspector:
         """The owners of the most bytes, the largest first. Reads every row."""
         rows = await self._reads.run(_fetch, SQL["OWNERS"], {"limit": limit})
         return [OwnerShare(*row) for row in rows]
+
+    async def dead_groups(self, limit: int) -> list[DeadGroup]:
+        """The newest dead rows, at most `limit`, by name and reason; the largest group first."""
+        rows = await self._reads.run(_fetch, SQL["DEAD_GROUPS"], {"limit": limit})
+        return [DeadGroup(*row) for row in rows]
 
     async def audit(self, limit: int, *, event: str | None = None) -> list[AuditRecord]:
         """The latest commands, newest first; only those that changed `event`, if given."""

@@ -212,10 +212,13 @@ class SqliteTrail:
     def __init__(self, writer: SqliteWriter) -> None:
         self._writer = writer
 
-    async def record(self, action: str, *, actor: str, event_id: str, detail: str) -> None:
-        """Add an act about one event to the audit. Raises OutboxUnavailableError."""
+    async def record(
+        self, action: str, *, actor: str, detail: str, event_id: str | None = None
+    ) -> None:
+        """Add an act to the audit. Raises OutboxUnavailableError."""
+        ids = [event_id] if event_id else []
         await self._writer.run(
-            lambda connection: write_audit(connection, actor, action, new_act(detail), [event_id])
+            lambda connection: write_audit(connection, actor, action, new_act(detail), ids)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -11,10 +12,12 @@ from service.bootstrap.operations import (
     file_faults,
     is_served,
     known_names,
+    needed_keys,
     open_inspector,
     service_faults,
 )
 from service.console.operations.alarm import Alarm, Severity, alarms
+from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import PAUSED, StatsView, stats_view
 from service.console.terminal.address import DEFAULT_URL, Url
 from service.console.terminal.options import Json, duration
@@ -23,6 +26,8 @@ from service.errors import ServiceError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
 from service.runs.kept_names import KeptNames
+
+_KEYS = "OUTBOX_ENCRYPTION_KEY"
 
 
 def _age(text: str) -> float:
@@ -61,14 +66,15 @@ def check(
     """Check for monitoring: one line and a Nagios exit code.
 
     0: all is well. 1, warning: a pending row is older than --max-age, a dead row exists, delivery
-    is not healthy though rows wait, confirmation fails, or events that should start runs start
-    none. 2, critical: a pending row is older than --critical-age, the configuration is refused, or
-    no event can be stored. 3: it can't tell.
+    is not healthy though rows wait, confirmation fails, events that should start runs start none,
+    or waiting events need a key that OUTBOX_ENCRYPTION_KEY, where it is set, lacks. 2, critical: a
+    pending row is older than --critical-age, the configuration is refused, or no event can be
+    stored. 3: it can't tell.
 
     Example: `outbox check --max-age 10m --critical-age 2h`
     """
     try:
-        view, faults, names = asyncio.run(_ask(url))
+        view, faults, names, keys = asyncio.run(_ask(url))
     except ServiceError as error:
         _say(Severity.UNKNOWN, " ".join(str(error).split()), None, json=json)
         raise typer.Exit(Severity.UNKNOWN) from error
@@ -78,9 +84,11 @@ def check(
         max_age_seconds=max_age,
         critical_age_seconds=critical_age,
         without_runs=names.missing_runs(wall_now_ms()),
+        keys=keys,
     )
     severity = max((alarm.severity for alarm in found), default=Severity.OK)
-    _say(severity, _words(found) or _calm(view), view, json=json)
+    words = [_words(found) or _calm(view), keys.words if keys else ""]
+    _say(severity, "; ".join(filter(None, words)), view, json=json)
     raise typer.Exit(severity)
 
 
@@ -114,8 +122,10 @@ def _performance_data(view: StatsView) -> str:
     )
 
 
-async def _ask(url: str) -> tuple[StatsView, list[str], KeptNames]:
+async def _ask(url: str) -> tuple[StatsView, list[str], KeptNames, KeyNeeds | None]:
     async with open_inspector(url) as outbox:
         view = stats_view(await outbox.stats(), serving=is_served(url))
     faults = await service_faults(url) or await file_faults(url)
-    return view, faults, await known_names(url)
+    given = os.environ.get(_KEYS, "")
+    keys = await needed_keys(url, given.split(",")) if given else None
+    return view, faults, await known_names(url), keys

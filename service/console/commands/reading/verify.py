@@ -99,7 +99,7 @@ def _say(found: Verification, resent: list[str] | None) -> None:
     if resent is not None:
         typer.echo(f"{len(resent):,} are sent again.")
         if left := len(found.missing) - len(resent):
-            typer.echo(f"{left:,} can't be sent again: their payloads were removed.")
+            typer.echo(f"{left:,} are not sent again: payload_removed.")
 
 
 def _fields(found: Verification) -> dict[str, object]:

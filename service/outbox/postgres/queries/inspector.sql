@@ -32,6 +32,14 @@ SELECT payload FROM outbox.events WHERE event_id = %(id)s
 SELECT owner, sum(stored)::bigint, sum(bytes)::bigint FROM outbox.current_counts
 GROUP BY owner HAVING sum(stored) > 0 ORDER BY 3 DESC, owner LIMIT %(limit)s
 
+-- name: DEAD_GROUPS
+-- The newest dead rows by name and reason.
+SELECT e.name, coalesce(d.reason, ''), count(*), max(d.settled_at_ms),
+       coalesce((array_agg(d.detail ORDER BY d.settled_at_ms DESC))[1], '')
+FROM (SELECT seq, reason, detail, settled_at_ms FROM outbox.done WHERE dead
+      ORDER BY seq DESC LIMIT %(limit)s) AS d JOIN outbox.events AS e USING (seq)
+GROUP BY 1, 2 ORDER BY 3 DESC, 4 DESC
+
 -- name: AUDIT
 -- The newest acts, then all of their rows.
 WITH newest AS (

@@ -31,6 +31,11 @@ WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(since)s::bigint IS NULL OR r.accepted_at_ms >= %(since)s)
   AND (%(until)s::bigint IS NULL OR r.accepted_at_ms < %(until)s)
   AND (%(prefix)s::text IS NULL OR (r.event_id >= %(prefix)s AND r.event_id < %(prefix_end)s))
+  AND (%(user_part)s::text IS NULL OR position(lower(%(user_part)s) IN lower(r.user_id)) > 0)
+  AND (%(name_part)s::text IS NULL OR position(lower(%(name_part)s) IN lower(r.name)) > 0)
+  AND (%(reason_part)s::text IS NULL OR position(lower(%(reason_part)s) IN lower(r.reason)) > 0)
+  AND (%(payload_part)s::bytea IS NULL OR position(%(payload_part)s IN
+       (SELECT payload FROM outbox.events WHERE events.seq = r.seq)) > 0)
   AND (NOT %(never_sent)s::boolean
        OR (r.state = 'pending' AND r.sends = 0 AND r.first_sent_at_ms IS NULL))
 ORDER BY f.seq DESC LIMIT %(limit)s
@@ -61,6 +66,9 @@ WHERE (%(ids)s::text[] IS NULL OR event_id = ANY(%(ids)s::text[]))
   AND (%(since)s::bigint IS NULL OR accepted_at_ms >= %(since)s)
   AND (%(until)s::bigint IS NULL OR accepted_at_ms < %(until)s)
   AND (%(prefix)s::text IS NULL OR (event_id >= %(prefix)s AND event_id < %(prefix_end)s))
+  AND (%(user_part)s::text IS NULL OR position(lower(%(user_part)s) IN lower(user_id)) > 0)
+  AND (%(name_part)s::text IS NULL OR position(lower(%(name_part)s) IN lower(name)) > 0)
+  AND (%(payload_part)s::bytea IS NULL OR position(convert_from(%(payload_part)s, 'UTF8') IN data::text) > 0)
   AND (%(before)s::bigint IS NULL OR no < %(before)s - 4503599627370496)
   AND (%(after)s::bigint IS NULL OR no > %(after)s - 4503599627370496)
 ORDER BY no DESC LIMIT %(limit)s

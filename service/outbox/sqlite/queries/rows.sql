@@ -37,6 +37,13 @@ SELECT payload FROM outbox WHERE event_id = :id
 SELECT owner, count(*), sum(length(payload)) FROM outbox
 GROUP BY owner ORDER BY 3 DESC, owner LIMIT :limit
 
+-- name: DEAD_GROUPS
+-- The detail is that of the latest row of each group, as max() is the only aggregate that picks one.
+SELECT name, coalesce(reason, ''), count(*), max(settled_at_ms), coalesce(detail, '') FROM (
+    SELECT seq, reason, detail, settled_at_ms FROM outbox_done WHERE dead = 1
+    ORDER BY seq DESC LIMIT :limit)
+CROSS JOIN outbox USING (seq) GROUP BY 1, 2 ORDER BY 3 DESC, 4 DESC
+
 -- name: REACH_OF_OWNER
 SELECT seq, accepted_at_ms FROM outbox WHERE owner = :owner AND seq < :before
 ORDER BY seq DESC LIMIT 1 OFFSET :skipped
