@@ -23,28 +23,21 @@ export function delayMs(policy: RetryPolicy, failures: number, error: unknown): 
   return asked + Math.random() * limit;
 }
 
-/**
- * Waits `ms` milliseconds. `wake`, when called, ends the wait early.
- * Rejects with the signal's reason when `signal` aborts.
- */
+/** Waits `ms` milliseconds, less when `wake` is called or `signal` aborts. */
 export function pause(
   ms: number,
   signal?: AbortSignal,
   onWake?: (wake: () => void) => void,
 ): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
+  return new Promise((resolve) => {
     const end = (): void => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
+      signal?.removeEventListener("abort", end);
       resolve();
     };
     const timer = setTimeout(end, ms);
-    if (signal?.aborted) return abort();
-    signal?.addEventListener("abort", abort, { once: true });
+    if (signal?.aborted) return end();
+    signal?.addEventListener("abort", end);
     onWake?.(end);
   });
 }

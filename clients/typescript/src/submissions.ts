@@ -182,7 +182,7 @@ export class Submissions {
   private async rest(): Promise<void> {
     const woken = (wake: () => void): void => void (this.wake = wake);
     const ms = this.restMs();
-    if (ms > 0) await pause(ms, this.closing.signal, woken).catch(() => undefined);
+    if (ms > 0) await pause(ms, this.closing.signal, woken);
     this.restUntil = 0;
   }
 

@@ -1,10 +1,22 @@
 import assert from "node:assert/strict";
-import { mock, test } from "node:test";
+import { afterEach, mock, test } from "node:test";
 import { OutboxClient } from "inngest-outbox-client";
-import { refused, service, settled } from "./service.mjs";
+import { refused, service, settled, stoppedClock } from "./service.mjs";
 
 const PENDING = { state: "pending", final: false };
+const RETRY = { firstDelayMs: 100, maxDelayMs: 10_000 };
 const view = (event, etag) => Response.json(event, { headers: { etag } });
+
+/** A `fetch` whose answers say nothing, and end with their signal. */
+const silent = async (_, { signal }) => {
+  const start = (body) => signal?.addEventListener("abort", () => body.error(signal.reason));
+  return new Response(new ReadableStream({ start }));
+};
+
+afterEach(() => {
+  mock.restoreAll();
+  mock.timers.reset();
+});
 
 test("waitFor gives back the ETag of what it saw, and outlasts the service's wait", async () => {
   const timeout = mock.method(AbortSignal, "timeout");
@@ -20,12 +32,12 @@ test("waitFor gives back the ETag of what it saw, and outlasts the service's wai
   const seen = requests.map(({ headers }) => headers.get("if-none-match"));
   assert.deepEqual(seen, [null, '"1"', '"1"', '"2"']);
   assert.ok(requests.every(({ url }) => url === "/api/events/e?wait=30"));
+  assert.equal(timeout.mock.callCount(), 4);
   assert.ok(timeout.mock.calls.every(({ arguments: [ms] }) => ms > 30_000));
-  mock.restoreAll();
 });
 
 test("a stream may end its lines with CRLF, wherever it is cut", async () => {
-  const text = `: hello\r\n\r\ndata: {"final":false}\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
+  const text = `: hello\r\n\r\ndata:{"final":false}\r\n\r\ndata: {"final":\r\ndata: true}\r\n\r\n`;
   const cuts = Array.from(new TextEncoder().encode(text), (byte) => Uint8Array.of(byte));
   const { fetch } = service(() => new Response(ReadableStream.from(cuts)));
   const seen = [];
@@ -43,17 +55,66 @@ test("a stream that ends is opened again, and nothing is told twice", async () =
   assert.deepEqual(seen, ["pending", "dead"]);
 });
 
-test("watch ends with a refusal, or with its signal", async () => {
+test("a stream is opened again after a pause, which grows until something is told", async () => {
+  const pass = stoppedClock();
+  const { requests, fetch } = service((_, place) => {
+    if (place < 2) throw new TypeError("fetch failed");
+    return new Response(place === 2 ? `data: ${JSON.stringify(PENDING)}\n\n` : "");
+  });
+  const watching = new OutboxClient({ fetch, retry: RETRY }).watch("e");
+  const first = watching.next();
+  await settled();
+  for (const [ms, count] of [[99, 1], [1, 2], [199, 2], [1, 3]]) {
+    await pass(ms);
+    assert.equal(requests.length, count);
+  }
+  assert.deepEqual((await first).value, PENDING);
+  void watching.next();
+  await settled();
+  for (const [ms, count] of [[99, 3], [1, 4]]) {
+    await pass(ms);
+    assert.equal(requests.length, count);
+  }
+});
+
+test("a stream that is silent for 45 s is opened again", async () => {
+  const pass = stoppedClock();
+  const { requests, fetch } = service((_, place) => silent(place, {}));
+  void new OutboxClient({ fetch, retry: RETRY }).watch("e").next();
+  await settled();
+  await pass(45_000);
+  await pass(100);
+  assert.equal(requests.length, 2);
+});
+
+test("a stream is closed when nobody reads it on", async () => {
+  let isClosed = false;
+  const body = new ReadableStream({
+    start: (stream) => stream.enqueue(new TextEncoder().encode('data: {"final":false}\n\n')),
+    cancel: () => void (isClosed = true),
+  });
+  for await (const _ of new OutboxClient({ fetch: async () => new Response(body) }).watch("e")) break;
+  assert.ok(isClosed);
+});
+
+test("watch ends with a refusal", async () => {
   const { fetch } = service(() => refused(404, "not_found"));
   const unknown = new OutboxClient({ fetch }).watch("e");
   await assert.rejects(unknown.next(), { code: "not_found" });
-  const given = new AbortController();
-  const silent = async (_, { signal }) => {
-    const start = (stream) => signal.addEventListener("abort", () => stream.error(signal.reason));
-    return new Response(new ReadableStream({ start }));
-  };
-  const next = new OutboxClient({ fetch: silent }).watch("e", { signal: given.signal }).next();
-  await settled();
-  given.abort(new Error("left"));
-  await assert.rejects(next, /left/);
+});
+
+test("every read ends with its signal, also between two tries", async () => {
+  stoppedClock();
+  const away = service(() => refused(503, "outbox_unavailable")).fetch;
+  const waits = [(one, given) => one.get("e", given), (one, given) => one.waitFor("e", given)];
+  const reads = [...waits, (one, given) => one.watch("e", given).next()];
+  for (const fetch of [away, silent]) {
+    for (const read of reads) {
+      const given = new AbortController();
+      const ended = read(new OutboxClient({ fetch, retry: RETRY }), { signal: given.signal });
+      await settled();
+      given.abort(new TypeError("left"));
+      await assert.rejects(ended, /left/);
+    }
+  }
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { memoryQueue, OutboxClient } from "inngest-outbox-client";
-import { accepted, refused, service, settled, webLocks } from "./service.mjs";
+import { accepted, openPage, refused, service, settled, webLocks } from "./service.mjs";
 
 const BODY = { documentName: "a" };
 const html = (status) => new Response("<h1>Sign in to the network</h1>", { status });
@@ -58,6 +58,7 @@ test("a wait for the answer may be given up, and a refusal stays to be seen", as
   await settled();
   given.abort(new Error("no time"));
   await assert.rejects(posted, /no time/);
+  await assert.rejects(outbox.submit(BODY, { signal: given.signal }), /no time/);
   assert.equal((await outbox.queued()).length, 1);
   answers[0](refused(400, "invalid_field"));
   await settled();
@@ -123,4 +124,46 @@ test("a closed client sends nothing and leaves what waits to the next", async ()
   await settled();
   assert.deepEqual(await next.queued(), []);
   delete globalThis.navigator;
+});
+
+test("an open client looks for what is left when its page returns, a closed one does not", async () => {
+  const page = openPage();
+  const queue = memoryQueue();
+  let looks = 0;
+  const { all } = queue;
+  queue.all = () => ((looks += 1), all());
+  const outbox = new OutboxClient({ queue });
+  await settled();
+  page.comeBack();
+  document.dispatchEvent(new Event("visibilitychange"));
+  assert.equal(looks, 3);
+  outbox.close();
+  page.comeBack();
+  document.dispatchEvent(new Event("visibilitychange"));
+  assert.equal(looks, 3);
+  page.leave();
+});
+
+test("the pages of an account hear each other until they close", async () => {
+  const page = openPage();
+  const heard = [];
+  const open = (name, account) => {
+    const outbox = new OutboxClient({ account });
+    const told = new Promise((hear) => {
+      outbox.onQueueChange(() => hear(heard.push(name)));
+    });
+    return { outbox, told };
+  };
+  const [other, closed, hearing, telling] = [
+    open("other", "bob"),
+    open("closed", "ada"),
+    open("hearing", "ada"),
+    open("telling", "ada"),
+  ];
+  closed.outbox.close();
+  await telling.outbox.forget("k");
+  await hearing.told;
+  assert.deepEqual(heard, ["telling", "hearing"]);
+  for (const { outbox } of [other, hearing, telling]) outbox.close();
+  page.leave();
 });

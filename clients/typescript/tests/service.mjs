@@ -44,3 +44,19 @@ export function webLocks() {
   Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
   return held;
 }
+
+/** A visible page of a browser, until `leave`; `comeBack` is the network's return. */
+export function openPage() {
+  const page = new EventTarget();
+  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  globalThis.removeEventListener = page.removeEventListener.bind(page);
+  return {
+    comeBack: () => page.dispatchEvent(new Event("online")),
+    leave: () => {
+      delete globalThis.document;
+      delete globalThis.addEventListener;
+      delete globalThis.removeEventListener;
+    },
+  };
+}

@@ -23,6 +23,22 @@ test("an upload that fails is tried again with a new form", async () => {
   assert.deepEqual(sent, [["https://bucket/0", fields], ["https://bucket/1", fields]]);
 });
 
+test("a file without a type is uploaded as bytes, and an upload ends with its signal", async () => {
+  const given = new AbortController();
+  const types = [];
+  const fetch = async (url, { body, signal }) => {
+    if (url !== "/api/uploads") {
+      given.abort(new Error("left"));
+      throw signal.reason;
+    }
+    types.push(JSON.parse(body).contentType);
+    return Response.json({ documentName: "d", upload: { method: "POST", url: "/b", fields: {} } });
+  };
+  const upload = new OutboxClient({ fetch }).upload(new File(["a"], "a"), { signal: given.signal });
+  await assert.rejects(upload, /left/);
+  assert.deepEqual(types, ["application/octet-stream"]);
+});
+
 test("an upload fails at once where the service has no credentials to sign it", async () => {
   const { requests, fetch } = service(() => refused(503, "storage_unavailable", { "retry-after": "5" }));
   await assert.rejects(new OutboxClient({ fetch }).upload(FILE), { code: "storage_unavailable" });
