@@ -25,10 +25,9 @@ from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
 from service.runs.kept_names import KeptNames
-from service.runs.turn import SCOPE, Turn
+from service.runs.turn import SCOPE, Turn, WatchPace
 
 ALARMS = "alarms"
-_LOOK_SECONDS = 5.0
 _MAX_AGE_SECONDS = 300.0
 _CRITICAL_AGE_SECONDS = 3600.0
 _WAITS_MS = (2_000, 10_000, 30_000, 60_000, 300_000, 300_000, 600_000, 600_000, 600_000)
@@ -69,12 +68,13 @@ class AlarmWatch:
         turn: Turn,
         recorder: Recorder,
         *,
+        pace: WatchPace,
         failure: Callable[[], str | None],
         names: Callable[[], KeptNames],
     ) -> None:
         self._target, self._seen, self._counts = target, seen, counts
         self._scopes, self._turn, self._recorder = scopes, turn, recorder
-        self._failure, self._names = failure, names
+        self._pace, self._failure, self._names = pace, failure, names
         self._changes: AlarmChanges | None = None
 
     async def run(self) -> None:
@@ -84,14 +84,15 @@ class AlarmWatch:
                 await self._step()
             except OutboxUnavailableError as error:
                 log.warning("alarms_not_kept", reason=str(error))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self._pace.look)
 
     async def _step(self) -> None:
         if not await self._turn.mine():
             self._changes = None
             return
         if self._changes is None:
-            self._changes = AlarmChanges(_state(await self._scopes.load_scope(SCOPE, ALARMS)))
+            kept = _state(await self._scopes.load_scope(SCOPE, ALARMS))
+            self._changes = AlarmChanges(kept, self._pace.over * 1000)
         latest = self._seen.latest
         if latest is not None:
             await self._look(self._changes, await self._without_own(latest.view))

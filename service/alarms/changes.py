@@ -19,7 +19,6 @@ _LASTS_MS = {
     "misconfigured": 30_000,
     "not_confirmed": 300_000,
 }
-_OVER_MS = 20_000
 MOST_NOTICES = 100
 
 
@@ -45,10 +44,13 @@ class AlarmState(msgspec.Struct, rename="camel"):
 
 
 class AlarmChanges:
-    """Takes the conditions again and again. `state` is what to keep."""
+    """Takes the conditions again and again. `state` is what to keep.
 
-    def __init__(self, state: AlarmState) -> None:
-        self.state = state
+    An alarm is over after `over_ms` without its condition.
+    """
+
+    def __init__(self, state: AlarmState, over_ms: float) -> None:
+        self.state, self._over_ms = state, over_ms
         self._began: dict[str, int] = {}
         self._absent: dict[str, int] = {}
 
@@ -74,7 +76,7 @@ class AlarmChanges:
         gone = self.state.raised.keys() - alarms.keys()
         self._absent = {key: self._absent.get(key, now_ms) for key in gone}
         for key, since in self._absent.items():
-            if now_ms - since >= _OVER_MS:
+            if now_ms - since >= self._over_ms:
                 raised = self.state.raised.pop(key)
                 yield _notice(key, "cleared", raised.severity, raised.message, raised.since, now_ms)
 

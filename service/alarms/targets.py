@@ -27,7 +27,6 @@ from service.runs.figures import ALARM_EVENT
 
 SENDER = User("outbox", "alarm")
 """Who posts the service's own event."""
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _TAKEN = range(200, 300)
 
 
@@ -40,11 +39,12 @@ class Target(Protocol):
 
 
 class Webhook:
-    """An address that takes one POST of JSON for each change."""
+    """An address that takes one POST of JSON for each change within `seconds`."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, secret: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str, secret: str, seconds: float) -> None:
         self._http = http
         self._url = url
+        self._timeout = aiohttp.ClientTimeout(total=seconds)
         self._key = webhook_secret(secret)
 
     async def tell(self, notice: Notice) -> str | None:
@@ -55,7 +55,7 @@ class Webhook:
         headers = {"content-type": "application/json", **self._signed(notice.id, body)}
         try:
             async with self._http.post(
-                self._url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
                 return None if answer.status in _TAKEN else f"HTTP {answer.status}"
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

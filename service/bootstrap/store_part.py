@@ -28,6 +28,7 @@ from service.observe.recorder import Recorder
 from service.outbox.link.messages import REASON_KEY, Status
 from service.outbox.sqlite.timings import ClaimPace, DelayPolicy, WriterTimings
 from service.relay.relay import Relay
+from service.runs.turn import WatchPace
 from service.supervisor import Supervisor, run_supervisor
 
 _STREAM_PAUSE_SECONDS = 0.05  # so a claim and its send serve more events
@@ -94,14 +95,16 @@ async def run_store_part(
     listening: socket.socket | None = None,
     must_store: bool = False,
     timings: WriterTimings | None = None,
+    pace: WatchPace | None = None,
 ) -> AsyncIterator[StorePart]:
     """The outbox, its link, the sampler, and a relay at work where it is wanted.
 
-    `listening`, `must_store` and `timings` are those of `open_served_outbox`.
+    `listening`, `must_store` and `timings` are those of `open_served_outbox`. `pace` None is the
+    usual one.
     """
     if settings.sqlite_path and not with_relay:
         raise ConfigurationError([_ONE_PROCESS])
-    inngest = inngest_address(settings)
+    inngest, pace = inngest_address(settings), pace or WatchPace()
     relay: Relay | None = None
     supervisor: Supervisor | None = None
 
@@ -120,13 +123,13 @@ async def run_store_part(
     async with contextlib.AsyncExitStack() as stack:
         outbox = await stack.enter_async_context(opening)
         supervisor = await stack.enter_async_context(run_supervisor(recorder))
-        sampler = Sampler(outbox.inspector, recorder, History(outbox.samples))
+        sampler = Sampler(outbox.inspector, recorder, History(outbox.samples), pace.sample)
         supervisor.watch("sampler", sampler.run)
         watch_process(supervisor, recorder)
         if with_relay:
             delivery = run_relay(settings, outbox, recorder, supervisor, tracing)
             relay = await stack.enter_async_context(delivery)
-            watches = run_watches(settings, outbox, recorder, supervisor, sampler)
+            watches = run_watches(settings, outbox, recorder, supervisor, sampler, pace)
             await stack.enter_async_context(watches)
         else:
             recorder.gauge("confirmations_ok", 1.0)  # another process asks

@@ -20,7 +20,7 @@ from service.inngest.rest_api import make_rest_api
 from service.observe.recorder import Recorder
 from service.runs.kept_names import KeptNames
 from service.runs.run_watch import RunWatch
-from service.runs.turn import Turn
+from service.runs.turn import Turn, WatchPace
 from service.supervisor import Supervisor
 
 _ASK_TIMEOUT_SECONDS = 5.0
@@ -33,14 +33,15 @@ async def run_watches(
     recorder: Recorder,
     supervisor: Supervisor,
     sampler: Sampler,
+    pace: WatchPace,
 ) -> AsyncIterator[None]:
     """The watch of runs where Inngest can be asked, and the watch of alarms where they go."""
     turn = Turn(outbox.settings, alone=settings.sqlite_path is not None)
     async with make_http(limit=1) as asking, make_http(limit=1) as telling:
-        runs = _run_watch(settings, outbox, recorder, turn, asking)
+        runs = _run_watch(settings, outbox, recorder, turn, asking, pace)
         if runs:
             supervisor.watch("run-watch", runs.run)
-        if target := _target(settings, outbox, telling):
+        if target := _target(settings, outbox, telling, pace):
             alarms = AlarmWatch(
                 target,
                 sampler,
@@ -48,6 +49,7 @@ async def run_watches(
                 outbox.settings,
                 turn,
                 recorder,
+                pace=pace,
                 failure=lambda: outbox.failure,
                 names=lambda: runs.kept if runs else KeptNames(),
             )
@@ -65,6 +67,7 @@ def _run_watch(
     recorder: Recorder,
     turn: Turn,
     http: aiohttp.ClientSession,
+    pace: WatchPace,
 ) -> RunWatch | None:
     reader = make_rest_api(settings, http, timeout_seconds=_ASK_TIMEOUT_SECONDS)
     if reader is None:
@@ -77,14 +80,18 @@ def _run_watch(
         turn,
         recorder,
         no_run_seconds=settings.no_run_seconds,
+        pace=pace,
         names=[one.name for one in types],
         expected=[one.name for one in types if one.expects_run],
     )
 
 
-def _target(settings: Settings, outbox: Outbox, http: aiohttp.ClientSession) -> Target | None:
+def _target(
+    settings: Settings, outbox: Outbox, http: aiohttp.ClientSession, pace: WatchPace
+) -> Target | None:
     if settings.alarm_url is None:
         return None
     if settings.alarm_url == ALARMS_AS_EVENTS:
         return AlarmEvents(outbox.intake)
-    return Webhook(http, settings.alarm_url, plain(settings.alarm_secret) or "")
+    secret = plain(settings.alarm_secret) or ""
+    return Webhook(http, settings.alarm_url, secret, pace.answer)

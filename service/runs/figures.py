@@ -23,7 +23,6 @@ _MAX_ASKED = 200
 _MOST_SHARE = 0.95
 _QUIET_SHARE = 0.6
 _CHANCE = 0.01
-_QUIET_MS = 20_000
 _FORGET_MS = 86_400_000
 
 
@@ -91,16 +90,23 @@ class NameView(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=Tr
 class NameRuns:
     """The figures of one name. `declared` names must have runs, others once they had one.
 
-    `before` is what an earlier process knew. Events of one slot of `slot_ms` are told apart by no
-    time: an event without a run beside one with a run is no sign of an outage.
+    `before` is what an earlier process knew. A name is quiet after `quiet_ms` without an answer.
+    Events of one slot of `slot_ms` are told apart by no time: an event without a run beside one
+    with a run is no sign of an outage.
     """
 
     def __init__(
-        self, name: str, *, declared: bool, slot_ms: int, before: NameView | None = None
+        self,
+        name: str,
+        *,
+        declared: bool,
+        slot_ms: int,
+        quiet_ms: float,
+        before: NameView | None = None,
     ) -> None:
         self._name = name
         self._declared = declared
-        self._slot_ms = slot_ms
+        self._slot_ms, self._quiet_ms = slot_ms, quiet_ms
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._asked = before.asked if before else 0
         self._ran = before.ran if before else 0
@@ -156,7 +162,7 @@ class NameRuns:
             return False
         doubt = 1 if self._declared else 2
         share = min(_MOST_SHARE, (self._ran + 1) / max(1, self._asked - streak + doubt))
-        is_quiet = now_ms - self._told_at_ms >= _QUIET_MS
+        is_quiet = now_ms - self._told_at_ms >= self._quiet_ms
         if is_quiet and share >= _QUIET_SHARE:
             return True
         return (1 - share) ** streak <= _CHANCE

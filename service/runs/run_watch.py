@@ -24,12 +24,11 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row, State
 from service.runs.figures import WINDOW_MS, Answer, NameRuns, NameView
 from service.runs.kept_names import NAMES, KeptNames, load_names, remembered
-from service.runs.questions import ASK_SECONDS, RunQuestions
+from service.runs.questions import RunQuestions
 from service.runs.sampling import Candidate, Sampling
-from service.runs.turn import SCOPE, Turn
+from service.runs.turn import SCOPE, Turn, WatchPace
 
 _TROUBLE_MS = 10_000
-_KEEP_MS = 15_000
 _KEEP_QUIET_MS = 300_000
 _PAGE = 200
 _REACH = 5_000
@@ -63,10 +62,12 @@ class RunWatch:
         recorder: Recorder,
         *,
         no_run_seconds: float,
+        pace: WatchPace,
         names: Collection[str] = (),
         expected: Collection[str] = (),
     ) -> None:
-        self._questions, self._rows, self._scopes = RunQuestions(reader), rows, scopes
+        self._questions, self._pace = RunQuestions(reader, pace.ask), pace
+        self._rows, self._scopes = rows, scopes
         self._turn, self._recorder = turn, recorder
         self._expected = frozenset(expected)
         self._sampling = Sampling(no_run_seconds, names)
@@ -89,7 +90,7 @@ class RunWatch:
         while True:
             with contextlib.suppress(OutboxUnavailableError):
                 await self._step()
-            await asyncio.sleep(ASK_SECONDS)
+            await asyncio.sleep(self._pace.ask)
 
     async def _step(self) -> None:
         if not await self._turn.mine():
@@ -158,6 +159,7 @@ class RunWatch:
                 name,
                 declared=name in self._expected,
                 slot_ms=self._sampling.slot_ms,
+                quiet_ms=self._pace.quiet * 1000,
                 before=(self._before or {}).get(name),
             )
         return known
@@ -166,7 +168,7 @@ class RunWatch:
         """Judge each name; keep and measure what is known, at once where runs are missing."""
         names = dict.fromkeys([*self._sampling.names, *(self._before or {})])
         is_news = [self._name(name).judge(now_ms) for name in names]
-        if not any(is_news) and now_ms - self._concluded_at_ms < _KEEP_MS:
+        if not any(is_news) and now_ms - self._concluded_at_ms < self._pace.keep * 1000:
             return
         self._concluded_at_ms = now_ms
         self._known = {name: self._name(name) for name in names}

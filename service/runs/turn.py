@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from dataclasses import dataclass
 
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
@@ -19,6 +20,25 @@ _TURN = "turn"
 _LOOK_MS = 5_000
 _RENEW_MS = 30_000
 _END_MS = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPace:
+    """The intervals of the watches in seconds.
+
+    The outbox is sampled every `sample`. Inngest is asked about runs every `ask` at most, what is
+    known is kept every `keep`, and a name of which nothing was told for `quiet` is judged by less.
+    Alarms are looked for every `look`, one is over after `over` without its condition, and a
+    receiver has `answer` to take one.
+    """
+
+    sample: float = 10.0
+    ask: float = 1.0
+    keep: float = 15.0
+    quiet: float = 20.0
+    look: float = 5.0
+    over: float = 20.0
+    answer: float = 10.0
 
 
 class Turn:

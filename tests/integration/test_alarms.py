@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from inngest.experimental import mocked
 
-from service.dev.fake_inngest.faults import Match, Poison
+from service.dev.fake_inngest.faults import TooLarge
 from service.dev.fake_inngest.functions import Function
 from service.dev.fake_inngest.server import FakeInngest, FakeOptions
 from service.outbox.model import Filter, Named, Row, State
@@ -61,9 +61,9 @@ async def requests(hearing: Receiver, count: int) -> None:
 
 
 async def one_dead(outbox: Outbox, inngest: FakeInngest) -> None:
-    """A dead event, by an Inngest that refuses it."""
-    inngest.faults.add(Poison(), times=None, match=Match())
-    await post(outbox.intake, DOOMED, documentName="poison")
+    """A dead event, which is too large for Inngest."""
+    inngest.faults.add(TooLarge(max_bytes=2_000), times=None)
+    await post(outbox.intake, DOOMED, documentName="x" * 2_000)
 
 
 async def rows(outbox: Outbox, state: State, name: str) -> list[Row]:

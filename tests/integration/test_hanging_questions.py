@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.bootstrap import web_part
 from service.bootstrap.service import run_service
 from service.config.settings import Settings
 from service.identity.user import User
 from service.outbox.event import Event
+from service.web.events.followed_event import FollowPolicy
 from tests.support.storage import eventually
 
 ADA = "ada@example.com"
@@ -51,7 +55,6 @@ class Neighbours:
 
     async def session(self, request: web.Request) -> web.Response:
         del request
-        await asyncio.sleep(0.1)  # a question that was given up just now still counts
         self.questions_then = self.questions
         answer = web.json_response({"user": {"id": "u-1"}})
         answer.force_close()  # a connection that is kept is no measure: it is used beyond limits
@@ -59,8 +62,10 @@ class Neighbours:
 
 
 async def test_a_session_of_the_front_end_waits_for_no_question_to_inngest(
-    tmp_path: Path, aiohttp_server: Any
+    tmp_path: Path, aiohttp_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient = functools.partial(FollowPolicy, first_ask_seconds=90.0)  # none is given up soon
+    monkeypatch.setattr(web_part, "FollowPolicy", patient)
     neighbours = Neighbours()
     inngest, front = [await aiohttp_server(neighbours.app()) for _ in range(2)]
     given = {

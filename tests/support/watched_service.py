@@ -21,21 +21,23 @@ from service.config.settings import Settings
 from service.observe.metrics import PrometheusRecorder
 from service.outbox.event import Event
 from service.outbox.ports import Intake
+from service.runs.turn import WatchPace
 from tests.support.confirmed_delivery import self_hosted
 
 KEY = bytes(range(24))
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+SOON = WatchPace(sample=0.1, ask=0.05, keep=0.1, quiet=1.0, look=0.1, over=0.2, answer=0.5)
 
 
 @contextlib.asynccontextmanager
 async def watched_service(
     path: Path | str, inngest_url: str, recorder: PrometheusRecorder | None = None, **changes: str
 ) -> AsyncIterator[StorePart]:
-    """Delivery and both watches, until the block ends."""
+    """Delivery and both watches, at a quick pace, until the block ends."""
     url = path if isinstance(path, str) else f"sqlite:///{path}"
     settings = Settings.load(self_hosted(inngest_url, OUTBOX_URL=url, **changes))
     async with run_store_part(
-        settings, recorder or PrometheusRecorder(), None, with_relay=True
+        settings, recorder or PrometheusRecorder(), None, with_relay=True, pace=SOON
     ) as part:
         yield part
 

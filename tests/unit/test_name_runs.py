@@ -42,7 +42,7 @@ def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
 def test_runs_are_missing_when_so_many_in_a_row_are_rare(
     *, declared: bool, pattern: str, missing: bool
 ) -> None:
-    known = NameRuns("a/b", declared=declared, slot_ms=SLOT_MS)
+    known = NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000)
     now = answers(known, pattern)
     known.judge(now)
     assert (known.no_run_since is not None) is missing
@@ -50,7 +50,7 @@ def test_runs_are_missing_when_so_many_in_a_row_are_rare(
 
 @pytest.mark.parametrize(("pattern", "missing"), [("RN", True), ("N", False), ("RNNNNRNN", False)])
 def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: bool) -> None:
-    known = NameRuns("a/b", declared=False, slot_ms=SLOT_MS)
+    known = NameRuns("a/b", declared=False, slot_ms=SLOT_MS, quiet_ms=20_000)
     now = answers(known, pattern)
     known.judge(now)
     assert known.no_run_since is None
@@ -59,12 +59,12 @@ def test_one_event_is_enough_when_no_other_follows(pattern: str, *, missing: boo
 
 
 def test_a_run_ends_it_and_a_day_without_events_too() -> None:
-    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS)
+    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
     now = answers(known, "NN")
     assert known.judge(now)
     before = known.view(now, per_second=0.0, dead=0)
     assert known.no_run_since == T
-    later = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, before=before)
+    later = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000, before=before)
     assert later.no_run_since == T
     assert later.judge(now + 86_400_001)
     assert later.no_run_since is None
@@ -73,7 +73,7 @@ def test_a_run_ends_it_and_a_day_without_events_too() -> None:
 
 
 def test_an_event_beside_one_with_a_run_is_no_sign() -> None:
-    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS)
+    known = NameRuns("a/b", declared=True, slot_ms=SLOT_MS, quiet_ms=20_000)
     now = answers(known, "R")
     for number in range(9):
         known.take(f"n{number}", Answer(T + number * 100, now, 0.1, None, ()))

@@ -31,16 +31,20 @@ log = structlog.get_logger(__name__)
 
 
 class Sampler:
-    """Samples every 10 seconds; every 2 while someone watches, if a sample is cheap.
+    """Samples every `seconds`; every 2 while someone watches, if a sample is cheap.
 
     `history` remembers each sample. Without one another process does, and this one samples only
     while someone watches.
     """
 
     def __init__(
-        self, inspector: Inspector, recorder: Recorder, history: History | None = None
+        self,
+        inspector: Inspector,
+        recorder: Recorder,
+        history: History | None = None,
+        seconds: float = SAMPLE_SECONDS,
     ) -> None:
-        self._history = history
+        self._history, self._seconds = history, seconds
         self._watched = asyncio.Event()
         self._inspector = inspector
         self._recorder = recorder
@@ -99,10 +103,10 @@ class Sampler:
 
     async def _sleep(self) -> None:
         """Sleep until the next sample is due. A new watcher makes it due sooner."""
-        until = time.monotonic() + SAMPLE_SECONDS
+        until = time.monotonic() + self._seconds
         while (left := until - time.monotonic()) > 0:
             watched = self._watchers and self._cost_seconds < _COSTLY_SECONDS
-            if watched and left <= SAMPLE_SECONDS - WATCHED_SECONDS:
+            if watched and left <= self._seconds - WATCHED_SECONDS:
                 return
             await asyncio.sleep(min(left, WATCHED_SECONDS))
 
