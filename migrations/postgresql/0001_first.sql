@@ -26,8 +26,8 @@ CREATE UNIQUE INDEX events_idempotency ON outbox.events (owner, idempotency_key)
 -- The condition keeps the planner from this index where a statement asks for a seq alone.
 CREATE INDEX events_owner ON outbox.events (owner, seq) WHERE seq > -1;
 -- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
-CREATE INDEX events_wire_id ON outbox.events ((meta ->> 'wire_id'), owner)
-    WHERE length(meta ->> 'wire_id') BETWEEN 1 AND 255;
+CREATE INDEX events_wire_id ON outbox.events ((left(meta ->> 'wire_id', 255)), owner)
+    WHERE meta ->> 'wire_id' <> '';
 CREATE INDEX events_moved_id ON outbox.events ((meta ->> 'moved_id'))
     WHERE meta ->> 'moved_id' IS NOT NULL;
 
@@ -568,6 +568,29 @@ BEGIN
     )
     SELECT array_agg(n.event_id ORDER BY position) INTO ids FROM named AS n;
     RETURN coalesce(ids, '{}');
+END
+$$;
+
+-- Keeps these ids for their owners until the end of the transaction. Refuses them where another owner
+-- used one since then; the owners in shared use each other's. The look is a statement after the
+-- locks, so it sees what was committed while they were waited for. At most 512 locks, in one order.
+CREATE FUNCTION outbox.keep_ids(
+    environments text[], ids text[], owners text[], shared text[], since bigint
+) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1869968483, bucket)
+    FROM (SELECT DISTINCT hashtext(id) & 511 AS bucket FROM unnest(ids) AS id ORDER BY 1) AS b;
+    PERFORM FROM unnest(environments, ids, owners) AS g(environment, id, owner)
+    CROSS JOIN LATERAL (
+        SELECT meta, owner FROM outbox.events
+        WHERE left(meta ->> 'wire_id', 255) = left(g.id, 255) AND meta ->> 'wire_id' = g.id
+          AND meta ->> 'wire_id' <> '' AND accepted_at_ms > since OFFSET 0) AS e
+    WHERE e.owner <> g.owner AND coalesce(e.meta ->> 'environment', '') = g.environment
+      AND NOT (e.owner = ANY(shared) AND g.owner = ANY(shared));
+    IF FOUND THEN
+        RAISE unique_violation USING MESSAGE = 'another owner has just used this id';
+    END IF;
+    RETURN true;
 END
 $$;
 

@@ -24,8 +24,8 @@ CREATE UNIQUE INDEX outbox_idempotency ON outbox (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX outbox_owner ON outbox (owner, seq);
 -- What else a row is asked for by: an id of its sender's, and the ULID of another outbox.
-CREATE INDEX outbox_wire_id ON outbox (meta ->> 'wire_id', owner)
-    WHERE length(meta ->> 'wire_id') BETWEEN 1 AND 255;
+CREATE INDEX outbox_wire_id ON outbox (substr(meta ->> 'wire_id', 1, 255), owner)
+    WHERE meta ->> 'wire_id' <> '';
 CREATE INDEX outbox_moved_id ON outbox (meta ->> 'moved_id')
     WHERE meta ->> 'moved_id' IS NOT NULL;
 

@@ -33,6 +33,7 @@ from service.outbox.keys import Division, IdempotencyKey, Keys, KeyUse, Receipt,
 from service.outbox.postgres.database.pool import PostgresPool
 
 _TRIES = 5
+_INDEXED_CHARS = 255  # of an id on the wire
 _UNNUMBERED = 1 << 62  # from here on: the place of a new event among those of its flush
 
 Place = tuple[str, int]
@@ -81,8 +82,7 @@ class Stored:
 class PostgresAppends:
     """Stores batches of calls. `ids` derives the events' ids in Inngest.
 
-    The owners `shared_ids` use each other's event ids. Two processes that store one id at the same
-    moment may both keep it.
+    The owners `shared_ids` use each other's event ids.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class PostgresAppends:
         with contextlib.suppress(OutboxUnavailableError):
             await asyncio.gather(
                 *(
-                    self._pool.run("APPEND", _columns(()), within_seconds=seconds)
+                    self._pool.run("APPEND", self._columns(()), within_seconds=seconds)
                     for _ in range(flushes)
                 )
             )
@@ -171,7 +171,7 @@ class PostgresAppends:
                 await self._pool.run("SYNC", replicated=True)
                 return group.answers((), None)
             with contextlib.suppress(psycopg.errors.UniqueViolation):
-                async with self._named_apart(group):
+                async with self._named_apart(group, look=tried > 0):
                     seqs, transaction = await self._append(group, deadline)
                 return group.answers(seqs, transaction)
         raise OutboxUnavailableError(retry_after_seconds=1)
@@ -179,33 +179,52 @@ class PostgresAppends:
     async def _append(self, group: _Group, deadline: float) -> tuple[Sequence[int], int]:
         [(seqs, transaction, _)] = await self._pool.run(
             "APPEND",
-            _columns(group.rows),
+            self._columns(group.rows),
             within_seconds=max(0.0, deadline - time.monotonic()),
             replicated=True,
         )
         return seqs, transaction
 
     @contextlib.asynccontextmanager
-    async def _named_apart(self, group: _Group) -> AsyncIterator[None]:
+    async def _named_apart(self, group: _Group, *, look: bool) -> AsyncIterator[None]:
         """Give new events ids of their own where another owner uses theirs, then store them.
 
-        Of this process, one batch with chosen ids is stored at a time.
+        The statement stores none where another owner has used an id; only after that they are
+        looked up. Of this process, one batch with chosen ids is stored at a time: they would wait
+        for each other in the database.
         """
         events = [row.event for row in group.rows]
         if not (wire_ids := ids_to_look_for(events)):
             yield
             return
         async with self._naming:
-            given = {"ids": wire_ids, "since": wall_now_ms() - USED_MS}
-            uses: IdUses = {}
-            for environment, wire_id, owner in await self._pool.run("WIRE_IDS_USED", given):
-                uses.setdefault((environment, wire_id), set()).add(owner)
+            uses = await self._wire_ids_used(wire_ids) if look else {}
             named = named_apart(events, uses, self._shared_ids)
             group.rows = [
                 msgspec.structs.replace(row, event=event)
                 for row, event in zip(group.rows, named, strict=True)
             ]
             yield
+
+    async def _wire_ids_used(self, wire_ids: Sequence[str]) -> IdUses:
+        starts = [one[:_INDEXED_CHARS] for one in wire_ids]
+        given = {"starts": starts, "ids": list(wire_ids), "since": wall_now_ms() - USED_MS}
+        uses: IdUses = {}
+        for environment, wire_id, owner in await self._pool.run("WIRE_IDS_USED", given):
+            uses.setdefault((environment, wire_id), set()).add(owner)
+        return uses
+
+    def _columns(self, rows: Sequence[_Row]) -> dict[str, object]:
+        """The parameters of APPEND."""
+        chosen = [row.event for row in rows if row.event.meta.wire_id]
+        return {
+            **_columns(rows),
+            "environments": [event.meta.environment or "" for event in chosen],
+            "wire_ids": [event.meta.wire_id for event in chosen],
+            "wire_owners": [event.owner for event in chosen],
+            "shared": list(self._shared_ids),
+            "since": wall_now_ms() - USED_MS,
+        }
 
     async def _stored(self, batch: Sequence[Append], *, again: bool) -> Stored:
         if not again and not any(any(item.keys) for item in batch):
@@ -318,7 +337,7 @@ def _numbered(receipt: Receipt, seqs: Sequence[int]) -> Receipt:
 
 
 def _columns(rows: Sequence[_Row]) -> dict[str, object]:
-    """The parameters of APPEND."""
+    """The columns of the rows and the sums of their owners."""
     # Every process uses this order, so that two flushes never wait for each other's keys.
     by_key = sorted(rows, key=lambda row: (row.event.owner, row.key.key) if row.key else ("", ""))
     drained = [row.drained for row in rows if row.drained]

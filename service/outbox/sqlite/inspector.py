@@ -33,7 +33,8 @@ _SOURCES: dict[Way | State, str] = {
     Way.IDS: "json_each(:ids) CROSS JOIN outbox_rows ON event_id = value",
     Way.ALIAS: (
         "(SELECT seq FROM outbox WHERE owner = :owner AND meta ->> 'wire_id' = :alias"
-        " AND length(meta ->> 'wire_id') BETWEEN 1 AND 255"
+        " AND substr(meta ->> 'wire_id', 1, 255) = substr(:alias, 1, 255)"
+        " AND meta ->> 'wire_id' <> ''"
         " UNION SELECT seq FROM outbox WHERE meta ->> 'moved_id' = :alias)"
         " CROSS JOIN outbox_rows USING (seq)"
     ),

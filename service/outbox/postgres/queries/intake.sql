@@ -1,11 +1,14 @@
 -- name: APPEND
 -- Stores new events, synced whatever the database's default is, and removes their rows from the
--- inbox. All or, where an id or a key is stored already, none. Returns their seqs and the
--- transaction. Seqs follow the order of the calls; the events come in the order of their keys, so
+-- inbox. All or, where an id or a key is stored already or another owner has just used an id on the
+-- wire, none. Returns their seqs and the transaction. Seqs follow the order of the calls; the events come in the order of their keys, so
 -- that two processes never wait for each other's.
 WITH numbers AS MATERIALIZED (
     SELECT array_agg(nextval('outbox.events_seq_seq')) AS seqs
-    FROM generate_series(1, %(rows)s::int)
+    FROM (SELECT CASE WHEN cardinality(%(wire_ids)b::text[]) > 0 THEN outbox.keep_ids(
+              %(environments)b::text[], %(wire_ids)b::text[], %(wire_owners)b::text[],
+              %(shared)b::text[], %(since)b::bigint) END OFFSET 0) AS kept,
+         generate_series(1, %(rows)s::int)
 ), put AS (
     INSERT INTO outbox.events (seq, event_id, name, owner, user_id, accepted_at_ms, meta,
                                idempotency_key, idempotency_digest, payload)
@@ -81,5 +84,6 @@ INSERT INTO outbox.changes DEFAULT VALUES
 -- name: WIRE_IDS_USED
 -- The owners that used these ids lately; since leaves out what Inngest has forgotten.
 SELECT coalesce(meta ->> 'environment', ''), meta ->> 'wire_id', owner FROM outbox.events
-WHERE meta ->> 'wire_id' = ANY(%(ids)s::text[])
-  AND length(meta ->> 'wire_id') BETWEEN 1 AND 255 AND accepted_at_ms > %(since)s::bigint
+WHERE left(meta ->> 'wire_id', 255) = ANY(%(starts)s::text[])
+  AND meta ->> 'wire_id' = ANY(%(ids)s::text[]) AND meta ->> 'wire_id' <> ''
+  AND accepted_at_ms > %(since)s::bigint

@@ -14,7 +14,7 @@ FROM (
       AND (%(in_owner)s::text IS NULL OR (owner = %(in_owner)s AND seq > -1))
       AND (%(in_alias)s::text IS NULL OR seq = ANY(ARRAY(
           SELECT seq FROM outbox.events WHERE owner = %(owner)s AND meta ->> 'wire_id' = %(in_alias)s
-              AND length(meta ->> 'wire_id') BETWEEN 1 AND 255
+              AND left(meta ->> 'wire_id', 255) = left(%(in_alias)s, 255) AND meta ->> 'wire_id' <> ''
           UNION ALL SELECT seq FROM outbox.events WHERE meta ->> 'moved_id' = %(in_alias)s)))
       AND (%(in_prefix)s::text IS NULL OR seq = ANY(ARRAY(
           SELECT seq FROM outbox.events WHERE event_id >= %(in_prefix)s AND event_id < %(prefix_end)s

@@ -24,8 +24,8 @@ FROM json_each(:pairs) CROSS JOIN outbox ON owner = value ->> 0 AND idempotency_
 -- name: WIRE_IDS_USED
 -- :ids is a JSON array; :since leaves out what Inngest has forgotten.
 SELECT coalesce(meta ->> 'environment', ''), meta ->> 'wire_id', owner
-FROM json_each(:ids) CROSS JOIN outbox ON meta ->> 'wire_id' = value
-     AND length(meta ->> 'wire_id') BETWEEN 1 AND 255
+FROM json_each(:ids) CROSS JOIN outbox ON substr(meta ->> 'wire_id', 1, 255) = substr(value, 1, 255)
+     AND meta ->> 'wire_id' = value AND meta ->> 'wire_id' <> ''
 WHERE accepted_at_ms > :since
 
 -- name: TAKE_KEYS
