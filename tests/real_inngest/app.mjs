@@ -33,6 +33,10 @@ function handler(one) {
     if (one.lasts_ms) await step.sleep("lasts", ms(one.lasts_ms));
     if (one.error) throw new RetryAfterError(one.error.message, ms(one.retry_ms));
     if (one.batch_size) return { ids: events.map((each) => each.id) };
+    if (one.sends) {
+      const sent = await step.sendEvent("sends", { name: one.sends, data: event.data });
+      return { ids: sent.ids };
+    }
     if ("returns" in one) return one.returns;
     return { id: event.id, name: event.name, ts: event.ts, data: event.data };
   };

@@ -16,9 +16,13 @@ def functions(app: str) -> list[Function]:
     """Those of one app. JavaScript's SDK 4 leaves its outputs out of the first API."""
     plain = dict[str, object](app=app, old_output=app != "js4")
     return [
-        Function(**plain, id=f"{app}-{name}", trigger=f"{app}/{trigger}", **more)  # type: ignore[arg-type]
+        Function(**plain, id=f"{app}-{name}", trigger=_event(app, trigger), **more)  # type: ignore[arg-type]
         for name, trigger, more in _declared(app)
     ]
+
+
+def _event(app: str, name: str) -> str:
+    return name if name.startswith("inngest/") else f"{app}/{name}"
 
 
 def _declared(app: str) -> list[tuple[str, str, dict[str, object]]]:
@@ -37,4 +41,6 @@ def _declared(app: str) -> list[tuple[str, str, dict[str, object]]]:
         ("waits", "wait", {"lasts_ms": LONG_MS, "wait_for": f"{app}/go"}),
         ("batch", "batch", {"batch_size": BATCH, "batch_ms": 2000}),
         ("debounced", "debounce", {"debounce_ms": 1000}),
+        ("sends", "send", {"sends": f"{app}/echo"}),
+        ("tells", "inngest/function.failed", {"sends": f"{app}/failed"}),
     ]

@@ -90,7 +90,10 @@ class FakeServer(Server):
 
 
 class RealServer(Server):
-    """A self-hosted server on SQLite, with a worker for each app that was needed."""
+    """A self-hosted server on SQLite, with a worker for each app that was needed.
+
+    What the workers' functions send goes through the service.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._packages: Path | None = None
@@ -126,8 +129,14 @@ class RealServer(Server):
         self._wait(lambda: _opened(registration) is not None)
 
     def _start_worker(self, command: Sequence[str], folder: Path, **more: str) -> None:
-        ours = {"INNGEST_BASE_URL": self.url, "INNGEST_SIGNING_KEY": SIGNING_KEY}
-        self._start(command, folder, INNGEST_DEV="0", **ours, **more)
+        ours = {
+            "INNGEST_BASE_URL": self.url,
+            "INNGEST_SIGNING_KEY": SIGNING_KEY,
+            "INNGEST_EVENT_API_BASE_URL": self.service_url,
+            "INNGEST_EVENT_KEY": SERVICE_KEY,
+            "INNGEST_DEV": "0",
+        }
+        self._start(command, folder, **ours, **more)
 
     def _runs(self, app: str) -> bool:
         """Whether an event that is sent now starts a run within a second."""

@@ -9,7 +9,6 @@ import pytest
 
 from service.dev.fake_inngest.event_api import SEED_HEADER
 from tests.real_inngest.answers import ANSWERS
-from tests.real_inngest.conftest import Kind
 from tests.real_inngest.functions import BATCH, ERROR
 from tests.real_inngest.inngest_handle import Inngest, new_key, seed, until
 
@@ -109,17 +108,32 @@ async def test_a_function_sees_the_id_of_the_wire_else_the_ulid(
 @pytest.mark.relayed
 @pytest.mark.parametrize("own", [{"id": "of the sender"}, {}], ids=["with an id", "without an id"])
 async def test_a_failures_handler_sees_the_same_id(
-    inngest: Inngest, kind: Kind, own: dict[str, str]
+    inngest: Inngest, app: str, own: dict[str, str]
 ) -> None:
-    if kind.server == "fake":
-        pytest.skip("the fake sends no events of its own")
     own = own and {"id": new_key()}
-    [ulid] = await inngest.send({"name": "py/fails"} | own)
+    [ulid] = await inngest.send({"name": f"{app}/fails", "data": {"n": 1}} | own)
+    [run] = await inngest.ended(ulid)
 
-    async def seen() -> set[str]:
-        return {one["data"]["id"] for one in await inngest.page("name=py/seen&limit=51")}
+    async def told() -> dict[str, Any] | None:
+        told = [one["data"] for one in await inngest.page(f"name={app}/failed&limit=51")]
+        return next((one for one in told if one["run_id"] == run["id"]), None)
 
-    assert await until(seen, lambda ids: own.get("id", ulid) in ids)
+    failed = await until(told, bool)
+    assert failed is not None
+    assert failed["event"]["id"] == own.get("id", ulid)
+    assert (failed["event"]["name"], failed["event"]["data"]) == (f"{app}/fails", {"n": 1})
+    assert failed["error"]["message"] == ERROR["message"]
+
+
+@pytest.mark.relayed
+async def test_an_event_that_a_function_sends_has_the_id_that_it_was_answered(
+    inngest: Inngest, app: str
+) -> None:
+    [ulid] = await inngest.send({"name": f"{app}/send", "data": {"n": 1}})
+    [run] = await inngest.ended(ulid)
+    [sent] = run["output"]["ids"]
+    [echo] = await inngest.ended(sent)
+    assert (echo["output"]["id"], echo["output"]["data"]) == (sent, {"n": 1})
 
 
 @pytest.mark.relayed

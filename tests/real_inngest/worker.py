@@ -14,7 +14,6 @@ from inngest.connect import connect
 
 from service.dev.fake_inngest.functions import Function
 from tests.real_inngest.functions import functions
-from tests.support.inngest_process import EVENT_KEY
 
 APP = "py"
 
@@ -24,12 +23,12 @@ def main() -> None:
     client = inngest.Inngest(
         app_id=APP,
         is_production=True,
-        event_key=EVENT_KEY,
+        event_key=os.environ["INNGEST_EVENT_KEY"],
         signing_key=os.environ["INNGEST_SIGNING_KEY"],
         api_base_url=origin,
-        event_api_base_url=origin,
+        event_api_base_url=os.environ["INNGEST_EVENT_API_BASE_URL"],
     )
-    known = [registered(client, one) for one in functions(APP)] + [seen_failures(client)]
+    known = [registered(client, one) for one in functions(APP)]
     asyncio.run(connect([(client, known)]).start())
 
 
@@ -61,24 +60,13 @@ def registered(client: inngest.Inngest, declared: Function) -> inngest.Function[
             raise inngest.RetryAfterError(declared.error["message"], declared.retry_ms)
         if declared.batch_size:
             return {"ids": [one.id for one in ctx.events]}
+        if declared.sends:
+            sent = inngest.Event(name=declared.sends, data=ctx.event.data)
+            return {"ids": await ctx.step.send_event("sends", sent)}
         if declared.returns is not msgspec.UNSET:
             return declared.returns
         event = ctx.event
         return {"id": event.id, "name": event.name, "ts": event.ts, "data": dict(event.data)}
-
-    return run
-
-
-def seen_failures(client: inngest.Inngest) -> inngest.Function[object]:
-    """Sends an event with the id that `inngest/function.failed` shows of the event that failed."""
-
-    @client.create_function(
-        fn_id=f"{APP}-seen", trigger=inngest.TriggerEvent(event="inngest/function.failed")
-    )
-    async def run(ctx: inngest.Context) -> object:
-        failed = ctx.event.data["event"]
-        seen = inngest.Event(name=f"{APP}/seen", data={"id": failed["id"]})  # type: ignore[index,call-overload]
-        return await ctx.step.send_event("seen", seen)
 
     return run
 

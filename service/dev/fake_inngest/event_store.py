@@ -53,12 +53,19 @@ class EventStore:
         self._connection.close()
 
     def store(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
-        """Hold these events, all or none, and start their runs."""
-        rows = [(one.server_id, one.id, one.name, one.ts, now_ms, one.event) for one in arrivals]
+        """Hold these events, all or none, and start their runs.
+
+        What the runs will send is held too; no list shows it before its moment.
+        """
         self._connection.execute("BEGIN")
         with self._connection:
-            self._connection.executemany(_INSERT_EVENT, rows)
-            self.runs.start(arrivals, now_ms)
+            self._hold(arrivals, now_ms)
+
+    def _hold(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
+        rows = [(one.server_id, one.id, one.name, one.ts, now_ms, one.event) for one in arrivals]
+        self._connection.executemany(_INSERT_EVENT, rows)
+        for sent in self.runs.start(arrivals, now_ms):
+            self._hold([sent], sent.received_at_ms)
 
     def find(self, internal_id: str) -> Arrival | None:
         """The event with Inngest's own id, None when it is not held."""

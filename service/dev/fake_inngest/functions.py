@@ -14,7 +14,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     """One function, as an app would register it.
 
     Its run lasts `lasts_ms`, then returns `returns`, or the id, name, ts and data of its event when
-    that is UNSET. With `error` each attempt fails so, and `retries` more follow `retry_ms` apart.
+    that is UNSET. With `sends` it sends that event, with the data of its own, and returns its ids.
+    With `error` each attempt fails so, and `retries` more follow `retry_ms` apart.
     `cancel_on` and `wait_for` name events; they match where `data.key` is the run's. A wait ends
     after `lasts_ms`. A batch is full at `batch_size` events or `batch_ms` after its first.
     A run follows the last one's start by `rate_limit_ms` at least; other events start none.
@@ -27,6 +28,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     app: str = "fake"
     lasts_ms: int = 0
     returns: Any = msgspec.UNSET
+    sends: str | None = None
     error: dict[str, str] | None = None
     retries: int = 0
     retry_ms: int = 0

@@ -7,9 +7,10 @@ is below its own.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +20,7 @@ from service.dev.fake_inngest.ulids import ulids
 
 RUN_ONCE_MS = 86_400_000
 SCHEDULING_MS = 50  # from an event's storing to its run
+FAILED = "inngest/function.failed"
 _NEVER_MS = 1 << 62
 
 SCHEMA = """
@@ -102,14 +104,17 @@ class Runs:
         """A declared function, ANY for a run that was started before."""
         return self._functions.get(function_id, ANY)
 
-    def start(self, arrivals: Sequence[Arrival], now_ms: int) -> None:
-        """Start the runs of these events, resume and cancel others."""
+    def start(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Arrival]:
+        """Start the runs of these events, resume and cancel others.
+
+        Returns the events that the runs will send, received when each run ends.
+        """
         if not self._functions:
             self._start_any(arrivals, now_ms)
-            return
-        for arrival in arrivals:
-            for function in self._functions.values():
-                self._meet(function, arrival, now_ms)
+            return []
+        met = itertools.product(arrivals, self._functions.values())
+        sent = [self._meet(function, arrival, now_ms) for arrival, function in met]
+        return [one for one in sent if one is not None]
 
     def of_event(self, internal_id: str, now_ms: int) -> list[Run]:
         """The runs that this event started, alone or in a batch, newest first."""
@@ -153,7 +158,7 @@ class Runs:
     def _insert(self, rows: Iterable[dict[str, object]]) -> None:
         self._connection.executemany(_START, rows)
 
-    def _meet(self, function: Function, arrival: Arrival, now_ms: int) -> None:
+    def _meet(self, function: Function, arrival: Arrival, now_ms: int) -> Arrival | None:
         matched = {"function": function.id, "key": _key(arrival), "now_ms": now_ms}
         if function.cancel_on == arrival.name:
             self._connection.execute(_CANCEL, matched | {"ulid": arrival.server_id})
@@ -161,12 +166,13 @@ class Runs:
             output = _encode({"got": arrival.id})
             self._connection.execute(_RESUME, matched | {"output": output})
         if function.trigger == arrival.name:
-            self._start_one(function, arrival, now_ms)
+            return self._start_one(function, arrival, now_ms)
+        return None
 
-    def _start_one(self, function: Function, arrival: Arrival, now_ms: int) -> None:
+    def _start_one(self, function: Function, arrival: Arrival, now_ms: int) -> Arrival | None:
         limited = (function.id, now_ms + SCHEDULING_MS - function.rate_limit_ms)
         if function.rate_limit_ms and self._connection.execute(_STARTED, limited).fetchone():
-            return
+            return None
         delay = function.batch_ms or function.debounce_ms or SCHEDULING_MS
         row = _row(
             function,
@@ -179,7 +185,12 @@ class Runs:
         if function.batch_size:
             self._batch(function, arrival, row, now_ms)
         elif not (function.debounce_ms and self._postpone(row, now_ms)):
-            self._insert([row])
+            sent = _sent(function, arrival, row)
+            if sent is not None and function.error is None:
+                row["output"] = _encode({"ids": [sent.server_id]})
+            if self._connection.execute(_START, row).rowcount:
+                return sent
+        return None
 
     def _postpone(self, row: dict[str, object], now_ms: int) -> bool:
         """Whether a run waits that this event replaces."""
@@ -240,9 +251,27 @@ def _output(function: Function, arrival: Arrival) -> bytes:
     return _encode({"id": arrival.id, "name": arrival.name, "ts": arrival.ts, "data": data})
 
 
+def _sent(function: Function, arrival: Arrival, row: Mapping[str, object]) -> Arrival | None:
+    """The event that a run sends at its end, or Inngest's own about its failure."""
+    name, data = function.sends, _data(arrival)
+    if function.error:
+        name = FAILED
+        event = {**_event(arrival), "id": arrival.id, "ts": arrival.ts}
+        run = {"function_id": f"{function.app}-{function.id}", "run_id": row["run_id"]}
+        data = {**run, "error": function.error, "event": event}
+    if name is None:
+        return None
+    at_ms = int(str(row["ends_at_ms"]))
+    ulid, body = _new_ulid(at_ms), _encode({"name": name, "data": data})
+    return Arrival(ulid, ulid, name, at_ms, at_ms, body)
+
+
+def _event(arrival: Arrival) -> dict[str, object]:
+    return _decode(arrival.event.decode(errors="replace"), type=dict[str, object])
+
+
 def _data(arrival: Arrival) -> dict[str, object]:
-    event = _decode(arrival.event.decode(errors="replace"), type=dict[str, object])
-    data = event.get("data")
+    data = _event(arrival).get("data")
     return data if isinstance(data, dict) else {}
 
 
