@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from service.console.operations.search import SearchPolicy
-from service.outbox.model import ClaimRequest, Dead, Settlement
+from service.outbox.model import ClaimRequest, Dead, Retry, Settlement
 from service.outbox.sqlite.store import open_sqlite_outbox
 from tests.support.followed_events import event, followed_events
 
@@ -108,9 +108,12 @@ async def test_an_event_that_was_never_sent_is_taken_back(followed, client):
 
 async def test_an_event_that_has_left_is_not_taken_back(followed, client):
     await followed.outbox.intake.append(event())
-    await followed.outbox.queue.claim(ClaimRequest(1, 1000, 30))
-    answer = await client.delete("/api/events/e-1")
-    assert (answer.status, (await answer.json())["code"]) == (409, "event_left")
+    batch = await followed.outbox.queue.claim(ClaimRequest(1, 1000, 30))
+    back = Retry(batch.entries[0].seq, delay_seconds=60, attempts=0, isolated=False)
+    for settled in ((), (back,)):
+        await followed.outbox.queue.settle(Settlement(batch.claim, retry=settled))
+        answer = await client.delete("/api/events/e-1")
+        assert (answer.status, (await answer.json())["code"]) == (409, "event_left")
 
 
 @pytest.mark.parametrize("user", ["u-2", "kim"])

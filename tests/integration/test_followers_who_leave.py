@@ -69,3 +69,13 @@ async def test_a_long_poll_ends_in_time_while_the_store_hangs(followed, client):
     async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await client.get("/api/events/e-1?wait=1")
     assert (await answer.json())["state"] == "pending"
+
+
+async def test_everyone_who_waits_is_let_go_when_the_service_stops(followed, client):
+    waiting = asyncio.create_task(client.get("/api/events/e-1?wait=3600"))
+    streaming = await client.get("/api/events/e-1/stream")
+    await are_followers(followed, 2)
+    followed.follower.close()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await waiting).status == 200
+        await streaming.read()

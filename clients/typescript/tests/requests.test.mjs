@@ -13,7 +13,8 @@ const quick = (answer) => {
 
 test("a request is repeated with its key and bytes until the service answers", async () => {
   const away = [408, 425, 429, 500, 502, 503, 504].map((status) => () => refused(status, "x"));
-  const others = [() => html(200), () => html(502), () => Promise.reject(new TypeError("reset"))];
+  const empty = () => Response.json({});
+  const others = [() => html(200), () => html(502), empty, () => Promise.reject(new TypeError("reset"))];
   const tries = [...away, ...others, () => accepted("e", { "idempotent-replayed": "true" })];
   const { requests, outbox } = quick((_, place) => tries[place]());
   assert.deepEqual(await outbox.submit(BODY, { key: "k" }), { eventId: "e", replayed: true });
@@ -37,12 +38,13 @@ test("a refusal rejects with its code and leaves the queue", async () => {
 });
 
 test("an event stays queued where a sign-in or a proxy is between", async () => {
-  for (const [answer, code] of [
-    [refused(401, "session_required"), "session_required"],
+  for (const [answer, code, retryAfterSeconds] of [
+    [refused(401, "session_required", { "retry-after": "5" }), "session_required", 5],
     [html(403), "http_403"],
   ]) {
     const { outbox } = quick(() => answer);
-    await assert.rejects(outbox.submit(BODY, { key: "k" }), { code, queuedAs: "k" });
+    const told = { code, retryAfterSeconds, queuedAs: "k" };
+    await assert.rejects(outbox.submit(BODY, { key: "k" }), told);
     const [{ key, refusal }] = await outbox.queued();
     assert.deepEqual([key, refusal], ["k", undefined]);
     await outbox.forget("k");

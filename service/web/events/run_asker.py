@@ -6,6 +6,7 @@ The invariant: an event's runs are asked for once for all its followers, at most
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -48,7 +49,7 @@ class RunAsker:
         due = sorted((one for one in moving if self._is_due(one)), key=lambda one: one.ask_at)
         room = self._policy.asks_at_once - len(self._asking)
         for one in due[: max(0, min(room, self._policy.asks_a_second // TURNS_A_SECOND))]:
-            one.ask_at = _now() + self._policy.ask_seconds
+            one.ask_at = math.inf
             task = asyncio.create_task(self._ask(one), name="ask-for-runs")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -77,7 +78,8 @@ class RunAsker:
 
     async def _ask(self, followed: FollowedEvent) -> None:
         began_at, environment = _now(), followed.environment
-        followed.ask_at = began_at + self._policy.ask_seconds
+        next_at = began_at + self._policy.ask_seconds
+        followed.ask_at = math.inf  # until this question has ended
         try:
             await self._find(followed)
             open_runs = [one for one in followed.told if not self._is_whole(followed, one)]
@@ -85,14 +87,16 @@ class RunAsker:
                 if told := await self._reader.run(run_id, environment):
                     followed.told[run_id] = self._revealed(told)
         except InngestApiError as error:
-            followed.ask_at = self._trouble_until = _now() + self._policy.trouble_seconds
+            next_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
         else:
             runs = runs_of(followed.told.values(), self._link, environment)
             followed.show_runs(runs, now=_now(), wall_ms=wall_now_ms())
             # A server that is slow is asked less often.
             rest = min(self._policy.slow_seconds, _REST * (_now() - began_at))
-            followed.ask_at = max(followed.ask_at, _now() + rest)
+            next_at = max(next_at, _now() + rest)
+        finally:
+            followed.ask_at = next_at
 
     def _revealed(self, told: EventRun) -> EventRun:
         if self._reveal is None or told.output is None:

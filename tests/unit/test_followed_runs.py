@@ -1,0 +1,106 @@
+"""How often Inngest and the store are asked about followed events, on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from service.errors import OutboxUnavailableError
+from service.inngest.runs import EventRun
+from service.outbox.model import Filter, Row, State
+from service.web.events.followed_event import FollowedEvent, FollowPolicy
+from service.web.events.follower import EventFollower
+from service.web.events.run_asker import RunAsker
+from tests.support.virtual_time import in_virtual_time
+from tests.unit.test_name_runs import T, row
+
+POLICY = FollowPolicy()
+
+
+class SlowInngest:
+    """It answers after `seconds` that an event has no run."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.asked = 0
+        self.at_once = self.most_at_once = 0
+
+    async def run_ids(
+        self, ulid: str, environment: str | None = None, *, thorough: bool = False
+    ) -> Sequence[str]:
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        await asyncio.sleep(self.seconds)
+        self.at_once -= 1
+        return ()
+
+    async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        raise AssertionError(run_id)
+
+
+async def ask_for_a_minute(inngest: SlowInngest, events: int) -> None:
+    asker = RunAsker(inngest, lambda *_: None, POLICY)
+    rows = (row("a", number, T) for number in range(events))
+    followed = [FollowedEvent(one, POLICY, runs_follow=True) for one in rows]
+    for _ in range(600):
+        await asker.ask_some(followed)
+        await asyncio.sleep(0.1)
+    await asker.stop()
+
+
+@in_virtual_time
+async def test_a_slow_inngest_is_asked_less_often() -> None:
+    quick, slow = SlowInngest(0.01), SlowInngest(1.0)
+    await ask_for_a_minute(quick, 1)
+    await ask_for_a_minute(slow, 1)
+    assert quick.asked > 60
+    assert 10 <= slow.asked <= 13
+
+
+@in_virtual_time
+async def test_questions_side_by_side_are_bounded() -> None:
+    inngest = SlowInngest(1.0)
+    await ask_for_a_minute(inngest, 50)
+    assert inngest.most_at_once == POLICY.asks_at_once
+
+
+def test_an_event_for_later_is_held_from_its_own_time_on() -> None:
+    one = row("a", 0, T)
+    later = msgspec.structs.replace(one, meta=msgspec.structs.replace(one.meta, ts_ms=T + 60_000))
+    followed = FollowedEvent(later, POLICY, runs_follow=True)
+    assert followed.held_seconds(T + 61_000) == 1
+
+
+class Store:
+    """One pending row. The first read of it finds the store away."""
+
+    def __init__(self) -> None:
+        self.row = msgspec.structs.replace(row("a", 0, T), state=State.PENDING)
+        self.reads = 0
+
+    async def rows(self, wanted: Filter) -> list[Row]:
+        self.reads += 1
+        if self.reads == 1:
+            raise OutboxUnavailableError
+        return [self.row]
+
+
+@in_virtual_time
+async def test_an_outage_of_the_store_is_waited_out_and_a_left_event_is_forgotten() -> None:
+    store = Store()
+    follower = EventFollower(store, None, POLICY)
+    looking = asyncio.create_task(follower.look())
+    first = follower.begin(store.row, "ada")
+    store.row = msgspec.structs.replace(store.row, state=State.DEAD)
+    await asyncio.sleep(2)
+    assert first.state is State.DEAD
+    follower.end(first, "ada")
+    await asyncio.sleep(POLICY.linger_seconds / 2)
+    assert follower.begin(store.row, "ada") is first
+    follower.end(first, "ada")
+    await asyncio.sleep(POLICY.linger_seconds * 2)
+    assert follower.begin(store.row, "ada") is not first
+    looking.cancel()
