@@ -187,15 +187,23 @@ CREATE TABLE outbox.samples (
     reason text NOT NULL
 );
 
--- identity goes into the ids that follow from a key. settings_revision grows with every change of
--- `settings`.
+-- settings_revision grows with every change of `settings`.
 CREATE TABLE outbox.meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    identity text NOT NULL DEFAULT gen_random_uuid()::text,
     settings_revision bigint NOT NULL DEFAULT 0
 );
 
 INSERT INTO outbox.meta DEFAULT VALUES;
+
+-- What appends in SQL read, so it is hardly ever written. identity goes into the ids that follow from
+-- a key. Events of these names are encrypted, and can't be appended in SQL.
+CREATE TABLE outbox.appending (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    identity text NOT NULL DEFAULT gen_random_uuid()::text,
+    encrypted_names text[] NOT NULL DEFAULT '{}'
+);
+
+INSERT INTO outbox.appending DEFAULT VALUES;
 
 -- From which seq on Inngest's ids have these six random bytes. origin is the server, its timeline
 -- and the database that gave these numbers.
@@ -418,14 +426,14 @@ SELECT seq, array_agg(at_ms ORDER BY at_ms, no) AS at_ms, array_agg(note ORDER B
 FROM outbox.notes GROUP BY seq;
 
 -- What is wrong with the arguments of an append, null where nothing is. What is deeper in data and
--- meta is checked when the service takes the event.
+-- meta is checked when the service takes the event. A call is replaced by this expression, so it has
+-- the search path of its caller.
 CREATE FUNCTION outbox.fault(
     name text, data jsonb, user_id text, issuer text, user_email text, user_name text,
     idempotency_key text, trace text, id text, ts bigint, environment text, send_at bigint,
     user_fields jsonb, meta jsonb
-) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN CASE
+) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
         WHEN coalesce(name, '') = '' THEN 'the name of an event must be present'
         -- Inngest lowers a dotted capital I (304) to a plain i.
         WHEN lower(replace(left(name, 8), chr(304), 'i') COLLATE "C") = 'inngest/'
@@ -455,8 +463,7 @@ BEGIN
              + coalesce(octet_length(meta::text), 0) + octet_length(name) + coalesce(octet_length(id), 0)
              + coalesce(octet_length(user_email), 0) + coalesce(octet_length(user_name), 0) > 3145728
             THEN 'the event is larger than 3 MiB'
-    END;
-END
+    END
 $$;
 
 -- The id of an event that has a key: a repeat has the same id.
@@ -466,7 +473,7 @@ DECLARE
     hexadecimal text;
 BEGIN
     SELECT encode(sha256(convert_to(jsonb_build_array(identity, owner, key)::text, 'UTF8')), 'hex')
-    INTO hexadecimal FROM outbox.meta;
+    INTO hexadecimal FROM outbox.appending;
     RETURN overlay(overlay(left(hexadecimal, 32) PLACING '8' FROM 13) PLACING '8' FROM 17)::uuid::text;
 END
 $$;
@@ -518,7 +525,12 @@ BEGIN
              || substr(gen_random_uuid()::text, 16) END;
     INSERT INTO outbox.inbox
         (accepted_at_ms, event_id, name, owner, user_id, idempotency_key, data, rest)
-    VALUES (now_ms, event_id, name, owner, user_id, idempotency_key, data::text, rest);
+    SELECT now_ms, event_id, name, owner, user_id, idempotency_key, data::text, rest
+    FROM outbox.appending WHERE name <> ALL (encrypted_names);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the data of this event is encrypted: post it to the service'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     RETURN event_id;
 END
 $$;
@@ -537,13 +549,15 @@ DECLARE
 BEGIN
     SELECT CASE WHEN jsonb_typeof(e) IS DISTINCT FROM 'object' THEN 'an event is a JSON object'
                 WHEN e - named <> '{}' THEN 'an event has a field that append does not know'
+                WHEN e ->> 'name' = ANY (encrypted_names)
+                    THEN 'the data of this event is encrypted: post it to the service'
                 ELSE outbox.fault(
                     e ->> 'name', e -> 'data', e ->> 'user_id', coalesce(e ->> 'issuer', 'database'),
                     e ->> 'user_email', e ->> 'user_name', e ->> 'idempotency_key', e ->> 'trace',
                     e ->> 'id', (e ->> 'ts')::bigint, e ->> 'environment', (e ->> 'send_at')::bigint,
                     nullif(e -> 'user_fields', 'null'), e -> 'meta') END
     INTO wrong
-    FROM jsonb_array_elements(events) AS given (e) ORDER BY 1 LIMIT 1;
+    FROM outbox.appending, jsonb_array_elements(events) AS given (e) ORDER BY 1 LIMIT 1;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
     END IF;

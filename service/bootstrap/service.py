@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.bootstrap.store_part import run_store_part
-from service.bootstrap.stores import Outbox
+from service.bootstrap.stores import Outbox, refuse_appends
 from service.bootstrap.tracing import start_tracing
 from service.bootstrap.web_part import run_web
 from service.config.settings import Settings
@@ -43,9 +43,9 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
     """
     recorder = PrometheusRecorder()
     with start_tracing(settings) as tracing:
-        async with (
-            run_store_part(settings, recorder, tracing, with_relay=with_relay) as store,
-            run_web(
+        async with run_store_part(settings, recorder, tracing, with_relay=with_relay) as store:
+            await refuse_appends(store.outbox, settings)
+            async with run_web(
                 settings,
                 store.outbox,
                 store.status,
@@ -53,9 +53,8 @@ async def run_service(settings: Settings, *, with_relay: bool = True) -> AsyncIt
                 supervisor=store.supervisor,
                 sampler=store.sampler,
                 tracing=tracing,
-            ) as app,
-        ):
-            yield Service(app, store.outbox, store.relay, store.supervisor, recorder)
+            ) as app:
+                yield Service(app, store.outbox, store.relay, store.supervisor, recorder)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ import msgspec
 
 from service.bootstrap.delivery import run_relay
 from service.bootstrap.process import watch_process
-from service.bootstrap.stores import Outbox, open_served_outbox
+from service.bootstrap.stores import Outbox, open_served_outbox, refuse_appends
 from service.bootstrap.tracing import Tracing, start_tracing
 from service.bootstrap.watching import run_watches
 from service.config.settings import Settings
@@ -82,6 +82,7 @@ async def run_store_process(
             must_store=take_over,
             timings=timings_beside_fronts(settings.web_concurrency),
         ) as part:
+            await refuse_appends(part.outbox, settings)
             yield part.outbox
 
 

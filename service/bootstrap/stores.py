@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
@@ -32,6 +32,9 @@ from service.outbox.ports import Confirmations, Delivery, Queue, Repairs
 from service.outbox.sqlite.file.disk import loss_of_volume
 from service.outbox.sqlite.store import open_sqlite_outbox
 from service.outbox.sqlite.timings import WriterTimings
+
+if TYPE_CHECKING:
+    from service.outbox.postgres.store import PostgresOutbox
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +140,22 @@ async def open_served_outbox(
             told = (lambda: status(outbox)) if status else (lambda: Status(outbox.failure))
             await stack.enter_async_context(serve_link(own, parts, told, outbox.intake))
         yield outbox
+
+
+async def refuse_appends(outbox: Outbox, settings: Settings) -> None:
+    """Have `outbox.append` refuse the events whose type declares `encrypt`: SQL can't encrypt them.
+
+    SQLite has no such function. Raises OutboxUnavailableError.
+    """
+    if settings.sqlite_path is not None:
+        return
+    names: list[str] = []
+    if settings.encryption_keys:
+        from service.event_types.types_file import load_event_types
+
+        types = load_event_types(settings.event_types_file)
+        names = [one.name for one in types if one.encrypt]
+    await cast("PostgresOutbox", outbox).settings.refuse_appends(names)
 
 
 def _parts(outbox: Outbox, recorder: Recorder) -> list[ServedPart]:

@@ -9,11 +9,14 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from service.bootstrap.service import run_relay_alone, run_service
+from service.config.settings import Settings
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
 from service.outbox.limits import FairShare
@@ -36,6 +39,7 @@ from tests.support.storage import (
 
 APPEND = "SELECT outbox.append(%s, %s, %s)"
 DAY_MS = 24 * 3600 * 1000
+DECLARED = "types: [{{path: /api/mine, name: app/secret, body: {{type: object}}, {}}}]"
 
 
 @pytest.fixture
@@ -542,3 +546,34 @@ async def test_a_publication_for_all_tables_stops_nothing(postgres: PostgresServ
             ).pending else None
             await eventually(outbox.inspector.stats, lambda stats: stats.delivered == 4)
             assert await outbox.repairs.purge(older_than_seconds=-1, actor=None) == 4
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "SERIALIZABLE"])
+async def test_an_encrypted_event_is_refused_as_the_last_started_service_says(
+    postgres_url: str, tmp_path: Path, level: str
+) -> None:
+    types = tmp_path / "types.yaml"
+    types.write_text(DECLARED.format("encrypt: [phone]"))
+    given = {"OUTBOX_URL": postgres_url, "EVENT_TYPES_FILE": str(types), "DEV_LOGIN": "true"}
+    keyed = Settings.load({**given, "OUTBOX_ENCRYPTION_KEY": "a-key-of-ours"})
+    types.with_name("plain.yaml").write_text(DECLARED.format("encrypt: false"))
+    plain = Settings.load({**given, "EVENT_TYPES_FILE": str(types.with_name("plain.yaml"))})
+    many = "SELECT outbox.append_many(%s)"
+    with psycopg.connect(postgres_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
+        append(connection, "app/secret")
+        connection.execute("SELECT 1")  # its transaction stays open over the start
+        async with run_service(keyed), run_relay_alone(plain):
+            connection.commit()
+            for statement, arguments in (
+                (APPEND, ("app/secret", Jsonb({}), "u-1")),
+                (many, (Jsonb([{"name": "app/secret", "data": {}}]),)),
+            ):
+                with pytest.raises(psycopg.errors.InvalidParameterValue, match="is encrypted"):
+                    connection.execute(statement, arguments)
+                connection.rollback()
+            append(connection, "app/other")
+            connection.commit()
+        async with run_service(plain):
+            append(connection, "app/secret")
+            connection.commit()

@@ -23,9 +23,11 @@ BEGIN
 END
 $$
 """
+# `fault` runs in append and append_many alone, with their path.
 UNPROTECTED = """
 SELECT proname FROM pg_proc JOIN pg_namespace AS n ON n.oid = pronamespace
-WHERE nspname = %s AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(proconfig), false)
+WHERE nspname = %s AND proname <> 'fault'
+  AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(proconfig), false)
 """
 WITHOUT_KEY = """
 SELECT relname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace

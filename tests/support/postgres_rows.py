@@ -21,6 +21,7 @@ DELETE FROM outbox.samples; DELETE FROM outbox.changes; DELETE FROM outbox.count
 DELETE FROM outbox.delivery; INSERT INTO outbox.delivery DEFAULT VALUES;
 UPDATE outbox.turns SET until = '-infinity';
 UPDATE outbox.meta SET settings_revision = 0;
+UPDATE outbox.appending SET encrypted_names = '{}';
 UPDATE outbox.totals SET pending = 0, delivered = 0, dead = 0, sent = 0;
 """
 _PAGE = 250_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -61,6 +61,13 @@ class PostgresSettings:
     ) -> None:
         """Replace the settings of these ids and write one audit row, in one commit."""
         await self._save(scope, settings, audited(action, actor=actor, detail=detail))
+
+    async def refuse_appends(self, names: Collection[str]) -> None:
+        """Have `outbox.append` refuse the events of these names, and of no others.
+
+        Raises OutboxUnavailableError.
+        """
+        await self._pool.run("ENCRYPTED_NAMES", {"names": sorted(names)})
 
     async def _save(
         self, scope: str, settings: Mapping[str, object], act: Mapping[str, str | None]

@@ -36,3 +36,8 @@ SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM named)
 
 -- name: READ_REVISION
 SELECT settings_revision FROM outbox.meta
+
+-- name: ENCRYPTED_NAMES
+-- The events that can't be appended in SQL from now on.
+UPDATE outbox.appending SET encrypted_names = %(names)s::text[]
+WHERE encrypted_names <> %(names)s::text[]
