@@ -49,7 +49,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "OUTBOX_CONFIRM": "`on`: an event is delivered when Inngest holds it. `off`: when Inngest "
         "answers. `auto`: on for a self-hosted Inngest with `INNGEST_SIGNING_KEY`.",
         "OUTBOX_UNCONFIRMED_MAX": "Events that Inngest may have answered and not yet stored.",
-        "OUTBOX_NO_RUN_AFTER": "An event that Inngest holds so long without a run has none.",
+        "OUTBOX_NO_RUN_AFTER": "An event that Inngest holds this long without a run starts none.",
     },
     "Inngest": {
         "INNGEST_EVENT_KEY": "The event key. Required in production unless `INNGEST_DEV` is set.",
@@ -57,8 +57,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "INNGEST_DEV": "`1` or the address of a dev server; `0`: there is none, in development "
         "either.",
         "INNGEST_BASE_URL": "The address of a self-hosted Inngest, for events and the worker.",
-        "INNGEST_EVENT_API_BASE_URL": "The address for events. Stronger than `INNGEST_BASE_URL`.",
-        "INNGEST_API_BASE_URL": "The address for the worker. Stronger than `INNGEST_BASE_URL`.",
+        "INNGEST_EVENT_API_BASE_URL": "The address for events. Wins over `INNGEST_BASE_URL`.",
+        "INNGEST_API_BASE_URL": "The address for the worker. Wins over `INNGEST_BASE_URL`.",
         "INNGEST_ENV": "The Inngest environment that events go to.",
         "INNGEST_UI_URL": "Where people open the pages of a self-hosted Inngest, for links. Unset: "
         "the address that events go to.",
@@ -73,7 +73,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "Event types, documents and application settings": {
         "EVENT_TYPES_FILE": "Event types beside `POST /api/route`, as JSON or YAML.",
         "AWS_S3_REGION": "The bucket's region. Required for `POST /api/route` and uploads.",
-        "AWS_S3_BUCKET": "The bucket. Required as its region is.",
+        "AWS_S3_BUCKET": "The bucket. Required like its region.",
         "DOCUMENT_CHECK": "`off`, `enrich` or `require`: whether a post asks S3 for its document.",
         "DOCUMENT_SCOPE": "`own`: a user may name their own uploads only. `uploads`: any document "
         "but the uploads of others. `any`: every document.",

@@ -180,7 +180,7 @@ async def test_its_metadata_are_read_once_an_hour(web: Web, clock: Clock, issuer
             for name in METADATA
             if name != "issuer"
         ),
-        ({"token_endpoint": 1}, "not what it should be"),
+        ({"token_endpoint": 1}, "unexpected form"),
         ({"jwks_uri": "ftp://issuer.example/x"}, "insecure endpoint"),
         ({"token_endpoint": "https://[issuer.example/x"}, "insecure endpoint"),
     ],

@@ -55,7 +55,7 @@ export interface EventView {
   inngestId: string | null;
   name: string;
   state: "dead" | "delivered" | "delivering" | "pending" | "sent";
-  /** Answers about this event, not about Inngest. */
+  /** Tries that the event itself decided. */
   attempts: number;
   acceptedAt: number;
   deliveredAt: number | null;

@@ -119,7 +119,7 @@ Until = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many rows.")]
 Cursor = Annotated[
     int | None,
-    typer.Option("--cursor", min=1, help="Go on below these rows, as the list before said."),
+    typer.Option("--cursor", min=1, help="Continue below these rows; the list before names it."),
 ]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it. Without this, only say what would be done.")

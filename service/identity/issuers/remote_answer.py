@@ -54,4 +54,4 @@ def decode(body: bytes, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ProviderUnavailableError("The answer is not what it should be.") from error
+        raise ProviderUnavailableError("The answer has an unexpected form.") from error

@@ -21,7 +21,7 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     inngest_id: Annotated[str | None, Meta(description="The id under which Inngest has the event.")]
     name: str
     state: State
-    attempts: Annotated[int, Meta(ge=0, description="Answers about this event, not about Inngest.")]
+    attempts: Annotated[int, Meta(ge=0, description="Tries that the event itself decided.")]
     accepted_at: _Ms
     delivered_at: _Ms | None
     reason: Annotated[
