@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,14 +24,31 @@ from service.errors import (
     SchemaTooNewError,
     TooManyPendingError,
 )
-from service.observe.recorder import NullRecorder
 from service.outbox.link.channel import Channel
-from service.outbox.link.messages import PROTOCOL, Call, Fault, Hello, Status, from_fault, to_fault
-from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
+from service.outbox.link.messages import (
+    PROTOCOL,
+    Appends,
+    Call,
+    Closing,
+    Fault,
+    Goodbye,
+    Hello,
+    Result,
+    Status,
+    from_fault,
+    to_fault,
+)
 from service.outbox.link.store_link import LinkPolicy
 from service.outbox.model import Filter, State
-from service.supervisor import run_supervisor
-from tests.support.remote_storage import served, unix_socket
+from tests.support.remote_storage import (
+    Line,
+    caller,
+    front,
+    remote_outbox,
+    scripted_store,
+    served,
+    unix_socket,
+)
 from tests.support.storage import PATIENCE_SECONDS, SqliteStorage, event, eventually
 
 QUICK = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01)
@@ -49,19 +67,10 @@ async def store(tmp_path: Path) -> AsyncIterator[Outbox]:
         yield outbox
 
 
-@contextlib.asynccontextmanager
-async def front(tmp_path: Path, policy: LinkPolicy = PATIENT) -> AsyncIterator[RemoteOutbox]:
-    async with (
-        run_supervisor(NullRecorder()) as supervisor,
-        open_remote_outbox(str(tmp_path / "store"), supervisor, policy) as remote,
-    ):
-        yield remote
-
-
 async def test_a_call_waits_for_a_store_that_is_about_to_come(
     tmp_path: Path, listening: socket.socket, store: Outbox
 ) -> None:
-    opening = front(tmp_path)
+    opening = front(tmp_path / "store", PATIENT)
     entered = asyncio.create_task(opening.__aenter__())
     await asyncio.sleep(0)
     async with served(listening.dup(), store):
@@ -72,7 +81,7 @@ async def test_a_call_waits_for_a_store_that_is_about_to_come(
 
 
 async def test_without_a_store_calls_fail_after_a_moment_and_then_at_once(tmp_path: Path) -> None:
-    async with front(tmp_path, QUICK) as remote:
+    async with front(tmp_path / "store", QUICK) as remote:
         assert remote.failure
         with pytest.raises(OutboxUnavailableError) as error:
             await remote.intake.append(event())
@@ -90,7 +99,7 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
-        async with front(tmp_path, LinkPolicy(patience_seconds=0.5)) as remote:
+        async with front(tmp_path / "store", LinkPolicy(patience_seconds=0.5)) as remote:
             await eventually(lambda: asyncio.sleep(0, not remote.failure))
             events = [event() for _ in range(200)]
             early = [asyncio.create_task(remote.intake.append(each)) for each in events[:100]]
@@ -106,31 +115,166 @@ async def test_a_store_that_closes_answers_what_it_got_and_the_next_one_gets_the
 
 
 async def test_a_call_whose_store_is_lost_fails(tmp_path: Path, listening: socket.socket) -> None:
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(message(READY))
-        await reader.readexactly(len(message(Hello(PROTOCOL))) + 1)  # a call has begun
-        writer.close()
+    async def hang_up(line: Line) -> None:
+        await line.heard()  # a call has begun
 
-    server = await asyncio.start_unix_server(hang_up, sock=listening)
-    async with front(tmp_path, QUICK) as remote:
+    async with (
+        scripted_store(listening, hang_up),
+        front(tmp_path / "store", LinkPolicy(patience_seconds=0.2, retry_seconds=60)) as remote,
+    ):
+        assert not remote.failure
         with pytest.raises(OutboxUnavailableError):
             await remote.intake.append(event())
-    server.close()
+        assert remote.failure
 
 
 async def test_a_store_that_says_nothing_is_away(tmp_path: Path, listening: socket.socket) -> None:
-    async def say_no_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(message(READY))
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        writer.close()
+    async def say_no_more(line: Line) -> None:
+        while await line.heard():
+            pass
 
-    server = await asyncio.start_unix_server(say_no_more, sock=listening)
     impatient = LinkPolicy(patience_seconds=0.2, retry_seconds=0.01, silence_seconds=0.1)
-    async with front(tmp_path, impatient) as remote:
+    async with (
+        scripted_store(listening, say_no_more),
+        front(tmp_path / "store", impatient) as remote,
+    ):
         with pytest.raises(OutboxUnavailableError):
             await remote.intake.append(event())
-    server.close()
+
+
+async def test_a_call_that_was_given_up_may_be_answered_and_harms_no_other(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    begun = asyncio.Event()
+
+    async def answer_both(line: Line) -> None:
+        given_up = await line.heard()
+        begun.set()
+        other = await line.heard()
+        for call in (given_up, other):
+            assert isinstance(call, Call)
+            line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode(b"{}"))))
+        await line.heard()
+
+    async with (
+        scripted_store(listening, answer_both),
+        front(tmp_path / "store", PATIENT) as remote,
+    ):
+        call = asyncio.ensure_future(remote.inspector.payload("e-1"))
+        await begun.wait()
+        call.cancel()
+        assert await remote.inspector.payload("e-2") == b"{}"
+
+
+async def test_an_answer_of_another_version_is_unavailability(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    async def answer(line: Line) -> None:
+        call = await line.heard()
+        assert isinstance(call, Call)
+        line.say(Result(call.number, msgspec.Raw(msgspec.msgpack.encode({"new": 1}))))
+        await line.heard()
+
+    async with scripted_store(listening, answer), front(tmp_path / "store", PATIENT) as remote:
+        with pytest.raises(OutboxUnavailableError):
+            await remote.inspector.payload("e-1")
+
+
+async def test_a_store_that_closes_gets_every_event_before_the_goodbye(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    appended: list[int] = []
+
+    async def close(line: Line) -> None:
+        while not isinstance(message := await line.heard(), Goodbye):
+            assert isinstance(message, Appends)
+            appended.extend(one.number for one in message.events)
+            if len(appended) == 20:
+                line.say(Closing())
+        for number in appended:
+            line.say(to_fault(number, OutboxFullError()))
+
+    policy = LinkPolicy(0.1, 0.1, retry_seconds=60, away="away", lost="lost")
+    async with scripted_store(listening, close), front(tmp_path / "store", policy) as remote:
+        posts = []
+        while not remote.failure:  # some in each turn, so in that of the closing too
+            posts.append(asyncio.create_task(remote.intake.append(event())))
+            await asyncio.sleep(0)
+        ends = await asyncio.gather(*posts, return_exceptions=True)
+    answered = [one for one in ends if isinstance(one, OutboxFullError)]
+    assert len(answered) == len(appended) >= 20
+    assert {str(one) for one in ends if one not in answered} <= {"away"}
+
+
+async def test_a_call_ends_when_the_store_hangs_after_it_has_said_that_it_closes(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    async def close_and_hang(line: Line) -> None:
+        await line.heard()  # a call has begun
+        line.say(Closing())
+        while await line.heard():
+            pass
+
+    policy = LinkPolicy(0.2, closing_patience_seconds=0.3, retry_seconds=0.05, silence_seconds=0.1)
+    async with (
+        scripted_store(listening, close_and_hang),
+        front(tmp_path / "store", policy) as remote,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        with pytest.raises(OutboxUnavailableError):
+            await remote.intake.append(event())
+
+
+@pytest.mark.parametrize("fault", ["cancelled", "not encodable"])
+async def test_every_call_has_an_answer(
+    store: Outbox, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    async def payload(_: Any, event_id: str) -> object:
+        del event_id
+        if fault == "cancelled":
+            raise asyncio.CancelledError
+        return object()
+
+    def start(*_: Any) -> asyncio.Future[object]:
+        stored: asyncio.Future[object] = asyncio.Future()
+        stored.cancel()
+        return stored
+
+    monkeypatch.setattr(type(store.inspector), "payload", payload)
+    monkeypatch.setattr(type(store.intake), "start", start)
+    async with remote_outbox(store) as remote, asyncio.timeout(PATIENCE_SECONDS):
+        for call in (remote.inspector.payload("x"), remote.intake.append(event())):
+            with pytest.raises(OutboxUnavailableError):
+                await call
+
+
+async def test_a_caller_that_greets_a_closing_store_is_told_so(
+    tmp_path: Path, listening: socket.socket, store: Outbox
+) -> None:
+    async with contextlib.AsyncExitStack() as serving:
+        await serving.enter_async_context(served(listening, store))
+        first, late = [await caller(tmp_path / "store") for _ in range(2)]
+        first.say(Hello(PROTOCOL))
+        assert isinstance(await first.heard(), Status)
+        closing = asyncio.create_task(serving.aclose())
+        while isinstance(message := await first.heard(), Status):
+            pass
+        assert isinstance(message, Closing)
+        late.say(Hello(PROTOCOL))
+        assert isinstance(await late.heard(), Closing)
+        first.close()
+        late.close()
+        await closing
+
+
+async def test_a_status_is_said_again_so_that_a_silent_store_is_known(
+    tmp_path: Path, listening: socket.socket, store: Outbox
+) -> None:
+    async with served(listening, store):
+        line = await caller(tmp_path / "store")
+        line.say(Hello(PROTOCOL))
+        assert await line.heard() == await line.heard()
+        line.close()
 
 
 async def test_a_front_that_does_not_read_holds_up_nobody(
@@ -138,7 +282,7 @@ async def test_a_front_that_does_not_read_holds_up_nobody(
 ) -> None:
     stored = event(size=1_000_000)
     await store.intake.append(stored)
-    async with served(listening.dup(), store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stuck:
             stuck.connect(str(tmp_path / "store"))
             stuck.sendall(message(Hello(PROTOCOL)))
@@ -156,7 +300,7 @@ async def test_large_calls_and_large_answers_at_once_do_not_wait_for_each_other(
     stored = event(size=1_000_000)
     await store.intake.append(stored)
     sent = [event(size=1_000_000) for _ in range(8)]
-    async with served(listening.dup(), store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
         payloads, receipts = await asyncio.gather(
             asyncio.gather(*(remote.inspector.payload(stored.id) for _ in sent)),
             asyncio.gather(*map(remote.intake.append, sent)),
@@ -170,8 +314,8 @@ async def test_a_change_of_a_scope_is_seen_by_every_front(
 ) -> None:
     async with (
         served(listening.dup(), store),
-        front(tmp_path) as here,
-        front(tmp_path) as there,
+        front(tmp_path / "store", PATIENT) as here,
+        front(tmp_path / "store", PATIENT) as there,
     ):
         before_here, before_there = here.settings.scope_revision, there.settings.scope_revision
         await here.settings.save_scope("user", "u-1", {"a": 1})
@@ -189,7 +333,7 @@ async def test_a_new_store_may_have_changed_every_scope(
 ) -> None:
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(served(listening.dup(), store))
-        async with front(tmp_path) as remote:
+        async with front(tmp_path / "store", PATIENT) as remote:
             before = remote.settings.scope_revision
             await first.aclose()
             async with served(listening.dup(), store):
@@ -202,7 +346,7 @@ async def test_a_result_can_be_many_rows(
 ) -> None:
     for _ in range(300):
         await store.intake.append(event())
-    async with served(listening.dup(), store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
         rows = await remote.inspector.rows(Filter(limit=1000))
         assert len(rows) == 300
         assert {row.state for row in rows} == {State.PENDING}
@@ -222,7 +366,7 @@ async def test_a_result_can_be_many_rows(
 async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
     tmp_path: Path, listening: socket.socket, store: Outbox, sent: bytes
 ) -> None:
-    async with served(listening.dup(), store), front(tmp_path) as remote:
+    async with served(listening.dup(), store), front(tmp_path / "store", PATIENT) as remote:
         with structlog.testing.capture_logs() as lines:
             assert await answered(tmp_path / "store", sent) == b""
         assert [line["event"] for line in lines] == ["link_message_refused"]
@@ -305,9 +449,6 @@ def test_messages_arrive_whole_however_the_stream_is_cut(
         channel.data_received(stream[:cut])
         stream = stream[cut:]
     assert kept.messages == messages
-
-
-READY = Status()
 
 
 def message(body: object) -> bytes:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+
+import msgspec
 
 from service.bootstrap.store_part import store_status
 from service.bootstrap.stores import Outbox, StoredSettings
 from service.observe.recorder import NullRecorder
+from service.outbox.link.messages import Status, ToCaller, ToOwner
 from service.outbox.link.outbox import RemoteOutbox, open_remote_outbox
 from service.outbox.link.server import parts_of, serve_link
+from service.outbox.link.store_link import LinkPolicy
 from service.outbox.ports import (
     AuditTrail,
     Confirmations,
@@ -41,12 +46,18 @@ class RemoteStorage(SqliteStorage):
 async def remote_outbox(store: Outbox) -> AsyncIterator[RemoteOutbox]:
     """`store` as a front process sees it."""
     with tempfile.TemporaryDirectory() as folder, unix_socket(Path(folder) / "s") as listening:
-        async with (
-            served(listening, store),
-            run_supervisor(NullRecorder()) as supervisor,
-            open_remote_outbox(f"{folder}/s", supervisor) as remote,
-        ):
+        async with served(listening, store), front(Path(folder) / "s") as remote:
             yield remote
+
+
+@contextlib.asynccontextmanager
+async def front(path: Path, policy: LinkPolicy | None = None) -> AsyncIterator[RemoteOutbox]:
+    """The outbox of a front process whose store process listens at `path`."""
+    async with (
+        run_supervisor(NullRecorder()) as supervisor,
+        open_remote_outbox(str(path), supervisor, policy) as remote,
+    ):
+        yield remote
 
 
 @contextlib.asynccontextmanager
@@ -63,6 +74,51 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
         bound.bind(str(path))
         bound.listen()
         yield bound
+
+
+class Line:
+    """One end of a connection of the link, message by message."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.close = writer.close
+
+    def say(self, message: msgspec.Struct) -> None:
+        body = msgspec.msgpack.encode(message)
+        self._writer.write(len(body).to_bytes(4, "big") + body)
+
+    async def heard(self) -> msgspec.Struct | None:
+        """The next message, None when the connection has ended."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            size = int.from_bytes(await self._reader.readexactly(4), "big")
+            return _decode(await self._reader.readexactly(size))
+        return None
+
+
+@contextlib.asynccontextmanager
+async def scripted_store(
+    listening: socket.socket, script: Callable[[Line], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """A store process that says it is there, then follows `script` with each front."""
+
+    async def follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = Line(reader, writer)
+        line.say(Status())
+        await line.heard()  # the greeting
+        await script(line)
+        line.close()
+
+    server = await asyncio.start_unix_server(follow, sock=listening)
+    yield
+    server.close()
+
+
+async def caller(path: Path) -> Line:
+    """A connection to the store process that listens at `path`, before its greeting."""
+    return Line(*await asyncio.open_unix_connection(path))
+
+
+_decode = msgspec.msgpack.Decoder(ToOwner | ToCaller).decode
 
 
 class _Settings:

@@ -145,7 +145,6 @@ class LinkServer:
                 if self._calls:
                     await asyncio.wait(self._calls)
         for caller in list(self._callers):
-            caller.receipts.end()
             caller.channel.close()
 
     async def _answer(self, channel: Channel, call: Call) -> None:
