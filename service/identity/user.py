@@ -18,6 +18,7 @@ SHARED_ISSUER = "shared"
 EVENT_KEY_ISSUER = "key"
 _MAX_ID_CHARS = 255
 _MAX_TEXT_CHARS = 1024
+_LAST_SECOND = 2**53
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +81,14 @@ def user_from_claims(
         organization_id=_id(claims.get("organizationId")),
         email_verified=claims.get("email_verified") is True,
     )
+
+
+def seconds_of(claims: Mapping[str, object], name: str, default: object = None) -> float | None:
+    """The time that a verified claim names in wall seconds, None for any other value."""
+    value = claims.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < _LAST_SECOND else None
 
 
 def _id(value: object) -> str | None:

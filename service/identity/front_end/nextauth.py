@@ -20,11 +20,10 @@ from service.identity.front_end.nextauth_token import (
     Flavour,
     TokenDecoder,
 )
-from service.identity.user import FoundUser, user_from_claims
+from service.identity.user import FoundUser, seconds_of, user_from_claims
 
 _TOLERANCE_SECONDS = 15
 _MAX_CHUNKS = 16
-_LAST_SECOND = 2**53
 
 
 class NextAuthReader:
@@ -88,7 +87,7 @@ class NextAuthReader:
         return FoundUser(user, good_until) if user and good_until else None
 
     def _good_until(self, claims: Claims) -> float | None:
-        expires, starts = _seconds(claims.get("exp")), _seconds(claims.get("nbf", 0))
+        expires, starts = seconds_of(claims, "exp"), seconds_of(claims, "nbf", 0)
         if expires is None or starts is None:
             return None
         good_until, now = expires + _TOLERANCE_SECONDS, self._clock()
@@ -122,9 +121,3 @@ def _join_chunks(cookies: Mapping[str, str], name: str) -> str:
     while len(chunks) < _MAX_CHUNKS and (chunk := cookies.get(f"{name}.{len(chunks)}")):
         chunks.append(chunk)
     return "".join(chunks)
-
-
-def _seconds(value: object) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if abs(value) < _LAST_SECOND else None

@@ -19,7 +19,7 @@ from joserfc.errors import JoseError, SecurityWarning
 
 from service.identity.issuers.jwks import Jwks, signed_claims
 from service.identity.remembered_users import RememberedUsers
-from service.identity.user import FoundUser, User, user_from_claims
+from service.identity.user import FoundUser, User, seconds_of, user_from_claims
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 _ALGORITHMS += ["EdDSA", "Ed25519"]
@@ -96,13 +96,14 @@ class BearerTokens:
 
     def _end(self, claims: Mapping[str, object]) -> float:
         """When the token ends, 0 for a token that is not for this service or not valid now."""
-        now, expires, begins = self._clock(), claims.get("exp"), claims.get("nbf", 0)
-        if not isinstance(expires, int | float) or not isinstance(begins, int | float):
+        now, expires = self._clock(), seconds_of(claims, "exp")
+        begins = seconds_of(claims, "nbf", 0)
+        if expires is None or begins is None:
             return 0.0
         if not begins - _TOLERANCE_SECONDS <= now < expires + _TOLERANCE_SECONDS:
             return 0.0
         is_ours = claims.get("iss") == self._issuer and self._is_for_us(claims.get("aud"))
-        return float(expires + _TOLERANCE_SECONDS) if is_ours else 0.0
+        return expires + _TOLERANCE_SECONDS if is_ours else 0.0
 
     def _is_for_us(self, audience: object) -> bool:
         if self._audience is None:
