@@ -17,6 +17,8 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from service.untyped_json import decode_untyped
+
 FIELD = "encrypted"
 MARK = "__ENCRYPTED__"
 _STRATEGY = "__STRATEGY__"
@@ -66,7 +68,7 @@ class Encryption:
         The bytes as they are, and None, where no key does.
         """
         try:
-            event = msgspec.json.decode(payload)
+            event = decode_untyped(payload)
             data = event["data"]
             place, plain = self._opened(data[FIELD])
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -85,7 +87,7 @@ class Encryption:
             return None, value
         for place, box in enumerate(self._boxes):
             try:
-                return place, msgspec.json.decode(box.decrypt(sealed))
+                return place, decode_untyped(box.decrypt(sealed))
             except self._refusals:
                 continue
         return None, value

@@ -17,13 +17,13 @@ import msgspec
 from service.errors import ConfigurationError, InvalidJsonError
 from service.identity.scopes import Scopes, Tree
 from service.identity.user import User
+from service.untyped_json import decode_untyped_object
 
 MAX_SETTINGS_BYTES = 64 * 1024
 _MAX_DEPTH = 64
 _MAX_REMEMBERED = 10_000
 _MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
 
-_decoder = msgspec.json.Decoder(Tree)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,7 +34,7 @@ def parse_settings(body: bytes) -> Tree:
     whose numbers fit into a double.
     """
     try:
-        settings = _decoder.decode(body)
+        settings: Tree = decode_untyped_object(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidJsonError from exc
     if _is_deeper(settings, _MAX_DEPTH):

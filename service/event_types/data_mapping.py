@@ -11,6 +11,7 @@ from msgspec import UNSET
 from service.event_types.body_schema import SEND_AT
 from service.event_types.template import USER_FIELDS, is_source, sources_of, split_source
 from service.identity.user import User
+from service.untyped_json import decode_untyped
 
 Object = Mapping[str, Any]
 
@@ -88,7 +89,7 @@ def _user(keys: Sequence[str]) -> _Value:
 def _app_settings(keys: Sequence[str]) -> _Value:
     if not keys:
         return lambda sources: sources.app_settings
-    return lambda sources: _at(msgspec.json.decode(sources.app_settings), keys)
+    return lambda sources: _at(decode_untyped(sources.app_settings), keys)
 
 
 def _document(keys: Sequence[str]) -> _Value:

@@ -64,7 +64,7 @@ def test_a_value_of_any_size_is_looked_through(field: bytes, size: int, value: b
 
 def test_a_large_value_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(incoming, "_decode", lambda text: sizes.append(len(text)))
+    monkeypatch.setattr(incoming, "decode_untyped", lambda text: sizes.append(len(text)))
     for size in (LARGE_BYTES, LARGE_BYTES + 1):
         read(b'{"name":"a","data":%b}' % filled(b'{"x":"%b"}', size))
     assert sizes == [LARGE_BYTES]

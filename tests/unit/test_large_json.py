@@ -104,6 +104,16 @@ def test_others_run_between_the_pieces_of_a_large_event(body: bytes) -> None:
     assert found.count(None) >= SIZE / 16_384 / 4
 
 
+@pytest.mark.parametrize("text", [b'"' * SIZE, b'"" ' * SIZE, b'{"name":"a"}' + b'""' * SIZE])
+def test_what_is_no_event_is_looked_at_as_far_as_an_event_may_reach(text: bytes) -> None:
+    body = (b"[" + text * 20)[:12_000_000]
+    last = 0
+    with pytest.raises(BadEventError, match="larger than 3145728 bytes"):
+        for last, _ in enumerate(elements(body)):  # noqa: B007
+            pass
+    assert last <= 3_145_728 / 16_384 + 2
+
+
 def test_a_large_meta_is_refused() -> None:
     meta = b'{"sessions":{' + b",".join(b'"%x":null' % n for n in range(9_000)) + b"}}"
     with pytest.raises(BadEventError, match="meta is larger than 65536 bytes"):

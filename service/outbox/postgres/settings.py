@@ -18,6 +18,7 @@ from service.outbox.audit import ids_text, new_act
 from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.postgres.database.pool import PostgresPool
 from service.supervisor import Supervisor
+from service.untyped_json import decode_untyped_object
 
 _POLL_SECONDS = 1.0
 _NO_ACT = dict.fromkeys(("act", "actor", "action", "detail", "ids"))
@@ -44,7 +45,7 @@ class PostgresSettings:
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
         """The settings of one scope."""
         rows = await self._pool.run("LOAD_SCOPE", {"scope": scope, "scope_id": scope_id})
-        return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
+        return decode_untyped_object(rows[0][0]) if rows else None
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
         """Replace the settings of one scope."""

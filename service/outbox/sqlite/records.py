@@ -16,6 +16,7 @@ from service.outbox.sqlite.file.connection import Reads, SqliteReader
 from service.outbox.sqlite.queries import SQL
 from service.outbox.sqlite.state import CachedState
 from service.outbox.sqlite.writer import SqliteWriter
+from service.untyped_json import decode_untyped_object
 
 
 class SqliteDelivery:
@@ -163,7 +164,7 @@ class SqliteSettings:
 
 def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:
     rows = connection.execute(SQL["LOAD_SETTINGS"], values).fetchall()
-    return msgspec.json.decode(rows[0][0], type=dict[str, object]) if rows else None
+    return decode_untyped_object(rows[0][0]) if rows else None
 
 
 def _save(connection: sqlite3.Connection, values: Sequence[dict[str, str]]) -> None:

@@ -16,7 +16,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import NO_META, Event, Meta
 from service.outbox.keys import Digests, IdempotencyKey, Receipt, plain_digests
 from service.web.intake.incoming import IncomingEvent, read_events
-from service.web.intake.lenient_json import NO_EVENTS, BadEventError
+from service.web.intake.lenient_json import LARGE_BYTES, NO_EVENTS, BadEventError
 
 MAX_BATCH_BYTES = 20 * 1024 * 1024
 REPEAT_SECONDS = 24 * 3600.0
@@ -115,6 +115,11 @@ class EventBatches:
                 raise _refusal(batch)
             return await self._store(request.user, batch), batch.error
 
+    async def _sealed(self, seal: Callable[[Event], Event], event: Event) -> Event:
+        if len(event.payload) > LARGE_BYTES:  # so much would hold up other requests
+            return await asyncio.to_thread(seal, event)
+        return seal(event)
+
     async def _store(self, user: User, batch: EventBatch) -> Sequence[Receipt]:
         if not batch.events:
             return ()
@@ -138,7 +143,7 @@ class EventBatches:
                 if incoming is not None:
                     event = incoming.event
                     if self._seal:
-                        event = self._seal(event)
+                        event = await self._sealed(self._seal, event)
                     batch.keys.append(keyed.key(incoming, len(batch.keys)))
                     batch.events.append(event)
                     room_events -= 1

@@ -35,6 +35,7 @@ from service.outbox.clock import wall_now_ms
 from service.outbox.event import NO_META, Event, encode_event
 from service.outbox.keys import Digests, IdempotencyKey, plain_digests
 from service.outbox.ports import Intake
+from service.untyped_json import decode_untyped_object
 from service.web.intake.idempotency import IDEMPOTENCY_PARAMETER, idempotency_key
 from service.web.intake.incoming import request_meta
 from service.web.intake.lenient_json import LARGE_BYTES
@@ -53,7 +54,6 @@ from service.web.signin.auth import MACHINE_REFUSALS, SIGNED_IN_REFUSALS
 
 MAX_BODY_BYTES = 1024 * 1024
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _REFUSALS = (
     *JSON_REFUSALS,
     IdempotencyKeyInvalidError,
@@ -170,7 +170,7 @@ class EventRoute:
         Raises InvalidJsonError, InvalidFieldError, and what the event type's own check raises.
         """
         try:
-            body = _decode(raw)
+            body = decode_untyped_object(raw)
         except msgspec.ValidationError as error:
             # Not an object, or an object with a number that is out of range.
             raise (InvalidFieldError if _is_object(raw) else InvalidJsonError) from error

@@ -30,11 +30,13 @@ from service.outbox.event import (
     Meta,
 )
 from service.outbox.storable import is_too_deep, storable
+from service.untyped_json import decode_untyped
 from service.web.intake.lenient_json import (
     LARGE_BYTES,
     MAX_EVENTS,
     OUT_OF_RANGE,
     TOO_DEEP,
+    TOO_LARGE,
     BadEventError,
     Fields,
     elements,
@@ -52,7 +54,6 @@ _LAYERS = frozenset({"sessions", "propagated_sessions"})
 _RESERVED = "inngest/"
 _FIRST_OF_RESERVED = "iI\u0130"
 _SMALL_BYTES = 300
-_TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _NULL = b"null"
 _NO_ID = Meta(wire_id="")
 _SEND_AT = "sendat"  # names are compared in lower case
@@ -90,7 +91,6 @@ class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 _decode_given = msgspec.json.Decoder(_Given).decode
-_decode = msgspec.json.Decoder().decode
 _decode_layer = msgspec.json.Decoder(Fields | None).decode
 _decode_id = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
@@ -124,7 +124,7 @@ def read_events(
         if position == MAX_EVENTS:
             raise BadEventError(f"A request takes at most {MAX_EVENTS} events")
         if len(raw) > MAX_EVENT_BYTES:
-            raise BadEventError(_TOO_LARGE)
+            raise BadEventError(TOO_LARGE)
         try:
             given = yield from _given(raw, names)
         except RecursionError as error:
@@ -153,7 +153,7 @@ def _event(given: _Given, user: User, owner: str, now_ms: int, meta: Meta) -> Ev
     payload = _encode(_Wire(name, ts, given.v, given.data, given.user, given.meta))
     id_bytes = _ID_BYTES + (len(_encode(client_id)) if client_id else ULID_BYTES)
     if len(payload) + id_bytes > MAX_EVENT_BYTES:
-        raise BadEventError(_TOO_LARGE)
+        raise BadEventError(TOO_LARGE)
     own = meta
     if client_id or meta is not NO_META or ts > now_ms or given.sendat:
         own = msgspec.structs.replace(
@@ -259,7 +259,7 @@ def _check_object(name: str, value: msgspec.Raw) -> None:
     if len(text) > LARGE_BYTES:
         text.isascii() or text.decode()
         return
-    found = _decode(text)
+    found = decode_untyped(text)
     if len(text) <= _SMALL_BYTES:
         return  # too short for so many levels or digits
     if is_too_deep(text, found):

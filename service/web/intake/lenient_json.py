@@ -18,6 +18,7 @@ from itertools import accumulate
 
 import msgspec
 
+from service.outbox.event import MAX_EVENT_BYTES
 from service.outbox.storable import ESCAPE, MAX_DEPTH, repaired
 
 NO_EVENTS = "The body is not an event object or an array of event objects in JSON"
@@ -29,6 +30,7 @@ _space = re.compile(f"[{_SPACE}]*").match
 LARGE_BYTES = 65_536
 TOO_DEEP = f"An event is nested more than {MAX_DEPTH} levels deep"
 OUT_OF_RANGE = "A number is out of range"
+TOO_LARGE = f"An event is larger than {MAX_EVENT_BYTES} bytes"
 _PIECE_BYTES = 16_384
 _FLOAT_DIGITS = 309  # a number of fewer digits, without an exponent, is in the range of a float
 _DIGITS = bytes.maketrans(b"0123456789", b"1" * 10)
@@ -112,15 +114,16 @@ def _members(text: bytes) -> Iterator[slice | None]:
     """
     level, start, at, inside = 0, 1, 0, False
     while at < len(text):
-        piece = text[at : at + _PIECE_BYTES]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = text[at : at + len(piece) + 1]  # a backslash stays with what it escapes
-        part_at = at
-        for part in piece.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"'):
-            low, after = (level, level) if inside else _lowest(part, level)
-            if low > 1:
-                level = after
-            for found in () if inside or low > 1 else _structure(part):
+        piece, part_at = _piece(text, at), at
+        parts = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"')
+        is_inside_after = inside ^ (len(parts) % 2 == 0)
+        low, after = _lowest(b"".join(parts[inside::2]), level)
+        if low > 1:  # no member ends in this piece
+            level, parts = after, []
+        elif at - start > MAX_EVENT_BYTES:
+            raise BadEventError(TOO_LARGE)
+        for part in parts:
+            for found in () if inside or not part else _structure(part):
                 sign, place = found[0], part_at + found.start()
                 if sign in b"[{":
                     level += 1
@@ -133,10 +136,18 @@ def _members(text: bytes) -> Iterator[slice | None]:
                     return
             part_at += len(part) + 1
             inside = not inside
-        inside = not inside
+        inside = is_inside_after
         at += len(piece)
         yield None
     yield slice(start, len(text))
+
+
+def _piece(text: bytes, at: int) -> bytes:
+    """The next piece; a backslash stays with what it escapes."""
+    piece = text[at : at + _PIECE_BYTES]
+    if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+        return text[at : at + len(piece) + 1]
+    return piece
 
 
 def _lowest(part: bytes, level: int) -> tuple[int, int]:

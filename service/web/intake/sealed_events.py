@@ -7,13 +7,22 @@ from typing import Any
 
 import msgspec
 
-from service.encryption import FIELD, Encryption
+from service.encryption import FIELD, MARK, Encryption
 from service.event_types.declaration import Declaration
 from service.outbox.event import MAX_EVENT_BYTES, Event
 from service.web.intake.lenient_json import BadEventError
 
 _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class _Encrypted(msgspec.Struct):
+    """What an SDK has encrypted. Its other fields are not built."""
+
+    mark: bool = msgspec.field(name=MARK, default=False)
+
+
+_decode_encrypted = msgspec.json.Decoder(_Encrypted).decode
 
 
 class SealedEvents:
@@ -34,10 +43,17 @@ class SealedEvents:
             return event
         wire: dict[str, Any] = dict(_fields_of(event.payload))
         data: dict[str, Any] = dict(_fields_of(wire["data"]))
-        if FIELD in data:
-            data[FIELD] = msgspec.json.decode(data[FIELD])
+        if _is_encrypted(data.get(FIELD)):
+            return event  # by the sender's SDK
         wire["data"] = self._encryption.encrypt(data, self._fields[event.name])
         payload = _encode(wire)
         if len(payload) > MAX_EVENT_BYTES:
             raise BadEventError(f"An event is larger than {MAX_EVENT_BYTES} bytes encrypted")
         return msgspec.structs.replace(event, payload=payload)
+
+
+def _is_encrypted(value: msgspec.Raw | None) -> bool:
+    try:
+        return value is not None and _decode_encrypted(value).mark
+    except msgspec.ValidationError:
+        return False

@@ -161,6 +161,8 @@ class _Server(web.Server):
             response: web.StreamResponse = await self._handler(request)
         except (web.HTTPException, RateLimitedError, OutboxUnavailableError) as error:
             response = self._refuse(error)
+        except UnicodeEncodeError:  # aiohttp's refusal quotes an Expect header, whatever its bytes
+            response = self._refuse(web.HTTPExpectationFailed())
         finally:
             connection.end_request()
             self._shares.end(request, client)

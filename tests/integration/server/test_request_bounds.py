@@ -194,6 +194,7 @@ async def test_after_the_last_request_of_a_connection_junk_is_read_and_not_kept(
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", "headers_too_large"),
         (b"GET / HTTP/1.1\r\nX-Slow: ", "headers_timeout"),
         (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "expectation_failed"),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: \xff\r\n\r\n", "expectation_failed"),
     ],
 )
 async def test_an_answer_outside_of_the_application_has_its_headers_too(port, sent, code):
