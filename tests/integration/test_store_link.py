@@ -360,8 +360,10 @@ async def test_a_result_can_be_many_rows(
         b"\0\0\0\5hello",
         b"\0\0\0\2\x92\x08",
         b"\0\0\0\2\x91\x05",
+        b"\0\0\0\6\x94\x00\x01\xa1\xff\xc0",
+        b"\0\0\x75\x30\x94\x00\x01\xa1x" + b"\x91" * 30_000,
     ],
-    ids=["too large", "HTTP", "text", "a part", "no greeting"],
+    ids=["too large", "HTTP", "text", "a part", "no greeting", "no UTF-8", "deep"],
 )
 async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
     tmp_path: Path, listening: socket.socket, store: Outbox, sent: bytes
@@ -372,6 +374,20 @@ async def test_garbage_ends_its_connection_only_and_logs_no_traceback(
         assert [line["event"] for line in lines] == ["link_message_refused"]
         assert "exc_info" not in lines[0]
         assert (await remote.inspector.stats()).pending == 0
+
+
+async def test_a_call_that_is_not_utf_8_gets_a_fault_and_logs_no_traceback(
+    tmp_path: Path, listening: socket.socket, store: Outbox
+) -> None:
+    call = Call(1, "Inspector.rows", msgspec.Raw(b"\x91\xa1\xff"))
+    async with served(listening.dup(), store):
+        with structlog.testing.capture_logs() as lines:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "store")
+            writer.write(message(Hello(PROTOCOL)) + message(call))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await reader.readuntil(b"OutboxUnavailableError")
+            writer.close()
+    assert [line["event"] for line in lines] == ["unknown_call"]
 
 
 async def test_an_unknown_version_of_the_protocol_gets_a_sentence(

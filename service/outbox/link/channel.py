@@ -14,6 +14,7 @@ import structlog
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 4
+NOT_UNDERSTOOD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Listener(Protocol):
     def received(self, message: memoryview) -> None:
         """A message arrived; the view is valid during this call only.
 
-        Raises msgspec.MsgspecError for one that is not understood, which ends the connection.
+        Raises one of NOT_UNDERSTOOD for one that is not, which ends the connection.
         """
         ...
 
@@ -138,7 +139,7 @@ class Channel(asyncio.Protocol):
                 try:
                     if self._listener:
                         self._listener.received(view[body:start])
-                except msgspec.MsgspecError as error:
+                except NOT_UNDERSTOOD as error:
                     return self._refuse(len(view), str(error))
         return start
 

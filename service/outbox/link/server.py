@@ -21,7 +21,7 @@ import structlog
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.outbox.keys import Receipt
-from service.outbox.link.channel import Channel, Coalescer
+from service.outbox.link.channel import NOT_UNDERSTOOD, Channel, Coalescer
 from service.outbox.link.messages import (
     PROTOCOL,
     Appends,
@@ -154,7 +154,7 @@ class LinkServer:
         try:
             method, function = self._handlers[call.method]
             arguments = method.decode_arguments(call.arguments)
-        except (KeyError, msgspec.DecodeError):
+        except (KeyError, *NOT_UNDERSTOOD):
             # A caller of another version, while an upgrade replaces it.
             log.warning("unknown_call", method=call.method)
             return to_fault(call.number, OutboxUnavailableError(retry_after_seconds=1))
