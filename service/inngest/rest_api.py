@@ -21,12 +21,15 @@ from service.errors import InngestApiError
 from service.inngest.address import inngest_address
 from service.inngest.held import MAX_PAGE, HeldEvent
 from service.inngest.runs import EventRun
-from service.outbox.inngest_id import ENVIRONMENT_HEADER
+from service.outbox.event_ids import USED_MS
+from service.outbox.inngest_id import ENVIRONMENT_HEADER, decode_ulid
 from service.outbox.storable import repaired
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _SLOW_SHARE = 0.5  # of the time limit: the next page is smaller
 _FAST_SHARE = 0.1
+_PAGES_BEFORE = 4
+_RANDOM_BITS = 80  # of a ULID, below its time
 _OK = 200
 _NOT_FOUND = 404
 _REFUSED = frozenset({401, 403})
@@ -105,15 +108,17 @@ class RestApi:
             self._headers[ENVIRONMENT_HEADER] = environment
 
     async def page(
-        self, before: str, limit: int, environment: str | None = None
+        self, before: str, limit: int, environment: str | None = None, *, name: str | None = None
     ) -> Sequence[HeldEvent]:
         """The newest events with a ULID below `before`, newest first, at most `limit`.
 
-        Fewer where the events are too large for one answer, or while answers are slow.
+        Fewer where the events are too large for one answer, or while answers are slow. `name` None
+        lists those of all names.
         """
+        chosen = {"name": name} if name else {}
         while True:
             limit = min(limit, self._page_events)
-            query = {"cursor": before, "limit": str(limit), "received_after": _LONG_AGO}
+            query = {"cursor": before, "limit": str(limit), "received_after": _LONG_AGO, **chosen}
             began_at = time.monotonic()
             try:
                 body = await self._get("/v1/events", query, environment)
@@ -134,6 +139,26 @@ class RestApi:
         if answer.data is None:
             return None
         return HeldEvent(answer.data.internal_id, answer.data.id)
+
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> str | None:
+        """The ULID of another event with this id and name in the 24 hours before; None for none.
+
+        Reads the 200 events before it at most.
+        """
+        since, before = (decode_ulid(ulid) >> _RANDOM_BITS) - USED_MS, ulid
+        for _ in range(_PAGES_BEFORE):
+            page = await self.page(before, MAX_PAGE, environment, name=name)
+            for one in page:
+                if decode_ulid(one.ulid) >> _RANDOM_BITS < since:
+                    return None
+                if one.event_id == event_id:
+                    return one.ulid
+            if not page:
+                break
+            before = page[-1].ulid
+        return None
 
     async def run_ids(
         self, ulid: str, environment: str | None = None, *, thorough: bool = False

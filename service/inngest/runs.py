@@ -91,6 +91,15 @@ class RunReader(Protocol):
         """One run, None where Inngest does not show it yet. Raises InngestApiError."""
         ...
 
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> str | None:
+        """The ULID of another event with this id and name in the 24 hours before, if there is one.
+
+        Inngest runs nothing for the later one. Raises InngestApiError.
+        """
+        ...
+
 
 RunLink = Callable[[str, str | None], str | None]
 """The address of a run's page by its id and the environment of its event."""

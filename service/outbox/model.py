@@ -200,6 +200,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         return self.payload_bytes > 0
 
     @property
+    def at_inngest(self) -> str | None:
+        """The ULID under which Inngest has the event, None before it has it."""
+        has_it = self.state in (State.SENT, State.DELIVERED)
+        return (self.meta.answered_id or self.inngest_id) if has_it else None
+
+    @property
     def as_sent(self) -> WantedEvent:
         """The event as Inngest has it."""
         return WantedEvent.sent(self.id, self.meta)

@@ -13,7 +13,7 @@ from tests.support.storage import eventually
 
 FIELDS = {
     *("id", "inngestId", "name", "state", "attempts", "acceptedAt", "deliveredAt", "reason"),
-    *("run", "otherRuns", "noRun", "final"),
+    *("run", "otherRuns", "noRun", "idUsed", "final"),
 }
 
 

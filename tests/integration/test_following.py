@@ -6,9 +6,11 @@ import asyncio
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from service.encryption import Encryption
+from service.outbox.event import Meta
 from service.outbox.model import ClaimRequest, Settlement
 from service.web.events.followed_event import FollowPolicy
 from tests.support.followed_events import QUICK, event, followed_events, run
@@ -128,8 +130,9 @@ async def test_a_stream_follows_an_event_to_its_runs_end(followed, client):
     assert view["final"] is True
 
 
-async def follow_to_the_end(client):
-    async with client.get("/api/events/e-1/stream") as answer, asyncio.timeout(PATIENCE_SECONDS):
+async def follow_to_the_end(client, event_id="e-1"):
+    url = f"/api/events/{event_id}/stream"
+    async with client.get(url) as answer, asyncio.timeout(PATIENCE_SECONDS):
         return [view async for view in views_of(answer)]
 
 
@@ -177,6 +180,20 @@ async def test_an_event_that_starts_no_function_says_so_in_the_end(tmp_path, aio
         client = await aiohttp_client(followed.app)
         views = await follow_to_the_end(client)
     assert [(view["noRun"], view["final"]) for view in views] == [(False, False), (True, True)]
+
+
+async def test_an_event_without_a_run_says_that_another_had_its_id(tmp_path, aiohttp_client):
+    policy = replace(QUICK, no_run_seconds=0.3)
+    async with followed_events(tmp_path, policy=policy) as followed:
+        for event_id, wire_id in (("e-1", "order-1"), ("e-2", "order-2")):
+            chosen = msgspec.structs.replace(event(event_id), meta=Meta(wire_id))
+            await followed.outbox.intake.append(chosen)
+            await deliver(followed)
+        followed.runs.used["order-1"] = "01OTHER"
+        client = await aiohttp_client(followed.app)
+        used, [*_, other] = await follow_to_the_end(client), await follow_to_the_end(client, "e-2")
+    assert [(view["noRun"], view["idUsed"]) for view in used] == [(False, False), (True, True)]
+    assert (other["noRun"], other["idUsed"]) == (True, False)
 
 
 async def test_the_stack_of_a_failed_run_is_for_operators_only(followed, client):

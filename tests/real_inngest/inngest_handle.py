@@ -8,7 +8,9 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from service.dev.fake_inngest.event_api import SEED_HEADER
-from tests.support.confirmed_delivery import SIGNING_KEY
+from tests.support.confirmed_delivery import SIGNING_KEY, self_hosted_service
 from tests.support.inngest_process import EVENT_KEY
 from tests.support.outbox_command import outbox_json
 
@@ -62,6 +64,13 @@ class Inngest:
         ids: list[str] = answer["ids"]
         return ids
 
+    async def send_past_the_service(self, event: Mapping[str, object]) -> str:
+        """The ULID of an event that goes to Inngest directly."""
+        url, body = f"{self._url}/e/{EVENT_KEY}", json.dumps(event).encode()
+        async with self._http.post(url, data=body) as answer:
+            ulid: str = json.loads(await answer.text())["ids"][0]
+            return ulid
+
     async def ask(self, path: str, authorization: str | None = _SIGNED) -> tuple[int, Any]:
         """A question to the REST API: status, and the answer, as text where it is no JSON."""
         headers = {} if authorization is None else {"Authorization": authorization}
@@ -76,6 +85,16 @@ class Inngest:
         async with self._http.get(url, headers=headers) as answer:
             view: dict[str, Any] = await answer.json()
             return view
+
+    async def show(self, ulid: str) -> dict[str, Any]:
+        """What `outbox show` says of an event."""
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.console.commands.main", "show", ulid, "--json"),
+            env={**os.environ, **self_hosted_service(self._outbox_url, self._url)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        shown: dict[str, Any] = json.loads((await command.communicate())[0])
+        return shown
 
     @contextlib.asynccontextmanager
     async def paused_delivery(self) -> AsyncIterator[None]:

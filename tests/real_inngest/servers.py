@@ -51,6 +51,7 @@ class Server:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         known = {"PORT": str(port), "OUTBOX_EVENT_KEYS": f"suite:{SERVICE_KEY}"}
+        known["OUTBOX_NO_RUN_AFTER"] = "10s"
         command = [sys.executable, "-m", "service", "serve"]
         self._start(command, **self_hosted_service(self.outbox_url, self.url, **known))
         self._wait(lambda: _opened(urllib.request.Request(f"{url}/healthz")) is not None)

@@ -34,8 +34,19 @@ async def shown_as_told(inngest: Inngest, app: str, name: str) -> None:
 
 async def test_an_event_of_no_function_is_delivered_without_a_run(inngest: Inngest) -> None:
     [ulid] = await inngest.send({"name": "py/unknown"})
-    view = await until(lambda: inngest.view(ulid), lambda view: view["state"] == "delivered")
-    assert (view["run"], view["otherRuns"], view["noRun"]) == (None, [], False)
+    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    assert (view["state"], view["run"], view["otherRuns"]) == ("delivered", None, [])
+    assert (view["noRun"], view["idUsed"]) == (True, False)
+
+
+async def test_an_event_whose_id_another_sender_used_says_so(inngest: Inngest) -> None:
+    event = {"name": "py/echo", "id": new_key()}
+    other = await inngest.send_past_the_service(event)
+    await inngest.ended(other)
+    [ulid] = await inngest.send(event)
+    view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
+    assert (view["state"], view["noRun"], view["idUsed"]) == ("delivered", True, True)
+    assert (await inngest.show(ulid))["idUsedBy"] == other
 
 
 @pytest.mark.soak

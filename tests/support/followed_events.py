@@ -48,6 +48,7 @@ class MadeUpRuns:
         self.runs_of: dict[str, Sequence[EventRun]] | None = {}
         self.asked = 0
         self.thorough = 0
+        self.used = dict[str, str]()
         self.hanging = False
 
     async def run_ids(
@@ -66,6 +67,11 @@ class MadeUpRuns:
             raise InngestApiError
         known = {run.id: run for runs in self.runs_of.values() for run in runs}
         return known.get(run_id)
+
+    async def used_before(
+        self, ulid: str, event_id: str, name: str, environment: str | None = None
+    ) -> str | None:
+        return self.used.get(event_id)
 
 
 def run(status: str, output: object = None, run_id: str = "01RUN") -> EventRun:

@@ -67,6 +67,8 @@ export interface EventView {
   final: boolean;
   /** Inngest has held the event for `OUTBOX_NO_RUN_AFTER`, and runs nothing for it. */
   noRun: boolean;
+  /** There is `noRun`, and Inngest held another event with this id before. */
+  idUsed: boolean;
 }
 
 /** An event that is dead, whose runs have ended, or that starts no function (`noRun`). */

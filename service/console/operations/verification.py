@@ -106,7 +106,7 @@ async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
     for row in held:
         try:
             environment = row.meta.environment
-            ids = await reader.run_ids(row.inngest_id or "", environment)
+            ids = await reader.run_ids(row.at_inngest or "", environment)
             runs = [run for run_id in ids if (run := await reader.run(run_id, environment))]
         except InngestApiError:
             counts["unknown"] += 1
@@ -116,4 +116,4 @@ async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
 
 
 def _ulid(row: Row) -> int:
-    return decode_ulid(row.inngest_id or "")
+    return decode_ulid(row.at_inngest or "")

@@ -37,6 +37,10 @@ class EventView(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     no_run: Annotated[
         bool, Meta(description="True when Inngest has held the event for long and runs nothing.")
     ]
+    id_used: Annotated[
+        bool,
+        Meta(description="True when it runs nothing, and held another event with this id before."),
+    ]
     final: Annotated[bool, Meta(description="True when nothing more is expected to change.")]
 
     @property
@@ -50,7 +54,7 @@ def event_view(row: Row, *, runs_follow: bool) -> EventView:
     ends_here = row.state is State.DELIVERED and not (runs_follow and row.inngest_id)
     return EventView(
         id=row.id,
-        inngest_id=at_inngest(row),
+        inngest_id=row.at_inngest,
         name=row.name,
         state=row.state,
         attempts=row.attempts,
@@ -60,12 +64,18 @@ def event_view(row: Row, *, runs_follow: bool) -> EventView:
         run=None,
         other_runs=(),
         no_run=False,
+        id_used=False,
         final=row.state is State.DEAD or ends_here,
     )
 
 
 def with_runs(
-    view: EventView, runs: Sequence[Run], *, ended: bool = False, no_run: bool = False
+    view: EventView,
+    runs: Sequence[Run],
+    *,
+    ended: bool = False,
+    no_run: bool = False,
+    id_used: bool = False,
 ) -> EventView:
     """The view with these runs. It is final when they have `ended`, or when there is `no_run`."""
     return msgspec.structs.replace(
@@ -73,13 +83,9 @@ def with_runs(
         run=runs[0] if runs else None,
         other_runs=tuple(runs[1:]),
         no_run=no_run,
+        id_used=no_run and id_used,
         final=view.final or (view.state is State.DELIVERED and (ended or no_run)),
     )
-
-
-def at_inngest(row: Row) -> str | None:
-    """The ULID under which Inngest has the event, None before it has it."""
-    return (row.meta.answered_id or row.inngest_id) if has_left(row.state) else None
 
 
 def has_left(state: State) -> bool:

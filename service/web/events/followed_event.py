@@ -16,7 +16,7 @@ import msgspec
 
 from service.inngest.runs import EventRun, Run
 from service.outbox.model import Row
-from service.web.events.event_view import EventView, at_inngest, event_view, has_left, with_runs
+from service.web.events.event_view import EventView, event_view, has_left, with_runs
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventView).decode
@@ -78,7 +78,8 @@ class FollowedEvent:
     `inngest_id` is None before Inngest has the event. `followers` counts waiting requests. `ask_at`
     is the loop time of the next question about runs, `left_at` when the last follower left. `told`
     are the runs as Inngest last told them, by their ids. `found_last` is true once they were looked
-    for after the time in which another may begin, `questions` counts the searches since.
+    for after the time in which another may begin, `questions` counts the searches since. `wire_id`
+    is the id that its sender chose, `id_used` is true once another event is known to have it.
     """
 
     __slots__ = (
@@ -93,17 +94,23 @@ class FollowedEvent:
         "followers",
         "found_last",
         "id",
+        "id_used",
         "inngest_id",
         "left_at",
+        "name",
         "questions",
         "snapshot",
         "state",
         "told",
+        "wire_id",
     )
 
     def __init__(self, row: Row, policy: FollowPolicy, *, runs_follow: bool) -> None:
         self.id = row.id
+        self.name = row.name
         self.environment = row.meta.environment
+        self.wire_id = row.meta.wire_id
+        self.id_used = False
         self.followers = 0
         self.ask_at = 0.0
         self.left_at = 0.0
@@ -134,7 +141,13 @@ class FollowedEvent:
         view = event_view(row, runs_follow=self._runs_follow)
         if self._asked and self.snapshot is not None:
             known = _decode(self.snapshot.body)
-            view = with_runs(view, known.runs, ended=known.final, no_run=known.no_run)
+            view = with_runs(
+                view,
+                known.runs,
+                ended=known.final,
+                no_run=known.no_run,
+                id_used=self.id_used,
+            )
         self._show(view)
 
     def held_seconds(self, wall_ms: int) -> float:
@@ -150,13 +163,13 @@ class FollowedEvent:
             ended = ended and self._are_over(runs, now)
             no_run = not runs and held_seconds >= self._policy.no_run_seconds
             view = _decode(self.snapshot.body)
-            self._show(with_runs(view, runs, ended=ended, no_run=no_run))
+            self._show(with_runs(view, runs, ended=ended, no_run=no_run, id_used=self.id_used))
         if not was_known:
             self.wake()
 
     def _take(self, row: Row) -> None:
         self.state = row.state
-        self.inngest_id = at_inngest(row)
+        self.inngest_id = row.at_inngest
         # Inngest runs an event no earlier than its ts.
         self._held_at_ms = max(row.settled_at_ms or row.accepted_at_ms, row.meta.ts_ms)
 

@@ -86,6 +86,8 @@ class RunAsker:
             for run_id in open_runs:
                 if told := await self._reader.run(run_id, environment):
                     followed.told[run_id] = self._revealed(told)
+            if not followed.told:
+                await self._look_for_its_id(followed)
         except InngestApiError as error:
             next_at = self._trouble_until = _now() + self._policy.trouble_seconds
             log.debug("runs_not_asked", reason=str(error))
@@ -115,6 +117,17 @@ class RunAsker:
         for run_id in await self._reader.run_ids(ulid, environment, thorough=thorough):
             followed.told.setdefault(run_id, EventRun(run_id, ""))
         followed.found_last = not in_grace
+
+    async def _look_for_its_id(self, followed: FollowedEvent) -> None:
+        """Learn whether an event without a run has an id that Inngest had from another event."""
+        is_over = followed.held_seconds(wall_now_ms()) >= self._policy.no_run_seconds
+        wire_id, ulid = followed.wire_id, followed.inngest_id
+        if not (is_over and wire_id and ulid) or followed.id_used:
+            return
+        used = await self._reader.used_before(ulid, wire_id, followed.name, followed.environment)
+        followed.id_used = used is not None
+        if used is not None:
+            log.warning("event_id_used_before", event_id=followed.id, used_by=used)
 
     def _is_whole(self, followed: FollowedEvent, run_id: str) -> bool:
         [run] = runs_of([followed.told[run_id]], self._link)

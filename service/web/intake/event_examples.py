@@ -34,6 +34,7 @@ EVENT_EXAMPLE: dict[str, object] = {
     "run": RUN_EXAMPLE,
     "otherRuns": [],
     "noRun": False,
+    "idUsed": False,
     "final": True,
 }
 WAITING_EXAMPLE: dict[str, object] = {

@@ -25,7 +25,7 @@ from service.inngest.rest_api import make_rest_api
 from service.inngest.runs import Run, runs_of
 from service.observe.printable import escaped_json, printable
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import DeliveryRecord, Row, State
+from service.outbox.model import DeliveryRecord, Row
 
 _TIMEOUT_SECONDS = 3.0
 _SHOWN_RUNS = 5
@@ -44,41 +44,49 @@ def show(
     """
     found, delivery, stored = run(_one(url, event_id, with_payload=payload))
     row = one_event(found)
-    runs = run(_runs(row))
+    runs, used_by = run(_runs(row))
     why = explain(row, delivery, now_ms=wall_now_ms(), serving=is_served(url))
     view = row_view(row)
     if json:
         destination = delivery.destination or None if delivery else None
         fields = {**msgspec.to_builtins(view), "explanation": why, "destination": destination}
-        fields["runs"] = msgspec.to_builtins(runs)
+        fields |= {"runs": msgspec.to_builtins(runs), "idUsedBy": used_by}
         shown = {"payload": msgspec.Raw(stored)} if stored is not None else {}
         print_json({**fields, **shown})
         return
     show_lines(row_table(view, why))
     for one in runs:
         typer.echo(printable(f"{one.status} run of {one.function}: {one.url or one.id}"))
+    if used_by:
+        typer.echo(f"Inngest runs nothing for it: it held its id before, as {used_by}.")
     if delivery and delivery.destination == Destination.FAKE:
         typer.echo("The service sends to a fake Inngest.")
     if stored is not None:
         typer.echo(escaped_json(msgspec.json.format(stored.decode(), indent=2)))
 
 
-async def _runs(row: Row) -> tuple[Run, ...]:
-    """The runs of the event, none where Inngest can't be asked or gives no answer soon."""
-    if row.state not in (State.SENT, State.DELIVERED):
-        return ()
-    environment = row.meta.environment
+async def _runs(row: Row) -> tuple[tuple[Run, ...], str | None]:
+    """The event's runs; of one without, the ULID of another event that had its id before.
+
+    None of both where Inngest can't be asked or gives no answer soon.
+    """
+    ulid, wire_id, environment = row.at_inngest, row.meta.wire_id, row.meta.environment
+    if ulid is None:
+        return (), None
     try:
         settings = Settings.load(os.environ)
         async with make_http(limit=1) as http:
             reader = make_rest_api(settings, http, timeout_seconds=_TIMEOUT_SECONDS)
             if reader is None:
-                return ()
-            ids = await reader.run_ids(row.meta.answered_id or row.inngest_id or "", environment)
+                return (), None
+            ids = await reader.run_ids(ulid, environment)
             told = [await reader.run(run_id, environment) for run_id in ids[:_SHOWN_RUNS]]
+            used_by = None
+            if wire_id and not ids:
+                used_by = await reader.used_before(ulid, wire_id, row.name, environment)
     except (ConfigurationError, InngestApiError):
-        return ()
-    return runs_of(filter(None, told), run_link(settings), environment)
+        return (), None
+    return runs_of(filter(None, told), run_link(settings), environment), used_by
 
 
 async def _one(
