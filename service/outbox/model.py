@@ -48,9 +48,10 @@ class Isolated(enum.StrEnum):
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A claimed row without its bytes. The defaults are those of an event that was never sent.
 
-    `seq` names it inside its store. `attempts` counts the answers about the event, not about
-    Inngest, `isolated` says that it must be sent alone. `first_sent_at_ms` is when its bytes may
-    first have left, None if never before this claim; `sends` counts claims before this one.
+    `seq` names it inside its store. `attempts` counts the tries that the event itself decided; an
+    outage adds none. `isolated` says that it must be sent alone. `first_sent_at_ms` is when its
+    bytes may first have left, None if never before this claim; `sends` counts claims before this
+    one.
     """
 
     seq: int

@@ -151,7 +151,7 @@ def row_table(view: RowView, explanation: str) -> Table:
     table.add_row("why", plain(explanation))
     table.add_row("name", plain(view.name))
     table.add_row("user", plain(view.user_id))
-    table.add_row("attempts", f"{view.attempts}, answers about it, not about Inngest")
+    table.add_row("attempts", f"{view.attempts} (an outage adds none)")
     table.add_row("sends", str(view.sends))
     table.add_row("accepted", spoken_time(view.accepted_at))
     for label, moment in (
