@@ -26,14 +26,19 @@ def trial_rows() -> Iterator[tuple[str, str, str]]:
 
 
 def room_rows() -> Iterator[tuple[str, str, str]]:
-    """Each room of the service with its modules that have mutants, and its hand-made bugs."""
+    """Each room of the service with its modules that have mutants, and its hand-made bugs.
+
+    Rooms without either share the last row.
+    """
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     mutated = settings["tool"]["mutmut"]["only_mutate"]
     made = Counter(_room(bug.file) for bug in bugs([]) if bug.file.startswith("service/"))
-    folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
-    for room in sorted(folders | made.keys()):
+    judged = sorted({_room(path) for path in mutated} | made.keys())
+    for room in judged:
         named = [_within(path) for path in mutated if _room(path) == room]
         yield f"`{room}`", ", ".join(named) or "none", f"{made[room] or 'none'}"
+    folders = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
+    yield ", ".join(f"`{room}`" for room in sorted(folders - {*judged})), "none", "none"
 
 
 def _room(path: str) -> str:

@@ -31,7 +31,6 @@ from service.observe.metrics import VOCABULARY, Metric
 from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
-OPTION = ("option", "default", "meaning")
 SHARED_BY = 3  # commands
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
@@ -82,11 +81,10 @@ def sizes() -> str:
 
 
 def decisions() -> str:
-    """Every decision with when to look at it again, in the order of the site's navigation."""
+    """Every decision with its page, in the order of the site's navigation."""
     parts = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     [pages] = [part["Decisions"] for part in parts if "Decisions" in part]
-    rows = (_decision(DOCS / page) for page in pages if not page.endswith("index.md"))
-    return _table(("decision", "revisit when"), rows)
+    return "\n".join(_decision(DOCS / page) for page in pages if not page.endswith("index.md"))
 
 
 def trials() -> str:
@@ -157,18 +155,23 @@ def _commands(program: str, app: typer.Typer) -> Iterator[str]:
     shared = [one for one in dict.fromkeys(every) if every.count(one) >= SHARED_BY]
     yield f"### {program}"
     if shared:
-        yield f"Options of several commands:\n\n{_table(OPTION, shared)}"
+        rows = ((*one, _of(one, options)) for one in shared)
+        yield _table(("option of several commands", "meaning", "commands"), rows)
     for name, command in group.commands.items():
         usage = " ".join([program, name, *_arguments(command)])
-        own = [one for one in options[name] if one not in shared]
-        named = ", ".join(names for names, *_ in options[name] if (names, *_) in shared)
-        parts = (
-            f"#### {usage}",
-            _help(command),
-            _table(OPTION, own) if own else "",
-            f"{'Also' if own else 'Options:'} {named}." if named else "",
+        own = "\n".join(
+            f"- {names}: {words}" for names, words in options[name] if (names, words) not in shared
         )
-        yield "\n\n".join(part for part in parts if part)
+        yield "\n\n".join(part for part in (f"#### {usage}", _help(command), own) if part)
+
+
+def _of(option: tuple[str, str], options: Mapping[str, list[tuple[str, str]]]) -> str:
+    """The commands that have an option, or those that lack it, whichever are fewer."""
+    having = [name for name, some in options.items() if option in some]
+    lacking = [name for name in options if name not in having]
+    if len(having) <= len(lacking):
+        return ", ".join(having)
+    return f"all but {', '.join(lacking)}" if lacking else "all"
 
 
 def _arguments(command: Any) -> Iterator[str]:
@@ -182,10 +185,12 @@ def _is_shown(one: Any) -> bool:
     return one.param_type_name == "option" and not getattr(one, "hidden", False)
 
 
-def _option(one: Any) -> tuple[str, str, str]:
+def _option(one: Any) -> tuple[str, str]:
     names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
-    default = "" if one.default in (None, False, True, ()) else f"`{one.default}`"
-    return names, default, str(getattr(one, "help", "") or "")
+    words = str(getattr(one, "help", "") or "")
+    if one.default in (None, False, True, (), ""):
+        return names, words
+    return names, f"{words} Default: `{one.default}`."
 
 
 def _help(command: Any) -> str:
@@ -199,11 +204,12 @@ def _help(command: Any) -> str:
     return "\n".join([found.group(1), "", "```sh", *examples, "```"])
 
 
-def _decision(page: Path) -> tuple[str, str]:
+def _decision(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     [title] = re.findall(r"^# (.+)$", text, re.MULTILINE)
-    [when] = re.findall(r"\*\*Revisit when\*\* (.+)\.$", " ".join(text.split()))
-    return f"[{title}]({page.name})", when
+    if "**Revisit when** " not in text:
+        raise ValueError(f"{page} does not say when to revisit it")
+    return f"- [{title}]({page.name})"
 
 
 def _exposed(name: str, metric: Metric) -> str:
