@@ -164,9 +164,14 @@ def _status(told: EventRun) -> RunStatus:
 
 
 def _error(told: EventRun) -> dict[str, object]:
-    """The error of a failed run. Some answers have it as the output, some inside it."""
+    """The error of a failed run. Some answers have it as the output, some inside it.
+
+    That of Go's SDK is a text.
+    """
     output = told.output if isinstance(told.output, dict) else {}
     inner = output.get("error")
+    if isinstance(inner, str):
+        return {"name": "Error", "message": inner}
     return inner if isinstance(inner, dict) else output
 
 

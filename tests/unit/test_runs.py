@@ -64,6 +64,8 @@ def test_an_owner_sees_name_and_message_of_an_error_and_no_stack():
         "name": "TypeError",
         "message": "it broke",
     }
+    from_go = one("FAILED", ENDED, {"error": "it broke"}).output
+    assert from_go == {"name": "Error", "message": "it broke"}
     told = [EventRun("01A", "FAILED", BEGAN, ENDED, {"error": ERROR}), EventRun("01B", "RUNNING")]
     assert stacks_of(told) == {"01A": "at /srv/worker.js"}
 
