@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from service.web.server.admission import Admission, AdmissionPolicy
 from tests.support.virtual_time import in_virtual_time, now
 
 MOST_TURNS = 50
-SOME = AdmissionPolicy(turn_seconds=8, least=2, most=16)
+SOME = AdmissionPolicy(turn_seconds=8, pieces_seconds=8, least=2, most=16)
 
 
 class Clock:
@@ -80,6 +81,25 @@ async def test_one_in_four_is_pipelined_while_others_wait() -> None:
         ["p1", "b3", "b4", "b5"],
         ["p2", "p3", "p4", "p5"],
     ]
+
+
+async def test_large_pieces_of_all_clients_share_the_time_of_a_turn() -> None:
+    clock, parsed = Clock(each=3), list[int]()
+    admission = Admission(SOME, clock)
+
+    def piece(number: int) -> None:
+        clock.now += clock.each
+        parsed.append(number)
+
+    for number in range(8):
+        if admission.parses_now(functools.partial(piece, number)):
+            piece(number)
+    found = [list(parsed)]
+    for _ in range(MOST_TURNS):
+        parsed.clear()
+        await asyncio.sleep(0)
+        found += [list(parsed)] if parsed else []
+    assert found == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
 async def test_the_room_of_a_client_that_has_gone_is_for_the_next() -> None:

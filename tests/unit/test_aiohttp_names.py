@@ -12,6 +12,7 @@ from aiohttp.web_runner import AppRunner
 SERVER = Path(__file__).parents[2] / "service" / "web" / "server"
 # Attributes of a connection: a handler has them in its slots.
 CONNECTION = {
+    "_buffer_paused",
     "_close",
     "_force_close",
     "_loop",

@@ -1,9 +1,10 @@
-"""Admits requests: a few start in each turn of the event loop, and so many posts run at once.
+"""Admits work: some of it runs in each turn of the event loop, and so many posts run at once.
 
 Without turns a thousand connections start a thousand requests in one turn, and everything else
 waits until all of them have run. A client that sends requests before it has the answers to earlier
-ones is pipelining; its requests wait behind those of other clients. The invariant: one timer serves
-all waiting posts, and a post that waited for its time runs without a place.
+ones is pipelining; its requests wait behind those of other clients. Large pieces of what clients
+send wait for a turn with time for them, small ones do not. The invariant: one timer serves all
+waiting posts, and a post that waited for its time runs without a place.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ class AdmissionPolicy:
     """The number of requests that run.
 
     A turn of the event loop starts between `least` and `most` requests; the number adapts so that
-    a turn takes about `turn_seconds` of CPU. One in `pipelined_share` of the requests that waited
-    is a pipelined one. `posts` run at once; another one waits `post_wait_seconds`, then runs too,
-    because the running ones may wait for a neighbour that hangs.
+    a turn takes about `turn_seconds` of CPU, large pieces at most about `pieces_seconds` of it. One
+    in `pipelined_share` of the requests that waited is a pipelined one. `posts` run at once;
+    another one waits `post_wait_seconds`, then runs too, because the running ones may wait for a
+    neighbour that hangs.
     """
 
     turn_seconds: float = 0.01
+    pieces_seconds: float = 0.005
     least: int = 8
     most: int = 256
     pipelined_share: int = 4
@@ -51,16 +54,15 @@ class Admission:
         self._size = self._room = self._policy.most
         self._waiting: _Waiting = deque()
         self._pipelined: _Waiting = deque()
-        self._is_turn = False
+        self._pieces: deque[Callable[[], None]] = deque()
+        self._began: float | None = None
         self._free_posts = self._policy.posts
         self._waiting_posts: deque[tuple[float, asyncio.Future[bool]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def starts_now(self) -> bool:
         """Take room in this turn; False where it has none, or others wait for it."""
-        if not self._is_turn:
-            self._is_turn = True
-            asyncio.get_running_loop().call_soon(self._end_turn, self._clock())
+        self._begin_turn()
         if self._room > 0:
             self._room -= 1
             return True
@@ -71,6 +73,17 @@ class Admission:
         waiter = asyncio.get_running_loop().create_future()
         (self._pipelined if is_pipelined else self._waiting).append(waiter)
         await waiter
+
+    def parses_now(self, parse: Callable[[], None]) -> bool:
+        """True where this turn has time for a large piece; else `parse` is called in a later one.
+
+        Pieces that wait are parsed in their order, each connection's one at a time.
+        """
+        began = self._begin_turn()
+        if not self._pieces and self._has_time(began):
+            return True
+        self._pieces.append(parse)
+        return False
 
     def takes_post(self) -> bool:
         """Take a post's place; False where none is free."""
@@ -101,8 +114,17 @@ class Admission:
                 return
         self._free_posts += 1
 
+    def _begin_turn(self) -> float:
+        if self._began is None:
+            self._began = self._clock()
+            asyncio.get_running_loop().call_soon(self._end_turn, self._began)
+        return self._began
+
+    def _has_time(self, began: float) -> bool:
+        return self._clock() - began < self._policy.pieces_seconds
+
     def _end_turn(self, began: float) -> None:
-        self._is_turn = False
+        self._began = None
         self._adapt(self._clock() - began)
         self._room = self._size
         while self._room > 0 and (self._waiting or self._pipelined):
@@ -110,9 +132,12 @@ class Admission:
             if not waiter.done():
                 waiter.set_result(None)
                 self._room -= 1
-        if self._room < self._size:
-            self._is_turn = True
-            asyncio.get_running_loop().call_soon(self._end_turn, self._clock())
+        if self._room < self._size or self._pieces:
+            began = self._begin_turn()
+            parsed = 0
+            while self._pieces and (self._has_time(began) or not parsed):
+                self._pieces.popleft()()
+                parsed += 1
 
     def _adapt(self, took_seconds: float) -> None:
         policy = self._policy

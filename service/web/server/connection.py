@@ -31,6 +31,7 @@ from service.web.server.body_budget import Share
 from service.web.server.errors import METHODS, error_response, internal_error_response
 from service.web.server.request_parser import (
     MAX_PIPELINED,
+    PIECE_BYTES,
     BoundedParser,
     HeadSizeError,
     RequestLimits,
@@ -63,6 +64,8 @@ class Connection(web.RequestHandler):
         "_head_seconds",
         "_head_timer",
         "_is_ending",
+        "_late",
+        "_parses_now",
         "_recorder",
         "_requests",
         "_unread_seconds",
@@ -82,6 +85,7 @@ class Connection(web.RequestHandler):
         head_seconds: float,
         unread_seconds: float,
         admit: Callable[[str], bool],
+        parses_now: Callable[[Callable[[], None]], bool],
         **options: Any,
     ) -> None:
         super().__init__(server, loop=loop, **options)
@@ -93,6 +97,8 @@ class Connection(web.RequestHandler):
         self._recorder = recorder
         self.on_lost: list[Callable[[], object]] = []
         self._admit = admit
+        self._parses_now = parses_now
+        self._late = b""
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_seconds = unread_seconds
@@ -120,7 +126,25 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Read data. During a stop, also read the rest of a body, which aiohttp would drop."""
+        """Read data; a large piece waits for a turn of the event loop with time for it."""
+        if len(data) <= PIECE_BYTES and not self._late:
+            self._receive(data)
+        elif self._late or not self._parses_now(self._receive_late):
+            self._late += data
+            if self.transport is not None:
+                self.transport.pause_reading()
+        else:
+            self._receive(data)
+
+    def _receive_late(self) -> None:
+        data, self._late = self._late, b""
+        if self.transport is not None:
+            self._receive(data)
+        if self.transport is not None and not (self._reading_paused or self._buffer_paused):
+            self.transport.resume_reading()
+
+    def _receive(self, data: bytes) -> None:
+        # During a stop, the rest of a body is read too, which aiohttp would drop.
         if self._close or self._force_close or self._is_ending:
             if self._request_in_progress and self._requests is not None:
                 self._requests.feed_data(data)

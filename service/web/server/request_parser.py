@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
 _BUFFER_BYTES = 64 * 1024
 # Heads and chunked bodies are parsed in pieces: what frames a body counts before it costs much.
-_PIECE_BYTES = 4 * 1024
+PIECE_BYTES = 4 * 1024
 MAX_PIPELINED = 2
 # Some clients end a body with an empty line: no head has begun with it.
 _LINE_END = b"\r\n"
@@ -136,11 +136,11 @@ class BoundedParser(HttpRequestParser):
     def _end_of_part(self, data: bytes, at: int) -> int:
         """The end of the part of `data` that may be parsed now: one request's at most."""
         if not self._body.is_eof():
-            return min(len(data), at + _PIECE_BYTES) if self._is_chunked else len(data)
+            return min(len(data), at + PIECE_BYTES) if self._is_chunked else len(data)
         room = self._limits.head - self.head_bytes
         if at < len(data) and not room:
             raise HeadSizeError
-        end = min(len(data), at + room, at + _PIECE_BYTES)
+        end = min(len(data), at + room, at + PIECE_BYTES)
         head_end = data.find(_HEAD_END, at, end) + len(_HEAD_END)
         is_one = end == len(data) and data.find(_HEAD_END, head_end) < 0
         return end if is_one or head_end < len(_HEAD_END) else head_end
@@ -195,7 +195,7 @@ class BoundedParser(HttpRequestParser):
         self._chunked_bytes += size_bytes
         body_bytes = self._body.total_bytes
         # A paused parser holds the last piece back.
-        allowed = self._limits.framing + _PIECE_BYTES + body_bytes // self._limits.body_per_framing
+        allowed = self._limits.framing + PIECE_BYTES + body_bytes // self._limits.body_per_framing
         if self._chunked_bytes - body_bytes > allowed:
             raise FramingSizeError
 

@@ -140,6 +140,7 @@ class _Server(web.Server):
             head_seconds=self._policy.head_seconds,
             unread_seconds=self._policy.unread_seconds,
             admit=self._shares.admit,
+            parses_now=self._admission.parses_now,
             **self._kwargs,
         )
 

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
 from aiohttp import web
 
 from service.observe.metrics import PrometheusRecorder
 from service.web.server.admission import AdmissionPolicy
+from service.web.server.body import read_raw_body
 from service.web.server.connection import Connection
 from service.web.server.server import HttpServer, ServerPolicy
 from tests.support.storage import PATIENCE_SECONDS
@@ -29,10 +31,14 @@ async def large(request: web.Request) -> web.Response:
     return web.Response(body=bytes(64 * 1024 * 1024))
 
 
+async def echo(request: web.Request) -> web.Response:
+    return web.Response(body=await read_raw_body(request, max_bytes=2**22))
+
+
 @contextlib.asynccontextmanager
 async def serving(policy: ServerPolicy) -> AsyncIterator[tuple[HttpServer, int]]:
     app = web.Application()
-    app.add_routes([web.get("/kind", kind), web.get("/large", large)])
+    app.add_routes([web.get("/kind", kind), web.get("/large", large), web.post("/echo", echo)])
     server = HttpServer(app, PrometheusRecorder(), policy)
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
@@ -55,6 +61,22 @@ async def test_a_client_that_waits_for_each_answer_does_not() -> None:
             writer.write(ASK)
             assert b"200 OK" in await reader.readuntil(b"one by one")
         writer.close()
+
+
+@pytest.mark.parametrize("framed", [b"%x\r\n%b\r\n0\r\n\r\n", b"%b"], ids=["chunked", "sized"])
+async def test_large_pieces_arrive_whole_though_no_turn_has_time_for_them(framed: bytes) -> None:
+    body = bytes(range(256)) * 8_000
+    size = b"Transfer-Encoding: chunked" if b"%x" in framed else b"Content-Length: %d" % len(body)
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % size
+    sent = head + framed.replace(b"%x", b"%x" % len(body)).replace(b"%b", body)
+    policy = ServerPolicy(admission=AdmissionPolicy(pieces_seconds=0.0))
+    async with serving(policy) as (_, port), asyncio.timeout(PATIENCE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent * 2 + ASK * 300 + LAST)
+        answer = await reader.read()
+        writer.close()
+    assert answer.count(body) == 2
+    assert answer.count(b"200 OK") == 303
 
 
 async def test_each_pipelined_request_is_answered_in_order_though_a_turn_starts_one() -> None:
