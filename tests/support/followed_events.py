@@ -159,11 +159,6 @@ async def followed_events(
         yield Followed(app, outbox, follower, runs, rows)
 
 
-def _run_link(run_id: str, environment: str | None) -> str:
-    del environment
-    return f"http://inngest.test/{run_id}"
-
-
 async def _user(request: web.Request) -> User:
     return User("dev", request.headers.get("X-User", "u-1"))
 

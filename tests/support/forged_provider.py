@@ -46,6 +46,7 @@ class ForgedProvider:
         self.userinfo: dict[str, Any] = {}
         self.hangs = False
         self.waiting = 0
+        self.access_token: str | None = "access"
         self.odd_keys: list[dict[str, Any]] = [{"kty": "AKP", "kid": "from-the-future"}]
         self.token_status = 200
         self.token_location = ""
@@ -152,5 +153,5 @@ class ForgedProvider:
         honest = {name: value for name, value in claims.items() if value is not ...}
         token = self.sign(honest, self.key)
         return web.json_response(
-            {"id_token": token, "access_token": "access", "token_type": "Bearer"}
+            {"id_token": token, "access_token": self.access_token, "token_type": "Bearer"}
         )

@@ -26,7 +26,7 @@ async def test_an_honest_sign_in_ends_in_a_session_and_where_it_began(browser, p
     assert asked["response_type"] == "code"
     assert asked["code_challenge_method"] == "S256"
     assert asked["client_id"] == CLIENT_ID
-    assert {"openid", "email"} <= set(asked["scope"].split())
+    assert asked["scope"] == "openid email profile"
     answer = await browser.finish(provider, asked)
     assert answer.status == 302
     assert answer.headers["Location"] == "/documents?page=2"

@@ -101,16 +101,32 @@ class TestTheToken:
             {"aud": [CLIENT_ID]},
             {"azp": CLIENT_ID},
             {"aud": [CLIENT_ID, "another-client"], "azp": CLIENT_ID},
-            {"exp": -30},
-            {"iat": 30},
         ],
     )
     async def test_what_fits_is_taken(self, browser, provider, claims):
-        now = int(time.time())
-        moments = {name: now + claims[name] for name in ("exp", "iat") if name in claims}
-        provider.claims = {**claims, **moments}
+        provider.claims = claims
         await browser.finish(provider, await browser.begin())
         assert (await browser.user())["id"] == "ada"
+
+    @pytest.mark.parametrize(("claim", "ahead"), [("exp", -1), ("iat", 1), ("nbf", 1)])
+    async def test_clocks_may_differ_by_a_minute(self, browser, provider, claim, ahead):
+        provider.claims = {claim: int(time.time()) + ahead * 90}
+        await refused(browser, await browser.finish(provider, await browser.begin()))
+        provider.claims = {claim: int(time.time()) + ahead * 30}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["id"] == "ada"
+
+    async def test_other_signatures_by_public_keys_are_taken(self, browser, provider):
+        provider.key = provider.published = ECKey.generate_key("P-256", {"kid": "ec"})
+        provider.sign = lambda claims, key: jwt.encode({"alg": "ES256", "kid": "ec"}, claims, key)
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["id"] == "ada"
+
+    async def test_without_an_access_token_no_userinfo_counts(self, browser, provider):
+        provider.claims, provider.access_token = {"email": ...}, None
+        provider.userinfo = {"sub": "ada", "email": "ada@example.com"}
+        await browser.finish(provider, await browser.begin())
+        assert (await browser.user())["email"] is None
 
     @pytest.mark.parametrize(
         "forge",

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import base64
-from http.cookies import SimpleCookie
 
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.errors import InvalidFieldError
 from service.identity.cookie_session import (
     CookieSessionStorage,
     SignedIn,
     derive_fernets,
 )
-from service.identity.user import User
 from tests.support.clock import Clock
-from tests.support.session_app import ADA, START, SessionApp, as_cookie, cookie_of
+from tests.support.session_app import ADA, START, SessionApp, cookie_of
 
 DAY = 86400.0
 NAME = "outbox_session"
@@ -47,48 +44,6 @@ async def test_a_signed_in_user_is_known_again(start):
     assert await client.who(cookie) == ("u-1", [])
 
 
-async def test_without_a_cookie_nobody_is_known(start):
-    assert await (await start()).who("") == (None, [])
-
-
-@pytest.mark.parametrize(
-    ("secure", "name"), [(True, "__Host-outbox_session"), (False, "outbox_session")]
-)
-async def test_the_cookie_has_its_flags(start, secure, name):
-    answer = await (await start(secure=secure)).get("/in")
-    (morsel,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
-    assert morsel.key == name
-    assert morsel["httponly"] is True
-    assert morsel["samesite"] == "Lax"
-    assert bool(morsel["secure"]) is secure
-    assert (morsel["path"], morsel["domain"], morsel["max-age"]) == ("/", "", str(30 * 86400))
-
-
-async def test_signing_out_removes_a_host_cookie_with_the_flags_that_browsers_demand(start):
-    client = await start(secure=True)
-    cookie = await client.signed_in()
-    answer = await client.get("/out", cookie)
-    (morsel,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
-    assert (morsel.key, morsel.value, morsel["max-age"]) == ("__Host-outbox_session", "", "0")
-    assert morsel["secure"] is True
-    assert morsel["path"] == "/"
-    assert morsel["httponly"] is True
-
-
-async def test_an_older_secret_still_opens_and_the_cookie_is_sealed_anew(start):
-    cookie = await (await start("old-secret")).signed_in()
-    rotated = await start("new-secret", "old-secret")
-    user, reissued = await rotated.who(cookie)
-    assert user == "u-1"
-    fresh = as_cookie(reissued[0])
-    assert await (await start("new-secret")).who(fresh) == ("u-1", [])
-
-
-async def test_a_secret_that_left_the_list_opens_nothing(start):
-    cookie = await (await start("old-secret")).signed_in()
-    assert await (await start("new-secret")).who(cookie) == (None, [])
-
-
 async def test_a_cookie_older_than_a_day_is_issued_anew_even_when_it_is_remembered(start, clock):
     client = await start()
     cookie = await client.signed_in()
@@ -97,15 +52,6 @@ async def test_a_cookie_older_than_a_day_is_issued_anew_even_when_it_is_remember
     user, reissued = await client.who(cookie)
     assert user == "u-1"
     assert len(reissued) == 1
-
-
-async def test_a_session_ends_after_thirty_days_without_a_visit(start, clock):
-    client = await start()
-    cookie = await client.signed_in()
-    clock.now += 30 * DAY - 1
-    assert (await client.who(cookie))[0] == "u-1"
-    clock.now += 1
-    assert (await client.who(cookie))[0] is None
 
 
 async def test_a_cookie_from_the_future_is_no_session(start, clock):
@@ -142,40 +88,6 @@ async def test_authentic_but_odd_content_is_no_session(start, clock):
     ):
         token = fernet.encrypt_at_time(content, int(clock())).decode()
         assert await client.who(f"{NAME}={token}") == (None, []), content
-
-
-async def test_content_that_is_as_sealed_is_a_session(start, clock):
-    (fernet,) = derive_fernets(["secret-one"], "session cookie")
-    token = fernet.encrypt_at_time(GOOD, int(clock())).decode()
-    assert await (await start()).who(f"{NAME}={token}") == ("x", [])
-
-
-async def test_a_key_for_another_purpose_opens_nothing(start, clock):
-    (fernet,) = derive_fernets(["secret-one"], "something else")
-    token = fernet.encrypt_at_time(GOOD, int(clock()))
-    assert await (await start()).who(f"{NAME}={token.decode()}") == (None, [])
-
-
-def test_a_user_that_no_browser_would_keep_is_refused():
-    own = CookieSessionStorage(["secret-one"], secure=True)
-    with pytest.raises(InvalidFieldError):
-        own.begin(User("dev", "u-1", name="n" * 3000), "")
-
-
-async def test_remembered_users_are_bounded_and_the_least_used_goes_first(start):
-    client = await start(max_remembered=2)
-    cookie = await client.signed_in()
-    for extra in ("a", "b", "a", "c"):
-        assert (await client.who(f"{cookie}; x={extra}"))[0] == "u-1"
-    remembered = list(client.sessions._remembered._found)
-    assert [found[-1] for found in remembered] == ["a", "c"]
-    assert client.sessions._remembered._chars == sum(map(len, remembered))
-
-
-async def test_unknown_cookies_are_not_remembered(start):
-    client = await start()
-    await client.who(f"{NAME}=forged")
-    assert not client.sessions._remembered
 
 
 @pytest.fixture(scope="module")
