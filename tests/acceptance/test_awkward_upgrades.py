@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from service.config.outbox_url import sqlite_file
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.front_processes import all_gone, children_of, two_fronts
@@ -12,6 +14,8 @@ from tests.support.installed import add_migration, install
 from tests.support.migrating import ENDLESS, ENDLESS_ON_POSTGRES, is_migrating
 from tests.support.outbox_command import outbox_command
 from tests.support.storage import eventually
+
+pytestmark = pytest.mark.slow
 
 CONTINUES = "outbox: The old version continues."
 

@@ -19,6 +19,7 @@ EVERY = int(os.environ.get("DEVICE_FAULTS_EVERY", FEW_FAULTS))
 STATES = 24 if EVERY == FEW_FAULTS else 60
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_no_fault_of_the_device_loses_what_was_answered(tmp_path_factory) -> None:
     shim = DiskShim(tmp_path_factory.mktemp("device"))

@@ -67,6 +67,7 @@ async def test_an_upgrade_to_a_version_that_does_not_load_changes_nothing(
         assert set(children_of(parent)) == set(before)
 
 
+@pytest.mark.slow
 async def test_a_new_store_that_can_not_migrate_gives_the_outbox_back(
     tmp_path: Path, inngest_api: FakeInngest
 ) -> None:

@@ -19,6 +19,7 @@ HISTORIES = int(os.environ.get("OPERATOR_HISTORIES", FEW))
 BUGS = list(PLANTED)[:1] if HISTORIES == FEW else list(PLANTED)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_what_operators_are_told_was_true_at_some_moment(store_url: str) -> None:
     url = "" if sqlite_path(store_url) else store_url

@@ -21,7 +21,7 @@ FEW_STATES = 2600
 STATES = int(os.environ.get("POWER_CUT_STATES", FEW_STATES))
 BUGS = FEW if STATES == FEW_STATES else tuple(PLANTED)
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,9 @@ async def states(outbox: Outbox, state: State) -> int:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 async def test_what_a_stop_lost_is_held_in_the_end(
     store_url: str,
     inngest: InngestProcess,

@@ -9,18 +9,18 @@ import statistics
 import pytest
 
 from service.relay.sends import BreakerState
-from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, REFUSED
+from tests.support.delivery_model import FAILING, HEALTHY, HUGE, REFUSED
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import MemoryRow
 from tests.support.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-ANY_STATUS = [*BLOCKED, FAILING, HUGE]
 
-
-@pytest.mark.parametrize("kind", ANY_STATUS)
-@pytest.mark.parametrize("place", ["first", "amid"])
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("blocked-403", "first"), *((kind, "amid") for kind in ("blocked-429", FAILING, HUGE))],
+)
 def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
     kind: str, place: str
 ) -> None:
@@ -47,8 +47,7 @@ def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
     run_in_virtual_time(main())
 
 
-@pytest.mark.parametrize("kind", [REFUSED, FAILING])
-@pytest.mark.parametrize("start", ["warm", "100 bad"])
+@pytest.mark.parametrize(("kind", "start"), [(REFUSED, "100 bad"), (FAILING, "warm")])
 def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_ones_die(
     kind: str, start: str
 ) -> None:
@@ -78,10 +77,8 @@ def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_on
 @pytest.mark.parametrize(
     ("kind", "start"),
     [
-        (REFUSED, "nothing has passed"),
         (FAILING, "100 bad"),
-        pytest.param(REFUSED, "100 bad", marks=pytest.mark.slow),
-        pytest.param(FAILING, "nothing has passed", marks=pytest.mark.slow),
+        pytest.param(REFUSED, "nothing has passed", marks=pytest.mark.slow),
     ],
 )
 def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
@@ -129,7 +126,7 @@ def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
     run_in_virtual_time(main())
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.3])
 def test_a_drain_goes_on_while_a_share_of_the_requests_fails(share: float) -> None:
     def drain(failing_share: float) -> float:
         took = 0.0
@@ -138,7 +135,7 @@ def test_a_drain_goes_on_while_a_share_of_the_requests_fails(share: float) -> No
             nonlocal took
             world = World(max_events=500)
             world.inngest.failing_share = failing_share
-            rows = world.add(*[HEALTHY] * 30_000)
+            rows = world.add(*[HEALTHY] * 10_000)
             async with world.running():
                 took = await world.until(rows, 300)
             assert max(row.attempts for row in rows) <= 2
@@ -150,7 +147,7 @@ def test_a_drain_goes_on_while_a_share_of_the_requests_fails(share: float) -> No
     assert drain(0.0) / drain(share) >= 0.5 * (1 - share)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.3, 0.9])
 def test_no_healthy_event_dies_of_chance(share: float) -> None:
     async def main() -> None:
         world = World()

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
-from service.web.server.body import read_body
+from service.web.server.body import read_raw_body
 from service.web.server.body_budget import BodyBudget, body_budget_key
 from service.web.server.middleware import error_middleware
 from service.web.server.server import HttpServer
@@ -37,7 +37,9 @@ class Site:
         return int(self.server.addresses[0][1])
 
     async def hold(self, request: web.Request) -> web.Response:
-        body = await read_body(request, max_bytes=1024 * KIB, owner=request.path)
+        body = await read_raw_body(
+            request, max_bytes=1024 * KIB, owner=request.path, seconds=3600.0
+        )
         async with self.began:
             self.at_work.append(request.path)
             self.began.notify_all()
@@ -135,6 +137,11 @@ async def test_a_large_body_that_comes_too_slowly_loses_its_share(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.web.server.body._SLOW_SECONDS", 0.1)
-    status, _, body = await post(site, head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
-    assert (status, body["code"]) == (408, "body_timeout")
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(head("ada", f"Content-Length: {LARGE}") + b"x" * KIB)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        told = await reader.readuntil(b"}")
+    writer.close()
+    first, _, body = told.partition(b"\r\n\r\n")
+    assert (first.split()[1], json.loads(body)["code"]) == (b"408", "body_timeout")
     assert (await post(site, whole("ada", LARGE)))[0] == 200

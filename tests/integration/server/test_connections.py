@@ -1,0 +1,119 @@
+"""The life of a connection: its turns, its rest, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from service.observe.recorder import NullRecorder
+from service.web.server.admission import AdmissionPolicy
+from service.web.server.server import HttpServer, ServerPolicy
+from tests.support.storage import PATIENCE_SECONDS
+
+NEVER = 3600.0
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+HEALTH = ASK.replace(b"/ ", b"/healthz ", 1)
+
+
+class Served:
+    """A server whose answers wait until they may come, one client, and what it has answered."""
+
+    def __init__(self) -> None:
+        self.began, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
+        self.answered = 0
+        self.server: HttpServer
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.began.set()
+        await self.may_answer.wait()
+        self.answered += 1
+        return web.Response(text=f"answer {self.answered}")
+
+    async def says(self, words: str) -> str:
+        """The head of the next answer, whose body is `words`."""
+        told = (await self.reader.readuntil(words.encode())).decode()
+        return told.partition("\r\n\r\n")[0]
+
+
+@contextlib.asynccontextmanager
+async def serving(**policy: object) -> AsyncIterator[Served]:
+    served = Served()
+    app = web.Application()
+    app.add_routes([web.route("*", "/", served.answer), web.get("/healthz", served.answer)])
+    served.server = HttpServer(app, NullRecorder(), ServerPolicy(**policy))  # type: ignore[arg-type]
+    await served.server.setup()
+    await web.TCPSite(served.server, "127.0.0.1", 0).start()
+    port = served.server.addresses[0][1]
+    served.reader, served.writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        yield served
+    served.writer.close()
+    await served.server.cleanup()
+
+
+@pytest.mark.parametrize("sent", [b"", ASK], ids=["never used", "answered"])
+async def test_a_connection_without_a_request_is_closed_by_itself(sent: bytes) -> None:
+    async with serving(keep_alive_seconds=0.5) as served:
+        served.writer.write(sent)
+        if sent:
+            await served.says("answer 1")
+        assert await served.reader.read(1) == b""
+
+
+async def test_pipelined_requests_that_were_read_are_answered_by_a_stop() -> None:
+    async with serving() as served:
+        served.may_answer.clear()
+        served.writer.write(ASK + ASK)
+        await served.began.wait()
+        stopping = asyncio.create_task(served.server.cleanup())
+        await asyncio.sleep(0)
+        served.may_answer.set()
+        assert (await served.reader.read()).endswith(b"answer 2")
+        await stopping
+
+
+async def test_a_server_that_lets_go_lets_each_connection_be_used_once_more() -> None:
+    async with serving() as served:
+        served.writer.write(ASK)
+        assert "Connection: close" not in await served.says("answer 1")
+        leaving = asyncio.create_task(served.server.let_go(NEVER))
+        await asyncio.sleep(0)
+        served.writer.write(ASK)
+        assert "Connection: close" in await served.says("answer 2")
+        assert await served.reader.read() == b""
+        await leaving
+
+
+async def test_a_health_check_waits_for_no_turn() -> None:
+    async with serving(admission=AdmissionPolicy(least=0, most=0)) as served:
+        served.writer.write(HEALTH)
+        await served.says("answer 1")
+
+
+async def test_the_place_of_a_post_is_free_after_it() -> None:
+    one = AdmissionPolicy(posts=1, post_wait_seconds=NEVER)
+    async with serving(admission=one) as served:
+        for number in (1, 2, 3):
+            served.writer.write(POST)
+            await served.says(f"answer {number}")
+
+
+async def test_a_head_that_came_in_time_does_not_end_what_follows() -> None:
+    async with serving(head_seconds=0.2) as served:
+        served.writer.write(ASK[:20])
+        served.may_answer.clear()
+        await asyncio.sleep(0.02)  # so that the head comes in two parts
+        served.writer.write(ASK[20:])
+        await served.began.wait()
+        asyncio.get_running_loop().call_later(0.3, served.may_answer.set)
+        await served.says("answer 1")
+        served.writer.write(ASK)
+        await served.says("answer 2")
