@@ -31,7 +31,6 @@ from service.observe.metrics import VOCABULARY, Metric
 from service.processes import main as service_script
 
 DOCS = Path(__file__).parent
-SHARED_BY = 3  # commands
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
 
 
@@ -55,12 +54,12 @@ def metrics() -> str:
 
 
 def command_reference() -> str:
-    """Every command of both programs with its arguments and options."""
-    parts = [
+    """Every command of both programs with its arguments and what it does."""
+    rows = [
         *_commands("python -m service", service_script.app),
         *_commands("outbox", outbox_script.app),
     ]
-    return "\n\n".join(parts)
+    return _table(("command", "what it does"), rows)
 
 
 def endpoints() -> str:
@@ -144,34 +143,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _commands(program: str, app: typer.Typer) -> Iterator[str]:
-    """Every command; options that are the same in several stand once, before them."""
+def _commands(program: str, app: typer.Typer) -> Iterator[tuple[str, str]]:
     group: Any = get_command(app)
-    options = {
-        name: [_option(one) for one in command.params if _is_shown(one)]
-        for name, command in group.commands.items()
-    }
-    every = [one for some in options.values() for one in some]
-    shared = [one for one in dict.fromkeys(every) if every.count(one) >= SHARED_BY]
-    yield f"### {program}"
-    if shared:
-        rows = ((*one, _of(one, options)) for one in shared)
-        yield _table(("option of several commands", "meaning", "commands"), rows)
     for name, command in group.commands.items():
         usage = " ".join([program, name, *_arguments(command)])
-        own = "\n".join(
-            f"- {names}: {words}" for names, words in options[name] if (names, words) not in shared
-        )
-        yield "\n\n".join(part for part in (f"#### {usage}", _help(command), own) if part)
-
-
-def _of(option: tuple[str, str], options: Mapping[str, list[tuple[str, str]]]) -> str:
-    """The commands that have an option, or those that lack it, whichever are fewer."""
-    having = [name for name, some in options.items() if option in some]
-    lacking = [name for name in options if name not in having]
-    if len(having) <= len(lacking):
-        return ", ".join(having)
-    return f"all but {', '.join(lacking)}" if lacking else "all"
+        yield f"`{usage}`", (command.help or "").split("\n\n")[0]
 
 
 def _arguments(command: Any) -> Iterator[str]:
@@ -179,29 +155,6 @@ def _arguments(command: Any) -> Iterator[str]:
         if one.param_type_name == "argument":
             word = re.sub(r"\W", "", one.metavar or one.name or "")
             yield f"{word}…" if one.nargs == -1 else word
-
-
-def _is_shown(one: Any) -> bool:
-    return one.param_type_name == "option" and not getattr(one, "hidden", False)
-
-
-def _option(one: Any) -> tuple[str, str]:
-    names = ", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts))
-    words = str(getattr(one, "help", "") or "")
-    if one.default in (None, False, True, (), ""):
-        return names, words
-    return names, f"{words} Default: `{one.default}`."
-
-
-def _help(command: Any) -> str:
-    """The help text, its examples as code."""
-    paragraphs = (command.help or "").split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    found = re.fullmatch(r"(?s)(.*?)\s*Examples?: (.*)", text)
-    if not found:
-        return text
-    examples = found.group(2).rstrip(".").replace("`", "").split(", ")
-    return "\n".join([found.group(1), "", "```sh", *examples, "```"])
 
 
 def _decision(page: Path) -> str:
