@@ -20,25 +20,28 @@ from bench.processes import Server
 from bench.rounds import Figures, Run, in_turns, medians, ratio
 
 STORE_RATE = 1_000
+_ANSWER_SECONDS = 0.5
 _DRAINED = 20_000
 _SLOWLY_DRAINED = 30_000
 _DELIVERED = re.compile(r"^outbox_delivered_total (\S+)", re.MULTILINE)
 
 
 def measure(run: Run) -> None:
-    _slow_drain(run)
+    _slow_drain(run, "drain_to_storing")
+    _slow_drain(run, "drain_to_storing_slow_answers", "--answer-seconds", str(_ANSWER_SECONDS))
     found = in_turns(3, {"on": lambda: _drain(run, "on"), "off": lambda: _drain(run, "off")})
     run.details["confirmed_drain"] = medians(found)
     _posts(run)
 
 
-def _slow_drain(run: Run) -> None:
+def _slow_drain(run: Run, figure: str, *options: str) -> None:
     """How near a drain comes to the rate at which Inngest stores, without its first and last tenth.
 
     Inngest's answers to questions are up to 5 s old, so the last events are confirmed later.
     """
     count = _SLOWLY_DRAINED
-    with _service(run, "on", count=count, store_rate=STORE_RATE) as service:
+    options = ("--store-rate", str(STORE_RATE), *options)
+    with _service(run, "on", *options, count=count) as service:
         whole = time.monotonic()
         began, first = _reached(service, count * 0.1)
         ended, last = _reached(service, count * 0.9)
@@ -46,8 +49,8 @@ def _slow_drain(run: Run) -> None:
         whole = time.monotonic() - whole
     per_second = (last - first) / (ended - began)
     run.say(f"drain {per_second:8,.0f}/s, with both ends {count / whole:8,.0f}/s")
-    run.found("drain_to_storing", per_second / STORE_RATE)
-    run.details["slow_drain"] = {"per_second": per_second, "with_ends": count / whole}
+    run.found(figure, per_second / STORE_RATE)
+    run.details[figure] = {"per_second": per_second, "with_ends": count / whole}
 
 
 def _reached(service: Server, count: float) -> tuple[float, float]:
@@ -94,12 +97,9 @@ def _posting(run: Run, service: Server) -> Callable[[], Figures]:
 
 
 @contextlib.contextmanager
-def _service(
-    run: Run, confirm: str, *, count: int = 0, store_rate: int | None = None
-) -> Iterator[Server]:
-    """A service beside a fake Inngest of its own, with `count` rows waiting."""
-    rate = ["--store-rate", str(store_rate)] if store_rate else []
-    command = [sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *rate]
+def _service(run: Run, confirm: str, *options: str, count: int = 0) -> Iterator[Server]:
+    """A service with `count` waiting rows beside a fake Inngest of its own with these `options`."""
+    command = [sys.executable, "-m", "service.dev.fake_inngest", "--port", "0", *options]
     with tempfile.TemporaryDirectory(dir=run.folder) as name, processes.started(command) as fake:
         folder = Path(name)
         if count:

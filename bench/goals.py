@@ -87,6 +87,9 @@ GOALS = (
     at_most("crowd_errors", 0, "1,000 connections at once: errors", digits=0),
     at_most("crowd_longest", 5, "1,000 connections at once: the longest answer", " s"),
     at_least("drain_to_storing", 0.9, "confirmed events/s, beside Inngest's storing rate"),
+    at_least(
+        "drain_to_storing_slow_answers", 0.9, "the same with answers to questions after 0.5 s"
+    ),
     at_least("posts_confirmed", 0.9, "posts/s with confirmation on, beside off"),
     at_most(
         "cpu_confirmed", 1.25, "processor time per event, post to confirmed, beside unconfirmed"

@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store-rate", type=float, help="events stored a second; default: before the answer"
     )
+    parser.add_argument(
+        "--answer-seconds", type=float, default=0.0, help="before each answer of the REST API"
+    )
     return parser
 
 
@@ -55,6 +58,7 @@ async def _serve(options: argparse.Namespace) -> None:
         store_path=options.store,
     )
     async with FakeInngest(options.host, options.port, behaviour) as fake:
+        fake.questions.seconds = options.answer_seconds
         sys.stdout.write(f"Fake Inngest listens on {fake.url}\n")
         sys.stdout.flush()
         await stop.wait()
