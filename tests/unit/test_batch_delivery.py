@@ -19,7 +19,7 @@ from service.relay.sends import BreakerState, InFlight
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.breakers import IDLE, fresh, knowing
 from tests.support.delivery_room import FAILED, PASSING, Room, batch, taken
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, run_in_virtual_time
 
 IDS = InngestIds(bytes(6))
 
@@ -90,31 +90,27 @@ def test_isolated_events_are_sent_apart_from_the_others() -> None:
     assert [one.apart for one in at_five(Room(), batch(1, isolated=True)).sent] == [True]
 
 
-def test_a_delivery_counts_as_in_flight_from_the_call() -> None:
-    async def main() -> None:
-        room = Room()
-        for rows, count in [
-            (batch(1, 2), InFlight(others=1, others_now=1)),
-            (batch(3, isolated=True), InFlight(1, 1, 1, 1)),
-        ]:
-            coming = room.delivery.deliver(PASSING.permit(IDLE), rows, send_until=9.0)
-            assert room.sends.count(0) == count
-            coming.close()
-        assert room.sends.events == 3
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_delivery_counts_as_in_flight_from_the_call() -> None:
+    room = Room()
+    for rows, count in [
+        (batch(1, 2), InFlight(others=1, others_now=1)),
+        (batch(3, isolated=True), InFlight(1, 1, 1, 1)),
+    ]:
+        coming = room.delivery.deliver(PASSING.permit(IDLE), rows, send_until=9.0)
+        assert room.sends.count(0) == count
+        coming.close()
+    assert room.sends.events == 3
 
 
-def test_what_was_claimed_under_another_breaker_is_put_back_unsent() -> None:
-    async def main() -> None:
-        room = Room()
-        permit = PASSING.permit(IDLE)
-        room.breaker = replace(PASSING, epoch=1)
-        await room.delivery.deliver(permit, batch(1, 2), send_until=9.0)
-        assert (room.sent, room.settled) == ([], [due(1, 2)])
-        assert (room.heard.begun, room.heard.ended, room.sends.events) == ([], [], 0)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_what_was_claimed_under_another_breaker_is_put_back_unsent() -> None:
+    room = Room()
+    permit = PASSING.permit(IDLE)
+    room.breaker = replace(PASSING, epoch=1)
+    await room.delivery.deliver(permit, batch(1, 2), send_until=9.0)
+    assert (room.sent, room.settled) == ([], [due(1, 2)])
+    assert (room.heard.begun, room.heard.ended, room.sends.events) == ([], [], 0)
 
 
 def test_a_request_that_fails_while_others_pass_is_repeated_and_then_halved() -> None:

@@ -11,7 +11,7 @@ from service.inngest.send_result import SendResult
 from tests.support.confirmed_world import ConfirmedWorld
 from tests.support.delivery_model import HEALTHY, REFUSED
 from tests.support.memory_rows import MemoryRow
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, run_in_virtual_time
 
 
 def check(world: ConfirmedWorld, rows: list[MemoryRow]) -> None:
@@ -24,77 +24,66 @@ def check(world: ConfirmedWorld, rows: list[MemoryRow]) -> None:
             assert row.state == "dead", row
 
 
-def test_a_drain_goes_at_inngests_storing_rate():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=200)
-        rows = world.add(*[HEALTHY] * 4_000)
-        async with world.running():
-            seconds = await world.until(rows, 30)
-        assert seconds < 4_000 / 200 / 0.9
-        assert {row.sends for row in rows} == {1}
-        check(world, rows)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_drain_goes_at_inngests_storing_rate():
+    world = ConfirmedWorld(rate=200)
+    rows = world.add(*[HEALTHY] * 4_000)
+    async with world.running():
+        seconds = await world.until(rows, 30)
+    assert seconds < 4_000 / 200 / 0.9
+    assert {row.sends for row in rows} == {1}
+    check(world, rows)
 
 
-def test_the_window_is_never_passed_by_more_than_what_was_in_flight():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=100, unconfirmed_max=200)
-        rows = world.add(*[HEALTHY] * 1_500)
-        async with world.running():
-            await world.until(rows, 60)
-        assert world.most_unconfirmed <= 200 + 50
-        check(world, rows)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_the_window_is_never_passed_by_more_than_what_was_in_flight():
+    world = ConfirmedWorld(rate=100, unconfirmed_max=200)
+    rows = world.add(*[HEALTHY] * 1_500)
+    async with world.running():
+        await world.until(rows, 60)
+    assert world.most_unconfirmed <= 200 + 50
+    check(world, rows)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_stops_of_any_length_at_any_moment_lose_nothing(seed):
+@in_virtual_time
+async def test_stops_of_any_length_at_any_moment_lose_nothing(seed):
     dice = random.Random(seed)
-
-    async def main() -> None:
-        world = ConfirmedWorld(rate=dice.choice([50, 200, 1_000]))
-        rows = world.add(*[HEALTHY] * 500)
-        async with world.running():
-            for _ in range(12):
-                await asyncio.sleep(dice.uniform(0.05, 6))
-                rows += world.add(*[HEALTHY] * 100, *[REFUSED] * dice.choice([0, 0, 1]))
-                world.stop_inngest()
-                await asyncio.sleep(dice.choice([0.05, 1, 5, 40]))
-                world.start_inngest()
-            await world.until(rows, 1_000)
-        check(world, rows)
-
-    run_in_virtual_time(main())
+    world = ConfirmedWorld(rate=dice.choice([50, 200, 1_000]))
+    rows = world.add(*[HEALTHY] * 500)
+    async with world.running():
+        for _ in range(12):
+            await asyncio.sleep(dice.uniform(0.05, 6))
+            rows += world.add(*[HEALTHY] * 100, *[REFUSED] * dice.choice([0, 0, 1]))
+            world.stop_inngest()
+            await asyncio.sleep(dice.choice([0.05, 1, 5, 40]))
+            world.start_inngest()
+        await world.until(rows, 1_000)
+    check(world, rows)
 
 
-def test_fresh_events_get_through_beside_a_backlog_that_fills_the_window():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=100, unconfirmed_max=200)
-        backlog = world.add(*[HEALTHY] * 3_000)
-        async with world.running():
-            await asyncio.sleep(5)
-            [fresh] = world.add(HEALTHY)
-            seconds = await world.until([fresh], 10)
-            assert seconds < 5
-            await world.until(backlog, 60)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_fresh_events_get_through_beside_a_backlog_that_fills_the_window():
+    world = ConfirmedWorld(rate=100, unconfirmed_max=200)
+    backlog = world.add(*[HEALTHY] * 3_000)
+    async with world.running():
+        await asyncio.sleep(5)
+        [fresh] = world.add(HEALTHY)
+        seconds = await world.until([fresh], 10)
+        assert seconds < 5
+        await world.until(backlog, 60)
 
 
-def test_an_inngest_that_ignores_seeds_is_believed_at_its_answer():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=100)
-        world.inngest.honours_seeds = False
-        rows = world.add(*[HEALTHY] * 300)
-        async with world.running():
-            await world.until(rows, 5)
-            await asyncio.sleep(600)
-        assert set(world.inngest.times.values()) == {1}
-        assert world.store.questions == 0
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_an_inngest_that_ignores_seeds_is_believed_at_its_answer():
+    world = ConfirmedWorld(rate=100)
+    world.inngest.honours_seeds = False
+    rows = world.add(*[HEALTHY] * 300)
+    async with world.running():
+        await world.until(rows, 5)
+        await asyncio.sleep(600)
+    assert set(world.inngest.times.values()) == {1}
+    assert world.store.questions == 0
 
 
 def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
@@ -124,25 +113,23 @@ def test_an_event_that_inngest_took_and_lost_has_all_its_tries_again():
     run_in_virtual_time(main())
 
 
-def test_an_environment_that_inngest_refuses_stops_alone_at_its_bound_and_is_announced():
-    async def main() -> None:
-        world = ConfirmedWorld(rate=1_000, unconfirmed_max=500)
-        world.outbox.environments = (None, "branch")
-        world.store.refused = {"branch"}
-        rows = world.add(*[HEALTHY] * 1_000)
-        own = [row for row in rows if row.event.meta.environment is None]
-        async with world.running():
-            await world.until(own, 60)
-            await asyncio.sleep(20)
-            sent = await world.outbox.confirmations.count_sent()
-            assert 50 <= sent < 200
-            record = await world.outbox.delivery.load()
-            assert record.confirmation == "failing (refuses branch)"
-            world.store.refused = set()
-            await world.until(rows, 120)
-            await asyncio.sleep(10)
-            record = await world.outbox.delivery.load()
-            assert record.confirmation == "on (self-hosted)"
-        check(world, rows)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_an_environment_that_inngest_refuses_stops_alone_at_its_bound_and_is_announced():
+    world = ConfirmedWorld(rate=1_000, unconfirmed_max=500)
+    world.outbox.environments = (None, "branch")
+    world.store.refused = {"branch"}
+    rows = world.add(*[HEALTHY] * 1_000)
+    own = [row for row in rows if row.event.meta.environment is None]
+    async with world.running():
+        await world.until(own, 60)
+        await asyncio.sleep(20)
+        sent = await world.outbox.confirmations.count_sent()
+        assert 50 <= sent < 200
+        record = await world.outbox.delivery.load()
+        assert record.confirmation == "failing (refuses branch)"
+        world.store.refused = set()
+        await world.until(rows, 120)
+        await asyncio.sleep(10)
+        record = await world.outbox.delivery.load()
+        assert record.confirmation == "on (self-hosted)"
+    check(world, rows)

@@ -12,154 +12,135 @@ from service.relay.confirmation import NOTES, ResendReason
 from service.relay.unconfirmed import Unconfirmed
 from tests.support.confirmer_world import world
 from tests.support.memory_queue import MemoryConfirmations
-from tests.support.virtual_time import now, run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 
-def test_what_is_stored_becomes_delivered_soon_after():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.send(range(1, 5_001))
-            seconds = await one.until(lambda: len(one.delivered) == 5_000, 20)
-            assert seconds < 5 / 0.9
-            assert not one.resent
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_what_is_stored_becomes_delivered_soon_after():
+    async with world(rate=1_000) as one:
+        one.send(range(1, 5_001))
+        seconds = await one.until(lambda: len(one.delivered) == 5_000, 20)
+        assert seconds < 5 / 0.9
+        assert not one.resent
 
 
-def test_bulk_questions_cost_less_than_three_for_a_hundred_events():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.send(range(1, 5_001))
-            await one.until(lambda: len(one.delivered) == 5_000, 20)
-            assert one.inngest.questions < 150 + 4 * 20
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_bulk_questions_cost_less_than_three_for_a_hundred_events():
+    async with world(rate=1_000) as one:
+        one.send(range(1, 5_001))
+        await one.until(lambda: len(one.delivered) == 5_000, 20)
+        assert one.inngest.questions < 150 + 4 * 20
 
 
-def test_a_slow_inngest_with_a_long_queue_is_waited_for():
-    async def main() -> None:
-        async with world(rate=20) as one:
-            for batch in range(30):
-                one.send(range(1 + 100 * batch, 101 + 100 * batch))
-                await asyncio.sleep(1)
-            await one.until(lambda: len(one.delivered) == 3_000, 300)
-            assert not one.resent
-
-    run_in_virtual_time(main())
-
-
-def test_what_a_stop_lost_goes_again_and_what_was_stored_does_not():
-    async def main() -> None:
-        async with world(rate=500) as one:
-            one.send(range(1, 1_001))
+@in_virtual_time
+async def test_a_slow_inngest_with_a_long_queue_is_waited_for():
+    async with world(rate=20) as one:
+        for batch in range(30):
+            one.send(range(1 + 100 * batch, 101 + 100 * batch))
             await asyncio.sleep(1)
-            one.inngest.stop()
-            held = set(one.inngest.stored)
-            await asyncio.sleep(10)
-            assert not one.resent
-            one.inngest.away = False
-            await one.until(lambda: not one.sent, 20)
-            assert one.delivered == held
-            assert set(one.resent) == set(range(1, 1_001)) - held
-            assert one.notes == {NOTES[ResendReason.RESTARTED]}
-            again = sorted(one.resent)
-            one.send(again)
-            await one.until(lambda: len(one.delivered) == 1_000, 20)
-            assert set(one.resent.values()) == {1}
-
-    run_in_virtual_time(main())
+        await one.until(lambda: len(one.delivered) == 3_000, 300)
+        assert not one.resent
 
 
-def test_a_stop_too_short_to_be_seen_is_found_by_the_events_behind_it():
-    async def main() -> None:
-        async with world(rate=500) as one:
-            for batch in range(60):
-                if batch == 10:
-                    one.inngest.stop()
-                    one.inngest.away = False
-                one.send(range(1 + 100 * batch, 101 + 100 * batch))
-                await asyncio.sleep(0.5)
-            await one.until(lambda: not one.sent, 20)
-            assert one.notes <= {NOTES[ResendReason.PASSED]}
-            lost = set(range(1, 6_001)) - set(one.inngest.stored)
-            assert set(one.resent) == lost
+@in_virtual_time
+async def test_what_a_stop_lost_goes_again_and_what_was_stored_does_not():
+    async with world(rate=500) as one:
+        one.send(range(1, 1_001))
+        await asyncio.sleep(1)
+        one.inngest.stop()
+        held = set(one.inngest.stored)
+        await asyncio.sleep(10)
+        assert not one.resent
+        one.inngest.away = False
+        await one.until(lambda: not one.sent, 20)
+        assert one.delivered == held
+        assert set(one.resent) == set(range(1, 1_001)) - held
+        assert one.notes == {NOTES[ResendReason.RESTARTED]}
+        again = sorted(one.resent)
+        one.send(again)
+        await one.until(lambda: len(one.delivered) == 1_000, 20)
+        assert set(one.resent.values()) == {1}
 
-    run_in_virtual_time(main())
+
+@in_virtual_time
+async def test_a_stop_too_short_to_be_seen_is_found_by_the_events_behind_it():
+    async with world(rate=500) as one:
+        for batch in range(60):
+            if batch == 10:
+                one.inngest.stop()
+                one.inngest.away = False
+            one.send(range(1 + 100 * batch, 101 + 100 * batch))
+            await asyncio.sleep(0.5)
+        await one.until(lambda: not one.sent, 20)
+        assert one.notes <= {NOTES[ResendReason.PASSED]}
+        lost = set(range(1, 6_001)) - set(one.inngest.stored)
+        assert set(one.resent) == lost
 
 
-def test_a_standstill_ends_in_a_second_copy_not_in_a_wait_for_ever():
-    async def main() -> None:
-        async with world(rate=0) as one:
-            one.send(range(1, 101))
-            seconds = await one.until(lambda: len(one.resent) == 100, 120)
-            assert seconds > 59
-            assert one.notes == {NOTES[ResendReason.STALLED]}
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_standstill_ends_in_a_second_copy_not_in_a_wait_for_ever():
+    async with world(rate=0) as one:
+        one.send(range(1, 101))
+        seconds = await one.until(lambda: len(one.resent) == 100, 120)
+        assert seconds > 59
+        assert one.notes == {NOTES[ResendReason.STALLED]}
 
 
 @pytest.mark.parametrize("trouble", ["away", "refusing"])
-def test_while_inngest_can_not_be_asked_rows_are_kept_and_asked_for_rarely(trouble):
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            setattr(one.inngest, trouble, True)
-            one.send(range(1, 101))
-            await asyncio.sleep(3_600)
-            assert len(one.sent) == 100
-            assert one.inngest.questions < 1_000
-            setattr(one.inngest, trouble, False)
-            await one.until(lambda: len(one.delivered) == 100, 10)
-            assert not one.resent
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_while_inngest_can_not_be_asked_rows_are_kept_and_asked_for_rarely(trouble):
+    async with world(rate=1_000) as one:
+        setattr(one.inngest, trouble, True)
+        one.send(range(1, 101))
+        await asyncio.sleep(3_600)
+        assert len(one.sent) == 100
+        assert one.inngest.questions < 1_000
+        setattr(one.inngest, trouble, False)
+        await one.until(lambda: len(one.delivered) == 100, 10)
+        assert not one.resent
 
 
-def test_nothing_is_asked_while_nothing_is_sent():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            await asyncio.sleep(3_600)
-            assert one.inngest.questions == 0
-            one.send(range(1, 11))
-            await one.until(lambda: len(one.delivered) == 10, 2)
-            asked = one.inngest.questions
-            await asyncio.sleep(3_600)
-            assert one.inngest.questions == asked
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_nothing_is_asked_while_nothing_is_sent():
+    async with world(rate=1_000) as one:
+        await asyncio.sleep(3_600)
+        assert one.inngest.questions == 0
+        one.send(range(1, 11))
+        await one.until(lambda: len(one.delivered) == 10, 2)
+        asked = one.inngest.questions
+        await asyncio.sleep(3_600)
+        assert one.inngest.questions == asked
 
 
-def test_rows_that_another_process_sent_are_confirmed_too():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            await asyncio.sleep(1)
-            one.send_elsewhere([1, 2, 3])
-            await one.until(lambda: len(one.delivered) == 3, 10)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_rows_that_another_process_sent_are_confirmed_too():
+    async with world(rate=1_000) as one:
+        await asyncio.sleep(1)
+        one.send_elsewhere([1, 2, 3])
+        await one.until(lambda: len(one.delivered) == 3, 10)
 
 
-def test_a_process_stops_asking_when_another_has_taken_the_turn_meanwhile():
-    async def main() -> None:
-        async with world(rate=10_000) as one:
-            page = one.inngest.page
+@in_virtual_time
+async def test_a_process_stops_asking_when_another_has_taken_the_turn_meanwhile():
+    async with world(rate=10_000) as one:
+        page = one.inngest.page
 
-            async def page_while_another_takes_the_turn(*given: Any) -> Any:
-                one.confirmations.another_asks = True
-                return await page(*given)
+        async def page_while_another_takes_the_turn(*given: Any) -> Any:
+            one.confirmations.another_asks = True
+            return await page(*given)
 
-            one.send(range(1, 8_001))
-            await asyncio.sleep(0.2)
-            one.inngest.page = page_while_another_takes_the_turn
-            await asyncio.sleep(30)
-            assert len(one.delivered) < 4_000
-            one.confirmations.another_asks = False
-            one.inngest.page = page
-            await one.until(lambda: len(one.delivered) == 8_000, 20)
-
-    run_in_virtual_time(main())
+        one.send(range(1, 8_001))
+        await asyncio.sleep(0.2)
+        one.inngest.page = page_while_another_takes_the_turn
+        await asyncio.sleep(30)
+        assert len(one.delivered) < 4_000
+        one.confirmations.another_asks = False
+        one.inngest.page = page
+        await one.until(lambda: len(one.delivered) == 8_000, 20)
 
 
-def test_a_store_that_can_not_write_now_is_asked_again():
+@in_virtual_time
+async def test_a_store_that_can_not_write_now_is_asked_again():
     class Failing(MemoryConfirmations):
         faults = 5
 
@@ -169,27 +150,22 @@ def test_a_store_that_can_not_write_now_is_asked_again():
                 raise OutboxUnavailableError
             return await super().confirm(seqs)
 
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.confirmer._confirmations = Failing(one.rows)
-            one.send(range(1, 11))
-            await one.until(lambda: len(one.delivered) == 10, 30)
-
-    run_in_virtual_time(main())
+    async with world(rate=1_000) as one:
+        one.confirmer._confirmations = Failing(one.rows)
+        one.send(range(1, 11))
+        await one.until(lambda: len(one.delivered) == 10, 30)
 
 
-def test_room_grows_with_each_confirmation():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            grown: list[int] = []
-            one.unconfirmed.on_room = lambda: grown.append(one.unconfirmed.room(0))
-            one.send(range(1, 2_001))
-            assert one.unconfirmed.room(in_flight=500) == 7_500
-            await one.until(lambda: one.unconfirmed.count == 0, 10)
-            assert grown == sorted(grown)
-            assert grown[-1] == 10_000
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_room_grows_with_each_confirmation():
+    async with world(rate=1_000) as one:
+        grown: list[int] = []
+        one.unconfirmed.on_room = lambda: grown.append(one.unconfirmed.room(0))
+        one.send(range(1, 2_001))
+        assert one.unconfirmed.room(in_flight=500) == 7_500
+        await one.until(lambda: one.unconfirmed.count == 0, 10)
+        assert grown == sorted(grown)
+        assert grown[-1] == 10_000
 
 
 def test_the_last_of_the_room_is_for_fresh_events():
@@ -200,108 +176,93 @@ def test_the_last_of_the_room_is_for_fresh_events():
     assert unconfirmed.room(in_flight=30) == 0
 
 
-def test_a_restart_between_two_questions_is_seen_by_its_connection():
-    async def main() -> None:
-        async with world(rate=0) as one:
-            one.send(range(1, 101))
-            await asyncio.sleep(1)
-            one.inngest.stop()
-            one.inngest.away = False
-            one.confirmer.reconnected()
-            seconds = await one.until(lambda: len(one.resent) == 100, 30)
-            assert 5 < seconds < 12
-            assert one.notes == {NOTES[ResendReason.RESTARTED]}
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_restart_between_two_questions_is_seen_by_its_connection():
+    async with world(rate=0) as one:
+        one.send(range(1, 101))
+        await asyncio.sleep(1)
+        one.inngest.stop()
+        one.inngest.away = False
+        one.confirmer.reconnected()
+        seconds = await one.until(lambda: len(one.resent) == 100, 30)
+        assert 5 < seconds < 12
+        assert one.notes == {NOTES[ResendReason.RESTARTED]}
 
 
-def test_slow_answers_hold_up_neither_the_rate_nor_the_room():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.inngest.answer_seconds = 0.5
-            for batch in range(60):
-                await one.until(lambda: one.unconfirmed.room(0) >= 500, 10)
-                one.send(range(1 + 500 * batch, 501 + 500 * batch))
-            await one.until(lambda: len(one.delivered) == 30_000, 15)
-            assert now() < 30_000 / 1_000 / 0.9
-            assert not one.resent
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_slow_answers_hold_up_neither_the_rate_nor_the_room():
+    async with world(rate=1_000) as one:
+        one.inngest.answer_seconds = 0.5
+        for batch in range(60):
+            await one.until(lambda: one.unconfirmed.room(0) >= 500, 10)
+            one.send(range(1 + 500 * batch, 501 + 500 * batch))
+        await one.until(lambda: len(one.delivered) == 30_000, 15)
+        assert now() < 30_000 / 1_000 / 0.9
+        assert not one.resent
 
 
-def test_a_row_is_judged_by_what_was_known_when_inngest_was_asked():
+@in_virtual_time
+async def test_a_row_is_judged_by_what_was_known_when_inngest_was_asked():
     """Answers may overtake each other; a row that is stored meanwhile is not sent again."""
-
-    async def main() -> None:
-        async with world(rate=400) as one:
-            one.inngest.answer_seconds = 6.0
-            for batch in range(60):
-                one.send(range(1 + 200 * batch, 201 + 200 * batch))
-                await asyncio.sleep(0.5)
-            await one.until(lambda: len(one.delivered) == 12_000, 120)
-            assert not one.resent
-
-    run_in_virtual_time(main())
+    async with world(rate=400) as one:
+        one.inngest.answer_seconds = 6.0
+        for batch in range(60):
+            one.send(range(1 + 200 * batch, 201 + 200 * batch))
+            await asyncio.sleep(0.5)
+        await one.until(lambda: len(one.delivered) == 12_000, 120)
+        assert not one.resent
 
 
-def test_a_refused_environment_is_told_and_holds_up_no_other():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.inngest.refused = {"branch"}
-            one.send(range(1, 11), "branch")
-            one.send(range(11, 1_011))
-            await one.until(lambda: len(one.delivered) == 1_000, 20)
-            assert one.sent == set(range(1, 11))
-            assert one.faults == ["refuses branch"]
-            await asyncio.sleep(3_600)
-            assert one.sent == set(range(1, 11))
-            one.inngest.refused = set()
-            await one.until(lambda: not one.sent, 20)
-            await asyncio.sleep(10)
-            assert one.faults == ["refuses branch", None]
-            assert not one.resent
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_refused_environment_is_told_and_holds_up_no_other():
+    async with world(rate=1_000) as one:
+        one.inngest.refused = {"branch"}
+        one.send(range(1, 11), "branch")
+        one.send(range(11, 1_011))
+        await one.until(lambda: len(one.delivered) == 1_000, 20)
+        assert one.sent == set(range(1, 11))
+        assert one.faults == ["refuses branch"]
+        await asyncio.sleep(3_600)
+        assert one.sent == set(range(1, 11))
+        one.inngest.refused = set()
+        await one.until(lambda: not one.sent, 20)
+        await asyncio.sleep(10)
+        assert one.faults == ["refuses branch", None]
+        assert not one.resent
 
 
-def test_a_refused_environment_has_a_bound_of_its_own():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.inngest.refused = {"branch"}
-            one.send(range(1, 901), "branch")
-            await one.until(lambda: one.unconfirmed.refused == {"branch": 900}, 20)
-            assert one.unconfirmed.room(0) == 10_000
-            assert not one.unconfirmed.is_full("branch")
-            one.send(range(901, 1_001), "branch")
-            assert one.unconfirmed.is_full("branch")
-            assert not one.unconfirmed.is_full(None)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_refused_environment_has_a_bound_of_its_own():
+    async with world(rate=1_000) as one:
+        one.inngest.refused = {"branch"}
+        one.send(range(1, 901), "branch")
+        await one.until(lambda: one.unconfirmed.refused == {"branch": 900}, 20)
+        assert one.unconfirmed.room(0) == 10_000
+        assert not one.unconfirmed.is_full("branch")
+        one.send(range(901, 1_001), "branch")
+        assert one.unconfirmed.is_full("branch")
+        assert not one.unconfirmed.is_full(None)
 
 
-def test_an_inngest_that_refuses_the_signing_key_takes_the_common_room():
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            one.inngest.refused = {None}
-            one.send(range(1, 1_001))
-            await asyncio.sleep(20)
-            assert one.unconfirmed.room(0) == 9_000
-            assert one.faults == ["refuses None"]
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_an_inngest_that_refuses_the_signing_key_takes_the_common_room():
+    async with world(rate=1_000) as one:
+        one.inngest.refused = {None}
+        one.send(range(1, 1_001))
+        await asyncio.sleep(20)
+        assert one.unconfirmed.room(0) == 9_000
+        assert one.faults == ["refuses None"]
 
 
 @pytest.mark.parametrize("trouble", ["away", "refusing"])
-def test_a_question_without_an_answer_is_told_until_there_is_one(trouble):
-    async def main() -> None:
-        async with world(rate=1_000) as one:
-            setattr(one.inngest, trouble, True)
-            one.send(range(1, 101))
-            await asyncio.sleep(10)
-            assert one.faults == [trouble]
-            setattr(one.inngest, trouble, False)
-            await one.until(lambda: len(one.delivered) == 100, 10)
-            await asyncio.sleep(1)
-            assert one.faults == [trouble, None]
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_question_without_an_answer_is_told_until_there_is_one(trouble):
+    async with world(rate=1_000) as one:
+        setattr(one.inngest, trouble, True)
+        one.send(range(1, 101))
+        await asyncio.sleep(10)
+        assert one.faults == [trouble]
+        setattr(one.inngest, trouble, False)
+        await one.until(lambda: len(one.delivered) == 100, 10)
+        await asyncio.sleep(1)
+        assert one.faults == [trouble, None]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.delivery_model import HANGING, HEALTHY, MemoryRow
 from tests.support.delivery_world import World, check
-from tests.support.virtual_time import now, run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -40,74 +40,66 @@ def hanging_world() -> World:
     ("healthy", "hanging", "timeouts"), [(200, 2, 2), (101, 101, 2), (8, 259, 10)]
 )
 @pytest.mark.parametrize("seed", range(2))
-def test_healthy_events_of_a_stream_wait_for_few_timeouts(
+@in_virtual_time
+async def test_healthy_events_of_a_stream_wait_for_few_timeouts(
     healthy: int, hanging: int, timeouts: int, seed: int
 ) -> None:
-    async def main() -> None:
-        world, rows, added_at = hanging_world(), list[MemoryRow](), list[float]()
-        async with world.running():
-            await world.until(world.add(HEALTHY), 1)
-            for kind in kinds(healthy, hanging):
-                rows += world.add(kind)
-                added_at.append(now())
-                await asyncio.sleep(0.05)
-            waits = await waits_of(world, rows, added_at)
-        assert waits[int(len(waits) * 0.95)] <= timeouts * TIMEOUT
-        assert world.inngest.most_under_way <= SIDE_BY_SIDE + 4
-
     random.seed(seed)
-    run_in_virtual_time(main())
+    world, rows, added_at = hanging_world(), list[MemoryRow](), list[float]()
+    async with world.running():
+        await world.until(world.add(HEALTHY), 1)
+        for kind in kinds(healthy, hanging):
+            rows += world.add(kind)
+            added_at.append(now())
+            await asyncio.sleep(0.05)
+        waits = await waits_of(world, rows, added_at)
+    assert waits[int(len(waits) * 0.95)] <= timeouts * TIMEOUT
+    assert world.inngest.most_under_way <= SIDE_BY_SIDE + 4
 
 
-def test_a_backlog_in_which_half_hangs_goes_as_fast_as_32_requests_allow() -> None:
-    async def main() -> None:
-        world = hanging_world()
-        async with world.running():
-            await world.until(world.add(HEALTHY), 1)
-            rows = world.add(*kinds(101, 101))
-            waits = await waits_of(world, rows, [now()] * len(rows))
-        assert waits[int(len(waits) * 0.95)] <= (1 + 101 / 32 + 1) * TIMEOUT
-        assert world.inngest.most_under_way <= SIDE_BY_SIDE
-
+@in_virtual_time
+async def test_a_backlog_in_which_half_hangs_goes_as_fast_as_32_requests_allow() -> None:
     random.seed(1)
-    run_in_virtual_time(main())
+    world = hanging_world()
+    async with world.running():
+        await world.until(world.add(HEALTHY), 1)
+        rows = world.add(*kinds(101, 101))
+        waits = await waits_of(world, rows, [now()] * len(rows))
+    assert waits[int(len(waits) * 0.95)] <= (1 + 101 / 32 + 1) * TIMEOUT
+    assert world.inngest.most_under_way <= SIDE_BY_SIDE
 
 
-def test_events_that_hang_die_and_batches_grow_again() -> None:
-    async def main() -> None:
-        world = hanging_world()
-        rows = world.add(*kinds(20, 5))
-        async with world.running():
-            while any(row.settled_at is None for row in rows):
-                await world.until(world.add(HEALTHY), 10)
-                await asyncio.sleep(0.5)
-                assert now() < 600, world.relay.breaker
-            check(rows)
-            await asyncio.sleep(60)
-            await world.until(world.add(HEALTHY), 1)
-            world.inngest.sent_at.clear()
-            await world.until(world.add(*[HEALTHY] * 400), 1)
-            assert len(world.inngest.sent_at) < 10
-
+@in_virtual_time
+async def test_events_that_hang_die_and_batches_grow_again() -> None:
     random.seed(1)
-    run_in_virtual_time(main())
+    world = hanging_world()
+    rows = world.add(*kinds(20, 5))
+    async with world.running():
+        while any(row.settled_at is None for row in rows):
+            await world.until(world.add(HEALTHY), 10)
+            await asyncio.sleep(0.5)
+            assert now() < 600, world.relay.breaker
+        check(rows)
+        await asyncio.sleep(60)
+        await world.until(world.add(HEALTHY), 1)
+        world.inngest.sent_at.clear()
+        await world.until(world.add(*[HEALTHY] * 400), 1)
+        assert len(world.inngest.sent_at) < 10
 
 
-def test_an_inngest_that_hangs_for_everything_is_in_trouble_and_uses_up_no_event() -> None:
-    async def main() -> None:
-        world = World(senders=4, max_events=500)
-        async with world.running():
-            await world.until(world.add(HEALTHY), 1)
-            rows = world.add(*[HEALTHY] * 500)
-            world.inngest.mode = "hang"
-            await asyncio.sleep(60)
-            assert world.relay.breaker.state.waits
-            world.inngest.sent_at.clear()
-            await asyncio.sleep(600)
-            assert len(world.inngest.sent_at) < 400
-            world.inngest.mode = None
-            await world.until(rows, 30)
-        assert {row.attempts for row in rows} <= {0, 1}
-
+@in_virtual_time
+async def test_an_inngest_that_hangs_for_everything_is_in_trouble_and_uses_up_no_event() -> None:
     random.seed(1)
-    run_in_virtual_time(main())
+    world = World(senders=4, max_events=500)
+    async with world.running():
+        await world.until(world.add(HEALTHY), 1)
+        rows = world.add(*[HEALTHY] * 500)
+        world.inngest.mode = "hang"
+        await asyncio.sleep(60)
+        assert world.relay.breaker.state.waits
+        world.inngest.sent_at.clear()
+        await asyncio.sleep(600)
+        assert len(world.inngest.sent_at) < 400
+        world.inngest.mode = None
+        await world.until(rows, 30)
+    assert {row.attempts for row in rows} <= {0, 1}

@@ -13,7 +13,7 @@ from service.relay.sends import BreakerState
 from tests.support.delivery_model import BLOCKED, FAILING, HEALTHY, HUGE, MODES, REFUSED
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import MemoryRow
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -88,16 +88,14 @@ class History:
     senders=1,
     seed=0,
 )
-def test_any_history_ends_healthy_with_each_event_where_it_belongs(
+@in_virtual_time
+async def test_any_history_ends_healthy_with_each_event_where_it_belongs(
     steps: list[tuple[str | None, float]], kinds: list[str], senders: int, seed: int
 ) -> None:
-    async def main() -> None:
-        history = History(kinds, senders)
-        await history.play(list(steps))
-        too_large = any(step == "too_large" for step, _ in steps)
-        check(history.rows, may_be_too_large=too_large)
-        assert history.world.inngest.most_under_way <= 2 * senders
-        assert not any(row.claim for row in history.rows)
-
     random.seed(seed)
-    run_in_virtual_time(main())
+    history = History(kinds, senders)
+    await history.play(list(steps))
+    too_large = any(step == "too_large" for step, _ in steps)
+    check(history.rows, may_be_too_large=too_large)
+    assert history.world.inngest.most_under_way <= 2 * senders
+    assert not any(row.claim for row in history.rows)

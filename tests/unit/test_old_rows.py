@@ -13,7 +13,7 @@ from service.outbox.model import Batch, Retry, Settlement
 from tests.support.delivery_model import HEALTHY
 from tests.support.delivery_world import World
 from tests.support.memory_rows import IDS, MemoryRow
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -59,44 +59,40 @@ def isolated(world: World, count: int) -> list[MemoryRow]:
 
 
 @pytest.mark.parametrize("senders", [1, 4])
-def test_isolated_rows_that_inngest_holds_follow_each_other_by_themselves(senders: int) -> None:
-    async def main() -> None:
-        world = asking(Questions(), senders)
-        rows = isolated(world, 10)
-        async with world.running():
-            await world.until(rows, 1)
-        assert not world.inngest.sent_at
-
-    run_in_virtual_time(main())
-
-
-def test_an_isolated_row_that_inngest_could_not_be_asked_about_is_asked_for_again() -> None:
-    async def main() -> None:
-        world = asking(Questions(away=1), senders=1)
-        rows = isolated(world, 1)
-        async with world.running():
-            await world.until(rows, 31)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_isolated_rows_that_inngest_holds_follow_each_other(
+    senders: int,
+) -> None:
+    world = asking(Questions(), senders)
+    rows = isolated(world, 10)
+    async with world.running():
+        await world.until(rows, 1)
+    assert not world.inngest.sent_at
 
 
-def test_questions_that_end_with_a_fault_keep_no_sender() -> None:
-    async def main() -> None:
-        questions = Questions()
-        world = asking(questions, senders=2)
-        questions.fault = RuntimeError("ours")
-        async with world.running():
-            rows = []
-            for _ in range(5):
-                rows += world.add(HEALTHY)
-                await asyncio.sleep(1)
-            assert world.recorder.counted["task_restarts"] == 5
-            questions.fault = None
+@in_virtual_time
+async def test_an_isolated_row_that_inngest_could_not_be_asked_about_is_asked_for_again() -> None:
+    world = asking(Questions(away=1), senders=1)
+    rows = isolated(world, 1)
+    async with world.running():
+        await world.until(rows, 31)
+
+
+@in_virtual_time
+async def test_questions_that_end_with_a_fault_keep_no_sender() -> None:
+    questions = Questions()
+    world = asking(questions, senders=2)
+    questions.fault = RuntimeError("ours")
+    async with world.running():
+        rows = []
+        for _ in range(5):
             rows += world.add(HEALTHY)
-            await world.until(rows[-1:], 1)
-            await world.until(rows, 45)
-
-    run_in_virtual_time(main())
+            await asyncio.sleep(1)
+        assert world.recorder.counted["task_restarts"] == 5
+        questions.fault = None
+        rows += world.add(HEALTHY)
+        await world.until(rows[-1:], 1)
+        await world.until(rows, 45)
 
 
 class SlowPages:
@@ -115,16 +111,16 @@ class SlowPages:
 
 
 @pytest.mark.parametrize("seconds", [0.1, 2.5, 9.0])
-def test_slow_answers_hold_back_no_event_and_every_old_row_has_its_turn(seconds: float) -> None:
-    async def main() -> None:
-        world = asking(DedupeHorizon(SlowPages(seconds), IDS), senders=1)
-        rows = world.add(*[HEALTHY] * 400)
-        for row in rows:
-            row.first_sent_at = row.born_at
-        new = world.add(*[HEALTHY] * 10)
-        async with world.running():
-            await world.until(new, 60)
-            await world.until(rows, 1200)
-        assert world.recorder.counted["lease_lost"] == 0
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_slow_answers_hold_back_no_event_and_each_old_row_has_a_turn(
+    seconds: float,
+) -> None:
+    world = asking(DedupeHorizon(SlowPages(seconds), IDS), senders=1)
+    rows = world.add(*[HEALTHY] * 400)
+    for row in rows:
+        row.first_sent_at = row.born_at
+    new = world.add(*[HEALTHY] * 10)
+    async with world.running():
+        await world.until(new, 60)
+        await world.until(rows, 1200)
+    assert world.recorder.counted["lease_lost"] == 0

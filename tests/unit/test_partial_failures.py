@@ -12,7 +12,7 @@ from service.relay.sends import BreakerState
 from tests.support.delivery_model import FAILING, HEALTHY, HUGE, REFUSED
 from tests.support.delivery_world import World, check
 from tests.support.memory_rows import MemoryRow
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time, run_in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -21,57 +21,53 @@ pytestmark = pytest.mark.usefixtures("quiet")
     ("kind", "place"),
     [("blocked-403", "first"), *((kind, "amid") for kind in ("blocked-429", FAILING, HUGE))],
 )
-def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
+@in_virtual_time
+async def test_one_event_that_is_blocked_is_isolated_and_dies_and_the_others_go_on(
     kind: str, place: str
 ) -> None:
-    async def main() -> None:
-        world = World()
-        rows: list[MemoryRow] = []
-        async with world.running():
-            for turn in range(720):
-                rows += world.add(kind if turn == (0 if place == "first" else 60) else HEALTHY)
-                await asyncio.sleep(1 / 12)
-            healthy = [row for row in rows if row.kind == HEALTHY]
-            await world.until(healthy, 5)
-            assert world.relay.breaker.state is BreakerState.HEALTHY
-            waits = [row.settled_at - row.born_at for row in healthy if row.settled_at]
-            late = sum(wait > 1 for wait in waits)
-            assert late <= 16 * 12, f"{late} of {len(waits)} waited longer than a second"
-            assert statistics.median(waits) < 0.5
-            while any(row.settled_at is None for row in rows):
-                await world.until(world.add(HEALTHY), 5)
-                assert asyncio.get_running_loop().time() < 120, world.relay.breaker
-        check(rows)
-
     random.seed(kind)
-    run_in_virtual_time(main())
+    world = World()
+    rows: list[MemoryRow] = []
+    async with world.running():
+        for turn in range(720):
+            rows += world.add(kind if turn == (0 if place == "first" else 60) else HEALTHY)
+            await asyncio.sleep(1 / 12)
+        healthy = [row for row in rows if row.kind == HEALTHY]
+        await world.until(healthy, 5)
+        assert world.relay.breaker.state is BreakerState.HEALTHY
+        waits = [row.settled_at - row.born_at for row in healthy if row.settled_at]
+        late = sum(wait > 1 for wait in waits)
+        assert late <= 16 * 12, f"{late} of {len(waits)} waited longer than a second"
+        assert statistics.median(waits) < 0.5
+        while any(row.settled_at is None for row in rows):
+            await world.until(world.add(HEALTHY), 5)
+            assert asyncio.get_running_loop().time() < 120, world.relay.breaker
+    check(rows)
 
 
 @pytest.mark.parametrize(("kind", "start"), [(REFUSED, "100 bad"), (FAILING, "warm")])
-def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_ones_die(
+@in_virtual_time
+async def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_ones_die(
     kind: str, start: str
 ) -> None:
-    async def main() -> None:
-        world = World(max_events=500)
-        rows = world.add(*[kind] * 100) if start == "100 bad" else []
-        async with world.running():
-            for _ in range(30 * 20):
-                rows += world.add(HEALTHY if random.random() < 0.2 else kind)
-                await asyncio.sleep(1 / 30)
-            ended = asyncio.get_running_loop().time()
-            healthy = [row for row in rows if row.kind == HEALTHY]
-            waits = [(row.settled_at or ended + 60) - row.born_at for row in healthy]
-            assert statistics.median(waits) < 1
-            assert sorted(waits)[int(len(waits) * 0.9)] < 5
-            await world.until(healthy, 15)
-            while any(row.settled_at is None for row in rows):
-                await world.until(world.add(HEALTHY), 15)
-                await asyncio.sleep(0.5)
-                assert asyncio.get_running_loop().time() < 300, world.relay.breaker
-        check(rows)
-
     random.seed(3)
-    run_in_virtual_time(main())
+    world = World(max_events=500)
+    rows = world.add(*[kind] * 100) if start == "100 bad" else []
+    async with world.running():
+        for _ in range(30 * 20):
+            rows += world.add(HEALTHY if random.random() < 0.2 else kind)
+            await asyncio.sleep(1 / 30)
+        ended = asyncio.get_running_loop().time()
+        healthy = [row for row in rows if row.kind == HEALTHY]
+        waits = [(row.settled_at or ended + 60) - row.born_at for row in healthy]
+        assert statistics.median(waits) < 1
+        assert sorted(waits)[int(len(waits) * 0.9)] < 5
+        await world.until(healthy, 15)
+        while any(row.settled_at is None for row in rows):
+            await world.until(world.add(HEALTHY), 15)
+            await asyncio.sleep(0.5)
+            assert asyncio.get_running_loop().time() < 300, world.relay.breaker
+    check(rows)
 
 
 @pytest.mark.parametrize(
@@ -81,49 +77,45 @@ def test_with_four_in_five_events_bad_a_healthy_one_waits_seconds_and_the_bad_on
         pytest.param(REFUSED, "nothing has passed", marks=pytest.mark.slow),
     ],
 )
-def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
+@in_virtual_time
+async def test_with_97_of_100_events_bad_the_healthy_ones_are_found_and_go_on_passing(
     kind: str, start: str
 ) -> None:
-    async def main() -> None:
-        world = World(max_events=500)
-        if start == "100 bad":
-            world.add(*[kind] * 100)
-        healthy: list[MemoryRow] = []
-        async with world.running():
-            for turn in range(30 * 90):
-                [row] = world.add(HEALTHY if random.random() < 0.03 else kind)
-                if row.kind == HEALTHY and turn > 30 * 60:
-                    healthy.append(row)
-                await asyncio.sleep(1 / 30)
-            await world.until(healthy, 15)
-            waits = sorted((row.settled_at or 0) - row.born_at for row in healthy)
-            assert len(waits) > 10
-            assert statistics.median(waits) < 2
-            assert waits[int(len(waits) * 0.9)] < 5
-
     random.seed(start)
-    run_in_virtual_time(main())
+    world = World(max_events=500)
+    if start == "100 bad":
+        world.add(*[kind] * 100)
+    healthy: list[MemoryRow] = []
+    async with world.running():
+        for turn in range(30 * 90):
+            [row] = world.add(HEALTHY if random.random() < 0.03 else kind)
+            if row.kind == HEALTHY and turn > 30 * 60:
+                healthy.append(row)
+            await asyncio.sleep(1 / 30)
+        await world.until(healthy, 15)
+        waits = sorted((row.settled_at or 0) - row.born_at for row in healthy)
+        assert len(waits) > 10
+        assert statistics.median(waits) < 2
+        assert waits[int(len(waits) * 0.9)] < 5
 
 
 @pytest.mark.parametrize("mode", ["too_large", "refusing"])
-def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
-    async def main() -> None:
-        world = World()
-        rows: list[MemoryRow] = []
-        async with world.running():
-            rows += world.add(*[HEALTHY] * 100)
-            await asyncio.sleep(1)
-            world.inngest.mode = mode
-            for _ in range(120):
-                rows += world.add(*[HEALTHY] * 6)
-                await asyncio.sleep(0.5)
-            assert world.relay.breaker.state is BreakerState.BACKING_OFF
-            world.inngest.mode = None
-            await world.until(rows, 15)
-        check(rows)
-
+@in_virtual_time
+async def test_what_is_said_of_every_event_kills_nobody(mode: str) -> None:
     random.seed(mode)
-    run_in_virtual_time(main())
+    world = World()
+    rows: list[MemoryRow] = []
+    async with world.running():
+        rows += world.add(*[HEALTHY] * 100)
+        await asyncio.sleep(1)
+        world.inngest.mode = mode
+        for _ in range(120):
+            rows += world.add(*[HEALTHY] * 6)
+            await asyncio.sleep(0.5)
+        assert world.relay.breaker.state is BreakerState.BACKING_OFF
+        world.inngest.mode = None
+        await world.until(rows, 15)
+    check(rows)
 
 
 @pytest.mark.parametrize("share", [0.3])
@@ -148,18 +140,16 @@ def test_a_drain_goes_on_while_a_share_of_the_requests_fails(share: float) -> No
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_no_healthy_event_dies_of_chance(share: float) -> None:
-    async def main() -> None:
-        world = World()
-        world.inngest.failing_share = share
-        rows: list[MemoryRow] = []
-        async with world.running():
-            for _ in range(30 * 30):
-                rows += world.add(HEALTHY)
-                await asyncio.sleep(1 / 30)
-            world.inngest.failing_share = 0.0
-            await world.until(rows, 30)
-        check(rows)
-
+@in_virtual_time
+async def test_no_healthy_event_dies_of_chance(share: float) -> None:
     random.seed(share)
-    run_in_virtual_time(main())
+    world = World()
+    world.inngest.failing_share = share
+    rows: list[MemoryRow] = []
+    async with world.running():
+        for _ in range(30 * 30):
+            rows += world.add(HEALTHY)
+            await asyncio.sleep(1 / 30)
+        world.inngest.failing_share = 0.0
+        await world.until(rows, 30)
+    check(rows)

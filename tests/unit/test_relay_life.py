@@ -15,7 +15,7 @@ from service.relay.outcome import RetryPolicy
 from service.relay.sends import BreakerState
 from tests.support.delivery_model import FAILING, HANGING, HEALTHY, REFUSED, ModelOutbox, ModelQueue
 from tests.support.delivery_world import World
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -52,186 +52,160 @@ async def claiming(world: World) -> AsyncIterator[None]:
             await running
 
 
-def test_a_lease_has_time_for_two_keys_and_a_margin() -> None:
-    async def main() -> None:
-        world = World()
-        async with claiming(world):
-            await world.until(world.add(HEALTHY), 1)
-        assert world.queue.lease_seconds == 2 * 10 + 20
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_lease_has_time_for_two_keys_and_a_margin() -> None:
+    world = World()
+    async with claiming(world):
+        await world.until(world.add(HEALTHY), 1)
+    assert world.queue.lease_seconds == 2 * 10 + 20
 
 
-def test_it_beats_until_a_request_is_older_than_its_lease() -> None:
-    async def main() -> None:
-        world = World(max_events=1)
-        world.inngest.hang_seconds = 200
-        world.add(HANGING)
-        async with claiming(world):
-            await asyncio.sleep(39.5)
-            world.beats = 0
-            await asyncio.sleep(60)
-        assert 0 < world.beats <= 3  # all at 40 s
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_it_beats_until_a_request_is_older_than_its_lease() -> None:
+    world = World(max_events=1)
+    world.inngest.hang_seconds = 200
+    world.add(HANGING)
+    async with claiming(world):
+        await asyncio.sleep(39.5)
+        world.beats = 0
+        await asyncio.sleep(60)
+    assert 0 < world.beats <= 3  # all at 40 s
 
 
-def test_events_that_are_refused_are_dead_as_the_policy_says() -> None:
-    async def main() -> None:
-        world = World()
-        world.relay = world.made_relay(retry_policy=RetryPolicy(refusal_delays_seconds=()))
-        [row] = world.add(REFUSED)
-        async with claiming(world):
-            await asyncio.sleep(0.1)
-        assert (row.state, row.attempts) == ("dead", 1)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_events_that_are_refused_are_dead_as_the_policy_says() -> None:
+    world = World()
+    world.relay = world.made_relay(retry_policy=RetryPolicy(refusal_delays_seconds=()))
+    [row] = world.add(REFUSED)
+    async with claiming(world):
+        await asyncio.sleep(0.1)
+    assert (row.state, row.attempts) == ("dead", 1)
 
 
-def test_in_trouble_one_probe_is_in_flight_at_a_time() -> None:
-    async def main() -> None:
-        world = World(max_events=1)
-        world.inngest.mode = "away"
-        world.add(*[HEALTHY] * 10)
-        async with claiming(world):
-            await asyncio.sleep(1)
-            world.inngest.most_under_way = 0
-            await asyncio.sleep(60)
-        assert world.inngest.most_under_way == 1
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_in_trouble_one_probe_is_in_flight_at_a_time() -> None:
+    world = World(max_events=1)
+    world.inngest.mode = "away"
+    world.add(*[HEALTHY] * 10)
+    async with claiming(world):
+        await asyncio.sleep(1)
+        world.inngest.most_under_way = 0
+        await asyncio.sleep(60)
+    assert world.inngest.most_under_way == 1
 
 
 @pytest.mark.parametrize(
     ("senders", "in_flight", "isolated", "claims"),
     [(2, 1, False, 2), (2, 2, False, 3), (2, 1, True, 3), (1, 1, False, 2)],
 )
-def test_a_claim_is_made_again_when_a_sender_is_free_that_it_could_not_count_on(
+@in_virtual_time
+async def test_a_claim_is_made_again_when_a_sender_is_free_that_it_could_not_count_on(
     senders: int, in_flight: int, claims: int, *, isolated: bool
 ) -> None:
-    async def main() -> None:
-        world = counted(senders=senders, max_events=1)
-        rows = world.add(*[HEALTHY] * in_flight)
-        rows[0].isolated = isolated
-        async with claiming(world):
-            await asyncio.sleep(0.5)
-            assert all(row.state == "delivered" for row in rows)
-            assert world.queue.claims == claims
-
-    run_in_virtual_time(main())
+    world = counted(senders=senders, max_events=1)
+    rows = world.add(*[HEALTHY] * in_flight)
+    rows[0].isolated = isolated
+    async with claiming(world):
+        await asyncio.sleep(0.5)
+        assert all(row.state == "delivered" for row in rows)
+        assert world.queue.claims == claims
 
 
-def test_isolated_events_follow_each_other_at_once() -> None:
-    async def main() -> None:
-        world = World(senders=1)
-        rows = world.add(*[HEALTHY] * 3)
-        for row in rows:
-            row.isolated = True
-        async with claiming(world):
-            await world.until(rows, 0.3)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_isolated_events_follow_each_other_at_once() -> None:
+    world = World(senders=1)
+    rows = world.add(*[HEALTHY] * 3)
+    for row in rows:
+        row.isolated = True
+    async with claiming(world):
+        await world.until(rows, 0.3)
 
 
-def test_in_recovery_batches_follow_each_other_at_once() -> None:
-    async def main() -> None:
-        world = World(max_events=500)
-        world.inngest.mode = "away"
-        rows = world.add(*[HEALTHY] * 1000)
-        async with claiming(world):
-            await asyncio.sleep(0.1)
-            world.inngest.mode = None
-            while world.relay.breaker.state is not BreakerState.RECOVERING:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            await world.until(rows, 0.8)
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_in_recovery_batches_follow_each_other_at_once() -> None:
+    world = World(max_events=500)
+    world.inngest.mode = "away"
+    rows = world.add(*[HEALTHY] * 1000)
+    async with claiming(world):
+        await asyncio.sleep(0.1)
+        world.inngest.mode = None
+        while world.relay.breaker.state is not BreakerState.RECOVERING:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await world.until(rows, 0.8)
 
 
-def test_what_ends_a_delivery_is_reported_where_it_is_a_fault() -> None:
-    async def main() -> None:
-        world, unheard = counted(senders=2), []
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: unheard.append(context))
-        async with claiming(world):
-            await world.until(world.add(HEALTHY), 1)
-            assert not world.relay._deliveries
-            assert not world.recorder.counted["task_restarts"]
-            world.queue.fault = RuntimeError("ours")
-            world.add(HEALTHY)
-            await asyncio.sleep(0.5)
-            assert world.recorder.counted["task_restarts"] == 1
-            world.inngest.hang_seconds = 100
-            world.add(HANGING)
-            await asyncio.sleep(0.5)
-            await world.relay.stop()
+@in_virtual_time
+async def test_what_ends_a_delivery_is_reported_where_it_is_a_fault() -> None:
+    world, unheard = counted(senders=2), []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+    async with claiming(world):
+        await world.until(world.add(HEALTHY), 1)
+        assert not world.relay._deliveries
+        assert not world.recorder.counted["task_restarts"]
+        world.queue.fault = RuntimeError("ours")
+        world.add(HEALTHY)
+        await asyncio.sleep(0.5)
         assert world.recorder.counted["task_restarts"] == 1
-        assert (unheard, world.relay._deliveries) == ([], set())
+        world.inngest.hang_seconds = 100
+        world.add(HANGING)
+        await asyncio.sleep(0.5)
+        await world.relay.stop()
+    assert world.recorder.counted["task_restarts"] == 1
+    assert (unheard, world.relay._deliveries) == ([], set())
 
-    run_in_virtual_time(main())
+
+@in_virtual_time
+async def test_a_stop_ends_a_run_that_waits_for_rows() -> None:
+    world = World()
+    running = asyncio.create_task(world.relay.run())
+    await asyncio.sleep(10)
+    await world.relay.stop()
+    await asyncio.wait_for(running, 0.1)
 
 
-def test_a_stop_ends_a_run_that_waits_for_rows() -> None:
-    async def main() -> None:
-        world = World()
-        running = asyncio.create_task(world.relay.run())
+@in_virtual_time
+async def test_a_stop_ends_an_empty_request() -> None:
+    world = World()
+    world.inngest.mode = "failing"
+    rows = world.add(HEALTHY)
+    async with claiming(world):
         await asyncio.sleep(10)
+        await world.discard(rows)
+        world.inngest.mode = "hang"
+        while not world.inngest.under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
         await world.relay.stop()
-        await asyncio.wait_for(running, 0.1)
-
-    run_in_virtual_time(main())
+        assert not world.inngest.under_way
 
 
-def test_a_stop_ends_an_empty_request() -> None:
-    async def main() -> None:
-        world = World()
-        world.inngest.mode = "failing"
-        rows = world.add(HEALTHY)
-        async with claiming(world):
-            await asyncio.sleep(10)
-            await world.discard(rows)
-            world.inngest.mode = "hang"
-            while not world.inngest.under_way:  # noqa: ASYNC110
-                await asyncio.sleep(0.5)
-            await world.relay.stop()
-            assert not world.inngest.under_way
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_stop_leaves_the_trouble_to_the_next_start() -> None:
+    world = World()
+    world.inngest.mode = "failing"
+    world.add(FAILING)
+    async with claiming(world):
+        await asyncio.sleep(1)
+    await world.relay.stop()
+    record = await world.outbox.delivery.load()
+    assert (record.state, record.reason) == ("backing_off", "500 down")
 
 
-def test_a_stop_leaves_the_trouble_to_the_next_start() -> None:
-    async def main() -> None:
-        world = World()
-        world.inngest.mode = "failing"
-        world.add(FAILING)
-        async with claiming(world):
-            await asyncio.sleep(1)
-        await world.relay.stop()
-        record = await world.outbox.delivery.load()
-        assert (record.state, record.reason) == ("backing_off", "500 down")
-
-    run_in_virtual_time(main())
-
-
-def test_a_stop_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_virtual_time
+async def test_a_stop_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(record: DeliveryRecord) -> DeliveryRecord:
         raise OutboxUnavailableError
 
-    async def main() -> None:
-        world = World()
-        monkeypatch.setattr(world.outbox.delivery, "save", away)
-        await world.relay.stop()
-
-    run_in_virtual_time(main())
+    world = World()
+    monkeypatch.setattr(world.outbox.delivery, "save", away)
+    await world.relay.stop()
 
 
-def test_what_is_confirmed_counts_for_the_rate() -> None:
-    async def main() -> None:
-        world = World()
-        sharing = asyncio.create_task(world.relay.sync_breaker())
-        world.relay.confirmed(100)
-        await asyncio.sleep(1.5)
-        assert world.relay.rate == pytest.approx(30)
-        sharing.cancel()
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_what_is_confirmed_counts_for_the_rate() -> None:
+    world = World()
+    sharing = asyncio.create_task(world.relay.sync_breaker())
+    world.relay.confirmed(100)
+    await asyncio.sleep(1.5)
+    assert world.relay.rate == pytest.approx(30)
+    sharing.cancel()

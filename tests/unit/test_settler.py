@@ -16,7 +16,7 @@ from service.relay.breaker_sync import BreakerSync
 from service.relay.report import Report
 from service.relay.settler import Settler
 from service.relay.unconfirmed import Unconfirmed
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import in_virtual_time
 
 BATCH = Batch("c", (Entry(1, "e-1", 0, "u"), Entry(2, "e-2", 0, "u", attempts=3)), b"{},{}")
 
@@ -70,17 +70,15 @@ async def test_what_names_a_row_is_written_and_nothing_else(named: Settlement) -
     assert world.stale == []
 
 
-def test_a_store_that_fails_is_tried_again_four_times_a_second_until_it_has_it() -> None:
-    async def main() -> None:
-        world = World([OutboxUnavailableError("no disk")] * 3)
-        with structlog.testing.capture_logs() as told:
-            await world.settler.settle(Settlement("c", delivered=[1]))
-        assert world.written == [Settlement("c", delivered=[1])]
-        assert asyncio.get_running_loop().time() == 0.75
-        failed = {"event": "settle_failed", "log_level": "warning", "reason": "no disk"}
-        assert told == [failed] * 3
-
-    run_in_virtual_time(main())
+@in_virtual_time
+async def test_a_store_that_fails_is_tried_again_four_times_a_second_until_it_has_it() -> None:
+    world = World([OutboxUnavailableError("no disk")] * 3)
+    with structlog.testing.capture_logs() as told:
+        await world.settler.settle(Settlement("c", delivered=[1]))
+    assert world.written == [Settlement("c", delivered=[1])]
+    assert asyncio.get_running_loop().time() == 0.75
+    failed = {"event": "settle_failed", "log_level": "warning", "reason": "no disk"}
+    assert told == [failed] * 3
 
 
 async def test_a_fault_of_our_own_is_not_tried_again() -> None:
