@@ -17,8 +17,7 @@ import structlog
 from service.alarms.changes import AlarmChanges, AlarmState, Notice
 from service.alarms.targets import SENDER, Target
 from service.console.operations.alarm import alarms
-from service.console.operations.rates import Movement
-from service.console.operations.views import StatsView
+from service.console.operations.views import Movement, StatsView
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.observe.recorder import Recorder

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from service.console.operations.loop_lag import keep_lag
+from service.console.operations.sampler import keep_lag
 from service.observe.file_descriptors import DescriptorShortage
 from service.observe.recorder import Recorder
 from service.supervisor import Supervisor

@@ -1,4 +1,4 @@
-"""The watch over an outbox beside its delivery: the runs of its events, and its alarms."""
+"""The work on an outbox beside its delivery: the watch of its runs, its alarms, slow replays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from service.bootstrap.stores import Outbox
 from service.config.faults import ALARMS_AS_EVENTS
 from service.config.settings import Settings
 from service.config.values import plain
+from service.console.operations.changing.actions import OperatorActions
+from service.console.operations.changing.paced import PacedReplayer, PacedReplays
 from service.console.operations.sampler import Sampler
+from service.console.operations.search import Search
 from service.event_types.types_file import load_event_types
 from service.inngest.rest_api import make_rest_api
 from service.observe.recorder import Recorder
@@ -35,7 +38,7 @@ async def run_watches(
     sampler: Sampler,
     pace: WatchPace,
 ) -> AsyncIterator[None]:
-    """The watch of runs where Inngest can be asked, and the watch of alarms where they go."""
+    """Watches runs where Inngest can be asked, tells alarms where they go, replays at a rate."""
     turn = Turn(outbox.settings, alone=settings.sqlite_path is not None)
     async with make_http(limit=1) as asking, make_http(limit=1) as telling:
         runs = _run_watch(settings, outbox, recorder, turn, asking, pace)
@@ -54,11 +57,19 @@ async def run_watches(
                 names=lambda: runs.kept if runs else KeptNames(),
             )
             supervisor.watch("alarm-watch", alarms.run)
+        supervisor.watch("paced-replay", _replayer(outbox, recorder, turn).run)
         try:
             yield
         finally:
+            await supervisor.stop("paced-replay")
             await supervisor.stop("alarm-watch")
             await supervisor.stop("run-watch")
+
+
+def _replayer(outbox: Outbox, recorder: Recorder, turn: Turn) -> PacedReplayer:
+    search = Search(outbox.inspector, outbox.positions)
+    actions = OperatorActions(outbox.repairs, recorder)
+    return PacedReplayer(PacedReplays(outbox.settings), search, actions, turn)
 
 
 def _run_watch(

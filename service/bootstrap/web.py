@@ -21,21 +21,18 @@ from service.config.destination import confirmation_mode, destination
 from service.config.settings import Settings
 from service.config.values import plain
 from service.console.operations.changing.actions import OperatorActions
+from service.console.operations.changing.paced import PacedReplays
 from service.console.operations.changing.proposals import Proposals
 from service.console.operations.payloads import Payloads
 from service.console.operations.sampler import Sampler
 from service.console.operations.search import Search, SearchPolicy
-from service.console.pages.access import OperatorAccess
-from service.console.pages.audit_page import AuditPage
 from service.console.pages.changes import Changes
-from service.console.pages.chart_source import ChartSource
-from service.console.pages.event_list import EventList
+from service.console.pages.charts import ChartSource
+from service.console.pages.desk import Desk
 from service.console.pages.event_page import EventPage
-from service.console.pages.names_page import NamesPage
+from service.console.pages.lists import Lists
 from service.console.pages.overview import Overview
 from service.console.pages.page import OperatorPage
-from service.console.pages.pausing import Pausing
-from service.console.pages.renderer import Renderer
 from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.encryption import Encryption
@@ -241,20 +238,18 @@ def _operator_page(
     settings: Settings, running: Running, authenticator: Authenticator, operators: Operators
 ) -> OperatorPage:
     outbox, recorder, sampler = running.outbox, running.recorder, running.sampler
-    inspector, positions = outbox.inspector, outbox.positions
-    access = OperatorAccess(authenticator.user, operators)
+    inspector, positions, stored = outbox.inspector, outbox.positions, outbox.settings
+    paced = PacedReplays(stored)
+    desk = Desk(authenticator.user, operators, inspector, paced)
     actions = OperatorActions(outbox.repairs, recorder)
     shown_by = running.encryption if settings.show_decrypted else None
     payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
-    renderer, link = Renderer(), event_link(settings)
+    patient = Search(inspector, positions, _CHANGE_SEARCH)
     return OperatorPage(
-        Overview(inspector, sampler, ChartSource(outbox.samples, sampler), access, renderer),
-        NamesPage(inspector, outbox.settings, access, renderer),
-        EventList(inspector, Search(inspector, positions), access, renderer),
-        EventPage(inspector, outbox.samples, payloads, access, renderer, link),
-        Changes(Proposals(Search(inspector, positions, _CHANGE_SEARCH), actions), access, renderer),
-        Pausing(actions, access, renderer),
-        AuditPage(inspector, access, renderer),
+        Overview(desk, inspector, sampler, ChartSource(outbox.samples, sampler)),
+        Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored),
+        EventPage(inspector, outbox.samples, payloads, desk, event_link(settings)),
+        Changes(desk, Proposals(patient, actions), actions, paced),
     )
 
 

@@ -120,6 +120,8 @@ def _words(name: str, value: Any) -> str:
         return f"{len(value):,} given id{'s' if len(value) != 1 else ''}"
     if name == "payload_part":
         return "a text in the payload"
+    if name.endswith("_part"):
+        return f"{name.removesuffix('_part')} contains {value}"
     if name.endswith("_ms"):
         moment = datetime.fromtimestamp(value / 1000, UTC)
         return f"{name.removesuffix('_ms')}={moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -37,8 +37,15 @@ PAGES = (
     "/outbox/events",
     "/outbox/events/x",
     "/outbox/audit",
+    "/outbox/export",
 )
-FORMS = ("/outbox/replay", "/outbox/discard", "/outbox/pause", "/outbox/events/x/payload")
+FORMS = (
+    "/outbox/replay",
+    "/outbox/replay/stop",
+    "/outbox/discard",
+    "/outbox/pause",
+    "/outbox/events/x/payload",
+)
 
 
 @pytest.fixture
@@ -84,7 +91,7 @@ async def test_another_site_can_change_nothing(service: ServiceHere, dead_ids: l
             async with session.post(service.url + path, data=form, headers=headers) as answer:
                 assert answer.status == 403
     async with visitor(service.url) as operator:
-        assert dead_ids[0] in await operator.see("/outbox")
+        assert dead_ids[0] in await operator.see("/outbox/events?state=dead")
         assert "No operator has changed anything" in await operator.see("/outbox/audit")
 
 
@@ -196,14 +203,22 @@ async def test_in_a_browser_it_is_live_and_works_by_keyboard(
 
 
 @pytest.mark.slow
-async def test_in_a_browser_all_rows_of_a_page_are_selected_at_once(
+async def test_in_a_browser_times_are_relative_and_all_rows_are_selected_at_once(
     service: ServiceHere, tmp_path: Path
 ) -> None:
     async with chromium(tmp_path / "profile") as browser:
         await sign_in_browser(browser, service.url)
         await browser.open(f"{service.url}/outbox/events?state=dead")
+        await browser.shows("td[data-label=Accepted] time", " ago")
+        await browser.click("#zone")
+        await browser.shows("#zone", "Local time")
+        exact = "return document.querySelector('td[data-label=Accepted] time').title"
+        assert "UTC" not in await browser.run(exact)
+        await browser.open(f"{service.url}/outbox/events?state=dead")
+        await browser.click("#zone")
+        assert (await browser.run(exact)).endswith(" UTC")
         await browser.click("#all-rows")
-        await browser.click("button.replay")
+        await browser.click(".bulk button.replay")
         await browser.shows("h1", "Replay 2 events?")
 
 
@@ -216,9 +231,9 @@ async def test_in_a_browser_without_javascript_it_is_read_and_repaired(
         await browser.open(f"{service.url}/outbox")
         assert "reload for newer" in await browser.text("#connection")
         await browser.click("dl.cards .alarming a")
-        await browser.shows(".rows", dead_ids[0])
+        await browser.shows(".list", dead_ids[0])
         await browser.click(f"input[value='{dead_ids[1]}']")
-        await browser.click("button.discard")
+        await browser.click(".bulk button.discard")
         await browser.shows("h1", "Discard 1 event?")
         await browser.click("button.danger")
         await browser.shows(".notice", "Discarded 1 event.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from service.console.operations.history import History
-from service.console.operations.rates import Movement
-from service.console.operations.views import stats_view
+from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import KEPT_MS, MINUTE_MS, Sample
 from tests.support.storage import Outbox, Storage
 

@@ -9,11 +9,10 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from service.console.operations.rates import Movement
-from service.console.pages.access import OperatorAccess
+from service.console.operations.views import Movement
+from service.console.pages.changes import Changes
+from service.console.pages.desk import Desk
 from service.console.pages.overview import Overview
-from service.console.pages.pausing import Pausing
-from service.console.pages.renderer import Renderer
 from service.identity.operators import Operators
 from service.identity.user import User
 from service.observe.recorder import NullRecorder
@@ -39,22 +38,24 @@ class Silence:
 @pytest.fixture
 def overview() -> Overview:
     nothing = cast("Any", None)
-    return Overview(nothing, Silence(), nothing, access(), Renderer())
+    return Overview(desk(), nothing, Silence(), nothing)
 
 
-def access() -> OperatorAccess:
+def desk() -> Desk:
     async def kim(request: web.Request) -> User:
         del request
         return KIM
 
-    return OperatorAccess(kim, Operators(["kim@example.com"]))
+    nothing = cast("Any", None)
+    return Desk(kim, Operators(["kim@example.com"]), nothing, nothing)
 
 
 @pytest.fixture
 async def client(overview, aiohttp_client):
     app = web.Application(middlewares=[error_middleware(NullRecorder())])
-    pausing = Pausing(cast("Any", None), access(), Renderer())
-    app.add_routes([*overview.routes(), *pausing.routes()])
+    nothing = cast("Any", None)
+    changes = Changes(desk(), nothing, nothing, nothing)
+    app.add_routes([*overview.routes(), *changes.routes()])
     return await aiohttp_client(app)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.console.operations.loop_lag import keep_lag
-from service.console.operations.sampler import DELIVERY_STATES, Sampler
+from service.console.operations.sampler import DELIVERY_STATES, Sampler, keep_lag
 from service.errors import OutboxUnavailableError
 from service.observe.metrics import PrometheusRecorder
 from service.outbox.figures import Stats

@@ -26,11 +26,17 @@ SHOWN = (
     ("full", "dead", 1200, "light"),
     ("full", "event", 1200, "light"),
     ("full", "replay", 1200, "dark"),
+    ("full", "overview", 400, "light"),
+    ("full", "dead", 400, "dark"),
+)
+_PAGES = (
+    *("overview", "names", "events", "dead", "event", "waiting"),
+    *("replay", "pause", "audit"),
 )
 EVERY = tuple(
     (scene, page, width, scheme)
     for scene in ("empty", "full", "trouble")
-    for page in ("overview", "events", "dead", "event", "waiting", "replay", "pause", "audit")
+    for page in _PAGES
     for width in (1200, 400)
     for scheme in ("light", "dark")
     if scene != "empty" or page in ("overview", "dead", "audit")
@@ -43,7 +49,7 @@ async def take(folder: Path, wanted: tuple[tuple[str, str, int, str], ...]) -> N
         async with _shown(scene) as (browser, url, found):
             for _, page, width, scheme in (one for one in wanted if one[0] == scene):
                 await browser.emulate(width=width, scheme=scheme)
-                await _open(browser, url, page, found)
+                await _open(browser, url, scene, page, found)
                 name = f"{scene}-{page}-{width}-{scheme}.webp"
                 await browser.picture(folder / name)
 
@@ -73,10 +79,11 @@ async def _post_some(url: str) -> None:
     await poster.http.close()
 
 
-async def _open(browser: Browser, url: str, page: str, found: Scene) -> None:
+async def _open(browser: Browser, url: str, scene: str, page: str, found: Scene) -> None:
     await browser.open(url + _PATHS[page].format(dead=found.dead, waiting=found.waiting))
     if page == "overview":
         await browser.shows("#connection", "Live.")
+        await browser.shows("#delivery", _DELIVERY[scene])
     if page in _CLICKS:
         await browser.click(_CLICKS[page])
         await browser.shows("h1", _HEADINGS[page])
@@ -91,7 +98,9 @@ _PATHS = {
     "replay": "/outbox/events?state=dead&reason=rejected",
     "pause": "/outbox",
     "audit": "/outbox/audit",
+    "names": "/outbox/names",
 }
+_DELIVERY = {"empty": "", "full": "healthy", "trouble": "backing off"}
 _CLICKS = {"replay": "button.replay[name=all]", "pause": ".pause button"}
 _HEADINGS = {"replay": "Replay", "pause": "Pause"}
 

@@ -116,3 +116,10 @@ def test_a_row_that_may_have_left_long_ago_says_that_it_may_run_twice(state: Sta
 def test_a_row_that_left_within_the_day_says_nothing_of_it() -> None:
     fresh = row(State.DEAD, first_sent_at_ms=NOW - 23 * HOUR_MS)
     assert "second time" not in explain(fresh, OPEN, now_ms=NOW)
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.PENDING])
+def test_a_page_with_buttons_names_no_command(state: State) -> None:
+    paused = msgspec.structs.replace(OPEN, paused_by="ada")
+    assert "`outbox " in explain(row(state), paused, now_ms=NOW)
+    assert "`outbox " not in explain(row(state), paused, now_ms=NOW, commands=False)

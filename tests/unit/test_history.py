@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from service.console.operations.history import Minute
-from service.console.operations.rates import Movement
 from service.console.operations.timeline import Kind, Trouble, timeline, troubles
-from service.console.operations.views import stats_view
+from service.console.operations.views import Movement, stats_view
 from service.outbox.figures import MINUTE_MS, Sample, Stats
 from service.outbox.model import DeliveryRecord, Row, State
 

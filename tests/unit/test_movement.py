@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from service.console.operations.rates import moved
-from service.console.operations.views import StatsView, stats_view
+from service.console.operations.views import StatsView, moved, stats_view
 from service.outbox.figures import Stats
 
 QUIET = stats_view(Stats(0, 0, 0, 0, None, None, None, None, None), serving=True)

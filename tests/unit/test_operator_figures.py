@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from service.console.operations.rates import moved
-from service.console.operations.views import stats_view
+from service.console.operations.views import moved, stats_view
 from service.console.pages.charts import DAY, HOUR, charts
 from service.console.pages.figures import delivery_words, figures
 from service.outbox.figures import Sample, Stats
@@ -68,6 +68,25 @@ def test_an_empty_hour_has_axes_and_no_line() -> None:
         assert chart.y_ticks
 
 
+@pytest.mark.parametrize(
+    ("state", "paused_by", "waiting", "texts"),
+    [
+        ("healthy", None, 0, ("nothing waits", "with the next event")),
+        ("recovering", None, 4, ("not known yet", "at once")),
+        ("healthy", "ada", 4, ("not while paused", "after the resume")),
+        ("misconfigured", None, 4, ("when Inngest agrees", "in 5 s")),
+    ],
+)
+def test_texts_agree_with_each_other(
+    state: str, paused_by: str | None, waiting: int, texts: tuple[str, str]
+) -> None:
+    reopens = 5.0 if state == "misconfigured" else 0.0
+    delivery = DeliveryRecord(state, "", 1, 0, reopens, 0, paused_by=paused_by)
+    view = stats_view(Stats(waiting, 0, 0, 0, None, None, delivery, None, None), serving=True)
+    told = figures(moved(None, view, 0.0)).texts()
+    assert (told["drained"], told["retry"]) == texts
+
+
 def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> None:
     delivery = DeliveryRecord("backing_off", "503 busy", 1, 3, 2.5, 0)
     view = stats_view(Stats(4, 0, 0, 0, 9.0, 9.0, delivery, None, None), serving=True)
@@ -75,7 +94,7 @@ def test_a_delivery_in_trouble_is_told_in_words_that_do_not_count_seconds() -> N
     assert words.startswith("Delivery is backing off (503 busy).")
     assert "2.5" not in words
     texts = figures(moved(None, view, 0.0)).texts()
-    assert (texts["retry"], texts["drained"]) == ("in 2.5 s", "nothing moves")
+    assert (texts["retry"], texts["drained"]) == ("in 2.5 s", "when Inngest is back")
 
 
 def test_an_inngest_that_is_fake_is_called_so() -> None:

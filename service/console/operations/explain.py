@@ -30,18 +30,27 @@ _WHY_DEAD = {
 
 
 def explain(
-    row: Row, delivery: DeliveryRecord | None, *, now_ms: int, serving: bool | None = None
+    row: Row,
+    delivery: DeliveryRecord | None,
+    *,
+    now_ms: int,
+    serving: bool | None = None,
+    commands: bool = True,
 ) -> str:
-    """One sentence about `row`. `serving` says whether a service runs, None: unknown."""
+    """One sentence about `row`. `serving` says whether a service runs, None: unknown.
+
+    Without `commands` it names what a person can do and not the command for it.
+    """
     if row.state is State.DELIVERED:
         return _delivered(row)
     if row.state is State.SENT:
         return f"{_SENT}."
     if row.state is State.DEAD:
-        return _dead(row) + _horizon(row, now_ms)
+        return _dead(row, commands=commands) + _horizon(row, now_ms)
     if row.state is State.DELIVERING:
         return _delivering(row, serving=serving) + _horizon(row, now_ms)
-    return _pending(row, delivery, serving=serving) + _horizon(row, now_ms)
+    sentence = _pending(row, delivery, serving=serving, commands=commands)
+    return sentence + _horizon(row, now_ms)
 
 
 def explain_name(
@@ -138,14 +147,17 @@ def _delivered(row: Row) -> str:
     )
 
 
-def _dead(row: Row) -> str:
+def _dead(row: Row, *, commands: bool) -> str:
     why = _WHY_DEAD.get(row.reason or "", row.reason or "no reason is kept")
     words = f" ({row.detail})" if row.detail else ""
     tries = f"after {row.attempts} attempts" if row.attempts != 1 else "at its only attempt"
     at = spoken_time(row.settled_at_ms or row.accepted_at_ms)
+    replay, discard = "a replay", "somebody"
+    if commands:
+        replay, discard = f"`outbox replay {row.id}`", f"`outbox discard {row.id}`"
     return (
-        f"dead: {why}{words} {tries}, at {at}; it stays until `outbox replay {row.id}` sends it "
-        f"again under the same id or `outbox discard {row.id}` removes it"
+        f"dead: {why}{words} {tries}, at {at}; it stays until {replay} sends it again under the "
+        f"same id or {discard} removes it"
     )
 
 
@@ -159,13 +171,18 @@ def _delivering(row: Row, *, serving: bool | None) -> str:
     return f"delivering: it is being sent; without an answer it is due again in {lease}"
 
 
-def _pending(row: Row, delivery: DeliveryRecord | None, *, serving: bool | None) -> str:
-    held_up = _held_up(delivery, serving=serving)
+def _pending(
+    row: Row, delivery: DeliveryRecord | None, *, serving: bool | None, commands: bool
+) -> str:
+    held_up = _held_up(delivery, serving=serving, commands=commands)
     if held_up:
         return held_up
     if row.due_in_seconds:
         wait = spoken_duration(row.due_in_seconds)
-        return f"pending: it is sent again, alone, in {wait}{_last_note(row)}"
+        alone = ", alone," if row.isolated else ""
+        return (
+            f"pending: it is sent{' again' if row.sends else ''}{alone} in {wait}{_last_note(row)}"
+        )
     if row.isolated:
         return f"pending: it is due and waits for its turn to be sent alone{_last_note(row)}"
     if delivery and delivery.state == "recovering":
@@ -177,15 +194,17 @@ def _pending(row: Row, delivery: DeliveryRecord | None, *, serving: bool | None)
     return "pending: it is due and is sent with the next batch"
 
 
-def _held_up(delivery: DeliveryRecord | None, *, serving: bool | None) -> str | None:
+def _held_up(
+    delivery: DeliveryRecord | None, *, serving: bool | None, commands: bool = True
+) -> str | None:
     """Why no row is sent now, None when rows are sent."""
     if serving is False:
         return "pending: no service runs on this outbox; it is sent when one starts"
     if delivery and delivery.paused_by:
         said = f" ({delivery.pause_reason})" if delivery.pause_reason else ""
+        resume = "`outbox resume`" if commands else "somebody resumes delivery"
         return (
-            f"pending: delivery is paused by {delivery.paused_by}{said}; it is sent after "
-            "`outbox resume`"
+            f"pending: delivery is paused by {delivery.paused_by}{said}; it is sent after {resume}"
         )
     if delivery and delivery.state in ("backing_off", "misconfigured"):
         return _pending_behind(delivery)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import structlog
 
-from service.console.operations.rates import Movement
-from service.console.operations.views import PAUSED
+from service.console.operations.views import PAUSED, Movement
 from service.errors import OutboxUnavailableError
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.ports import Samples

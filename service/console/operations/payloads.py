@@ -28,6 +28,14 @@ class Payloads:
         self._trail = trail
         self._recorder = recorder
 
+    async def searched(self, *, actor: str) -> None:
+        """Note in the audit that payloads are searched, without the words that are looked for.
+
+        Raises OutboxUnavailableError.
+        """
+        await self._trail.record(_ACTION, actor=actor, detail="searched the payloads")
+        self._recorder.count("operator_actions", action=_ACTION)
+
     async def show(self, event_id: str, *, actor: str) -> bytes | None:
         """The payload of an event, None when there is no such event.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 
 import structlog
 
 from service.console.operations.history import History
-from service.console.operations.rates import Movement, moved
-from service.console.operations.views import PAUSED, StatsView, stats_view
+from service.console.operations.views import PAUSED, Movement, StatsView, moved, stats_view
 from service.errors import OutboxUnavailableError
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
@@ -28,6 +28,8 @@ DELIVERY_STATES = ("healthy", "recovering", "backing_off", "misconfigured", PAUS
 _COSTLY_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
+_LOOK_SECONDS = 0.1
+_KEPT_SECONDS = 10.0
 
 
 class Sampler:
@@ -123,3 +125,13 @@ class Sampler:
         gauge("database_bytes", view.database_bytes or 0)
         gauge("wal_bytes", view.wal_bytes or 0)
         gauge("sampled_timestamp_seconds", time.time())
+
+
+async def keep_lag(recorder: Recorder) -> None:
+    """Measure the delay of this event loop until cancelled."""
+    worst: deque[float] = deque(maxlen=round(_KEPT_SECONDS / _LOOK_SECONDS))
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(_LOOK_SECONDS)
+        worst.append(max(0.0, time.perf_counter() - began - _LOOK_SECONDS))
+        recorder.gauge("event_loop_lag_seconds", max(worst))

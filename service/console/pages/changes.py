@@ -1,4 +1,4 @@
-"""Replay and discard from the pages: a dry run first, then the change."""
+"""Changes from the pages: replay and discard after a dry run, pause and resume with a reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from multidict import MultiDict
 
+from service.console.operations.changing.paced import (
+    MOST_PER_MINUTE,
+    PacedReplay,
+    PacedReplays,
+)
 from service.console.operations.changing.proposals import (
     MAX_ROWS,
     Action,
@@ -14,34 +19,49 @@ from service.console.operations.changing.proposals import (
     Proposals,
     chosen,
 )
-from service.console.pages.access import OperatorAccess, read_form, see_other
-from service.console.pages.event_page import PATH
-from service.console.pages.filter_form import FilterForm, read_number
-from service.console.pages.notices import events
-from service.console.pages.renderer import Renderer
-from service.errors import NotFoundError
+from service.console.pages.desk import Desk, events, read_form, see_other
+from service.console.pages.filter_form import PATH, FilterForm, read_number
+from service.errors import InvalidFieldError, NotFoundError
 from service.outbox.audit import new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter
+from service.outbox.ports import Repairs
 
+_OVERVIEW = "/outbox"
+_MAX_REASON_CHARS = 200
 _SHOWN = 20
 
 
 class Changes:
-    """The handlers of the pages."""
+    """The handlers."""
 
-    def __init__(self, proposals: Proposals, access: OperatorAccess, renderer: Renderer) -> None:
+    def __init__(
+        self, desk: Desk, proposals: Proposals, repairs: Repairs, paced: PacedReplays
+    ) -> None:
+        self._desk = desk
         self._proposals = proposals
-        self._access = access
-        self._renderer = renderer
+        self._repairs = repairs
+        self._paced = paced
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to mount."""
-        return [web.post(f"/outbox/{action}", self._handler(action)) for action in Action]
+        return [
+            *(web.post(f"{_OVERVIEW}/{action}", self._changing(action)) for action in Action),
+            web.post(f"{_OVERVIEW}/replay/stop", self.stop),
+            web.post(f"{_OVERVIEW}/pause", self._pausing(paused=True)),
+            web.post(f"{_OVERVIEW}/resume", self._pausing(paused=False)),
+        ]
 
-    def _handler(self, action: Action) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop the replay at a rate."""
+        await self._desk.actor(request)
+        await read_form(request)
+        await self._paced.stop()
+        return see_other(f"{_OVERVIEW}?done=stopped")
+
+    def _changing(self, action: Action) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            actor = await self._access.actor(request)
+            actor = await self._desk.actor(request)
             given = await read_form(request)
             form = FilterForm.read(given)
             proposal = await self._proposals.propose(
@@ -53,21 +73,33 @@ class Changes:
             if not proposal.rows and not proposal.left_out:
                 raise NotFoundError("There is no such event, or it has changed since it was shown.")
             if given.get("confirmed") != "yes":
-                return self._ask(proposal, form, given)
-            act = new_act(chosen(proposal.wanted))
-            done = await self._proposals.carry_out(proposal, act, actor=actor)
-            skipped = len(proposal.rows) - len(done)
-            query = form.query(done=action.value, count=len(done), skipped=skipped or None)
-            return see_other(f"{PATH}?{query}")
+                return await self._ask(request, proposal, form, given)
+            return await self._change(proposal, form, actor, _rate(given))
 
         return handle
 
-    def _ask(self, proposal: Proposal, form: FilterForm, given: MultiDict[str]) -> web.Response:
+    async def _change(
+        self, proposal: Proposal, form: FilterForm, actor: str, per_minute: int | None
+    ) -> web.Response:
+        act = new_act(chosen(proposal.wanted))
+        if per_minute and proposal.action is Action.REPLAY:
+            paced = PacedReplay.of(proposal, act, actor=actor, per_minute=per_minute)
+            await self._paced.start(paced)
+            return see_other(f"{_OVERVIEW}?done=paced")
+        done = await self._proposals.carry_out(proposal, act, actor=actor)
+        skipped = len(proposal.rows) - len(done)
+        query = form.query(done=proposal.action.value, count=len(done), skipped=skipped or None)
+        return see_other(f"{PATH}?{query}")
+
+    async def _ask(
+        self, request: web.Request, proposal: Proposal, form: FilterForm, given: MultiDict[str]
+    ) -> web.Response:
         count = len(proposal.rows)
         words = f"{proposal.action.value.capitalize()} {events(count)}?"
         if not count:
             words = f"Nothing to {proposal.action.value}"
-        return self._renderer.page(
+        return await self._desk.page(
+            request,
             "change.html",
             title=words,
             here=PATH,
@@ -76,8 +108,24 @@ class Changes:
             ids=given.getall("event", []),
             is_all=given.get("all") == "yes",
             form=form,
+            most_per_minute=MOST_PER_MINUTE,
             back=f"{PATH}?{form.query()}",
         )
+
+    def _pausing(self, *, paused: bool) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            actor = await self._desk.actor(request)
+            given = await read_form(request)
+            if given.get("confirmed") != "yes":
+                title = "Pause delivery?" if paused else "Resume delivery?"
+                return await self._desk.page(
+                    request, "pause.html", title=title, here=_OVERVIEW, paused=paused
+                )
+            reason = given.get("reason", "").strip()[:_MAX_REASON_CHARS]
+            await self._repairs.set_paused(paused=paused, actor=actor, reason=reason)
+            return see_other(f"{_OVERVIEW}?done={'paused' if paused else 'resumed'}")
+
+        return handle
 
 
 def _wanted(given: MultiDict[str], form: FilterForm) -> Filter:
@@ -87,3 +135,11 @@ def _wanted(given: MultiDict[str], form: FilterForm) -> Filter:
     if not ids:
         raise NotFoundError("No event was selected.")
     return Filter(ids=ids)
+
+
+def _rate(given: MultiDict[str]) -> int | None:
+    """Events a minute, None for at once. Raises InvalidFieldError."""
+    per_minute = read_number(given, "perMinute")
+    if per_minute is not None and not 1 <= per_minute <= MOST_PER_MINUTE:
+        raise InvalidFieldError(f"A rate is between 1 and {MOST_PER_MINUTE:,} a minute.")
+    return per_minute

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from service.console.operations.timeline import troubles
+from service.console.operations.views import Movement
+from service.outbox.clock import wall_now_ms
 from service.outbox.figures import MINUTE_MS, Sample
+from service.outbox.ports import Samples
 
 _TOP, _HEIGHT = 10.0, 80.0  # of the plot in the picture, in percent
 _WIDE, _HIGH = 1000.0, 100.0  # of the plot, in its own units
 _STEPS = (1, 2, 4, 6, 8, 10)
 _EDGE = 5.0
 _GAP = 4  # a gap of so many intervals breaks a line
+_READ_AGAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,12 @@ SPANS = {span.name: span for span in (HOUR, DAY)}
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis. `place` is in percent of the picture."""
+    """A mark on an axis. `place` is in percent of the picture, `at_ms` the time of one of times."""
 
     place: float
     label: str
     anchor: str = "middle"
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +189,52 @@ def _x_ticks(span: Span, now_ms: int) -> Iterator[Tick]:
     for at in range(start + -start % span.tick_ms, now_ms + 1, span.tick_ms):
         place = 100 * (at - start) / span.length_ms
         anchor = "start" if place < _EDGE else "end" if place > 100 - _EDGE else "middle"
-        yield Tick(round(place, 2), f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M}", anchor)
+        label = f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M}"
+        yield Tick(round(place, 2), label, anchor, at)
+
+
+class Latest(Protocol):
+    """The latest sample of the outbox."""
+
+    @property
+    def latest(self) -> Movement | None:
+        """The latest sample, None before the first."""
+        ...
+
+
+class ChartSource:
+    """Draws charts. The history of a span is read at most every 20 seconds."""
+
+    def __init__(
+        self, samples: Samples, seen: Latest, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._samples = samples
+        self._seen = seen
+        self._clock = clock
+        self._read: dict[str, tuple[float, list[Sample]]] = {}
+
+    async def charts(self, span: Span) -> tuple[Chart, Chart]:
+        """The charts of a span that ends now. Raises OutboxUnavailableError."""
+        now_ms = wall_now_ms()
+        kept = await self._history(span, now_ms)
+        return charts([*kept, *self._now(now_ms)], span, now_ms)
+
+    async def rows(self, span: Span) -> Sequence[Sample]:
+        """The data of a span as rows of a table, newest first. Raises OutboxUnavailableError."""
+        return thinned(await self._history(span, wall_now_ms()), span.row_ms)[::-1]
+
+    async def _history(self, span: Span, now_ms: int) -> list[Sample]:
+        read_at, found = self._read.get(span.name, (-_READ_AGAIN_SECONDS, []))
+        if self._clock() - read_at >= _READ_AGAIN_SECONDS:
+            found = await self._samples.between(now_ms - span.length_ms, now_ms)
+            self._read[span.name] = self._clock(), found
+        return found
+
+    def _now(self, now_ms: int) -> list[Sample]:
+        latest = self._seen.latest
+        if latest is None:
+            return []
+        delivery = latest.view.delivery
+        state, reason = (delivery.state, delivery.reason or "") if delivery else ("healthy", "")
+        rates = latest.accepted_rate, latest.delivered_rate
+        return [Sample(now_ms, latest.waiting, latest.view.dead, *rates, state, reason)]

@@ -12,8 +12,8 @@ from service.console.operations.explain import explain
 from service.console.operations.payloads import Payloads
 from service.console.operations.timeline import timeline, troubles
 from service.console.operations.views import delivery_view
-from service.console.pages.access import OperatorAccess
-from service.console.pages.renderer import Renderer
+from service.console.pages.desk import Desk
+from service.console.pages.filter_form import PATH
 from service.errors import NotFoundError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
@@ -21,7 +21,6 @@ from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import DeliveryRecord, Filter, Row, State
 from service.outbox.ports import Inspector, Samples
 
-PATH = "/outbox/events"
 _ACTIONS = {
     State.PENDING: ("discard",),
     State.DELIVERING: (),
@@ -39,15 +38,13 @@ class EventPage:
         inspector: Inspector,
         samples: Samples,
         payloads: Payloads,
-        access: OperatorAccess,
-        renderer: Renderer,
+        desk: Desk,
         link: Callable[[str], str | None],
     ) -> None:
         self._inspector = inspector
         self._samples = samples
         self._payloads = payloads
-        self._access = access
-        self._renderer = renderer
+        self._desk = desk
         self._link = link
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,14 +56,15 @@ class EventPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page without the payload."""
-        await self._access.actor(request)
-        return await self._page(await self._row(request), None)
+        await self._desk.actor(request)
+        return await self._page(request, await self._row(request), None)
 
     async def payload(self, request: web.Request) -> web.Response:
         """The page with the payload. The audit records it."""
-        actor = await self._access.actor(request)
+        actor = await self._desk.actor(request)
         row = await self._row(request)
-        return await self._page(row, await self._payloads.show(row.id, actor=actor))
+        shown = await self._payloads.show(row.id, actor=actor)
+        return await self._page(request, row, shown)
 
     async def _row(self, request: web.Request) -> Row:
         wanted = Filter(ids=(request.match_info["id"],), limit=1)
@@ -75,19 +73,19 @@ class EventPage:
             raise NotFoundError("There is no such event.")
         return rows[0]
 
-    async def _page(self, row: Row, payload: bytes | None) -> web.Response:
+    async def _page(self, request: web.Request, row: Row, payload: bytes | None) -> web.Response:
         delivery = await self._inspector.load_delivery()
         now_ms = wall_now_ms()
-        why = explain(row, delivery, now_ms=now_ms, serving=True)
+        why = explain(row, delivery, now_ms=now_ms, serving=True, commands=False)
         until_ms = row.settled_at_ms or now_ms
         seen = await self._samples.between(row.accepted_at_ms - MINUTE_MS, until_ms)
         if row.settled_at_ms is None:
             seen.append(_sample_of(delivery, now_ms))
-        return self._renderer.page(
+        return await self._desk.page(
+            request,
             "event.html",
             title=f"Event {row.id}",
             here=PATH,
-            delivery=delivery_view(delivery),
             row=row,
             explanation=why[:1].upper() + why[1:],
             actions=_ACTIONS[row.state],

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.console.operations.explain import spoken_duration
-from service.console.operations.rates import Movement
-from service.console.operations.views import StatsView
-from service.console.pages.renderer import size
+from service.console.operations.views import PAUSED, Movement, StatsView
+from service.console.pages.desk import size
 from service.outbox.model import State
 
 _LABELS = {
@@ -23,6 +22,11 @@ _DELIVERY = {
     "backing_off": "Inngest is in trouble. One event is tried again and again, the rest wait.",
     "misconfigured": "Inngest refuses the key or the address. One event is tried every 5 s.",
     "paused": "Nothing is sent until somebody resumes delivery. Posts are still accepted.",
+}
+_STANDSTILL = {
+    PAUSED: "not while paused",
+    "backing_off": "when Inngest is back",
+    "misconfigured": "when Inngest agrees",
 }
 
 
@@ -92,9 +96,22 @@ def _age(seconds: float | None) -> str:
 
 
 def _eta(view: StatsView) -> str:
-    return "nothing moves" if view.eta_seconds is None else spoken_duration(view.eta_seconds)
+    if not _waiting(view):
+        return "nothing waits"
+    if view.eta_seconds is not None:
+        return spoken_duration(view.eta_seconds)
+    state = view.delivery.state if view.delivery else ""
+    return _STANDSTILL.get(state, "not known yet")
 
 
 def _retry(view: StatsView) -> str:
-    wait = view.delivery.reopens_in_seconds if view.delivery else 0.0
+    if view.delivery is None or view.delivery.state == PAUSED:
+        return "after the resume" if view.delivery else "not known yet"
+    if not _waiting(view):
+        return "with the next event"
+    wait = view.delivery.reopens_in_seconds
     return f"in {spoken_duration(wait)}" if wait else "at once"
+
+
+def _waiting(view: StatsView) -> int:
+    return view.pending + view.delivering + view.sent

@@ -10,13 +10,17 @@ from urllib.parse import urlencode
 from service.errors import InvalidFieldError
 from service.outbox.model import Filter, State
 
+PATH = "/outbox/events"
 _MAX_CHARS = 512
 _MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class FilterForm:
-    """The fields as given; an empty one filters nothing. Times are UTC, to the minute."""
+    """The fields as given; an empty one filters nothing. Times are UTC, to the minute.
+
+    User, name and reason match where the text contains them; in quotes, where it is the same.
+    """
 
     state: str = ""
     id: str = ""
@@ -25,6 +29,7 @@ class FilterForm:
     reason: str = ""
     since: str = ""
     until: str = ""
+    payload: str = ""
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> FilterForm:
@@ -43,9 +48,13 @@ class FilterForm:
         return Filter(
             state=State(self.state) if self.state else None,
             id_prefix=self.id or None,
-            user_id=self.user or None,
-            name=self.name or None,
-            reason=self.reason or None,
+            user_id=_exact(self.user),
+            name=_exact(self.name),
+            reason=_exact(self.reason),
+            user_part=_part(self.user),
+            name_part=_part(self.name),
+            reason_part=_part(self.reason),
+            payload_part=self.payload or None,
             since_ms=_moment(self.since),
             until_ms=None if until is None else until + _MINUTE_MS,
             before_seq=before_seq,
@@ -76,6 +85,18 @@ def read_number(given: Mapping[str, str], name: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < len(str(2**63))):
         raise InvalidFieldError(f"{name} is not a whole number.")
     return int(text)
+
+
+def _is_quoted(text: str) -> bool:
+    return bool(text.strip('"')) and text[0] == text[-1] == '"'
+
+
+def _exact(text: str) -> str | None:
+    return text[1:-1] if _is_quoted(text) else None
+
+
+def _part(text: str) -> str | None:
+    return None if _is_quoted(text) else text or None
 
 
 def _moment(text: str) -> int | None:

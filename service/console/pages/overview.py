@@ -1,4 +1,4 @@
-"""The overview of the operators' pages: delivery, figures, charts, the newest dead events.
+"""The overview of the operators' pages: delivery, figures, charts, dead events by their reasons.
 
 It works without JavaScript. With it the figures are live, by server-sent events that end when the
 service stops.
@@ -15,26 +15,19 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from service.console.operations.rates import Movement
-from service.console.operations.views import PAUSED
-from service.console.pages.access import OperatorAccess
-from service.console.pages.chart_source import ChartSource
-from service.console.pages.charts import HOUR, SPANS, Span
+from service.console.operations.views import PAUSED, Movement
+from service.console.pages.charts import HOUR, SPANS, ChartSource, Span
+from service.console.pages.desk import Desk
 from service.console.pages.figures import delivery_words, figures
-from service.console.pages.renderer import Renderer
+from service.console.pages.lists import GROUPED_ROWS
 from service.errors import OutboxUnavailableError
 from service.outbox.clock import wall_now_ms
-from service.outbox.model import Filter, State
 from service.outbox.ports import Inspector
 from service.web.server.answers import event_source
 
 PATH = "/outbox"
-_DEAD_SHOWN = 10
+_GROUPS_SHOWN = 10
 _DRAW_SECONDS = 20.0
-_DONE = {
-    "paused": "Delivery is paused. Posts are still accepted.",
-    "resumed": "Delivery is resumed.",
-}
 
 
 class Watched(Protocol):
@@ -59,17 +52,15 @@ class Overview:
 
     def __init__(
         self,
+        desk: Desk,
         inspector: Inspector,
         watched: Watched,
         drawn: ChartSource,
-        access: OperatorAccess,
-        renderer: Renderer,
     ) -> None:
+        self._desk = desk
         self._inspector = inspector
         self._watched = watched
         self._drawn = drawn
-        self._access = access
-        self._renderer = renderer
         self._streams: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -88,32 +79,38 @@ class Overview:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page."""
-        await self._access.actor(request)
+        await self._desk.actor(request)
         await self._watched.sample()
         latest = self._watched.latest
         delivery = latest.view.delivery if latest else None
-        dead = await self._inspector.rows(Filter(state=State.DEAD, limit=_DEAD_SHOWN))
         span = _span(request)
-        return self._renderer.page(
+        return await self._desk.page(
+            request,
             "overview.html",
             title="Overview",
             here=PATH,
-            notice=_DONE.get(request.query.get("done", ""), ""),
-            delivery=delivery,
             delivery_words=delivery_words(latest.view) if latest else "Not known yet.",
             paused=delivery is not None and delivery.state == PAUSED,
             figures=figures(latest) if latest else None,
             span=span.name,
             charts=await self._drawn.charts(span),
             chart_rows=await self._drawn.rows(span),
-            dead=dead,
-            dead_count=latest.view.dead if latest else len(dead),
             now_ms=wall_now_ms(),
+            **await self._dead(latest),
         )
+
+    async def _dead(self, latest: Movement | None) -> dict[str, object]:
+        groups = await self._inspector.dead_groups(GROUPED_ROWS)
+        return {
+            "groups": groups[:_GROUPS_SHOWN],
+            "more_groups": max(0, len(groups) - _GROUPS_SHOWN),
+            "grouped_rows": GROUPED_ROWS,
+            "dead_count": latest.view.dead if latest else sum(one.rows for one in groups),
+        }
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """The figures as they change, as server-sent events."""
-        await self._access.actor(request)
+        await self._desk.actor(request)
         response = event_source(request)
         await response.prepare(request)
         work = self._stream(response, _span(request))
@@ -132,14 +129,17 @@ class Overview:
         watch = contextlib.aclosing(self._watched.watch())
         with contextlib.suppress(ConnectionError, OutboxUnavailableError):
             async with watch as samples:
-                drawn_at = -_DRAW_SECONDS
+                drawn_at, dead = -_DRAW_SECONDS, -1
                 async for latest in samples:
                     events = _figure_events(latest)
                     if time.monotonic() - drawn_at >= _DRAW_SECONDS:
                         drawn_at = time.monotonic()
                         drawn = await self._drawn.charts(span)
-                        html = self._renderer.part("charts.html", charts=drawn)
-                        events += _event("charts", html)
+                        events += _event("charts", self._desk.part("charts.html", charts=drawn))
+                    if latest.view.dead != dead:
+                        dead = latest.view.dead
+                        told = await self._dead(latest)
+                        events += _event("dead", self._desk.part("dead_groups.html", **told))
                     await response.write(events.encode())
 
 
@@ -149,7 +149,6 @@ def _figure_events(latest: Movement) -> str:
         _event("figures", texts)
         + _event("state", latest.view.delivery.state if latest.view.delivery else "unknown")
         + _event("delivery", delivery_words(latest.view))
-        + _event("dead", str(latest.view.dead))
     )
 
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bootstrap.operations import open_inspector, open_repairs
-from service.console.operations.rates import Movement, moved
-from service.console.operations.views import stats_view
+from service.console.operations.views import Movement, moved, stats_view
 from service.dev.demo.picture import DemoPicture, demo_picture
 from service.dev.demo.posts import POISON, DemoPosts, demo_posts
 from service.dev.demo.service import DemoService, demo_service

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.console.operations.rates import Movement
+from service.console.operations.views import Movement
 from service.console.terminal.tables import console, delivery_text
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from service.errors import (
     CrossSiteRequestError,
@@ -11,6 +11,7 @@ from service.errors import (
     OutboxUnavailableError,
     ProviderUnavailableError,
 )
+from service.identity.issuers.sign_in_attempt import own_path
 from service.identity.sessions import Sessions
 from service.identity.user import User
 from service.web.openapi.endpoint import Access, Answer, Endpoint, Parameter
@@ -29,6 +30,7 @@ SESSION_EXAMPLE = {
 _EVERYWHERE = Parameter(
     "everywhere", "`1` ends all sessions of the user that this service made.", {"enum": ["1"]}
 )
+_RETURN_TO = Parameter("returnTo", "A path of this service where a browser goes then.")
 _SESSION_ERRORS = (ProviderUnavailableError, OutboxUnavailableError)
 
 
@@ -72,8 +74,11 @@ class SignIn:
                 tag="sign-in",
                 summary="Sign out, here or everywhere",
                 access=Access.ANYBODY,
-                parameters=[_EVERYWHERE],
-                answers={200: Answer("Signed out", SessionAnswer, {"user": None})},
+                parameters=[_EVERYWHERE, _RETURN_TO],
+                answers={
+                    200: Answer("Signed out", SessionAnswer, {"user": None}),
+                    303: Answer("Signed out; redirect to `returnTo`"),
+                },
                 errors=(CrossSiteRequestError, InvalidFieldError, *_SESSION_ERRORS),
             ),
             Endpoint(
@@ -91,13 +96,17 @@ class SignIn:
     async def logout(self, request: web.Request) -> web.Response:
         """Sign out: remove every session cookie of the request.
 
-        `everywhere=1` also ends the user's other sessions of this service.
+        `everywhere=1` also ends the user's other sessions of this service. `returnTo` is the path
+        of this service where a browser goes then.
         """
         self._cross_site.check(request)
         everywhere = request.query.getall("everywhere", [])
         if everywhere not in ([], ["1"]):
             raise InvalidFieldError("everywhere is 1 or not given.")
         await self._sessions.sign_out(request, everywhere=bool(everywhere))
+        if "returnTo" in request.query:
+            location = {hdrs.LOCATION: own_path(request.query["returnTo"])}
+            return web.Response(status=303, headers=location)
         return session_answer(None)
 
     async def session(self, request: web.Request) -> web.Response:

@@ -7,6 +7,8 @@ meanwhile is left alone. All pages are one act in the audit.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -53,17 +55,22 @@ async def change_rows(
     actor: str,
     act: Act,
     told: Callable[[int, int], None] | None = None,
+    per_minute: int | None = None,
 ) -> list[str]:
     """Change these rows where they still have their states; returns the ids of those changed.
 
     `told` gets after each page how many rows were gone through, and how many there are.
+    `per_minute` is the rate, None: at once.
     """
     done: list[str] = []
     gone_through = 0
+    step = math.ceil(per_minute / 60) if per_minute else PAGE
     for state in State:
         ids = [row.id for row in rows if row.state is state]
-        for page in pages(ids):
-            done += await change_ids(change, page, state, actor=actor, act=act)
+        for page in pages(ids, step):
+            if per_minute and gone_through:
+                await asyncio.sleep(step * 60 / per_minute)
+            done += await change(Named(page, state), actor=actor, act=act)
             gone_through += len(page)
             if told:
                 told(gone_through, len(rows))
@@ -85,6 +92,7 @@ def late_rows(rows: Iterable[Row], now_ms: int) -> int:
     return sum(past_horizon(row, now_ms) for row in rows)
 
 
-def pages(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The ids in their order, at most PAGE at a time: what one statement names."""
-    return (tuple(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
+def pages(ids: Sequence[str], size: int = PAGE) -> Iterator[tuple[str, ...]]:
+    """The ids in their order, `size` at a time. One statement names PAGE of them at most."""
+    size = min(size, PAGE)
+    return (tuple(ids[start : start + size]) for start in range(0, len(ids), size))

@@ -65,7 +65,7 @@ class Proposals:
         """
         at_ms = now_ms if seen_ms is None else seen_ms
         found = await self._search.find(msgspec.structs.replace(wanted, limit=MAX_ROWS))
-        seen = [row for row in found.rows if seen_ms is None or _moved_at(row) <= seen_ms]
+        seen = [row for row in found.rows if seen_ms is None or moved_at(row) <= seen_ms]
         rows = [row for row in seen if row.state in STATES[action]]
         return Proposal(
             action=action,
@@ -92,7 +92,8 @@ def chosen(wanted: Filter) -> str:
     return chosen_by(msgspec.structs.replace(wanted, before_seq=None)) or "every row"
 
 
-def _moved_at(row: Row) -> int:
+def moved_at(row: Row) -> int:
+    """The time at which the row came into its state, as far as it is kept."""
     return row.settled_at_ms or row.accepted_at_ms
 
 

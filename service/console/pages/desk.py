@@ -1,0 +1,188 @@
+"""What every operators' page has in common: who may see it, its frame, its style and script.
+
+The style and the script are inline and named by digest in each page's policy, so that nothing else
+runs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from aiohttp import hdrs, web
+from markupsafe import Markup
+from multidict import MultiDict
+
+from service.console.operations.changing.paced import PacedReplays
+from service.console.operations.views import delivery_view
+from service.console.pages.filter_form import read_number
+from service.errors import InvalidFieldError
+from service.identity.operators import Operators
+from service.identity.user import User
+from service.observe.printable import printable
+from service.outbox.model import Row
+from service.outbox.ports import Inspector
+from service.web.pages.templates import Templates
+from service.web.server.body import read_body
+from service.web.server.security_headers import page_policy
+
+MAX_FORM_BYTES = 256 * 1024
+_MAX_FIELDS = 2_000
+_FOLDER = Path(__file__).parent / "templates"
+_CODE = Markup("<code>{}</code>")
+_DONE = {
+    "paused": "Delivery is paused. Posts are still accepted.",
+    "resumed": "Delivery is resumed.",
+    "stopped": "The replay is stopped. What it had not reached stays dead.",
+    "paced": "The replay has begun. This page shows how far it is.",
+}
+_CHANGED = {"replay": "Replayed", "discard": "Discarded"}
+
+
+class Renderer:
+    """Renders pages and parts of them."""
+
+    def __init__(self) -> None:
+        style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+        script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+        self._templates = Templates(
+            _FOLDER,
+            filters={"code": code, "events": events, "gist": gist, "iso": iso, "size": size},
+        )
+        self._shell = {"style": Markup(style), "script": Markup(script)}  # noqa: S704
+        # A page without a referrer would post its forms with `Origin: null`, as another site does.
+        self._headers = {
+            "Content-Security-Policy": page_policy(script, style, forms=True),
+            "Referrer-Policy": "same-origin",
+        }
+
+    def page(self, template: str, **values: object) -> web.Response:
+        """A whole page."""
+        text = self.part(template, **self._shell, **values)
+        return web.Response(text=text, content_type="text/html", headers=self._headers)
+
+    def part(self, template: str, **values: object) -> str:
+        """The HTML of a template."""
+        return self._templates.get(template).render(**values)
+
+
+class Desk:
+    """Lets operators in, and puts what a page shows into the frame of all pages."""
+
+    def __init__(
+        self,
+        user_of: Callable[[web.Request], Awaitable[User]],
+        operators: Operators,
+        inspector: Inspector,
+        paced: PacedReplays,
+    ) -> None:
+        self._user_of = user_of
+        self._operators = operators
+        self._inspector = inspector
+        self._paced = paced
+        self._renderer = Renderer()
+        self.part = self._renderer.part
+
+    async def actor(self, request: web.Request) -> str:
+        """The operator's name for the audit.
+
+        Raises what `user_of` raises, and OperatorRequiredError.
+        """
+        user = await self._user_of(request)
+        self._operators.require(user)
+        return user.email or user.id
+
+    async def page(
+        self, request: web.Request, template: str, *, title: str, here: str, **values: object
+    ) -> web.Response:
+        """The page for an operator. `here` is the path of its entry in the navigation.
+
+        Raises what `actor` raises, and OutboxUnavailableError.
+        """
+        return self._renderer.page(
+            template,
+            title=title,
+            here=here,
+            actor=await self.actor(request),
+            delivery=delivery_view(await self._inspector.load_delivery()),
+            paced=await self._paced.current(),
+            notice=notice_of(request.query),
+            **values,
+        )
+
+
+async def read_form(request: web.Request) -> MultiDict[str]:
+    """The fields of a posted form. Raises InvalidFieldError, and what `read_body` raises."""
+    body = await read_body(request, max_bytes=MAX_FORM_BYTES)
+    try:
+        return MultiDict(parse_qsl(body.decode(errors="replace"), max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise InvalidFieldError(f"A form has at most {_MAX_FIELDS:,} fields.") from None
+
+
+def see_other(path: str) -> web.Response:
+    """An answer that leads the browser to another page by GET."""
+    return web.Response(status=303, headers={hdrs.LOCATION: path})
+
+
+def notice_of(query: Mapping[str, str]) -> str:
+    """A sentence about the last change, from an address's query. Raises InvalidFieldError."""
+    action = query.get("done", "")
+    if action not in _CHANGED:
+        return _DONE.get(action, "")
+    count, skipped = read_number(query, "count") or 0, read_number(query, "skipped") or 0
+    then = " They go out again under their ids." if action == "replay" and count else ""
+    rest = f" {events(skipped)} had changed meanwhile and were left alone." if skipped else ""
+    return f"{_CHANGED[action]} {events(count)}.{then}{rest}"
+
+
+def events(count: int) -> str:
+    """A number of events in words.
+
+    >>> events(1), events(1200)
+    ('1 event', '1,200 events')
+    """
+    return f"{count:,} event{'' if count == 1 else 's'}"
+
+
+def gist(row: Row) -> str:
+    """The words that a list shows of a row beside its state and reason.
+
+    The last note tells why a row waits.
+    """
+    if row.detail:
+        return row.detail
+    sends = f"{row.sends} sends" if row.sends > 1 else ""
+    note = str(row.history[-1].get("note")) if row.history else ""
+    removed = "" if row.has_payload else "payload removed"
+    return ", ".join(filter(None, (note, sends, removed)))
+
+
+def code(text: str) -> Markup:
+    """A sentence whose parts in backticks are code.
+
+    >>> code("run `outbox resume` <now>")
+    Markup('run <code>outbox resume</code> &lt;now&gt;')
+    """
+    parts = enumerate(printable(text).split("`"))
+    return Markup().join(_CODE.format(part) if at % 2 else part for at, part in parts)
+
+
+def iso(at_ms: int) -> str:
+    """A time for programs.
+
+    >>> iso(1795559419447)
+    '2026-11-24T22:30:19Z'
+    """
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def size(size_bytes: int | None) -> str:
+    """A size for people.
+
+    >>> size(3 * 1024**2)
+    '3.0 MiB'
+    """
+    return "not known" if size_bytes is None else f"{size_bytes / 1_048_576:,.1f} MiB"

@@ -1,0 +1,183 @@
+"""The lists: events by state, searched and filtered; event names; what operators did."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from aiohttp import hdrs, web
+
+from service.console.operations.changing.proposals import MAX_ROWS, STATES, Action
+from service.console.operations.explain import spoken_duration
+from service.console.operations.payloads import Payloads
+from service.console.operations.search import Found, Search
+from service.console.operations.views import RowView, row_view
+from service.console.pages.desk import Desk, iso
+from service.console.pages.filter_form import PATH, FilterForm, read_number
+from service.identity.scopes import Scopes
+from service.outbox.figures import Stats
+from service.outbox.model import State
+from service.outbox.ports import Inspector
+from service.runs.kept_names import load_names
+
+NAMES, AUDIT = "/outbox/names", "/outbox/audit"
+PAGE_ROWS = 50
+GROUPED_ROWS = 20_000
+_GROUPS_SHOWN = 50
+_ACTS, _MOST_ACTS, _IDS_SHOWN = 50, 1_000, 200
+_COLUMNS = ("id", "name", "user", "state", "attempts", "accepted", "settled", "reason", "detail")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Lists:
+    """The handlers."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        inspector: Inspector,
+        search: Search,
+        exported: Search,
+        payloads: Payloads,
+        scopes: Scopes,
+    ) -> None:
+        self._desk = desk
+        self._inspector = inspector
+        self._search = search
+        self._exported = exported
+        self._payloads = payloads
+        self._scopes = scopes
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        return [
+            web.get(PATH, self.events),
+            web.get("/outbox/export", self.export),
+            web.get(NAMES, self.names),
+            web.get(AUDIT, self.audit),
+        ]
+
+    async def events(self, request: web.Request) -> web.Response:
+        """A page of events. A search in payloads is in the audit."""
+        actor = await self._desk.actor(request)
+        form = FilterForm.read(request.query)
+        before = read_number(request.query, "before")
+        found = await self._found(self._search, form, actor, PAGE_ROWS, before)
+        stats = await self._inspector.stats()
+        groups = await self._inspector.dead_groups(GROUPED_ROWS)
+        known = await load_names(self._scopes)
+        is_dead_list = form.state == State.DEAD and not form.is_filtering and before is None
+        return await self._desk.page(
+            request,
+            "events.html",
+            title=f"{form.state or 'all'} events".capitalize(),
+            here=PATH,
+            form=form,
+            counts=_counts(stats),
+            rows=found.rows,
+            found=found,
+            groups=groups[:_GROUPS_SHOWN] if is_dead_list else [],
+            grouped_rows=GROUPED_ROWS,
+            dead_count=stats.dead,
+            known_names=sorted({*(one.name for one in groups), *(one.name for one in known.names)}),
+            known_reasons=sorted({one.reason for one in groups}),
+            is_first=before is None,
+            older=form.query(before=found.next_seq) if found.next_seq else None,
+            actions=[action for action in Action if _allows(action, form.state)],
+        )
+
+    async def export(self, request: web.Request) -> web.Response:
+        """The events that match, at most 10,000, as CSV or JSON; without payloads."""
+        actor = await self._desk.actor(request)
+        form = FilterForm.read(request.query)
+        found = await self._found(self._exported, form, actor, MAX_ROWS, None)
+        views = [row_view(row) for row in found.rows]
+        kind = "json" if request.query.get("as") == "json" else "csv"
+        body = msgspec.json.encode(views) if kind == "json" else _csv(views)
+        name = f'attachment; filename="events-{form.state or "all"}.{kind}"'
+        return web.Response(
+            body=body,
+            content_type="application/json" if kind == "json" else "text/csv",
+            charset="utf-8",
+            headers={hdrs.CONTENT_DISPOSITION: name},
+        )
+
+    async def names(self, request: web.Request) -> web.Response:
+        """The names, those that miss their runs first."""
+        kept = await load_names(self._scopes)
+        return await self._desk.page(
+            request,
+            "names.html",
+            title="Names",
+            here=NAMES,
+            kept=kept,
+            names=sorted(kept.names, key=lambda one: (one.no_run_since is None, one.name)),
+            spoken=_spoken,
+        )
+
+    async def audit(self, request: web.Request) -> web.Response:
+        """The latest acts; with `event`, those that changed an event whose id begins with it."""
+        event = request.query.get("event", "").strip()
+        limit = min(_MOST_ACTS, max(1, read_number(request.query, "limit") or _ACTS))
+        await self._desk.actor(request)
+        acts = await self._inspector.audit(limit + 1, event=event or None)
+        has_more = len(acts) > limit < _MOST_ACTS
+        return await self._desk.page(
+            request,
+            "audit.html",
+            title="Audit",
+            here=AUDIT,
+            acts=acts[:limit],
+            event=event,
+            ids_shown=_IDS_SHOWN,
+            more=min(_MOST_ACTS, limit * 2) if has_more else None,
+        )
+
+    async def _found(
+        self, search: Search, form: FilterForm, actor: str, limit: int, before: int | None
+    ) -> Found:
+        if form.payload:
+            await self._payloads.searched(actor=actor)
+        return await search.find(form.filter(limit=limit, before_seq=before))
+
+
+def _counts(stats: Stats) -> list[tuple[str, int]]:
+    counts = [(state.value, int(getattr(stats, state.value))) for state in State]
+    return [("", sum(count for _, count in counts)), *counts]
+
+
+def _allows(action: Action, state: str) -> bool:
+    return not state or State(state) in STATES[action]
+
+
+def _spoken(median: float | None, p95: float | None) -> str:
+    if median is None or p95 is None:
+        return ""
+    return f"{spoken_duration(median)} ({spoken_duration(p95)})"
+
+
+def _csv(views: Sequence[RowView]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    writer.writerows(map(_cells, views))
+    return text.getvalue().encode()
+
+
+def _cells(view: RowView) -> Iterator[object]:
+    """The cells of a row. A text that a spreadsheet would run as a formula begins with a quote."""
+    settled = view.delivered_at or view.dead_at
+    for value in (
+        view.id,
+        view.name,
+        view.user_id,
+        view.state.value,
+        view.attempts,
+        iso(view.accepted_at),
+        iso(settled) if settled else "",
+        view.reason or "",
+        view.detail or "",
+    ):
+        yield f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
