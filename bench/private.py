@@ -47,21 +47,25 @@ def measure(run: Run) -> None:
             },
         )
     run.found("posts_encrypted", ratio(found["sealed"], found["plain"], "per_second"))
+    run.found("cpu_encrypted", ratio(found["sealed"], found["plain"], "cpu_us"))
     drains = in_turns(
         run.rounds,
         {"wiped": lambda: _drain(run, "-m", "service", "serve"), "kept": lambda: _unwiped(run)},
     )
     run.found("drain_wiped", ratio(drains["wiped"], drains["kept"], "per_second"))
+    run.found("cpu_wiped", ratio(drains["wiped"], drains["kept"], "cpu_us"))
     run.details["private"] = medians({**found, **drains})
 
 
 def _posts(run: Run, server: Server, cookie: str) -> Figures:
+    before = server.cpu_seconds()
     seen = load.post(
         f"{server.url}/api/route", cookie=cookie, connections=_CONNECTIONS, seconds=run.seconds
     ).all_good()
     processes.wait_until_delivered(server)
-    run.say(f"posts {seen.per_second:8,.0f}/s  p99 {seen.p99:6.1f} ms")
-    return {"per_second": seen.per_second, "p99_ms": seen.p99}
+    cpu_us = (server.cpu_seconds() - before) / seen.requests * 1e6
+    run.say(f"posts {seen.per_second:8,.0f}/s  p99 {seen.p99:6.1f} ms  cpu {cpu_us:5.0f} us")
+    return {"per_second": seen.per_second, "p99_ms": seen.p99, "cpu_us": cpu_us}
 
 
 def _unwiped(run: Run) -> Figures:
@@ -76,9 +80,10 @@ def _drain(run: Run, *command: str) -> Figures:
         sink.hold()
         environment = processes.service_environment(sink.url, folder)
         environment |= {"PORT": "0", "OUTBOX_SEND_TIMEOUT": "300"}
-        with processes.started([sys.executable, *command], environment, cwd=folder):
-            began = time.monotonic()
+        with processes.started([sys.executable, *command], environment, cwd=folder) as service:
+            began, before = time.monotonic(), service.cpu_seconds()
             sink.let_go()
             seconds = processes.wait_for_arrivals(sink, _ROWS) - began
-    run.say(f"drained {_ROWS:,}: {_ROWS / seconds:8,.0f}/s")
-    return {"per_second": _ROWS / seconds}
+            cpu_us = (service.cpu_seconds() - before) / _ROWS * 1e6
+    run.say(f"drained {_ROWS:,}: {_ROWS / seconds:8,.0f}/s  cpu {cpu_us:5.1f} us")
+    return {"per_second": _ROWS / seconds, "cpu_us": cpu_us}

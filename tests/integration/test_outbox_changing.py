@@ -99,6 +99,16 @@ async def test_more_rows_than_a_page_are_replayed_whole(served: Outbox, path: Pa
     assert (await served.inspector.stats()).dead == 0
 
 
+async def test_a_replay_at_a_rate_is_one_act_in_small_pages(served: Outbox, path: Path) -> None:
+    ids = await bury_all(served, event(), event(), event())
+    code, _, err = await outbox_command(path, "replay", "--all", "--rate", "0")
+    assert (code, "--rate" in err) == (2, True)
+    done = await outbox_json(path, "replay", "--all", "--rate", "60", "--yes")
+    assert sorted(done["ids"]) == sorted(ids)
+    [act] = await outbox_json(path, "audit")
+    assert sorted(act["ids"]) == sorted(ids)
+
+
 async def test_replay_says_what_may_run_a_second_time(path: Path) -> None:
     async with open_sqlite_outbox(path, max_pending=9, max_pending_per_user=9) as outbox:
         await bury_all(outbox, event())

@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from multidict import MultiDict
 
-from service.console.operations.changing.paced import (
-    MOST_PER_MINUTE,
-    PacedReplay,
-    PacedReplays,
-)
+from service.console.operations.changing.bulk import MOST_PER_MINUTE
+from service.console.operations.changing.paced import PacedReplay, PacedReplays
 from service.console.operations.changing.proposals import (
     MAX_ROWS,
     Action,

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from service.bootstrap.operations import open_reading
-from service.console.operations.changing.bulk import find_all, late_rows
+from service.bootstrap.operations import open_reading, open_repairs
+from service.console.operations.changing.bulk import change_rows, find_all, late_rows
+from service.console.operations.changing.proposals import Action
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.search import Search, SearchPolicy
 from service.console.operations.views import row_view
 from service.console.terminal.command import ABSENT, UNKNOWN, run, unambiguous
-from service.console.terminal.options import RowOptions
+from service.console.terminal.options import ChangeOptions, RowOptions, actor_name
 from service.console.terminal.row_list import row_list, searched_to
-from service.console.terminal.tables import console, print_json, show_lines
+from service.console.terminal.tables import console, print_json, progress_bar, show_lines
 from service.observe.printable import printable
+from service.outbox.audit import act_of
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Row
 
@@ -76,8 +78,20 @@ def say_found(count: int, back_to_ms: int) -> None:
     typer.echo(searched_to(back_to_ms, f"{count:,} {_noun(count)} found"), err=True)
 
 
-def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bool) -> None:
-    """Say what was done to `rows`. With `done` None, say what would be done."""
+def change_chosen(
+    action: Action,
+    url: str,
+    rows: Sequence[Row],
+    wanted: Filter,
+    how: ChangeOptions,
+    *,
+    per_minute: int | None = None,
+    json: bool,
+) -> None:
+    """Change the rows and say so; without --yes, only say what would be done."""
+    done = None
+    if how.yes:
+        done = run(_change(action, url, rows, wanted, actor_name(how.actor), per_minute))
     if json:
         ids = [row.id for row in rows] if done is None else done
         print_json({"action": action, "done": done is not None, "ids": ids})
@@ -89,17 +103,37 @@ def report(action: str, rows: Sequence[Row], done: list[str] | None, *, json: bo
         typer.echo("No rows match; there is nothing to do.")
 
 
+async def _change(
+    action: Action,
+    url: str,
+    rows: Sequence[Row],
+    wanted: Filter,
+    actor: str,
+    per_minute: int | None,
+) -> list[str]:
+    with progress_bar(f"{action}ing") as progress:
+        async with open_repairs(url) as outbox:
+            return await change_rows(
+                {Action.REPLAY: outbox.replay, Action.DISCARD: outbox.discard}[action],
+                rows,
+                actor=actor,
+                act=act_of(wanted),
+                told=progress,
+                per_minute=per_minute,
+            )
+
+
 def _refuse(event_id: str, why: str) -> None:
     typer.echo(f"outbox: {printable(event_id)}: {why}. Nothing was changed.", err=True)
 
 
-def _say_done(action: str, done: int, skipped: int) -> None:
+def _say_done(action: Action, done: int, skipped: int) -> None:
     rest = f" {skipped:,} had changed meanwhile and were not touched." if skipped else ""
-    past = {"replay": "Replayed", "discard": "Discarded"}[action]
+    past = {Action.REPLAY: "Replayed", Action.DISCARD: "Discarded"}[action]
     typer.echo(f"{past} {done:,} {_noun(done)}.{rest}")
 
 
-def _say_would(action: str, rows: Sequence[Row]) -> None:
+def _say_would(action: Action, rows: Sequence[Row]) -> None:
     shown = [row_view(row) for row in rows[:_SHOWN]]
     show_lines(row_list(shown, wall_now_ms(), console().width))
     part = f" ({len(shown)} of {len(rows):,} are shown)" if len(rows) > len(shown) else ""

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import typer
 
-from service.bootstrap.operations import open_repairs
-from service.console.operations.changing.bulk import change_rows
+from service.console.operations.changing.proposals import Action
 from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
 from service.console.terminal.options import (
     ChangeOptions,
     Ids,
     Json,
     OfState,
     RowOptions,
-    actor_name,
     with_groups,
 )
 from service.console.terminal.selection import (
+    change_chosen,
     chosen_rows,
     refuse_unless_chosen,
-    report,
     warn_of_limit,
 )
-from service.console.terminal.tables import progress_bar
-from service.outbox.audit import act_of
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import State
 
 
 @with_groups
@@ -58,13 +51,4 @@ def discard(
     lost = sum(row.state is not State.DELIVERED for row in removable)
     if lost and not json:
         typer.echo(f"{lost:,} of them never reached Inngest, and never will.", err=True)
-    done = run(_discard(url, removable, wanted, actor_name(how.actor))) if how.yes else None
-    report("discard", removable, done, json=json)
-
-
-async def _discard(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
-    with progress_bar("discarding") as progress:
-        async with open_repairs(url) as outbox:
-            return await change_rows(
-                outbox.discard, rows, actor=actor, act=act_of(wanted), told=progress
-            )
+    change_chosen(Action.DISCARD, url, removable, wanted, how, json=json)

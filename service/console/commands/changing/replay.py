@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
-from service.bootstrap.operations import open_repairs
-from service.console.operations.changing.bulk import change_rows
+import typer
+
+from service.console.operations.changing.bulk import MOST_PER_MINUTE
+from service.console.operations.changing.proposals import Action
 from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
-from service.console.terminal.options import (
-    ChangeOptions,
-    Ids,
-    Json,
-    RowOptions,
-    actor_name,
-    with_groups,
-)
+from service.console.terminal.options import ChangeOptions, Ids, Json, RowOptions, with_groups
 from service.console.terminal.selection import (
+    change_chosen,
     chosen_rows,
     refuse_unless_chosen,
-    report,
     warn_of_horizon,
     warn_of_limit,
 )
-from service.console.terminal.tables import progress_bar
-from service.outbox.audit import act_of
-from service.outbox.model import Filter, Row, State
+from service.outbox.model import State
+
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        "--rate", min=1, max=MOST_PER_MINUTE, metavar="N", help="So many a minute, not all at once."
+    ),
+]
 
 
 @with_groups
@@ -34,28 +33,21 @@ def replay(
     *,
     rows: RowOptions,
     how: ChangeOptions,
+    rate: Rate = None,
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
     """Send dead events again, under the same ids; without --yes only say which.
 
     Inngest ignores an id that it took within 24 h. It has forgotten events that were sent longer
-    ago: their functions may run a second time.
+    ago: their functions may run a second time. With --rate the command runs until the last one is
+    replayed; Ctrl-C leaves the rest dead.
 
-    Examples: `outbox replay 019e… --yes`, `outbox replay --reason rejected --since 1d`
+    Examples: `outbox replay 019e… --yes`, `outbox replay --reason rejected --rate 10 --yes`
     """
     refuse_unless_chosen(ids, rows, every=how.every)
     wanted = rows.filter(ids=tuple(ids) if ids else None, state=State.DEAD, limit=how.limit)
     found = chosen_rows(url, wanted)
     warn_of_limit(found, how.limit)
     warn_of_horizon(found)
-    done = run(_replay(url, found, wanted, actor_name(how.actor))) if how.yes else None
-    report("replay", found, done, json=json)
-
-
-async def _replay(url: str, rows: Sequence[Row], wanted: Filter, actor: str) -> list[str]:
-    with progress_bar("replaying") as progress:
-        async with open_repairs(url) as outbox:
-            return await change_rows(
-                outbox.replay, rows, actor=actor, act=act_of(wanted), told=progress
-            )
+    change_chosen(Action.REPLAY, url, found, wanted, how, per_minute=rate, json=json)

@@ -20,6 +20,7 @@ from service.outbox.audit import Act
 from service.outbox.model import Filter, Named, Row, State
 
 PAGE = 500
+MOST_PER_MINUTE = 60 * PAGE  # a page a second
 
 
 class Change(Protocol):

@@ -24,7 +24,6 @@ from service.outbox.model import Filter
 from service.outbox.ports import Repairs
 from service.runs.turn import SCOPE, Turn
 
-MOST_PER_MINUTE = 30_000  # a page of changes each second
 _RECORD, _STOPPED = "paced-replay", "paced-replay-stopped"
 _LOOK_SECONDS = 2.0
 
