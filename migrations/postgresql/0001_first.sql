@@ -585,6 +585,10 @@ BEGIN
 END
 $$;
 
+-- Locked for event ids: rows of ours, since any role that may connect can hold an advisory lock.
+CREATE TABLE outbox.id_locks (bucket integer PRIMARY KEY);
+INSERT INTO outbox.id_locks SELECT generate_series(0, 511);
+
 -- Keeps these ids for their owners until the end of the transaction. Refuses them where another owner
 -- used one since then; the owners in shared use each other's. The look is a statement after the
 -- locks, so it sees what was committed while they were waited for. At most 512 locks, in one order.
@@ -592,8 +596,9 @@ CREATE FUNCTION outbox.keep_ids(
     environments text[], ids text[], owners text[], shared text[], since bigint
 ) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(1869968483, bucket)
-    FROM (SELECT DISTINCT hashtext(id) & 511 AS bucket FROM unnest(ids) AS id ORDER BY 1) AS b;
+    PERFORM FROM outbox.id_locks
+    WHERE bucket IN (SELECT hashtext(id) & 511 FROM unnest(ids) AS id)
+    ORDER BY bucket FOR NO KEY UPDATE;
     PERFORM FROM unnest(environments, ids, owners) AS g(environment, id, owner)
     CROSS JOIN LATERAL (
         SELECT meta, owner FROM outbox.events

@@ -65,6 +65,14 @@ async def test_the_runner_does_all_that_a_service_does_and_nothing_else(database
                 connection.execute(statement)
 
 
+def test_ids_are_kept_under_no_lock_that_a_role_may_hold_that_only_connects(database: str) -> None:
+    migrate(as_role(database, "outbox_owner"))
+    with psycopg.connect(as_role(database, "outbox_runner")) as connection:
+        connection.execute("SELECT outbox.keep_ids('{}', '{a,b}', '{o,o}', '{}', 0)")
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert connection.execute(locks).fetchone() == (0,)
+
+
 async def test_a_schema_of_its_own_is_made_by_the_first_migration(
     postgres: PostgresServer,
 ) -> None:
