@@ -118,8 +118,8 @@ planted: $(DEV) ## each bug of tests/planted in a copy of the code, judged by th
 docs: $(DEV) ## the documentation, at http://127.0.0.1:8000
 	$(MKDOCS) serve
 
-pictures: $(DEV) ## the pictures of the operators' page in the documentation (needs Chromium)
-	$(BIN)/python -m tests.support.operator_pictures
+pictures: $(DEV) ## the pictures of pages in the documentation (needs Chromium and Node)
+	$(BIN)/python -m tests.support.pictures
 
 lock: $(DEV) ## resolve the dependencies again into the lock files
 	$(LOCK) --extra otel -o requirements.lock pyproject.toml

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-import aiohttp
 import boto3
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
-from tests.support.fleet import Process, environment, running
-from tests.support.free_port import free_port
+from tests.support.fleet import environment, running
 from tests.support.front_server import FrontServer
-from tests.support.node_packages import ROOT, built_client, installed
+from tests.support.nextjs_example import example_in, front_end, settings_of_one_command, sign_in
+from tests.support.node_packages import ROOT
 from tests.support.s3_server import running_s3
 
 SECRET = "a-secret-of-the-tests-only"
@@ -29,51 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example with its packages, beside a built copy of the client."""
-    folder = tmp_path_factory.mktemp("nextjs")
-    built_client(folder)
-    return installed(ROOT / "examples" / "nextjs", folder / "examples" / "nextjs")
-
-
-@contextlib.asynccontextmanager
-async def front_end(
-    example: Path, *command: str, settings: Mapping[str, str]
-) -> AsyncIterator[str]:
-    port = str(free_port())
-    url = f"http://localhost:{port}"
-    own = {"PORT": port, "NEXTAUTH_URL": url, "NEXT_TELEMETRY_DISABLED": "1"}
-    node = Process(
-        await asyncio.create_subprocess_exec(
-            str(shutil.which("node")),
-            *command,
-            cwd=example,
-            env={**os.environ, **own, **settings},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    )
-    reading = asyncio.create_task(node.read())
-    try:
-        await node.said("Ready in")
-        await compiled(url)
-        yield url
-    finally:
-        await node.stop()
-        await reading
-
-
-async def compiled(url: str) -> None:
-    """The development server compiles a page when it is first asked for."""
-    async with aiohttp.ClientSession() as http:
-        for path in ("/", "/documents", "/api/auth/signin"):
-            async with http.get(url + path) as answer:
-                assert answer.status == 200
-
-
-async def sign_in(browser: Browser, url: str) -> None:
-    await browser.open(f"{url}/api/auth/signin")
-    await browser.fill("#input-email-for-credentials-provider", "ada@example.com")
-    await browser.click("button[type=submit]")
-    await browser.shows("h1", "Ask for a report")
+    return example_in(tmp_path_factory.mktemp("nextjs"))
 
 
 async def index(browser: Browser, url: str, document: Path) -> None:
@@ -98,12 +49,7 @@ async def test_one_command_starts_the_service_and_the_front_end_without_a_bucket
     tmp_path: Path, example: Path
 ) -> None:
     before = tracked(example)
-    plain = {name: "" for name in os.environ if name.startswith(("AWS_", "INNGEST_", "OUTBOX_"))}
-    settings = plain | {
-        "PYTHON": str(ROOT / ".venv" / "bin" / "python"),
-        "OUTBOX_SERVICE_URL": f"http://127.0.0.1:{free_port()}",
-        "OUTBOX_URL": f"sqlite:///{tmp_path / 'outbox.db'}",
-    }
+    settings = settings_of_one_command(tmp_path)
     async with (
         front_end(example, "start.mjs", settings=settings) as url,
         chromium(tmp_path / "profile") as browser,

@@ -113,9 +113,9 @@ class Browser:
     async def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(await self._get("screenshot")))  # noqa: ASYNC240
 
-    async def emulate(self, *, width: int, scheme: str) -> None:
+    async def emulate(self, *, width: int, scheme: str, height: int = 900) -> None:
         """Show pages so many pixels wide, in a colour scheme: light or dark."""
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         await self.devtools("Emulation.setDeviceMetricsOverride", screen)
         await self.devtools("Emulation.setScrollbarsHidden", {"hidden": True})
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -1,4 +1,4 @@
-"""Pictures of the operators' pages for the documentation: `make pictures` makes them again."""
+"""Pictures of pages for the documentation: `make pictures` makes them again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from pathlib import Path
 from service.dev.fake_inngest.faults import ScriptedAnswer
 from service.dev.fake_inngest.server import FakeInngest
 from tests.support.browser import Browser, chromium
+from tests.support.nextjs_example import (
+    example_in,
+    front_end,
+    settings_of_one_command,
+    sign_in,
+)
 from tests.support.node_packages import ROOT
 from tests.support.operator_pages import served, sign_in_browser
 from tests.support.operator_scenes import Scene, fill
@@ -19,6 +25,7 @@ from tests.support.poster import Poster
 from tests.support.storage import SqliteStorage
 
 FOLDER = ROOT / "docs" / "operate" / "pictures"
+GUIDE = ROOT / "docs" / "guide" / "pictures"
 # Those in the documentation: the scene, the page, its width, the scheme.
 SHOWN = (
     ("full", "overview", 1200, "light"),
@@ -79,6 +86,39 @@ async def _post_some(url: str) -> None:
     await poster.http.close()
 
 
+async def take_start_page(folder: Path) -> None:
+    """The start page after a post whose event has arrived."""
+    with tempfile.TemporaryDirectory() as name:
+        storage = SqliteStorage(Path(name) / "outbox.db")
+        async with (
+            FakeInngest() as api,
+            chromium(Path(name) / "profile") as browser,
+            served(storage, api) as service,
+        ):
+            await browser.emulate(width=900, height=800, scheme="light")
+            await sign_in_browser(browser, service.url)
+            await browser.open(service.url)
+            await browser.click("#post button")
+            await browser.shows("#log", "delivered")
+            await browser.picture(folder / "start-page.webp")
+
+
+async def take_sample(folder: Path) -> None:
+    """The Next.js example after a report that was asked for is complete."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        example, settings = example_in(place), settings_of_one_command(place)
+        async with (
+            front_end(example, "start.mjs", settings=settings) as url,
+            chromium(place / "profile") as browser,
+        ):
+            await browser.emulate(width=700, height=320, scheme="light")
+            await sign_in(browser, url)
+            await browser.click("button")
+            await browser.shows("[role=status]", "completed")
+            await browser.picture(folder / "nextjs-sample.webp")
+
+
 async def _open(browser: Browser, url: str, scene: str, page: str, found: Scene) -> None:
     await browser.open(url + _PATHS[page].format(dead=found.dead, waiting=found.waiting))
     if page == "overview":
@@ -110,9 +150,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--every", type=Path, metavar="FOLDER")
     given = parser.parse_args()
-    folder = given.every or FOLDER
-    folder.mkdir(exist_ok=True, parents=True)
-    asyncio.run(take(folder, EVERY if given.every else SHOWN))
+    for folder in (given.every or FOLDER, GUIDE):
+        folder.mkdir(exist_ok=True, parents=True)
+    if given.every:
+        asyncio.run(take(given.every, EVERY))
+        return
+    asyncio.run(take(FOLDER, SHOWN))
+    asyncio.run(take_start_page(GUIDE))
+    asyncio.run(take_sample(GUIDE))
 
 
 if __name__ == "__main__":
