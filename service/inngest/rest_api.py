@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -34,6 +35,7 @@ _OK = 200
 _NOT_FOUND = 404
 _REFUSED = frozenset({401, 403})
 _UNDECIDED = frozenset({"queued", "scheduled", "running"})
+_SKIPPING = ("rateLimit", "debounce", "eventsBatch", "singleton")
 _LONG_AGO = "1980-01-01T00:00:00Z"  # without it Inngest lists the last hour only
 
 _Form = TypeVar("_Form")
@@ -64,6 +66,19 @@ class _Runs(msgspec.Struct):
 
 class _RunAnswer(msgspec.Struct):
     data: EventRun | None = None
+
+
+class _Trigger(msgspec.Struct):
+    condition: str | None = msgspec.field(name="if", default=None)
+
+
+class _Function(msgspec.Struct):
+    triggers: list[_Trigger] = []
+    configuration: dict[str, object] = {}
+
+
+class _FunctionAnswer(msgspec.Struct):
+    data: _Function | None = None
 
 
 class _FirstRun(msgspec.Struct):
@@ -171,10 +186,14 @@ class RestApi:
         if thorough:
             body = await self._get(f"{self._second_api}/events/{ulid}/runs", {}, environment)
             return [run.id for run in _decoded(body or b"", _Runs).data or ()]
+        return list(await self.run_words(ulid, environment))
+
+    async def run_words(self, ulid: str, environment: str | None = None) -> Mapping[str, str]:
+        """Inngest's word for each run that `run_ids` gives; it may be seconds behind."""
         # Inngest repeats an answer for 15 s to the same query.
         query = {"at": str(time.time_ns())}
         body = await self._get(f"/v1/events/{ulid}/runs", query, environment)
-        return [run.run_id for run in _found(body or b"", _RunIds).data or ()]
+        return {run.run_id: run.status for run in _found(body or b"", _RunIds).data or ()}
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         """A run with its output, None where Inngest does not show it yet."""
@@ -188,6 +207,18 @@ class RestApi:
         body = await self._get(f"/v1/runs/{run_id}", {}, environment)
         told = _found(body or b"", _StatusAnswer).data
         return run if told is None else msgspec.structs.replace(run, status=told.status)
+
+    async def may_skip(
+        self, app: str, function: str, environment: str | None = None
+    ) -> bool | None:
+        """True where a function may leave an event of its trigger without a run of its own."""
+        path = f"{self._second_api}/apps/{quote(app, safe='')}/functions/{quote(function, safe='')}"
+        body = await self._get(path, {}, environment, may_be_missing=True)
+        told = _decoded(body, _FunctionAnswer).data if body else None
+        if told is None:
+            return None
+        has_condition = any(one.condition for one in told.triggers)
+        return has_condition or any(told.configuration.get(name) for name in _SKIPPING)
 
     def _learn(self, limit: int, seconds: float) -> None:
         """Ask for fewer events after a slow answer, for more again after a fast one."""

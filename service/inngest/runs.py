@@ -7,7 +7,7 @@ invariant: a run has ended once Inngest gives its end, and is whole once it give
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -35,8 +35,8 @@ _OTHER_WORDS = {"scheduled": RunStatus.QUEUED, _SKIPPED: RunStatus.CANCELLED}
 _TOLD_OF_ERRORS = {"name", "message"}
 
 
-class FunctionName(msgspec.Struct, frozen=True):
-    """A function, by the id that its app gave it."""
+class Named(msgspec.Struct, frozen=True):
+    """An app by its id, or a function by the id that its app gave it."""
 
     id: str = ""
 
@@ -49,7 +49,8 @@ class EventRun(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     started_at: str | None = None
     ended_at: str | None = None
     output: object = None
-    function: FunctionName = FunctionName()
+    function: Named = Named()
+    app: Named = Named()
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -87,8 +88,25 @@ class RunReader(Protocol):
         """
         ...
 
+    async def run_words(self, ulid: str, environment: str | None = None) -> Mapping[str, str]:
+        """Inngest's word for each run that `run_ids` gives; it may be seconds behind.
+
+        Raises InngestApiError.
+        """
+        ...
+
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
         """One run, None where Inngest does not show it yet. Raises InngestApiError."""
+        ...
+
+    async def may_skip(
+        self, app: str, function: str, environment: str | None = None
+    ) -> bool | None:
+        """True where a function may leave an event of its trigger without a run of its own.
+
+        It has a rate limit, a debounce, a batch or a condition, or runs one at a time. None where
+        Inngest does not tell. Raises InngestApiError.
+        """
         ...
 
     async def used_before(

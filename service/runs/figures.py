@@ -1,7 +1,8 @@
 """The figures of an event name: which of its sampled events have a run, and how the runs went.
 
-An outage leaves all events without a run. A debounce, a batch or a rate limit leaves some. So a
-name is missing its runs once more events in a row have none than its own past makes likely.
+An outage leaves all events without a run. A debounce, a batch, a rate limit or a condition leaves
+some, so a name whose functions have one never misses its runs. Where Inngest does not tell what
+they have, a name misses its runs only if all its events had one before.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ WINDOW_MS = 900_000
 _QUEUED = "queued"
 _MAX_ANSWERS = 100
 _MAX_ASKED = 200
-_MOST_SHARE = 0.95
-_QUIET_SHARE = 0.6
-_CHANCE = 0.01
 _FORGET_MS = 86_400_000
 
 
@@ -90,6 +88,8 @@ class NameView(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=Tr
 class NameRuns:
     """The figures of one name. `declared` names must have runs, others once they had one.
 
+    `skips` is true where its functions may leave an event without a run, None where that is not
+    known; `functions` are theirs that were seen, each by its app's id and its own.
     `before` is what an earlier process knew. A name is quiet after `quiet_ms` without an answer.
     Events of one slot of `slot_ms` are told apart by no time: an event without a run beside one
     with a run is no sign of an outage.
@@ -112,13 +112,15 @@ class NameRuns:
         self._ran = before.ran if before else 0
         self._last_run_at = before.last_run_at if before else None
         self.no_run_since = before.no_run_since if before else None
+        self.skips: bool | None = None
+        self.functions = set[tuple[str, str]]()
         self._told_at_ms = 0
         self._told = (False, self.no_run_since)
 
     @property
     def expected(self) -> bool:
         """True where an event must have a run."""
-        return self._declared or self._ran > 0
+        return self._declared or (self._ran > 0 and not self.skips)
 
     def take(self, ulid: str, answer: Answer) -> None:
         """Take an answer about the event `ulid`; a second one replaces the first."""
@@ -135,6 +137,7 @@ class NameRuns:
             self._last_run_at = max(answer.held_at_ms, self._last_run_at or 0)
             if self.no_run_since is not None and answer.held_at_ms >= self.no_run_since:
                 self.no_run_since = None
+                self._asked = self._ran  # the gap is explained
         if self._asked > _MAX_ASKED:
             self._asked, self._ran = self._asked // 2, math.ceil(self._ran / 2)
 
@@ -160,12 +163,10 @@ class NameRuns:
     def _is_missing(self, streak: int, now_ms: int) -> bool:
         if not streak or not self.expected:
             return False
-        doubt = 1 if self._declared else 2
-        share = min(_MOST_SHARE, (self._ran + 1) / max(1, self._asked - streak + doubt))
-        is_quiet = now_ms - self._told_at_ms >= self._quiet_ms
-        if is_quiet and share >= _QUIET_SHARE:
-            return True
-        return (1 - share) ** streak <= _CHANCE
+        had_gaps = self._ran < self._asked - streak
+        if had_gaps and self.skips is None and not self._declared:
+            return False
+        return streak > 1 or now_ms - self._told_at_ms >= self._quiet_ms
 
     def view(self, now_ms: int, *, per_second: float, dead: int) -> NameView:
         """The figures now."""

@@ -1,16 +1,22 @@
-"""Questions about the runs of one event at a time, each a second after the one before."""
+"""Questions about runs and their functions, each a second after the one before."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 
+from service.errors import InngestApiError
 from service.inngest.runs import EventRun, RunReader
 from service.outbox.clock import wall_now_ms
 from service.runs.sampling import Candidate
 
 _SEARCH_MS = 10_000
 _MOST_RUNS = 3
+_MOST_FUNCTIONS = 5
+_KNOWN_MS = 300_000
+_UNKNOWN = "queued"
+_WAITING = frozenset({"scheduled", "skipped", _UNKNOWN})
 
 
 class RunQuestions:
@@ -24,14 +30,19 @@ class RunQuestions:
         self._ask_seconds = ask_seconds
         self._searched_at_ms = 0
         self._batched: set[str] = set()  # names whose runs only a dear question finds
+        self._skips: dict[tuple[str, str], tuple[int, bool | None]] = {}
 
-    async def runs(self, name: str, candidate: Candidate) -> Sequence[EventRun] | None:
+    async def runs(
+        self, name: str, candidate: Candidate, *, briefly: bool
+    ) -> Sequence[EventRun] | None:
         """The first runs of an event, None where only a dear question could tell, and not now.
 
-        Each question waits for its turn. Raises InngestApiError.
+        Each question waits for its turn. Asked `briefly`, runs that have begun have their word
+        alone. Raises InngestApiError.
         """
         at = candidate.ulid, candidate.environment
-        run_ids = await self._reader.run_ids(*at)
+        words = await self._reader.run_words(*at)
+        run_ids: Sequence[str] = list(words)
         if not run_ids:
             now_ms = wall_now_ms()
             if now_ms - self._searched_at_ms < _SEARCH_MS:
@@ -42,7 +53,31 @@ class RunQuestions:
                 self._batched.add(name)
         told: list[EventRun] = []
         for run_id in run_ids[:_MOST_RUNS]:
+            word = words.get(run_id, _UNKNOWN)
+            if briefly and word.lower() not in _WAITING:
+                told.append(EventRun(run_id, word))
+                continue
             await asyncio.sleep(self._ask_seconds)
             run = await self._reader.run(run_id, candidate.environment)
             told.append(run or EventRun(run_id, ""))
         return told
+
+    async def skips(
+        self, functions: Collection[tuple[str, str]], environment: str | None
+    ) -> bool | None:
+        """True where each of these may leave an event without a run, None where that is unknown.
+
+        An answer counts for five minutes.
+        """
+        known = [await self._skip(one, environment) for one in sorted(functions)[:_MOST_FUNCTIONS]]
+        return False if False in known else (None if None in known or not known else True)
+
+    async def _skip(self, function: tuple[str, str], environment: str | None) -> bool | None:
+        now_ms = wall_now_ms()
+        asked_at_ms, skips = self._skips.get(function, (-_KNOWN_MS, None))
+        if now_ms - asked_at_ms >= _KNOWN_MS:
+            await asyncio.sleep(self._ask_seconds)
+            with contextlib.suppress(InngestApiError):
+                skips = await self._reader.may_skip(*function, environment)
+            self._skips[function] = now_ms, skips
+        return skips

@@ -33,6 +33,7 @@ _KEEP_QUIET_MS = 300_000
 _PAGE = 200
 _REACH = 5_000
 _DEAD = 1_000
+_NAMES_A_LOOK = 9
 _UNENDED = frozenset({"running", "queued", "retrying"})
 
 log = structlog.get_logger(__name__)
@@ -109,7 +110,7 @@ class RunWatch:
         await self._conclude(wall_now_ms())
 
     async def _look(self, now_ms: int) -> None:
-        """Offer the newest held events, some older ones, and those of a name not among them."""
+        """Offer the newest held events, some older ones, and those of names not among them."""
         page = await self._rows.rows(Filter(state=State.DELIVERED, limit=_PAGE))
         if not page:
             return
@@ -119,17 +120,19 @@ class RunWatch:
         shown = {row.name for row in rows if self._sampling.offer(row, now_ms)}
         self._per_second = _rates(page, now_ms)
         self._missing = self._missing or sorted(set(self._sampling.names) - shown)
-        if len(page) == _PAGE and self._missing:
-            after = max(0, page[0].seq - _REACH)
-            wanted = Filter(
-                state=State.DELIVERED, name=self._missing.pop(), after_seq=after, limit=2
-            )
+        after = max(0, page[0].seq - _REACH)
+        for _ in range(_NAMES_A_LOOK if len(page) == _PAGE else 0):
+            if not self._missing:
+                return
+            name = self._missing.pop()
+            wanted = Filter(state=State.DELIVERED, name=name, after_seq=after, limit=2)
             for row in await self._rows.rows(wanted):
                 self._sampling.offer(row, now_ms)
 
     async def _ask(self, name: str, candidate: Candidate) -> None:
+        briefly = not candidate.again and self._sampling.has_due(wall_now_ms())
         try:
-            told = await self._questions.runs(name, candidate)
+            told = await self._questions.runs(name, candidate, briefly=briefly)
         except InngestApiError as error:
             log.debug("runs_not_asked", reason=str(error))
             if not error.refused:
@@ -138,8 +141,11 @@ class RunWatch:
         if told is None:
             return
         now_ms, held_at_ms, outcomes = wall_now_ms(), candidate.held_at_ms, outcomes_of(told)
-        started = first_start_ms(told)
-        self._name(name).take(
+        started, known = first_start_ms(told), self._name(name)
+        known.functions |= {(run.app.id, run.function.id) for run in told if run.function.id}
+        if not outcomes or known.no_run_since is not None:
+            known.skips = await self._questions.skips(known.functions, candidate.environment)
+        known.take(
             candidate.ulid,
             Answer(
                 held_at_ms=held_at_ms,
@@ -150,7 +156,7 @@ class RunWatch:
             ),
         )
         if _UNENDED.intersection(outcomes):
-            self._sampling.ask_again(name, candidate, now_ms)
+            self._sampling.ask_again(name, candidate, now_ms, soon=briefly)
 
     def _name(self, name: str) -> NameRuns:
         known = self._known.get(name)

@@ -71,10 +71,11 @@ class Sampling:
     def next(self, now_ms: int) -> tuple[str, Candidate] | None:
         """The newest event that is due, of the name whose turn it is.
 
-        Every other turn is that of an event whose runs had not ended.
+        Every fourth turn, and where no name is due, is that of an event whose runs had not ended.
         """
         self._turns += 1
-        if self._turns % 2 and self._again and self._again[0][1].due_ms <= now_ms:
+        is_again_due = self._again and self._again[0][1].due_ms <= now_ms
+        if is_again_due and (self._turns % 4 == 0 or not self.has_due(now_ms)):
             return self._again.popleft()
         for name in sorted(self._waiting, key=lambda one: self._asked_in.get(one, 0)):
             slots = self._waiting[name]
@@ -91,10 +92,15 @@ class Sampling:
             return name, candidate
         return None
 
-    def ask_again(self, name: str, candidate: Candidate, now_ms: int) -> None:
-        """Ask once more about an event whose runs had not ended, after a longer time."""
+    def has_due(self, now_ms: int) -> bool:
+        """True while an event is due that was not asked about."""
+        waiting = (ones for slots in self._waiting.values() for ones in slots.values())
+        return any(ones[-1].due_ms <= now_ms for ones in waiting)
+
+    def ask_again(self, name: str, candidate: Candidate, now_ms: int, *, soon: bool) -> None:
+        """Ask once more about an event whose runs had not ended: soon, or after a longer time."""
         if not candidate.again:
-            due_ms = now_ms + 3 * self._no_run_ms
+            due_ms = now_ms if soon else now_ms + 3 * self._no_run_ms
             later = msgspec.structs.replace(candidate, due_ms=due_ms, again=True)
             self._again.append((name, later))
 

@@ -25,24 +25,26 @@ def answers(known: NameRuns, pattern: str, *, from_ms: int = T) -> int:
 
 
 @pytest.mark.parametrize(
-    ("declared", "pattern", "missing"),
+    ("declared", "skips", "pattern", "missing"),
     [
-        (False, "NNNNNNNNNN", False),  # never had a run
-        (True, "N", False),
-        (True, "NN", True),
-        (False, "R" * 20 + "N", False),
-        (False, "R" * 20 + "NN", True),
-        (False, "R" * 20 + "QQ", True),
-        (False, "R" * 20 + "NNR", False),
-        (False, "RNNNNNNNNN" * 5, False),  # a rate limit, as always
-        (False, "NNNNR" * 6 + "NNNN", False),  # a debounce, as always
-        (False, "NNNNR" * 6 + "N" * 30, True),
+        (False, None, "NNNNNNNNNN", False),  # never had a run
+        (True, None, "N", False),
+        (True, None, "NN", True),
+        (True, True, "RNNRNN", True),
+        (False, None, "R" * 20 + "N", False),
+        (False, None, "R" * 20 + "NN", True),
+        (False, None, "R" * 20 + "QQ", True),
+        (False, None, "R" * 20 + "NNR", False),
+        (False, False, "RNRNN", True),
+        (False, None, "RNRNN", False),  # it may have a rate limit
+        (False, True, "R" * 20 + "N" * 20, False),
     ],
 )
-def test_runs_are_missing_when_so_many_in_a_row_are_rare(
-    *, declared: bool, pattern: str, missing: bool
+def test_runs_are_missing_where_no_event_may_be_without(
+    *, declared: bool, skips: bool | None, pattern: str, missing: bool
 ) -> None:
     known = NameRuns("a/b", declared=declared, slot_ms=SLOT_MS, quiet_ms=20_000)
+    known.skips = skips
     now = answers(known, pattern)
     known.judge(now)
     assert (known.no_run_since is not None) is missing

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.inngest.runs import EventRun
+from service.inngest.runs import EventRun, Named
 from service.observe.recorder import NullRecorder
 from service.outbox.model import Filter, Row, State
 from service.runs import questions, run_watch
@@ -34,14 +34,24 @@ class Inngest:
         self.asked: list[float] = []
         self.names: set[str] = set()
 
+    async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
+        self.asked.append(now())
+        self.names.add(ulid[0])
+        return {"r-1": "Scheduled", "r-2": "Running"} if int(ulid[2:]) % 2 else {}
+
     async def run_ids(
         self, ulid: str, environment: str | None = None, *, thorough: bool = False
     ) -> Sequence[str]:
         self.asked.append(now())
-        self.names.add(ulid[0])
-        return ["r-1", "r-2"] if int(ulid[2:]) % 2 else []
+        return []
 
     async def run(self, run_id: str, environment: str | None = None) -> EventRun | None:
+        self.asked.append(now())
+        return EventRun(run_id, "RUNNING", function=Named("f"), app=Named("app"))
+
+    async def may_skip(
+        self, app: str, function: str, environment: str | None = None
+    ) -> bool | None:
         self.asked.append(now())
         return None
 

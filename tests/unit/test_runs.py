@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.inngest.runs import EventRun, FunctionName, RunStatus, runs_of, stacks_of
+from service.inngest.runs import EventRun, Named, RunStatus, runs_of, stacks_of
 
 BEGAN, ENDED = "2026-11-24T22:30:19.5Z", "2026-11-24T22:30:21Z"
 BEGAN_MS = 1_795_559_419_500
@@ -77,8 +77,8 @@ def test_a_result_is_shown_as_inngest_shows_it():
 
 def test_the_first_run_comes_first_with_its_function_and_its_page():
     told = [
-        EventRun("01B", "RUNNING", function=FunctionName("resize")),
-        EventRun("01A", "RUNNING", function=FunctionName("index")),
+        EventRun("01B", "RUNNING", function=Named("resize")),
+        EventRun("01A", "RUNNING", function=Named("index")),
     ]
     runs = runs_of(told, lambda run_id, environment: f"{environment}/{run_id}", "branch")
     assert [(run.id, run.function, run.url) for run in runs] == [

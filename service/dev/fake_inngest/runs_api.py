@@ -46,6 +46,7 @@ class RunsApi:
         app.router.add_get("/v1/runs/{id}", wrap(self._old_run, _RUN_SECONDS))
         app.router.add_get("/api/v2/events/{id}/runs", wrap(self._runs_of))
         app.router.add_get("/api/v2/runs/{id}", wrap(self._run))
+        app.router.add_get("/api/v2/apps/{app}/functions/{id}", wrap(self._function))
 
     def _old_runs(self, request: web.Request) -> bytes:
         now_ms = self._clock.now_ms
@@ -103,6 +104,24 @@ class RunsApi:
         view = self._view(found, now_ms, with_output=with_output)
         return _encode({"data": view, "metadata": {"fetchedAt": moment(now_ms)}})
 
+    def _function(self, request: web.Request) -> bytes:
+        found = self._runs.function(request.match_info["id"])
+        if found.id != request.match_info["id"] or found.app != request.match_info["app"]:
+            raise Refused({"errors": [{"code": "not_found", "message": "Function not found"}]}, 404)
+        limits = {
+            "rateLimit": found.rate_limit_ms and {"limit": 1, "period": _span(found.rate_limit_ms)},
+            "debounce": found.debounce_ms and {"period": _span(found.debounce_ms)},
+            "eventsBatch": found.batch_size and {"maxSize": found.batch_size},
+        }
+        view = {
+            "id": found.id,
+            "name": found.id,
+            "app": {"id": found.app},
+            "triggers": [{"type": "EVENT", "value": found.trigger}],
+            "configuration": {name: limit for name, limit in limits.items() if limit},
+        }
+        return _encode({"data": view, "metadata": {"fetchedAt": moment(self._clock.now_ms)}})
+
     def _view(self, run: Run, now_ms: int, *, with_output: bool) -> dict[str, object]:
         function = self._runs.function(run.function)
         view: dict[str, object] = {
@@ -123,6 +142,10 @@ class RunsApi:
         if with_output and run.status != "Cancelled" and _has_output(run, function, now_ms):
             view["output"] = _output(run)
         return view
+
+
+def _span(milliseconds: int) -> str:
+    return f"{milliseconds // 1000}s"
 
 
 def _word(run: Run, running: str, queued: str, now_ms: int) -> str:
