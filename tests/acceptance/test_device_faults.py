@@ -16,7 +16,7 @@ from tests.support.power_cuts.planted import DEVICE_BUGS
 
 FEW_FAULTS = 97
 EVERY = int(os.environ.get("DEVICE_FAULTS_EVERY", FEW_FAULTS))
-STATES = 24 if EVERY == FEW_FAULTS else 60
+STATES = 24
 
 
 @pytest.mark.slow

@@ -19,25 +19,28 @@ from pathlib import Path
 
 import structlog
 
+from tests.support.disk_shim import Operation
 from tests.support.memory_folder import memory_folder
 from tests.support.power_cuts.recording import DEVICE, Fault, record
 from tests.support.power_cuts.small_files import ANSWERS
 from tests.support.power_cuts.trial import Plan, Tried, try_cuts
 from tests.support.proof_table import add_row
 
-MOMENTS = 120  # after a fault: the process is well again by then
+# After a fault: until a copy of the log has ended, and until the process is well again.
+MOMENTS = (30, 120)
+LEAST = 3
 KILLS = (None, 0, 1, 2, 3, 5, 8, 13, 21)
 
 
 def main(every: int, states: int, bugs: list[str]) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory(prefix="outbox-device-", dir=memory_folder()) as folder:
-        recordings, tried = _tried(Path(folder), DEVICE, every, states, first_fault=False)
-        words = f"{len(tried.marks):,} states in {recordings:,} recordings"
+        tried, faults, events = _tried(Path(folder), DEVICE, every, states, first_fault=False)
+        words = f"{len(tried.marks):,} states, {faults:,} faults, {events:,} events"
         print(f"{words} with {tried.faults.total()} faults {dict(tried.faults)}", flush=True)
         found = []
         for bug in bugs:
-            _, shown = _tried(Path(folder), bug, 1, states, first_fault=True)
+            shown, *_ = _tried(Path(folder), bug, 1, states, first_fault=True)
             found += [bug] if shown.faults else []
             print(f"{bug}: {dict(shown.faults) or 'not found'}", flush=True)
     print(f"{len(found)} of {len(bugs)} planted bugs found")
@@ -47,17 +50,25 @@ def main(every: int, states: int, bugs: list[str]) -> int:
 
 def _tried(
     folder: Path, name: str, every: int, states: int, *, first_fault: bool
-) -> tuple[int, Tried]:
-    tried, recordings = Tried(), 0
+) -> tuple[Tried, int, int]:
+    """What was tried, after how many faults, and how many events were answered there."""
+    tried, faults, events = Tried(), 0, 0
     for number, fault in enumerate(_faults(folder, name, every)):
         recording = record(folder / "one", name, fault)
-        plan = Plan(states, first_fault=first_fault, seed=number, after_fault=MOMENTS)
+        after = MOMENTS[number % len(MOMENTS)]
+        plan = Plan(states, LEAST, first_fault=first_fault, seed=number, after_fault=after)
         tried.add(try_cuts(recording, plan, workers=os.cpu_count() or 1))
         shutil.rmtree(folder / "one")
-        recordings += 1
+        faults += 1
+        events += sum(map(_is_answer, recording.operations))
         if first_fault and tried.faults:
             break
-    return recordings, tried
+    return tried, faults, events
+
+
+def _is_answer(one: Operation) -> bool:
+    """True for the answer of a post; a line that begins with a minus is that of a delivery."""
+    return one.path.endswith(ANSWERS) and one.operation == "W" and not one.data.startswith(b"-")
 
 
 def _faults(folder: Path, name: str, every: int) -> Iterator[Fault]:

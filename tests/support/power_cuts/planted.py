@@ -99,6 +99,16 @@ def _sqlite_copies_the_log() -> None:
     log.WriteAheadLog.look = lambda self: False  # type: ignore[method-assign]
 
 
+def _log_is_copied_after_a_failed_sync() -> None:
+    def checkpoint(self: log.WriteAheadLog, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(OSError):
+            log._sync(self._attached())
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._wanted_frames += log._AGAIN_FRAMES
+
+    log.WriteAheadLog.checkpoint = checkpoint  # type: ignore[method-assign]
+
+
 def _a_killed_log_is_trusted() -> None:
     log.WriteAheadLog.make_durable = lambda self: None  # type: ignore[method-assign]
 
@@ -110,6 +120,7 @@ def _a_log_is_kept_after_a_fault() -> None:
 # The bugs that show where a device fails once.
 DEVICE_BUGS: dict[str, Callable[[], None]] = {
     "SQLite copies the log by itself": _sqlite_copies_the_log,
+    "a copy does not hear of a failed sync": _log_is_copied_after_a_failed_sync,
     "a killed process' log is trusted": _a_killed_log_is_trusted,
     "a log is kept after a fault": _a_log_is_kept_after_a_fault,
 }

@@ -30,7 +30,6 @@ LOST = "an answered event is lost"
 # Of the states of these loads so many are delivered to an Inngest.
 DELIVERED_SHARES = {"service": 0.2}
 _PARTS = 16
-_LEAST = 2  # states of a moment: nothing is lost, all is lost
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -60,10 +59,12 @@ class Plan:
     """About how many different states are wanted; where fewer are possible, those.
 
     `first_fault` ends the trial. What is drawn follows from `seed`. `after_fault` are the moments
-    to try after the device's first fault; None: all.
+    to try after the device's first fault; None: all. A moment that is tried has `least` states: all
+    is kept, nothing is kept, then what is drawn.
     """
 
     states: int
+    least: int = 2
     first_fault: bool = False
     seed: int = 1
     after_fault: int | None = None
@@ -103,7 +104,7 @@ def _work(recording: Recording, plan: Plan, parts: range, sender: Connection) ->
     chance = random.Random(f"{plan.seed} {parts}")
     with tempfile.TemporaryDirectory(prefix="outbox-cuts-", dir=memory_folder()) as folder:
         share = DELIVERED_SHARES.get(recording.load, 0.0)
-        trial = _Trial(Restarts(Path(folder), chance), chance, share)
+        trial = _Trial(Restarts(Path(folder), chance), chance, plan.least, share)
         left = sum(mine)
         for is_mine, (disk, answers) in zip(mine, _moments(recording, plan.seed), strict=True):
             if is_mine and left:
@@ -128,18 +129,21 @@ def _moments(recording: Recording, seed: int) -> Iterator[tuple[Disk, Answers]]:
 
 
 class _Trial:
-    def __init__(self, restarts: Restarts, chance: random.Random, delivered_share: float) -> None:
+    def __init__(
+        self, restarts: Restarts, chance: random.Random, least: int, delivered_share: float
+    ) -> None:
         self._restarts = restarts
         self._chance = chance
+        self._least = least
         self._delivered_share = delivered_share
         self._found: dict[int, dict[str, Found]] = {}
         self.tried = Tried()
 
     def try_moment(self, disk: Disk, answers: Answers, wanted: float) -> None:
-        """Try so many states; where that is less than two, the moment only now and then."""
-        if self._chance.random() >= wanted / _LEAST:
+        """Try so many states; where that is less than the least, the moment only now and then."""
+        if self._chance.random() >= wanted / self._least:
             return
-        most = max(_LEAST, math.ceil(wanted))
+        most = max(self._least, math.ceil(wanted))
         self.tried.moments += 1
         for state in states(disk, most, self._chance):
             self.tried.cuts += 1
