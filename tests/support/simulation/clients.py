@@ -91,7 +91,7 @@ class Clients:
 
     async def _post_one(self, outbox: SqliteOutbox) -> None:
         event, key = self.event(self._kind()), self._key()
-        with self._answered_soon():
+        with self._answered_soon(outbox):
             receipt = await outbox.intake.append(event, key=key)
             if self._is_alive(outbox):
                 self._was_told([event], [key], [receipt])
@@ -103,7 +103,7 @@ class Clients:
         keys = [self._key() for _ in events]
         ids = [event.id for event, key in zip(events, keys, strict=True) if key is None]
         self.told.arrays.append(ids)
-        with self._answered_soon():
+        with self._answered_soon(outbox):
             receipts = await outbox.intake.append_all(events, keys)
             if self._is_alive(outbox):
                 self._was_told(events, keys, receipts)
@@ -117,16 +117,22 @@ class Clients:
         return None
 
     @contextlib.contextmanager
-    def _answered_soon(self) -> Iterator[None]:
+    def _answered_soon(self, outbox: SqliteOutbox) -> Iterator[None]:
+        """While the disk is well a post is taken, within a second."""
         began = self._clocks.monotonic()
         try:
-            with contextlib.suppress(OutboxError, RefusedError):
+            with contextlib.suppress(RefusedError):
                 yield
+        except OutboxError as error:
+            if self._was_well(began) and self._is_alive(outbox):
+                self._broken(f"a post was refused while the disk was well: {error}")
         finally:
             waited = self._clocks.monotonic() - began
-            well = self._disk.well_since + _RECOVERY_SECONDS < began
-            if waited > (WELL_WAIT_SECONDS if well else MOST_WAIT_SECONDS):
+            if waited > (WELL_WAIT_SECONDS if self._was_well(began) else MOST_WAIT_SECONDS):
                 self._broken(f"a post waited {waited:g} s")
+
+    def _was_well(self, began: float) -> bool:
+        return self._disk.well_since + _RECOVERY_SECONDS < began
 
     def _was_told(
         self,
