@@ -19,8 +19,7 @@ WITH alone AS MATERIALIZED (
 ), found (lane, place, seq, size) AS (
     SELECT 1, row_number() OVER (ORDER BY seq), * FROM (TABLE express UNION ALL TABLE again) AS e
     UNION ALL SELECT 2, row_number() OVER (ORDER BY seq DESC), * FROM newest
-    UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), *
-    FROM (TABLE delayed UNION ALL TABLE fresh) AS o
+    UNION ALL SELECT 3, row_number() OVER (ORDER BY seq), * FROM (TABLE delayed UNION ALL TABLE fresh) AS o
 ), fitting AS (
     SELECT seq, size, sum(size) OVER (ORDER BY leads DESC, lane, place) AS running FROM (
         SELECT DISTINCT ON (seq) *, sum(size) OVER (PARTITION BY lane ORDER BY place) AS in_lane
@@ -55,12 +54,10 @@ SELECT CASE WHEN EXISTS (SELECT FROM outbox.fresh) THEN 0 ELSE extract(epoch FRO
 -- Settles rows of one claim; other rows stay under it. Returns how many named rows were not under
 -- the claim, whether any row is due at once, and whether the claim is over. A statement that is
 -- repeated because its answer was lost finds its rows no longer under the claim if it had run.
-WITH held AS MATERIALIZED (
-    SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE
-), named AS MATERIALIZED (
+WITH named AS MATERIALIZED (
     SELECT u.*, n.*, at + make_interval(secs => delay) AS due_at, at_ms,
            coalesce(u.sent_at, claimed_at_ms) AS first_sent_at_ms
-    FROM held CROSS JOIN outbox.moment
+    FROM (SELECT * FROM outbox.claims WHERE claim = %(claim)s FOR UPDATE) AS held CROSS JOIN outbox.moment
     CROSS JOIN unnest(seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs)
         AS u(no, was_attempts, was_sends, was_isolated, sent_at, express_seq)
     LEFT JOIN unnest(%(seqs)s::bigint[], %(states)s::text[], %(owners)s::text[], %(sizes)s::int[],
@@ -87,13 +84,12 @@ WITH held AS MATERIALIZED (
                count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'sent') AS sent
         FROM named WHERE state <> 'pending' GROUP BY owner) AS o HAVING count(*) > 0
 ), over AS (
-    DELETE FROM outbox.claims WHERE claim = (SELECT claim FROM held)
-        AND NOT EXISTS (SELECT FROM named WHERE seq IS NULL)
+    DELETE FROM outbox.claims WHERE claim = %(claim)s AND NOT EXISTS (SELECT FROM named WHERE seq IS NULL)
 ), kept AS (
     UPDATE outbox.claims SET (seqs, attempts, sends, isolated, first_sent_at_ms, express_seqs) = (
         SELECT array_agg(no), array_agg(was_attempts), array_agg(was_sends), array_agg(was_isolated),
                array_agg(sent_at), array_agg(express_seq) FROM named WHERE seq IS NULL)
-    WHERE claim = (SELECT claim FROM held) AND EXISTS (SELECT FROM named WHERE seq IS NULL)
+    WHERE claim = %(claim)s AND EXISTS (SELECT FROM named WHERE seq IS NULL)
 )
 SELECT CASE WHEN %(repeated)s THEN 0 ELSE cardinality(%(seqs)s::bigint[]) - count(seq) END,
        coalesce(bool_or(state = 'pending' AND delay <= 0), false), count(seq) = count(*)
