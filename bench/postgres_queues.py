@@ -1,8 +1,11 @@
 """The store on PostgreSQL beside other queues on one server, in turns.
 
-`python -m bench.postgres_queues [--pgmq FILE]`: FILE is pgmq's public `pgmq.sql`, which is not part
-of this repository. Prints medians: commits a second of appends in SQL, the server's time and log
-for an event, in and out, in quiet and beside an open transaction. Compare ratios of one run only.
+`python -m bench.postgres_queues [--peer FILE …]`. FILE has the statements of another queue, which
+is no part of this repository, in the form of our own: SETUP makes the queue `bench`, ONE puts in
+`%(data)s`, MANY the elements of `%(array)s`, TICK follows MANY where there is one, TAKE returns
+rows that begin with an id, DONE ends `%(ids)s`, EMPTY removes all. Prints medians: commits a second
+of appends in SQL, the server's time, log and pages for an event, in and out, in quiet and beside an
+open transaction, and the size of waiting events. Compare ratios of one run only.
 """
 
 from __future__ import annotations
@@ -14,127 +17,132 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import psycopg
 
 from bench.postgres import opened
 from service.outbox.model import ClaimRequest, Settlement
+from service.outbox.queries import statements
 from service.outbox.schema import migrate
-from tests.support.postgres_server import PostgresServer, find_binaries, running_postgres
+from tests.support.postgres_server import find_binaries, running_postgres
 from tests.support.storage import event
 
 DATA = json.dumps({"pad": "x" * 300})
 GROUP = 64
+ARRAY = json.dumps([json.loads(DATA)] * GROUP)
+_MANY = json.dumps([{"name": "n", "data": json.loads(DATA), "user_id": "u-1"}] * GROUP)
 PLAIN = """
-CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
-CREATE TABLE plain (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), data jsonb);
-CREATE TABLE lease (id bigserial PRIMARY KEY, until timestamptz, data jsonb);
-CREATE INDEX ON lease (id) WHERE until IS NULL;
+-- name: SETUP
+CREATE TABLE plain (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), data jsonb)
+-- name: ONE
+INSERT INTO plain (data) VALUES (%(data)s)
+-- name: MANY
+INSERT INTO plain (data) SELECT jsonb_array_elements(%(array)s::jsonb)
+-- name: EMPTY
+TRUNCATE plain
 """
-ONE = {
-    "plain table": f"INSERT INTO plain (data) VALUES ('{DATA}');",
-    "outbox.append": f"SELECT outbox.append('n', '{DATA}', 'u-1');",
-    "pgmq.send": f"SELECT pgmq.send('bench', '{DATA}');",
-}
-_ARRAY = json.dumps([json.loads(DATA)] * GROUP)
-_MANY = json.dumps([{"name": "n", "data": json.loads(DATA)}] * GROUP)
-_MESSAGES = f"(SELECT array_agg(e) FROM jsonb_array_elements('{_ARRAY}') AS e)"
-MANY = {
-    "plain table": f"INSERT INTO plain (data) SELECT jsonb_array_elements('{_ARRAY}');",
-    "outbox.append_many": f"SELECT outbox.append_many('{_MANY}');",
-    "pgmq.send_batch": f"SELECT pgmq.send_batch('bench', {_MESSAGES});",
-}
-# What others do on the way in and out, a group at a time; the last two go together.
-_TAKE = """
+LEASE = """
+-- name: SETUP
+CREATE TABLE lease (id bigserial PRIMARY KEY, until timestamptz, data jsonb);
+CREATE INDEX ON lease (id) WHERE until IS NULL
+-- name: MANY
+INSERT INTO lease (data) SELECT jsonb_array_elements(%(array)s::jsonb)
+-- name: TAKE
 UPDATE lease SET until = now() + interval '60 s' WHERE id IN (
     SELECT id FROM lease WHERE until IS NULL ORDER BY id LIMIT 64 FOR UPDATE SKIP LOCKED)
 RETURNING id, data
+-- name: DONE
+DELETE FROM lease WHERE id = ANY(%(ids)s)
+-- name: EMPTY
+TRUNCATE lease
 """
-_SEND = """
-SELECT pgmq.send_batch('bench', (
-    SELECT array_agg(e) FROM jsonb_array_elements(%(array)s::jsonb) AS e))
+OURS = f"""
+-- name: ONE
+SELECT outbox.append('n', %(data)s, 'u-1')
+-- name: MANY
+SELECT outbox.append_many('{_MANY}')
+-- name: EMPTY
+DELETE FROM outbox.inbox
 """
-OTHERS = {
-    "lease table": (
-        "INSERT INTO lease (data) SELECT jsonb_array_elements(%(array)s::jsonb)",
-        _TAKE,
-        "DELETE FROM lease WHERE id = ANY(%(ids)s)",
-    ),
-    "pgmq": (
-        _SEND,
-        "SELECT msg_id, message FROM pgmq.read('bench', 60, 64)",
-        "SELECT pgmq.delete('bench', %(ids)s::bigint[])",
-    ),
-}
-EMPTY = "TRUNCATE plain; TRUNCATE lease; DELETE FROM outbox.inbox"
-_EXEC = "SELECT sum(total_exec_time) * 1000 FROM pg_stat_statements WHERE toplevel"
-_LOG = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+_SPENT = """
+SELECT sum(total_exec_time) * 1000, sum(shared_blks_hit + shared_blks_read),
+       pg_current_wal_insert_lsn() - '0/0'::pg_lsn
+FROM public.pg_stat_statements WHERE toplevel
+"""
+_SIZE = "SELECT pg_database_size(current_database())"
+
+
+class Spent(NamedTuple):
+    """The server's microseconds, pages and bytes of log."""
+
+    us: float
+    pages: float
+    log: float
 
 
 class Meter:
-    """The server's time and log since the last reading, as statements count them."""
+    """What the server spent since the last reading, as its statements count it."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
-        self.read()
+        self._log = 0.0
 
-    def read(self) -> tuple[float, float]:
-        """Microseconds and bytes since the last reading."""
-        [(spent,)] = self._connection.execute(_EXEC).fetchall()
-        [(log,)] = self._connection.execute(_LOG).fetchall()
-        self._connection.execute("SELECT pg_stat_statements_reset()")
-        since = float(log) - getattr(self, "_log", 0.0)
-        self._log = float(log)
-        return float(spent or 0), since
+    def read(self, events: float = 1.0) -> Spent:
+        """What was spent on each of `events`."""
+        [(us, pages, log)] = self._connection.execute(_SPENT).fetchall()
+        self._connection.execute("SELECT public.pg_stat_statements_reset()")
+        since, self._log = float(log) - self._log, float(log)
+        return Spent(float(us or 0) / events, float(pages or 0) / events, since / events)
 
 
-def prepared(server: PostgresServer, pgmq: Path | None) -> Iterator[str]:
-    """A database with all contestants."""
-    with server.database("queues") as url:
-        migrate(url)
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(PLAIN)
-            if pgmq:
-                connection.execute(pgmq.read_bytes())
-                connection.execute("SELECT pgmq.create('bench')")
-        yield url
+def run_client(url: str, program: str, *arguments: str, script: str) -> str:
+    """What pgbench or psql says about a script."""
+    binaries = find_binaries()
+    assert binaries is not None
+    host, name = url.partition("host=")[2], url.partition("@/")[2].partition("?")[0]
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script + ";\n")
+        file.flush()
+        command = [str(binaries / program), *arguments, "-f", file.name]
+        command += ["-h", host, "-U", "outbox", name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def commits(url: str, statement: str, clients: int, seconds: int) -> float:
     """Transactions a second of pgbench."""
-    binaries = find_binaries()
-    assert binaries is not None
-    host, name = url.partition("host=")[2], url.partition("@/")[2].partition("?")[0]
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(statement + "\n")
-        script.flush()
-        command = [str(binaries / "pgbench"), "-n", "-M", "simple", "-c", str(clients), "-j", "2"]
-        command += ["-T", str(seconds), "-f", script.name, "-h", host, "-U", "outbox", name]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = statement.replace("%(data)s", f"'{DATA}'").replace("%(array)s", f"'{ARRAY}'")
+    given = ("-n", "-M", "simple", "-c", str(clients), "-j", "2", "-T", str(seconds))
+    said = ""
+    while "tps = " not in said:  # a busy machine may not have connected all in time
+        said = run_client(url, "pgbench", *given, script=" ".join(text.split()))
     return float(said.split("tps = ")[1].split()[0])
 
 
-def appends(url: str, statements: dict[str, str], clients: int, rounds: int, seconds: int) -> None:
+def appends(
+    url: str, queues: Mapping[str, Mapping[str, str]], kind: str, clients: int, rounds: int
+) -> None:
     """Print commits, server time and log of appends by clients of their own."""
-    meter, seen = Meter(url), {name: [] for name in statements}  # type: ignore[var-annotated]
+    meter, seconds = Meter(url), 3
+    seen: dict[str, list[tuple[float, float, float]]] = {}
     for _ in range(rounds):
-        for name, statement in statements.items():
+        for name, queue in queues.items():
+            if kind not in queue:
+                continue
             meter.read()
-            rate = commits(url, statement, clients, seconds)
-            spent, log = meter.read()
-            seen[name].append((rate, spent / (rate * seconds), log / (rate * seconds)))
+            rate = commits(url, queue[kind], clients, seconds)
+            spent = meter.read(rate * seconds)
+            seen.setdefault(name, []).append((rate, spent.us, spent.log))
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(EMPTY)
-                if "pgmq" in name:
-                    connection.execute("SELECT pgmq.purge_queue('bench')")
+                connection.execute(queue["EMPTY"].encode())
     plain = statistics.median(one[0] for one in seen["plain table"])
-    print(f"\n{clients} clients{'':14}{'commits/s':>10}{'of plain':>10}{'us':>8}{'log':>8}")
+    print(f"\n{kind}, {clients} clients{'':8}{'commits/s':>10}{'of plain':>10}{'us':>8}{'log':>8}")
     for name, found in seen.items():
-        rate, spent, log = (statistics.median(one[at] for one in found) for at in range(3))
-        print(f"{name:24}{rate:10,.0f}{rate / plain:10.2f}{spent:8,.0f}{log:8,.0f}")
+        rate, spent_us, log = (statistics.median(one[at] for one in found) for at in range(3))
+        print(f"{name:24}{rate:10,.0f}{rate / plain:10.2f}{spent_us:8,.0f}{log:8,.0f}")
 
 
 async def ours(url: str, groups: int, *, out: bool) -> None:
@@ -150,63 +158,90 @@ async def ours(url: str, groups: int, *, out: bool) -> None:
                 await asyncio.gather(*(outbox.intake.append(one) for one in events))
 
 
-def others(url: str, name: str, groups: int, *, out: bool) -> None:
+def others(url: str, queue: Mapping[str, str], groups: int, *, out: bool) -> None:
     """The same by the statements of another queue, prepared."""
-    into, read, delete = OTHERS[name]
     with psycopg.connect(url, autocommit=True, prepare_threshold=1) as connection:
         for _ in range(groups):
-            if not out:
-                connection.execute(into.encode(), {"array": _ARRAY})
+            if out:
+                rows = connection.execute(queue["TAKE"].encode()).fetchall()
+                connection.execute(queue["DONE"].encode(), {"ids": [row[0] for row in rows]})
                 continue
-            rows: list[Any] = connection.execute(read.encode()).fetchall()
-            connection.execute(delete.encode(), {"ids": [row[0] for row in rows]})
+            connection.execute(queue["MANY"].encode(), {"array": ARRAY})
+            if tick := queue.get("TICK"):
+                connection.execute(tick.encode())
 
 
-def in_and_out(url: str, names: list[str], groups: int, rounds: int, told: str) -> None:
-    """Print the server's time and the log of an event, in groups."""
+def size_of(url: str) -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        [(size,)] = connection.execute(_SIZE).fetchall()
+        return int(size)
+
+
+def pass_through(
+    url: str, queues: Mapping[str, Mapping[str, str]], groups: int, rounds: int, told: str
+) -> None:
+    """Print what an event costs in and out, in groups, and the bytes that it takes meanwhile."""
     meter, events = Meter(url), groups * GROUP
-    seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    seen: dict[str, list[tuple[Spent, Spent, float]]] = {}
     for _ in range(rounds):
-        for name in names:
-            figures: list[float] = []
+        for name, queue in queues.items():
+            if name != "ours" and "TAKE" not in queue:
+                continue
+            found, before, grown = [], size_of(url), 0.0
             for out in (False, True):
                 meter.read()
                 if name == "ours":
                     asyncio.run(ours(url, groups, out=out))
                 else:
-                    others(url, name, groups, out=out)
-                spent, log = meter.read()
-                figures += [spent / events, log / events]
-            seen[name].append(tuple(figures))
-    print(f"\n{told:24}{'in us':>8}{'log':>8}{'out us':>8}{'log':>8}   out us of each round")
-    for name, found in seen.items():
-        line = "".join(f"{statistics.median(one[at] for one in found):8,.0f}" for at in range(4))
-        print(f"{name:24}{line}   {', '.join(f'{one[2]:.0f}' for one in found)}")
+                    others(url, queue, groups, out=out)
+                found.append(meter.read(events))
+                grown = grown or (size_of(url) - before) / events
+            seen.setdefault(name, []).append((found[0], found[1], grown))
+    each = f"{'us':>8}{'pages':>8}{'log':>8}"
+    print(
+        f"\n{told}, {rounds * events:,}{'':4}in{each}  out{each}{'bytes':>8}   out us of each round"
+    )
+    for name, rows in seen.items():
+        into, out_of = (
+            "".join(f"{statistics.median(row[at][n] for row in rows):8,.1f}" for n in range(3))
+            for at in range(2)
+        )
+        size = statistics.median(row[2] for row in rows)
+        spent = ", ".join(f"{row[1].us:.0f}" for row in rows)
+        print(f"{name:26}{into}     {out_of}{size:8,.0f}   {spent}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pgmq", type=Path, help="pgmq's public pgmq.sql")
+    parser.add_argument("--peer", type=Path, action="append", default=[])
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--groups", type=int, default=200)
+    parser.add_argument("--beside", type=int, default=6, help="rounds beside a transaction")
     options = parser.parse_args()
+    named = {"plain table": PLAIN, "ours": OURS, "lease table": LEASE}
+    queues = {name: statements(text) for name, text in named.items()}
+    queues |= {one.stem: statements(one.read_text()) for one in options.peer}
     settings = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "150"}
     with running_postgres(durable=True, settings=settings) as server:
         if server is None:
             sys.exit("there is no PostgreSQL on this machine")
-        for url in prepared(server, options.pgmq):
-            kept = {k: v for k, v in ONE.items() if options.pgmq or "pgmq" not in k}
-            for clients in (32, 64):
-                appends(url, kept, clients, options.rounds, options.seconds)
-            many = {k: v for k, v in MANY.items() if options.pgmq or "pgmq" not in k}
-            appends(url, many, 8, options.rounds, options.seconds)
-            names = ["ours", "lease table", *(["pgmq"] if options.pgmq else [])]
-            in_and_out(url, names, options.groups, options.rounds, "in quiet")
+        with server.database("queues") as url:
+            migrate(url)
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER DATABASE queues SET search_path = public")
+                connection.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
+            for queue in queues.values():
+                script = queue.get("SETUP", "SELECT 1")
+                run_client(url, "psql", "-qXv", "ON_ERROR_STOP=1", script=script)
+            for kind, clients in (("ONE", 32), ("ONE", 64), ("MANY", 8)):
+                appends(url, queues, kind, clients, options.rounds)
+            pass_through(url, queues, options.groups, options.rounds, "in quiet")
             with psycopg.connect(url) as idle:
                 idle.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 idle.execute("SELECT pg_current_snapshot()")
-                in_and_out(url, names, options.groups, options.rounds, "beside a transaction")
+                began = time.monotonic()
+                pass_through(url, queues, options.groups, options.beside, "beside a transaction")
+                print(f"open for {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -205,3 +207,22 @@ async def test_timeouts_of_the_server_leave_the_outbox_working(url: str) -> None
         await append_all(outbox, 20)
         assert await deliver(outbox, await claim(outbox)) == 0
         assert (await outbox.inspector.stats()).delivered == 20
+
+
+def test_a_service_that_is_started_on_a_standby_names_it_in_its_last_line(
+    pair: PostgresPair,
+) -> None:
+    given = {"OUTBOX_URL": pair.standby.url("outbox"), "INNGEST_DEV": "http://127.0.0.1:9"}
+    for command in ("serve", "relay"):
+        said = subprocess.run(
+            [sys.executable, "-m", "service", command],
+            env={**os.environ, **given, "DEV_LOGIN": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert said.returncode == 2
+        told = said.stderr.splitlines()[-1]
+        assert told.startswith(f"PostgreSQL at {pair.standby.folder}, database outbox")
+        assert "takes no writes" in told

@@ -38,6 +38,12 @@ from tests.support.storage import (
 )
 
 APPEND = "SELECT outbox.append(%s, %s, %s)"
+SAVED = """
+CREATE FUNCTION public.saved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM outbox.append('saved', to_jsonb(NEW)); RETURN NULL; END $$;
+CREATE TRIGGER saved AFTER INSERT ON public.document FOR EACH ROW EXECUTE FUNCTION public.saved();
+ALTER TABLE public.document ENABLE ALWAYS TRIGGER saved
+"""
 DAY_MS = 24 * 3600 * 1000
 DECLARED = "types: [{{path: /api/mine, name: app/secret, body: {{type: object}}, {}}}]"
 
@@ -261,14 +267,8 @@ async def test_appends_of_strict_levels_fail_no_transaction(
 
 async def test_triggers_and_replica_sessions_append_too(outbox: Outbox, postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE public.document (name text);"
-            "CREATE FUNCTION public.saved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            "  PERFORM outbox.append('saved', to_jsonb(NEW)); RETURN NULL; END $$;"
-            "CREATE TRIGGER saved AFTER INSERT ON public.document FOR EACH ROW"
-            "  EXECUTE FUNCTION public.saved();"
-            "ALTER TABLE public.document ENABLE ALWAYS TRIGGER saved"
-        )
+        connection.execute("CREATE TABLE public.document (name text)")
+        connection.execute(SAVED)
         try:
             connection.execute("INSERT INTO public.document VALUES ('a')")
             connection.execute("SET session_replication_role = replica")
@@ -577,3 +577,32 @@ async def test_an_encrypted_event_is_refused_as_the_last_started_service_says(
         async with run_service(plain):
             append(connection, "app/secret")
             connection.commit()
+
+
+async def test_what_a_trigger_of_a_logical_subscriber_appends_is_delivered_once() -> None:
+    logical = {"wal_level": "logical"}
+    with (
+        needed_postgres(settings=logical) as publisher,
+        needed_postgres() as subscriber,
+        publisher.database("shop") as there,
+        subscriber.database("shop") as here,
+    ):
+        async with PostgresStorage(here).open() as outbox:
+            with (
+                psycopg.connect(there, autocommit=True) as source,
+                psycopg.connect(here, autocommit=True) as target,
+            ):
+                for each in (source, target):
+                    each.execute("CREATE TABLE public.document (name text PRIMARY KEY)")
+                target.execute(SAVED)
+                source.execute("CREATE PUBLICATION shop FOR TABLE public.document")
+                to = f"CONNECTION '{there}' PUBLICATION shop"
+                target.execute(f"CREATE SUBSCRIPTION shop {to}".encode())
+                try:
+                    for n in range(50):
+                        source.execute("INSERT INTO public.document VALUES (%s)", [f"d-{n}"])
+                    await eventually(outbox.inspector.stats, lambda stats: stats.pending == 50)
+                    rows = await outbox.inspector.rows(Filter(limit=100))
+                    assert len({row.id for row in rows}) == 50
+                finally:
+                    target.execute("DROP SUBSCRIPTION shop")

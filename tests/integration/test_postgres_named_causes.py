@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.errors import OutboxUnavailableError
+from service.outbox.model import Filter
+from service.outbox.postgres.database.pool import PoolTimings
 from service.outbox.schema import migrate
 from tests.support.disks import fill_disk, small_disk
 from tests.support.fleet import Client, client, environment, running
 from tests.support.postgres_server import PostgresServer, needed_postgres
-from tests.support.storage import eventually
+from tests.support.storage import PostgresStorage, event, eventually
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
 
@@ -93,8 +98,9 @@ async def serving(url: str, inngest: FakeInngest) -> AsyncIterator[Trial]:
     migrate(url)
     with psycopg.connect(url, autocommit=True) as owner:
         owner.execute("DROP ROLE IF EXISTS runner; CREATE ROLE runner LOGIN PASSWORD 'first'")
-        owner.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO runner")
-        owner.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO runner")
+        owner.execute("GRANT USAGE ON SCHEMA outbox TO runner")
+        owner.execute("GRANT ALL ON ALL TABLES IN SCHEMA outbox TO runner")
+        owner.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA outbox TO runner")
         settings = environment(url.replace("outbox@", RUNNER), inngest.url)
         async with running("serve", environment=settings) as service, client() as poster:
             await poster.sign_in(service.url)
@@ -123,9 +129,9 @@ async def test_a_revoked_right_is_named_before_a_post_comes(
 ) -> None:
     with server.database("outbox") as url:
         async with serving(url, inngest_api) as trial:
-            trial.owner.execute("REVOKE INSERT ON outbox FROM runner")
+            trial.owner.execute("REVOKE INSERT ON outbox.events FROM runner")
             await trial.names("The outbox's database denies this user a right.")
-            trial.owner.execute("GRANT INSERT ON outbox TO runner")
+            trial.owner.execute("GRANT INSERT ON outbox.events TO runner")
 
 
 async def test_a_changed_password_is_named_when_a_connection_is_made(
@@ -149,3 +155,26 @@ async def test_a_database_that_became_read_only_is_named(
             await trial.names("The outbox's database takes no writes.")
             trial.owner.execute("ALTER ROLE runner RESET default_transaction_read_only")
             trial.owner.execute(END_OURS)
+
+
+async def test_large_posts_that_fill_the_disk_are_refused_for_it(
+    server: PostgresServer, disk: Path
+) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        connection.execute("CREATE DATABASE outbox TABLESPACE small")
+    stored = []
+    async with PostgresStorage(server.url("outbox")).open(timings=PoolTimings()) as outbox:
+
+        async def append_large() -> str | None:
+            one = event()
+            large = b'{"id":"%s","n":"%s"}' % (one.id.encode(), os.urandom(10**6).hex().encode())
+            with contextlib.suppress(OutboxUnavailableError):
+                await outbox.intake.append(msgspec.structs.replace(one, payload=large))
+                stored.append(one.id)
+            return outbox.failure
+
+        full = "The disk of the outbox's database is full."
+        await eventually(append_large, lambda failure: failure == full)
+        rows = await outbox.inspector.rows(Filter(limit=1000))
+        assert {row.id for row in rows} == set(stored)

@@ -131,8 +131,8 @@ async def open_postgres_outbox(
     """The outbox at `url`, migrated to this code's schema.
 
     `read_event` reads what is appended in SQL. The owners `shared_ids` use each other's event ids.
-    Raises SchemaTooNewError, and
-    OutboxUnavailableError when the database can't be reached.
+    Raises SchemaTooNewError, and OutboxUnavailableError when the database can't be reached or takes
+    no writes.
     """
     await asyncio.to_thread(migrate, url)
     await asyncio.to_thread(warn_of_others, url)
@@ -145,7 +145,9 @@ async def open_postgres_outbox(
         read_event=read_event,
         shared_ids=shared_ids,
     )
-    async with outbox.opened():
+    async with contextlib.AsyncExitStack() as stack:
+        with _fault_named(url, outbox):
+            await stack.enter_async_context(outbox.opened())
         yield outbox
 
 
@@ -169,7 +171,7 @@ async def open_postgres_operations(url: str) -> AsyncIterator[PostgresOutbox]:
 
 @contextlib.contextmanager
 def _fault_named(url: str, outbox: PostgresOutbox) -> Iterator[None]:
-    """Name the server and the cause of a fault, for the person at the command."""
+    """Name the server and the cause of a fault, for the person who starts a command."""
     try:
         yield
     except OutboxUnavailableError as error:

@@ -30,6 +30,8 @@ def fault_at(url: str, error: BaseException) -> str:
         address = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error:
         return _UNREADABLE
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return told_at(url, "it is a standby or read-only, and takes no writes.")
     comma = "," if address.get("dbname") else ""
     return f"{_place(address)}{comma} can't be used: {_cause(error, address)}."
 

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.errors import OutboxUnavailableError
 from service.outbox.postgres.database.connection import connection_string, in_schema, schema_of
-from service.outbox.postgres.database.fault_sentences import fault_at, told_at
+from service.outbox.postgres.database.fault_sentences import fault_at
 
 CONNECT_TIMEOUT_SECONDS = 5
 _BEFORE = {"0001_outbox"}  # what a development state before 0.1.0 has
@@ -115,9 +115,6 @@ class PostgresSchema:
         try:
             with self._connect() as connection:
                 yield connection
-        except psycopg.errors.ReadOnlySqlTransaction as exc:
-            words = "it is a standby or read-only, and takes no writes."
-            raise OutboxUnavailableError(told_at(self._url, words)) from exc
         except psycopg.Error as exc:
             raise OutboxUnavailableError(fault_at(self._url, exc)) from exc
 
