@@ -17,7 +17,7 @@ def test_a_search_that_paused_says_how_far_it_went_and_how_it_goes_on(
 ) -> None:
     say(PAUSED, json=json)
     said = capsys.readouterr()
-    assert said.err == "Searched back to rows of 2026-11-24 22:30:19 UTC; --cursor 42 goes on.\n"
+    assert said.err == "Searched back to rows of 2026-11-24 22:30:19 UTC; --cursor 42 continues.\n"
     assert said.out == ("[]\n" if json else "")
 
 

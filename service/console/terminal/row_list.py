@@ -67,7 +67,7 @@ def _age(view: RowView, now_ms: int) -> str:
 
 
 def searched_to(at_ms: int, rest: str) -> str:
-    """A sentence about a search that has not ended; `rest` says how it goes on.
+    """A sentence about a search that has not ended; `rest` says how it continues.
 
     >>> searched_to(1795559419447, "12 rows found")
     'Searched back to rows of 2026-11-24 22:30:19 UTC; 12 rows found.'

@@ -32,7 +32,7 @@ def list_command(
     """List rows, newest first. Every given filter must match.
 
     A search that takes longer than 8 s says on standard error how far back it went, and with which
-    --cursor it goes on.
+    --cursor it continues.
 
     Examples: `outbox list --state dead --since 2h`, `outbox list --user u-1 --json`
     """
@@ -49,7 +49,8 @@ def say(listing: Listing, *, json: bool) -> None:
     elif views:
         show_lines(row_list(views, wall_now_ms(), console().width))
     if found.paused_at_ms is not None:
-        typer.echo(searched_to(found.paused_at_ms, f"--cursor {found.next_seq} goes on"), err=True)
+        rest = f"--cursor {found.next_seq} continues"
+        typer.echo(searched_to(found.paused_at_ms, rest), err=True)
     elif not json and not views:
         typer.echo("No rows match.", err=True)
     elif not json and found.next_seq is not None:
