@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -17,12 +16,14 @@ import structlog
 from service.alarms.changes import AlarmChanges, AlarmState, Notice
 from service.alarms.targets import SENDER, Target
 from service.console.operations.alarm import alarms
-from service.console.operations.views import Movement, StatsView
+from service.console.operations.sampler import Sampler
+from service.console.operations.views import StatsView
 from service.errors import OutboxUnavailableError
 from service.identity.scopes import Scopes
 from service.observe.recorder import Recorder
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, State
+from service.outbox.ports import Inspector
 from service.runs.kept_names import KeptNames
 from service.runs.turn import SCOPE, Turn, WatchPace
 
@@ -35,23 +36,6 @@ _MOST_OWN = 1_000
 log = structlog.get_logger(__name__)
 
 
-class Latest(Protocol):
-    """The latest sample of the outbox."""
-
-    @property
-    def latest(self) -> Movement | None:
-        """The latest sample, None before the first."""
-        ...
-
-
-class Counts(Protocol):
-    """Where rows are counted."""
-
-    async def count(self, wanted: Filter) -> int:
-        """The number of matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
-        ...
-
-
 class AlarmWatch:
     """Tells the changes of one outbox's alarms to `target` while it has the `turn`.
 
@@ -61,8 +45,8 @@ class AlarmWatch:
     def __init__(
         self,
         target: Target,
-        seen: Latest,
-        counts: Counts,
+        seen: Sampler,
+        counts: Inspector,
         scopes: Scopes,
         turn: Turn,
         recorder: Recorder,

@@ -79,16 +79,6 @@ class _Writer:
     sign_outs: SignOuts
 
 
-@dataclass(frozen=True, slots=True)
-class _Erasure:
-    """The parts that erase an owner."""
-
-    inspector: Inspector
-    positions: Positions
-    repairs: Repairs
-    sign_outs: SignOuts
-
-
 @contextlib.asynccontextmanager
 async def open_reading(url: str) -> AsyncIterator[ReadParts]:
     """The outbox at `url`, for reading. Raises OutboxError."""
@@ -148,7 +138,7 @@ async def open_erasure(url: str) -> AsyncIterator[ErasureParts]:
     """The parts that erase an owner of the outbox at `url`. Raises OutboxError."""
     # The writer is first: a file at rest is read as one that never changes.
     async with _writer(url) as writer, open_reading(url) as reading:
-        yield _Erasure(reading.inspector, reading.positions, writer.repairs, writer.sign_outs)
+        yield ErasureParts(reading.inspector, reading.positions, writer.repairs, writer.sign_outs)
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:

@@ -31,8 +31,7 @@ from service.console.pages.charts import ChartSource
 from service.console.pages.desk import Desk
 from service.console.pages.event_page import EventPage
 from service.console.pages.lists import Lists
-from service.console.pages.overview import Overview
-from service.console.pages.page import OperatorPage
+from service.console.pages.overview import OperatorPage, Overview
 from service.documents.bucket import Bucket, BucketHealth
 from service.documents.document_check import DocumentCheck
 from service.encryption import Encryption
@@ -246,7 +245,7 @@ def _operator_page(
     payloads = Payloads(inspector, outbox.trail, recorder, shown_by)
     patient = Search(inspector, positions, _CHANGE_SEARCH)
     return OperatorPage(
-        Overview(desk, inspector, sampler, ChartSource(outbox.samples, sampler)),
+        Overview(desk, inspector, sampler, ChartSource(outbox.samples, sampler), stored),
         Lists(desk, inspector, Search(inspector, positions), patient, payloads, stored),
         EventPage(inspector, outbox.samples, payloads, desk, event_link(settings)),
         Changes(desk, Proposals(patient, actions), actions, paced),

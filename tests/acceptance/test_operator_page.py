@@ -278,9 +278,11 @@ async def test_the_names_are_shown_with_those_that_miss_their_runs_first(
         await outbox.settings.save_scope(SCOPE, NAMES, msgspec.to_builtins(kept))
     async with (
         served(storage, inngest_api) as service,
-        signed_in(service.url) as operator,
-        operator.get(f"{service.url}/outbox/names") as answer,
+        visitor(service.url) as operator,
     ):
-        page = await answer.text()
+        page = await operator.see("/outbox/names")
+        overview = await operator.see("/outbox")
+    assert "starts no run since" in overview
+    assert "its trigger has this name" in page
     assert HOSTILE not in page
     assert page.index("z/") < page.index("No run since") < page.index("a/well")

@@ -38,7 +38,7 @@ class Silence:
 @pytest.fixture
 def overview() -> Overview:
     nothing = cast("Any", None)
-    return Overview(desk(), nothing, Silence(), nothing)
+    return Overview(desk(), nothing, Silence(), nothing, nothing)
 
 
 def desk() -> Desk:

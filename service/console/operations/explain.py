@@ -54,14 +54,23 @@ def explain(
 
 
 def explain_name(
-    name: str, view: NameView | None, delivery: DeliveryRecord | None, *, serving: bool | None
+    name: str,
+    view: NameView | None,
+    delivery: DeliveryRecord | None,
+    *,
+    serving: bool | None,
+    commands: bool = True,
 ) -> list[str]:
-    """Sentences about the way of the events of a name. `view` is None where nothing is known."""
-    held_up = _held_up(delivery, serving=serving)
+    """Sentences about the way of the events of a name. `view` is None where nothing is known.
+
+    Without `commands` none names a command.
+    """
+    held_up = _held_up(delivery, serving=serving, commands=commands)
     first = [f"{name} events are {held_up}."] if held_up else []
+    dead = _name_dead(name, view) if commands else ()
     if view is None or not (view.sampled or view.no_run_since):
-        return [*first, _UNSEEN, *_name_dead(name, view)]
-    return [*first, *_name_pace(view), *_name_runs(view), *_name_dead(name, view)]
+        return [*first, _UNSEEN, *dead]
+    return [*first, *_name_pace(view), *_name_runs(view), *dead]
 
 
 def _name_pace(view: NameView) -> Iterator[str]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from service.outbox.clock import wall_now_ms
 from service.outbox.model import Filter, Reach, Row, State
-from service.outbox.ports import Positions
+from service.outbox.ports import Inspector, Positions
 
 MOST_OF_PREFIX = 10_000
 _GROWTH = 4
@@ -56,24 +55,12 @@ class Counted:
     is_bounded: bool
 
 
-class Rows(Protocol):
-    """Where a window's rows are read."""
-
-    async def rows(self, wanted: Filter) -> list[Row]:
-        """The matching rows, newest first. Raises OutboxUnavailableError."""
-        ...
-
-    async def count(self, wanted: Filter) -> int:
-        """The number of matching rows, at most `wanted.limit`. Raises OutboxUnavailableError."""
-        ...
-
-
 class Search:
     """Searches through an inspector, window by window."""
 
     def __init__(
         self,
-        inspector: Rows,
+        inspector: Inspector,
         positions: Positions,
         policy: SearchPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -8,42 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
 
 import msgspec
 
 from service.console.operations.changing.bulk import PAGE, pages
 from service.console.operations.search import Search
 from service.errors import InngestApiError
-from service.inngest.held import EventPages, find_held
+from service.inngest.held import find_held
+from service.inngest.rest_api import RestApi
 from service.outbox.inngest_id import decode_ulid
 from service.outbox.model import Filter, Row, State
 
 NO_RUN = "none"
-
-
-class RunStatus(Protocol):
-    """A run as the command shows it."""
-
-    @property
-    def status(self) -> str:
-        """Inngest's word for what became of it."""
-        ...
-
-
-class EventReader(EventPages, Protocol):
-    """Inngest's REST API."""
-
-    async def run_ids(self, ulid: str, environment: str | None = None) -> Sequence[str]:
-        """The ids of an event's runs, none for an unknown one. Raises InngestApiError.
-
-        `environment` None asks for the service's own.
-        """
-        ...
-
-    async def run(self, run_id: str, environment: str | None = None) -> RunStatus | None:
-        """One run, None where Inngest does not show it. Raises InngestApiError."""
-        ...
 
 
 class Verification(msgspec.Struct, frozen=True, rename="camel"):
@@ -62,7 +38,7 @@ class Verification(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def verify(
-    search: Search, reader: EventReader, wanted: Filter, *, with_runs: bool
+    search: Search, reader: RestApi, wanted: Filter, *, with_runs: bool
 ) -> Verification:
     """Ask for every delivered row that matches `wanted`, whose limit is not heeded.
 
@@ -101,7 +77,7 @@ async def _pages(search: Search, wanted: Filter) -> AsyncIterator[list[Row]]:
         delivered = msgspec.structs.replace(delivered, before_seq=found.next_seq)
 
 
-async def _runs(reader: EventReader, held: Sequence[Row]) -> dict[str, int]:
+async def _runs(reader: RestApi, held: Sequence[Row]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in held:
         try:

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
+from service.console.operations.sampler import Sampler
 from service.console.operations.timeline import troubles
-from service.console.operations.views import Movement
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.ports import Samples
@@ -193,20 +192,11 @@ def _x_ticks(span: Span, now_ms: int) -> Iterator[Tick]:
         yield Tick(round(place, 2), label, anchor, at)
 
 
-class Latest(Protocol):
-    """The latest sample of the outbox."""
-
-    @property
-    def latest(self) -> Movement | None:
-        """The latest sample, None before the first."""
-        ...
-
-
 class ChartSource:
     """Draws charts. The history of a span is read at most every 20 seconds."""
 
     def __init__(
-        self, samples: Samples, seen: Latest, clock: Callable[[], float] = time.monotonic
+        self, samples: Samples, seen: Sampler, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._samples = samples
         self._seen = seen

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from service.console.operations.changing.proposals import MAX_ROWS, STATES, Action
-from service.console.operations.explain import spoken_duration
+from service.console.operations.explain import explain_name, spoken_duration
 from service.console.operations.payloads import Payloads
 from service.console.operations.search import Found, Search
 from service.console.operations.views import RowView, row_view
@@ -107,13 +107,18 @@ class Lists:
     async def names(self, request: web.Request) -> web.Response:
         """The names, those that miss their runs first."""
         kept = await load_names(self._scopes)
+        delivery = await self._inspector.load_delivery()
+        names = sorted(kept.names, key=lambda one: (one.no_run_since is None, one.name))
         return await self._desk.page(
             request,
             "names.html",
             title="Names",
             here=NAMES,
             kept=kept,
-            names=sorted(kept.names, key=lambda one: (one.no_run_since is None, one.name)),
+            names=[
+                (one, explain_name(one.name, one, delivery, serving=True, commands=False))
+                for one in names
+            ],
             spoken=_spoken,
         )
 

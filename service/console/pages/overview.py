@@ -9,42 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
+from service.console.operations.sampler import Sampler
 from service.console.operations.views import PAUSED, Movement
 from service.console.pages.charts import HOUR, SPANS, ChartSource, Span
 from service.console.pages.desk import Desk
 from service.console.pages.figures import delivery_words, figures
 from service.console.pages.lists import GROUPED_ROWS
 from service.errors import OutboxUnavailableError
+from service.identity.scopes import Scopes
 from service.outbox.clock import wall_now_ms
 from service.outbox.ports import Inspector
+from service.runs.kept_names import load_names
+from service.web.openapi.endpoint import Endpoint
 from service.web.server.answers import event_source
 
 PATH = "/outbox"
 _GROUPS_SHOWN = 10
 _DRAW_SECONDS = 20.0
-
-
-class Watched(Protocol):
-    """The samples of the outbox."""
-
-    @property
-    def latest(self) -> Movement | None:
-        """The latest sample, None before the first."""
-        ...
-
-    async def sample(self) -> None:
-        """Take a sample now."""
-        ...
-
-    def watch(self) -> AsyncGenerator[Movement, None]:
-        """The latest sample, then each new one."""
-        ...
 
 
 class Overview:
@@ -54,10 +41,12 @@ class Overview:
         self,
         desk: Desk,
         inspector: Inspector,
-        watched: Watched,
+        watched: Sampler,
         drawn: ChartSource,
+        scopes: Scopes,
     ) -> None:
         self._desk = desk
+        self._scopes = scopes
         self._inspector = inspector
         self._watched = watched
         self._drawn = drawn
@@ -83,7 +72,8 @@ class Overview:
         await self._watched.sample()
         latest = self._watched.latest
         delivery = latest.view.delivery if latest else None
-        span = _span(request)
+        span, now_ms = _span(request), wall_now_ms()
+        known = await load_names(self._scopes)
         return await self._desk.page(
             request,
             "overview.html",
@@ -95,7 +85,8 @@ class Overview:
             span=span.name,
             charts=await self._drawn.charts(span),
             chart_rows=await self._drawn.rows(span),
-            now_ms=wall_now_ms(),
+            without_runs=known.missing_runs(now_ms),
+            now_ms=now_ms,
             **await self._dead(latest),
         )
 
@@ -159,3 +150,33 @@ def _event(name: str, body: str) -> str:
 
 def _span(request: web.Request) -> Span:
     return SPANS.get(request.query.get("span", ""), HOUR)
+
+
+class Part(Protocol):
+    """Some of the pages."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        ...
+
+
+class OperatorPage:
+    """All pages. `close` ends the live streams, so that no stop waits for them."""
+
+    def __init__(self, overview: Overview, *others: Part) -> None:
+        self._overview = overview
+        self._others = others
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to mount."""
+        parts: list[Part] = [self._overview, *self._others]
+        return [route for part in parts for route in part.routes()]
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Pages for people are no part of the API's description."""
+        return ()
+
+    async def close(self, app: web.Application) -> None:
+        """End the live streams."""
+        del app
+        await self._overview.close()

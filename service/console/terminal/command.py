@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from service.config.outbox_url import file_fault
+from service.config.outbox_url import file_fault, url_in_schema
+from service.config.settings import Settings
 from service.console.operations.event_ids import MAX_CANDIDATES, FoundIds
 from service.errors import ServiceError
 from service.observe.printable import printable
@@ -22,6 +24,7 @@ from service.outbox.model import Row
 ABSENT, UNKNOWN = 1, 2
 
 T = TypeVar("T")
+DEFAULT_URL: str = Settings.model_fields["outbox_url"].default
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -78,3 +81,22 @@ def unambiguous(found: FoundIds) -> None:
             typer.echo(printable(words).rstrip(), err=True)
     if found.ambiguous:
         raise typer.Exit(UNKNOWN)
+
+
+def in_schema(url: str) -> str:
+    """The address with the schema that OUTBOX_SCHEMA names. Raises typer.BadParameter."""
+    try:
+        return url_in_schema(url, os.environ.get("OUTBOX_SCHEMA") or None)
+    except ValueError as error:
+        raise typer.BadParameter(f"OUTBOX_SCHEMA: {error}") from error
+
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="OUTBOX_URL",
+        callback=in_schema,
+        help="sqlite:///path/to/file or postgresql://host/database.",
+    ),
+]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import typer
 
 from service.bootstrap.operations import open_inspector
-from service.console.terminal.address import DEFAULT_URL, in_schema
+from service.console.terminal.command import DEFAULT_URL, in_schema
 from service.errors import ServiceError
 from service.observe.printable import printable
 from service.outbox.model import Filter, Row, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from service.console.operations.changing.proposals import Action
-from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import DEFAULT_URL, Url
 from service.console.terminal.options import (
     ChangeOptions,
     Ids,

@@ -10,8 +10,7 @@ import typer
 
 from service.bootstrap.operations import open_erasure
 from service.console.operations.changing.erasure import Certificate, erase, owned
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import ABSENT, run
+from service.console.terminal.command import ABSENT, DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Issuer, Json, Yes, actor_name, owners_of
 from service.console.terminal.tables import print_json
 from service.identity.user import EVENT_KEY_ISSUER

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import open_repairs
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json
 from service.observe.printable import printable

@@ -11,8 +11,7 @@ from service.bootstrap.operations import open_reading, open_repairs
 from service.console.operations.changing.bulk import find_all
 from service.console.operations.explain import spoken_duration
 from service.console.operations.search import Search
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Actor, Json, Yes, actor_name, duration
 from service.console.terminal.selection import say_found
 from service.console.terminal.tables import print_json

@@ -8,7 +8,7 @@ import typer
 
 from service.console.operations.changing.bulk import MOST_PER_MINUTE
 from service.console.operations.changing.proposals import Action
-from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import DEFAULT_URL, Url
 from service.console.terminal.options import ChangeOptions, Ids, Json, RowOptions, with_groups
 from service.console.terminal.selection import (
     change_chosen,

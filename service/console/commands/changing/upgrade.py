@@ -5,8 +5,7 @@ from __future__ import annotations
 import typer
 
 from service.console.commands.changing.pause import HiddenYes
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.outbox.link.served import running_service
 
 

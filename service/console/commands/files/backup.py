@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from service.bootstrap.operations import back_up
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import exit_on_fault
+from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault
 from service.console.terminal.options import Json
 from service.console.terminal.tables import print_json, progress_bar
 

@@ -9,8 +9,7 @@ import typer
 
 from service.bootstrap.operations import move_outbox
 from service.config.outbox_url import sqlite_path
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import exit_on_fault
+from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault
 from service.console.terminal.options import Actor, Json, actor_name
 from service.console.terminal.tables import print_json, progress_bar
 from service.errors import OutboxNotFoundError

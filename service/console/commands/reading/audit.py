@@ -8,8 +8,7 @@ import typer
 
 from service.bootstrap.operations import open_inspector
 from service.console.operations.explain import spoken_time
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json, Limit
 from service.console.terminal.tables import plain, print_json, show_lines
 from service.outbox.audit import AuditRecord

@@ -19,7 +19,7 @@ from service.bootstrap.operations import (
 from service.console.operations.alarm import Alarm, Severity, alarms
 from service.console.operations.key_needs import KeyNeeds
 from service.console.operations.views import PAUSED, StatsView, stats_view
-from service.console.terminal.address import DEFAULT_URL, Url
+from service.console.terminal.command import DEFAULT_URL, Url
 from service.console.terminal.options import Json, duration
 from service.console.terminal.tables import print_json
 from service.errors import ServiceError

@@ -8,8 +8,7 @@ import typer
 
 from service.bootstrap.operations import is_served, known_names, open_inspector
 from service.console.operations.explain import explain_name
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
 from service.console.terminal.tables import print_json
 from service.observe.printable import printable

@@ -8,8 +8,7 @@ import typer
 from service.bootstrap.operations import open_reading
 from service.console.operations.search import Listing, Search, SearchPolicy, list_rows
 from service.console.operations.views import row_view
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Cursor, Json, Limit, OfState, RowOptions, with_groups
 from service.console.terminal.row_list import row_list, searched_to
 from service.console.terminal.tables import console, print_json, show_lines

@@ -15,8 +15,7 @@ from service.config.settings import Settings
 from service.console.operations.event_ids import FoundIds, find_ids
 from service.console.operations.explain import explain
 from service.console.operations.views import row_view
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import one_event, run
+from service.console.terminal.command import DEFAULT_URL, Url, one_event, run
 from service.console.terminal.options import EventId, Json
 from service.console.terminal.tables import print_json, row_table, show_lines
 from service.errors import ConfigurationError, InngestApiError

@@ -11,8 +11,7 @@ import typer
 from service.bootstrap.operations import is_served, known_names, open_inspector
 from service.config.outbox_url import redacted_url
 from service.console.operations.views import stats_view
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import run
+from service.console.terminal.command import DEFAULT_URL, Url, run
 from service.console.terminal.options import Json
 from service.console.terminal.tables import (
     names_table,

@@ -15,8 +15,7 @@ from service.bootstrap.operations import open_reading
 from service.console.operations.explain import spoken_duration
 from service.console.operations.tail import Change, Tail
 from service.console.operations.views import row_view
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import exit_on_fault
+from service.console.terminal.command import DEFAULT_URL, Url, exit_on_fault
 from service.console.terminal.options import Json, OfName, OfState, OfUser, duration
 from service.errors import OutboxUnavailableError
 from service.observe.printable import escaped_json, printable

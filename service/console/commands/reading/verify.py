@@ -15,8 +15,7 @@ from service.console.operations.changing.bulk import change_ids
 from service.console.operations.event_ids import find_ids
 from service.console.operations.search import Search
 from service.console.operations.verification import Verification, verify
-from service.console.terminal.address import DEFAULT_URL, Url
-from service.console.terminal.command import all_known, run, unambiguous
+from service.console.terminal.command import DEFAULT_URL, Url, all_known, run, unambiguous
 from service.console.terminal.completion import complete_ids
 from service.console.terminal.options import Actor, Json, Since, Until, actor_name
 from service.console.terminal.tables import print_json

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import msgspec
 
@@ -26,28 +26,14 @@ _WAITING = (State.PENDING, State.DELIVERING, State.SENT)
 OUT_OF_REACH = ("backups", "events that Inngest has taken", "logs", "copies of the database")
 
 
-class ErasureParts(Protocol):
-    """The parts of an outbox that an erasure needs."""
+@dataclass(frozen=True, slots=True)
+class ErasureParts:
+    """The parts of an outbox that find an owner's records, remove them, and end the sessions."""
 
-    @property
-    def inspector(self) -> Inspector:
-        """Finds the events."""
-        ...
-
-    @property
-    def positions(self) -> Positions:
-        """Bounds the search."""
-        ...
-
-    @property
-    def repairs(self) -> Repairs:
-        """Removes them."""
-        ...
-
-    @property
-    def sign_outs(self) -> SignOuts:
-        """Ends the sessions."""
-        ...
+    inspector: Inspector
+    positions: Positions
+    repairs: Repairs
+    sign_outs: SignOuts
 
 
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
