@@ -15,6 +15,7 @@ from tests.support.front_processes import (
     all_gone,
     children_of,
     delivered,
+    ended_at_last,
     more_accepted,
     two_fronts,
 )
@@ -112,10 +113,11 @@ async def test_a_second_signal_ends_the_children_at_once(
     outbox_url = f"sqlite:///{tmp_path / 'outbox.db'}"
     async with two_fronts(outbox_url, inngest_api) as (parent, _):
         children = children_of(parent)
-        for child in children:
-            child.suspend()
-        parent.process.send_signal(signal.SIGINT)
-        await parent.said("Stopping")
-        parent.process.send_signal(signal.SIGINT)
-        assert await parent.ended() == 130
-        await all_gone(children)
+        with ended_at_last(children):
+            for child in children:
+                child.suspend()
+            parent.process.send_signal(signal.SIGINT)
+            await parent.said("Stopping")
+            parent.process.send_signal(signal.SIGINT)
+            assert await parent.ended() == 130
+            await all_gone(children)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import psutil
 
@@ -36,6 +36,17 @@ async def all_gone(processes: list[psutil.Process]) -> None:
         return not any(process.is_running() for process in processes)
 
     await eventually(gone)
+
+
+@contextlib.contextmanager
+def ended_at_last(processes: list[psutil.Process]) -> Iterator[None]:
+    """None of these outlives the block, also where a test fails while they are suspended."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def children_of(parent: Process) -> list[psutil.Process]:

@@ -120,132 +120,105 @@ def serving(processes: type[Process], name: str) -> int:
     return sum(one.child.name == name and one.serves for one in processes.started)
 
 
-def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Process]) -> None:
+@in_virtual_time
+async def test_a_store_that_lets_go_too_late_gets_the_outbox_back(processes: type[Process]) -> None:
     processes.letting_go_seconds = SLOW_SECONDS
-
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        with pytest.raises(UpgradeError, match=r"^The old version continues"):
-            await own.upgrade()
-        await asyncio.sleep(10 * SLOW_SECONDS)
-        assert serving(processes, "store") == 1
-        own.stop()
-        assert await running == 0
-
-    main()
+    own, running = await ready_pool()
+    with pytest.raises(UpgradeError, match=r"^The old version continues"):
+        await own.upgrade()
+    await asyncio.sleep(10 * SLOW_SECONDS)
+    assert serving(processes, "store") == 1
+    own.stop()
+    assert await running == 0
 
 
-def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
+@in_virtual_time
+async def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
     processes: type[Process],
 ) -> None:
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
-        processes.started[0].signal(signal.SIGKILL)
-        await asyncio.sleep(60)
-        assert serving(processes, "store") == 1
-        own.stop()
-        assert await running == 0
-
-    main()
+    own, running = await ready_pool()
+    processes.start_errors.append(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+    processes.started[0].signal(signal.SIGKILL)
+    await asyncio.sleep(60)
+    assert serving(processes, "store") == 1
+    own.stop()
+    assert await running == 0
 
 
-def test_a_child_that_was_ready_comes_again_at_once_however_often_it_failed_before(
+@in_virtual_time
+async def test_a_child_that_was_ready_comes_again_at_once_however_often_it_failed_before(
     processes: type[Process],
 ) -> None:
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        for failures in (0, 5):
-            processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * failures
-            processes.started[-1 if failures else 0].signal(signal.SIGKILL)
-            await asyncio.sleep(30)
-        assert serving(processes, "store") == 1
-        count = len(processes.started)
-        processes.started[-1].signal(signal.SIGKILL)
-        await asyncio.sleep(0.15)
-        assert len(processes.started) == count + 1
-        own.stop()
-        assert await running == 0
-
-    main()
+    own, running = await ready_pool()
+    for failures in (0, 5):
+        processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * failures
+        processes.started[-1 if failures else 0].signal(signal.SIGKILL)
+        await asyncio.sleep(30)
+    assert serving(processes, "store") == 1
+    count = len(processes.started)
+    processes.started[-1].signal(signal.SIGKILL)
+    await asyncio.sleep(0.15)
+    assert len(processes.started) == count + 1
+    own.stop()
+    assert await running == 0
 
 
-def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
+@in_virtual_time
+async def test_an_upgrade_whose_program_can_not_be_started_fails_and_the_next_one_succeeds(
     processes: type[Process],
 ) -> None:
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
-        with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
-            await own.upgrade()
-        assert serving(processes, "store") == serving(processes, "front") == 1
-        own.stop()
-        assert await running == 0
-
-    main()
+    own, running = await ready_pool()
+    processes.start_errors.append(FileNotFoundError(errno.ENOENT, "No such file"))
+    with pytest.raises(UpgradeError, match=r"^The old version continues.*No such file"):
+        await own.upgrade()
+    assert serving(processes, "store") == serving(processes, "front") == 1
+    own.stop()
+    assert await running == 0
 
 
-def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
+@in_virtual_time
+async def test_a_stop_while_the_store_lets_go_leaves_it_to_the_last_requests(
     processes: type[Process],
 ) -> None:
     processes.letting_go_seconds, processes.stopping_seconds = 5.0, 20.0
-
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        await stop_in_an_upgrade(own)
-        await asyncio.sleep(10)
-        assert not running.done()
-        assert serving(processes, "store") == 1
-        assert await running == 0
-        assert not any(one.is_running for one in processes.started)
-        assert await processes.started[0].ended() == -signal.SIGTERM
-
-    main()
+    own, running = await ready_pool()
+    await stop_in_an_upgrade(own)
+    await asyncio.sleep(10)
+    assert not running.done()
+    assert serving(processes, "store") == 1
+    assert await running == 0
+    assert not any(one.is_running for one in processes.started)
+    assert await processes.started[0].ended() == -signal.SIGTERM
 
 
-def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
+@in_virtual_time
+async def test_an_upgrade_after_which_no_version_has_the_outbox_says_so(
     processes: type[Process],
 ) -> None:
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        processes.opens = False
-        with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
-            await own.upgrade()
-        own.stop()
-        assert await running == 0
-
-    main()
+    own, running = await ready_pool()
+    processes.opens = False
+    with pytest.raises(UpgradeError, match=r"^No version has the outbox\."):
+        await own.upgrade()
+    own.stop()
+    assert await running == 0
 
 
-def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
+@in_virtual_time
+async def test_a_stop_while_the_store_stops_serving_ends_it_by_its_own_hand(
     processes: type[Process],
 ) -> None:
     processes.letting_go_seconds = 5.0
-
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        await stop_in_an_upgrade(own)
-        assert await running == 0
-        assert await processes.started[0].ended() == -signal.SIGTERM
-
-    main()
+    own, running = await ready_pool()
+    await stop_in_an_upgrade(own)
+    assert await running == 0
+    assert await processes.started[0].ended() == -signal.SIGTERM
 
 
-def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
-    @in_virtual_time
-    async def main() -> None:
-        own, running = await ready_pool()
-        processes.started[1].hangs = True
-        await own.upgrade()
-        own.stop()
-        assert await running == 0
-        assert not any(one.is_running for one in processes.started)
-
-    main()
+@in_virtual_time
+async def test_an_upgrade_does_not_wait_for_a_front_that_hangs(processes: type[Process]) -> None:
+    own, running = await ready_pool()
+    processes.started[1].hangs = True
+    await own.upgrade()
+    own.stop()
+    assert await running == 0
+    assert not any(one.is_running for one in processes.started)

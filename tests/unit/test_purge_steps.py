@@ -62,17 +62,14 @@ async def test_a_purge_of_nothing_is_not_noted() -> None:
 
 
 @pytest.mark.parametrize(("first", "noted"), [(1, [(1, "ada")]), (0, [])])
-def test_what_was_removed_before_it_makes_way_is_noted(
+@in_virtual_time
+async def test_what_was_removed_before_it_makes_way_is_noted(
     first: int, noted: list[tuple[int, str]]
 ) -> None:
-    @in_virtual_time
-    async def run() -> None:
-        pages = Pages([first, OutboxBusyError()])
-        with pytest.raises(OutboxBusyError):
-            await purge(pages, older_than_seconds=60.0, actor="ada")
-        assert pages.ended == noted
-
-    run()
+    pages = Pages([first, OutboxBusyError()])
+    with pytest.raises(OutboxBusyError):
+        await purge(pages, older_than_seconds=60.0, actor="ada")
+    assert pages.ended == noted
 
 
 class Repairs:

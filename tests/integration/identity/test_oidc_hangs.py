@@ -30,7 +30,7 @@ async def start(provider):
     async def start(seconds: float) -> str:
         http = ClientSession()
         oidc = OidcSignIn(
-            OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http, timeout_seconds=30),
+            OidcProvider(provider.issuer, CLIENT_ID, CLIENT_SECRET, http, timeout_seconds=3600),
             user_issuer=provider.issuer,
             answer_seconds=seconds,
         )

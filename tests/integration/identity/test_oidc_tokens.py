@@ -162,10 +162,11 @@ class TestTheToken:
         assert (await browser.user())["emailVerified"] is known
 
     async def test_an_email_may_come_from_the_userinfo(self, browser, provider):
-        provider.claims = {"email": ..., "email_verified": ...}
-        provider.userinfo = {"sub": "ada", "email": "ada@example.com", "email_verified": True}
+        provider.claims = {"email": ..., "email_verified": ..., "name": "Ada"}
+        provider.userinfo = {"sub": "ada", "email": "ada@example.com", "name": "Countess"}
         await browser.finish(provider, await browser.begin())
-        assert (await browser.user())["email"] == "ada@example.com"
+        user = await browser.user()
+        assert (user["email"], user["name"]) == ("ada@example.com", "Ada")
 
     @pytest.mark.parametrize(
         ("signed", "told", "verified"),
