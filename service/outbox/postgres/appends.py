@@ -40,13 +40,6 @@ Place = tuple[str, int]
 """Where a row of the inbox is: its transaction and its number."""
 
 
-class Appended(msgspec.Struct, frozen=True, eq=False):
-    """The receipts of a call, and the transaction that stored its new events, if it is known."""
-
-    receipts: Sequence[Receipt]
-    transaction: int | None
-
-
 class Append(msgspec.Struct, frozen=True, eq=False):
     """The events of one call, which wait to be stored; `done` gets the result.
 
@@ -57,7 +50,7 @@ class Append(msgspec.Struct, frozen=True, eq=False):
     events: Sequence[Event]
     keys: Keys
     express: bool
-    done: asyncio.Future[Appended]
+    done: asyncio.Future[Sequence[Receipt]]
     deadline: float
     drained: Sequence[Place] = ()
 
@@ -67,7 +60,7 @@ class Append(msgspec.Struct, frozen=True, eq=False):
         return payload_bytes(self.events)
 
 
-Answer = Appended | ServiceError
+Answer = Sequence[Receipt] | ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +162,21 @@ class PostgresAppends:
                 await self._pool.run("FREE_KEYS", {"seqs": group.expired})
             if not group.rows:
                 await self._pool.run("SYNC", replicated=True)
-                return group.answers((), None)
+                return group.answers(())
             with contextlib.suppress(psycopg.errors.UniqueViolation):
                 async with self._named_apart(group, look=tried > 0):
-                    seqs, transaction = await self._append(group, deadline)
-                return group.answers(seqs, transaction)
+                    seqs = await self._append(group, deadline)
+                return group.answers(seqs)
         raise OutboxUnavailableError(retry_after_seconds=1)
 
-    async def _append(self, group: _Group, deadline: float) -> tuple[Sequence[int], int]:
-        [(seqs, transaction, _)] = await self._pool.run(
+    async def _append(self, group: _Group, deadline: float) -> Sequence[int]:
+        [(seqs, _)] = await self._pool.run(
             "APPEND",
             self._columns(group.rows),
             within_seconds=max(0.0, deadline - time.monotonic()),
             replicated=True,
         )
-        return seqs, transaction
+        return list(seqs)
 
     @contextlib.asynccontextmanager
     async def _named_apart(self, group: _Group, *, look: bool) -> AsyncIterator[None]:
@@ -299,21 +292,14 @@ class _Group:
                 receipts.append(replay(key, use, self._ids))
         return receipts
 
-    def answers(self, seqs: Sequence[int], transaction: int | None) -> list[Answer]:
+    def answers(self, seqs: Sequence[int]) -> list[Answer]:
         """The answers to the calls, in their order, when the rows have got these seqs."""
-        return [self._answer(found, seqs, transaction) for found in self._found]
-
-    def _answer(
-        self,
-        found: Division | Sequence[Receipt] | ServiceError,
-        seqs: Sequence[int],
-        transaction: int | None,
-    ) -> Answer:
-        if isinstance(found, ServiceError):
-            return found
-        if not isinstance(found, Division):
-            return Appended(found, None)
-        return Appended([_numbered(one, seqs) for one in found.receipts], transaction)
+        return [
+            [_numbered(one, seqs) for one in found.receipts]
+            if isinstance(found, Division)
+            else found
+            for found in self._found
+        ]
 
 
 def fail(batch: Sequence[Append], cause: Exception | None = None) -> None:
@@ -389,4 +375,4 @@ def _resolve(batch: Sequence[Append], answers: Sequence[Answer]) -> None:
 def _count_new(answer: Answer) -> int:
     if isinstance(answer, ServiceError):
         return 0
-    return sum(not receipt.replayed for receipt in answer.receipts)
+    return sum(not receipt.replayed for receipt in answer)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Self
 
-import msgspec
-
 from service.outbox.limits import FairShare, Held
 from service.outbox.postgres.database.pool import PostgresPool
 
@@ -54,27 +52,6 @@ class Tally:
         return type(self)(self._held.copy())
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """The committed transactions that a statement sees: not those under way then."""
-
-    next: int
-    under_way: frozenset[int]
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """From the text of a pg_snapshot.
-
-        >>> Snapshot.parse("10:20:10,14")
-        Snapshot(next=20, under_way=frozenset({10, 14}))
-        """
-        _, after, under_way = text.split(":")
-        return cls(int(after), frozenset(int(one) for one in under_way.split(",") if one))
-
-    def shows(self, transaction: int) -> bool:
-        """True when it shows the work of a transaction that has committed."""
-        return transaction < self.next and transaction not in self.under_way
-
-
 class PostgresCounts:
     """The counts of each owner as of the last read, which reads only the changes."""
 
@@ -99,29 +76,28 @@ class PostgresCounts:
         more_rows, more_size = self._rest.of(owner)
         return rows + more_rows, size + more_size
 
-    async def read(self, within_seconds: float) -> Snapshot:
-        """Bring the counts up to date, and return what they show. Raises OutboxUnavailableError."""
+    async def read(self, within_seconds: float) -> None:
+        """Bring the counts up to date. Raises OutboxUnavailableError."""
         if self._returns != self._pool.returns:
             self._returns, self._after = self._pool.returns, None
         base, after = self._base, self._after
         if after is None:
             base, after = await self._read_folded(within_seconds)
         rows = await self._pool.run("READ_CHANGES", {"after": after}, within_seconds=within_seconds)
-        *_, is_whole, snapshot = rows[0]
-        if not is_whole:
+        if not rows[0][-1]:
             self._after = None
-            return await self.read(within_seconds)
+            await self.read(within_seconds)
+            return
         changed = self._rest.owners()
         if base is not self._base:
             changed |= base.owners() | self.heavy
         self._base, self._rest = base, Tally()
-        for _, is_safe, owner, waiting, size, *_ in rows:
+        for _, is_safe, owner, waiting, size, _ in rows:
             if owner is not None:
                 (self._base if is_safe else self._rest).add(owner, waiting, size)
                 changed.add(owner)
         self._after = max(after, rows[0][0])
         self._weigh(changed)
-        return Snapshot.parse(snapshot)
 
     async def _read_folded(self, within_seconds: float) -> tuple[Tally, int]:
         rows = await self._pool.run("READ_COUNTS", within_seconds=within_seconds)

@@ -230,7 +230,7 @@ class PostgresInbox:
                 await self._bury(row, row.event_id, "invalid", str(error))
             elif error is not None:
                 raise error
-            elif call.done.result().receipts[0].replayed:
+            elif call.done.result()[0].replayed:
                 gone.append((row.xid, row.no))
         if gone:
             await self._pool.run("INBOX_DROP", _places(gone))
@@ -239,11 +239,8 @@ class PostgresInbox:
     def _entered(self, call: Append) -> None:
         [event] = call.events
         size = len(event.payload)
-        answer = None if call.done.exception() else call.done.result()
-        is_new = answer is not None and not answer.receipts[0].replayed
-        stored = (1, size) if is_new else (0, 0)
-        transaction = answer.transaction if answer else None
-        self._quota.entered(event.owner, (1, size), stored, transaction)
+        is_new = not call.done.exception() and not call.done.result()[0].replayed
+        self._quota.entered(event.owner, (1, size), (1, size) if is_new else (0, 0))
 
     async def _bury(self, row: InboxRow, event_id: str, reason: str, detail: str) -> None:
         log.warning("append_refused", event_id=event_id, reason=reason, detail=detail)

@@ -12,7 +12,7 @@ from service.errors import OutboxUnavailableError, RefusedError
 from service.outbox.event import Event, check_call, payload_bytes
 from service.outbox.keys import Division, IdempotencyKey, Keys, Receipt
 from service.outbox.model import Row
-from service.outbox.postgres.appends import Append, Appended, PostgresAppends, Stored, fail
+from service.outbox.postgres.appends import Append, PostgresAppends, Stored, fail
 from service.outbox.postgres.database.pool import PostgresPool
 from service.outbox.postgres.quota import PostgresQuota
 from service.outbox.postgres.rows import PostgresRows
@@ -92,18 +92,17 @@ class PostgresIntake:
                 return known.receipts
             reserved = held([events[at] for at in known.new])
             await self._quota.admit(owner, *reserved)
-        stored, transaction = (0, 0), None
+        stored = (0, 0)
         try:
-            appended = await self._enqueue(events, keys)
-            transaction = appended.transaction
-            pairs = zip(events, appended.receipts, strict=True)
+            receipts = await self._enqueue(events, keys)
+            pairs = zip(events, receipts, strict=True)
             stored = held([event for event, receipt in pairs if not receipt.replayed])
         except asyncio.CancelledError:
             stored = reserved  # it may be stored
             raise
         finally:
-            self._quota.entered(owner, reserved, stored, transaction)
-        return appended.receipts
+            self._quota.entered(owner, reserved, stored)
+        return receipts
 
     def start(self, events: Sequence[Event], keys: Keys) -> asyncio.Future[Sequence[Receipt]]:
         """Begin to make `events` durable; the future gets the receipts or the error."""
@@ -113,10 +112,10 @@ class PostgresIntake:
         """As the port says."""
         return await self._rows.find(event_id)
 
-    async def _enqueue(self, events: Sequence[Event], keys: Keys) -> Appended:
+    async def _enqueue(self, events: Sequence[Event], keys: Keys) -> Sequence[Receipt]:
         if not self._accepting:
             raise OutboxUnavailableError
-        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Sequence[Receipt]] = asyncio.get_running_loop().create_future()
         seconds = _patience_seconds(events, self._pool.timings.statement_seconds)
         deadline = time.monotonic() + seconds
         express = self._quota.is_express(events[0].owner)

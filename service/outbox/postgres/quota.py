@@ -39,10 +39,7 @@ class PostgresQuota:
         self._limits = limits
         self._fair_share = fair_share
         self._grown: set[str] = set()
-        # What this process stored and no read has shown: in all, and by the transaction if known.
-        self._put = Tally()
-        self._put_by: dict[int, Tally] = {}
-        self._put_unknown = Tally()
+        self._put = Tally()  # what this process has stored since the last read began
         self._entering = Tally()
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -73,7 +70,7 @@ class PostgresQuota:
                 break
             await self._read()
             refusal = self._refusal(owner if has_user else None, rows, size)
-            if not self._put_unknown.rows and not self._entering.rows:
+            if not self._put.rows and not self._entering.rows:
                 break  # nothing is counted twice
         if refusal:
             raise refusal
@@ -89,20 +86,11 @@ class PostgresQuota:
         heavy_total = sum(self._held_by(one)[0] for one in heavy)
         return self._fair_share.is_noisy(heavy_total, self._in_all()[0])
 
-    def entered(
-        self, owner: str, reserved: Held, stored: Held, transaction: int | None = None
-    ) -> None:
-        """Report which of the reserved rows and bytes are stored, and by which transaction.
-
-        The room of the rest is free. None means that the transaction is not known.
-        """
+    def entered(self, owner: str, reserved: Held, stored: Held) -> None:
+        """Report which of the reserved rows and bytes are stored; the room of the rest is free."""
         self._entering.add(owner, -reserved[0], -reserved[1])
         if stored[0]:
             self._put.add(owner, *stored)
-            if transaction is None:
-                self._put_unknown.add(owner, *stored)
-            else:
-                self._put_by.setdefault(transaction, Tally()).add(owner, *stored)
             self._used.set()
 
     def _refusal(
@@ -134,8 +122,8 @@ class PostgresQuota:
     async def _read(self) -> None:
         """Read the counts, unless they were read since the request.
 
-        An event that is stored during the read may be counted twice until its transaction is known,
-        or until the next read where it stays unknown; `admit` refuses no event for that.
+        An event that is stored during the read may be counted twice until the next one; `admit`
+        refuses no event for that.
         """
         asked_at = time.monotonic()
         async with self._reading:
@@ -143,15 +131,12 @@ class PostgresQuota:
                 return
             await asyncio.sleep(max(0.0, self._read_at + _LEAST_SECONDS - time.monotonic()))
             self._read_at = time.monotonic()
-            unknown = self._put_unknown.copy()
+            shown = self._put.copy()
             try:
-                snapshot = await self._counts.read(_READ_SECONDS)
+                await self._counts.read(_READ_SECONDS)
             except OutboxUnavailableError:
                 return
-            self._put_unknown.subtract(unknown)
-            self._put.subtract(unknown)
-            for one in [one for one in self._put_by if snapshot.shows(one)]:
-                self._put.subtract(self._put_by.pop(one))
+            self._put.subtract(shown)
             self._grown = {one for one in self._grown if self._is_heavy(one)}
 
     def _is_heavy(self, owner: str) -> bool:

@@ -75,11 +75,11 @@ FROM outbox.totals LEFT JOIN outbox.counts AS c ON true
 
 -- name: READ_CHANGES
 -- The changes after a given one, by owner: first those that no open transaction can precede. Then
--- whether the reader has all, since no change that it lacks is folded, and the snapshot.
+-- whether the reader has all, since no change that it lacks is folded.
 SELECT m.safe_change, c.no <= m.safe_change, owner, coalesce(sum(u.pending), 0)::bigint,
-       coalesce(sum(u.bytes), 0)::bigint, folded <= %(after)s, pg_current_snapshot()::text
+       coalesce(sum(u.bytes), 0)::bigint, folded <= %(after)s
 FROM outbox.mark AS m CROSS JOIN outbox.totals LEFT JOIN (
     outbox.changes AS c CROSS JOIN LATERAL unnest(owners, c.pending, c.stored_bytes)
         AS u(owner, pending, bytes)
 ) ON c.no > %(after)s
-GROUP BY 1, 2, 3, 6, 7
+GROUP BY 1, 2, 3, 6

@@ -1,8 +1,8 @@
 -- name: APPEND
 -- Stores new events, synced whatever the database's default is, and removes their rows from the
 -- inbox. All or, where an id or a key is stored already or another owner has just used an id on the
--- wire, none. Returns their seqs and the transaction. Seqs follow the order of the calls; the events come in the order of their keys, so
--- that two processes never wait for each other's.
+-- wire, none. Returns their seqs, which follow the order of the calls; the events come in the order
+-- of their keys, so that two processes never wait for each other's.
 WITH numbers AS MATERIALIZED (
     SELECT array_agg(nextval('outbox.events_seq_seq')) AS seqs
     FROM (SELECT CASE WHEN cardinality(%(wire_ids)b::text[]) > 0 THEN outbox.keep_ids(
@@ -34,7 +34,7 @@ WITH numbers AS MATERIALIZED (
            %(owner_bytes)b::bigint[]
     WHERE %(rows)s::int > 0
 )
-SELECT seqs, pg_current_xact_id()::text::bigint, set_config('synchronous_commit',
+SELECT seqs, set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
          ELSE current_setting('synchronous_commit') END, true)
 FROM numbers
