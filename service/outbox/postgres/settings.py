@@ -43,12 +43,12 @@ class PostgresSettings:
         await self._supervisor.stop("outbox-scopes")
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
-        """The settings of one scope."""
+        """As the port says."""
         rows = await self._pool.run("LOAD_SCOPE", {"scope": scope, "scope_id": scope_id})
         return decode_untyped_object(rows[0][0]) if rows else None
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
-        """Replace the settings of one scope."""
+        """As the port says."""
         await self._save(scope, {scope_id: settings}, _NO_ACT)
 
     async def save_audited(
@@ -60,7 +60,7 @@ class PostgresSettings:
         action: str,
         detail: str,
     ) -> None:
-        """Replace the settings of these ids and write one audit row, in one commit."""
+        """As the port says."""
         await self._save(scope, settings, audited(action, actor=actor, detail=detail))
 
     async def refuse_appends(self, names: Collection[str]) -> None:

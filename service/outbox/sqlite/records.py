@@ -109,15 +109,15 @@ class SqliteSettings:
 
     @property
     def scope_revision(self) -> int:
-        """A number that has grown when a scope was saved."""
+        """As the port says."""
         return self._revision
 
     async def load_scope(self, scope: str, scope_id: str) -> dict[str, object] | None:
-        """The settings of one scope, None when never set."""
+        """As the port says."""
         return await self._reader.run_soon(_load, {"scope": scope, "scope_id": scope_id})
 
     async def save_scope(self, scope: str, scope_id: str, settings: dict[str, object]) -> None:
-        """Replace the settings of one scope."""
+        """As the port says."""
         values = [_values(scope, scope_id, settings)]
         await self._writer.run(lambda connection: _save(connection, values), self._saved)
 
@@ -130,7 +130,7 @@ class SqliteSettings:
         action: str,
         detail: str,
     ) -> None:
-        """Replace the settings of these ids and write one audit row, in one commit."""
+        """As the port says."""
         values = [_values(scope, scope_id, one) for scope_id, one in settings.items()]
 
         def run(connection: sqlite3.Connection) -> None:
