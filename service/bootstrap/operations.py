@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from service.config.outbox_url import sqlite_path
-from service.console.operations.changing.erasure import ErasureParts
+from service.console.operations.changing.erasure import UNTIL_VACUUM, ErasureParts
 from service.console.operations.changing.sign_outs import SessionSignOuts, SignOuts
 from service.console.operations.key_needs import KeyNeeds, key_needs
 from service.encryption import Encryption
@@ -138,7 +138,13 @@ async def open_erasure(url: str) -> AsyncIterator[ErasureParts]:
     """The parts that erase an owner of the outbox at `url`. Raises OutboxError."""
     # The writer is first: a file at rest is read as one that never changes.
     async with _writer(url) as writer, open_reading(url) as reading:
-        yield ErasureParts(reading.inspector, reading.positions, writer.repairs, writer.sign_outs)
+        yield ErasureParts(
+            reading.inspector,
+            reading.positions,
+            writer.repairs,
+            writer.sign_outs,
+            UNTIL_VACUUM if sqlite_path(url) is None else (),
+        )
 
 
 def back_up(url: str, target: Path, progress: Callable[[int, int], None]) -> int:

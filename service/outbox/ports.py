@@ -227,7 +227,7 @@ class Repairs(Protocol):
         ...
 
     async def erase_records(self, owner: str, *, actor: str) -> ErasedRecords:
-        """Remove the stored settings of `owner`, and its name from the audit, in one commit.
+        """Remove the settings of `owner`, and its name from audit and samples, in one commit.
 
         Its events are discarded before. The audit row of the erasure does not name the owner. Safe
         to repeat. On SQLite the file and its log hold no removed byte afterwards.

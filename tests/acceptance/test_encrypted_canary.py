@@ -112,6 +112,7 @@ async def test_encrypted_data_is_seen_nowhere(tmp_path: Path, inngest_api: FakeI
     assert CANARY.encode() not in seen
     # It was in all of them, and is there for who has the key.
     assert b"__ENCRYPTED__" in files
+    assert sum("The data is encrypted." in page for page in pages) == 4
     assert b"outbox append" in b"".join(traces)
     assert '"event":"send"' in "".join(service.lines)
     assert all(CANARY.encode() in Encryption([KEY]).revealed(one)[0] for one in arrived)

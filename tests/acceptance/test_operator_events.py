@@ -192,6 +192,25 @@ async def test_a_replay_at_a_rate_goes_on_by_itself_until_it_is_stopped(
 
 
 @ON_SQLITE
+async def test_a_replay_at_a_rate_goes_on_after_a_restart(
+    storage: Storage, dead: dict[str, list[str]], inngest_api: FakeInngest
+) -> None:
+    chosen = (("state", "dead"), ("reason", "too_large"), ("all", "yes"))
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+        asked = await operator.send("/outbox/replay", *chosen)
+        await operator.send("/outbox/replay", *fields(asked), ("perMinute", "60"))
+    async with served(storage, inngest_api) as service, visitor(service.url) as operator:
+
+        async def arrived() -> int:
+            return sum(inngest_api.ledger.times(one) for one in dead["too_large"])
+
+        await eventually(arrived, lambda count: count == 3)
+        await eventually(lambda: operator.see("/outbox"), lambda page: "Replaying" not in page)
+    async with storage.open() as outbox:
+        assert await outbox.settings.load_scope("watch", "paced-replay") == {}
+
+
+@ON_SQLITE
 async def test_an_operator_sees_who_is_signed_in_and_signs_out(operator: Visitor) -> None:
     assert f"Signed in as {OPERATOR}" in await operator.see("/outbox")
     await operator.send("/auth/logout?returnTo=/outbox", expected=401)

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
+from service.outbox.figures import MINUTE_MS, Sample
 from service.outbox.model import Dead, Filter, Retry, Settlement
 from tests.support.operator_pages import deliverable, served
 from tests.support.outbox_command import outbox_command, outbox_json
@@ -54,6 +56,8 @@ async def fill(outbox: Outbox) -> None:
         )
     for owner in (OWNER, OTHER):
         await outbox.intake.append(of_owner(owner))
+    said = f"400 the data of {OWNER} is wrong"
+    await outbox.samples.add(Sample(wall_now_ms() // MINUTE_MS * MINUTE_MS, 1, 1, 0, 0, "x", said))
 
 
 def bytes_of(folder: Path) -> bytes:
@@ -90,9 +94,22 @@ async def test_an_owner_is_erased_from_postgresql(postgres_url: str) -> None:
         assert (erased.settings, erased.audit_rows) == (1, 1)
         assert await outbox.settings.load_scope("user", OWNER) is None
         assert await outbox.settings.load_scope("user", OTHER) == {"said": OTHER}
+        [sample] = await outbox.samples.between(0, wall_now_ms())
+        assert sample.reason == "erased"
         said = [record.detail for record in await outbox.inspector.audit(10)]
         assert not [one for one in said if CANARY in one]
         assert OTHER in said
+
+
+async def test_a_certificate_says_where_postgresql_keeps_bytes_for_a_time(
+    postgres_url: str,
+) -> None:
+    async with PostgresStorage(postgres_url).open() as outbox:
+        await fill(outbox)
+    code, out, _ = await outbox_command(postgres_url, "erase", "--user", CANARY, "--yes", "--json")
+    said = json.loads(out)
+    assert (code, said["events"]["dead"]) == (0, 1)
+    assert any("until their next vacuum" in one for one in said["outOfReach"])
 
 
 @pytest.mark.parametrize("given", [(), ("--user", "u-1", "--owner", "cron")])

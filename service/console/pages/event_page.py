@@ -14,6 +14,7 @@ from service.console.operations.timeline import timeline, troubles
 from service.console.operations.views import delivery_view
 from service.console.pages.desk import Desk
 from service.console.pages.filter_form import PATH
+from service.encryption import MARK
 from service.errors import NotFoundError
 from service.observe.printable import printable
 from service.outbox.clock import wall_now_ms
@@ -92,6 +93,7 @@ class EventPage:
             moments=timeline(row, troubles(seen)),
             run_url=self._link(row.inngest_id) if row.inngest_id and row.sends else None,
             payload=None if payload is None else lines(payload),
+            is_encrypted=payload is not None and MARK.encode() in payload,
         )
 
 

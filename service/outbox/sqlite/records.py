@@ -152,6 +152,9 @@ class SqliteSettings:
                 if changed != words:
                     given = {"id": row_id, "actor": changed[0], "detail": changed[1]}
                     named += connection.execute(SQL["ERASE_NAME"], given).rowcount
+            for at_ms, reason in _naming_samples(connection, user_id):
+                given = {"at_ms": at_ms, "reason": erased_words(reason, owner)}
+                connection.execute(SQL["ERASE_REASON"], given)
             connection.execute(SQL["RAISE_REVISION"])
             write_audit(connection, actor, "erase", new_act("everything of one owner"))
             return ErasedRecords(removed, named)
@@ -160,6 +163,10 @@ class SqliteSettings:
 
     def _saved(self, _: object) -> None:
         self._revision += 1
+
+
+def _naming_samples(connection: sqlite3.Connection, user_id: str) -> list[tuple[int, str]]:
+    return connection.execute(SQL["NAMING_SAMPLES"], {"user_id": user_id}).fetchall()
 
 
 def _load(connection: sqlite3.Connection, values: dict[str, str]) -> dict[str, object] | None:

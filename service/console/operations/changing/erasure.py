@@ -24,16 +24,24 @@ _MOST = 1_000_000
 _LOOK_SECONDS = 0.5
 _WAITING = (State.PENDING, State.DELIVERING, State.SENT)
 OUT_OF_REACH = ("backups", "events that Inngest has taken", "logs", "copies of the database")
+UNTIL_VACUUM = (
+    "pages of the database's tables until their next vacuum",
+    "the database's write-ahead log and replicas until these drop it",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureParts:
-    """The parts of an outbox that find an owner's records, remove them, and end the sessions."""
+    """The parts of an outbox that find an owner's records, remove them, and end the sessions.
+
+    `remains` says where removed bytes may stay for a time.
+    """
 
     inspector: Inspector
     positions: Positions
     repairs: Repairs
     sign_outs: SignOuts
+    remains: Sequence[str] = ()
 
 
 class Certificate(msgspec.Struct, frozen=True, rename="camel"):
@@ -95,4 +103,5 @@ async def erase(
         settings=sum(one.settings for one in records),
         audit_rows=sum(one.audit_rows for one in records),
         left=len(rows),
+        out_of_reach=(*OUT_OF_REACH, *parts.remains),
     )

@@ -41,7 +41,6 @@ class PacedReplay(msgspec.Struct, frozen=True, rename="camel"):
     total: int
     done: int = 0
     before: int | None = None
-    is_over: bool = False
 
     @property
     def seconds_left(self) -> float:
@@ -73,7 +72,7 @@ class PacedReplays:
             one = msgspec.convert(stored, PacedReplay) if stored else None
         except msgspec.ValidationError:
             return None
-        if one is None or one.is_over:
+        if one is None:
             return None
         stopped = await self._scopes.load_scope(SCOPE, _STOPPED) or {}
         return None if stopped.get("act") == one.act.id else one
@@ -88,10 +87,11 @@ class PacedReplays:
         """End the replay that is under way. What it had not reached stays dead. Safe to repeat."""
         if one := await self.current():
             await self._scopes.save_scope(SCOPE, _STOPPED, {"act": one.act.id})
+            await self.keep(None)
 
-    async def keep(self, one: PacedReplay) -> None:
-        """Keep how far the replay is. A stop at the same time holds."""
-        await self._scopes.save_scope(SCOPE, _RECORD, msgspec.to_builtins(one))
+    async def keep(self, one: PacedReplay | None) -> None:
+        """Keep how far the replay is, nothing of it with None. A stop at the same time holds."""
+        await self._scopes.save_scope(SCOPE, _RECORD, msgspec.to_builtins(one) if one else {})
 
 
 class PacedReplayer:
@@ -126,6 +126,7 @@ class PacedReplayer:
         )
         before = found.rows[-1].seq if found.rows else found.next_seq
         is_over = before is None or done >= one.total
-        await self._replays.keep(
-            msgspec.structs.replace(one, done=done, before=before, is_over=is_over)
-        )
+        after = None if is_over else msgspec.structs.replace(one, done=done, before=before)
+        await self._replays.keep(after)
+        if await self._replays.current() is None:  # it was stopped meanwhile
+            await self._replays.keep(None)

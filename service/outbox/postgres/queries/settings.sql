@@ -25,6 +25,8 @@ WITH removed AS (
         actor = CASE WHEN actor ~ %(pattern)s THEN %(erased)s ELSE actor END,
         detail = CASE WHEN detail ~ %(pattern)s THEN %(erased)s ELSE detail END
     WHERE actor ~ %(pattern)s OR detail ~ %(pattern)s RETURNING act
+), sampled AS (
+    UPDATE outbox.samples SET reason = %(erased)s WHERE reason ~ %(pattern)s
 ), audited AS (
     INSERT INTO outbox.audit (act, at_ms, actor, action, detail, ids)
     SELECT %(act)s, (SELECT at_ms FROM outbox.moment), %(actor)s, %(action)s, %(detail)s, %(ids)s

@@ -32,6 +32,13 @@ WHERE instr(actor, :user_id) > 0 OR instr(detail, :user_id) > 0
 -- name: ERASE_NAME
 UPDATE outbox_audit SET actor = :actor, detail = :detail WHERE id = :id
 
+-- name: NAMING_SAMPLES
+-- Inngest's words may quote an event.
+SELECT at_ms, reason FROM outbox_samples WHERE instr(reason, :user_id) > 0
+
+-- name: ERASE_REASON
+UPDATE outbox_samples SET reason = :reason WHERE at_ms = :at_ms
+
 -- name: RAISE_REVISION
 UPDATE outbox_meta SET settings_revision = settings_revision + 1
 
