@@ -40,10 +40,11 @@ class Documents:
 
     def require(self) -> None:
         """Raise StorageNotConfiguredError when the bucket or its region is not set."""
+        if self.region and self.bucket:
+            return
         named = (("AWS_S3_REGION", self.region), ("AWS_S3_BUCKET", self.bucket))
         missing = [name for name, value in named if not value]
-        if missing:
-            raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
+        raise StorageNotConfiguredError(f"Not configured: {', '.join(missing)}.")
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Raise DocumentNameRequiredError or DocumentNameInvalidError for the name in `body`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from aiohttp import web
@@ -13,8 +14,8 @@ from service.errors import NotFoundError, OutboxUnavailableError
 from service.observe.logs import RequestLine
 from service.observe.recorder import NullRecorder
 from service.web.server import middleware
+from service.web.server.connection import Connection
 from service.web.server.middleware import (
-    arrived_at_key,
     error_middleware,
     event_id_key,
     request_id_key,
@@ -212,16 +213,15 @@ async def test_the_line_has_the_route_the_event_and_the_time_since_the_request_a
     lines: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "time", SimpleNamespace(perf_counter=lambda: clock.pop(0)))
+    monkeypatch.setattr(middleware, "time", SimpleNamespace(monotonic=lambda: clock.pop(0)))
 
     async def handler(request: web.Request) -> web.Response:
         request[event_id_key] = "event-1"
         return web.Response()
 
-    request = made_request(method="PUT")
+    protocol = mock.Mock(spec=Connection, arrived_at=arrived)
+    request = made_request(method="PUT", protocol=protocol)
     request.match_info.route.resource.canonical = "/api/{id}"  # type: ignore[union-attr,misc]
-    if arrived:
-        request[arrived_at_key] = arrived
     await error_middleware(Counts())(request, handler)
     [line] = lines.lines
     assert (line.event, line.level, line.method, line.route) == (

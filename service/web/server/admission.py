@@ -26,7 +26,7 @@ class AdmissionPolicy:
     """The number of requests that run.
 
     A turn of the event loop starts between `least` and `most` requests; the number adapts so that
-    a turn takes about `turn_seconds` of CPU, large pieces at most about `pieces_seconds` of it. One
+    a turn takes about `turn_seconds`, large pieces at most about `pieces_seconds` of it. One
     in `pipelined_share` of the requests that waited is a pipelined one. `posts` run at once;
     another one waits `post_wait_seconds`, then runs too, because the running ones may wait for a
     neighbour that hangs.
@@ -42,12 +42,12 @@ class AdmissionPolicy:
 
 
 class Admission:
-    """The admission of one server. `clock` counts the CPU seconds of this thread."""
+    """The admission of one server."""
 
     def __init__(
         self,
         policy: AdmissionPolicy | None = None,
-        clock: Callable[[], float] = time.thread_time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy or AdmissionPolicy()
         self._clock = clock

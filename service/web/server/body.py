@@ -83,7 +83,7 @@ def check_utf8(body: bytes) -> None:
 
 def check_depth(body: bytes, decoded: object) -> None:
     """Raise InvalidJsonError for a body that is nested more than 500 levels deep."""
-    if is_too_deep(body, decoded):
+    if len(body) > MAX_DEPTH and is_too_deep(body, decoded):
         raise InvalidJsonError(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
@@ -120,8 +120,8 @@ async def read_raw_body(
     """The bytes of a body of at most `max_bytes`, whatever its encoding, never decompressed.
 
     A body of more than 64 KiB waits for its share of the budget, which it has until the request
-    ends; `owner` None is the peer. Raises BodyTooLargeError, OutboxUnavailableError without a
-    share, and BodyTimeoutError after `seconds`, or for a large body that comes too slowly.
+    ends; `owner` None is the peer. Raises BodyTooLargeError, OutboxUnavailableError
+    without a share, and BodyTimeoutError after `seconds`, or for a large body that is too slow.
     """
     size = request.content_length or 0
     if size > max_bytes:

@@ -56,7 +56,8 @@ class Connection(web.RequestHandler):
     """A connection whose request heads are bounded in size and time.
 
     `is_pipelining` is true once the client has sent a request before it had all answers. What is
-    in `on_lost` is called when the client has gone. `body_share` is that of the request at work.
+    in `on_lost` is called when the client has gone. `body_share` and `arrived_at`, seconds of the
+    monotonic clock, are those of the request at work.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Connection(web.RequestHandler):
         "_requests",
         "_unread_seconds",
         "_unread_timer",
+        "arrived_at",
         "body_share",
         "is_pipelining",
         "on_lost",
@@ -105,6 +107,7 @@ class Connection(web.RequestHandler):
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
         self.is_pipelining = False
+        self.arrived_at: float | None = None
         self.body_share: Share | None = None
 
     def end_request(self) -> None:

@@ -19,6 +19,7 @@ from service.observe.logs import RequestLine, request_log, timestamp
 from service.observe.recorder import Recorder
 from service.web.pages.error_pages import ErrorPages, wants_page
 from service.web.server.answers import REQUEST_ID, request_id_key
+from service.web.server.connection import Connection
 from service.web.server.errors import (
     INTERNAL_ERROR,
     error_response,
@@ -26,7 +27,6 @@ from service.web.server.errors import (
     refusal_of,
 )
 
-arrived_at_key = web.RequestKey("arrived_at", float)
 event_id_key = web.RequestKey("event_id", str)
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _is_request_id = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
@@ -42,7 +42,9 @@ def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Mid
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = request.get(arrived_at_key) or time.perf_counter()
+        connection = request.protocol
+        arrived_at = connection.arrived_at if isinstance(connection, Connection) else None
+        began = arrived_at or time.monotonic()
         given = request.headers.get(REQUEST_ID)
         request_id = given if given and _is_request_id(given) else str(uuid_utils.uuid7())
         request[request_id_key] = request_id
@@ -63,7 +65,7 @@ def error_middleware(recorder: Recorder, pages: ErrorPages | None = None) -> Mid
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
         if request_log.enabled and not _is_quiet(request, response):
-            _log_line(request, response, request_id, code, time.perf_counter() - began)
+            _log_line(request, response, request_id, code, time.monotonic() - began)
         return response
 
     return answer

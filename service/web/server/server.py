@@ -18,7 +18,6 @@ from service.web.server.admission import Admission, AdmissionPolicy
 from service.web.server.answers import REQUEST_ID
 from service.web.server.connection import Connection, peer_of
 from service.web.server.errors import error_response, refusal_of
-from service.web.server.middleware import arrived_at_key
 from service.web.server.proxies import Proxies, proxies_key
 from service.web.server.request_parser import RequestLimits
 from service.web.server.security_headers import SERVER, security_headers
@@ -145,9 +144,9 @@ class _Server(web.Server):
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        request[arrived_at_key] = time.perf_counter()
         admission = self._admission
         connection: Any = request.protocol  # as `__call__` makes it
+        connection.arrived_at = time.monotonic()
         if request.raw_path != _UNQUEUED and not admission.starts_now():
             await admission.later_turn(is_pipelined=connection.is_pipelining)
         # A slow client, whose body has not arrived, takes no place of a post.
@@ -165,7 +164,8 @@ class _Server(web.Server):
         except UnicodeEncodeError:  # aiohttp's refusal quotes an Expect header, whatever its bytes
             response = self._refuse(web.HTTPExpectationFailed())
         finally:
-            connection.end_request()
+            if connection.body_share is not None:
+                connection.end_request()
             self._shares.end(request, client)
             if has_place:
                 admission.end_post()
