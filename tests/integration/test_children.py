@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.processes.child_process import Child, ChildProcess, lifeline
 from service.processes.child_supervisor import ChildSupervisor, SupervisorPolicy
+from service.processes.signals import on_hangup
 
 TELLS = """
 import sys
@@ -61,6 +66,7 @@ async def test_a_child_hands_over_also_when_it_was_asked_before_it_was_ready() -
 def test_a_process_that_serves_may_open_many_files() -> None:
     raised = """
 import resource
+from service.processes.signals import on_hangup
 from service.processes.startup import allow_many_connections
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
@@ -68,3 +74,21 @@ allow_many_connections()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65_536))
 """
     assert subprocess.check_output([sys.executable, "-c", raised], text=True) == "True\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stdin", "is_heard"), [(Terminal(), False), (io.StringIO(), True)])
+async def test_a_hangup_at_a_terminal_asks_for_no_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+    stdin: io.StringIO,
+    is_heard: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    before = signal.getsignal(signal.SIGHUP)
+    on_hangup(lambda: None)
+    assert (signal.getsignal(signal.SIGHUP) != before) is is_heard
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)

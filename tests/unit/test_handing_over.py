@@ -13,7 +13,7 @@ import pytest
 from service.errors import UpgradeError
 from service.processes.child_process import READY, WAITS, Child
 from service.processes.process_pool import ProcessPool
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, now
 
 STORE, FRONT = Child("store", ["store"], ()), Child("front", ["front"], ())
 SLOW_SECONDS = 90.0  # OUTBOX_DRAIN_SECONDS can be 600
@@ -23,7 +23,7 @@ class Process:
     """In place of a ChildProcess; remembers what it was told."""
 
     started: ClassVar[list[Process]]
-    letting_go_seconds = 0.0
+    starting_seconds = letting_go_seconds = 0.0
     start_errors: ClassVar[list[OSError]]
 
     def __init__(self, child: Child, said: Callable[[bytes], None]) -> None:
@@ -37,6 +37,7 @@ class Process:
 
     @classmethod
     async def start(cls, child: Child, _: object, said: Callable[[bytes], None]) -> Process:
+        await asyncio.sleep(cls.starting_seconds)
         if cls.start_errors:
             raise cls.start_errors.pop()
         return cls(child, said)
@@ -102,7 +103,9 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
 
 async def ready_pool() -> tuple[ProcessPool, asyncio.Task[int]]:
     """A store and a front at work, and the task that keeps them."""
-    own = ProcessPool(STORE, [FRONT], {}, say=print, ended=lambda _: None)
+    own = ProcessPool(
+        STORE, [FRONT], {}, say=print, ended=lambda _: None, store_once=["--accept-loss"]
+    )
     running = asyncio.create_task(own.run())
     await own.ready()
     return own, running
@@ -143,6 +146,57 @@ async def test_a_child_that_can_not_be_started_for_a_moment_comes_later(
     assert serving(processes, "store") == 1
     own.stop()
     assert await running == 0
+
+
+@in_virtual_time
+async def test_a_child_that_can_not_be_started_is_tried_every_five_seconds_until_a_stop(
+    processes: type[Process],
+) -> None:
+    own, running = await ready_pool()
+    processes.start_errors += [OSError(errno.EAGAIN, "unavailable")] * 1000
+    processes.started[0].signal(signal.SIGKILL)
+    await asyncio.sleep(60)
+    left = len(processes.start_errors)
+    await asyncio.sleep(600)
+    assert left - len(processes.start_errors) == 120
+    own.stop()
+    stopped_at = now()
+    assert await running == 0
+    assert now() - stopped_at < 0.1
+
+
+@in_virtual_time
+async def test_a_loss_is_accepted_by_the_first_store_alone(processes: type[Process]) -> None:
+    own, running = await ready_pool()
+    processes.started[0].signal(signal.SIGKILL)
+    await asyncio.sleep(10)
+    stores = [one.child for one in processes.started if one.child.name == "store"]
+    assert ["--accept-loss" in one.command for one in stores] == [True, False]
+    own.stop()
+    assert await running == 0
+
+
+@in_virtual_time
+async def test_a_stop_while_a_child_is_being_started_ends_it(processes: type[Process]) -> None:
+    own, running = await ready_pool()
+    processes.starting_seconds = 10.0
+    processes.started[0].signal(signal.SIGKILL)
+    await asyncio.sleep(5)
+    own.stop()
+    assert await running == 0
+    assert len(processes.started) == 3
+    assert not any(one.is_running for one in processes.started)
+
+
+@in_virtual_time
+async def test_no_upgrade_begins_in_a_stop(processes: type[Process]) -> None:
+    own, running = await ready_pool()
+    processes.stopping_seconds = 20.0
+    own.stop()
+    with pytest.raises(UpgradeError, match="the service stops"):
+        await own.upgrade()
+    assert await running == 0
+    assert len(processes.started) == 2
 
 
 @in_virtual_time
