@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
 from aiohttp import web
 
 from service.observe.recorder import NullRecorder
 from service.processes.acceptor import listen_on
+from service.processes.listening import open_listening
 from service.web.server.server import HttpServer
 
 WAITING = 50
@@ -55,3 +58,13 @@ async def test_a_server_that_stops_leaves_the_socket_to_the_others() -> None:
             async with serving(listening, "two"):
                 assert await asked(listening) in {"one", "two"}
             assert {await asked(listening) for _ in range(20)} == {"one"}
+
+
+async def test_sockets_that_were_meant_for_another_process_are_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", "1")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    with open_listening("127.0.0.1", 0) as listening:
+        assert not listening.are_kept
+    assert "LISTEN_FDS" not in os.environ  # no child takes the descriptors for its own
