@@ -112,7 +112,8 @@ class NameRuns:
         self._ran = before.ran if before else 0
         self._last_run_at = before.last_run_at if before else None
         self.no_run_since = before.no_run_since if before else None
-        self.skips: bool | None = None
+        had_skips = before is not None and before.ran > 0 and not before.expected
+        self.skips: bool | None = True if had_skips else None
         self.functions = set[tuple[str, str]]()
         self._told_at_ms = 0
         self._told = (False, self.no_run_since)

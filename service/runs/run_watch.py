@@ -130,7 +130,9 @@ class RunWatch:
                 self._sampling.offer(row, now_ms)
 
     async def _ask(self, name: str, candidate: Candidate) -> None:
-        briefly = not candidate.again and self._sampling.has_due(wall_now_ms())
+        known = self._name(name)
+        others_wait = self._sampling.has_due(wall_now_ms())
+        briefly = others_wait and bool(known.functions) and not candidate.again
         try:
             told = await self._questions.runs(name, candidate, briefly=briefly)
         except InngestApiError as error:
@@ -141,9 +143,9 @@ class RunWatch:
         if told is None:
             return
         now_ms, held_at_ms, outcomes = wall_now_ms(), candidate.held_at_ms, outcomes_of(told)
-        started, known = first_start_ms(told), self._name(name)
+        started = first_start_ms(told)
         known.functions |= {(run.app.id, run.function.id) for run in told if run.function.id}
-        if not outcomes or known.no_run_since is not None:
+        if known.functions and (known.skips is None or not outcomes):
             known.skips = await self._questions.skips(known.functions, candidate.environment)
         known.take(
             candidate.ulid,

@@ -19,6 +19,7 @@ function options(one) {
   const chosen = { id: one.id, retries: one.retries };
   if (one.cancel_on) chosen.cancelOn = [{ event: one.cancel_on, match }];
   if (one.batch_size) chosen.batchEvents = { maxSize: one.batch_size, timeout: ms(one.batch_ms) };
+  if (one.rate_limit_ms) chosen.rateLimit = { limit: 1, period: ms(one.rate_limit_ms) };
   if (one.debounce_ms) chosen.debounce = { period: ms(one.debounce_ms), key: "event.data.key" };
   return chosen;
 }

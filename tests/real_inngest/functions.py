@@ -41,6 +41,7 @@ def _declared(app: str) -> list[tuple[str, str, dict[str, object]]]:
         ("waits", "wait", {"lasts_ms": LONG_MS, "wait_for": f"{app}/go"}),
         ("batch", "batch", {"batch_size": BATCH, "batch_ms": 2000}),
         ("debounced", "debounce", {"debounce_ms": 1000}),
+        ("limited", "limited", {"rate_limit_ms": 3_600_000}),
         ("sends", "send", {"sends": f"{app}/echo"}),
         ("tells", "inngest/function.failed", {"sends": f"{app}/failed"}),
     ]

@@ -86,15 +86,15 @@ class Inngest:
             view: dict[str, Any] = await answer.json()
             return view
 
-    async def show(self, ulid: str) -> dict[str, Any]:
-        """What `outbox show` says of an event."""
+    async def outbox(self, *arguments: str) -> dict[str, Any]:
+        """What the `outbox` script prints with --json."""
         command = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.console.commands.main", "show", ulid, "--json"),
+            *(sys.executable, "-m", "service.console.commands.main", *arguments, "--json"),
             env={**os.environ, **self_hosted_service(self._outbox_url, self._url)},
             stdout=asyncio.subprocess.PIPE,
         )
-        shown: dict[str, Any] = json.loads((await command.communicate())[0])
-        return shown
+        printed: dict[str, Any] = json.loads((await command.communicate())[0])
+        return printed
 
     @contextlib.asynccontextmanager
     async def paused_delivery(self) -> AsyncIterator[None]:

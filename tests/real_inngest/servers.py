@@ -27,6 +27,11 @@ from tests.support.inngest_process import EVENT_KEY, real_command
 from tests.support.node_packages import with_packages
 
 _SECONDS = 60.0
+NO_RUN_SECONDS = 10
+_TYPES = """
+types:
+  - {name: py/wanted, path: /api/wanted, body: {type: object}, expects_run: true}
+"""
 JAVASCRIPT = {"js3": "inngest3@npm:inngest@3.54.0", "js4": "inngest4@npm:inngest@4.24.0"}
 
 
@@ -51,7 +56,10 @@ class Server:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         known = {"PORT": str(port), "OUTBOX_EVENT_KEYS": f"suite:{SERVICE_KEY}"}
-        known["OUTBOX_NO_RUN_AFTER"] = "10s"
+        known["OUTBOX_NO_RUN_AFTER"] = f"{NO_RUN_SECONDS}s"
+        types = self._folder / "types.yaml"
+        types.write_text(_TYPES)
+        known["EVENT_TYPES_FILE"] = str(types)
         command = [sys.executable, "-m", "service", "serve"]
         self._start(command, **self_hosted_service(self.outbox_url, self.url, **known))
         self._wait(lambda: _opened(urllib.request.Request(f"{url}/healthz")) is not None)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.real_inngest.functions import ERROR
 from tests.real_inngest.inngest_handle import Inngest, new_key, until
+from tests.real_inngest.servers import NO_RUN_SECONDS
 
 pytestmark = pytest.mark.relayed(only=True)
 
@@ -46,7 +47,37 @@ async def test_an_event_whose_id_another_sender_used_says_so(inngest: Inngest) -
     [ulid] = await inngest.send(event)
     view = await until(lambda: inngest.view(ulid), lambda view: view["final"])
     assert (view["state"], view["noRun"], view["idUsed"]) == ("delivered", True, True)
-    assert (await inngest.show(ulid))["idUsedBy"] == other
+    assert (await inngest.outbox("show", ulid))["idUsedBy"] == other
+
+
+async def test_names_are_told_rightly_within_a_minute_after_their_time(inngest: Inngest) -> None:
+    """One that is registered, one that fails, one with a rate limit, and one without a function."""
+    for _ in range(3):  # a slot of the watch apart
+        for name in ("object", "fails", "limited", "wanted", "unknown"):
+            [ulid] = await inngest.send({"name": f"py/{name}"})
+        await until(lambda ulid=ulid: inngest.view(ulid), lambda view: view["state"] == "delivered")
+        await asyncio.sleep(1.5)
+    began_at = time.monotonic()
+
+    async def names() -> dict[str, Any]:
+        told = (await inngest.outbox("stats"))["names"]
+        return {one["name"].partition("/")[2]: one for one in told}
+
+    def are_right(known: dict[str, Any]) -> bool:
+        return (
+            {"object", "fails", "limited", "wanted", "unknown"} <= known.keys()
+            and known["object"]["outcomes"].get("completed", 0) > 0
+            and known["fails"]["outcomes"].get("failed", 0) > 0
+            and known["limited"]["sampled"] > known["limited"]["withRun"] > 0
+            and known["wanted"]["noRunSince"] is not None
+        )
+
+    known = await until(names, are_right)
+    print(f"\ntold {time.monotonic() - began_at - NO_RUN_SECONDS:.0f} s after the time")
+    missing = {name for name, one in known.items() if one["noRunSince"] is not None}
+    assert missing == {"wanted"}
+    assert known["limited"]["expected"] is False
+    assert known["unknown"]["withRun"] == 0
 
 
 @pytest.mark.soak

@@ -46,6 +46,9 @@ def registered(client: inngest.Inngest, declared: Function) -> inngest.Function[
         if declared.cancel_on
         else None,
         batch_events=batch if declared.batch_size else None,
+        rate_limit=inngest.RateLimit(limit=1, period=_after(declared.rate_limit_ms))
+        if declared.rate_limit_ms
+        else None,
         debounce=debounce if declared.debounce_ms else None,
     )
     async def run(ctx: inngest.Context) -> object:
