@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import OutboxUnavailableError
 from service.outbox.model import Filter, State
@@ -17,7 +18,15 @@ from service.outbox.sqlite.timings import WriterTimings
 from tests.support.named_rows import named
 from tests.support.posting import can_append
 from tests.support.rows import bury
-from tests.support.storage import PATIENCE_SECONDS, append_all, claim, deliver, event, eventually
+from tests.support.storage import (
+    LIMITS,
+    PATIENCE_SECONDS,
+    append_all,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 SOON = WriterTimings(stall_seconds=0.1)
 Hang = Callable[[], Awaitable[bool]]
@@ -41,7 +50,7 @@ def hanging_disk(outbox: SqliteOutbox) -> Iterator[Hang]:
 
 async def test_nobody_waits_for_a_disk_that_hangs(outbox: SqliteOutbox) -> None:
     sent = event()
-    with hanging_disk(outbox) as hang:
+    with capture_logs() as lines, hanging_disk(outbox) as hang:
         hanging = asyncio.ensure_future(hang())
         await asyncio.sleep(0)
         for _ in range(3):
@@ -49,8 +58,11 @@ async def test_nobody_waits_for_a_disk_that_hangs(outbox: SqliteOutbox) -> None:
                 await outbox.settings.save_scope("user", "u-1", {})
         with pytest.raises(OutboxUnavailableError):
             await outbox.intake.append(sent)
-    await asyncio.gather(hanging, return_exceptions=True)
-    await eventually(lambda: can_append(outbox))
+        hanging.cancel()
+    with capture_logs() as later:
+        await eventually(lambda: can_append(outbox))
+    assert [line["event"] for line in lines] == ["not_writable"]
+    assert [line["event"] for line in later] == ["writable_again"]
     assert outbox.undelivered == (await outbox.inspector.stats()).pending == 1
 
 
@@ -89,11 +101,13 @@ async def test_what_operators_changed_on_a_hanging_disk_after_all_is_known(
 
 
 async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
-    path, limits = tmp_path / "other.db", {"max_pending": 9, "max_pending_per_user": 9}
+    timings = WriterTimings(stall_seconds=0.5)
+    released = threading.Event()
     with contextlib.ExitStack() as disk:
-        async with asyncio.timeout(PATIENCE_SECONDS / 2), open_sqlite_outbox(path, **limits) as one:
-            hang = disk.enter_context(hanging_disk(one))
-            hanging = asyncio.ensure_future(hang())
+        disk.callback(released.set)
+        opening = open_sqlite_outbox(tmp_path / "other.db", **LIMITS, timings=timings)
+        async with asyncio.timeout(PATIENCE_SECONDS / 2), opening as one:
+            hanging = asyncio.ensure_future(one.writer.run(lambda _: released.wait()))
             await eventually(lambda: asyncio.sleep(0, one.writer.watchdog.group))
             queued = asyncio.ensure_future(one.writer.run(lambda _: True))
             await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from service.outbox.sqlite.file import log
 from service.outbox.sqlite.file.backup import back_up
 from service.outbox.sqlite.file.log import WriteAheadLog
 from service.outbox.sqlite.file.recover import recover
+from service.outbox.sqlite.recovery import check_log
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.storage import LIMITS, append_all, ask, event, eventually
 
@@ -108,8 +109,6 @@ async def test_a_sync_of_the_log_that_fails_at_a_copy_refuses_until_the_log_is_r
     with pytest.raises(OutboxUnavailableError, match="disk of the outbox failed"):
         await outbox.writer.between_commits(outbox.commits.log.checkpoint)
     assert "disk of the outbox failed" in str(outbox.failure)
-    with pytest.raises(OutboxUnavailableError):
-        await outbox.intake.append(event())
     await eventually(lambda: _soon(outbox.failure is None))
     assert renewed == [True]
     await append_all(outbox, 1)
@@ -155,6 +154,14 @@ def restored(copy: Path, path: Path) -> None:
     """Put a copy in the place of an outbox that was killed, whose log stays behind."""
     shutil.copy(copy, path)
     path.with_name("outbox.db-shm").unlink(missing_ok=True)
+
+
+async def test_a_file_that_a_cut_left_half_copied_is_judged_with_its_log(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE outbox_meta (file_id BLOB, expects_log INTEGER)")
+        connection.execute("INSERT INTO outbox_meta VALUES (NULL, NULL)")
+        connection.commit()
+    check_log(path, accepts_loss=False)
 
 
 @pytest.mark.parametrize("how", [back_up, recover])

@@ -100,3 +100,14 @@ def test_rows_of_this_process_have_the_age_that_its_clock_says() -> None:
     state.first_seq = 7
     assert state.is_aged(7, DAY)
     assert not state.is_aged(6, DAY)
+
+
+async def test_a_row_that_came_after_an_hour_was_noted_is_younger_than_that(
+    path: Path, clocks: Clocks
+) -> None:
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        clocks.ran += DAY
+        await outbox.intake.append(event(), key=KEY)
+    async with open_sqlite_outbox(path, **LIMITS) as outbox:
+        clocks.ahead = MONTH
+        assert (await outbox.intake.append(event(), key=KEY)).replayed

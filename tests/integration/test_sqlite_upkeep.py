@@ -8,12 +8,23 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from service.errors import OutboxUnavailableError
 from service.outbox.sqlite import maintenance
 from service.outbox.sqlite.file.disk import Disk
+from service.outbox.sqlite.file.lock import WriterLock
 from service.outbox.sqlite.file.log import PREALLOCATED_BYTES, WriteAheadLog
 from service.outbox.sqlite.store import SqliteOutbox
-from tests.support.storage import PATIENCE_SECONDS, append_all, ask, claim, deliver, event
+from tests.support.storage import (
+    PATIENCE_SECONDS,
+    append_all,
+    ask,
+    claim,
+    deliver,
+    event,
+    eventually,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +139,41 @@ async def test_the_log_stays_bounded_under_constant_load(
         await outbox.inspector.stats()
         largest = max(largest, log.size)
     assert largest == PREALLOCATED_BYTES
+
+
+async def test_the_log_is_filled_and_copied_by_itself_also_after_an_error(
+    outbox: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.db"
+    monkeypatch.setattr(maintenance, "_EVERY_SECONDS", 0.01)
+    errors, keep_note = (
+        [ValueError("a bug"), OutboxUnavailableError("a fault")],
+        WriterLock.keep_note,
+    )
+
+    def faulty(lock: WriterLock) -> None:
+        if errors:
+            raise errors.pop()
+        keep_note(lock)
+
+    monkeypatch.setattr(WriterLock, "keep_note", faulty)
+    await outbox.intake.append(event(size=100_000))
+    size = path.stat().st_size
+    running = asyncio.create_task(outbox.maintenance.run())
+    await eventually(lambda: asyncio.sleep(0, path.stat().st_size > size))
+    running.cancel()
+    assert not errors
+    assert WriteAheadLog(path).size == PREALLOCATED_BYTES
+    assert outbox.maintenance._filled_bytes == PREALLOCATED_BYTES
+
+
+async def test_a_large_log_is_told_once_a_minute(
+    outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(maintenance, "LARGE_LOG_BYTES", 1)
+    monkeypatch.setattr(outbox.maintenance, "_clock", lambda: now[0])
+    with capture_logs() as lines:
+        for now[0] in (0.0, 59.0, 61.0):
+            await outbox.maintenance.maintain()
+    assert [line["event"] for line in lines] == ["write_ahead_log_is_large"] * 2

@@ -14,7 +14,7 @@ import pytest
 from service.errors import IdempotencyKeyReusedError, OutboxUnavailableError
 from service.outbox.keys import IdempotencyKey
 from service.outbox.model import Settlement
-from service.outbox.sqlite.commit import Group, SqliteCommits
+from service.outbox.sqlite.commit import Group, Job, SqliteCommits, nothing
 from service.outbox.sqlite.store import SqliteOutbox, open_sqlite_outbox
 from tests.support.posting import can_append
 from tests.support.storage import append_all, claim, deliver, event, eventually, ids
@@ -150,9 +150,57 @@ async def test_a_faulty_work_harms_no_other_of_its_group(outbox: SqliteOutbox) -
     assert await outbox.settings.load_scope("user", "u-1") == {"a": 1}
     assert ids(await waiting)
     assert (await outbox.delivery.load()).reason == ""  # type: ignore[union-attr]
+    with pytest.raises(OutboxUnavailableError):
+        await outbox.writer.run(raising(sqlite3.IntegrityError("a constraint")))
+    assert outbox.failure is None
     assert (await outbox.inspector.stats()).pending + (
         await outbox.inspector.stats()
     ).delivering == 2
+
+
+async def test_a_fault_after_a_commit_is_told_and_takes_nobodys_answer(
+    outbox: SqliteOutbox,
+) -> None:
+    def faulty(result: object) -> None:
+        raise ValueError(result)
+
+    answers = await asyncio.gather(
+        outbox.writer.run(lambda _: 1, faulty), outbox.writer.run(lambda _: 2)
+    )
+    assert answers == [1, 2]
+    await eventually(lambda: asyncio.sleep(0, outbox.failure))
+    assert outbox.failure == "A fault of the service: ValueError"
+    await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+
+
+async def test_an_outbox_that_nobody_asks_is_tried_again_by_itself(
+    outbox: SqliteOutbox, tmp_path: Path
+) -> None:
+    with locked(tmp_path / "outbox.db"), pytest.raises(OutboxUnavailableError):
+        await outbox.intake.append(event())
+    assert outbox.failure
+    await eventually(lambda: asyncio.sleep(0, outbox.failure is None))
+
+
+async def test_a_commit_after_one_that_failed_without_a_sync_is_synced(
+    outbox: SqliteOutbox,
+) -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        await outbox.writer.submit(Job(raising(ValueError("a bug")), nothing, synced=False))
+    await append_all(outbox, 1)
+    full = await outbox.writer.between_commits(
+        lambda connection: connection.execute("PRAGMA synchronous").fetchall()
+    )
+    assert full == [(2,)]
+
+
+async def test_an_outbox_whose_writer_has_ended_takes_nothing(outbox: SqliteOutbox) -> None:
+    [writer] = [task for task in asyncio.all_tasks() if task.get_name() == "outbox-writer"]
+    writer.cancel()
+    await asyncio.wait([writer])
+    assert outbox.failure == "The outbox's writer has ended."
+    with pytest.raises(OutboxUnavailableError, match="writer has ended"):
+        await outbox.intake.append(event())
 
 
 async def test_two_events_of_one_id_are_stored_once_and_harm_no_other(

@@ -91,13 +91,6 @@ def test_half_a_tick_is_the_least_rest(room: Room) -> None:
     assert room.waits() == 0.0
 
 
-def test_after_the_end_no_commit_waits(room: Room) -> None:
-    room.commits(10)
-    room.delay.end()
-    room.commits(10)
-    assert room.waits() == 0.0
-
-
 def test_by_default_nothing_waits() -> None:
     room = Room(DelayPolicy())
     room.commits(10)

@@ -108,10 +108,6 @@ class SqliteClaims:
             if batch and not is_wanted:
                 self.abandon(batch)
 
-    def failed(self) -> None:
-        """After a rollback: look for ended leases again."""
-        self._expire_at_ms = 0
-
     def _claim(
         self, connection: sqlite3.Connection, request: ClaimRequest, now: int
     ) -> Batch | None:

@@ -43,7 +43,7 @@ class Watchdog:
         self._corruption = corruption
         self._on_stall = on_stall
         self._loop = asyncio.get_running_loop()
-        self._failed_kinds: frozenset[str] = frozenset()
+        self._only_a_probe_ends_it = False
         self._probe_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.failure: OutboxUnavailableError | None = None
@@ -52,8 +52,6 @@ class Watchdog:
     @property
     def wants_probe(self) -> bool:
         """True if the outbox can't be written and it is time to try again."""
-        if self._corruption.fault is not None:
-            return False
         return self.failure is not None and self._loop.time() >= self._probe_at
 
     @contextlib.contextmanager
@@ -68,22 +66,19 @@ class Watchdog:
                 self._timer.cancel()
             self.group = Group()
 
-    def failed(self, error: Exception, group: Group) -> bool:
-        """A commit of `group` failed and can't be made smaller.
-
-        Returns whether every other fails too.
-        """
+    def failed(self, error: Exception) -> bool:
+        """A commit failed and can't be made smaller; returns whether every other fails too."""
         self._corruption.note(error)
         scope = scope_of(error)
         if not isinstance(error, OutboxUnavailableError) or scope is FaultScope.ITEM:
             return False
         self._begin(error)
-        self._failed_kinds = group.kinds if scope is FaultScope.KIND else frozenset()
+        self._only_a_probe_ends_it = scope is FaultScope.KIND
         return scope is FaultScope.STORE
 
-    def passed(self, group: Group) -> None:
-        """A commit of `group` passed: the store and the kinds in it work again."""
-        if not self._failed_kinds or self._failed_kinds & group.kinds:
+    def passed(self) -> None:
+        """A commit passed; where one kind of work failed, another kind proves nothing."""
+        if not self._only_a_probe_ends_it:
             self._end()
 
     def probed(self, error: OutboxUnavailableError | None) -> None:
@@ -113,7 +108,7 @@ class Watchdog:
     def _end(self) -> None:
         if self.failure:
             log.warning("writable_again")
-        self.failure, self._failed_kinds = None, frozenset()
+        self.failure, self._only_a_probe_ends_it = None, False
 
 
 class SqliteHealth:
@@ -146,22 +141,6 @@ class SqliteHealth:
         """Why events can't be stored now, None while they can."""
         if not self._is_alive():
             return "The outbox's writer has ended."
-        return self._refusal()
-
-    def refuse_if_failing(self) -> None:
-        """Raise OutboxUnavailableError while events can't be stored.
-
-        The disk and the lock are not asked again within 50 ms.
-        """
-        now = self._clock()
-        is_failing = self._watchdog.failure or self._corruption.fault
-        if now < self._fine_until and not is_failing:
-            return
-        if refusal := self._refusal():
-            raise OutboxUnavailableError(refusal)
-        self._fine_until = now + _FINE_SECONDS
-
-    def _refusal(self) -> str | None:
         if fault := self._corruption.fault:
             return fault
         if failure := self._watchdog.failure:
@@ -169,6 +148,18 @@ class SqliteHealth:
         if fault := self._lock_is_lost():
             return fault
         return _DISK_SHORT if self._disk.is_short() else None
+
+    def refuse_if_failing(self) -> None:
+        """Raise OutboxUnavailableError while events can't be stored.
+
+        Nothing is asked again within 50 ms; the commit itself fails then.
+        """
+        now = self._clock()
+        if now < self._fine_until:
+            return
+        if failure := self.failure:
+            raise OutboxUnavailableError(failure)
+        self._fine_until = now + _FINE_SECONDS
 
     def _lock_is_lost(self) -> str | None:
         """True if the lock is lost; the answer is up to a second old."""

@@ -175,9 +175,9 @@ def _identity(path: Path, *, immutable: bool) -> tuple[bytes, bool] | None:
     try:
         with connect_read_only(path, immutable=immutable) as connection:
             [(file_id, expects_log)] = connection.execute(SQL["FILE_IDENTITY"]).fetchall()
-    except (sqlite3.Error, ValueError):
-        return None
-    return bytes(file_id), bool(expects_log)
+            return bytes(file_id), bool(expects_log)
+    except (sqlite3.Error, ValueError, TypeError):
+        return None  # half copied from its log, a page may lack what its schema says
 
 
 def find_damage(connection: sqlite3.Connection, seconds: float) -> str | None:

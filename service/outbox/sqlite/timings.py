@@ -81,7 +81,6 @@ class CommitDelay:
         self._began = 0.0
         self._awaited = 0
         self._until = 0.0
-        self._has_ended = False
 
     def begins(self) -> None:
         """A commit begins now."""
@@ -99,13 +98,9 @@ class CommitDelay:
         )
         self._until = now + min((now - self._began) * policy.share, policy.most_seconds)
 
-    def end(self) -> None:
-        """From now on no commit waits."""
-        self._has_ended = True
-
     def seconds(self, waiting: int) -> float:
         """The seconds that the next commit should still wait; 0 when enough wait."""
-        if waiting >= self._awaited or self._has_ended:
+        if waiting >= self._awaited:
             return 0.0
         rest = self._until - self._clock()
         return 0.0 if rest < _TICK_SECONDS / 2 else rest

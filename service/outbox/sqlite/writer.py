@@ -70,7 +70,6 @@ class SqliteWriter:
     async def stop(self) -> None:
         """Write all waiting items, cancel claims, close. Abandons a disk that hangs."""
         self._stopping = True
-        self._delay.end()
         self._arrived.set()
         if self._task:
             await asyncio.wait([self._task], timeout=self._timings.stall_seconds)
@@ -122,7 +121,7 @@ class SqliteWriter:
         try:
             return await self._commits.run(work, *arguments)
         except OutboxUnavailableError as error:
-            self.watchdog.failed(error, Group())
+            self.watchdog.failed(error)
             self._arrived.set()
             raise
 
@@ -195,7 +194,6 @@ class SqliteWriter:
         if not wanted and not self._waiting.has_work:
             return None
         group, self._waiting = self._waiting, Group()
-        group.claims = [one for one in group.claims if not one[1].cancelled()]
         group.frees_claims = is_due
         return group
 
@@ -214,7 +212,7 @@ class SqliteWriter:
                     self._refuse(part, groups, error)
                 groups = [*smaller, *groups]
             else:
-                self.watchdog.passed(part)
+                self.watchdog.passed()
                 try:
                     self._answer(part, *results)
                 except Exception as fault:  # noqa: BLE001  (raised after the other parts)
@@ -248,7 +246,7 @@ class SqliteWriter:
     def _refuse(self, part: Group, others: list[Group], error: Exception) -> None:
         """Raise `error` to the submitters of `part`, and to all if nothing can be written."""
         self._fail(part, error)
-        if self.watchdog.failed(error, part):
+        if self.watchdog.failed(error):
             while others:
                 self._fail(others.pop(), error)
             # Items that came during the attempt do not wait for another one.
@@ -262,8 +260,6 @@ class SqliteWriter:
         """Raise `error` to the submitters of the group, which has left no trace."""
         group.fail(error)
         self._appends.failed([item for item, _ in group.appends])
-        if group.claims:
-            self._claims.failed()
 
     async def _probe(self) -> None:
         """Find out by a real write whether the cause of a failure is gone."""
@@ -274,7 +270,6 @@ class SqliteWriter:
             self.watchdog.probed(error)
         else:
             self.watchdog.probed(None)
-            self.wake()
 
     async def _checkpoint(self) -> None:
         """Copy the log into the database; the commits that filled it have been answered."""
@@ -282,7 +277,7 @@ class SqliteWriter:
             with self.watchdog.watching(Group()):
                 await self._commits.checkpoint()
         except OutboxUnavailableError as error:
-            self.watchdog.failed(error, Group())
+            self.watchdog.failed(error)
 
 
 def _hand_out(waiting: list[Waiting], results: Any) -> None:
