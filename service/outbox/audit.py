@@ -29,6 +29,14 @@ class Act(msgspec.Struct, frozen=True, gc=False):
     chosen: str
 
 
+class Deed(msgspec.Struct, frozen=True, gc=False):
+    """A change by an operator that concerns no event, in the words of the audit."""
+
+    actor: str
+    action: str
+    detail: str
+
+
 class AuditRecord(msgspec.Struct, frozen=True, gc=False):
     """One command in the audit. `at` is milliseconds since 1970, `ids` every event it changed.
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from service.dev.fake_inngest.server import FakeInngest
+from service.outbox.audit import Deed
 from service.outbox.clock import wall_now_ms
 from service.outbox.event import Event
 from service.outbox.figures import MINUTE_MS, Sample
@@ -51,9 +52,8 @@ async def fill(outbox: Outbox) -> None:
         await outbox.queue.settle(settled)
         await deliver(outbox, await claim(outbox, ask(1)))
         await outbox.settings.save_scope("user", owner, {"said": owner})
-        await outbox.settings.save_audited(
-            "session", {"hash": {}}, actor="ada", action="sign-out", detail=owner
-        )
+        deed = Deed("ada", "sign-out", owner)
+        await outbox.settings.save_audited("session", {"hash": {}}, deed)
     for owner in (OWNER, OTHER):
         await outbox.intake.append(of_owner(owner))
     said = f"400 the data of {OWNER} is wrong"

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from service.errors import OutboxUnavailableError
+from service.outbox.audit import Deed
 from service.outbox.model import Settlement
 from service.outbox.postgres.database.executor import MAX_CONNECTIONS
 from service.outbox.postgres.database.pool import PoolTimings
@@ -192,15 +193,15 @@ async def test_a_bulk_change_of_settings_whose_answer_was_lost_is_in_the_audit_o
     async with through(proxy).open() as outbox, PostgresStorage(postgres_url).open() as other:
         await outbox.delivery.load()
         proxy.swallow_answers()
-        given = {"actor": "ada", "action": "sign_out", "detail": "one"}
-        save = outbox.settings.save_audited("session", {"u-1": {}}, **given)
+        deed = Deed("ada", "sign-out", "one")
+        save = outbox.settings.save_audited("session", {"u-1": {}}, deed)
         saving = asyncio.create_task(save)
         await eventually(
             lambda: other.settings.load_scope("session", "u-1"), lambda found: found is not None
         )
         proxy.cut()
         await saving
-        assert [one.action for one in await other.inspector.audit(10)] == ["sign_out"]
+        assert [one.action for one in await other.inspector.audit(10)] == ["sign-out"]
 
 
 async def test_searches_that_take_long_refuse_no_post(postgres_url: str) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from service.errors import OutboxUnavailableError
-from service.outbox.audit import ids_text, new_act
+from service.outbox.audit import Deed, ids_text, new_act
 from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.postgres.database.pool import PostgresPool
 from service.supervisor import Supervisor
@@ -52,16 +52,11 @@ class PostgresSettings:
         await self._save(scope, {scope_id: settings}, _NO_ACT)
 
     async def save_audited(
-        self,
-        scope: str,
-        settings: Mapping[str, dict[str, object]],
-        *,
-        actor: str,
-        action: str,
-        detail: str,
+        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
         """As the port says."""
-        await self._save(scope, settings, audited(action, actor=actor, detail=detail))
+        act = audited(deed.action, actor=deed.actor, detail=deed.detail)
+        await self._save(scope, settings, act)
 
     async def refuse_appends(self, names: Collection[str]) -> None:
         """Have `outbox.append` refuse the events of these names, and of no others.

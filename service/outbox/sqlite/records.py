@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from service.outbox.audit import Act, ErasedRecords, erased_words, ids_text, new_act
+from service.outbox.audit import Act, Deed, ErasedRecords, erased_words, ids_text, new_act
 from service.outbox.clock import wall_now_ms
 from service.outbox.figures import KEPT_MS, Sample
 from service.outbox.model import DeliveryRecord
@@ -122,19 +122,13 @@ class SqliteSettings:
         await self._writer.run(lambda connection: _save(connection, values), self._saved)
 
     async def save_audited(
-        self,
-        scope: str,
-        settings: Mapping[str, dict[str, object]],
-        *,
-        actor: str,
-        action: str,
-        detail: str,
+        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
         """As the port says."""
         values = [_values(scope, scope_id, one) for scope_id, one in settings.items()]
 
         def run(connection: sqlite3.Connection) -> None:
-            write_audit(connection, actor, action, new_act(detail))
+            write_audit(connection, deed.actor, deed.action, new_act(deed.detail))
             _save(connection, values)
 
         await self._writer.run(run, self._saved)

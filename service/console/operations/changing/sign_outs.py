@@ -9,6 +9,7 @@ import structlog
 
 from service.console.operations.changing.actions import masked
 from service.identity.session_revision import SESSION_SCOPE, new_revision, session_scope_id
+from service.outbox.audit import Deed
 
 _log = structlog.get_logger(__name__)
 
@@ -28,15 +29,9 @@ class AuditedScopes(Protocol):
     """Where small values of users are stored, for an operator's change."""
 
     async def save_audited(
-        self,
-        scope: str,
-        settings: Mapping[str, dict[str, object]],
-        *,
-        actor: str,
-        action: str,
-        detail: str,
+        self, scope: str, settings: Mapping[str, dict[str, object]], deed: Deed
     ) -> None:
-        """Replace the objects of these ids and write one audit row, in one commit.
+        """Replace the objects of these ids and write one audit row of the deed, in one commit.
 
         Safe to repeat. Raises OutboxUnavailableError.
         """
@@ -54,9 +49,7 @@ class SessionSignOuts:
         await self._scopes.save_audited(
             SESSION_SCOPE,
             {session_scope_id(owner): new_revision() for owner in owners},
-            actor=actor,
-            action="sign-out",
-            detail=", ".join(owners),
+            Deed(actor, "sign-out", ", ".join(owners)),
         )
         return len(owners)
 
