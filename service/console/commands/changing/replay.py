@@ -22,7 +22,7 @@ from service.outbox.model import State
 Rate = Annotated[
     int | None,
     typer.Option(
-        "--rate", min=1, max=MOST_PER_MINUTE, metavar="N", help="So many a minute, not all at once."
+        "--rate", min=1, max=MOST_PER_MINUTE, metavar="N", help="Replay at most this many a minute."
     ),
 ]
 
