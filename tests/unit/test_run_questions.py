@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -28,16 +28,22 @@ def wall_now_ms() -> int:
 
 
 class Inngest:
-    """Of each second event it knows two runs. `asked` are the times of the questions."""
+    """It knows two runs of each event, but of those of `stopped` from a time on.
 
-    def __init__(self) -> None:
+    `asked` are the times of the questions.
+    """
+
+    def __init__(self, stopped: str = "", from_seconds: float = 0.0) -> None:
         self.asked: list[float] = []
         self.names: set[str] = set()
+        self._stopped, self._from = stopped, from_seconds * 100
 
     async def run_words(self, ulid: str, environment: str | None = None) -> dict[str, str]:
         self.asked.append(now())
-        self.names.add(ulid[0])
-        return {"r-1": "Scheduled", "r-2": "Running"} if int(ulid[2:]) % 2 else {}
+        name, _, number = ulid.partition("-")
+        self.names.add(name)
+        has_none = name == self._stopped and int(number) >= self._from
+        return {} if has_none else {"r-1": "Scheduled", "r-2": "Running"}
 
     async def run_ids(
         self, ulid: str, environment: str | None = None, *, thorough: bool = False
@@ -59,32 +65,62 @@ class Inngest:
 class Rows:
     """A hundred events a second of each name are delivered."""
 
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
     async def rows(self, wanted: Filter) -> list[Row]:
         if wanted.state is not State.DELIVERED:
             return []
         newest = int(now() * 100)
-        at = range(newest, max(0, newest - wanted.limit // len(NAMES)), -1)
-        return [row(name, one, BEGAN_MS + one * 10) for one in at for name in NAMES]
+        names = [wanted.name] if wanted.name else self._names
+        at = range(newest, max(0, newest - wanted.limit // len(names)), -1)
+        return [row(name, one, BEGAN_MS + one * 10) for one in at for name in names]
 
 
-@in_virtual_time
-async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> None:
+@contextlib.contextmanager
+def watching(inngest: Inngest, rows: Rows) -> Iterator[RunWatch]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (run_watch, questions):
             patched.setattr(module, "wall_now_ms", wall_now_ms)
-        inngest = Inngest()
-        watch = RunWatch(
+        yield RunWatch(
             inngest,
-            Rows(),
+            rows,
             MemoryScopes(),
             Turn(MemoryScopes(), alone=True),
             NullRecorder(),
             no_run_seconds=NO_RUN_SECONDS,
             pace=WatchPace(),
         )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(120):
-                await watch.run()
-        assert inngest.names == set(NAMES)
-        assert len(inngest.asked) > 60
-        assert min(b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)) >= 1
+
+
+async def watch_for(seconds: float, watch: RunWatch) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await watch.run()
+
+
+@in_virtual_time
+async def test_inngest_is_asked_once_a_second_at_most_whatever_the_load() -> None:
+    inngest = Inngest()
+    with watching(inngest, Rows(NAMES)) as watch:
+        await watch_for(120, watch)
+    assert inngest.names == set(NAMES)
+    assert len(inngest.asked) > 60
+    assert min(b - a for a, b in zip(inngest.asked, inngest.asked[1:], strict=False)) >= 1
+
+
+@in_virtual_time
+async def test_of_forty_names_one_that_stops_is_told_within_a_minute_after_its_time() -> None:
+    names = [f"name{number}" for number in range(40)]
+    inngest = Inngest(stopped="name7", from_seconds=600)
+    with watching(inngest, Rows(names)) as watch:
+        await watch_for(600 + NO_RUN_SECONDS + 60, watch)
+        known = watch.kept.missing_runs(wall_now_ms())
+    assert [one.name for one in known] == ["name7"]
+
+
+@in_virtual_time
+async def test_names_that_keep_their_runs_are_never_told() -> None:
+    with watching(Inngest(), Rows([f"name{number}" for number in range(40)])) as watch:
+        await watch_for(1200, watch)
+        assert watch.kept.missing_runs(wall_now_ms()) == []
