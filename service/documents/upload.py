@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.documents.document_name import MAX_NAME_BYTES, check_document_name
-from service.documents.document_scope import upload_prefix
+from service.documents.document_name import MAX_NAME_BYTES, check_document_name, upload_prefix
 from service.errors import DocumentNameInvalidError, InvalidFieldError
 
 MAX_UPLOAD_BYTES = 5 * 1024**3  # the limit of S3 for a single POST

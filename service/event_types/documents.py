@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.documents.document_name import check_document_name
-from service.documents.document_scope import DocumentScope, check_document_scope
+from service.documents.document_name import DocumentScope, check_document_name, check_document_scope
 from service.errors import (
     DocumentNameInvalidError,
     DocumentNameRequiredError,

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from service.dev.fake_inngest.server import FakeInngest
-from service.documents.document_scope import upload_prefix
+from service.documents.document_name import upload_prefix
 from tests.support.fleet import environment
 from tests.support.front_end import SECRET
 from tests.support.plain_browser import Browser

@@ -80,6 +80,7 @@ def test_a_drain_is_faster_again_when_the_process_has_time() -> None:
 
 def test_the_space_grows_and_shrinks_in_steps() -> None:
     process = Process(3_000, busy=1.0)
+    process.space()
     grown = [process.space() for _ in range(4)]
     assert grown == pytest.approx([0.02, 0.025, 0.03125, 0.0390625])
     process.busy = 0.5

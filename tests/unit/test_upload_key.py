@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.documents.document_name import check_document_name
-from service.documents.document_scope import upload_prefix
+from service.documents.document_name import check_document_name, upload_prefix
 from service.documents.upload import check_content_type, check_size, upload_key
 from service.errors import DocumentNameInvalidError, DocumentNameRequiredError, RefusedError
 

@@ -126,7 +126,7 @@ class ClaimThrottle:
         self._used = used
         self._claimed_at = self._looked_at = clock()
         self._appended_then = appended()
-        self._used_then = used()
+        self._used_then: float | None = None
         self._is_draining = False
         self._space = pace.pause_seconds
 
@@ -156,9 +156,12 @@ class ClaimThrottle:
 
     def _adapt(self, now: float) -> None:
         """Space the claims of a backlog by how busy this process was since it was last asked."""
-        pace, used = self._pace, self._used()
-        took, since = used - self._used_then, now - self._looked_at
+        pace = self._pace
+        # The processor's time is a system call: a stream of posts does not need it.
+        used = self._used() if self._is_draining else None
+        since, is_busy = now - self._looked_at, False
+        if used is not None and self._used_then is not None:
+            is_busy = used - self._used_then > since * pace.processor_share
         self._used_then, self._looked_at = used, now
-        is_busy = self._is_draining and took > since * pace.processor_share
         space = self._space * (_SLOWER if is_busy else _FASTER)
         self._space = min(max(space, pace.pause_seconds), pace.longest_seconds)
