@@ -37,15 +37,6 @@ EVENT_EXAMPLE: dict[str, object] = {
     "idUsed": False,
     "final": True,
 }
-WAITING_EXAMPLE: dict[str, object] = {
-    **EVENT_EXAMPLE,
-    "inngestId": None,
-    "state": "pending",
-    "attempts": 0,
-    "deliveredAt": None,
-    "run": None,
-    "final": False,
-}
 _EVENT_FIELDS: dict[str, object] = {
     "name": {"type": "string", "minLength": 1, "description": "Not `inngest/…`."},
     "data": {"type": ["object", "null"]},

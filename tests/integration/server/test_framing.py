@@ -1,0 +1,49 @@
+"""What frames a body: a request that two servers could read in two ways ends its connection.
+
+A body that looks like a second request follows each one, as in request smuggling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from tests.support.storage import PATIENCE_SECONDS
+
+LENGTHS = {
+    *(None, b"0", b"5", b"05", b"5 ", b" 5", b"+5", b"-1", b"0x5", b"5,5", b"5, 6", b"5;a", b""),
+    *(b"\xd9\xa5", b"1e1", b"9" * 20),
+}
+CODINGS = {
+    *(None, b"chunked", b"Chunked", b"chunked, chunked", b"identity", b"gzip, chunked"),
+    *(b"chunked, identity", b"xchunked", b"chunked\x0b", b"\x0bchunked", b"chunked;q=1"),
+    *(b",chunked", b"chunked,", b'"chunked"'),
+}
+CLEAR = {
+    *((length, None) for length in (None, b"0", b"5", b"05", b"5 ", b" 5")),
+    *((None, coding) for coding in (b"chunked", b"Chunked")),
+}
+BODY = b"5\r\nhello\r\n0\r\n\r\nGET /refuse HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+async def answers(port: int, head: bytes) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /raw HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n" + BODY)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+    writer.close()
+    assert b" 500 " not in answer
+    return answer.count(b"HTTP/1.")
+
+
+async def test_a_body_that_two_servers_could_frame_in_two_ways_ends_its_connection(port) -> None:
+    for length, coding in itertools.product(LENGTHS, CODINGS):
+        head = b"" if length is None else b"Content-Length: " + length + b"\r\n"
+        head += b"" if coding is None else b"Transfer-Encoding: " + coding + b"\r\n"
+        if (length, coding) not in CLEAR:
+            assert await answers(port, head) == 1, head
+
+
+async def test_a_chunked_body_ends_where_it_says(port) -> None:
+    for coding in (b"chunked", b"Chunked"):
+        assert await answers(port, b"Transfer-Encoding: " + coding + b"\r\n") == 2
